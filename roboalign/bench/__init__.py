@@ -1,0 +1,1 @@
+"""RobotWorldBench: degradations, labels, splits."""

@@ -1,0 +1,1 @@
+"""What the experiment runs on: devices, executor, limits."""

@@ -1,0 +1,56 @@
+"""The hardware: devices, precision, workers, limits."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from roboalign.spec.base import Spec
+
+
+class DeviceSpec(Spec):
+    """What models are trained and rolled out on. Any field may change the bits of a result: stages re-run for it."""
+
+    accelerator: Literal["cpu", "cuda"] = "cpu"
+    """Kind of device."""
+    devices: Annotated[int, Field(ge=1, le=64)] = 1
+    """Devices of each node."""
+    nodes: Annotated[int, Field(ge=1, le=1024)] = 1
+    """Nodes, started by SLURM or torchrun."""
+    strategy: Literal["auto", "ddp"] = "auto"
+    """Lightning's strategy for several devices."""
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    """Lightning's precision of training steps."""
+    compile: bool = False
+    """Compile models with torch.compile. On a CPU it costs 45-70 s a stage and gains nothing for small models."""
+    threads: Annotated[int, Field(ge=1, le=256)] = 2
+    """CPU threads of one process."""
+    loader_workers: Annotated[int, Field(ge=0, le=256)] = 0
+    """Data-loading processes of one training process; 0 loads in the training process."""
+
+
+class ProcessesSpec(Spec):
+    """Materialise on this machine, in a pool of processes."""
+
+    kind: Literal["processes"]
+    workers: Annotated[int, Field(ge=0, le=1024)] = 0
+    """Number of processes; 0 takes one for each core of the machine."""
+
+
+class LimitsSpec(Spec):
+    """What the hardware offers, for the checks and estimates of `check` and `plan`."""
+
+    memory_gb: Annotated[float, Field(gt=0, le=100_000)] = 6.0
+    """Memory of one device in GB (of the machine, for `cpu`); an experiment that cannot fit is refused."""
+    teraflops: Annotated[float, Field(gt=0, le=10_000)] = 0.1
+    """Matrix-product rate of one device in TFLOP/s at its precision, for time estimates."""
+
+
+class HardwareSpec(Spec):
+    """Where stages run. Only `device` can change a result; no stage re-runs for `executor` or `limits`."""
+
+    device: DeviceSpec = DeviceSpec()
+    """Training and rollout."""
+    executor: ProcessesSpec = ProcessesSpec(kind="processes")
+    """Materialising episodes."""
+    limits: LimitsSpec = LimitsSpec()
+    """Memory and speed of a device."""

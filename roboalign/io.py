@@ -1,0 +1,102 @@
+"""Files: written whole or not at all, the same bytes for the same content, and nothing ever unpickled."""
+
+import csv
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from roboalign.types import Json
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path` that takes its place when the block ends well, and is removed when it does not."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` as UTF-8, atomically."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def rounded(value: Json, digits: int = 6) -> Json:
+    """`value` with every float cut to `digits` significant digits: metrics carry no noise past their meaning.
+
+    Raises ValueError on NaN or infinity: a metric that could not be measured is left out, never written.
+    """
+    if isinstance(value, float):
+        if value != value or value in (float("inf"), float("-inf")):
+            raise ValueError("a metric is NaN or infinite; leave its key out and say why in the log")
+        return float(f"{value:.{digits}g}")
+    if isinstance(value, Mapping):
+        return {str(key): rounded(item, digits) for key, item in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [rounded(item, digits) for item in value]
+    return value
+
+
+def write_json(path: Path, value: Json) -> None:
+    """Write a JSON document: sorted keys, floats of six digits, no NaN."""
+    write_text(path, json.dumps(rounded(value), indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON document."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def write_tsv(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
+    """Write rows as tab-separated values under the union of their keys, in order of first appearance.
+
+    This is the form that `dvc plots` and the report draw curves from. Floats keep six digits; absent cells stay empty.
+    """
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, columns, delimiter="\t", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({key: rounded(value) for key, value in row.items()} for row in rows)
+
+
+def read_tsv(path: Path) -> list[dict[str, str]]:
+    """Read what `write_tsv` wrote; every cell as text."""
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file, delimiter="\t"))
+
+
+def digest(paths: Sequence[Path], *texts: str) -> str:
+    """The hash of files and folders (by relative name and content) and of `texts`; 32 hex digits.
+
+    Compiled Python files are not counted. A missing path raises FileNotFoundError.
+    """
+    state = hashlib.blake2b(digest_size=16)
+    for text in texts:
+        state.update(f"text {len(text.encode())}\0{text}".encode())
+    for path in paths:
+        if not path.exists():
+            raise FileNotFoundError(path)
+        files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+        for file in files:
+            if "__pycache__" in file.parts:
+                continue
+            name = file.relative_to(path).as_posix() if path.is_dir() else ""
+            with file.open("rb") as stream:
+                content = hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+            state.update(f"{path.name}/{name} {content}\n".encode())
+    return state.hexdigest()

@@ -1,0 +1,1 @@
+"""The teacher that scores videos."""

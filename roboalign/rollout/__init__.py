@@ -1,0 +1,1 @@
+"""Decodings of long rollouts, and their drift."""

@@ -1,0 +1,1 @@
+"""Robots: one file per kind of source of episodes."""

@@ -1,0 +1,1 @@
+"""Specs: YAML with positions, composition, cross-part checks, JSON Schema, plan. Never imports torch."""

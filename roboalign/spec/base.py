@@ -1,0 +1,41 @@
+"""The base class of every spec, and the few field types that specs share.
+
+A spec is one frozen Pydantic model. It refuses unknown keys, takes each scalar only in its own type (the text
+`"1e-4"` is not a number), bounds its numbers, and documents every field in a docstring below it. This module is the
+lowest floor of the package and imports nothing of it.
+"""
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_]*$", max_length=64)]
+"""A lower-case identifier: the name of a source, a dimension, a decoding."""
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+"""A share between 0 and 1."""
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+"""A number above 0."""
+
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
+"""A random seed."""
+
+
+def items(minimum: int = 1, maximum: int = 64) -> Any:
+    """The field of a tuple that YAML writes as a list, with `minimum` to `maximum` items."""
+    return Field(strict=False, min_length=minimum, max_length=maximum)
+
+
+class Spec(BaseModel):
+    """Base of all specs: frozen, strict, closed, documented."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        strict=True,
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,
+        validate_default=True,
+        hide_input_in_errors=True,
+    )

@@ -1,0 +1,32 @@
+"""How a model is trained: the fields that every trained part shares."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from roboalign.spec.base import Fraction, Positive, Seed, Spec
+
+
+class TrainingSpec(Spec):
+    """How one model is trained: AdamW, linear warm-up, cosine decay."""
+
+    steps: Annotated[int, Field(ge=1, le=10_000_000)]
+    """Optimizer steps."""
+    batch: Annotated[int, Field(ge=1, le=65_536)]
+    """Samples a step, over all devices."""
+    learning_rate: Positive
+    """Peak learning rate of AdamW."""
+    warmup: Annotated[int, Field(ge=0)] = 20
+    """Steps of linear warm-up."""
+    final: Fraction = 0.0
+    """Learning rate of the last step, as a share of the peak; 1 keeps it constant after the warm-up."""
+    weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.01
+    """AdamW's decoupled weight decay."""
+    gradient_clip: Annotated[float, Field(ge=0)] = 1.0
+    """Largest norm of the gradient; 0 does not clip."""
+    checkpoint_every: Annotated[int, Field(ge=1)] = 100
+    """Steps between scratch checkpoints (what a kill can cost)."""
+    log_every: Annotated[int, Field(ge=1)] = 20
+    """Steps between rows of the training curve."""
+    seed: Seed = 0
+    """Seed of initial weights, batches and sampling."""

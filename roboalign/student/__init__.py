@@ -1,0 +1,1 @@
+"""The distilled reward model."""

@@ -1,0 +1,1 @@
+"""The dual-branch FSQ tokenizer."""

@@ -1,0 +1,181 @@
+"""Training that can be killed: every step is a pure function of weights, optimizer state and step number.
+
+Lightning runs the loop (devices, precision, gradient clipping). What is added here: batches and random numbers are
+drawn from (seed, step), the learning rate is a function of the step, and the weights with the optimizer state are
+written atomically to a scratch folder now and then. A run killed at any moment and started again takes up its last
+scratch checkpoint and ends with the weights of an uninterrupted run, bit for bit on a CPU.
+"""
+
+import math
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from lightning.pytorch.callbacks import Callback
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from roboalign import checkpoint
+from roboalign.hardware.spec import DeviceSpec
+from roboalign.io import write_tsv
+from roboalign.spec.training import TrainingSpec
+
+
+def learning_rate(spec: TrainingSpec, step: int) -> float:
+    """The learning rate of `step` (from 0): linear warm-up, then cosine decay to `final` of the peak."""
+    if step < spec.warmup:
+        return spec.learning_rate * (step + 1) / spec.warmup
+    progress = (step - spec.warmup) / max(1, spec.steps - spec.warmup)
+    return spec.learning_rate * (spec.final + (1 - spec.final) * (1 + math.cos(math.pi * progress)) / 2)
+
+
+def fold(seed: int, *numbers: int) -> int:
+    """A seed for one purpose within a run, a pure function of `seed` and `numbers`, below 2**63."""
+    state = seed
+    for number in (*numbers, len(numbers)):
+        state = (state * 6364136223846793005 + 1442695040888963407 + number) % 2**63
+        state = ((state ^ (state >> 29)) * 0x9E3779B97F4A7C15) % 2**63
+    return state
+
+
+class StepBatches(Sampler[list[int]]):
+    """The sample numbers of each batch from `start` on, drawn from (seed, step); each rank gets its share."""
+
+    def __init__(self, size: int, spec: TrainingSpec, start: int, rank: int = 0, ranks: int = 1) -> None:
+        if spec.batch % ranks:
+            raise ValueError(f"training.batch is {spec.batch}, which {ranks} devices do not divide; change one of them")
+        self.size, self.spec, self.start, self.rank, self.ranks = size, spec, start, rank, ranks
+
+    def __len__(self) -> int:
+        return self.spec.steps - self.start
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for step in range(self.start, self.spec.steps):
+            generator = torch.Generator().manual_seed(fold(self.spec.seed, step, 1))
+            drawn = torch.randint(self.size, (self.spec.batch,), generator=generator)
+            yield drawn[self.rank :: self.ranks].tolist()
+
+
+class TrainedModule(lightning.LightningModule):
+    """Base of the parts' Lightning modules. `step` is the current step's number, set before each batch.
+
+    What must survive a kill is in `state_dict()` (parameters and buffers, ring buffers of samples too) and in the
+    optimizers that `configure_optimizers` returns; frozen helpers are kept out of it.
+    """
+
+    step: int = 0
+
+
+class Steps(Callback):
+    """Sets seed and learning rate before each step; keeps the curve and the scratch checkpoint; says how far it is."""
+
+    def __init__(self, spec: TrainingSpec, label: str, scratch: Path) -> None:
+        self.spec, self.label, self.file = spec, label, scratch / "checkpoint.safetensors"
+        self.start = 0
+        self.rows: list[dict[str, float]] = []
+        self.tensors: dict[str, torch.Tensor] = {}
+        if self.file.exists():
+            self.tensors, metadata = checkpoint.load(self.file)
+            self.start, self.rows = int(metadata["step"]), metadata["rows"]
+        self.began = self.said = time.monotonic()
+
+    def on_train_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        if not self.tensors:
+            return
+        module.load_state_dict({k[6:]: v for k, v in self.tensors.items() if k.startswith("model.")})
+        for number, optimizer in enumerate(trainer.optimizers):
+            states: dict[int, dict[str, torch.Tensor]] = {}
+            for name, tensor in self.tensors.items():
+                if name.startswith(f"optimizer.{number}."):
+                    index, key = name.split(".")[2:]
+                    states.setdefault(int(index), {})[key] = tensor
+            optimizer.load_state_dict({**optimizer.state_dict(), "state": states})
+        self.tensors = {}
+        print(f"[{self.label}] resumes at step {self.start} of {self.spec.steps}", file=sys.stderr, flush=True)
+
+    def on_train_batch_start(
+        self, trainer: lightning.Trainer, module: lightning.LightningModule, batch: Any, index: int
+    ) -> None:
+        step = self.start + index
+        module.step = step  # type: ignore[assignment]
+        torch.manual_seed(fold(self.spec.seed, step, 2, trainer.global_rank))
+        for optimizer in trainer.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(self.spec, step) * group.get("lr_scale", 1.0)
+
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, module: lightning.LightningModule, outputs: Any, batch: Any, index: int
+    ) -> None:
+        done = self.start + index + 1
+        if done % self.spec.log_every == 0 or done == self.spec.steps:
+            logs = {key: float(value) for key, value in trainer.callback_metrics.items()}
+            self.rows.append({"step": done, **logs})
+        if done % self.spec.checkpoint_every == 0 and done < self.spec.steps and trainer.is_global_zero:
+            self.write(trainer, module, done)
+        now = time.monotonic()
+        if now - self.said > 10 or done == self.spec.steps:
+            left = (now - self.began) / (index + 1) * (self.spec.steps - done)
+            logs_text = " ".join(f"{k} {v:.4g}" for k, v in (self.rows[-1] if self.rows else {}).items() if k != "step")
+            print(
+                f"[{self.label}] step {done}/{self.spec.steps} ({100 * done // self.spec.steps} %), {left:.0f} s left"
+                f"{'; ' + logs_text if logs_text else ''}",
+                file=sys.stderr,
+                flush=True,
+            )
+            self.said = now
+
+    def write(self, trainer: lightning.Trainer, module: lightning.LightningModule, done: int) -> None:
+        """Write the scratch checkpoint after `done` steps."""
+        tensors = {f"model.{name}": tensor for name, tensor in module.state_dict().items()}
+        for number, optimizer in enumerate(trainer.optimizers):
+            for index, state in optimizer.state_dict()["state"].items():
+                tensors |= {f"optimizer.{number}.{index}.{key}": torch.as_tensor(v) for key, v in state.items()}
+        checkpoint.save(self.file, tensors, step=done, rows=self.rows)
+
+
+def fit(
+    module: TrainedModule,
+    dataset: Dataset[Any],
+    spec: TrainingSpec,
+    device: DeviceSpec,
+    *,
+    label: str,
+    scratch: Path,
+    curves: Path,
+    callbacks: tuple[Callback, ...] = (),
+) -> None:
+    """Train `module` on `dataset` for `spec.steps` steps and write the curve to the TSV file `curves`.
+
+    Resumes from `scratch` where a killed run left a checkpoint there. Samples are drawn with replacement.
+    Raises ValueError on an empty dataset.
+    """
+    size = len(dataset)  # type: ignore[arg-type]
+    if size == 0:
+        raise ValueError(f"{label}: there is nothing to train on; record more episodes or shorten the segment")
+    steps = Steps(spec, label, scratch)
+    manual = not module.automatic_optimization
+    trainer = lightning.Trainer(
+        accelerator="gpu" if device.accelerator == "cuda" else "cpu",
+        devices=device.devices,
+        num_nodes=device.nodes,
+        strategy=device.strategy,
+        precision=device.precision,
+        max_epochs=1,
+        gradient_clip_val=None if manual or spec.gradient_clip == 0 else spec.gradient_clip,
+        callbacks=[steps, *callbacks],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        deterministic="warn" if device.accelerator == "cuda" else True,
+    )
+    batches = StepBatches(size, spec, steps.start, trainer.global_rank, trainer.world_size)
+    loader = DataLoader(dataset, batch_sampler=batches, num_workers=device.loader_workers)
+    module.train()
+    trainer.fit(module, loader)
+    if trainer.is_global_zero:
+        write_tsv(curves, steps.rows)

@@ -1,0 +1,61 @@
+"""The records that flow between the stages. numpy only; torch starts above this floor."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Split = Literal["train", "validation", "test"]
+"""`train` fits models, `validation` picks thresholds, `test` is only ever evaluated on."""
+
+Policy = Literal["expert", "noisy_expert", "wrong_goal", "random", "unknown"]
+"""Who chose the actions of an episode; `unknown` for recorded real robots."""
+
+UInt8 = NDArray[np.uint8]
+Float32 = NDArray[np.float32]
+
+STATE_NAMES: tuple[str, ...] = (
+    "gripper_x", "gripper_y", "gripper_z",
+    "object_x", "object_y", "object_z",
+    "goal_x", "goal_y", "goal_z",
+    "opening", "contact", "force", "penetration", "success",
+)  # fmt: skip
+"""Columns of a simulator state: positions in metres in the world frame, finger opening from 0 (closed) to 1 (open),
+contact of gripper and object (0 or 1), its normal force in newtons, the deepest penetration of any contact in metres,
+and the simulator's own verdict of success (0 or 1)."""
+
+KEYPOINT_NAMES: tuple[str, ...] = ("gripper_u", "gripper_v", "object_u", "object_v", "goal_u", "goal_v")
+"""Columns of the projected keypoints: image coordinates, 0 to 1 from the left (u) and from the top (v)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Episode:
+    """One recorded or generated episode of T frames.
+
+    `frames` is (T, H, W, 3), RGB. `actions` is (T, A), in the source's own units: action t was chosen on seeing
+    frame t and leads to frame t + 1, so the last one leads past the end. `state` is (T, 14), columns STATE_NAMES, and
+    `keypoints` (T, 6), columns KEYPOINT_NAMES; both are None where a source has none (real robots, generated clips).
+    `scene` names the initial scene: episodes that share it must fall into the same split.
+    """
+
+    id: str
+    source: str
+    task: str
+    instruction: str
+    policy: Policy
+    scene: str
+    split: Split
+    frames: UInt8
+    actions: Float32
+    state: Float32 | None = None
+    keypoints: Float32 | None = None
+
+    @property
+    def success(self) -> bool | None:
+        """Whether the simulator saw success at the last frame; None where there is no state."""
+        return None if self.state is None else bool(self.state[-1, STATE_NAMES.index("success")] > 0.5)
+
+
+Json = Any
+"""A JSON value."""

@@ -1,0 +1,1 @@
+"""The action-conditioned transformer over the tokenizer's tokens."""

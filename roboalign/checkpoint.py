@@ -23,16 +23,17 @@ class CheckpointError(Exception):
 def save(path: Path, tensors: Mapping[str, torch.Tensor], **metadata: Json) -> None:
     """Write named tensors, each moved to the CPU, with JSON metadata; atomically and with the same bytes each time."""
     plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in sorted(tensors.items())}
-    text = {key: json.dumps(value, sort_keys=True) for key, value in sorted(metadata.items())}
+    # One entry only: safetensors writes several in the random order of a hash map.
+    text = json.dumps(metadata, sort_keys=True)
     with replacing(path) as temporary:
-        save_file(plain, str(temporary), metadata=text)
+        save_file(plain, str(temporary), metadata={"roboalign": text})
 
 
 def load(path: Path, device: str = "cpu") -> tuple[dict[str, torch.Tensor], dict[str, Json]]:
     """Read what `save` wrote: the tensors and the metadata. Raises CheckpointError where the file is damaged."""
     try:
         with safe_open(str(path), framework="pt", device=device) as file:
-            metadata = {key: json.loads(value) for key, value in (file.metadata() or {}).items()}
+            metadata = json.loads((file.metadata() or {}).get("roboalign", "{}"))
             return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118
     except (SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(f"{path}: cannot be read ({error}); remove it and run `dvc repro` again") from error

@@ -198,6 +198,7 @@ def acquire(run: Run) -> Any:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
+        lock.close()
         raise StageError(f"another process runs {run.label} in this checkout; wait for it or end it") from None
     return lock
 

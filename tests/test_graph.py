@@ -1,0 +1,67 @@
+"""The stage graph against the code: what a stage imports is among its dependencies, so that a change re-runs it."""
+
+import ast
+from functools import cache
+from pathlib import Path
+
+import pytest
+import yaml
+
+STAGES = yaml.safe_load(Path("dvc.yaml").read_text())["stages"]
+
+INFRASTRUCTURE = {"roboalign", "roboalign/spec", "roboalign/types.py", "roboalign/io.py", "roboalign/checkpoint.py"} | {
+    "roboalign/run.py",
+    "roboalign/hardware",
+}
+"""Code below every stage that does not decide results; not declared, so that a change of it re-runs nothing."""
+
+
+def file_of(module: str) -> Path | None:
+    path = Path(module.replace(".", "/"))
+    if path.with_suffix(".py").exists():
+        return path.with_suffix(".py")
+    return path / "__init__.py" if (path / "__init__.py").exists() else None
+
+
+@cache
+def imports(file: Path) -> frozenset[Path]:
+    """The files of this repository that `file` imports, directly or not."""
+    found: set[Path] = set()
+    todo = [file]
+    while todo:
+        for node in ast.walk(ast.parse(todo.pop().read_text())):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                modules = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+            elif isinstance(node, ast.Import):
+                modules = [alias.name for alias in node.names]
+            else:
+                continue
+            for module in modules:
+                target = file_of(module) if module.split(".")[0] in ("roboalign", "stages") else None
+                if target and target not in found:
+                    found.add(target)
+                    todo.append(target)
+    return frozenset(found)
+
+
+def within(file: Path, folders: set[str]) -> bool:
+    return any(file == Path(folder) or Path(folder) in file.parents for folder in folders if folder != "roboalign")
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_a_stage_depends_on_the_code_that_it_imports(name: str) -> None:
+    declared = set(STAGES[name]["deps"]) | INFRASTRUCTURE
+    missing = {
+        str(file)
+        for file in imports(Path(f"stages/{name}.py"))
+        if file.name != "__init__.py" and not within(file, declared)
+    }
+    assert not missing, f"dvc.yaml: stage {name} imports these, but does not declare them under deps"
+    assert f"stages/{name}.py" in declared
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_the_declared_code_exists(name: str) -> None:
+    for dependency in STAGES[name]["deps"]:
+        if dependency.startswith(("roboalign", "stages", "specs")):
+            assert Path(dependency).exists(), dependency

@@ -39,3 +39,15 @@ class Spec(BaseModel):
         validate_default=True,
         hide_input_in_errors=True,
     )
+
+
+class FieldError(ValueError):
+    """What a validator raises to refuse one field for the value of others: the error points at that field's line.
+
+    `field` is the path from the validated spec, with dots (`window`, `decodings.swr.window`, `levels.0`); the field to
+    change, not necessarily the one that was read last.
+    """
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(message)
+        self.field = field

@@ -1,0 +1,180 @@
+"""Measures on videos: float tensors (B, T, 3, H, W) in [0, 1]; one number for each frame or clip.
+
+Where `weights` are given, (B, T, H, W) and not negative, a measure is the weighted mean over pixels instead of the
+plain one: that is how the ROI variants look at the moving region alone.
+"""
+
+import hashlib
+import io
+import tempfile
+import warnings
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torchmetrics.functional.image import structural_similarity_index_measure
+
+CEILING = 100.0
+"""PSNR in dB of equal frames, where the formula has no finite value."""
+
+SSIM_WINDOW = 11
+"""Rows and columns of SSIM's Gaussian window: frames must be at least this large."""
+
+
+def _matching(video: Tensor, target: Tensor) -> None:
+    """Raise ValueError unless both are (B, T, 3, H, W) of the same shape."""
+    if video.shape != target.shape or video.ndim != 5 or video.shape[2] != 3:
+        raise ValueError(
+            f"videos must both be (B, T, 3, H, W); they are {tuple(video.shape)} and {tuple(target.shape)}"
+        )
+
+
+def _weighted(values: Tensor, weights: Tensor | None) -> Tensor:
+    """The mean over pixels of (B, T, H, W), by `weights` where given; plain where a frame's weights are all 0."""
+    plain = values.mean((-2, -1))
+    if weights is None:
+        return plain
+    total = weights.sum((-2, -1))
+    weighted = (values * weights).sum((-2, -1)) / total.clamp(min=torch.finfo(values.dtype).tiny)
+    return torch.where(total > 0, weighted, plain)
+
+
+def moving_region(target: Tensor, threshold: float = 0.1, grow: int = 2) -> Tensor:
+    """The region of interest, (B, T, H, W) of 0 and 1: where the target differs from its own first frame.
+
+    A pixel belongs to it where a colour differs by more than `threshold`, or such a pixel is at most `grow` pixels off.
+    """
+    moved = ((target - target[:, :1]).abs().amax(2) > threshold).to(target.dtype)
+    return torch.nn.functional.max_pool2d(moved, 2 * grow + 1, stride=1, padding=grow)
+
+
+def psnr(video: Tensor, target: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Peak signal-to-noise ratio of each frame in dB, (B, T), at most CEILING."""
+    _matching(video, target)
+    error = _weighted((video - target).square().mean(2), weights)
+    return -10 * error.clamp(min=10 ** (-CEILING / 10)).log10()
+
+
+def ssim(video: Tensor, target: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Structural similarity of each frame, (B, T): Gaussian window of 11, sigma 1.5.
+
+    Without weights the border that the window does not cover is left out, as is usual; with weights it counts.
+    Raises ValueError on frames smaller than the window.
+    """
+    _matching(video, target)
+    if min(video.shape[-2:]) < SSIM_WINDOW:
+        raise ValueError(f"SSIM needs frames of at least {SSIM_WINDOW} pixels a side; these are {video.shape[-2:]}")
+    batch = video.shape[:2]
+    plain, full = structural_similarity_index_measure(
+        video.flatten(0, 1), target.flatten(0, 1), data_range=1.0, reduction="none", return_full_image=True
+    )
+    if weights is None:
+        return plain.reshape(batch)
+    return _weighted(full.mean(1).reshape(*batch, *full.shape[2:]), weights)
+
+
+PUBLISHED = {
+    "alex": ("alexnet-owt-7be5be79.pth", "7be5be79"),
+    "vgg": ("vgg16-397923af.pth", "397923af"),
+    "squeeze": ("squeezenet1_1-b8a52dc0.pth", "b8a52dc0"),
+}
+"""torchvision's ImageNet backbones that LPIPS is defined on: file name, and the start of the file's SHA-256."""
+
+
+class Perceptual(nn.Module):
+    """Perceptual distance of each frame, (B, T), lower is closer; 0 for equal frames. Frozen; `name` says which it is.
+
+    Without `weights` it is ST-LPIPS (Ghildyal and Liu, arXiv 2207.13686), whose AlexNet weights come with the package
+    stlpips-pytorch. With `weights`, a path or URI of torchvision's ImageNet weights for `backbone`, it is LPIPS.
+    """
+
+    def __init__(
+        self,
+        weights: str | None = None,
+        sha256: str | None = None,
+        backbone: Literal["alex", "vgg", "squeeze"] = "alex",
+    ) -> None:
+        """Raises ValueError where the file at `weights` is not the published one, or not that of `sha256`."""
+        super().__init__()
+        self.name = "ST-LPIPS" if weights is None else "LPIPS"
+        self.net = _shift_tolerant() if weights is None else _published(weights, sha256, backbone)
+        self.requires_grad_(False).eval()
+
+    def train(self, mode: bool = True) -> "Perceptual":
+        """Stay in evaluation mode: the distance has dropout layers and must not be random."""
+        return super().train(False)
+
+    def forward(self, video: Tensor, target: Tensor, weights: Tensor | None = None) -> Tensor:
+        """Distances (B, T) of videos (B, T, 3, H, W)."""
+        _matching(video, target)
+        batch = video.shape[:2]
+        setattr(self.net, "spatial", weights is not None)  # noqa: B010 - an option of the network, unknown to nn.Module
+        distances: Tensor = self.net(video.flatten(0, 1), target.flatten(0, 1), normalize=True)
+        return _weighted(distances[:, 0].reshape(*batch, *distances.shape[2:]), weights)
+
+
+def _shift_tolerant() -> nn.Module:
+    """The ST-LPIPS network of the package stlpips-pytorch."""
+    with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        from stlpips_pytorch import stlpips
+
+        net: nn.Module = stlpips.LPIPS(net="alex", variant="shift_tolerant", verbose=False)
+    return net
+
+
+def _published(uri: str, sha256: str | None, backbone: str) -> nn.Module:
+    """torchmetrics' LPIPS network on the backbone weights at `uri`, after checking their hash."""
+    import fsspec
+    from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
+
+    with fsspec.open(uri, "rb") as file:
+        content = file.read()
+    found = hashlib.sha256(content).hexdigest()
+    name, start = PUBLISHED[backbone]
+    if sha256 is not None and found != sha256:
+        raise ValueError(f"{uri} has the SHA-256 {found}, not {sha256}; fetch it again")
+    if not found.startswith(start):
+        raise ValueError(f"{uri} is not torchvision's {name} (its SHA-256 starts with {start}, not {found[:8]})")
+    kept = torch.hub.get_dir()
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        (Path(folder) / "checkpoints").mkdir()
+        (Path(folder) / "checkpoints" / name).write_bytes(content)
+        try:  # torchvision looks here before it asks the network
+            torch.hub.set_dir(folder)
+            net: nn.Module = LearnedPerceptualImagePatchSimilarity(backbone).net  # type: ignore[arg-type]
+        finally:
+            torch.hub.set_dir(kept)
+    return net
+
+
+def repeated_frames(video: Tensor, tolerance: float = 1 / 255) -> Tensor:
+    """The share of frames, (B,), that repeat the one before: mean absolute difference of at most `tolerance`.
+
+    RLVR-World reports this share without a formula; the tolerance is our choice. Real videos repeat frames too, so
+    read it beside the target's. 0 for a clip of one frame.
+    """
+    if video.shape[1] < 2:
+        return video.new_zeros(len(video))
+    return (video.diff(dim=1).abs().mean((2, 3, 4)) <= tolerance).to(video.dtype).mean(1)
+
+
+def motion_ratio(video: Tensor, target: Tensor) -> Tensor:
+    """The energy of a clip's frame differences over the target's, (B,); 1 where neither moves."""
+    _matching(video, target)
+    energy, reference = (clip.diff(dim=1).square().mean((1, 2, 3, 4)) for clip in (video, target))
+    still = 1e-7  # mean squared difference of a clip that does not move visibly: keeps 0 / 0 at 1
+    return (energy + still) / (reference + still)
+
+
+def flicker(video: Tensor) -> Tensor:
+    """Temporal flicker, (B,): how far frames lie from the mean of their two neighbours, in mean absolute difference.
+
+    0 for a clip of fewer than three frames, and for any that changes evenly.
+    """
+    if video.shape[1] < 3:
+        return video.new_zeros(len(video))
+    return (video[:, 1:-1] - (video[:, :-2] + video[:, 2:]) / 2).abs().mean((1, 2, 3, 4))

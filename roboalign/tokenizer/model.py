@@ -1,0 +1,249 @@
+"""The dual-branch tokenizer (iVideoGPT, arXiv 2405.15223; FSQ as in RLVR-World, arXiv 2505.13934).
+
+A context frame is encoded into many tokens once; each later frame into a few tokens that say what is new. Both halves
+of the dynamics branch see the context: its features, level by level and by cross-attention, and its pixels, which the
+decoder blends in where nothing changed. What the context contributes is computed once per context (`Context`).
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from math import prod
+from pathlib import Path
+from typing import cast
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - the usual name
+from torch import Tensor, nn
+
+from roboalign import checkpoint
+from roboalign.tokenizer.fsq import FSQ
+from roboalign.tokenizer.layers import CrossAttention, Down, Head, Stage, Up
+from roboalign.tokenizer.spec import COLOURS, TokenizerSpec
+
+
+@dataclass
+class Context:
+    """An encoded context frame: all that encoding and decoding of later frames need of it."""
+
+    tokens: Tensor
+    """Codes, (B, context_tokens), int64."""
+    features: tuple[Tensor, ...]
+    """What the layers of the dynamics branch take from the context, in their order; batch first."""
+    pixels: Tensor
+    """The frame itself, (B, 3, H, W) in [0, 1]."""
+
+    def select(self, rows: Tensor | slice | Sequence[int]) -> "Context":
+        """The contexts at `rows`."""
+        return Context(self.tokens[rows], tuple(f[rows] for f in self.features), self.pixels[rows])
+
+    def repeat(self, n: int) -> "Context":
+        """Each context `n` times in a row."""
+        features = tuple(f.repeat_interleave(n, 0) for f in self.features)
+        return Context(self.tokens.repeat_interleave(n, 0), features, self.pixels.repeat_interleave(n, 0))
+
+
+class Quantizer(nn.Module):
+    """Between features of the coarsest level and codes on a grid; what one token covers is folded into channels."""
+
+    def __init__(self, width: int, fold: tuple[int, int], levels: Sequence[int], normalise: bool) -> None:
+        super().__init__()
+        self.fold, self.normalise = fold, normalise
+        self.fsq = FSQ(levels)
+        self.enter = nn.Conv2d(width * prod(fold), len(levels), 1)
+        self.leave = nn.Conv2d(len(levels), width * prod(fold), 1)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Features (N, C, r, c) to their quantized successors, same shape, and codes (N, tokens)."""
+        rows, columns = self.fold
+        n, width, height, breadth = x.shape
+        x = x.reshape(n, width, height // rows, rows, breadth // columns, columns)
+        latent = self.enter(x.permute(0, 1, 3, 5, 2, 4).flatten(1, 3))
+        if self.normalise and latent[0, 0].numel() > 1:
+            # Per-channel instance norm spreads the frames over the codes: without it most codes are never used.
+            latent = F.instance_norm(latent)
+        values, codes = self.fsq(latent.permute(0, 2, 3, 1))
+        return self._unfold(values), codes.flatten(1)
+
+    def features(self, codes: Tensor, grid: tuple[int, int]) -> Tensor:
+        """The features (N, C, r, c) of codes (N, tokens)."""
+        return self._unfold(self.fsq.values(codes).reshape(len(codes), *grid, -1))
+
+    def _unfold(self, values: Tensor) -> Tensor:
+        x: Tensor = self.leave(values.permute(0, 3, 1, 2))
+        x = x.reshape(len(x), -1, *self.fold, *x.shape[2:])
+        return x.permute(0, 1, 4, 2, 5, 3).flatten(4, 5).flatten(2, 3)
+
+
+class DualBranchTokenizer(nn.Module):
+    """Frames are float32 in [0, 1]; tokens are int64 codes. Built from its spec alone."""
+
+    def __init__(self, spec: TokenizerSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        widths, patch, blocks = spec.widths, spec.patch, spec.blocks
+        self.depths = spec.depth(spec.context_grid), spec.depth(spec.dynamics_grid)
+        pixels = COLOURS * patch**2
+
+        def stages(depth: int) -> nn.ModuleList:
+            return nn.ModuleList(Stage(width, blocks) for width in widths[:depth])
+
+        def downs(depth: int) -> nn.ModuleList:
+            return nn.ModuleList(Down(a, b) for a, b in pairwise(widths[:depth]))
+
+        def ups(depth: int) -> nn.ModuleList:
+            return nn.ModuleList(Up(b, a) for a, b in pairwise(widths[:depth]))
+
+        context, dynamics = self.depths
+        self.context_stem = nn.Conv2d(pixels, widths[0], 3, padding=1)
+        self.context_down, self.context_encoder = downs(context), stages(context)
+        self.context_quantizer = Quantizer(
+            widths[context - 1], spec.fold(spec.context_grid), spec.context_levels, normalise=False
+        )
+        self.context_up, self.context_decoder = ups(context), stages(context)
+        self.context_head = Head(widths[0], pixels)
+
+        self.stem = nn.Conv2d(pixels, widths[0], 3, padding=1)
+        self.stem_context = nn.Conv2d(pixels, widths[0], 3, padding=1, bias=False)
+        self.down, self.encoder = downs(dynamics), stages(dynamics)
+        self.quantizer = Quantizer(
+            widths[dynamics - 1], spec.fold(spec.dynamics_grid), spec.dynamics_levels, normalise=True
+        )
+        self.up, self.decoder = ups(dynamics), stages(dynamics)
+        shared = range(min(self.depths))
+        self.aligned = nn.ModuleList(nn.Conv2d(widths[level], widths[level], 1) for level in shared)
+
+        def attentions() -> nn.ModuleDict:
+            return nn.ModuleDict(
+                {
+                    str(level): CrossAttention(widths[level], prod(spec.resolution(level)), spec.attention.heads)
+                    for level in shared
+                    if spec.attends(level)
+                }
+            )
+
+        self.look, self.recall = attentions(), attentions()
+        self.head = Head(widths[0], patch**2 * (COLOURS + 1 + spec.warps) + 2 * spec.warps)
+        if spec.warps:
+            with torch.no_grad():  # the warped copies start as the context itself, each with a small random offset
+                self.head.last.weight[-2 * spec.warps :].mul_(0.1)
+
+    def encode_context(self, frames: Tensor) -> Context:
+        """Encode context frames (B, 3, H, W). Raises ValueError on frames of another size."""
+        return self._context(frames)[0]
+
+    def _context(self, frames: Tensor) -> tuple[Context, Tensor]:
+        """The context and its quantized features."""
+        if frames.shape[1:] != (COLOURS, self.spec.height, self.spec.width):
+            raise ValueError(
+                f"frames are {tuple(frames.shape[1:])}, the tokenizer takes (3, {self.spec.height}, {self.spec.width})"
+            )
+        patches = F.pixel_unshuffle(frames, self.spec.patch) - 0.5
+        x, levels = self.context_stem(patches), []
+        for level, stage in enumerate(self.context_encoder):
+            x = stage(self.context_down[level - 1](x) if level else x)
+            levels.append(x)
+        quantized, tokens = self.context_quantizer(x)
+        features = [self.stem_context(patches)]
+        for name, attention in self.look.items():
+            features += cast(CrossAttention, attention).remember(levels[int(name)])
+        features += [project(x) for project, x in zip(self.aligned, levels, strict=False)]
+        for name, attention in self.recall.items():
+            features += cast(CrossAttention, attention).remember(levels[int(name)])
+        return Context(tokens, tuple(features), frames), quantized
+
+    def decode_context(self, tokens: Tensor) -> Tensor:
+        """The frames (B, 3, H, W) that context tokens alone describe."""
+        return self._decode_context(self.context_quantizer.features(tokens, self.spec.context_grid))
+
+    def _decode_context(self, x: Tensor) -> Tensor:
+        for level in reversed(range(self.depths[0])):
+            x = self.context_decoder[level](x)
+            if level:
+                x = self.context_up[level - 1](x)
+        return torch.sigmoid(F.pixel_shuffle(self.context_head(x), self.spec.patch))
+
+    def encode(self, context: Context, frames: Tensor) -> Tensor:
+        """Dynamics tokens (B, F, dynamics_tokens) of frames (B, F, 3, H, W) under their contexts."""
+        return self._encode(context, frames)[1]
+
+    def _encode(self, context: Context, frames: Tensor) -> tuple[Tensor, Tensor]:
+        batch, count = frames.shape[:2]
+        features = iter(context.features)
+        x = self.stem(F.pixel_unshuffle(frames.flatten(0, 1), self.spec.patch) - 0.5)
+        x = _add(x, next(features), batch)
+        for level, stage in enumerate(self.encoder):
+            x = stage(self.down[level - 1](x) if level else x)
+            if str(level) in self.look:
+                x = self.look[str(level)](x, next(features), next(features))
+        quantized, tokens = self.quantizer(x)
+        return quantized, tokens.reshape(batch, count, -1)
+
+    def decode(self, context: Context, tokens: Tensor) -> Tensor:
+        """Frames (B, F, 3, H, W) in [0, 1] of dynamics tokens (B, F, dynamics_tokens) under their contexts."""
+        x = self.quantizer.features(tokens.flatten(0, 1), self.spec.dynamics_grid)
+        return self._decode(context, x)
+
+    def _decode(self, context: Context, x: Tensor) -> Tensor:
+        batch = len(context.pixels)
+        features = context.features[1 + 2 * len(self.look) :]
+        aligned, memory = features[: len(self.aligned)], iter(features[len(self.aligned) :])
+        memories = {name: (next(memory), next(memory)) for name in self.recall}
+        for level in reversed(range(self.depths[1])):
+            if level < len(aligned):
+                x = _add(x, aligned[level], batch)
+            if str(level) in memories:
+                x = self.recall[str(level)](x, *memories[str(level)])
+            x = self.decoder[level](x)
+            if level:
+                x = self.up[level - 1](x)
+        frames = self._blend(context.pixels, self.head(x))
+        return frames.reshape(batch, -1, *frames.shape[1:])
+
+    def _blend(self, pixels: Tensor, outputs: Tensor) -> Tensor:
+        """Per pixel, a convex mix of a new colour, the context, and displaced copies of it."""
+        warps, patch = self.spec.warps, self.spec.patch
+        flows, outputs = outputs[:, outputs.shape[1] - 2 * warps :], outputs[:, : outputs.shape[1] - 2 * warps]
+        outputs = F.pixel_shuffle(outputs, patch)
+        new, masks = torch.sigmoid(outputs[:, :COLOURS]), outputs[:, COLOURS:]
+        context = pixels.repeat_interleave(len(outputs) // len(pixels), 0)
+        layers = [context, *self._warped(context, flows)]
+        if not warps:
+            mask = torch.sigmoid(masks)
+            return new + mask * (context - new)
+        shares = torch.cat([torch.zeros_like(masks[:, :1]), masks], 1).softmax(1)
+        mixed = new * shares[:, :1]
+        for number, layer in enumerate(layers, 1):
+            mixed = mixed + layer * shares[:, number : number + 1]
+        return mixed
+
+    def _warped(self, context: Tensor, flows: Tensor) -> Iterator[Tensor]:
+        """Displaced copies of the context, one for each pair of flow channels (N, 2·warps, r, c)."""
+        if not self.spec.warps:
+            return
+        rows, columns = context.shape[-2:]
+        flows = F.interpolate(flows, size=(rows, columns), mode="bilinear", align_corners=False)
+        v = (torch.arange(rows, device=flows.device, dtype=flows.dtype) * 2 + 1) / rows - 1
+        u = (torch.arange(columns, device=flows.device, dtype=flows.dtype) * 2 + 1) / columns - 1
+        base = torch.stack([u.expand(rows, columns), v[:, None].expand(rows, columns)], -1)
+        for flow in flows.chunk(self.spec.warps, 1):
+            where = base + flow.permute(0, 2, 3, 1)
+            yield F.grid_sample(context, where, mode="bilinear", padding_mode="border", align_corners=False)
+
+    def forward(self, context: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """For training: reconstructions of context frames (B, 3, H, W) and of later frames (B, F, 3, H, W)."""
+        encoded, quantized = self._context(context)
+        return self._decode_context(quantized), self._decode(encoded, self._encode(encoded, frames)[0])
+
+
+def _add(x: Tensor, context: Tensor, batch: int) -> Tensor:
+    """Features (B·F, C, r, c) plus their contexts' (B, C, r, c)."""
+    return (x.reshape(batch, -1, *x.shape[1:]) + context.unsqueeze(1)).flatten(0, 1)
+
+
+def load_tokenizer(path: Path) -> DualBranchTokenizer:
+    """The tokenizer in a model file, frozen, ready to encode. Raises CheckpointError on a damaged file."""
+    model = DualBranchTokenizer(checkpoint.load_spec(path, TokenizerSpec))
+    tensors, _ = checkpoint.load(path)
+    model.load_state_dict(tensors)
+    return model.requires_grad_(False).eval()

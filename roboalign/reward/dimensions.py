@@ -1,0 +1,61 @@
+"""Score vectors: raw in each dimension's range, normalised to [0, 1], and summed."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from roboalign.reward.spec import RewardSpec
+
+Array = TypeVar("Array", NDArray[Any], Tensor)
+"""Scores as numpy or torch: any leading axes, the dimensions in the spec's order as the last."""
+
+
+class Scorer(Protocol):
+    """Anything that scores videos under instructions: the judge, the student, a person's file."""
+
+    def __call__(self, videos: Tensor, instructions: Sequence[str]) -> Tensor:
+        """Raw scores (B, D) of videos (B, T, 3, H, W) in [0, 1]; frame 0 is the initial frame. T may be anything."""
+        ...
+
+
+def _row(values: Sequence[float], like: Array) -> Array:
+    """`values` as an array of the kind, type and device of `like`."""
+    if isinstance(like, Tensor):
+        return torch.tensor(values, dtype=like.dtype, device=like.device)
+    return np.asarray(values, dtype=like.dtype)
+
+
+def normalise(scores: Array, spec: RewardSpec) -> Array:
+    """Raw scores as shares of full marks."""
+    result: Array = scores / _row(spec.maxima, scores)
+    return result
+
+
+def denormalise(shares: Array, spec: RewardSpec) -> Array:
+    """Shares of full marks as raw scores."""
+    result: Array = shares * _row(spec.maxima, shares)
+    return result
+
+
+def total(scores: Array, spec: RewardSpec) -> Array:
+    """The plain sum over dimensions, as in the paper's tables: 0 to `spec.maximum`. Drops the last axis.
+
+    Raises ValueError where the last axis is not the spec's dimensions.
+    """
+    if scores.shape[-1] != len(spec.dimensions):
+        raise ValueError(
+            f"scores have {scores.shape[-1]} dimensions, the reward has {len(spec.dimensions)}: "
+            "they come from different specs"
+        )
+    result: Array = scores.sum(-1)
+    return result
+
+
+def weighted(scores: Array, spec: RewardSpec) -> Array:
+    """The alignment reward R = sum_k w_k g_k (paper). Drops the last axis."""
+    result: Array = (scores * _row(spec.weights, scores)).sum(-1)
+    return result

@@ -1,0 +1,202 @@
+"""The reward: its dimensions as data, the rubric that labels each of them, and the signals that alignment can maximise.
+
+A dimension is dropped or added in YAML; scoring heads, tables and plots follow the list.
+"""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from roboalign.spec.base import FieldError, Fraction, Name, Positive, Spec, items
+
+LabellerKind = Literal[
+    "instruction_following", "manipulation", "action_outcome", "temporal", "contact", "physics", "efficiency"
+]
+"""What the rubric can measure on a state trajectory. Degradations declare what they lower in these names."""
+
+
+class InstructionFollowingSpec(Spec):
+    """Three equal parts: the gripper comes to the object; the object's best and its last approach to the goal."""
+
+    kind: Literal["instruction_following"]
+    reach_m: Positive = 0.06
+    """Distance of gripper and object, in metres, that counts as having reached it; contact counts too. Our choice."""
+
+
+class ManipulationSpec(Spec):
+    """Progress of the object to the goal at the last frame, and the simulator's own verdict of success."""
+
+    kind: Literal["manipulation"]
+    success_share: Fraction = 0.5
+    """Share of the maximum that only success earns; the rest is earned in proportion to progress. Our choice."""
+
+
+class ActionOutcomeSpec(Spec):
+    """How closely gripper and object follow the true outcome of the same actions."""
+
+    kind: Literal["action_outcome"]
+    tolerance_m: Positive = 0.01
+    """Mean deviation in metres that costs nothing. Our choice."""
+    floor_m: Positive = 0.05
+    """Least extent of a true path in metres that deviations are measured against. Our choice."""
+    extent_share: Annotated[float, Field(gt=0, le=10)] = 0.5
+    """Mean deviation, as a share of the true path's extent, that costs everything; standing still does. Our choice."""
+
+
+class TemporalSpec(Spec):
+    """No jumps and no stalls: steps within the source's speed, motion where the true outcome moves."""
+
+    kind: Literal["temporal"]
+    jump_cost: Fraction = 0.25
+    """Share of the maximum that one step of twice the speed limit or more costs. Our choice."""
+    stall_cost: Fraction = 0.6
+    """Share of the maximum lost where the picture stands still in every frame that should move. Our choice."""
+
+
+class ContactSpec(Spec):
+    """Objects move only when touched or falling, and forces stay within what experts use."""
+
+    kind: Literal["contact"]
+    force_share: Fraction = 0.3
+    """Share of the maximum that excessive force can cost. Our choice."""
+
+
+class PhysicsSpec(Spec):
+    """Bodies do not enter each other, and objects do not jump."""
+
+    kind: Literal["physics"]
+    penetration_share: Fraction = 0.5
+    """Share of the maximum lost at twice the source's penetration limit; jumping objects cost the rest. Our choice."""
+    jump_cost: Fraction = 0.25
+    """Share of the maximum that one jump of the object costs, up to what penetration leaves. Our choice."""
+
+
+class EfficiencySpec(Spec):
+    """Short paths: the distance that the task needs, over the gripper's path. No dimension of the paper."""
+
+    kind: Literal["efficiency"]
+    slack: Annotated[float, Field(ge=1, le=100)] = 3.0
+    """Path length, as a multiple of the needed distance, that still earns full marks. Our choice."""
+
+
+Labeller = Annotated[
+    InstructionFollowingSpec
+    | ManipulationSpec
+    | ActionOutcomeSpec
+    | TemporalSpec
+    | ContactSpec
+    | PhysicsSpec
+    | EfficiencySpec,
+    Field(discriminator="kind"),
+]
+"""How the rubric labels a dimension from the state trajectory."""
+
+
+class DimensionSpec(Spec):
+    """One dimension of the reward."""
+
+    name: Name
+    """Its name in tables, metrics and columns."""
+    maximum: Annotated[float, Field(gt=0, le=100)]
+    """Full marks; scores run from 0 to this."""
+    weight: Annotated[float, Field(ge=0, le=100)] = 1.0
+    """w_k of the alignment reward and of the regression losses. The paper does not give it; 1 is our choice."""
+    group: Name
+    """The heading it stands under: `task_alignment` or `physical_realism` in the paper."""
+    rubric: Annotated[str, Field(min_length=1, max_length=2000)]
+    """What earns full and partial marks, for people, for a vision-language judge and for the report."""
+    labeller: Labeller
+    """The measurement on the simulator's state that gives the label."""
+
+
+class CalibrationSpec(Spec):
+    """How the limits of a source (speed, penetration, force) are read off its recorded training episodes."""
+
+    quantile: Annotated[float, Field(ge=0.5, le=1)] = 0.98
+    """Quantile over successful expert episodes of each episode's largest penetration and force, and of the untouched
+    share of object motion. Meta-World's good demonstrations penetrate by up to 7.6 mm, so it is taken by source."""
+    margin: Annotated[float, Field(ge=1, le=10)] = 1.25
+    """Factor on the measured quantile, for what a limited sample has not shown. Our choice."""
+    speed_floor_m: Positive = 0.01
+    """Least speed limit in metres a frame. Our choice."""
+    penetration_floor_m: Positive = 0.002
+    """Least penetration limit in metres. Our choice."""
+    force_floor_n: Positive = 10.0
+    """Least force limit in newtons. Our choice."""
+    path_floor_m: Positive = 0.02
+    """Metres added to an object's path before the untouched share of it is taken: jitter is no motion. Our choice."""
+
+
+class RewardSpec(Spec):
+    """The dimensions that videos are scored by, in the order of every score vector."""
+
+    dimensions: Annotated[tuple[DimensionSpec, ...], items(maximum=32)]
+    """The paper has six: 3 + 2 + 1 + 1 + 1 + 2 = 10 points."""
+    calibration: CalibrationSpec = CalibrationSpec()
+    """The rubric's limits by source."""
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Self:
+        names = [dimension.name for dimension in self.dimensions]
+        for index, name in enumerate(names):
+            if name in names[:index]:
+                raise FieldError(f"dimensions.{index}.name", f"two dimensions are named {name}; rename or drop one")
+        if not any(dimension.weight > 0 for dimension in self.dimensions):
+            raise FieldError("dimensions.0.weight", "every dimension has weight 0; raise at least one")
+        return self
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names in order."""
+        return tuple(dimension.name for dimension in self.dimensions)
+
+    @property
+    def maxima(self) -> tuple[float, ...]:
+        """Full marks in order."""
+        return tuple(dimension.maximum for dimension in self.dimensions)
+
+    @property
+    def weights(self) -> tuple[float, ...]:
+        """Weights w_k in order."""
+        return tuple(dimension.weight for dimension in self.dimensions)
+
+    @property
+    def maximum(self) -> float:
+        """Full marks over all dimensions; 10 in the paper."""
+        return sum(self.maxima)
+
+
+class DistilledSignal(Spec):
+    """The student's scores, weighted by the dimensions' weights: the paper's reward, R = sum_k w_k g_k."""
+
+    kind: Literal["distilled"]
+
+
+class MseSignal(Spec):
+    """Minus the mean squared error against the true future."""
+
+    kind: Literal["mse"]
+
+
+class L1Signal(Spec):
+    """Minus the mean absolute error against the true future; half of RLVR-World's reward."""
+
+    kind: Literal["l1"]
+
+
+class SsimSignal(Spec):
+    """The structural similarity with the true future."""
+
+    kind: Literal["ssim"]
+
+
+class PerceptualSignal(Spec):
+    """Minus the perceptual distance from the true future; the other half of RLVR-World's reward."""
+
+    kind: Literal["perceptual"]
+
+
+RewardSignal = Annotated[
+    DistilledSignal | MseSignal | L1Signal | SsimSignal | PerceptualSignal, Field(discriminator="kind")
+]
+"""What alignment maximises. The pixel kinds are the paper's low-level baselines."""

@@ -1,0 +1,62 @@
+"""What a rollout needs of a tokenizer and of a world model's sampler; stages pass the real ones in."""
+
+from typing import Protocol, TypeVar
+
+from torch import Tensor
+
+
+class Context(Protocol):
+    """An encoded context frame: `tokens` (B, Nc), and whatever else its tokenizer decodes with."""
+
+    @property
+    def tokens(self) -> Tensor:
+        """Context tokens (B, Nc)."""
+
+
+ContextT = TypeVar("ContextT", bound=Context)
+
+
+class Tokenizer(Protocol[ContextT]):
+    """Pixels to tokens and back."""
+
+    def encode_context(self, frames: Tensor) -> ContextT:
+        """Frames (B, 3, H, W) as context."""
+
+    def encode(self, context: ContextT, frames: Tensor) -> Tensor:
+        """Frames (B, F, 3, H, W) as dynamics tokens (B, F, Nd), given the context."""
+
+    def decode(self, context: ContextT, tokens: Tensor) -> Tensor:
+        """Dynamics tokens (B, F, Nd) as frames (B, F, 3, H, W) in [0, 1]."""
+
+
+class State(Protocol):
+    """A world model's sequence so far, with its key-value cache."""
+
+    @property
+    def sequence_length(self) -> int:
+        """Tokens in the sequence."""
+
+    @property
+    def cache_bytes(self) -> int:
+        """Bytes of the key-value cache."""
+
+
+StateT = TypeVar("StateT", bound=State)
+
+
+class Sampler(Protocol[StateT]):
+    """Draws frames from a world model, each row from its own random stream, whatever else is in the batch."""
+
+    def start(
+        self, context_tokens: Tensor, action_mask: Tensor, seeds: Tensor, max_frames: int, *, first_frame: int = 0
+    ) -> StateT:
+        """A sequence of only the context; the random stream of the row starts at the absolute frame `first_frame`."""
+
+    def step(self, state: StateT, action: Tensor) -> Tensor:
+        """Draw the next frame (B, Nd), led to by `action` (B, A), and append it."""
+
+    def drop(self, state: StateT, frames: int = 1) -> None:
+        """Forget the oldest `frames` frames; the context stays."""
+
+    def feed(self, state: StateT, actions: Tensor, tokens: Tensor) -> None:
+        """Append known frames (B, F, Nd), led to by `actions` (B, F, A)."""

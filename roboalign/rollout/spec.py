@@ -1,0 +1,193 @@
+"""Rollouts: how far, with which decodings, from which models, and how their drift is measured."""
+
+from typing import Annotated, Literal, TypeAlias
+
+from pydantic import Field, ValidationInfo, field_validator
+
+from roboalign.spec.base import FieldError, Positive, Seed, Spec, items
+
+Frames = Annotated[int, Field(ge=1, le=10_000)]
+"""A number of frames."""
+
+DecodingName = Literal["ar", "swr", "kv_window", "carry_tokens", "true_refresh"]
+"""A way to roll a world model out; each is documented at its spec class."""
+
+SamplingName = Literal["greedy", "sampled"]
+"""`greedy` takes the likeliest token; `sampled` draws from the model's distribution at `temperature`."""
+
+
+class ArSpec(Spec):
+    """Plain autoregression: one context, a sequence that grows to the horizon (paper: the default)."""
+
+    kind: Literal["ar"] = "ar"
+    """The decoding."""
+
+
+class SwrSpec(Spec):
+    """Sliding window re-encoding: every `window` frames the last predicted frame is decoded to pixels, encoded as a
+    fresh context, and the prompt is reset (paper)."""
+
+    kind: Literal["swr"] = "swr"
+    """The decoding."""
+    window: Frames = 6
+    """Frames of a segment; not above the horizon (paper: 6)."""
+
+
+class KvWindowSpec(Spec):
+    """A window over the key-value cache: the context stays as a sink, of the frames only the latest (StreamingLLM)."""
+
+    kind: Literal["kv_window"] = "kv_window"
+    """The decoding."""
+    frames: Frames = 8
+    """Latest frames kept, the one being written included; not above the horizon (our choice: the trained length)."""
+
+
+class CarryTokensSpec(Spec):
+    """Segments that keep the *original* context and start from the last frame's *tokens* (RLVR-World's window)."""
+
+    kind: Literal["carry_tokens"] = "carry_tokens"
+    """The decoding."""
+    window: Frames = 6
+    """Frames of a segment, the carried one not counted."""
+
+
+class TrueRefreshSpec(Spec):
+    """As `swr`, but the fresh context is the *true* frame: what a refresh without drift would give, an upper bound."""
+
+    kind: Literal["true_refresh"] = "true_refresh"
+    """The decoding."""
+    window: Frames = 6
+    """Frames of a segment."""
+
+
+DecodingSpec: TypeAlias = ArSpec | SwrSpec | KvWindowSpec | CarryTokensSpec | TrueRefreshSpec
+"""One decoding with its numbers."""
+
+
+class DriftSpec(Spec):
+    """How error growth is measured, and the window that the measurement predicts (PAPER.md, Proposition 1)."""
+
+    ages: Annotated[tuple[Frames, ...], items(2)] = (1, 2, 4, 6, 8, 12, 16, 24, 30)
+    """Ages of the context at which the one-step error is measured, up to the horizon; between them it is linear."""
+    starts: Annotated[tuple[Frames, ...], items()] = (2, 8, 16)
+    """Frames of true tokens before a paired rollout leaves the truth, each below the horizon (our choice)."""
+    steps: Annotated[int, Field(ge=2, le=1000)] = 6
+    """Frames over which the divergence of a pair is followed (our choice)."""
+
+
+class RolloutSpec(Spec):
+    """Rollouts of held-out test episodes by the supervised and the aligned model."""
+
+    horizon: Frames = 30
+    """Predicted frames of a rollout; clips also hold the context frame, at their start (paper: 30)."""
+    episodes: Annotated[int, Field(ge=2, le=100_000)] = 24
+    """Test episodes, spread evenly over the split; the same ones and the same seeds for every model and decoding."""
+    batch: Annotated[int, Field(ge=1, le=4096)] = 32
+    """Episodes rolled out at once; changes the speed, not the result."""
+    decodings: Annotated[tuple[DecodingName, ...], items()] = (
+        "ar",
+        "swr",
+        "kv_window",
+        "carry_tokens",
+        "true_refresh",
+    )
+    """Decodings of the supervised model; `ar` is among them, since the others are compared with it."""
+    aligned_decodings: Annotated[tuple[DecodingName, ...], items()] = ("ar", "swr")
+    """Decodings of the aligned model, `ar` among them."""
+    sampling: Annotated[tuple[SamplingName, ...], items()] = ("greedy", "sampled")
+    """Each is made with both decodings `ar` and `swr`; the other decodings are made with the first."""
+    temperature: Positive = 1.0
+    """Temperature of `sampled`; the drift and the sweep are measured with the first of `sampling`."""
+    swr: SwrSpec = SwrSpec()
+    """The window of `swr`, `carry_tokens` and `true_refresh`, so that they differ in nothing else."""
+    kv_window: KvWindowSpec = KvWindowSpec()
+    """The window over the cache."""
+    sweep: Annotated[tuple[Frames, ...], items(0)] = (2, 4, 6, 8, 12)
+    """Windows of `swr` tried besides plain autoregression; they are measured, their clips are not kept."""
+    best_of: Annotated[int, Field(ge=0, le=64)] = 4
+    """Samples an episode of the supervised model, for picking the best by reward at inference; 0 makes none."""
+    drift: DriftSpec = DriftSpec()
+    """The measurement of drift."""
+    seed: Seed = 0
+    """Seed of sampling; the random stream of an episode is (seed, episode, sample) by absolute frame."""
+
+    @field_validator("decodings", "aligned_decodings", "sampling", "sweep")
+    @classmethod
+    def _listed_once(cls, values: tuple[object, ...], info: ValidationInfo) -> tuple[object, ...]:
+        if len(set(values)) != len(values):
+            raise ValueError("a value is listed twice; remove one")
+        if str(info.field_name).endswith("decodings") and "ar" not in values:
+            raise ValueError("`ar`, which the other decodings are compared with, is missing; add it")
+        return values
+
+    @field_validator("swr")
+    @classmethod
+    def _window_fits(cls, swr: SwrSpec, info: ValidationInfo) -> SwrSpec:
+        if swr.window > info.data.get("horizon", swr.window):
+            raise FieldError(
+                "window", f"window {swr.window} is above the horizon of {info.data['horizon']} frames; lower it"
+            )
+        return swr
+
+    @field_validator("kv_window")
+    @classmethod
+    def _cache_fits(cls, kv_window: KvWindowSpec, info: ValidationInfo) -> KvWindowSpec:
+        if kv_window.frames > info.data.get("horizon", kv_window.frames):
+            raise FieldError(
+                "frames", f"{kv_window.frames} frames are above the horizon of {info.data['horizon']}; lower it"
+            )
+        return kv_window
+
+    @field_validator("sweep")
+    @classmethod
+    def _sweep_fits(cls, sweep: tuple[int, ...], info: ValidationInfo) -> tuple[int, ...]:
+        if sweep and max(sweep) > info.data.get("horizon", max(sweep)):
+            raise ValueError(f"window {max(sweep)} is above the horizon of {info.data['horizon']} frames; remove it")
+        return sweep
+
+    @field_validator("drift")
+    @classmethod
+    def _drift_fits(cls, drift: DriftSpec, info: ValidationInfo) -> DriftSpec:
+        last = max(drift.starts) + drift.steps
+        if last > info.data.get("horizon", last):
+            raise FieldError(
+                "starts",
+                f"start {max(drift.starts)} with {drift.steps} steps ends beyond the horizon of "
+                f"{info.data['horizon']} frames; lower one of them",
+            )
+        if max(drift.ages) > info.data.get("horizon", max(drift.ages)):
+            raise FieldError("ages", f"age {max(drift.ages)} is above the horizon of {info.data['horizon']} frames")
+        if len(set(drift.ages)) != len(drift.ages):
+            raise FieldError("ages", "an age is listed twice; remove one")
+        return drift
+
+    def decoding(self, name: DecodingName) -> DecodingSpec:
+        """The decoding `name` with this spec's numbers."""
+        window = self.swr.window
+        choices: dict[DecodingName, DecodingSpec] = {
+            "ar": ArSpec(),
+            "swr": self.swr,
+            "kv_window": self.kv_window,
+            "carry_tokens": CarryTokensSpec(window=window),
+            "true_refresh": TrueRefreshSpec(window=window),
+        }
+        return choices[name]
+
+
+def peak_frames(decoding: DecodingSpec, horizon: int) -> int:
+    """The most frames that stand in the sequence at once during a rollout of `horizon` frames."""
+    if isinstance(decoding, SwrSpec | TrueRefreshSpec):
+        return min(decoding.window, horizon)
+    if isinstance(decoding, CarryTokensSpec):
+        return min(decoding.window + 1, horizon)
+    if isinstance(decoding, KvWindowSpec):
+        return min(decoding.frames, horizon)
+    return horizon
+
+
+def peak_sequence(decoding: DecodingSpec, horizon: int, context_tokens: int, frame_tokens: int) -> int:
+    """Tokens of the longest sequence: the context and, for each frame, `frame_tokens` (its action's included).
+
+    With the paper's 1280 context tokens, 93 a frame and 30 frames: 4070 for plain autoregression, 1838 with W = 6.
+    """
+    return context_tokens + peak_frames(decoding, horizon) * frame_tokens

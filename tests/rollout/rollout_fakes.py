@@ -1,0 +1,98 @@
+"""A tokenizer and a world model of which everything is known: pictures of one grey level, drawn by arithmetic.
+
+A picture of level v is the context token v and, under a context of level c, the dynamics token v - c + 1000. The world
+model moves the level by the action, plus `drift` for each frame that its context is old, plus `noise` of the row's
+stream at the absolute frame. Levels are in 1/1000.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+SCALE = 1000
+
+
+def picture(levels: Tensor) -> Tensor:
+    """Levels (...) as pictures (..., 3, 4, 4)."""
+    return (levels.float() / SCALE)[..., None, None, None].expand(*levels.shape, 3, 4, 4)
+
+
+def level(frames: Tensor) -> Tensor:
+    """Pictures (..., 3, H, W) as levels (...)."""
+    return (frames.mean((-3, -2, -1)) * SCALE).round().long()
+
+
+@dataclass
+class ToyContext:
+    tokens: Tensor
+
+
+@dataclass
+class ToyTokenizer:
+    """`loss` is what every context encoding adds to the level: delta."""
+
+    loss: int = 0
+    encoded: int = 0
+
+    def encode_context(self, frames: Tensor) -> ToyContext:
+        self.encoded += 1
+        return ToyContext((level(frames) + self.loss)[:, None])
+
+    def encode(self, context: ToyContext, frames: Tensor) -> Tensor:
+        return (level(frames) + self.loss - context.tokens + SCALE)[..., None]
+
+    def decode(self, context: ToyContext, tokens: Tensor) -> Tensor:
+        return picture(tokens[..., 0] - SCALE + context.tokens)
+
+
+@dataclass
+class ToyState:
+    context: Tensor
+    seeds: Tensor
+    tokens: list[Tensor]
+    frame: int
+    capacity: int
+    age: int = 0
+
+    @property
+    def sequence_length(self) -> int:
+        return 1 + 2 * len(self.tokens)
+
+    @property
+    def cache_bytes(self) -> int:
+        return 8 * len(self.seeds) * (1 + 2 * self.capacity)
+
+
+@dataclass
+class ToySampler:
+    drift: int = 0
+    noisy: bool = False
+
+    def start(
+        self, context_tokens: Tensor, action_mask: Tensor, seeds: Tensor, max_frames: int, *, first_frame: int = 0
+    ) -> ToyState:
+        return ToyState(context_tokens, seeds, [], first_frame, max_frames)
+
+    def step(self, state: ToyState, action: Tensor) -> Tensor:
+        last = state.tokens[-1] if state.tokens else torch.full_like(state.context, SCALE)
+        state.age += 1
+        drawn = last + (action[:, :1] * SCALE).round().long() + self.drift * state.age
+        if self.noisy:
+            drawn = drawn + ((state.seeds * 31 + state.frame * 17) % 7)[:, None]
+        self.append(state, drawn)
+        return drawn
+
+    def append(self, state: ToyState, tokens: Tensor) -> None:
+        if len(state.tokens) == state.capacity:
+            raise ValueError("full")
+        state.tokens.append(tokens)
+        state.frame += 1
+
+    def feed(self, state: ToyState, actions: Tensor, tokens: Tensor) -> None:
+        for frame in tokens.unbind(1):
+            self.append(state, frame)
+            state.age += 1
+
+    def drop(self, state: ToyState, frames: int = 1) -> None:
+        del state.tokens[:frames]

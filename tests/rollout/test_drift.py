@@ -1,0 +1,133 @@
+import numpy as np
+import pytest
+import torch
+from rollout_fakes import ToySampler, ToyTokenizer, picture
+
+from roboalign.rollout.drift import (
+    best_window,
+    bound,
+    bound_autoregressive,
+    closed_form_window,
+    contraction,
+    epsilon,
+    error_path,
+    every_age,
+    predicted_error,
+    rows,
+)
+from roboalign.rollout.measure_drift import divergences, encode_truth, one_step_errors, refresh_errors
+from roboalign.rollout.segment import Prompt
+
+
+def test_epsilon_is_the_excess_over_the_codec_and_never_negative() -> None:
+    assert epsilon([0.3, 0.1], [0.1, 0.2]).tolist() == pytest.approx([0.2, 0.0])
+
+
+def test_ages_between_measured_ones_are_linear_and_beyond_them_constant() -> None:
+    assert every_age({1: 1.0, 3: 3.0, 5: 4.0}, 7).tolist() == [1, 2, 3, 3.5, 4, 4, 4]
+
+
+def test_alpha_is_the_factor_by_which_pairs_come_closer() -> None:
+    steps = 0.8 ** np.arange(6)
+    assert contraction(np.stack([2 * steps, 0.5 * steps])) == pytest.approx(0.8)
+    assert contraction(np.zeros((2, 6))) is None
+
+
+def test_the_bounds_by_hand() -> None:
+    # 2 * .1 + (2 * .1 + .05) / (1 - .25) and .1 / .5
+    assert bound(2, 0.5, 0.1, 0.05) == pytest.approx(0.2 + 0.25 / 0.75)
+    assert bound_autoregressive(0.5, 0.1) == pytest.approx(0.2)
+    assert bound(6, 1e-9, 0.1, 0.05) == pytest.approx(2 * 6 * 0.1 + 0.05)  # the paper's limit, alpha -> 0
+    assert bound(2, 1.0, 0.1, 0.05) is None
+    assert bound_autoregressive(1.2, 0.1) is None
+
+
+@pytest.mark.parametrize("alpha", [0.3, 0.7, 0.95])
+@pytest.mark.parametrize("window", [1, 3, 8])
+def test_the_recursion_stays_below_proposition_1(alpha: float, window: int) -> None:
+    path = error_path(window, alpha, np.full(200, 0.01), 0.02)
+    limit = bound(window, alpha, 0.01, 0.02)
+    assert limit is not None
+    assert path.max() <= limit
+
+
+def test_the_recursion_by_hand() -> None:
+    # ages 1 2 | 1 2 | 1: .1, .5*.1+.2, .5*(.25+.3)+.1, …
+    path = error_path(2, 0.5, [0.1, 0.2, 9.0, 9.0, 9.0], 0.3)
+    assert path.tolist() == pytest.approx([0.1, 0.25, 0.375, 0.3875, 0.44375])
+
+
+def test_at_equal_error_of_all_ages_a_refresh_only_costs() -> None:
+    flat, none = np.full(30, 0.01), np.zeros(30)
+    errors = {window: predicted_error(window, 0.9, flat, none, 0.005) for window in (2, 6, 30)}
+    assert best_window(errors) == 30
+
+
+def test_errors_that_grow_with_age_call_for_a_window() -> None:
+    growing, none = 0.002 * np.arange(1, 31), np.zeros(30)
+    errors = {window: predicted_error(window, 0.9, growing, none, 0.02) for window in range(1, 31)}
+    assert 1 < best_window(errors) < 30
+    free = {window: predicted_error(window, 0.9, growing, none, 0.0) for window in range(1, 31)}
+    assert best_window(free) == 1
+
+
+def test_the_floor_is_reset_by_a_refresh() -> None:
+    assert predicted_error(2, 0.5, [0.0] * 4, [0.1, 0.2, 0.3, 0.4], 0.0) == pytest.approx(0.15)
+    assert predicted_error(4, 0.5, [0.0] * 4, [0.1, 0.2, 0.3, 0.4], 0.0) == pytest.approx(0.25)
+
+
+def test_the_closed_form_by_hand() -> None:
+    assert closed_form_window(np.exp(-0.5), 0.01, 0.03) == pytest.approx(2.0)  # sqrt(.06 / (.03 * .5))
+    assert closed_form_window(1.0, 0.01, 0.03) is None
+    assert closed_form_window(0.5, 0.0, 0.03) is None
+
+
+def test_rows_hold_each_window_predicted_and_measured() -> None:
+    table = rows([1, 2], 0.5, np.array([0.1, 0.2]), np.array([0.0, 0.1]), 0.3, {1: np.ones(2), 2: np.zeros(2)})
+    assert table[1] == pytest.approx(
+        {
+            "frame": 2,
+            "epsilon": 0.2,
+            "floor": 0.1,
+            "predicted_w1": 0.5 * (0.1 + 0.3) + 0.1,
+            "measured_w1": 1.0,
+            "predicted_w2": 0.5 * 0.1 + 0.2 + 0.1,
+            "measured_w2": 0.0,
+        }
+    )
+
+
+def still(rows_: int = 2, horizon: int = 6) -> tuple[Prompt, torch.Tensor]:
+    """Scenes in which nothing moves, and their true futures."""
+    levels = torch.full((rows_, 1), 200)
+    prompt = Prompt(
+        picture(levels[:, 0]),
+        torch.zeros(rows_, horizon, 1),
+        torch.ones(rows_, 1, dtype=torch.bool),
+        torch.arange(rows_),
+    )
+    return prompt, picture(levels.expand(-1, horizon))
+
+
+def test_measured_one_step_errors_grow_as_the_toy_model_does() -> None:
+    prompt, frames = still()
+    codec, sampler = ToyTokenizer(), ToySampler(drift=2)
+    truth = encode_truth(codec, prompt, frames)
+    errors = one_step_errors(codec, sampler, prompt, truth, [1, 3, 6])
+    assert errors == pytest.approx(np.array([[0.002, 0.006, 0.012]] * 2), abs=1e-6)
+
+
+def test_measured_divergence_is_what_history_left_behind() -> None:
+    prompt, frames = still()
+    codec, sampler = ToyTokenizer(), ToySampler(drift=1)
+    truth = encode_truth(codec, prompt, frames)
+    drifting = frames + torch.tensor([1, 3, 6, 10, 15, 21]).view(1, 6, 1, 1, 1) / 1000
+    pairs = divergences(codec, sampler, prompt, truth, drifting, [2, 3], 3)
+    assert pairs.shape == (4, 3)
+    # A pair leaves the truth with the error of the frames before: 3 after two of them, 6 after three.
+    assert pairs == pytest.approx(np.array([[0.003] * 3] * 2 + [[0.006] * 3] * 2), abs=1e-6)
+
+
+def test_measured_delta_is_the_loss_of_an_encoding() -> None:
+    frames = picture(torch.tensor([[100, 200]]))
+    assert refresh_errors(ToyTokenizer(loss=4), frames) == pytest.approx(np.array([0.004, 0.004]), abs=1e-6)

@@ -1,0 +1,130 @@
+import pytest
+import torch
+from rollout_fakes import ToySampler, ToyTokenizer, level, picture
+from torch import Tensor
+
+from roboalign.rollout.baselines import copy_context, copy_last, reconstruction
+from roboalign.rollout.rollout import joined, rollout
+from roboalign.rollout.segment import Prompt
+from roboalign.rollout.spec import (
+    ArSpec,
+    CarryTokensSpec,
+    DecodingSpec,
+    KvWindowSpec,
+    SwrSpec,
+    TrueRefreshSpec,
+    peak_sequence,
+)
+
+HORIZON = 10
+EVERY: list[DecodingSpec] = [
+    ArSpec(),
+    SwrSpec(window=4),
+    KvWindowSpec(frames=4),
+    CarryTokensSpec(window=4),
+    TrueRefreshSpec(window=4),
+]
+
+
+def prompt(rows: int = 2) -> Prompt:
+    actions = torch.arange(rows * HORIZON).view(rows, HORIZON, 1) % 5 / 1000
+    return Prompt(
+        picture(torch.arange(rows) * 50 + 100), actions, torch.ones(rows, 1, dtype=torch.bool), torch.arange(rows)
+    )
+
+
+def outcome(start: Prompt) -> Tensor:
+    """The true levels (B, F)."""
+    return level(start.frames)[:, None] + (start.actions[..., 0] * 1000).round().long().cumsum(1)
+
+
+@pytest.mark.parametrize("decoding", EVERY, ids=lambda decoding: decoding.kind)
+def test_a_perfect_model_and_codec_give_the_truth_by_every_decoding(decoding: DecodingSpec) -> None:
+    start = prompt()
+    true = outcome(start)
+    made = rollout(decoding, ToyTokenizer(), ToySampler(), start, picture(true))
+    assert made.frames.shape == (2, HORIZON + 1, 3, 4, 4)
+    assert torch.equal(level(made.frames)[:, 1:], true)
+    assert torch.equal(made.frames[:, 0], start.frames)
+    assert len(made.seconds_per_frame) == HORIZON
+
+
+@pytest.mark.parametrize("decoding", EVERY, ids=lambda decoding: decoding.kind)
+def test_the_longest_sequence_is_what_the_spec_foretells(decoding: DecodingSpec) -> None:
+    start = prompt()
+    made = rollout(decoding, ToyTokenizer(), ToySampler(), start, picture(outcome(start)))
+    assert made.peak_sequence == peak_sequence(decoding, HORIZON, context_tokens=1, frame_tokens=2)
+
+
+@pytest.mark.parametrize("decoding", EVERY, ids=lambda decoding: decoding.kind)
+def test_the_random_stream_goes_on_by_absolute_frame(decoding: DecodingSpec) -> None:
+    start = prompt()
+    true = outcome(start)
+    made = rollout(decoding, ToyTokenizer(), ToySampler(noisy=True), start, picture(true))
+    noise = torch.stack([(start.seeds * 31 + frame * 17) % 7 for frame in range(HORIZON)], 1)
+    if isinstance(decoding, TrueRefreshSpec):  # the truth resets what noise has added up to
+        expected = true + torch.cat([part.cumsum(1) for part in noise.split(decoding.window, 1)], 1)
+    else:
+        expected = true + noise.cumsum(1)
+    assert torch.equal(level(made.frames)[:, 1:], expected)
+
+
+def test_swr_re_encodes_the_last_predicted_frame_at_every_boundary() -> None:
+    start, codec = prompt(), ToyTokenizer(loss=3)
+    made = rollout(SwrSpec(window=4), codec, ToySampler(), start)
+    assert codec.encoded == 3
+    refreshes = torch.tensor([1] * 4 + [2] * 4 + [3] * 2)
+    assert torch.equal(level(made.frames)[:, 1:], outcome(start) + 3 * refreshes)
+
+
+def test_a_refresh_undoes_what_an_old_context_costs() -> None:
+    start = prompt()
+    plain = rollout(ArSpec(), ToyTokenizer(), ToySampler(drift=1), start)
+    windowed = rollout(SwrSpec(window=2), ToyTokenizer(), ToySampler(drift=1), start)
+    error = [int((level(made.frames)[:, 1:] - outcome(start))[0, -1]) for made in (plain, windowed)]
+    assert error == [sum(range(1, HORIZON + 1)), (1 + 2) * HORIZON // 2]
+
+
+def test_a_window_of_the_whole_horizon_is_plain_autoregression() -> None:
+    start = prompt()
+    plain = rollout(ArSpec(), ToyTokenizer(loss=2), ToySampler(drift=1, noisy=True), start)
+    wide = rollout(SwrSpec(window=HORIZON), ToyTokenizer(loss=2), ToySampler(drift=1, noisy=True), start)
+    assert torch.equal(plain.frames, wide.frames)
+    assert torch.equal(plain.tokens, wide.tokens)
+
+
+def test_carry_tokens_never_encodes_again() -> None:
+    codec = ToyTokenizer(loss=5)
+    made = rollout(CarryTokensSpec(window=4), codec, ToySampler(), prompt())
+    assert codec.encoded == 1
+    assert torch.equal(level(made.frames)[:, 1:], outcome(prompt()) + 5)
+
+
+def test_only_true_refresh_needs_the_truth() -> None:
+    with pytest.raises(ValueError, match="true frames"):
+        rollout(TrueRefreshSpec(window=4), ToyTokenizer(), ToySampler(), prompt())
+
+
+def test_batches_joined_equal_one_batch() -> None:
+    start = prompt(4)
+    whole = rollout(SwrSpec(window=3), ToyTokenizer(), ToySampler(noisy=True), start)
+    parts = [
+        rollout(SwrSpec(window=3), ToyTokenizer(), ToySampler(noisy=True), start.rows(rows))
+        for rows in (slice(0, 3), slice(3, 4))
+    ]
+    both = joined(parts)
+    assert torch.equal(whole.frames, both.frames)
+    assert (whole.peak_sequence, whole.cache_bytes) == (both.peak_sequence, both.cache_bytes)
+
+
+def test_baselines() -> None:
+    true = picture(torch.tensor([[10, 20, 30]]))
+    assert level(copy_context(true)).tolist() == [[10, 10, 10]]
+    assert level(copy_last(true)).tolist() == [[10, 10, 20]]
+    assert level(reconstruction(ToyTokenizer(), true)).tolist() == [[10, 20, 30]]
+
+
+def test_the_papers_sequence_is_shorter_by_54_8_percent() -> None:
+    swr, ar = (peak_sequence(decoding, 30, 1280, 93) for decoding in (SwrSpec(window=6), ArSpec()))
+    assert (swr, ar) == (1838, 4070)
+    assert round(100 * (1 - swr / ar), 1) == 54.8

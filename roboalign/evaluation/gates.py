@@ -1,0 +1,129 @@
+"""The gates: each one a rule over measured figures; passed, failed, or not measured for want of named figures.
+
+A gate is never passed by an absent figure. Gates that need a scorer which does not exist yet (a held-out judge, the
+simulator's gold) are listed as not measured, with what they need.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from roboalign.evaluation.spec import EvaluationSpec
+from roboalign.types import Json
+
+
+class NotMeasuredError(Exception):
+    """A figure that a gate needs is absent; the message names it."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a rule holds, and the figures it was judged on."""
+
+    rule: str
+    passed: bool
+    figures: Mapping[str, float] = field(default_factory=dict)
+
+
+def figure(metrics: Mapping[str, Json], path: str, key: str = "mean") -> float:
+    """The number at `path` ("/"-separated, the first part names the metrics file); of an interval, its `key`.
+
+    Raises NotMeasuredError where it is absent.
+    """
+    value: Json = metrics
+    for part in path.split("/"):
+        if not isinstance(value, Mapping) or part not in value:
+            raise NotMeasuredError(f"needs {path.replace('/', ' ')}")
+        value = value[part]
+    if isinstance(value, Mapping):
+        value = value.get(key)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise NotMeasuredError(f"needs a number at {path.replace('/', ' ')}")
+    return float(value)
+
+
+def above_copy_context(metrics: Mapping[str, Json], part: str) -> Verdict:
+    """PSNR of `part` (tokenizer or world_model) above the PSNR of repeating the context frame."""
+    psnr, copy = figure(metrics, f"{part}/psnr"), figure(metrics, f"{part}/copy_context_psnr")
+    figures = {"psnr": psnr, "copy_context_psnr": copy, "difference": psnr - copy}
+    return Verdict("PSNR above that of repeating the context frame", psnr > copy, figures)
+
+
+def action_gap(metrics: Mapping[str, Json]) -> Verdict:
+    """True actions predict better than other actions, its interval above 0: the world model obeys actions."""
+    figures = {key: figure(metrics, "world_model/action_gap_psnr", key) for key in ("mean", "low", "high")}
+    return Verdict("PSNR gained by true over wrong actions: interval above 0", figures["low"] > 0, figures)
+
+
+def aligned_above_supervised(differences: Mapping[str, Json], spec: EvaluationSpec, scorer: str) -> Verdict:
+    """The aligned model's total above the supervised one's by `scorer`: interval above 0 in every listed comparison."""
+    figures: dict[str, float] = {}
+    for comparison in spec.aligned:
+        path = f"{comparison.model}/{comparison.against}/{scorer}/total"
+        for key in ("mean", "low", "high"):
+            name = key if len(spec.aligned) == 1 else f"{comparison.model} {key}"
+            try:
+                figures[name] = figure(differences, path, key)
+            except NotMeasuredError:
+                raise NotMeasuredError(
+                    f"needs {comparison.model} and {comparison.against}, scored by {scorer}"
+                ) from None
+    passed = all(value > 0 for name, value in figures.items() if name.split(" ")[-1] == "low")
+    return Verdict(f"total by the {scorer}, aligned less supervised: interval above 0", passed, figures)
+
+
+def motion_ratio(metrics: Mapping[str, Json], spec: EvaluationSpec) -> Verdict:
+    """Alignment neither freezes the video nor makes it flicker."""
+    ratio, low, high = figure(metrics, "rl/motion_ratio"), spec.gates.motion_ratio_low, spec.gates.motion_ratio_high
+    figures = {"motion_ratio": ratio, "lowest": low, "highest": high}
+    return Verdict(f"motion ratio within {low:g} and {high:g}", low <= ratio <= high, figures)
+
+
+def swr_above_ar(metrics: Mapping[str, Json], spec: EvaluationSpec) -> Verdict:
+    """SWR better than plain autoregression on all three video metrics over the whole horizon."""
+    model, against = spec.gates.swr.model, spec.gates.swr.against
+    figures: dict[str, float] = {}
+    for name in ("ssim", "psnr", "perceptual"):
+        figures[f"{name} SWR"] = figure(metrics, f"rollout/{model}/{name}")
+        figures[f"{name} AR"] = figure(metrics, f"rollout/{against}/{name}")
+    gains = {name: figures[f"{name} SWR"] - figures[f"{name} AR"] for name in ("ssim", "psnr", "perceptual")}
+    passed = gains["ssim"] > 0 and gains["psnr"] > 0 and gains["perceptual"] < 0
+    return Verdict("SSIM and PSNR higher, perceptual distance lower, over the horizon", passed, figures)
+
+
+WAITING: Mapping[str, str] = {
+    "student_gold_agreement": "needs gold: scores from the simulator's state",
+    "aligned_above_supervised_held_out": "needs a held-out judge",
+    "aligned_above_supervised_gold": "needs gold: scores from the simulator's state",
+}
+"""Gates of the protocol whose scorers do not exist yet, and what they wait for."""
+
+
+def gates(
+    metrics: Mapping[str, Json], differences: Mapping[str, Json], spec: EvaluationSpec
+) -> tuple[dict[str, Json], dict[str, str]]:
+    """All gates: those measured, as {name: {passed, rule, figures}}, and those not, as {name: what they need}.
+
+    `metrics` maps the name of a metrics file to its content (absent files left out); `differences` is
+    {model: {against: {scorer: {dimension or "total": {mean, low, high, …}}}}}.
+    """
+    rules: dict[str, Callable[[], Verdict]] = {
+        "codec_above_copy_context": lambda: above_copy_context(metrics, "tokenizer"),
+        "world_model_above_copy_context": lambda: above_copy_context(metrics, "world_model"),
+        "action_gap": lambda: action_gap(metrics),
+        "motion_ratio": lambda: motion_ratio(metrics, spec),
+        "swr_above_ar": lambda: swr_above_ar(metrics, spec),
+    }
+    for scorer in spec.scorers:
+        rules[f"aligned_above_supervised_{scorer}"] = lambda scorer=scorer: aligned_above_supervised(  # type: ignore[misc]
+            differences, spec, scorer
+        )
+    measured: dict[str, Json] = {}
+    missing: dict[str, str] = dict(WAITING)
+    for name, rule in rules.items():
+        try:
+            verdict = rule()
+        except NotMeasuredError as error:
+            missing[name] = str(error)
+        else:
+            measured[name] = {"passed": verdict.passed, "rule": verdict.rule, "figures": dict(verdict.figures)}
+    return measured, missing

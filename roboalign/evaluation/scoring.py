@@ -1,0 +1,209 @@
+"""Scores of clips: every clip by every scorer, best-of-n picks, means with intervals, paired differences.
+
+The unit of every statistic is the episode. Where an episode was rolled out more than once (sampling seeds), its
+scores are averaged first, so that more seeds narrow an interval only by what they tell about an episode.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from roboalign.evaluation.spec import ComparisonSpec, EvaluationSpec, StrongestBaselineSpec
+from roboalign.evaluation.statistics import bootstrap, holm, paired, wilcoxon
+from roboalign.types import Json, UInt8
+
+Scorer = Callable[[Tensor, Sequence[str]], Tensor]
+"""Videos (B, T, 3, H, W) in [0, 1] and B instructions to scores (B, D) in their raw ranges."""
+
+Scores = NDArray[np.float64]
+
+TOTAL = "total"
+"""The key of the sum over the dimensions, beside their names."""
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One video to be scored: the episode whose first frame and instruction it has, and the number of its sample."""
+
+    episode: str
+    sample: int
+    instruction: str
+    frames: UInt8
+    """(T, H, W, 3)."""
+
+
+@dataclass(frozen=True)
+class ScoredSet:
+    """The scores of one clip set: row i belongs to `episodes[i]`, `samples[i]`; each scorer has an (N, D) array."""
+
+    name: str
+    episodes: tuple[str, ...]
+    samples: tuple[int, ...]
+    scores: Mapping[str, Scores]
+
+    def rows(self, keep: Sequence[int]) -> "ScoredSet":
+        """The scored set of the rows `keep`."""
+        return ScoredSet(
+            self.name,
+            tuple(self.episodes[row] for row in keep),
+            tuple(self.samples[row] for row in keep),
+            {scorer: values[list(keep)] for scorer, values in self.scores.items()},
+        )
+
+    def by_episode(self, scorer: str) -> dict[str, Scores]:
+        """The mean score vector (D,) of each episode over its samples, in order of the episodes' names."""
+        groups: dict[str, list[Scores]] = {}
+        for episode, values in zip(self.episodes, self.scores[scorer], strict=True):
+            groups.setdefault(episode, []).append(values)
+        return {episode: np.mean(groups[episode], axis=0) for episode in sorted(groups)}
+
+
+@torch.no_grad()
+def score(
+    name: str, clips: Iterable[Clip], scorers: Mapping[str, Scorer], batch: int, device: str = "cpu"
+) -> ScoredSet:
+    """Score `clips` by every scorer, `batch` at a time; clips of different lengths never share a batch.
+
+    Raises ValueError where a scorer answers with NaN or with another number of rows.
+    """
+    episodes: list[str] = []
+    samples: list[int] = []
+    parts: dict[str, list[Scores]] = {scorer: [] for scorer in scorers}
+
+    def flush(group: list[Clip]) -> None:
+        frames = torch.from_numpy(np.stack([clip.frames for clip in group]))
+        videos = frames.to(device).permute(0, 1, 4, 2, 3).float() / 255
+        instructions = [clip.instruction for clip in group]
+        for label, scorer in scorers.items():
+            values = scorer(videos, instructions).double().cpu().numpy()
+            if values.ndim != 2 or len(values) != len(group) or not np.isfinite(values).all():
+                raise ValueError(
+                    f"the {label} gave no valid scores for {name}, episode {group[0].episode} and following"
+                )
+            parts[label].append(values)
+        episodes.extend(clip.episode for clip in group)
+        samples.extend(clip.sample for clip in group)
+
+    waiting: list[Clip] = []
+    for clip in clips:
+        if waiting and (len(waiting) == batch or waiting[0].frames.shape != clip.frames.shape):
+            flush(waiting)
+            waiting = []
+        waiting.append(clip)
+    if not waiting:
+        raise ValueError(f"the clip set {name} is empty")
+    flush(waiting)
+    return ScoredSet(
+        name, tuple(episodes), tuple(samples), {label: np.concatenate(values) for label, values in parts.items()}
+    )
+
+
+def best_of_n(candidates: ScoredSet, scorer: str) -> ScoredSet:
+    """Of each episode's samples the one with the highest total by `scorer`, the first of equals."""
+    totals = candidates.scores[scorer].sum(axis=1)
+    best: dict[str, int] = {}
+    for row, episode in enumerate(candidates.episodes):
+        if episode not in best or totals[row] > totals[best[episode]]:
+            best[episode] = row
+    return candidates.rows(sorted(best.values()))
+
+
+def with_total(values: Scores) -> Scores:
+    """(N, D) to (N, D + 1): the sum over the dimensions as a last column."""
+    return np.concatenate([values, values.sum(axis=1, keepdims=True)], axis=1)
+
+
+def summary(scored: ScoredSet, dimensions: Sequence[str], spec: EvaluationSpec) -> dict[str, Json]:
+    """{scorer: {dimension or "total": {mean, low, high, n}}} of one clip set."""
+    result: dict[str, Json] = {}
+    for scorer in scored.scores:
+        values = with_total(np.stack(list(scored.by_episode(scorer).values())))
+        result[scorer] = {
+            name: bootstrap(column, spec.draws, spec.seed).json()
+            for name, column in zip((*dimensions, TOTAL), values.T, strict=True)
+        }
+    return result
+
+
+def difference(
+    model: ScoredSet, against: ScoredSet, dimensions: Sequence[str], spec: EvaluationSpec
+) -> dict[str, Json] | None:
+    """Paired differences, {scorer: {dimension or "total": {mean, low, high, n, wilcoxon_p, holm_p}}}.
+
+    Paired over the episodes that both have; None where they share fewer than two. The total's Wilcoxon p stands
+    alone; `holm_p` corrects the dimensions' for their number.
+    """
+    result: dict[str, Json] = {}
+    for scorer in model.scores:
+        ours, theirs = model.by_episode(scorer), against.by_episode(scorer)
+        shared = [episode for episode in ours if episode in theirs]
+        if len(shared) < 2:
+            return None
+        a = with_total(np.stack([ours[episode] for episode in shared]))
+        b = with_total(np.stack([theirs[episode] for episode in shared]))
+        entry: dict[str, dict[str, Json]] = {}
+        for column, name in enumerate((*dimensions, TOTAL)):
+            entry[name] = dict(paired(a[:, column], b[:, column], spec.draws, spec.seed).json())
+            entry[name]["wilcoxon_p"] = wilcoxon(a[:, column], b[:, column])
+        for name, p in zip(dimensions, holm([entry[name]["wilcoxon_p"] for name in dimensions]), strict=True):
+            entry[name]["holm_p"] = p
+        result[scorer] = entry
+    return result
+
+
+def matches(name: str, patterns: Sequence[str]) -> bool:
+    """Whether `name` fits one of the shell `patterns`."""
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def strongest_baseline(models: Mapping[str, Json], spec: StrongestBaselineSpec) -> str | None:
+    """The baseline with the highest mean total by `spec.scorer`; None where no clip set competes."""
+    names = [name for name in sorted(models) if matches(name, spec.among) and not matches(name, spec.leaving_out)]
+    return max(names, key=lambda name: float(models[name][spec.scorer][TOTAL]["mean"]), default=None)
+
+
+def comparisons(names: Iterable[str], strongest: str | None, spec: EvaluationSpec) -> list[ComparisonSpec]:
+    """Every comparison to make among the clip sets `names`, each once: the listed ones, the strongest baseline's."""
+    listed = [*spec.comparisons, *spec.aligned]
+    if strongest is not None:
+        models = [name for name in sorted(names) if matches(name, spec.strongest_baseline.models)]
+        listed += [ComparisonSpec(model=name, against=strongest) for name in models if name != strongest]
+    return list(dict.fromkeys(listed))
+
+
+def evaluate(sets: Mapping[str, ScoredSet], dimensions: Sequence[str], spec: EvaluationSpec) -> dict[str, Json]:
+    """metrics/evaluation.json but for the gates: models, strongest_baseline, differences, comparisons not made."""
+    models = {name: summary(scored, dimensions, spec) for name, scored in sets.items()}
+    strongest = strongest_baseline(models, spec.strongest_baseline)
+    result: dict[str, Json] = {"models": models, "differences": {}, "comparisons_not_measured": []}
+    if strongest is not None:
+        result["strongest_baseline"] = strongest
+    for pair in comparisons(sets, strongest, spec):
+        if pair.model in sets and pair.against in sets:
+            values = difference(sets[pair.model], sets[pair.against], dimensions, spec)
+            if values is not None:
+                result["differences"].setdefault(pair.model, {})[pair.against] = values
+                continue
+        result["comparisons_not_measured"].append(f"{pair.model} against {pair.against}")
+    return result
+
+
+def rows(sets: Iterable[ScoredSet], dimensions: Sequence[str]) -> list[dict[str, object]]:
+    """One row a clip and scorer: model, scorer, episode, sample, each dimension, total."""
+    return [
+        {
+            "model": scored.name,
+            "scorer": scorer,
+            "episode": episode,
+            "sample": sample,
+            **{name: float(value) for name, value in zip((*dimensions, TOTAL), vector, strict=True)},
+        }
+        for scored in sets
+        for scorer, values in scored.scores.items()
+        for episode, sample, vector in zip(scored.episodes, scored.samples, with_total(values), strict=True)
+    ]

@@ -1,0 +1,99 @@
+"""What is compared with what, with which statistics, and what counts as good enough."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from roboalign.spec.base import FieldError, Positive, Seed, Spec, items
+
+ClipSet = Annotated[str, Field(pattern=r"^[a-z0-9_]+(\.[a-z0-9_]+)*$", max_length=128)]
+"""The name of a set of clips that the rollout stage wrote: `copy_last`, `supervised.swr.greedy`."""
+
+Pattern = Annotated[str, Field(pattern=r"^[a-z0-9_.*]+$", max_length=128)]
+"""Names of clip sets by a shell pattern: `supervised.*`."""
+
+ScorerName = Literal["student", "teacher"]
+"""A scorer: the distilled student reward, or the judge that taught it."""
+
+
+class ComparisonSpec(Spec):
+    """One paired difference: the same episodes and seeds under two models."""
+
+    model: ClipSet
+    """The clip set that is expected to score higher."""
+    against: ClipSet
+    """The clip set that it is compared with."""
+
+
+class StrongestBaselineSpec(Spec):
+    """Which clip sets compete for the strongest baseline, and which are compared with the winner."""
+
+    among: Annotated[tuple[Pattern, ...], items()] = ("copy_context", "supervised.*", "best_of_*")
+    """The baselines (EVALUATION.md). `copy_last` is none: it repeats the *true* frame before each."""
+    leaving_out: Annotated[tuple[Pattern, ...], items(0)] = ("*.true_refresh.*",)
+    """Clip sets that match `among` but see what no model may, such as true later frames: bounds, not baselines."""
+    models: Annotated[tuple[Pattern, ...], items()] = ("aligned.*",)
+    """The clip sets to compare with the winner."""
+    scorer: ScorerName = "teacher"
+    """The strongest baseline is the one with the highest mean total by this scorer (paper: the judge)."""
+
+
+class GatesSpec(Spec):
+    """Thresholds of the gates; each gate is reported as passed, failed or not measured, with its figures."""
+
+    motion_ratio_low: Positive = 0.7
+    """Least motion energy of aligned rollouts over that of the supervised model's (EVALUATION.md); below: frozen."""
+    motion_ratio_high: Positive = 1.3
+    """Most motion energy of aligned rollouts over that of the supervised model's; above: flicker."""
+    swr: ComparisonSpec = ComparisonSpec(model="supervised.swr.greedy", against="supervised.ar.greedy")
+    """The two decodings of one model whose SSIM, PSNR and perceptual distance the SWR gate compares."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "GatesSpec":
+        if self.motion_ratio_low >= self.motion_ratio_high:
+            raise FieldError(
+                "motion_ratio_low",
+                f"motion_ratio_low is {self.motion_ratio_low:g}, not below motion_ratio_high "
+                f"{self.motion_ratio_high:g}; lower it",
+            )
+        return self
+
+
+class EvaluationSpec(Spec):
+    """Scoring of every clip set by every scorer, paired comparisons, gates."""
+
+    scorers: Annotated[tuple[ScorerName, ...], items()] = ("student", "teacher")
+    """Who scores. A gain that only the training judge sees is reward hacking and is reported as such."""
+    draws: Annotated[int, Field(ge=100, le=1_000_000)] = 10_000
+    """Bootstrap draws of the 95 % intervals (our choice)."""
+    seed: Seed = 0
+    """Seed of the bootstrap."""
+    batch: Annotated[int, Field(ge=1, le=4096)] = 16
+    """Clips scored at once; changes the speed, not the scores."""
+    strongest_baseline: StrongestBaselineSpec = StrongestBaselineSpec()
+    """The strongest baseline and what is compared with it."""
+    comparisons: Annotated[tuple[ComparisonSpec, ...], items(0)] = (
+        ComparisonSpec(model="aligned.ar.greedy", against="supervised.ar.greedy"),
+        ComparisonSpec(model="aligned.swr.greedy", against="supervised.swr.greedy"),
+        ComparisonSpec(model="aligned.ar.sampled", against="supervised.ar.sampled"),
+        ComparisonSpec(model="aligned.swr.sampled", against="supervised.swr.sampled"),
+        ComparisonSpec(model="supervised.swr.greedy", against="supervised.ar.greedy"),
+    )
+    """Further paired differences. One whose clip sets the rollout spec does not make is listed as not measured."""
+    aligned: Annotated[tuple[ComparisonSpec, ...], items()] = (
+        ComparisonSpec(model="aligned.swr.greedy", against="supervised.swr.greedy"),
+    )
+    """The comparisons that the gate "aligned above supervised" reads: each of them has to pass."""
+    gates: GatesSpec = GatesSpec()
+    """Thresholds of the gates."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "EvaluationSpec":
+        if len(set(self.scorers)) != len(self.scorers):
+            raise FieldError("scorers", "scorers lists a scorer twice; remove one")
+        if self.strongest_baseline.scorer not in self.scorers:
+            raise FieldError(
+                "strongest_baseline.scorer",
+                f"strongest_baseline.scorer is {self.strongest_baseline.scorer}, which scorers does not list; add it",
+            )
+        return self

@@ -1,0 +1,93 @@
+"""The order of tokens in the world model's sequence; the one place that knows it.
+
+    context c_0 … c_{Nc-1} | frame 0: action slots, dynamics d_0 … d_{Nd-1} | frame 1: action slots, dynamics | …
+
+Dynamics frame f is the picture f + 1 steps after the context frame; its action slots hold the action that leads to
+it. A slot's output predicts the token of the next slot, and only dynamics tokens are predicted: d_0 from the last
+action slot, d_p from the slot of d_{p-1}. Context, dynamics and actions have vocabularies of their own (nothing is
+ever predicted across them), so codes need no offsets.
+"""
+
+import math
+from dataclasses import asdict, dataclass
+
+from roboalign.types import Json
+
+
+@dataclass(frozen=True, slots=True)
+class TokenShape:
+    """What the world model must know of the tokenizer and the sources."""
+
+    context_tokens: int
+    """Nc, tokens of the context frame."""
+    dynamics_tokens: int
+    """Nd, tokens of each predicted frame."""
+    context_levels: tuple[int, ...]
+    """FSQ levels of the context codes; a code's first digit varies fastest."""
+    dynamics_levels: tuple[int, ...]
+    """FSQ levels of the dynamics codes."""
+    action_width: int
+    """A, action dimensions of the widest source."""
+
+    @property
+    def context_codes(self) -> int:
+        """Size of the context vocabulary."""
+        return math.prod(self.context_levels)
+
+    @property
+    def dynamics_codes(self) -> int:
+        """Size of the dynamics vocabulary."""
+        return math.prod(self.dynamics_levels)
+
+    def dump(self) -> Json:
+        """The JSON form that checkpoints carry."""
+        return asdict(self)
+
+    @classmethod
+    def load(cls, value: Json) -> "TokenShape":
+        """What `dump` gave. Raises KeyError or TypeError on anything else."""
+        return cls(
+            int(value["context_tokens"]),
+            int(value["dynamics_tokens"]),
+            tuple(map(int, value["context_levels"])),
+            tuple(map(int, value["dynamics_levels"])),
+            int(value["action_width"]),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Positions in the sequence, from 0, given the sizes of its parts."""
+
+    context: int
+    """Nc, tokens of the context."""
+    actions: int
+    """Action slots of each frame."""
+    dynamics: int
+    """Nd, dynamics tokens of each frame."""
+
+    @property
+    def frame(self) -> int:
+        """Tokens of one frame."""
+        return self.actions + self.dynamics
+
+    def length(self, frames: int) -> int:
+        """Tokens of a sequence with `frames` frames."""
+        return self.context + frames * self.frame
+
+    def start(self, frame: int) -> int:
+        """Position of the first action slot of `frame`."""
+        return self.length(frame)
+
+    def token(self, frame: int, place: int) -> int:
+        """Position of the dynamics token `place` of `frame`."""
+        return self.start(frame) + self.actions + place
+
+    def frames(self, tokens: int) -> int:
+        """How many whole frames fit into a sequence of `tokens` tokens (negative where the context does not fit)."""
+        return (tokens - self.context) // self.frame
+
+    @property
+    def predicting(self) -> slice:
+        """The slots of a frame whose outputs predict its dynamics tokens, in order."""
+        return slice(self.actions - 1, self.frame - 1)

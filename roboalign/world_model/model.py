@@ -1,0 +1,241 @@
+"""The world model: a LLaMA transformer that predicts each frame's dynamics tokens from context, actions and past.
+
+    model = WorldModel(spec, shape)
+    logits = model(context_tokens, dynamics, actions, action_mask)      # teacher forced, (B, F, Nd, codes)
+
+layout.py has the order of the tokens, sampler.py the autoregressive rollout with its cache.
+"""
+
+import math
+from pathlib import Path
+from typing import assert_never
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - the name every torch user knows
+from torch import Tensor, nn
+
+from roboalign import checkpoint
+from roboalign.world_model.layout import Layout, TokenShape
+from roboalign.world_model.spec import SlotActionsSpec, TokenActionsSpec, WorldModelSpec
+
+EPSILON = 1e-5
+"""Added to the mean square of RMSNorm (LLaMA)."""
+
+
+def rotary(width: int, positions: int, base: float) -> tuple[Tensor, Tensor]:
+    """Cosines and signed sines of the rotary angles, each (positions, width), for `rotate`."""
+    frequencies = base ** (-torch.arange(0, width, 2, dtype=torch.float64) / width)
+    angles = torch.arange(positions, dtype=torch.float64)[:, None] * frequencies
+    return torch.cat([angles.cos()] * 2, 1).float(), torch.cat([-angles.sin(), angles.sin()], 1).float()
+
+
+def rotate(heads: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
+    """Rotate (..., width) by the angles of `rotary`: channel i and i + width/2 are one plane (LLaMA)."""
+    swapped = heads.roll(heads.shape[-1] // 2, -1)
+    return torch.addcmul(heads * cosines, swapped, sines)
+
+
+def discretise(actions: Tensor, bins: int) -> Tensor:
+    """The uniform bin, from 0, of each action in [-1, 1]; values outside fall into the outermost bins."""
+    return ((actions + 1) * (bins / 2)).floor().clamp(0, bins - 1).long()
+
+
+class CodeEmbedding(nn.Module):
+    """Embeds FSQ codes: by a table, or as the sum of one vector for each digit, so that like codes start alike."""
+
+    indicator: Tensor
+
+    def __init__(self, levels: tuple[int, ...], hidden: int, *, digits: bool) -> None:
+        super().__init__()
+        codes = torch.arange(math.prod(levels))
+        columns = []
+        for level in levels:
+            columns.append(F.one_hot(codes % level, level))
+            codes = codes // level
+        indicator = torch.cat(columns, 1).float() if digits else torch.empty(0)
+        self.register_buffer("indicator", indicator, persistent=False)
+        self.weight = nn.Parameter(torch.empty(sum(levels) if digits else math.prod(levels), hidden))
+        nn.init.normal_(self.weight, std=0.02 if not digits else 0.02 / math.sqrt(len(levels)))
+
+    def table(self) -> Tensor:
+        """The embedding of every code, (codes, hidden)."""
+        return self.indicator @ self.weight if self.indicator.numel() else self.weight
+
+    def forward(self, codes: Tensor) -> Tensor:
+        """The embeddings (..., hidden) of the codes (...)."""
+        return F.embedding(codes, self.table())
+
+
+class ActionEmbedding(nn.Module):
+    """Embeds the actions of a frame into its action slots. A masked dimension adds nothing."""
+
+    def __init__(self, spec: SlotActionsSpec | TokenActionsSpec, width: int, hidden: int) -> None:
+        super().__init__()
+        self.spec, self.width = spec, width
+        match spec:
+            case SlotActionsSpec():
+                rows = spec.bins * width
+            case TokenActionsSpec():
+                rows = spec.bins
+                if width > spec.width:
+                    raise ValueError(
+                        f"actions have {width} dimensions, but world_model.actions.width is {spec.width}; raise it"
+                    )
+            case _:
+                assert_never(spec)
+        self.weight = nn.Parameter(torch.empty(rows, hidden))
+        nn.init.normal_(self.weight, std=0.02)
+
+    def forward(self, actions: Tensor, mask: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The slots (B, F, slots, hidden), and what every slot of the frame gets added, (B, F, 1, hidden) or None.
+
+        `actions` is (B, F, A) in [-1, 1], `mask` (B, A) tells which dimensions the episode has.
+        """
+        bins = discretise(actions, self.spec.bins)
+        present = mask[:, None, :, None].to(self.weight.dtype)
+        match self.spec:
+            case SlotActionsSpec():
+                rows = bins + torch.arange(self.width, device=bins.device) * self.spec.bins
+                summed = (F.embedding(rows, self.weight) * present).sum(2, keepdim=True)
+                return summed, summed if self.spec.every_slot else None
+            case TokenActionsSpec():
+                slots = F.embedding(bins, self.weight) * present
+                return F.pad(slots, (0, 0, 0, self.spec.width - self.width)), None
+            case _:
+                assert_never(self.spec)
+
+
+class Layer(nn.Module):
+    """One transformer layer: attention, then SwiGLU, each on the normalised residual stream."""
+
+    def __init__(self, spec: WorldModelSpec) -> None:
+        super().__init__()
+        self.heads, self.kv_heads, self.head_width = spec.heads, spec.kv_heads, spec.head_width
+        self.attention_norm = nn.Parameter(torch.ones(spec.hidden))
+        self.qkv = nn.Linear(spec.hidden, (spec.heads + 2 * spec.kv_heads) * spec.head_width, bias=False)
+        self.out = nn.Linear(spec.hidden, spec.hidden, bias=False)
+        self.ffn_norm = nn.Parameter(torch.ones(spec.hidden))
+        self.up = nn.Linear(spec.hidden, 2 * spec.ffn, bias=False)
+        self.down = nn.Linear(spec.ffn, spec.hidden, bias=False)
+        for linear in (self.qkv, self.up):
+            nn.init.normal_(linear.weight, std=0.02)
+        for linear in (self.out, self.down):  # these add to the residual stream once for each layer
+            nn.init.normal_(linear.weight, std=0.02 / math.sqrt(2 * spec.layers))
+
+    def forward(self, x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
+        """(B, L, hidden) to the same, causal; the angles are (L, head width)."""
+        batch, length, hidden = x.shape
+        qkv = self.qkv(F.rms_norm(x, (hidden,), self.attention_norm, EPSILON))
+        qkv = qkv.view(batch, length, -1, self.head_width).transpose(1, 2)
+        both, value = qkv[:, : self.heads + self.kv_heads], qkv[:, self.heads + self.kv_heads :]
+        both = rotate(both, cosines.to(qkv.dtype), sines.to(qkv.dtype))
+        query, key = both[:, : self.heads], both[:, self.heads :]
+        grouped = self.kv_heads != self.heads
+        mixed = F.scaled_dot_product_attention(query, key, value, is_causal=True, enable_gqa=grouped)
+        x = x + self.out(mixed.transpose(1, 2).reshape(batch, length, hidden))
+        gate, up = self.up(F.rms_norm(x, (hidden,), self.ffn_norm, EPSILON)).chunk(2, -1)
+        added: Tensor = self.down(F.silu(gate) * up)
+        return x + added
+
+
+class WorldModel(nn.Module):
+    """p(dynamics tokens | context tokens, actions), one token after another."""
+
+    cosines: Tensor
+    sines: Tensor
+
+    def __init__(self, spec: WorldModelSpec, shape: TokenShape) -> None:
+        super().__init__()
+        self.spec, self.shape = spec, shape
+        self.layout = Layout(shape.context_tokens, spec.action_slots, shape.dynamics_tokens)
+        digits = spec.embedding == "digits"
+        self.context = CodeEmbedding(shape.context_levels, spec.hidden, digits=digits)
+        self.dynamics = CodeEmbedding(shape.dynamics_levels, spec.hidden, digits=digits)
+        self.previous = (
+            CodeEmbedding(shape.dynamics_levels, spec.hidden, digits=digits) if spec.previous_codes else None
+        )
+        self.actions = ActionEmbedding(spec.actions, shape.action_width, spec.hidden)
+        # Rotary positions tell distances; these tell the place in the picture.
+        self.context_places = nn.Parameter(torch.randn(shape.context_tokens, spec.hidden) * 0.02)
+        self.frame_places = nn.Parameter(torch.randn(self.layout.frame, spec.hidden) * 0.02)
+        self.layers = nn.ModuleList(Layer(spec) for _ in range(spec.layers))
+        self.norm = nn.Parameter(torch.ones(spec.hidden))
+        self.head = nn.Linear(spec.hidden, shape.dynamics_codes, bias=False)
+        nn.init.normal_(self.head.weight, std=0.02)
+        cosines, sines = rotary(spec.head_width, spec.positions, spec.rope_base)
+        self.register_buffer("cosines", cosines, persistent=False)
+        self.register_buffer("sines", sines, persistent=False)
+
+    def embed(self, context_tokens: Tensor, dynamics: Tensor, actions: Tensor, action_mask: Tensor) -> Tensor:
+        """The input vectors (B, L, hidden) of a whole sequence, in the order of layout.py."""
+        slots, everywhere = self.actions(actions, action_mask)
+        tokens = self.dynamics(dynamics)
+        frames = torch.cat([slots.to(tokens.dtype), tokens], 2) + self.frame_places
+        if everywhere is not None:
+            frames = frames + F.pad(everywhere.expand(-1, -1, self.layout.dynamics, -1), (0, 0, self.layout.actions, 0))
+        if self.previous is not None:
+            past = F.pad(self.previous(dynamics[:, :-1]), (0, 0, 0, 0, 1, 0))  # frame 0 has no previous codes
+            frames = frames + F.pad(past, (0, 0, self.layout.actions - 1, 1))
+        context = self.context(context_tokens) + self.context_places
+        return torch.cat([context, frames.flatten(1, 2)], 1)
+
+    def forward(self, context_tokens: Tensor, dynamics: Tensor, actions: Tensor, action_mask: Tensor) -> Tensor:
+        """Teacher-forced logits (B, F, Nd, codes): those of each dynamics token given all before it.
+
+        `context_tokens` (B, Nc) and `dynamics` (B, F, Nd) are codes, `actions` (B, F, A) lie in [-1, 1] (action f
+        leads to frame f), `action_mask` (B, A) is true where the episode has the dimension.
+        Raises ValueError on a sequence beyond the position limit.
+        """
+        x = self.embed(context_tokens, dynamics, actions, action_mask)
+        length = x.shape[1]
+        if length > self.spec.positions:
+            raise ValueError(
+                f"{dynamics.shape[1]} frames are {length} tokens, but world_model.positions is {self.spec.positions}"
+            )
+        for layer in self.layers:
+            x = layer(x, self.cosines[:length], self.sines[:length])
+        frames = x[:, self.layout.context :].view(*dynamics.shape[:2], self.layout.frame, self.spec.hidden)
+        frames = frames[:, :, self.layout.predicting]
+        logits: Tensor = self.head(F.rms_norm(frames, (self.spec.hidden,), self.norm, EPSILON))
+        return logits
+
+
+def log_probabilities(logits: Tensor, dynamics: Tensor) -> Tensor:
+    """Log-probabilities (B, F, Nd) of the codes `dynamics` (B, F, Nd) under `logits` (B, F, Nd, codes)."""
+    return -F.cross_entropy(logits.flatten(0, -2).float(), dynamics.flatten(), reduction="none").view(dynamics.shape)
+
+
+def token_loss(logits: Tensor, dynamics: Tensor, change_weight: float = 0.0) -> Tensor:
+    """The mean negative log-probability of the dynamics tokens; nothing else in the sequence is predicted.
+
+    With `change_weight` w, a token weighs 1 + w where its code differs from the previous frame's; in the first frame,
+    which has none, it weighs 1.
+    """
+    losses = -log_probabilities(logits, dynamics)
+    if change_weight == 0:
+        return losses.mean()
+    changed = F.pad((dynamics[:, 1:] != dynamics[:, :-1]).float(), (0, 0, 1, 0))
+    weights = 1 + change_weight * changed
+    return (losses * weights).sum() / weights.sum()
+
+
+def save_world_model(path: Path, model: WorldModel, provenance: str) -> None:
+    """Write the model with its spec, its token shape and the hash of what went into it."""
+    checkpoint.save_model(path, model, model.spec, provenance, shape=model.shape.dump())
+
+
+def load_world_model(path: Path, device: str = "cpu") -> WorldModel:
+    """The model that `save_world_model` wrote, in evaluation mode.
+
+    Raises CheckpointError where the file is damaged or holds another kind of model.
+    """
+    spec = checkpoint.load_spec(path, WorldModelSpec)
+    tensors, metadata = checkpoint.load(path, device)
+    try:
+        model = WorldModel(spec, TokenShape.load(metadata["shape"])).to(device)
+        model.load_state_dict(tensors)
+    except (KeyError, TypeError, RuntimeError) as error:
+        raise checkpoint.CheckpointError(
+            f"{path}: its weights do not fit its spec ({error}); run `dvc repro`"
+        ) from error
+    return model.eval()

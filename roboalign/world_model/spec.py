@@ -1,0 +1,165 @@
+"""The world model: a LLaMA transformer over context, action and dynamics tokens, and how it is trained."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, ValidationInfo, field_validator
+
+from roboalign.spec.base import Fraction, Positive, Spec
+from roboalign.spec.training import TrainingSpec
+
+Count = Annotated[int, Field(ge=1, le=65_536)]
+"""A number of layers, channels, heads, frames."""
+
+
+class SlotActionsSpec(Spec):
+    """One slot a frame holds the whole action: the sum of one embedding for each discretised dimension."""
+
+    kind: Literal["slot"]
+    bins: Annotated[int, Field(ge=2, le=65_536)] = 32
+    """Uniform bins of each action dimension over its normalised range [-1, 1] (our choice)."""
+    every_slot: bool = True
+    """Add the action's embedding to every slot of its frame too; learned twice as fast in trials (our choice)."""
+
+
+class TokenActionsSpec(Spec):
+    """One token for each action dimension; a source with fewer dimensions leaves the last slots without a bin."""
+
+    kind: Literal["tokens"]
+    bins: Annotated[int, Field(ge=2, le=65_536)] = 256
+    """Uniform bins of each action dimension over its normalised range [-1, 1] (RLVR-World)."""
+    width: Annotated[int, Field(ge=1, le=256)] = 13
+    """Action slots of each frame: at least the widest source's dimensions (13: paper, RLVR-World)."""
+
+
+ActionsSpec = Annotated[SlotActionsSpec | TokenActionsSpec, Field(discriminator="kind")]
+"""How the action of a frame enters the sequence."""
+
+
+class SegmentSpec(Spec):
+    """Which stretches of episodes the model is trained on."""
+
+    frames: Annotated[int, Field(ge=1, le=1024)] = 8
+    """Predicted frames of one training sequence, after its context frame (8: RLVR-World)."""
+    stride: Annotated[int, Field(ge=1, le=1024)] = 1
+    """Frames between the starts of two segments of an episode (our choice)."""
+
+
+class MeasureSpec(Spec):
+    """How the trained model is measured on the test episodes."""
+
+    horizon: Annotated[int, Field(ge=1, le=1024)] = 8
+    """Predicted frames of one rollout."""
+    episodes: Annotated[int, Field(ge=1, le=100_000)] = 64
+    """Largest number of test episodes, taken in turn from each source."""
+    starts: Annotated[int, Field(ge=1, le=64)] = 2
+    """Rollouts of one episode, their context frames spread evenly; intervals treat them as one sample."""
+    temperature: Positive = 1.0
+    """Temperature of the sampled rollouts; the greedy ones have none."""
+
+
+class WorldModelSpec(Spec):
+    """A LLaMA transformer: RMSNorm, rotary positions, grouped-query attention, SwiGLU."""
+
+    layers: Count
+    """Transformer layers (12: paper)."""
+    hidden: Count
+    """Width of the residual stream (768: RLVR-World)."""
+    heads: Count
+    """Attention heads; their width, hidden / heads, must be even (12: RLVR-World)."""
+    kv_heads: Count
+    """Key and value heads, each shared by heads / kv_heads attention heads; equal to heads for plain attention."""
+    ffn: Count
+    """Inner width of the SwiGLU feed-forward network (3072: RLVR-World)."""
+    rope_base: Annotated[float, Field(ge=1, le=1e9)] = 10_000.0
+    """Base of the rotary position angles (LLaMA)."""
+    positions: Annotated[int, Field(ge=2, le=1_048_576)]
+    """Longest sequence in tokens that may be trained on or rolled out."""
+    actions: ActionsSpec = SlotActionsSpec(kind="slot")
+    """How actions enter the sequence."""
+    embedding: Literal["digits", "table"] = "digits"
+    """Code embeddings: the sum of one vector for each FSQ digit (our choice), or a table with one for each code."""
+    previous_codes: bool = True
+    """Add to each input the previous frame's code at the place that is predicted next (our choice)."""
+    segment: SegmentSpec = SegmentSpec()
+    """Training sequences."""
+    corruption: Fraction = 0.0
+    """Share of the input dynamics codes that training replaces by codes drawn at random, against compounding errors."""
+    change_weight: Annotated[float, Field(ge=0, le=100)] = 0.0
+    """Extra weight in the loss of tokens whose code differs from the previous frame's; 0 weighs all alike."""
+    early_fraction: Fraction = 0.2
+    """Share of the training steps after which early.safetensors is kept: a bad model for the bench's rollouts."""
+    training: TrainingSpec
+    """Optimisation."""
+    measure: MeasureSpec = MeasureSpec()
+    """Measurement."""
+
+    @field_validator("heads")
+    @classmethod
+    def _heads(cls, heads: int, info: ValidationInfo) -> int:
+        hidden = info.data.get("hidden")
+        if hidden is not None and (hidden % heads or hidden // heads % 2):
+            raise ValueError(f"hidden is {hidden}, which {heads} heads do not divide into parts of an even width")
+        return heads
+
+    @field_validator("kv_heads")
+    @classmethod
+    def _kv_heads(cls, kv_heads: int, info: ValidationInfo) -> int:
+        heads = info.data.get("heads")
+        if heads is not None and heads % kv_heads:
+            raise ValueError(f"heads is {heads}, which {kv_heads} key and value heads do not divide")
+        return kv_heads
+
+    @property
+    def action_slots(self) -> int:
+        """Slots of a frame that hold its action."""
+        return 1 if self.actions.kind == "slot" else self.actions.width
+
+    @property
+    def head_width(self) -> int:
+        """Channels of one attention head."""
+        return self.hidden // self.heads
+
+    def frame_tokens(self, dynamics_tokens: int) -> int:
+        """Tokens of one frame: its action slots and its dynamics tokens."""
+        return self.action_slots + dynamics_tokens
+
+    def sequence_tokens(self, context_tokens: int, dynamics_tokens: int, frames: int) -> int:
+        """Tokens of a sequence of one context and `frames` frames."""
+        return context_tokens + frames * self.frame_tokens(dynamics_tokens)
+
+    def cache_bytes(self, tokens: int, rows: int = 1, width: int = 4) -> int:
+        """Bytes of the key-value cache of `rows` sequences of `tokens` tokens, `width` bytes a number."""
+        return 2 * self.layers * self.kv_heads * self.head_width * tokens * rows * width
+
+    def parameters(
+        self,
+        context_tokens: int,
+        dynamics_tokens: int,
+        context_levels: tuple[int, ...],
+        dynamics_levels: tuple[int, ...],
+        action_width: int,
+    ) -> int:
+        """Trained numbers of the model over a tokenizer of these token counts and FSQ levels.
+
+        `action_width` is the widest source's number of action dimensions.
+        """
+        key_value = self.kv_heads * self.head_width
+        attention = self.hidden * (2 * self.hidden + 2 * key_value)
+        layer = attention + 3 * self.hidden * self.ffn + 2 * self.hidden
+        vectors = _vectors(self.embedding, context_levels) + _vectors(self.embedding, dynamics_levels)
+        vectors += _vectors(self.embedding, dynamics_levels) * self.previous_codes
+        vectors += self.actions.bins * (action_width if self.actions.kind == "slot" else 1)
+        vectors += context_tokens + self.frame_tokens(dynamics_tokens)
+        return self.layers * layer + self.hidden * (vectors + 1 + _codes(dynamics_levels))
+
+
+def _codes(levels: tuple[int, ...]) -> int:
+    codes = 1
+    for level in levels:
+        codes *= level
+    return codes
+
+
+def _vectors(embedding: Literal["digits", "table"], levels: tuple[int, ...]) -> int:
+    """Rows of the embedding of one FSQ vocabulary."""
+    return sum(levels) if embedding == "digits" else _codes(levels)

@@ -1,0 +1,228 @@
+import pytest
+import torch
+
+from roboalign.world_model.layout import TokenShape
+from roboalign.world_model.model import log_probabilities
+from roboalign.world_model.noise import gumbel
+from roboalign.world_model.sampler import Sampler, generate, restrict
+
+VARIANTS = [
+    {},
+    {"kv_heads": 1, "embedding": "table"},
+    {"actions": {"kind": "tokens", "bins": 16, "width": 5}, "previous_codes": False},
+    {"actions": {"kind": "slot", "every_slot": False}},
+]
+
+
+class Recorder(Sampler):
+    """A sampler that keeps the logits it chose from."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.seen: list[torch.Tensor] = []
+
+    def _choose(self, logits, noise):
+        self.seen.append(logits.clone())
+        return super()._choose(logits, noise)
+
+
+@pytest.mark.parametrize("changes", VARIANTS)
+@pytest.mark.parametrize("block", [0, 2, 16])
+def test_stepwise_logits_are_the_teacher_forced_ones(model_of, batch_of, changes, block):
+    model, (context, _, actions, mask) = model_of(**changes), batch_of()
+    sampler = Recorder(model, block=block)
+    state = sampler.start(context, mask, torch.arange(3), 4)
+    tokens = torch.stack([sampler.step(state, action) for action in actions.unbind(1)], 1)
+    stepwise = torch.stack(sampler.seen, 1).view(3, 4, 4, 15)
+    with torch.no_grad():
+        torch.testing.assert_close(stepwise, model(context, tokens, actions, mask), atol=1e-4, rtol=0)
+    assert state.sequence_length == model.layout.length(4)
+    assert state.frames == state.cached_frames == 4
+
+
+def test_greedy_takes_the_likeliest_code(model_of, batch_of):
+    model, (context, _, actions, mask) = model_of(), batch_of()
+    tokens = generate(model, context, actions, mask, torch.arange(3), temperature=0)
+    with torch.no_grad():
+        assert torch.equal(model(context, tokens, actions, mask).argmax(-1), tokens)
+
+
+def test_the_same_seed_gives_the_same_tokens_whatever_else_is_in_the_batch(model_of, batch_of):
+    """At a width where matrix libraries choose kernels by the number of rows."""
+    shape = TokenShape(16, 16, (8, 5, 5, 5), (8, 5, 5, 5), 7)
+    model = model_of(shape, hidden=128, heads=4, kv_heads=4, ffn=352, positions=512)
+    context, _, actions, mask = batch_of(8, 3, shape)
+    seeds = torch.arange(8) * 7919
+    together = generate(model, context, actions, mask, seeds)
+    assert len({row.numpy().tobytes() for row in together}) == 8
+    for row in (0, 3, 7):
+        one = slice(row, row + 1)
+        assert torch.equal(generate(model, context[one], actions[one], mask[one], seeds[one]), together[one])
+    many = [5, 2, 2, 7, 0, 1, 3, 4, 6, 6, 6, 0, 1, 2, 3, 4, 5, 6, 7, 0, 1]
+    rows = torch.tensor(many)
+    assert torch.equal(generate(model, context[rows], actions[rows], mask[rows], seeds[rows]), together[rows])
+
+
+def test_stepwise_logits_do_not_change_by_a_bit_with_the_batch(model_of, batch_of):
+    shape = TokenShape(16, 8, (8, 5, 5, 5), (8, 5, 5, 5), 7)
+    model = model_of(shape, hidden=128, heads=4, kv_heads=2, ffn=352, positions=512)
+    context, _, actions, mask = batch_of(19, 2, shape)
+
+    def logits(rows: slice) -> torch.Tensor:
+        sampler = Recorder(model)
+        state = sampler.start(context[rows], mask[rows], torch.arange(19)[rows], 2)
+        for action in actions[rows].unbind(1):
+            sampler.step(state, action)
+        return torch.stack(sampler.seen, 1)
+
+    every = logits(slice(None))
+    for rows in (slice(4, 5), slice(2, 9), slice(0, 17)):
+        assert torch.equal(logits(rows), every[rows])
+
+
+def test_groups_share_a_prompt_and_differ_by_seed(model_of, batch_of):
+    model, (context, _, actions, mask) = model_of(), batch_of(2)
+    seeds = torch.arange(6)
+    sampler = Sampler(model)
+    state = sampler.start(context, mask, seeds, 4, groups=3)
+    assert state.rows == 6
+    repeated = actions.repeat_interleave(3, 0)
+    grouped = torch.stack([sampler.step(state, action) for action in repeated.unbind(1)], 1)
+    single = generate(model, context.repeat_interleave(3, 0), repeated, mask.repeat_interleave(3, 0), seeds)
+    assert torch.equal(grouped, single)
+    assert not torch.equal(grouped[0], grouped[1])
+
+
+def test_a_fork_goes_on_as_its_parent_would(model_of, batch_of):
+    model, (context, _, actions, mask) = model_of(), batch_of(2)
+    sampler, seeds = Sampler(model), torch.tensor([11, 12])
+    whole = generate(model, context, actions, mask, seeds)
+    state = sampler.start(context, mask, seeds, 4)
+    for action in actions[:, :2].unbind(1):
+        sampler.step(state, action)
+    forked = state.fork(2, torch.tensor([11, 99, 12, 98]))
+    swapped = state.select(torch.tensor([1, 0]))
+    rest = torch.stack([sampler.step(forked, a.repeat_interleave(2, 0)) for a in actions[:, 2:].unbind(1)], 1)
+    assert torch.equal(rest[::2], whole[:, 2:])
+    assert not torch.equal(rest[1::2], whole[:, 2:])
+    other = torch.stack([sampler.step(swapped, a.flip(0)) for a in actions[:, 2:].unbind(1)], 1)
+    assert torch.equal(other, whole[:, 2:].flip(0))
+    assert torch.equal(sampler.step(state, actions[:, 2]), whole[:, 2])
+    with pytest.raises(ValueError, match="as many seeds"):
+        state.fork(2, seeds)
+
+
+def test_a_new_context_continues_the_noise_by_absolute_frame(model_of, batch_of):
+    model, (context, _, actions, mask) = model_of(), batch_of()
+    sampler, seeds = Sampler(model, temperature=1e6), torch.arange(3)  # so hot that the noise alone decides
+    first = generate(model, context, actions, mask, seeds, temperature=1e6)
+    state = sampler.start(context, mask, seeds, 2, first_frame=2)
+    assert torch.equal(sampler.step(state, actions[:, 0]), first[:, 2])
+    assert not torch.equal(first[:, 0], first[:, 2])
+
+
+def test_dropping_frames_moves_the_later_ones_up(model_of, batch_of):
+    """With one layer, keys and values know nothing of other tokens: dropped frames leave no trace at all."""
+    model, (context, _, actions, mask) = model_of(layers=1, previous_codes=False), batch_of()
+    sampler = Recorder(model, temperature=0)
+    state = sampler.start(context, mask, torch.arange(3), 3)
+    tokens = torch.stack([sampler.step(state, action) for action in actions[:, :3].unbind(1)], 1)
+    with pytest.raises(ValueError, match="is full"):
+        sampler.step(state, actions[:, 3])
+    sampler.drop(state, 2)
+    assert state.cached_frames == 1
+    assert state.sequence_length == model.layout.length(1)
+    sampler.seen = []
+    last = sampler.step(state, actions[:, 3])
+    assert state.frame == 4
+    kept = torch.stack([tokens[:, 2], last], 1)
+    with torch.no_grad():
+        expected = model(context, kept, actions[:, 2:], mask)[:, 1]
+    torch.testing.assert_close(torch.stack(sampler.seen, 1), expected, atol=1e-4, rtol=0)
+
+
+def test_the_last_frame_cannot_be_dropped(model_of, batch_of):
+    model, (context, _, actions, mask) = model_of(), batch_of()
+    sampler = Sampler(model)
+    state = sampler.start(context, mask, torch.arange(3), 2)
+    sampler.step(state, actions[:, 0])
+    with pytest.raises(ValueError, match="the last one must stay"):
+        sampler.drop(state, 1)
+
+
+def test_a_window_as_long_as_the_rollout_changes_nothing_and_a_shorter_one_does(model_of, batch_of):
+    model, (context, _, actions, mask) = model_of(), batch_of(3, 6)
+    free = generate(model, context, actions, mask, torch.arange(3))
+    assert torch.equal(generate(model, context, actions, mask, torch.arange(3), window=6), free)
+    short = generate(model, context, actions, mask, torch.arange(3), window=2)
+    assert torch.equal(short[:, :2], free[:, :2])
+    assert not torch.equal(short, free)
+
+
+def test_a_window_holds_a_smaller_cache(model_of, batch_of):
+    model, (context, _, _, mask) = model_of(kv_heads=1), batch_of()
+    sampler = Sampler(model)
+    short, long = (sampler.start(context, mask, torch.arange(3), frames) for frames in (2, 8))
+    assert short.cache_bytes < long.cache_bytes
+    assert long.cache_bytes == model.spec.cache_bytes(model.layout.length(8), rows=3)
+
+
+def test_the_sampler_follows_the_weights(model_of, batch_of):
+    model, (context, _, actions, mask) = model_of(), batch_of()
+    sampler, seeds = Sampler(model, temperature=0), torch.arange(3)
+    state = sampler.start(context, mask, seeds, 1)
+    before = sampler.step(state, actions[:, 0])
+    with torch.no_grad():
+        model.head.weight.neg_()
+    after = sampler.step(sampler.start(context, mask, seeds, 1), actions[:, 0])
+    assert not torch.equal(before, after)
+
+
+def test_shapes_and_limits_that_do_not_fit_are_refused(model_of, batch_of):
+    model, (context, _, _, mask) = model_of(), batch_of()
+    sampler = Sampler(model)
+    with pytest.raises(ValueError, match=r"need 6 seeds, got 3"):
+        sampler.start(context, mask, torch.arange(3), 2, groups=2)
+    with pytest.raises(ValueError, match=r"the model takes \(P, 6\)"):
+        sampler.start(context[:, :5], mask, torch.arange(3), 2)
+    with pytest.raises(ValueError, match=r"world_model.positions is 128"):
+        sampler.start(context, mask, torch.arange(3), 1000)
+    with pytest.raises(ValueError, match="temperature"):
+        Sampler(model, temperature=-1)
+
+
+def test_noise_is_standard_gumbel_and_named_by_seed_frame_place_and_code():
+    seeds = torch.tensor([0, 1, 2**40])
+    noise = gumbel(seeds, 3, 8, 4000).double()
+    assert noise.mean().item() == pytest.approx(0.5772, abs=0.01)
+    assert noise.var().item() == pytest.approx(1.6449, abs=0.03)
+    assert torch.equal(gumbel(seeds[1:2], 3, 2, 10), gumbel(seeds, 3, 8, 4000)[1:2, :2, :10])
+    flat = torch.stack([noise[0, 0], noise[1, 0], noise[2, 0], noise[0, 1], gumbel(seeds, 4, 1, 4000)[0, 0].double()])
+    correlation = torch.corrcoef(flat) - torch.eye(5)
+    assert correlation.abs().max() < 0.08
+
+
+def test_samples_follow_the_softmax():
+    logits = torch.log(torch.tensor([0.5, 0.3, 0.15, 0.05]))
+    drawn = (logits + gumbel(torch.arange(20_000), 0, 1, 4)[:, 0]).argmax(-1)
+    shares = torch.bincount(drawn, minlength=4) / 20_000
+    torch.testing.assert_close(shares, logits.exp(), atol=0.015, rtol=0)
+
+
+def test_restrictions_keep_the_likeliest_codes():
+    logits = torch.log(torch.tensor([[0.5, 0.3, 0.15, 0.05], [0.05, 0.15, 0.3, 0.5]]))
+    kept = restrict(logits, 2, 1.0) > -1e9
+    assert kept.tolist() == [[True, True, False, False], [False, False, True, True]]
+    kept = restrict(logits, 0, 0.7) > -1e9
+    assert kept.tolist() == [[True, True, False, False], [False, False, True, True]]
+    assert (restrict(logits, 0, 1e-6) > -1e9).sum(-1).tolist() == [1, 1]
+    assert torch.equal(restrict(logits, 0, 1.0), logits)
+
+
+def test_the_models_own_samples_are_likelier_than_random_ones(model_of, batch_of):
+    model, (context, dynamics, actions, mask) = model_of(), batch_of(16, 4)
+    tokens = generate(model, context, actions, mask, torch.arange(16))
+    with torch.no_grad():
+        own = log_probabilities(model(context, tokens, actions, mask), tokens).mean()
+        other = log_probabilities(model(context, dynamics, actions, mask), dynamics).mean()
+    assert own > other + 0.1

@@ -1,16 +1,14 @@
 """The records that flow between the stages. numpy only; torch starts above this floor."""
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-Split = Literal["train", "validation", "test"]
-"""`train` fits models, `validation` picks thresholds, `test` is only ever evaluated on."""
+from roboalign.spec.base import Policy, Split
 
-Policy = Literal["expert", "noisy_expert", "wrong_goal", "random", "unknown"]
-"""Who chose the actions of an episode; `unknown` for recorded real robots."""
+__all__ = ["KEYPOINT_NAMES", "STATE_NAMES", "Episode", "Float32", "Json", "Policy", "Split", "UInt8"]
 
 UInt8 = NDArray[np.uint8]
 Float32 = NDArray[np.float32]

@@ -5,7 +5,7 @@ A spec is one frozen Pydantic model. It refuses unknown keys, takes each scalar 
 lowest floor of the package and imports nothing of it.
 """
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -20,6 +20,13 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 """A random seed."""
+
+
+Split = Literal["train", "validation", "test"]
+"""`train` fits models, `validation` picks thresholds, `test` is only ever evaluated on."""
+
+Policy = Literal["expert", "noisy_expert", "wrong_goal", "random", "unknown"]
+"""Who chose the actions of an episode; `unknown` for recorded real robots."""
 
 
 def items(minimum: int = 1, maximum: int = 64) -> Any:

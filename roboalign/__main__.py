@@ -1,0 +1,163 @@
+"""The command line: `python -m roboalign check | show | plan | schema | verify | use`.
+
+Nothing here imports torch: every command but `verify` answers at once.
+"""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from roboalign.spec.diagnostics import SpecError, failed, nearest, render, summary, to_json
+from roboalign.spec.document import COMMAND_LINE
+
+COMMANDS = {
+    "check": "validate params.yaml and everything under specs/",
+    "show": "print the resolved experiment, or one part of it",
+    "plan": "say what `dvc repro` would re-run and why, with sizes and estimates",
+    "schema": "write or check the JSON Schemas that editors use",
+    "verify": "re-hash what the stages produced and name damaged files",
+    "use": "switch params.yaml to another experiment",
+}
+
+
+def parser() -> argparse.ArgumentParser:
+    """The arguments."""
+    main = argparse.ArgumentParser(
+        prog="python -m roboalign",
+        description="RoboAlign: robot video world models, declared in specs/ and run by DVC.",
+        epilog="`dvc repro` runs the stages; `dvc exp run -S use.rollout=w12` runs them with one change. "
+        "Exit codes: 0 well, 1 something is out of date or damaged, 2 errors in specs or arguments.",
+    )
+    main.add_argument("--root", type=Path, default=Path(), help=argparse.SUPPRESS)
+    commands = main.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    add = {
+        name: commands.add_parser(name, help=text, description=text.capitalize() + ".")
+        for name, text in COMMANDS.items()
+    }
+    add["check"].add_argument("experiment", nargs="?", help="check this one of specs/experiments/ alone")
+    add["check"].add_argument("--json", action="store_true", help="print a JSON list of errors, for editors")
+    add["show"].add_argument("part", nargs="?", help="a section, or a field such as rollout.swr.window")
+    add["show"].add_argument("--experiment", metavar="NAME", help="one of specs/experiments/ instead of params.yaml")
+    add["show"].add_argument(
+        "--origins", action="store_true", help="say for each field which line of which file set it"
+    )
+    add["plan"].add_argument("experiment", nargs="?", help="plan for this one of specs/experiments/, not params.yaml")
+    add["plan"].add_argument("--json", action="store_true", help="print JSON")
+    group = add["schema"].add_mutually_exclusive_group()
+    group.add_argument("--write", action="store_true", help="write specs/.schema/ (the default)")
+    group.add_argument("--check", action="store_true", help="exit with 1 where specs/.schema/ is out of date")
+    add["verify"].add_argument("--cache", action="store_true", help="re-hash DVC's cache too")
+    add["use"].add_argument("experiment", help="one of specs/experiments/")
+    add["use"].add_argument("--keep", action="store_true", help="keep the variants and values that params.yaml sets")
+    return main
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; the exit code."""
+    words = sys.argv[1:] if argv is None else argv
+    if words and not words[0].startswith("-") and words[0] not in COMMANDS:
+        suggestion = nearest(words[0], COMMANDS)
+        hint = f"did you mean '{suggestion}'?" if suggestion else f"there are: {', '.join(COMMANDS)}"
+        print(f"error: unknown command '{words[0]}'; {hint}", file=sys.stderr)
+        return 2
+    arguments = parser().parse_args(words)
+    try:
+        return run(arguments)
+    except SpecError as error:
+        print("\n".join(render(item) for item in error.diagnostics), file=sys.stderr)
+        print(summary(error.diagnostics), file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """One command."""
+    match arguments.command:
+        case "check":
+            return check(arguments.root, arguments.experiment, arguments.json)
+        case "show":
+            return show(arguments.root, arguments.part, arguments.experiment, arguments.origins)
+        case "plan":
+            from roboalign.spec.plan import report
+
+            return report(arguments.root, arguments.experiment, arguments.json)
+        case "schema":
+            return schema(arguments.root, arguments.check)
+        case "verify":
+            from roboalign.spec.verify import report as verify
+
+            return verify(arguments.root, arguments.cache)
+        case _:
+            return use(arguments.root, arguments.experiment, arguments.keep)
+
+
+def check(root: Path, experiment: str | None, as_json: bool) -> int:
+    """Validate; all errors at once."""
+    from roboalign.spec.check import check as checked
+    from roboalign.spec.library import EXPERIMENTS, FOLDERS, Library
+
+    library = Library(root)
+    found = checked(library, experiment)
+    if as_json:
+        print(to_json(found))
+        return 2 if failed(found) else 0
+    for item in found:
+        print(render(item), file=sys.stderr)
+    if failed(found):
+        print(summary(found), file=sys.stderr)
+        return 2
+    if experiment is not None:
+        print(f"the experiment '{experiment}' is valid")
+        return 0
+    count = sum(len(library.names(folder)) for folder in FOLDERS if folder != EXPERIMENTS)
+    print(f"valid: {count} specs, {len(library.names(EXPERIMENTS))} experiments, params.yaml")
+    return 0
+
+
+def show(root: Path, path: str | None, experiment: str | None, origins: bool) -> int:
+    """Print resolved sections as YAML."""
+    from roboalign.spec.compose import compose, compose_params
+    from roboalign.spec.library import Library
+    from roboalign.spec.show import shown
+
+    library = Library(root)
+    if experiment is None:
+        composition = compose_params(library)
+    else:
+        composition = compose(library, experiment, COMMAND_LINE)
+    composition.require()
+    print(shown(composition, path, origins), end="")
+    return 0
+
+
+def schema(root: Path, only_check: bool) -> int:
+    """Write the JSON Schemas, or say which are out of date."""
+    from roboalign.spec.schema import FOLDER, stale, write
+
+    folder = root / FOLDER
+    names = stale(folder) if only_check else write(folder)
+    for name in names:
+        print(f"{FOLDER / name}: {'out of date; run `python -m roboalign schema`' if only_check else 'written'}")
+    if not names:
+        print(f"{FOLDER} is up to date")
+    return 1 if only_check and names else 0
+
+
+def use(root: Path, experiment: str, keep: bool) -> int:
+    """Switch params.yaml."""
+    from roboalign.spec.library import Library
+    from roboalign.spec.use import save, switched
+
+    text, reset = switched(Library(root), experiment, keep=keep)
+    save(root, text)
+    print(f"params.yaml uses the experiment '{experiment}'")
+    for line in reset:
+        print(f"  reset to its choice: {line}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

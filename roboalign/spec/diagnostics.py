@@ -1,0 +1,120 @@
+"""Errors as a compiler prints them: file, line, column, what is wrong, what to write; the line, and a caret."""
+
+import difflib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from roboalign.spec.document import Mark
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnostic:
+    """One thing to say about one place; `suggestion` is the word to write there instead, where one is near."""
+
+    message: str
+    mark: Mark
+    suggestion: str = ""
+    severity: Literal["error", "note"] = "error"
+
+    @property
+    def text(self) -> str:
+        """The message with its suggestion."""
+        return f"{self.message}; did you mean '{self.suggestion}'?" if self.suggestion else self.message
+
+
+class SpecError(Exception):
+    """One or more errors in specs; `diagnostics` holds all that were found."""
+
+    def __init__(self, diagnostics: Iterable[Diagnostic]) -> None:
+        self.diagnostics = ordered(diagnostics)
+        super().__init__("\n".join(render(item) for item in self.diagnostics))
+
+
+def ordered(diagnostics: Iterable[Diagnostic]) -> list[Diagnostic]:
+    """Without repetitions, by file, line and column."""
+    unique = dict.fromkeys(diagnostics)
+    return sorted(unique, key=lambda d: (d.mark.source.name, d.mark.line, d.mark.column, d.severity, d.text))
+
+
+def failed(diagnostics: Iterable[Diagnostic]) -> bool:
+    """Whether there is an error among them."""
+    return any(item.severity == "error" for item in diagnostics)
+
+
+WIDEST = 160
+"""Characters of a source line that are shown."""
+
+
+def render(item: Diagnostic) -> str:
+    """The message, and below it the line with a caret under the place."""
+    mark = item.mark
+    where = f"{mark.source.name}:{mark.line + 1}:{mark.column + 1}: " if mark.source.name else ""
+    head = f"{where}{item.severity}: {item.text}"
+    if mark.line >= len(mark.source.lines) or not mark.source.lines[mark.line].strip():
+        return head
+    row = mark.source.lines[mark.line]
+    start = max(0, mark.column - WIDEST // 2)
+    shown = row[start : start + WIDEST]
+    end = mark.end_column if mark.end_line == mark.line else len(row.rstrip())
+    width = max(1, min(end, start + WIDEST) - mark.column)
+    blank = "".join("\t" if character == "\t" else " " for character in row[start : mark.column])
+    number = str(mark.line + 1)
+    return f"{head}\n {number} | {shown}\n {' ' * len(number)} | {blank}^{'~' * (width - 1)}"
+
+
+def summary(diagnostics: Iterable[Diagnostic]) -> str:
+    """How many errors in how many files."""
+    errors = [item for item in ordered(diagnostics) if item.severity == "error"]
+    files = len({item.mark.source.name for item in errors})
+    return f"{len(errors)} error{'s'[: len(errors) != 1]} in {files} file{'s'[: files != 1]}"
+
+
+def to_json(diagnostics: Iterable[Diagnostic]) -> str:
+    """For editors: a list of objects, lines and columns counted from 1, `end_column` exclusive."""
+    rows = [
+        {
+            "file": item.mark.source.name,
+            "line": item.mark.line + 1,
+            "column": item.mark.column + 1,
+            "end_line": item.mark.end_line + 1,
+            "end_column": item.mark.end_column + 1,
+            "severity": item.severity,
+            "message": item.text,
+            "suggestion": item.suggestion,
+        }
+        for item in ordered(diagnostics)
+    ]
+    return json.dumps(rows, indent=2, ensure_ascii=False)
+
+
+def nearest(word: str, candidates: Iterable[str]) -> str:
+    """The candidate that `word` most likely misspells, or '': few edits, then the most characters in common."""
+    scored = []
+    for candidate in candidates:
+        edits = distance(word.lower(), candidate.lower())
+        if edits <= max(1, min(len(word), len(candidate)) // 3):
+            likeness = difflib.SequenceMatcher(None, word, candidate).ratio()
+            scored.append((edits, -likeness, candidate))
+    if scored:
+        return min(scored)[2]
+    close = difflib.get_close_matches(word, list(candidates), n=1, cutoff=0.75)
+    return close[0] if close else ""
+
+
+def distance(left: str, right: str) -> int:
+    """Edits (insert, delete, replace, swap neighbours) from one word to the other; at most 9 are counted."""
+    if abs(len(left) - len(right)) > 8 or max(len(left), len(right)) > 64:
+        return 9
+    before: list[int] = []
+    row = list(range(len(right) + 1))
+    for i, a in enumerate(left, 1):
+        now = [i]
+        for j, b in enumerate(right, 1):
+            cost = min(row[j] + 1, now[j - 1] + 1, row[j - 1] + (a != b))
+            if i > 1 and j > 1 and a == right[j - 2] and b == left[i - 2]:
+                cost = min(cost, before[j - 2] + 1)
+            now.append(cost)
+        before, row = row, now
+    return min(row[-1], 9)

@@ -1,0 +1,322 @@
+"""YAML files as nodes that know their file, line and column.
+
+PyYAML's parser gives the events; everything above it (what scalars mean, duplicate keys, tags, anchors, limits) is
+decided here, so that a file is either read exactly as DVC reads it or refused with its line and a remedy.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from roboalign.spec.scalars import ScalarError, Value, resolve
+
+PARSER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""Gives the events: libyaml's parser where PyYAML has it, as all its wheels do."""
+
+SIZE = 512 * 1024
+"""Largest file in bytes."""
+DEPTH = 32
+"""Deepest nesting."""
+NODES = 20_000
+"""Most nodes of one file, those that aliases repeat counted each time."""
+
+FORBIDDEN = re.compile("[^\t\n\r\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
+"""Control characters, and the line breaks that YAML 1.1 knows and YAML 1.2 does not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A file that was read: its name as shown to people, and its lines."""
+
+    name: str
+    lines: tuple[str, ...] = field(default=(), compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A stretch of a file, its lines and columns counted from 0; the end is exclusive."""
+
+    source: Source
+    line: int = 0
+    column: int = 0
+    end_line: int = 0
+    end_column: int = 0
+
+
+COMMAND_LINE = Mark(Source(""))
+"""The place of what was typed as an argument."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scalar:
+    """A single value; `quoted` tells the text "6" from the number 6."""
+
+    value: Value
+    mark: Mark
+    text: str = ""
+    quoted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Sequence:
+    """A list."""
+
+    items: "tuple[Node, ...]"
+    mark: Mark
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A value of a mapping and where its key stands."""
+
+    key: Mark
+    value: "Node"
+
+
+@dataclass(frozen=True, slots=True)
+class Mapping:
+    """Keys and values, in the order of the file."""
+
+    entries: dict[str, Entry]
+    mark: Mark
+
+
+Node = Scalar | Sequence | Mapping
+
+
+class DocumentError(Exception):
+    """A file that cannot be read as YAML: one message, one place."""
+
+    def __init__(self, message: str, mark: Mark) -> None:
+        super().__init__(message)
+        self.message, self.mark = message, mark
+
+
+def plain(node: Node) -> Any:
+    """The node's value as dicts, lists and scalars."""
+    match node:
+        case Scalar():
+            return node.value
+        case Sequence():
+            return [plain(item) for item in node.items]
+        case Mapping():
+            return {key: plain(entry.value) for key, entry in node.entries.items()}
+
+
+def read(path: Path, name: str | None = None, *, size: int = SIZE, nodes: int = NODES) -> Mapping:
+    """The mapping that the file at `path` holds, called `name` in errors; an empty file is an empty mapping.
+
+    Raises DocumentError for anything that is not plain, bounded YAML.
+    """
+    source = Source(name or path.as_posix())
+    try:
+        if not path.is_file():
+            raise DocumentError("there is no such file" if not path.exists() else "this is not a file", Mark(source))
+        with path.open("rb") as file:
+            data = file.read(size + 1)
+    except OSError as error:
+        raise DocumentError(f"cannot be read: {error.strerror or error}", Mark(source)) from None
+    return parse(data, source.name, size=size, nodes=nodes)
+
+
+def parse(data: bytes | str, name: str, *, size: int = SIZE, nodes: int = NODES) -> Mapping:
+    """The mapping that `data` holds, called `name` in errors. Raises DocumentError."""
+    source = Source(name)
+    if len(data) > size:
+        raise DocumentError(f"the file is larger than {size // 1024} KiB, too large for a spec", Mark(source))
+    text = decode(data, source) if isinstance(data, bytes) else data
+    source = Source(name, tuple(re.split("\r\n|[\r\n]", text)))
+    if found := FORBIDDEN.search(text):
+        line, column = position(text, found.start())
+        raise DocumentError(
+            f"the character U+{ord(found[0]):04X} is not allowed here; remove it, or write it as an escape in double "
+            f"quotes",
+            Mark(source, line, column, line, column + 1),
+        )
+    return Composer(text, source, nodes).document()
+
+
+def decode(data: bytes, source: Source) -> str:
+    """The text of a UTF-8 file, its byte order mark dropped."""
+    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        raise DocumentError("the file is in UTF-16; save it as UTF-8", Mark(source))
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line, column = position(data[: error.start].decode("utf-8", "replace"), error.start)
+        raise DocumentError(
+            "the file is not in UTF-8 from here on; save it as UTF-8", Mark(source, line, column)
+        ) from None
+
+
+def position(text: str, offset: int) -> tuple[int, int]:
+    """Line and column of the character at `offset`, from 0."""
+    lines = re.split("\r\n|[\r\n]", text[:offset])
+    return len(lines) - 1, len(lines[-1])
+
+
+class Composer:
+    """Turns the parser's events into nodes; recursion is bounded, because the depth is checked at each event."""
+
+    def __init__(self, text: str, source: Source, nodes: int) -> None:
+        self.source, self.limit, self.count = source, nodes, 0
+        self.anchors: dict[str, tuple[Node, int, int]] = {}
+        self.open: list[str] = []
+        self.events = self.stream(text)
+
+    def stream(self, text: str) -> Iterator[yaml.Event]:
+        """The parser's events, its errors as DocumentError."""
+        try:
+            parser = PARSER(text)
+            while (event := parser.get_event()) is not None:
+                yield event
+        except yaml.MarkedYAMLError as error:
+            raise self.explain(error) from None
+        except (yaml.YAMLError, ValueError) as error:
+            raise DocumentError(f"not valid YAML: {str(error).splitlines()[0]}", Mark(self.source)) from None
+
+    def explain(self, error: yaml.MarkedYAMLError) -> DocumentError:
+        """The parser's complaint, where it began and in words that say what to do."""
+
+        def at(where: Any, message: str) -> DocumentError:
+            line, column = (where.line, where.column) if where else (0, 0)
+            return DocumentError(message, Mark(self.source, line, column, line, column + 1))
+
+        problem, context = error.problem or "syntax error", error.context or ""
+        here, began = error.problem_mark or error.context_mark, error.context_mark or error.problem_mark
+        row = self.source.lines[here.line] if here and here.line < len(self.source.lines) else ""
+        if here and "\t" in row[: here.column + 1]:
+            return at(here, "a tab where YAML wants spaces; indent with spaces")
+        if "mapping values are not allowed" in problem:
+            if here and row[: here.column].count(":") == 0 and here.line:
+                return at(here, "wrong indentation, or the line above lacks its ':'")
+            return at(here, "a second ':' on this line; put text that holds ': ' in quotes")
+        if "could not find expected ':'" in problem:
+            return at(began, "a key without ':'; write `key: value`")
+        if "quoted scalar" in context and "end of stream" in problem:
+            return at(began, "this quote is not closed")
+        if "flow sequence" in context or "flow mapping" in context:
+            return at(began, f"this '{'[' if 'sequence' in context else '{'}' is not closed, or a ',' is missing in it")
+        if "did not find expected key" in problem or "block end" in problem or "'-' indicator" in problem:
+            return at(here, "the indentation does not fit the lines above")
+        if "cannot start any token" in problem:
+            shown = row[here.column : here.column + 1] if here else ""
+            return at(here, f"'{shown}' cannot start a value; put the text in quotes")
+        return at(here, f"not valid YAML: {problem} {context}".rstrip())
+
+    def mark(self, event: yaml.Event) -> Mark:
+        """The stretch of an event."""
+        start, end = event.start_mark, event.end_mark
+        assert start is not None
+        assert end is not None
+        return Mark(self.source, start.line, start.column, end.line, end.column)
+
+    def document(self) -> Mapping:
+        """The file's only document, which must be a mapping."""
+        empty = Mapping({}, Mark(self.source))
+        next(self.events)
+        event = next(self.events)
+        if isinstance(event, yaml.StreamEndEvent):
+            return empty
+        if event.version or event.tags:  # type: ignore[attr-defined]
+            raise DocumentError("%-directives are not allowed; remove this line", Mark(self.source))
+        first = next(self.events)
+        node, _, _ = self.node(first, 0)
+        next(self.events)
+        event = next(self.events)
+        if not isinstance(event, yaml.StreamEndEvent):
+            raise DocumentError("a second document starts here; a spec is one document", self.mark(event))
+        if isinstance(node, Scalar) and node.value is None and not node.quoted:
+            return empty
+        if not isinstance(node, Mapping):
+            raise DocumentError("a spec is a mapping of `key: value` lines", node.mark)
+        return node
+
+    def node(self, event: yaml.Event, depth: int) -> tuple[Node, int, int]:
+        """The node that starts with `event`, the number of nodes in it, and its height."""
+        mark = self.mark(event)
+        if isinstance(event, yaml.AliasEvent):
+            return self.alias(event, depth, mark)
+        self.spend(1, mark)
+        if event.tag is not None:  # type: ignore[attr-defined]
+            raise DocumentError(f"the tag '{event.tag}' is not allowed; remove it", mark)  # type: ignore[attr-defined]
+        anchor: str | None = event.anchor  # type: ignore[attr-defined]
+        if isinstance(event, yaml.ScalarEvent):
+            result: tuple[Node, int, int] = (self.scalar(event, mark), 1, 1)
+        else:
+            if depth >= DEPTH:
+                raise DocumentError(f"nested deeper than {DEPTH} levels", mark)
+            if anchor is not None:
+                self.open.append(anchor)
+            parts = self.sequence if isinstance(event, yaml.SequenceStartEvent) else self.mapping
+            result = parts(mark, depth)
+            if anchor is not None:
+                self.open.remove(anchor)
+        if anchor is not None:
+            if anchor in self.anchors:
+                raise DocumentError(f"the anchor '&{anchor}' is defined twice; rename one", mark)
+            self.anchors[anchor] = result
+        return result
+
+    def alias(self, event: yaml.AliasEvent, depth: int, mark: Mark) -> tuple[Node, int, int]:
+        """A repeated node: counted as often as it appears."""
+        if event.anchor in self.open:
+            raise DocumentError(f"'*{event.anchor}' stands inside what it names", mark)
+        if event.anchor not in self.anchors:
+            raise DocumentError(f"'*{event.anchor}' names no anchor above; write `&{event.anchor}` there", mark)
+        node, count, height = self.anchors[event.anchor]
+        self.spend(count, mark)
+        if depth + height > DEPTH:
+            raise DocumentError(f"nested deeper than {DEPTH} levels", mark)
+        return node, count, height
+
+    def spend(self, count: int, mark: Mark) -> None:
+        """Count nodes; too many are refused before they are made."""
+        self.count += count
+        if self.count > self.limit:
+            raise DocumentError(f"more than {self.limit} values in one file, repeated ones counted each time", mark)
+
+    def scalar(self, event: yaml.ScalarEvent, mark: Mark) -> Scalar:
+        """A scalar with its YAML 1.2 value."""
+        if event.style:
+            return Scalar(event.value, mark, event.value, quoted=True)
+        try:
+            return Scalar(resolve(event.value), mark, event.value)
+        except ScalarError as error:
+            raise DocumentError(str(error), mark) from None
+
+    def sequence(self, mark: Mark, depth: int) -> tuple[Node, int, int]:
+        """A list, up to its end event."""
+        items, total, height = [], 1, 0
+        while not isinstance(event := next(self.events), yaml.SequenceEndEvent):
+            node, count, tall = self.node(event, depth + 1)
+            items.append(node)
+            total, height = total + count, max(height, tall)
+        return Sequence(tuple(items), self.closed(mark, event, items[-1].mark if items else None)), total, height + 1
+
+    def mapping(self, mark: Mark, depth: int) -> tuple[Node, int, int]:
+        """A mapping, up to its end event; keys are text and differ."""
+        entries: dict[str, Entry] = {}
+        total, height, last = 1, 0, None
+        while not isinstance(event := next(self.events), yaml.MappingEndEvent):
+            key, _, _ = self.node(event, depth + 1)
+            if not isinstance(key, Scalar) or not isinstance(key.value, str):
+                raise DocumentError("a key must be text; put it in quotes", key.mark)
+            if key.value in entries:
+                line = entries[key.value].key.line + 1
+                raise DocumentError(f"the key '{key.value}' stands twice, first in line {line}", key.mark)
+            node, count, tall = self.node(next(self.events), depth + 1)
+            entries[key.value] = Entry(key.mark, node)
+            total, height, last = total + count + 1, max(height, tall), node.mark
+        return Mapping(entries, self.closed(mark, event, last)), total, height + 1
+
+    def closed(self, mark: Mark, end: yaml.Event, last: Mark | None) -> Mark:
+        """The stretch from `mark` to its closing bracket, or to the end of its last item where it has no brackets."""
+        stop = self.mark(end)
+        if (stop.line, stop.column) == (stop.end_line, stop.end_column) and last is not None:
+            return Mark(self.source, mark.line, mark.column, last.end_line, last.end_column)
+        return Mark(self.source, mark.line, mark.column, stop.end_line, stop.end_column)

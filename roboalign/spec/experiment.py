@@ -1,0 +1,135 @@
+"""The whole experiment: one spec for each part, and the two kinds of files that name them.
+
+Nothing below `stages/` takes an `Experiment`; it exists for the checks across parts and for `plan`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Annotated, Any
+
+from pydantic import Field, TypeAdapter
+
+from roboalign.bench.spec import BenchSpec
+from roboalign.evaluation.spec import EvaluationSpec
+from roboalign.hardware.spec import HardwareSpec
+from roboalign.judge.spec import JudgeSpec
+from roboalign.reward.spec import RewardSpec
+from roboalign.rl.spec import RLSpec
+from roboalign.rollout.spec import RolloutSpec
+from roboalign.sources.spec import SourceSpec
+from roboalign.spec.base import Name, Spec, items
+from roboalign.student.spec import StudentSpec
+from roboalign.tokenizer.spec import TokenizerSpec
+from roboalign.world_model.spec import WorldModelSpec
+
+Sources = Annotated[dict[Name, SourceSpec], Field(min_length=1, max_length=64)]
+"""The listed sources by name."""
+
+KINDS: dict[str, Any] = {
+    "sources": Sources,
+    "reward": RewardSpec,
+    "bench": BenchSpec,
+    "tokenizer": TokenizerSpec,
+    "world_model": WorldModelSpec,
+    "judge": JudgeSpec,
+    "student": StudentSpec,
+    "rl": RLSpec,
+    "rollout": RolloutSpec,
+    "evaluation": EvaluationSpec,
+    "hardware": HardwareSpec,
+}
+"""The sections and the spec of each, in the order in which they are shown."""
+
+PARTS = tuple(part for part in KINDS if part != "sources")
+"""The parts that take exactly one variant; `sources` takes several."""
+
+VARIANTS: dict[str, Any] = {**KINDS, "sources": SourceSpec}
+"""What one file under specs/<part>/ holds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Experiment:
+    """All sections, resolved and valid each by itself."""
+
+    sources: Mapping[str, SourceSpec]
+    reward: RewardSpec
+    bench: BenchSpec
+    tokenizer: TokenizerSpec
+    world_model: WorldModelSpec
+    judge: JudgeSpec
+    student: StudentSpec
+    rl: RLSpec
+    rollout: RolloutSpec
+    evaluation: EvaluationSpec
+    hardware: HardwareSpec
+
+
+class VariantsSpec(Spec):
+    """Which variant of each part is used: the name of a file under specs/<part>/, or null."""
+
+    reward: Name | None = None
+    """A file under specs/reward/."""
+    bench: Name | None = None
+    """A file under specs/bench/."""
+    tokenizer: Name | None = None
+    """A file under specs/tokenizer/."""
+    world_model: Name | None = None
+    """A file under specs/world_model/."""
+    judge: Name | None = None
+    """A file under specs/judge/."""
+    student: Name | None = None
+    """A file under specs/student/."""
+    rl: Name | None = None
+    """A file under specs/rl/."""
+    rollout: Name | None = None
+    """A file under specs/rollout/."""
+    evaluation: Name | None = None
+    """A file under specs/evaluation/."""
+    hardware: Name | None = None
+    """A file under specs/hardware/."""
+
+
+class UseSpec(VariantsSpec):
+    """What params.yaml uses: an experiment, and for each part null (the experiment's choice) or another variant."""
+
+    experiment: Name
+    """A file under specs/experiments/."""
+
+
+Names = Annotated[tuple[Name, ...], items()]
+"""Names of sources: files under specs/sources/."""
+
+Values = dict[Annotated[str, Field(min_length=1, max_length=200)], Any]
+"""Single values by dotted or nested keys: `rollout.swr.window: 9`, or `rollout: {swr: {window: 9}}`."""
+
+
+class ExperimentFileSpec(Spec):
+    """A file under specs/experiments/: a whole combination of variants."""
+
+    extends: Name | None = None
+    """An experiment that this one starts from."""
+    use: VariantsSpec = VariantsSpec()
+    """The variant of each part; every part is named here or in an experiment that this one extends."""
+    sources: Names | None = None
+    """The sources, files under specs/sources/; here or in an experiment that this one extends."""
+    set: Values = Field(default={})
+    """Single values laid over the variants."""
+
+
+class ParamsSpec(Spec):
+    """params.yaml: the experiment at hand. DVC reads it, so `dvc exp run -S` can change any of it."""
+
+    use: UseSpec
+    """The experiment, and the variants that differ from its choice."""
+    sources: Names
+    """The sources. They stand here, because DVC makes one stage for each before anything runs."""
+    set: Values = Field(default={})
+    """Single values laid over the experiment's."""
+
+
+@cache
+def adapter(kind: str) -> TypeAdapter[Any]:
+    """The validator of a section (`sources`, `rollout`), of one file of it (`sources/`), or of a file of names."""
+    files: dict[str, Any] = {"experiments/": ExperimentFileSpec, "params": ParamsSpec}
+    return TypeAdapter(files.get(kind) or (VARIANTS[kind[:-1]] if kind.endswith("/") else KINDS[kind]))

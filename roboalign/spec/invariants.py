@@ -1,0 +1,113 @@
+"""What must hold between the parts, checked before any compute; each violation names the field to change."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from roboalign.rollout.spec import peak_sequence
+from roboalign.spec.experiment import Experiment
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """What does not fit; `field` is the dotted path of the field to change, its section first."""
+
+    field: str
+    message: str
+
+
+def violations(experiment: Experiment) -> Iterator[Violation]:
+    """All violations of an experiment whose parts are valid each by itself."""
+    yield from sizes(experiment)
+    yield from lengths(experiment)
+    yield from positions(experiment)
+    yield from actions(experiment)
+    yield from splits(experiment)
+    yield from devices(experiment)
+
+
+def sizes(experiment: Experiment) -> Iterator[Violation]:
+    """Images have one size everywhere."""
+    tokenizer = experiment.tokenizer
+    for name, source in experiment.sources.items():
+        for side, have, want in zip(
+            ("height", "width"), source.image_size, (tokenizer.height, tokenizer.width), strict=True
+        ):
+            if have != want:
+                yield Violation(
+                    f"sources.{name}.image.{side}",
+                    f"images are {have} pixels in {side}, but tokenizer.{side} is {want}; make them equal",
+                )
+
+
+def lengths(experiment: Experiment) -> Iterator[Violation]:
+    """Every stretch of frames fits into the shortest episodes."""
+    shortest = min(experiment.sources, key=lambda name: experiment.sources[name].length)
+    frames = experiment.sources[shortest].length
+    for field, needed in (
+        ("tokenizer.samples.horizon", experiment.tokenizer.samples.horizon + 1),
+        ("world_model.segment.frames", experiment.world_model.segment.frames + 1),
+        ("world_model.measure.horizon", experiment.world_model.measure.horizon + 1),
+        ("rollout.horizon", experiment.rollout.horizon + 1),
+    ):
+        if needed > frames:
+            yield Violation(
+                field,
+                f"{needed - 1} frames after a context frame do not fit into the {frames} frames of sources.{shortest}; "
+                f"lower it to {frames - 1}, or raise sources.{shortest}.length",
+            )
+
+
+def positions(experiment: Experiment) -> Iterator[Violation]:
+    """Every sequence fits into the world model's positions."""
+    tokenizer, model, rollout = experiment.tokenizer, experiment.world_model, experiment.rollout
+    tokens = tokenizer.context_tokens, tokenizer.dynamics_tokens
+    frame = model.frame_tokens(tokenizer.dynamics_tokens)
+    needs = {
+        "world_model.segment.frames": model.sequence_tokens(*tokens, model.segment.frames),
+        "world_model.measure.horizon": model.sequence_tokens(*tokens, model.measure.horizon),
+    }
+    for name in dict.fromkeys((*rollout.decodings, *rollout.aligned_decodings)):
+        decoding = rollout.decoding(name)
+        field = {"swr": "rollout.swr.window", "kv_window": "rollout.kv_window.frames"}.get(name, "rollout.horizon")
+        length = peak_sequence(decoding, rollout.horizon, tokenizer.context_tokens, frame)
+        needs[field] = max(needs.get(field, 0), length)
+    longest = max(needs, key=lambda field: needs[field])
+    if needs[longest] > model.positions:
+        yield Violation(
+            "world_model.positions",
+            f"a sequence of {needs[longest]} tokens ({longest}) does not fit into {model.positions} positions; raise "
+            f"them to {needs[longest]}, or lower {longest}",
+        )
+
+
+def actions(experiment: Experiment) -> Iterator[Violation]:
+    """Every source's actions fit into the action slots."""
+    form = experiment.world_model.actions
+    if form.kind == "tokens":
+        for name, source in experiment.sources.items():
+            if source.action_width > form.width:
+                yield Violation(
+                    "world_model.actions.width",
+                    f"sources.{name} has {source.action_width} action dimensions for {form.width} slots; raise it",
+                )
+
+
+def splits(experiment: Experiment) -> Iterator[Violation]:
+    """Every source has episodes to train and to test on, in splits that are disjoint by construction."""
+    for name, source in experiment.sources.items():
+        for split in ("train", "test"):
+            if getattr(source.split, split) == 0:
+                yield Violation(
+                    f"sources.{name}.split.{split}",
+                    f"no episode is left for the {split} split; give it a share above 0",
+                )
+
+
+def devices(experiment: Experiment) -> Iterator[Violation]:
+    """Batches divide over the devices, and what must be in memory at once fits."""
+    device = experiment.hardware.device
+    ranks = device.devices * device.nodes
+    for part in ("tokenizer", "world_model"):
+        batch = getattr(experiment, part).training.batch
+        if batch % ranks:
+            yield Violation(f"{part}.training.batch", f"{ranks} devices do not divide a batch of {batch}; change one")

@@ -1,0 +1,101 @@
+"""The files under specs/: which variants there are, and each one read once, with what it extends laid below it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from roboalign.spec.diagnostics import Diagnostic, nearest
+from roboalign.spec.document import DocumentError, Entry, Mapping, Mark, Scalar, Source, read
+from roboalign.spec.experiment import KINDS
+from roboalign.spec.merge import merged
+
+EXPERIMENTS = "experiments"
+FOLDERS = (EXPERIMENTS, *KINDS)
+"""The folders of specs/."""
+
+
+class Library:
+    """specs/ and params.yaml under `root`; files are read when asked for, and what is wrong with them is collected."""
+
+    def __init__(self, root: Path = Path()) -> None:
+        self.root = root
+        self.diagnostics: list[Diagnostic] = []
+        self.documents: dict[str, Mapping | None] = {}
+        self.variants: dict[tuple[str, str], Mapping | None] = {}
+        self.listed: dict[str, list[str]] = {}
+
+    def names(self, folder: str) -> list[str]:
+        """The variants in specs/<folder>/, sorted."""
+        if folder not in self.listed:
+            self.listed[folder] = sorted(path.stem for path in (self.root / "specs" / folder).glob("*.yaml"))
+        return self.listed[folder]
+
+    def document(self, name: str) -> Mapping | None:
+        """The file `name` (a path below the root), or None where it is not readable YAML (and that is noted)."""
+        if name not in self.documents:
+            try:
+                self.documents[name] = read(self.root / name, name)
+            except DocumentError as error:
+                self.diagnostics.append(Diagnostic(error.message, error.mark))
+                self.documents[name] = None
+        return self.documents[name]
+
+    def variant(self, folder: str, name: str, mark: Mark) -> Mapping | None:
+        """The variant, over those it extends; None where it does not exist, for which `mark` is to blame."""
+        if name not in self.names(folder):
+            self.diagnostics.append(absent(folder, name, self.names(folder), mark))
+            return None
+        if (folder, name) not in self.variants:
+            self.variants[folder, name] = self.extended(folder, name, (name,))
+        return self.variants[folder, name]
+
+    def extended(self, folder: str, name: str, chain: tuple[str, ...]) -> Mapping | None:
+        """The variant's file laid over the one that its key `extends` names."""
+        document = self.document(f"specs/{folder}/{name}.yaml")
+        if document is None or "extends" not in document.entries:
+            return document
+        base = document.entries["extends"].value
+        rest: dict[str, Entry] = {key: entry for key, entry in document.entries.items() if key != "extends"}
+        own = Mapping(rest, document.mark)
+        if not isinstance(base, Scalar) or not isinstance(base.value, str):
+            self.diagnostics.append(Diagnostic(f"'extends' must be the name of a file in specs/{folder}/", base.mark))
+            return None
+        if base.value in chain:
+            loop = " → ".join([*chain[chain.index(base.value) :], base.value])
+            self.diagnostics.append(Diagnostic(f"'extends' goes round in a circle: {loop}", base.mark))
+            return None
+        if base.value not in self.names(folder):
+            self.diagnostics.append(absent(folder, base.value, self.names(folder), base.mark))
+            return None
+        below = self.extended(folder, base.value, (*chain, base.value))
+        if below is None:
+            return None
+        result = merged(below, own)
+        assert isinstance(result, Mapping)
+        return Mapping(result.entries, document.mark)
+
+    def strays(self) -> Iterator[Diagnostic]:
+        """Folders and files of specs/ that nothing reads: most often a misspelling."""
+        specs = self.root / "specs"
+        if not specs.is_dir():
+            yield Diagnostic("there is no folder specs/ here; run this from the checkout", Mark(Source("specs")))
+            return
+        for path in sorted(specs.iterdir()):
+            name = path.relative_to(self.root).as_posix()
+            if path.name.startswith(".") or path.suffix == ".md":
+                continue
+            if not path.is_dir():
+                yield Diagnostic("this file is in no part's folder; move it into one", Mark(Source(name)))
+            elif path.name not in FOLDERS:
+                yield Diagnostic("no part has this name", Mark(Source(name)), nearest(path.name, FOLDERS))
+            else:
+                for file in sorted(path.iterdir()):
+                    if file.suffix in (".yml", ".json", ".toml") or (file.is_dir() and not file.name.startswith(".")):
+                        place = Mark(Source(file.relative_to(self.root).as_posix()))
+                        yield Diagnostic("nothing reads this; a variant is a file *.yaml in its part's folder", place)
+
+
+def absent(folder: str, name: str, names: list[str], mark: Mark) -> Diagnostic:
+    """A variant that does not exist."""
+    suggestion = nearest(name, names)
+    known = "" if suggestion else f"; there are: {', '.join(names)}" if names else f"; specs/{folder}/ holds none"
+    return Diagnostic(f"there is no specs/{folder}/{name[:64]}.yaml{known}", mark, suggestion)

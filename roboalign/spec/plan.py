@@ -1,0 +1,233 @@
+"""What `dvc repro` would run, and why: the sections as they would be composed now, against what dvc.lock records.
+
+`dvc status` sees only files that exist: after an edit of a spec it reports `compose` alone. Here the sections are
+composed in memory, and a stage that will run makes the stages that read its outputs run.
+"""
+
+import json
+import subprocess
+from dataclasses import asdict, dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from roboalign.spec.compose import FOLDER, Composition, compose, compose_params, files
+from roboalign.spec.diagnostics import Diagnostic, SpecError
+from roboalign.spec.document import COMMAND_LINE, DocumentError, Mark, Source, parse, plain, read
+from roboalign.spec.estimates import estimates, table
+from roboalign.spec.library import Library
+from roboalign.spec.lock import Hashes, Locked, Stage, bytes_md5, differences, folder_hash, locked, stages
+
+SMALL = 16 * 1024 * 1024
+"""Bytes of the largest output that is hashed here; larger ones and folders are compared by size and file count."""
+
+
+@dataclass
+class Plan:
+    """The stages in the order in which they run, each with what causes it to run (nothing: it would not)."""
+
+    causes: dict[str, list[str]]
+    away: list[str] = field(default_factory=list)
+    """What params.yaml sets away from the last commit's."""
+
+
+def plan(root: Path, composition: Composition, params: dict[str, Any]) -> Plan:
+    """Compare the experiment with dvc.lock. Raises SpecError where a file cannot be read."""
+    try:
+        declared = ordered(stages(root, params))
+        record = locked(root)
+    except DocumentError as error:
+        raise SpecError([Diagnostic(error.message, error.mark)]) from None
+    except ValueError as error:
+        raise SpecError([Diagnostic(str(error), Mark(Source("dvc.yaml")))]) from None
+    state = State(root, composition, params, declared, record, Hashes(root))
+    causes: dict[str, list[str]] = {}
+    for stage in declared:
+        causes[stage.name] = because(state, stage, record.get(stage.name), causes)
+    return Plan(causes, away(root, params))
+
+
+@dataclass(frozen=True)
+class State:
+    """What the causes are found in."""
+
+    root: Path
+    composition: Composition
+    params: dict[str, Any]
+    declared: list[Stage]
+    record: dict[str, Locked]
+    hashes: Hashes
+
+
+def because(state: State, stage: Stage, last: Locked | None, causes: dict[str, list[str]]) -> list[str]:
+    """Why the stage would run; empty where it would not. `causes` holds those of the stages before it."""
+    if last is None:
+        return ["it has never run"]
+    found = [f"its command was `{last.cmd}`"] if last.cmd != stage.cmd else []
+    for file, key in stage.params:
+        found += changed_values(state, last, file, key)
+    for path in stage.deps:
+        found += changed_dependency(state, last, path, causes)
+    found += [f"it no longer depends on {path}" for path in last.deps if path not in stage.deps]
+    for path in stage.outs:
+        if PurePosixPath(path) != PurePosixPath(FOLDER.as_posix()):
+            found += changed_output(state, last, path)
+    return found
+
+
+def changed_values(state: State, last: Locked, file: str, key: str) -> list[str]:
+    """The fields under `key` that differ from those of the last run."""
+    now: Any
+    if PurePosixPath(file).parent == PurePosixPath(FOLDER.as_posix()):
+        now = state.composition.sections
+    else:
+        now = state.params if file == "params.yaml" else plain(read(state.root / file, file))
+    for step in key.split("."):
+        if not isinstance(now, dict) or step not in now:
+            return [f"{key} is no longer in {file}"]
+        now = now[step]
+    was = last.params.get(file, {})
+    if key not in was:
+        return [f"it reads {key} now"]
+    return differences(was[key], now, key)
+
+
+def changed_dependency(state: State, last: Locked, path: str, causes: dict[str, list[str]]) -> list[str]:
+    """Whether a dependency will differ from what the last run saw."""
+    if path not in last.deps:
+        return [f"it depends on {path} now"]
+    recorded = last.deps[path]
+    if PurePosixPath(path) == PurePosixPath(FOLDER.as_posix()):
+        texts = files(state.composition)
+        hashed = folder_hash({name: bytes_md5(text.encode()) for name, text in texts.items()})
+        return [] if hashed == recorded.get("md5") else [f"{path} will change"]
+    producers = [stage for stage in state.declared if any(overlaps(path, out) for out in stage.outs)]
+    if not producers:
+        if state.hashes.of(path) == recorded.get("md5"):
+            return []
+        return [f"{path} {'is missing' if state.hashes.of(path) is None else 'changed' + edited(state.root, path)}"]
+    running = [stage.name for stage in producers if causes.get(stage.name)]
+    if running:
+        return [f"{path} will change ({', '.join(running)})"]
+    outs = [state.record[stage.name].outs[out] for stage in producers for out in stage.outs if overlaps(path, out)]
+    if len(outs) == 1 and outs[0]["path"] == path:
+        same = outs[0].get("md5") == recorded.get("md5")
+    else:
+        same = all(sum(out.get(key, 0) for out in outs) == recorded.get(key, 0) for key in ("size", "nfiles"))
+    return [] if same else [f"{path} changed since"]
+
+
+def changed_output(state: State, last: Locked, path: str) -> list[str]:
+    """Whether an output is there as it was written."""
+    full, recorded = state.root / path, last.outs.get(path)
+    if recorded is None:
+        return [f"it writes {path} now"]
+    if not full.exists():
+        return [f"{path} is missing (DVC restores it where its cache has it)"]
+    if full.is_dir():
+        sizes = [file.stat().st_size for _, file in state.hashes.files(full)]
+        same = (len(sizes), sum(sizes)) == (recorded.get("nfiles"), recorded.get("size"))
+    elif full.stat().st_size <= SMALL:
+        same = state.hashes.of(path) == recorded.get("md5")
+    else:
+        same = full.stat().st_size == recorded.get("size")
+    return [] if same else [f"{path} was changed by hand"]
+
+
+def overlaps(path: str, out: str) -> bool:
+    """Whether one of the two paths holds the other."""
+    left, right = PurePosixPath(path), PurePosixPath(out)
+    return left.is_relative_to(right) or right.is_relative_to(left)
+
+
+def ordered(declared: list[Stage]) -> list[Stage]:
+    """The stages, each after those whose outputs it reads. Raises ValueError on a circle."""
+    result: list[Stage] = []
+    left = list(declared)
+    while left:
+        ready = [
+            stage
+            for stage in left
+            if not any(
+                overlaps(d, out) for other in left if other is not stage for out in other.outs for d in needs(stage)
+            )
+        ]
+        if not ready:
+            raise ValueError(f"dvc.yaml: these stages wait for one another: {', '.join(stage.name for stage in left)}")
+        result.append(ready[0])
+        left.remove(ready[0])
+    return result
+
+
+def needs(stage: Stage) -> list[str]:
+    """The files that a stage reads: dependencies and parameter files."""
+    return [*stage.deps, *(file for file, _ in stage.params)]
+
+
+def git(root: Path, *arguments: str) -> str | None:
+    """What git prints, or None where it fails or there is none."""
+    try:
+        done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, timeout=5, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.decode("utf-8", "replace")
+
+
+def edited(root: Path, path: str) -> str:
+    """The files below `path` that differ from the last commit, where git knows."""
+    names = (git(root, "status", "--porcelain", "--untracked-files=all", "--", path) or "").splitlines()
+    if not names:
+        return ""
+    shown = [PurePosixPath(line[3:].strip('"')).name for line in names]
+    return f" ({', '.join(shown[:3])}{f' and {len(shown) - 3} more' if len(shown) > 3 else ''})"
+
+
+def away(root: Path, params: dict[str, Any]) -> list[str]:
+    """What params.yaml sets away from the last commit: a killed `dvc exp run -S` leaves its values behind."""
+    text = git(root, "show", "HEAD:params.yaml")
+    if text is None:
+        return []
+    try:
+        return differences(plain(parse(text, "HEAD:params.yaml")), params, "")
+    except DocumentError:
+        return []
+
+
+def report(root: Path, experiment: str | None, as_json: bool) -> int:
+    """Print the plan of params.yaml or of `experiment`; the exit code. Raises SpecError where specs are not valid."""
+    library = Library(root)
+    if experiment is None:
+        composition = compose_params(library)
+        whole = composition.require()
+        params = plain(read(root / "params.yaml", "params.yaml"))
+    else:
+        composition = compose(library, experiment, COMMAND_LINE)
+        whole = composition.require()
+        params = {"use": {"experiment": experiment}, "sources": list(composition.sections["sources"]), "set": {}}
+    result = plan(root, composition, params)
+    rows = estimates(whole)
+    if as_json:
+        print(
+            json.dumps(
+                {"stages": result.causes, "away": result.away, "estimates": [asdict(row) for row in rows]}, indent=2
+            )
+        )
+        return 0
+    print(
+        f"experiment {composition.name}: {', '.join(f'{part} {name}' for part, name in composition.variants.items())}"
+    )
+    print(f"sources: {', '.join(params['sources'])}")
+    if experiment is None and result.away:
+        print("set away from the last commit: " + "; ".join(result.away))
+    print()
+    running = {name: causes for name, causes in result.causes.items() if causes}
+    if running:
+        print(f"dvc repro would run {len(running)} of {len(result.causes)} stages:")
+        width = max(len(name) for name in running)
+        for name, causes in running.items():
+            for number, cause in enumerate(causes):
+                print(f"  {name if number == 0 else '':<{width}}  {cause}")
+    else:
+        print("dvc repro would run nothing: everything is up to date")
+    print()
+    print(table(rows, whole.hardware))
+    return 0

@@ -1,0 +1,324 @@
+"""Validating nodes by spec classes: every Pydantic error becomes a message at a line and column.
+
+Pydantic reports where an error lies as a path of keys, but mixes in the tags of unions. The path is therefore followed
+through the types and the nodes side by side: a step that names a union's member is told from a key of the same name.
+"""
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from types import NoneType, UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
+
+from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
+
+from roboalign.spec.base import FieldError
+from roboalign.spec.diagnostics import Diagnostic, nearest
+from roboalign.spec.document import Mapping, Mark, Node, Scalar, Sequence, plain
+from roboalign.spec.merge import Place, child, locate
+
+
+def validated(adapter: TypeAdapter[Any], kind: Any, node: Node) -> tuple[Any, list[Diagnostic]]:
+    """The node's value as `kind` (whose adapter is given), or None and all that is wrong with it."""
+    try:
+        return adapter.validate_python(plain(node)), []
+    except ValidationError as error:
+        found = [explain(details, kind, node) for details in error.errors(include_url=False)]
+    except RecursionError:  # pragma: no cover - depth is bounded by the document
+        found = [Diagnostic("nested too deeply", Place(node).label)]
+    guessed = {(d.mark.source.name, d.suggestion) for d in found if d.message.startswith("unknown key")}
+    kept = [d for d in found if not (d.message.startswith("missing key") and named(d, guessed))]
+    return None, kept
+
+
+def named(missing: Diagnostic, guessed: Iterable[tuple[str, str]]) -> bool:
+    """Whether the missing key is one that is there, but misspelled: then one error is enough."""
+    return any(missing.message.startswith(f"missing key '{word}'") for _, word in guessed if word)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Where a walk through types and nodes has arrived; `missing` is the first key that no file holds."""
+
+    kind: Any
+    place: Place
+    missing: str = ""
+
+
+def walk(kind: Any, node: Node, loc: tuple[str | int, ...]) -> Step:
+    """Follow a Pydantic error's `loc` through the type `kind` and the node."""
+    place = Place(node)
+    steps = list(loc)
+    while steps:
+        kind, tag = bare(kind)
+        step = steps.pop(0)
+        if members := union(kind):
+            kind = member(members, tag, step)
+            continue
+        if step == "[key]":
+            break
+        kind = inner(kind, step)
+        below = child(place.node, step)
+        if below is None:
+            return Step(kind, place, str(step))
+        place = below
+    return Step(bare(kind)[0], place)
+
+
+def bare(kind: Any) -> tuple[Any, str | None]:
+    """A type without `Annotated` and `| None`, and the key that tells its union's members apart, if any."""
+    tag: str | None = None
+    while True:
+        if get_origin(kind) is Annotated:
+            kind, *metadata = get_args(kind)
+            tag = next((str(m.discriminator) for m in metadata if isinstance(m, FieldInfo) and m.discriminator), tag)
+        elif members := [m for m in union(kind) if m is not NoneType]:
+            if len(members) > 1:
+                return kind, tag
+            kind = members[0]
+        else:
+            return kind, tag
+
+
+def union(kind: Any) -> tuple[Any, ...]:
+    """The members of a union; () for any other type."""
+    return get_args(kind) if get_origin(kind) in (Union, UnionType) else ()
+
+
+def member(members: tuple[Any, ...], tag: str | None, step: str | int) -> Any:
+    """The union's member that Pydantic calls `step`: by its tag, or by the name of its class."""
+    for candidate in members:
+        kind, _ = bare(candidate)
+        if tag is not None and is_spec(kind) and step in get_args(kind.model_fields[tag].annotation):
+            return kind
+        if tag is None and getattr(kind, "__name__", None) == step:
+            return kind
+    return Any
+
+
+def inner(kind: Any, step: str | int) -> Any:
+    """The type of the field, item or value `step` of `kind`."""
+    if is_spec(kind):
+        field = kind.model_fields.get(str(step))
+        if field is None:
+            return Any
+        return Annotated[field.annotation, field] if field.discriminator else field.annotation
+    arguments = get_args(kind)
+    match get_origin(kind):
+        case origin if origin is dict:
+            return arguments[1]
+        case origin if origin is tuple and isinstance(step, int):
+            return arguments[0] if arguments[-1] is ... else (*arguments, *([Any] * (step + 1)))[step]
+        case _:
+            return Any
+
+
+def is_spec(kind: Any) -> bool:
+    """Whether `kind` is a class of specs."""
+    return isinstance(kind, type) and issubclass(kind, BaseModel)
+
+
+def explain(error: ErrorDetails, kind: Any, node: Node) -> Diagnostic:
+    """One Pydantic error as a message at its place."""
+    loc, context = error["loc"], error.get("ctx", {})
+    match error["type"]:
+        case "extra_forbidden":
+            return unknown_key(walk(kind, node, loc[:-1]), str(loc[-1]))
+        case "missing" if loc and isinstance(loc[-1], str):
+            step = walk(kind, node, loc[:-1])
+            return Diagnostic(f"missing key '{loc[-1]}'{described(step.kind, loc[-1])}", step.place.label)
+        case "union_tag_not_found":
+            return no_tag(walk(kind, node, loc), context)
+        case "union_tag_invalid":
+            place = walk(kind, node, loc).place
+            tag = child(place.node, str(context["discriminator"]).strip("'")) or place
+            choices = words(str(context["expected_tags"]))
+            return choice(str(context["tag"]), choices, tag.value)
+        case "value_error" if isinstance(context.get("error"), FieldError):
+            step = walk(kind, node, loc)
+            place, rest = locate(step.place.node, context["error"].field)
+            if rest and place.key is None:
+                place = Place(place.node, step.place.key)
+            return Diagnostic(str(context["error"]), place.label if rest else place.value)
+    step = walk(kind, node, loc)
+    if loc and loc[-1] == "[key]":
+        choices = words(str(context.get("expected", "")))
+        name = str(loc[-2])
+        below = child(walk(kind, node, loc[:-2]).place.node, name)
+        mark = (below or step.place).label
+        if error["type"] == "literal_error":
+            return Diagnostic(f"unknown key '{name}'{one_of(name, choices)}", mark, nearest(name, choices))
+        return Diagnostic(f"the name '{name}' {reason(error, name)}", mark)
+    value = plain(step.place.node)
+    if error["type"] == "literal_error":
+        return choice(value, words(str(context["expected"])), step.place.value)
+    return Diagnostic(f"{quoted(loc)}{reason(error, value, step.place.node)}", step.place.value)
+
+
+def quoted(loc: tuple[str | int, ...]) -> str:
+    """The last key of a path as the subject of a sentence."""
+    keys = [step for step in loc if isinstance(step, str)]
+    item = f", item {loc[-1]}," if loc and isinstance(loc[-1], int) else ""
+    return f"'{keys[-1]}'{item} " if keys else ""
+
+
+def unknown_key(step: Step, key: str) -> Diagnostic:
+    """A key that the spec class does not have."""
+    fields = list(step.kind.model_fields) if is_spec(step.kind) else []
+    present = step.place.node.entries if isinstance(step.place.node, Mapping) else {}
+    below = child(step.place.node, key)
+    mark = below.label if below else step.place.label
+    free = [field for field in fields if field not in present]
+    suggestion = nearest(key, free) or nearest(key, fields)
+    known = "" if suggestion or not fields else f"; known here: {', '.join(fields)}"
+    return Diagnostic(f"unknown key '{key}'{known}", mark, suggestion)
+
+
+def no_tag(step: Step, context: dict[str, Any]) -> Diagnostic:
+    """A mapping without the key that says which kind it is."""
+    tag = str(context["discriminator"]).strip("'")
+    node = step.place.node
+    if not isinstance(node, Mapping):
+        return Diagnostic(f"expected a mapping with the key '{tag}', not {shown(plain(node))}", step.place.value)
+    for key, entry in node.entries.items():
+        if nearest(key, [tag]):
+            return Diagnostic(f"unknown key '{key}'", entry.key, tag)
+    choices = [value for m in union(step.kind) for value in tags(m, tag)]
+    return Diagnostic(f"missing key '{tag}'; it is one of {', '.join(choices)}", step.place.label)
+
+
+def tags(kind: Any, tag: str) -> Iterator[str]:
+    """The values that the key `tag` may have in the union's member `kind`."""
+    kind, _ = bare(kind)
+    if is_spec(kind) and tag in kind.model_fields:
+        yield from (str(value) for value in get_args(kind.model_fields[tag].annotation))
+
+
+def described(kind: Any, key: str) -> str:
+    """The first sentence of a field's docstring, for the user who lacks it."""
+    field = kind.model_fields.get(key) if is_spec(kind) else None
+    text = (field.description or "").split("\n\n")[0].split(". ")[0].strip().rstrip(".") if field else ""
+    return f" ({' '.join(text.split())})" if text else ""
+
+
+def choice(value: Any, choices: list[str], mark: Mark) -> Diagnostic:
+    """A value that is none of the allowed ones."""
+    suggestion = nearest(value, choices) if isinstance(value, str) else ""
+    return Diagnostic(f"unknown value {shown(value)}{one_of(value, choices)}", mark, suggestion)
+
+
+def one_of(value: Any, choices: list[str]) -> str:
+    """The allowed values, where no suggestion stands for them."""
+    if isinstance(value, str) and nearest(value, choices):
+        return ""
+    return f"; it is one of {', '.join(choices)}" if choices else ""
+
+
+def words(expected: str) -> list[str]:
+    """Pydantic's list of allowed values ("'a', 'b' or 'c'") as words."""
+    return [part.strip().strip("'") for piece in expected.split(" or ") for part in piece.split(",") if part.strip()]
+
+
+def shown(value: Any) -> str:
+    """A value in a message."""
+    if isinstance(value, bool) or value is None:
+        return {True: "true", False: "false", None: "null"}[value]
+    if isinstance(value, str):
+        return f"'{value if len(value) <= 40 else value[:37] + '...'}'"
+    if isinstance(value, (dict, list)):
+        return "a mapping" if isinstance(value, dict) else "a list"
+    return f"{value:g}" if isinstance(value, float) else str(value)[:60]
+
+
+BOUNDS = {
+    "greater_than": ("gt", "must be above"),
+    "greater_than_equal": ("ge", "must be at least"),
+    "less_than": ("lt", "must be below"),
+    "less_than_equal": ("le", "must be at most"),
+    "multiple_of": ("multiple_of", "must be a multiple of"),
+}
+NOUNS = {
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "string": "text",
+    "tuple": "a list",
+    "list": "a list",
+    "dict": "a mapping",
+    "model": "a mapping",
+}
+
+
+def reason(error: ErrorDetails, value: Any, node: Node | None = None) -> str:
+    """What is wrong with a value, and what to write."""
+    name, context = error["type"], error.get("ctx", {})
+    if name in BOUNDS:
+        key, text = BOUNDS[name]
+        return f"{text} {shown(context[key])}, not {shown(value)}"
+    if name in ("int_from_float", "int_parsing"):
+        name = "int_type"
+    if name in ("float_parsing", "float_type", "int_type", "bool_type", "string_type") or name.endswith("_type"):
+        noun = NOUNS.get(name.split("_")[0], "something else")
+        return f"must be {noun}, not {actual(value, node)}{remedy(noun, value, node)}"
+    match name:
+        case "finite_number":
+            return f"must be a finite number, not {shown(value)}"
+        case "too_short" | "too_long":
+            bound = context.get("min_length" if name == "too_short" else "max_length")
+            limit = "at least" if name == "too_short" else "at most"
+            return f"must have {limit} {bound} item{'s'[: bound != 1]}, not {context.get('actual_length')}"
+        case "string_too_short" | "string_too_long":
+            bound = context.get("min_length" if name == "string_too_short" else "max_length")
+            return f"must have {'at least' if name == 'string_too_short' else 'at most'} {bound} characters"
+        case "string_pattern_mismatch":
+            pattern = str(context.get("pattern"))
+            lower = pattern.startswith("^[a-z0-9]")
+            return "must be lower-case letters, digits and '_'" if lower else f"must match {pattern}"
+        case "value_error":
+            return f"is refused: {context.get('error')}"
+        case "missing":
+            return "has too few items"
+        case _:
+            return f"is not valid: {error['msg'][:1].lower()}{error['msg'][1:]}"
+
+
+def actual(value: Any, node: Node | None) -> str:
+    """A value of the wrong type, as the reader wrote it."""
+    if isinstance(value, str):
+        return f"the text {shown(value)}"
+    return node.text if isinstance(node, Scalar) and node.text and not node.quoted else shown(value)
+
+
+def remedy(noun: str, value: Any, node: Node | None) -> str:
+    """What to write instead, where that is plain."""
+    if isinstance(value, str):
+        text = value.strip().lower()
+        if noun == "true or false" and text in ("yes", "on", "y", "no", "off", "n", "true", "false"):
+            return f"; write {'true' if text in ('yes', 'on', 'y', 'true') else 'false'}"
+        if noun in ("a number", "a whole number") and isinstance(node, Scalar) and node.quoted and is_number(text):
+            return "; remove the quotes"
+        if noun == "a list":
+            return f"; write [{value}]"
+        return ""
+    if isinstance(value, float) and noun == "a whole number" and math.isfinite(value) and value.is_integer():
+        return f"; write {int(value)}"
+    if isinstance(value, (int, float)) and noun == "text":
+        return "; put it in quotes"
+    if noun == "a list" and not isinstance(value, (dict, list)) and value is not None:
+        return f"; write [{shown(value)}]"
+    if value is None and isinstance(node, Scalar) and not node.text:
+        return ": the value is missing"
+    if noun == "a mapping" and isinstance(node, Sequence):
+        return "; write `key: value` lines without '-'"
+    return ""
+
+
+def is_number(text: str) -> bool:
+    """Whether the text would be a number without its quotes."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

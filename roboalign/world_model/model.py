@@ -200,6 +200,13 @@ class WorldModel(nn.Module):
         return logits
 
 
+def seeded_world_model(spec: WorldModelSpec, shape: TokenShape, seed: int) -> WorldModel:
+    """A new model whose initial weights are a function of `seed` alone; torch's own generator is left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return WorldModel(spec, shape)
+
+
 def log_probabilities(logits: Tensor, dynamics: Tensor) -> Tensor:
     """Log-probabilities (B, F, Nd) of the codes `dynamics` (B, F, Nd) under `logits` (B, F, Nd, codes)."""
     return -F.cross_entropy(logits.flatten(0, -2).float(), dynamics.flatten(), reduction="none").view(dynamics.shape)

@@ -213,6 +213,35 @@ class Sampler:
         state.frames += 1
         return tokens
 
+    def feed(self, state: State, actions: Tensor, tokens: Tensor) -> None:
+        """Append known frames `tokens` (B, F, Nd), led to by `actions` (B, F, A), as if `step` had drawn them.
+
+        Raises ValueError where the cache has no room for them.
+        """
+        model, layout, count = self.model, self.model.layout, tokens.shape[1]
+        if state.cached_frames + count > state.capacity:
+            raise ValueError(
+                f"the cache holds {state.capacity} frames and has no room for {count} more; drop frames, or start with "
+                "more max_frames"
+            )
+        with torch.inference_mode():
+            slots, everywhere = model.actions(actions, state.mask)
+            frames = torch.cat([slots, self._packed["dynamics"][tokens]], 2) + model.frame_places
+            if everywhere is not None:
+                frames[:, :, layout.actions :] += everywhere
+            if "previous" in self._packed:
+                first = 1 if state.tokens is None else 0
+                past = tokens[:, :-1] if state.tokens is None else torch.cat([state.tokens[:, None], tokens[:, :-1]], 1)
+                frames[:, first:, layout.predicting] += self._packed["previous"][past]
+            x = frames.flatten(1, 2)
+            if state.waiting is not None:
+                x = torch.cat([state.waiting, x], 1)
+            self._forward(x[:, :-1], state.keys, state.values, state.cached)
+            state.cached += x.shape[1] - 1
+            state.waiting, state.tokens = x[:, -1:], tokens[:, -1]
+        state.frame += count
+        state.frames += count
+
     def drop(self, state: State, frames: int = 1) -> None:
         """Forget the oldest `frames` cached frames of `state` and move the later ones up to the context.
 

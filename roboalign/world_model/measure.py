@@ -1,0 +1,164 @@
+"""How good a world model is: rollouts of the test episodes against what happened, with intervals over episodes."""
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from roboalign.evaluation.statistics import bootstrap, paired
+from roboalign.evaluation.video import psnr, ssim
+from roboalign.store import Corpus
+from roboalign.types import Json
+from roboalign.world_model.model import WorldModel
+from roboalign.world_model.sampler import generate
+from roboalign.world_model.segments import ContextT, Encoder, Segment, as_video, leading_actions
+from roboalign.world_model.spec import MeasureSpec
+
+Distance = Callable[[Tensor, Tensor], Tensor]
+"""A perceptual distance of videos (B, T, 3, H, W), one number a frame (B, T)."""
+
+Values = dict[str, NDArray[np.float64]]
+"""Named measures, one number a rollout each."""
+
+
+class Codec(Encoder[ContextT], Protocol[ContextT]):
+    """A tokenizer that can also decode."""
+
+    def decode(self, context: ContextT, tokens: Tensor) -> Tensor:
+        """Frames (B, F, 3, H, W) of dynamics tokens (B, F, Nd)."""
+        ...
+
+
+def chosen_segments(corpus: Corpus, spec: MeasureSpec) -> list[Segment]:
+    """The rollouts to measure: `spec.starts` from each of at most `spec.episodes` episodes, the sources in turn.
+
+    Episodes too short for the horizon are left out.
+    """
+    by_source: dict[str, list[int]] = {}
+    for number, info in enumerate(corpus.infos):
+        if info.length > spec.horizon:
+            by_source.setdefault(info.source, []).append(number)
+    deepest = max((len(numbers) for numbers in by_source.values()), default=0)
+    turns = [numbers[turn] for turn in range(deepest) for numbers in by_source.values() if turn < len(numbers)]
+    segments = []
+    for number in sorted(turns[: spec.episodes]):
+        last = corpus.infos[number].length - 1 - spec.horizon
+        starts = sorted({round(last * k / max(1, spec.starts - 1)) for k in range(spec.starts)})
+        segments += [Segment(number, start, spec.horizon) for start in starts]
+    return segments
+
+
+def other_actions(corpus: Corpus, segments: Sequence[Segment]) -> list[Tensor]:
+    """For each segment the actions of the next episode of the same source at the same time, where there is one."""
+    rows: dict[str, list[int]] = {}
+    for segment in segments:
+        numbers = rows.setdefault(corpus.infos[segment.episode].source, [])
+        if segment.episode not in numbers:
+            numbers.append(segment.episode)
+    found = []
+    for segment in segments:
+        numbers = rows[corpus.infos[segment.episode].source]
+        other = numbers[(numbers.index(segment.episode) + 1) % len(numbers)]
+        start = min(segment.start, corpus.infos[other].length - segment.frames)
+        found.append(leading_actions(corpus.actions(other), Segment(other, start, segment.frames)))
+    return found
+
+
+def measure(
+    model: WorldModel,
+    tokenizer: Codec[ContextT],
+    corpus: Corpus,
+    spec: MeasureSpec,
+    *,
+    seed: int,
+    distance: Distance | None = None,
+    device: str = "cpu",
+    batch: int = 32,
+    say: Callable[[str], None] = lambda text: None,
+) -> Json:
+    """The figures of metrics/world_model.json: greedy rollouts, baselines, the action gap, sampled rollouts, sources.
+
+    The action gap is the PSNR under the true actions less that under the actions of another episode of the source,
+    greedy, paired; sources with a single episode have none. Raises ValueError where no test episode is long enough.
+    """
+    segments = chosen_segments(corpus, spec)
+    if not segments:
+        raise ValueError(f"no test episode is longer than world_model.measure.horizon, {spec.horizon} frames")
+    others, parts = other_actions(corpus, segments), []
+    for first in range(0, len(segments), batch):
+        rows = slice(first, first + batch)
+        parts.append(_rollouts(model, tokenizer, corpus, segments[rows], others[rows], spec, seed, distance, device))
+        say(f"measured {min(first + batch, len(segments))} of {len(segments)} rollouts")
+    values = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    return _summary(values, segments, corpus) | {"horizon": spec.horizon}
+
+
+def _rollouts(
+    model: WorldModel,
+    tokenizer: Codec[ContextT],
+    corpus: Corpus,
+    segments: Sequence[Segment],
+    others: Sequence[Tensor],
+    spec: MeasureSpec,
+    seed: int,
+    distance: Distance | None,
+    device: str,
+) -> Values:
+    """Measures of a few rollouts, each the mean over its frames."""
+    clips = torch.stack([as_video(corpus.frames(s.episode, s.start, s.start + s.frames + 1), device) for s in segments])
+    first, truth = clips[:, :1], clips[:, 1:]
+    actions = torch.stack([leading_actions(corpus.actions(s.episode), s) for s in segments]).to(device)
+    mask = torch.stack([torch.from_numpy(corpus.action_mask(s.episode)) for s in segments]).to(device)
+    # A seed for each rollout by its place in the corpus, so that batches do not matter.
+    seeds = torch.tensor([(seed << 32) + (s.episode << 12) + s.start for s in segments], device=device)
+    with torch.inference_mode():
+        context = tokenizer.encode_context(first[:, 0])
+
+        def roll(led_by: Tensor, temperature: float) -> Tensor:
+            tokens = generate(model, context.tokens, led_by, mask, seeds, temperature=temperature)
+            return tokenizer.decode(context, tokens)
+
+        greedy = roll(actions, 0.0)
+        videos = {
+            "": greedy,
+            "sampled_": roll(actions, spec.temperature),
+            "other_actions_": roll(torch.stack(list(others)).to(device), 0.0),
+            "codec_": tokenizer.decode(context, tokenizer.encode(context, truth)),
+            "copy_context_": first.expand_as(truth),
+            "copy_last_": clips[:, :-1],
+        }
+        measured = {f"{name}psnr": psnr(video, truth) for name, video in videos.items()}
+        measured |= {f"{name}ssim": ssim(video, truth) for name, video in videos.items()}
+        if distance is not None:
+            measured |= {
+                f"{name}perceptual": distance(videos[name], truth) for name in ("", "sampled_", "copy_context_")
+            }
+    return {name: value.mean(1).double().cpu().numpy() for name, value in measured.items()}
+
+
+def _summary(values: Values, segments: Sequence[Segment], corpus: Corpus) -> Json:
+    """Means over episodes, each the mean of its rollouts, with the intervals of the two gates."""
+    episodes = sorted({segment.episode for segment in segments})
+    of = np.array([segment.episode for segment in segments])
+    by_episode = {name: np.array([value[of == e].mean() for e in episodes]) for name, value in values.items()}
+    sources = np.array([corpus.infos[e].source for e in episodes])
+
+    def figures(rows: NDArray[np.bool_]) -> dict[str, Json]:
+        found: dict[str, Json] = {
+            name: float(value[rows].mean()) for name, value in by_episode.items() if not name.startswith("other_")
+        }
+        found["n"] = int(rows.sum())
+        found["gain_over_copy_context_psnr"] = paired(
+            by_episode["psnr"][rows], by_episode["copy_context_psnr"][rows]
+        ).json()
+        gap = (by_episode["psnr"] - by_episode["other_actions_psnr"])[rows & comparable]
+        if len(gap):
+            found["action_gap_psnr"] = bootstrap(gap).json()
+        return found
+
+    comparable = np.array([(sources == source).sum() > 1 for source in sources])
+    everything = figures(np.ones(len(episodes), dtype=bool))
+    return everything | {"by_source": {str(source): figures(sources == source) for source in np.unique(sources)}}

@@ -1,0 +1,152 @@
+"""Training segments as tokens: every (context, later frame) pair is encoded once and never again.
+
+The token cache is a folder of safetensors files, each written whole, so that a killed run encodes only what is
+missing; they are memory-mapped when read, so that a large corpus need not fit into memory.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from roboalign import checkpoint
+from roboalign.store import Corpus
+from roboalign.types import Float32, UInt8
+
+SHARD = 2048
+"""Segments of one file of the token cache."""
+
+
+class ContextLike(Protocol):
+    """What a tokenizer makes of a context frame; `tokens` is (B, Nc)."""
+
+    tokens: Tensor
+
+
+ContextT = TypeVar("ContextT", bound=ContextLike)
+
+
+class Encoder(Protocol[ContextT]):
+    """The part of a tokenizer that segments need."""
+
+    def encode_context(self, frames: Tensor) -> ContextT:
+        """The context of frames (B, 3, H, W)."""
+        ...
+
+    def encode(self, context: ContextT, frames: Tensor) -> Tensor:
+        """Dynamics tokens (B, F, Nd) of frames (B, F, 3, H, W)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A stretch of an episode: the context is frame `start`, the predicted frames are the `frames` after it."""
+
+    episode: int
+    start: int
+    frames: int
+
+
+def segments_of(corpus: Corpus, frames: int, stride: int) -> list[Segment]:
+    """All segments of the corpus, in order; an episode of at most `frames` frames gives none."""
+    return [
+        Segment(number, start, frames)
+        for number, info in enumerate(corpus.infos)
+        for start in range(0, info.length - frames, stride)
+    ]
+
+
+def as_video(frames: UInt8, device: str | torch.device = "cpu") -> Tensor:
+    """uint8 frames (T, H, W, 3) as float32 (T, 3, H, W) in [0, 1]."""
+    return torch.from_numpy(frames).to(device).permute(0, 3, 1, 2).float() / 255
+
+
+def leading_actions(actions: Float32, segment: Segment) -> Tensor:
+    """The actions (F, A) that lead to the segment's frames: the first one was chosen on seeing its context."""
+    return torch.from_numpy(actions[segment.start : segment.start + segment.frames].copy())
+
+
+class Segments(Dataset[dict[str, Tensor]]):
+    """Tokenised segments. A sample is a dict:
+
+    `context` (Nc,) and `dynamics` (F, Nd), int64 codes; `actions` (F, A), action f leads to frame f; `action_mask`
+    (A,), bool; `episode` and `start`, the segment's place in the corpus.
+    """
+
+    def __init__(self, shards: list[dict[str, Tensor]]) -> None:
+        self.shards = shards
+        self.ends = torch.tensor([len(shard["start"]) for shard in shards], dtype=torch.long).cumsum(0)
+
+    def __len__(self) -> int:
+        return int(self.ends[-1]) if len(self.ends) else 0
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        number = int(torch.searchsorted(self.ends, index, right=True))
+        shard = self.shards[number]
+        row = index - (int(self.ends[number]) - len(shard["start"]))
+        sample = {name: tensor[row] for name, tensor in shard.items()}
+        return sample | {"context": sample["context"].long(), "dynamics": sample["dynamics"].long()}
+
+
+def encode_segments(
+    tokenizer: Encoder[ContextT],
+    corpus: Corpus,
+    frames: int,
+    stride: int,
+    folder: Path,
+    *,
+    device: str = "cpu",
+    batch: int = 16,
+    say: Callable[[str], None] = lambda text: None,
+) -> Segments:
+    """Encode the segments of `corpus` into the token cache at `folder`, or take up what is there already.
+
+    The folder must be keyed by all that the tokens depend on (a stage's scratch folder is). `batch` segments are
+    encoded at a time; `say` hears about the progress.
+    """
+    segments = segments_of(corpus, frames, stride)
+    shards = []
+    for number in range(-(-len(segments) // SHARD)):
+        file = folder / f"segments-{number:05d}.safetensors"
+        if not file.exists():
+            part = segments[number * SHARD : (number + 1) * SHARD]
+            checkpoint.save(file, _encode(tokenizer, corpus, part, device, batch))
+            say(f"encoded {min((number + 1) * SHARD, len(segments))} of {len(segments)} segments")
+        shards.append(checkpoint.load(file)[0])
+    return Segments(shards)
+
+
+def _encode(
+    tokenizer: Encoder[ContextT], corpus: Corpus, segments: list[Segment], device: str, batch: int
+) -> dict[str, Tensor]:
+    """The tensors of one file of the cache; frames of an episode are read once."""
+    context, dynamics, actions, masks = [], [], [], []
+    read, video = -1, torch.empty(0)
+    for first in range(0, len(segments), batch):
+        part, clips = segments[first : first + batch], []
+        for segment in part:
+            if segment.episode != read:
+                read, video = segment.episode, as_video(corpus.frames(segment.episode), device)
+                every, mask = corpus.actions(read), torch.from_numpy(corpus.action_mask(read))
+            clips.append(video[segment.start : segment.start + segment.frames + 1])
+            actions.append(leading_actions(every, segment))
+            masks.append(mask)
+        with torch.inference_mode():
+            stacked = torch.stack(clips)
+            encoded = tokenizer.encode_context(stacked[:, 0])
+            context.append(encoded.tokens.to("cpu", torch.int32))
+            dynamics.append(tokenizer.encode(encoded, stacked[:, 1:]).to("cpu", torch.int32))
+    return {
+        "context": torch.cat(context),
+        "dynamics": torch.cat(dynamics),
+        "actions": torch.stack(actions),
+        "action_mask": torch.stack(masks),
+        "episode": torch.tensor([segment.episode for segment in segments]),
+        "start": torch.tensor([segment.start for segment in segments]),
+    }

@@ -1,0 +1,98 @@
+import pytest
+import torch
+
+from roboalign.hardware.spec import DeviceSpec
+from roboalign.io import read_tsv
+from roboalign.spec.training import TrainingSpec
+from roboalign.training import fit
+from roboalign.world_model.lit import Snapshot, WorldModelTraining, corrupt, early_step
+from roboalign.world_model.model import load_world_model, seeded_world_model
+from tests.world_model.conftest import SHAPE
+
+
+class KilledError(Exception):
+    """Stands for kill -9."""
+
+
+class Samples(torch.utils.data.Dataset):
+    """Random segments; raises after some reads."""
+
+    def __init__(self, batch_of, fatal: int = -1):
+        context, dynamics, actions, mask = batch_of(16)
+        self.tensors = {"context": context, "dynamics": dynamics, "actions": actions, "action_mask": mask}
+        self.reads, self.fatal = 0, fatal
+
+    def __len__(self):
+        return 16
+
+    def __getitem__(self, index):
+        self.reads += 1
+        if self.reads == self.fatal:
+            raise KilledError
+        return {name: tensor[index] for name, tensor in self.tensors.items()}
+
+
+def train(spec, data, folder):
+    """Train from scratch or from what a killed run left in `folder`; the bytes of model and snapshot."""
+    model = seeded_world_model(spec, SHAPE, 5)
+    snapshot = Snapshot(model, early_step(spec.training.steps, spec.early_fraction), folder / "early.safetensors", "p")
+    fit(
+        WorldModelTraining(model),
+        data,
+        spec.training,
+        DeviceSpec(threads=1),
+        label="test",
+        scratch=folder,
+        curves=folder / "curve.tsv",
+        callbacks=(snapshot,),
+    )
+    return model, (folder / "early.safetensors").read_bytes()
+
+
+@pytest.fixture
+def spec(spec_of):
+    training = TrainingSpec(steps=8, batch=2, learning_rate=0.02, warmup=1, checkpoint_every=2, log_every=4)
+    return spec_of(early_fraction=0.5, corruption=0.3, change_weight=1.0, training=training)
+
+
+@pytest.mark.parametrize("fatal", [9, 10, 13])
+def test_a_killed_run_ends_with_the_same_model_and_the_same_early_model(spec, batch_of, tmp_path, fatal):
+    whole, early = train(spec, Samples(batch_of), tmp_path / "whole")
+    with pytest.raises(KilledError):
+        train(spec, Samples(batch_of, fatal), tmp_path / "killed")
+    if fatal < 11:  # a kill between the scratch checkpoint of step 4 and the snapshot of that step
+        (tmp_path / "killed" / "early.safetensors").unlink(missing_ok=True)
+    again, early_again = train(spec, Samples(batch_of), tmp_path / "killed")
+    assert all(torch.equal(a, b) for a, b in zip(whole.state_dict().values(), again.state_dict().values(), strict=True))
+    assert early == early_again
+
+
+def test_the_early_model_is_that_after_its_steps(spec, batch_of, tmp_path):
+    train(spec, Samples(batch_of), tmp_path / "whole")
+    early = load_world_model(tmp_path / "whole" / "early.safetensors")
+    final = seeded_world_model(spec, SHAPE, 5).state_dict()
+    assert not torch.equal(early.head.weight, final["head.weight"])
+    rows = read_tsv(tmp_path / "whole" / "curve.tsv")
+    assert [row["step"] for row in rows] == ["4", "8"]
+    assert float(rows[1]["loss"]) > 0
+    assert 0 <= float(rows[1]["accuracy"]) <= 1
+
+
+def test_the_early_step():
+    assert [early_step(100, share) for share in (0.0, 0.2, 1.0)] == [0, 20, 99]
+    assert early_step(1, 0.5) == 0
+
+
+def test_corruption_draws_a_share_of_the_codes_anew():
+    torch.manual_seed(0)
+    codes = torch.zeros(50, 20, 4, dtype=torch.long)
+    assert corrupt(codes, 1000, 0.0) is codes
+    assert (corrupt(codes, 1000, 0.25) > 0).float().mean().item() == pytest.approx(0.25, abs=0.02)
+
+
+def test_initial_weights_are_a_function_of_the_seed(spec):
+    before = torch.random.get_rng_state()
+    a, b, c = (seeded_world_model(spec, SHAPE, seed).head.weight for seed in (1, 1, 2))
+    assert torch.equal(a, b)
+    assert not torch.equal(a, c)
+    assert torch.equal(before, torch.random.get_rng_state())

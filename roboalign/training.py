@@ -6,10 +6,13 @@ written atomically to a scratch folder now and then. A run killed at any moment 
 scratch checkpoint and ends with the weights of an uninterrupted run, bit for bit on a CPU.
 """
 
+import logging
 import math
 import sys
 import time
+import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +62,11 @@ class StepBatches(Sampler[list[int]]):
             yield drawn[self.rank :: self.ranks].tolist()
 
 
+def row(step: int, **logs: float) -> dict[str, float]:
+    """A row of the curve: the step, then what was logged, by name (also when read back from a checkpoint)."""
+    return {"step": step, **dict(sorted(logs.items()))}
+
+
 class TrainedModule(lightning.LightningModule):
     """Base of the parts' Lightning modules. `step` is the current step's number, set before each batch.
 
@@ -79,7 +87,7 @@ class Steps(Callback):
         self.tensors: dict[str, torch.Tensor] = {}
         if self.file.exists():
             self.tensors, metadata = checkpoint.load(self.file)
-            self.start, self.rows = int(metadata["step"]), metadata["rows"]
+            self.start, self.rows = int(metadata["step"]), [row(**logged) for logged in metadata["rows"]]
         self.began = self.said = time.monotonic()
 
     def on_train_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
@@ -112,7 +120,12 @@ class Steps(Callback):
         done = self.start + index + 1
         if done % self.spec.log_every == 0 or done == self.spec.steps:
             logs = {key: float(value) for key, value in trainer.callback_metrics.items()}
-            self.rows.append({"step": done, **logs})
+            if not all(map(math.isfinite, logs.values())):
+                raise ValueError(
+                    f"{self.label}: {', '.join(k for k, v in logs.items() if not math.isfinite(v))} is not finite at "
+                    f"step {done}; lower training.learning_rate or set training.gradient_clip, and run again"
+                )
+            self.rows.append(row(done, **logs))
         if done % self.spec.checkpoint_every == 0 and done < self.spec.steps and trainer.is_global_zero:
             self.write(trainer, module, done)
         now = time.monotonic()
@@ -136,6 +149,22 @@ class Steps(Callback):
         checkpoint.save(self.file, tensors, step=done, rows=self.rows)
 
 
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep Lightning from announcing the hardware and its products, and from warning about its own code."""
+    log = logging.getLogger("lightning.pytorch")
+    level = log.level
+    log.setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", r".*isinstance\(treespec, LeafSpec\)", FutureWarning)
+            # Batches come from memory: more loading processes than the spec asks for would not help.
+            warnings.filterwarnings("ignore", r".*does not have many workers")
+            yield
+    finally:
+        log.setLevel(level)
+
+
 def fit(
     module: TrainedModule,
     dataset: Dataset[Any],
@@ -157,25 +186,26 @@ def fit(
         raise ValueError(f"{label}: there is nothing to train on; record more episodes or shorten the segment")
     steps = Steps(spec, label, scratch)
     manual = not module.automatic_optimization
-    trainer = lightning.Trainer(
-        accelerator="gpu" if device.accelerator == "cuda" else "cpu",
-        devices=device.devices,
-        num_nodes=device.nodes,
-        strategy=device.strategy,
-        precision=device.precision,
-        max_epochs=1,
-        gradient_clip_val=None if manual or spec.gradient_clip == 0 else spec.gradient_clip,
-        callbacks=[steps, *callbacks],
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-        deterministic="warn" if device.accelerator == "cuda" else True,
-    )
-    batches = StepBatches(size, spec, steps.start, trainer.global_rank, trainer.world_size)
-    loader = DataLoader(dataset, batch_sampler=batches, num_workers=device.loader_workers)
-    module.train()
-    trainer.fit(module, loader)
+    with quiet():
+        trainer = lightning.Trainer(
+            accelerator="gpu" if device.accelerator == "cuda" else "cpu",
+            devices=device.devices,
+            num_nodes=device.nodes,
+            strategy=device.strategy,
+            precision=device.precision,
+            max_epochs=1,
+            gradient_clip_val=None if manual or spec.gradient_clip == 0 else spec.gradient_clip,
+            callbacks=[steps, *callbacks],
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            use_distributed_sampler=False,
+            deterministic="warn" if device.accelerator == "cuda" else True,
+        )
+        batches = StepBatches(size, spec, steps.start, trainer.global_rank, trainer.world_size)
+        loader = DataLoader(dataset, batch_sampler=batches, num_workers=device.loader_workers)
+        module.train()
+        trainer.fit(module, loader)
     if trainer.is_global_zero:
         write_tsv(curves, steps.rows)

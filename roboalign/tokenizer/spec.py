@@ -46,8 +46,8 @@ class AdversarialSpec(Spec):
 class LossSpec(Spec):
     """The reconstruction loss. A pixel's weight is 1 + motion·m + near·g, normalised to mean 1 over the frame.
 
-    m is 1 where the frame differs from the context (0 where it does not); g is 1 at the gripper's and the object's
-    keypoints and falls off as a Gaussian. Sources without keypoints have g = 0.
+    m rises from 0 to 1 with the colour difference to the context (in full at a quarter of the range); g is 1 at the
+    keypoints of gripper and object and falls off as a Gaussian. Sources without keypoints have g = 0.
     """
 
     l1: Weight = 1.0

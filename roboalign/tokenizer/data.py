@@ -1,0 +1,89 @@
+"""Training samples of the tokenizer: a context frame and later frames of the same episode."""
+
+from collections.abc import Sequence
+from typing import TypedDict
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from roboalign.store import Corpus
+from roboalign.tokenizer.spec import SamplesSpec
+from roboalign.types import KEYPOINT_NAMES, Float32, UInt8
+
+VARIANTS = 64
+"""Draws of later frames for each context frame. A sample is a function of its number alone: training can resume."""
+
+MEMORY = 2 * 2**30
+"""Bytes of frames that are kept in memory; a larger corpus is read from its store sample by sample."""
+
+POINTS = tuple(KEYPOINT_NAMES.index(name) for name in ("gripper_u", "gripper_v", "object_u", "object_v"))
+"""Columns of the keypoints that must stay legible."""
+
+
+class Clip(TypedDict):
+    """A sample, or a batch of them: uint8 frames, and where gripper and object are (NaN where unknown)."""
+
+    context: Tensor
+    """(3, H, W)"""
+    frames: Tensor
+    """(F, 3, H, W)"""
+    points: Tensor
+    """(F, 2, 2): gripper and object, each u and v from 0 to 1."""
+
+
+def as_tensor(frames: UInt8) -> Tensor:
+    """uint8 (..., H, W, 3) to a tensor (..., 3, H, W) of the same bytes."""
+    return torch.from_numpy(np.ascontiguousarray(np.moveaxis(frames, -1, -3)))
+
+
+def as_float(frames: Tensor) -> Tensor:
+    """uint8 frames to float32 in [0, 1]."""
+    return frames.to(torch.float32) / 255
+
+
+class Clips(Dataset[Clip]):
+    """All samples of a corpus. Raises ValueError where frames are not of the spec's size."""
+
+    def __init__(self, corpus: Corpus, spec: SamplesSpec, size: tuple[int, int], seed: int) -> None:
+        self.corpus, self.spec, self.size, self.seed = corpus, spec, size, seed
+        pairs = [(i, t) for i, info in enumerate(corpus.infos) for t in range(info.length - 1)]
+        self.contexts = np.asarray(pairs, np.int64).reshape(-1, 2)
+        total = sum(info.length for info in corpus.infos) * size[0] * size[1] * 3
+        self.episodes: dict[int, tuple[UInt8, Float32]] = {}
+        if total <= MEMORY:
+            self.episodes = {i: self._read(i) for i in range(len(corpus))}
+
+    def _read(self, number: int) -> tuple[UInt8, Float32]:
+        """Frames (T, H, W, 3) and points (T, 4) of an episode."""
+        episode = self.corpus.read(number)
+        if episode.frames.shape[1:3] != self.size:
+            raise ValueError(
+                f"{episode.id} has frames of {episode.frames.shape[1]}x{episode.frames.shape[2]}, the tokenizer takes "
+                f"{self.size[0]}x{self.size[1]}; set tokenizer.height and .width, or the source's size"
+            )
+        if episode.keypoints is None:
+            return episode.frames, np.full((len(episode.frames), len(POINTS)), np.nan, np.float32)
+        return episode.frames, episode.keypoints[:, POINTS]
+
+    def __len__(self) -> int:
+        return len(self.contexts) * VARIANTS
+
+    def __getitem__(self, number: int) -> Clip:
+        i, t = self.contexts[number // VARIANTS]
+        frames, points = self.episodes.get(int(i)) or self._read(int(i))
+        generator = np.random.default_rng((self.seed, number))
+        last = min(t + self.spec.horizon, len(frames) - 1)
+        later = np.sort(generator.integers(t + 1, last + 1, self.spec.frames))
+        return {
+            "context": as_tensor(frames[t]),
+            "frames": as_tensor(frames[later]),
+            "points": torch.from_numpy(points[later].reshape(-1, 2, 2)),
+        }
+
+
+def spread(length: int, horizon: int, count: int) -> Sequence[int]:
+    """At most `count` later frames of an episode of `length` frames, evenly over the horizon, the last one included."""
+    last = min(horizon, length - 1)
+    return sorted({int(t) for t in np.linspace(last, 1, min(count, last)).round()})

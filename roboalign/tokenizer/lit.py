@@ -1,0 +1,97 @@
+"""Training of the tokenizer: the step and its optimizers."""
+
+from typing import Any
+
+import torch
+from lightning.pytorch.core.optimizer import LightningOptimizer
+from torch import Tensor
+
+from roboalign.evaluation.video import Perceptual
+from roboalign.tokenizer.data import Clip, as_float
+from roboalign.tokenizer.discriminator import Discriminator
+from roboalign.tokenizer.losses import hinge_discriminator, hinge_generator, pixel_weights, reconstruction
+from roboalign.tokenizer.model import DualBranchTokenizer
+from roboalign.tokenizer.spec import TokenizerSpec
+from roboalign.training import TrainedModule
+
+
+class TokenizerModule(TrainedModule):
+    """Trains a tokenizer on batches of clips. With a discriminator, it takes both optimizers' steps itself."""
+
+    def __init__(self, model: DualBranchTokenizer, spec: TokenizerSpec) -> None:
+        super().__init__()
+        self.model, self.spec = model, spec
+        self.discriminator = Discriminator(spec.adversarial.width) if spec.adversarial else None
+        self.automatic_optimization = spec.adversarial is None
+        # In a tuple it is no submodule: frozen weights of a package stay out of the checkpoints.
+        self.frozen = (Perceptual(),) if spec.loss.perceptual else ()
+
+    def on_fit_start(self) -> None:
+        for module in self.frozen:
+            module.to(self.device)
+
+    def training_step(self, batch: Clip, index: int) -> Tensor | None:
+        context, frames = as_float(batch["context"]), as_float(batch["frames"])
+        context = self._reencoded(context, frames)
+        context_output, output = self.model(context, frames)
+        spec = self.spec.loss
+        weights = pixel_weights(frames, context, batch["points"], spec)
+        loss = codec = reconstruction(output, frames, weights, spec)
+        logs: dict[str, Any] = {"codec": codec, "mse": (output - frames).square().mean()}
+        if spec.context:
+            even = torch.ones_like(context[:, 0])
+            logs["context"] = reconstruction(context_output, context, even, spec)
+            loss = loss + spec.context * logs["context"]
+        for perceptual in self.frozen:
+            logs["perceptual"] = perceptual(output, frames).mean()
+            loss = loss + spec.perceptual * logs["perceptual"]
+        if self.discriminator is not None:
+            loss = self._adversarial(loss, frames.flatten(0, 1), output.flatten(0, 1), self.discriminator, logs)
+        self.log_dict({"loss": loss} | logs)
+        return loss if self.automatic_optimization else None
+
+    def _reencoded(self, context: Tensor, frames: Tensor) -> Tensor:
+        """The first samples of the batch get the reconstruction of their first later frame as the context.
+
+        That is what sliding-window re-encoding will hand the tokenizer: its own output.
+        """
+        rows = round(self.spec.samples.reencoded * len(context))
+        if rows == 0:
+            return context
+        with torch.no_grad():
+            _, output = self.model(context[:rows], frames[:rows, :1])
+        return torch.cat([output[:, 0], context[rows:]])
+
+    def _adversarial(
+        self, loss: Tensor, real: Tensor, fake: Tensor, discriminator: Discriminator, logs: dict[str, Any]
+    ) -> Tensor:
+        """Take the step of the tokenizer and, from `start` on, of the discriminator; the tokenizer's whole loss."""
+        spec, optimizers = self.spec.adversarial, self.optimizers()
+        assert spec is not None
+        assert isinstance(optimizers, list)
+        if self.step >= spec.start:
+            logs["adversarial"] = hinge_generator(discriminator(fake))
+            loss = loss + spec.weight * logs["adversarial"]
+        self._take(optimizers[0], loss)
+        if self.step >= spec.start:
+            logs["discriminator"] = hinge_discriminator(discriminator(real), discriminator(fake.detach()))
+            self._take(optimizers[1], logs["discriminator"])
+        return loss
+
+    def _take(self, optimizer: LightningOptimizer, loss: Tensor) -> None:
+        """One step of one optimizer."""
+        optimizer.zero_grad()
+        self.manual_backward(loss)
+        if self.spec.training.gradient_clip:
+            self.clip_gradients(optimizer.optimizer, self.spec.training.gradient_clip, "norm")
+        optimizer.step()
+
+    def configure_optimizers(self) -> list[torch.optim.Optimizer]:
+        spec = self.spec.training
+        optimizers: list[torch.optim.Optimizer] = [
+            torch.optim.AdamW(self.model.parameters(), lr=spec.learning_rate, weight_decay=spec.weight_decay)
+        ]
+        if self.discriminator is not None and self.spec.adversarial is not None:
+            group = {"params": self.discriminator.parameters(), "lr_scale": self.spec.adversarial.learning_rate_scale}
+            optimizers.append(torch.optim.AdamW([group], lr=spec.learning_rate, weight_decay=spec.weight_decay))
+        return optimizers

@@ -1,0 +1,93 @@
+"""What a trained tokenizer keeps of a video: the figures of metrics/tokenizer.json."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from roboalign.evaluation.statistics import bootstrap, paired
+from roboalign.evaluation.video import Perceptual, psnr, ssim
+from roboalign.store import Corpus
+from roboalign.tokenizer.data import as_float, as_tensor, spread
+from roboalign.tokenizer.model import DualBranchTokenizer
+
+Scores = dict[str, NDArray[np.float64]]
+
+COUNTED = 2000
+"""At least how many frames the use of codes is counted over, where the corpus has so many."""
+
+
+def scores(model: DualBranchTokenizer, corpus: Corpus, perceptual: Perceptual, device: torch.device) -> Scores:
+    """Each measure's mean over the evaluated frames of each episode, its first frame being the context.
+
+    `copy_context_psnr` repeats the context, `copy_last_psnr` the true frame before.
+    """
+    rows: list[dict[str, float]] = []
+    for number, info in enumerate(corpus.infos):
+        video = as_float(as_tensor(corpus.frames(number))).to(device)
+        later = spread(info.length, model.spec.samples.horizon, model.spec.samples.evaluated)
+        target = video[later].unsqueeze(0)
+        with torch.no_grad():
+            context = model.encode_context(video[:1])
+            output = model.decode(context, model.encode(context, target))
+            rows.append(
+                {
+                    "psnr": psnr(output, target).mean().item(),
+                    "ssim": ssim(output, target).mean().item(),
+                    "perceptual": perceptual(output, target).mean().item(),
+                    "copy_context_psnr": psnr(video[:1].expand_as(target), target).mean().item(),
+                    "copy_context_ssim": ssim(video[:1].expand_as(target), target).mean().item(),
+                    "copy_last_psnr": psnr(video[[t - 1 for t in later]].unsqueeze(0), target).mean().item(),
+                    "copy_last_ssim": ssim(video[[t - 1 for t in later]].unsqueeze(0), target).mean().item(),
+                    "context_psnr": psnr(model.decode_context(context.tokens)[:, None], video[None, :1]).mean().item(),
+                }
+            )
+    return {key: np.array([row[key] for row in rows]) for key in rows[0]}
+
+
+def codes_used(model: DualBranchTokenizer, corpus: Corpus, device: torch.device) -> dict[str, float]:
+    """The share of codes that occur at least once in each branch, over `frames` frames of the corpus."""
+    spec = model.spec
+    used = {"context": np.zeros(spec.context_codes, bool), "dynamics": np.zeros(spec.dynamics_codes, bool)}
+    counted = 0
+    stride = max(1, sum(info.length for info in corpus.infos) // COUNTED)
+    for number in range(len(corpus)):
+        video = as_float(as_tensor(corpus.frames(number)[number % stride :: stride])).to(device)
+        if len(video) < 2:
+            continue
+        with torch.no_grad():
+            tokens = model.encode_context(video).tokens
+            context = model.encode_context(video[:1])
+            later = model.encode(context, video[None, 1:])
+        used["context"][tokens.cpu().numpy()] = True
+        used["dynamics"][later.cpu().numpy()] = True
+        counted += len(video)
+    return {name: float(mask.mean()) for name, mask in used.items()} | {"frames": counted}
+
+
+def measure(
+    model: DualBranchTokenizer, train: Corpus, test: Corpus, perceptual: Perceptual, device: torch.device
+) -> dict[str, Any]:
+    """The metrics file: means over test episodes with their intervals, in all and by source; the gate; codes used.
+
+    Raises ValueError where there is no test episode.
+    """
+    if len(test) == 0:
+        raise ValueError("the sources hold no test episode; give their `test` split a share, or record more episodes")
+    found = scores(model, test, perceptual, device)
+    sources = np.array([info.source for info in test.infos])
+
+    def summary(rows: NDArray[np.bool_]) -> dict[str, Any]:
+        means: dict[str, Any] = {key: bootstrap(values[rows]).json() for key, values in found.items()}
+        return means | {"gain_psnr": paired(found["psnr"][rows], found["copy_context_psnr"][rows]).json()}
+
+    whole = summary(np.ones(len(sources), bool))
+    return whole | {
+        "perceptual_name": perceptual.name,
+        "codes_used_fraction": codes_used(model, train, device),
+        "parameters": model.spec.parameters,
+        "n": len(test),
+        "by_source": {source: summary(sources == source) for source in sorted(set(sources.tolist()))},
+        "gates": {"codec_above_copy_context": {"passed": whole["gain_psnr"]["low"] > 0, "psnr": whole["gain_psnr"]}},
+    }

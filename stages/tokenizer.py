@@ -1,0 +1,49 @@
+"""Train the dual-branch tokenizer on all sources and measure what it keeps: `python -m stages.tokenizer`."""
+
+import time
+
+import torch
+
+from roboalign.checkpoint import save_model
+from roboalign.evaluation.video import Perceptual
+from roboalign.hardware.spec import DeviceSpec
+from roboalign.io import write_json
+from roboalign.run import Run, execute
+from roboalign.store import Corpus
+from roboalign.tokenizer.data import Clips
+from roboalign.tokenizer.lit import TokenizerModule
+from roboalign.tokenizer.measure import measure
+from roboalign.tokenizer.model import DualBranchTokenizer
+from roboalign.tokenizer.spec import TokenizerSpec
+from roboalign.training import fit, fold
+
+
+def main(run: Run) -> None:
+    """Run the stage."""
+    spec: TokenizerSpec = run.section("tokenizer", TokenizerSpec)
+    device: DeviceSpec = run.section("hardware.device", DeviceSpec)
+    corpus = Corpus.open(run.input("artifacts/sources/index.json"))
+    train, test = corpus.where(split="train"), corpus.where(split="test")
+    clips = Clips(train, spec.samples, (spec.height, spec.width), spec.training.seed)
+    run.say(f"{spec.parameters:,} parameters; {len(train)} episodes to train on, {len(test)} to measure")
+    torch.manual_seed(fold(spec.training.seed, 0))
+    model = DualBranchTokenizer(spec)
+    began = time.monotonic()
+    module = TokenizerModule(model, spec)
+    fit(
+        module, clips, spec.training, device, label=run.label, scratch=run.scratch,
+        curves=run.output("plots/tokenizer.tsv"),
+    )  # fmt: skip
+    seconds = time.monotonic() - began
+    save_model(run.output("artifacts/tokenizer/model.safetensors"), model, spec, run.provenance)
+    where = torch.device(device.accelerator)
+    metrics = measure(model.to(where).eval(), train, test, Perceptual().to(where), where)
+    write_json(run.output("metrics/tokenizer.json"), metrics)
+    write_json(run.root / "timings/tokenizer.json", {"seconds": seconds, "steps": spec.training.steps})
+    gain = metrics["gain_psnr"]
+    run.say(f"PSNR {metrics['psnr']['mean']:.2f} dB, {gain['mean']:+.2f} [{gain['low']:.2f}, {gain['high']:.2f}] "
+            "over copying the context")  # fmt: skip
+
+
+if __name__ == "__main__":
+    execute("tokenizer", main)

@@ -1,0 +1,185 @@
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from roboalign import checkpoint
+from roboalign.hardware.spec import DeviceSpec
+from roboalign.io import read_tsv
+from roboalign.spec.training import TrainingSpec
+from roboalign.training import StepBatches, Steps, TrainedModule, fit, fold, learning_rate
+
+SPEC = TrainingSpec(
+    steps=11, batch=4, learning_rate=0.05, warmup=2, checkpoint_every=3, log_every=2, gradient_clip=0.5, seed=3
+)
+DEVICE = DeviceSpec(threads=1)
+
+
+class Numbers(Dataset[Tensor]):
+    """Twenty points, each with the value that a line gives it."""
+
+    def __len__(self) -> int:
+        return 20
+
+    def __getitem__(self, index: int) -> Tensor:
+        x = torch.linspace(-1, 1, 20)[index]
+        return torch.stack([x, 3 * x + 1])
+
+
+class Killed(BaseException):
+    """Stands for kill -9: nothing may catch it and tidy up."""
+
+
+class Line(TrainedModule):
+    """Fits a line from noisy inputs; with `manual`, by two optimizers that it steps itself, as a GAN does."""
+
+    def __init__(self, manual: bool = False, die_at: int | None = None) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.layer, self.offset = torch.nn.Linear(1, 1), torch.nn.Parameter(torch.zeros(1))
+        self.register_buffer("seen", torch.zeros((), dtype=torch.int64))
+        self.automatic_optimization, self.die_at = not manual, die_at
+        self.rates: list[float] = []
+
+    seen: Tensor
+
+    def training_step(self, batch: Tensor, index: int) -> Tensor | None:
+        if self.step == self.die_at:
+            raise Killed
+        self.seen += 1
+        noise = 0.1 * torch.randn_like(batch[:, :1])
+        loss = (self.layer(batch[:, :1] + noise) + self.offset - batch[:, 1:]).square().mean()
+        self.log_dict({"loss": loss, "offset": self.offset.sum()})
+        if self.automatic_optimization:
+            self.rates.append(self.trainer.optimizers[0].param_groups[0]["lr"])
+            return loss
+        optimizers: Any = self.optimizers()
+        for number, optimizer in enumerate(optimizers):
+            if number == 0 or self.step >= 4:
+                optimizer.zero_grad()
+                self.manual_backward(loss, retain_graph=True)
+                self.clip_gradients(optimizer.optimizer, 0.5, "norm")
+        for number, optimizer in enumerate(optimizers):
+            if number == 0 or self.step >= 4:
+                optimizer.step()
+        return None
+
+    def configure_optimizers(self) -> list[torch.optim.Optimizer]:
+        if self.automatic_optimization:
+            return [torch.optim.AdamW(self.parameters(), lr=0.05)]
+        group = {"params": [self.offset], "lr_scale": 0.5}
+        return [torch.optim.AdamW(self.layer.parameters(), lr=0.05), torch.optim.Adam([group], lr=0.05)]
+
+
+def train(folder: Path, module: Line, spec: TrainingSpec = SPEC) -> tuple[dict[str, Tensor], bytes]:
+    """Train in `folder`; the weights and the bytes of the curve."""
+    curves = folder / "curve.tsv"
+    fit(module, Numbers(), spec, DEVICE, label="line", scratch=folder, curves=curves)
+    return {name: tensor.clone() for name, tensor in module.state_dict().items()}, curves.read_bytes()
+
+
+@pytest.mark.parametrize("manual", [False, True], ids=["one optimizer", "two, stepped by hand"])
+@pytest.mark.parametrize("kills", [(1,), (5,), (10,), (4, 7, 8)], ids=str)
+def test_killed_and_resumed_equals_uninterrupted(tmp_path: Path, manual: bool, kills: tuple[int, ...]) -> None:
+    whole, curve = train(tmp_path / "whole", Line(manual))
+    for step in kills:
+        with pytest.raises(Killed):
+            train(tmp_path / "killed", Line(manual, die_at=step))
+    resumed, resumed_curve = train(tmp_path / "killed", Line(manual))
+    assert resumed["seen"] == SPEC.steps
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+    assert curve == resumed_curve
+
+
+def test_a_killed_write_leaves_the_checkpoint_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, _ = train(tmp_path / "whole", Line())
+    save = checkpoint.save_file
+
+    def half(tensors: dict[str, Tensor], name: str, metadata: dict[str, str]) -> None:
+        save(tensors, name, metadata=metadata)
+        if '"step": 6}' in metadata["roboalign"]:
+            Path(name).write_bytes(Path(name).read_bytes()[:100])
+            raise Killed
+
+    monkeypatch.setattr(checkpoint, "save_file", half)
+    with pytest.raises(Killed):
+        train(tmp_path / "killed", Line())
+    monkeypatch.undo()
+    assert checkpoint.load(tmp_path / "killed/checkpoint.safetensors")[1]["step"] == 3
+    resumed, _ = train(tmp_path / "killed", Line())
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+def test_it_learns_on_schedule_and_logs(tmp_path: Path) -> None:
+    module = Line()
+    spec = SPEC.model_copy(update={"steps": 120, "gradient_clip": 0.0, "learning_rate": 0.2})
+    weights, _ = train(tmp_path, module, spec)
+    assert weights["layer.weight"].item() == pytest.approx(3, abs=0.4)
+    assert module.rates == [learning_rate(spec, step) for step in range(120)]
+    rows = read_tsv(tmp_path / "curve.tsv")
+    assert [int(row["step"]) for row in rows] == list(range(2, 121, 2))
+    assert float(rows[-1]["loss"]) < float(rows[0]["loss"])
+
+
+def test_nothing_is_said_but_progress(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        train(tmp_path, Line())
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert [line.split(",")[0] for line in err.splitlines()] == ["[line] step 11/11 (100 %)"]
+
+
+def test_learning_rate_warms_up_and_decays() -> None:
+    spec = TrainingSpec(steps=110, batch=1, learning_rate=1.0, warmup=10, final=0.2)
+    rates = [learning_rate(spec, step) for step in range(110)]
+    assert rates[:3] == pytest.approx([0.1, 0.2, 0.3])
+    assert rates[9] == rates[10] == 1.0
+    assert rates[60] == pytest.approx(0.6)
+    assert rates[109] == pytest.approx(0.2, abs=1e-3)
+    assert learning_rate(spec.model_copy(update={"final": 1.0}), 109) == 1.0
+    assert learning_rate(spec.model_copy(update={"warmup": 0}), 0) == 1.0
+
+
+def test_batches_depend_on_the_step_alone() -> None:
+    whole = list(StepBatches(1000, SPEC, 0))
+    assert list(StepBatches(1000, SPEC, 4)) == whole[4:]
+    assert len(StepBatches(1000, SPEC, 4)) == 7
+    assert whole[0] != whole[1]
+    halves = [list(StepBatches(1000, SPEC, 0, rank, 2)) for rank in (0, 1)]
+    assert [sorted(a + b) for a, b in zip(*halves, strict=True)] == [sorted(batch) for batch in whole]
+    with pytest.raises(ValueError, match="3 devices do not divide"):
+        StepBatches(1000, SPEC, 0, 0, 3)
+
+
+def test_fold_separates_seeds_and_purposes() -> None:
+    seeds = {fold(seed, *numbers) for seed in range(20) for numbers in [(), (0,), (1,), (0, 0), (0, 1), (1, 0)]}
+    assert len(seeds) == 120
+    assert all(0 <= seed < 2**63 for seed in seeds)
+    assert fold(1, 2, 3) == fold(1, 2, 3)
+
+
+def test_an_empty_dataset_is_refused(tmp_path: Path) -> None:
+    class Nothing(Numbers):
+        def __len__(self) -> int:
+            return 0
+
+    with pytest.raises(ValueError, match="nothing to train on"):
+        fit(Line(), Nothing(), SPEC, DEVICE, label="line", scratch=tmp_path, curves=tmp_path / "curve.tsv")
+
+
+def test_a_loss_that_is_not_finite_ends_the_run(tmp_path: Path) -> None:
+    module = Line()
+    torch.nn.init.constant_(module.offset, float("inf"))
+    with pytest.raises(ValueError, match=r"line: loss, offset is not finite at step 2; lower"):
+        train(tmp_path, module)
+
+
+def test_a_damaged_checkpoint_names_its_file(tmp_path: Path) -> None:
+    (tmp_path / "checkpoint.safetensors").write_bytes(b"nothing")
+    with pytest.raises(checkpoint.CheckpointError, match=r"checkpoint\.safetensors"):
+        Steps(SPEC, "line", tmp_path)

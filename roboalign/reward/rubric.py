@@ -50,7 +50,7 @@ class Limits:
     untouched: float
     """Share of object motion without contact."""
     path_floor: float
-    """Metres added to an object's path before that share is taken, so that jitter does not count."""
+    """Metres added to a path before shares of its length are taken, so that jitter does not count."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,15 +195,22 @@ def _jumps(lengths: Floats, limit: float) -> Floats:
 
 
 def temporal(spec: TemporalSpec, shown: Trajectory, reference: Trajectory, limits: Limits) -> float:
-    """What jumps and stalls leave of full marks."""
+    """What jumps, detours and stalls leave of full marks.
+
+    A detour is travel beyond the true path's: frames out of order go to and fro, even within the speed limit.
+    """
     gripper, item = steps(shown.gripper), steps(shown.object)
     jumps = np.maximum(_jumps(gripper, limits.gripper_speed), _jumps(item, limits.object_speed)).sum()
     count = min(len(gripper), len(reference.gripper) - 1)
-    truth = np.maximum(steps(reference.gripper), steps(reference.object))[:count]
+    true_gripper, true_item = steps(reference.gripper)[:count], steps(reference.object)[:count]
     still = np.maximum(gripper, item)[:count] < STILL_M
-    moving = truth >= STILL_M
+    moving = np.maximum(true_gripper, true_item) >= STILL_M
     stalled = float((still & moving).sum() / max(1, moving.sum()))
-    return _clip(1 - spec.jump_cost * float(jumps) - spec.stall_cost * stalled)
+    detour = max(
+        float(path.sum() - truth.sum()) / (float(truth.sum()) + limits.path_floor)
+        for path, truth in ((gripper, true_gripper), (item, true_item))
+    )
+    return _clip(1 - spec.jump_cost * float(jumps) - spec.stall_cost * stalled - spec.detour_cost * _clip(detour / 2))
 
 
 def contact(spec: ContactSpec, shown: Trajectory, limits: Limits) -> float:

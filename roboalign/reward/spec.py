@@ -44,13 +44,16 @@ class ActionOutcomeSpec(Spec):
 
 
 class TemporalSpec(Spec):
-    """No jumps and no stalls: steps within the source's speed, motion where the true outcome moves."""
+    """No jumps, detours or stalls: steps within the source's speed, motion where the true outcome moves."""
 
     kind: Literal["temporal"]
     jump_cost: Fraction = 0.25
     """Share of the maximum that one step of twice the speed limit or more costs. Our choice."""
     stall_cost: Fraction = 0.6
     """Share of the maximum lost where the picture stands still in every frame that should move. Our choice."""
+    detour_cost: Fraction = 1.0
+    """Share of the maximum lost on paths three times as long as the true ones, as frames out of order make. Our
+    choice."""
 
 
 class ContactSpec(Spec):
@@ -124,7 +127,7 @@ class CalibrationSpec(Spec):
     force_floor_n: Positive = 10.0
     """Least force limit in newtons. Our choice."""
     path_floor_m: Positive = 0.02
-    """Metres added to an object's path before the untouched share of it is taken: jitter is no motion. Our choice."""
+    """Metres added to a path before shares of its length are taken: jitter is no motion. Our choice."""
 
 
 class RewardSpec(Spec):
@@ -200,3 +203,47 @@ RewardSignal = Annotated[
     DistilledSignal | MseSignal | L1Signal | SsimSignal | PerceptualSignal, Field(discriminator="kind")
 ]
 """What alignment maximises. The pixel kinds are the paper's low-level baselines."""
+
+
+class TextSpec(Spec):
+    """Reading the instruction: words of the training instructions, and a small transformer over them."""
+
+    words: Annotated[int, Field(ge=1, le=512)] = 16
+    """Longest instruction in words; the rest is cut."""
+    layers: Annotated[int, Field(ge=1, le=48)] = 1
+    """Transformer layers."""
+    hidden_words: Fraction = 0.05
+    """Share of known words that training hides, so that unknown ones do not throw the scorer off. Our choice."""
+
+
+class EncoderSpec(Spec):
+    """A visual-text encoder: a timm backbone on a few frames, a transformer over frames, motion and words."""
+
+    backbone: Annotated[str, Field(pattern=r"^[a-z0-9_]+$", max_length=100)]
+    """Name of a timm model that gives feature maps; its weights are trained from scratch."""
+    level: Annotated[int, Field(ge=-8, le=7)] = -1
+    """Which of its feature maps is read; -1 is the last and coarsest."""
+    image_size: Annotated[tuple[int, int], items(2, 2)] | None = None
+    """Height and width that the backbone is built for: vision transformers need it, convolutional networks take any."""
+    frames: Annotated[int, Field(ge=2, le=256)]
+    """Frames read of each clip, the first and the last among them."""
+    grid: Annotated[int, Field(ge=1, le=32)] = 4
+    """Cells a side that a feature map is pooled to; their place is kept, so that "at the goal" can be seen."""
+    channels: Annotated[int, Field(ge=1, le=4096)] = 32
+    """Channels of each cell."""
+    width: Annotated[int, Field(ge=8, le=8192)]
+    """Width of the transformer."""
+    layers: Annotated[int, Field(ge=1, le=48)] = 2
+    """Its layers."""
+    heads: Annotated[int, Field(ge=1, le=64)] = 4
+    """Its attention heads; they divide the width."""
+    dropout: Fraction = 0.1
+    """Dropout in training."""
+    text: TextSpec = TextSpec()
+    """The instruction."""
+
+    @model_validator(mode="after")
+    def _divisible(self) -> Self:
+        if self.width % self.heads:
+            raise FieldError("heads", f"heads is {self.heads}, which does not divide width {self.width}")
+        return self

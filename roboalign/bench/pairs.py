@@ -1,0 +1,143 @@
+"""The pairs of the bench: one row of recipe, scores and provenance each; clips are made anew when they are read.
+
+```
+artifacts/bench/pairs.parquet   the rows
+artifacts/bench/limits.json     the rubric's limits by source
+artifacts/bench/generated/      an episode store of the world models' rollouts, where there are any
+```
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from roboalign.bench.degradations import degrade
+from roboalign.bench.labels import Provenance
+from roboalign.bench.spec import DegradationKind
+from roboalign.io import replacing
+from roboalign.store import Corpus, EpisodeStore
+from roboalign.types import Split, UInt8
+
+Origin = Literal["real", "policy", "degraded", "generated"]
+"""Where a clip comes from; see OriginsSpec."""
+
+SCORE = "score_"
+"""Prefix of the score columns."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """One video-instruction pair."""
+
+    episode: str
+    """Id of the recorded episode."""
+    source: str
+    split: Split
+    start: int
+    """First frame of the clip in the episode."""
+    stop: int
+    """One past its last frame, before degradation."""
+    instruction: str
+    """What the clip is judged by; not the episode's own where it was swapped."""
+    origin: Origin
+    degradation: DegradationKind | Literal[""]
+    severity: float
+    seed: int
+    other: str
+    """Id of the episode that a splice goes on with, or ''."""
+    generated: int
+    """Index of the clip in the store of generated ones, or -1."""
+    model: str
+    """Which world model generated it, or ''."""
+    provenance: Provenance
+    """Where the scores came from; see roboalign/bench/labels.py."""
+    scores: tuple[float, ...]
+    """Raw scores, in the order of the reward's dimensions."""
+
+
+class BenchError(ValueError):
+    """The bench cannot be read; the message names the file and the remedy."""
+
+
+def write_pairs(path: Path, pairs: Sequence[Pair], dimensions: Sequence[str]) -> None:
+    """Write the rows as Parquet, one column `score_<dimension>` a dimension; the same bytes for the same rows."""
+    columns: dict[str, list[object]] = {}
+    for pair in pairs:
+        row = asdict(pair)
+        scores = row.pop("scores")
+        row |= {f"{SCORE}{name}": score for name, score in zip(dimensions, scores, strict=True)}
+        for name, value in row.items():
+            columns.setdefault(name, []).append(value)
+    with replacing(path) as temporary:
+        pq.write_table(pa.table(columns), temporary, compression="zstd")
+
+
+def read_pairs(path: Path, dimensions: Sequence[str]) -> tuple[Pair, ...]:
+    """What `write_pairs` wrote. Raises BenchError where the file is damaged or of other dimensions."""
+    try:
+        rows = pq.read_table(path).to_pylist()
+    except (OSError, pa.ArrowInvalid) as error:
+        raise BenchError(f"{path} cannot be read ({error}); run `dvc repro bench`") from None
+    names = [field.name for field in fields(Pair) if field.name != "scores"]
+    expected = {*names, *(f"{SCORE}{name}" for name in dimensions)}
+    if rows and set(rows[0]) != expected:
+        different = ", ".join(sorted(set(rows[0]) ^ expected))
+        raise BenchError(f"{path} has other columns than the reward ({different}); run `dvc repro bench`")
+    return tuple(
+        Pair(**{name: row[name] for name in names}, scores=tuple(row[f"{SCORE}{name}"] for name in dimensions))
+        for row in rows
+    )
+
+
+class Bench:
+    """The pairs with their clips, made on reading. `cached` episodes are kept decoded."""
+
+    def __init__(
+        self, pairs: Sequence[Pair], corpus: Corpus, generated: EpisodeStore | None = None, cached: int = 1024
+    ) -> None:
+        self.pairs = tuple(pairs)
+        self._generated = generated
+        index = {info.id: number for number, info in enumerate(corpus.infos)}
+        missing = {pair.episode for pair in pairs} - set(index)
+        if missing:
+            raise BenchError(f"the bench has episodes that the sources lack ({min(missing)}); run `dvc repro bench`")
+        self._episode = lru_cache(maxsize=cached)(lambda id_: corpus.frames(index[id_]))
+
+    @classmethod
+    def open(cls, folder: Path, corpus: Corpus, dimensions: Sequence[str]) -> "Bench":
+        """Open `artifacts/bench`. Raises BenchError where it does not fit the sources or the reward."""
+        generated = folder / "generated"
+        store = EpisodeStore(generated) if generated.exists() else None
+        return cls(read_pairs(folder / "pairs.parquet", dimensions), corpus, store)
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    @property
+    def scores(self) -> NDArray[np.float64]:
+        """Raw scores (N, D)."""
+        return np.array([pair.scores for pair in self.pairs])
+
+    def where(self, *, split: Split) -> list[int]:
+        """The numbers of the pairs of a split."""
+        return [number for number, pair in enumerate(self.pairs) if pair.split == split]
+
+    def frames(self, number: int) -> UInt8:
+        """The clip (T, H, W, 3) of a pair."""
+        pair = self.pairs[number]
+        if pair.generated >= 0:
+            if self._generated is None:
+                raise BenchError("the bench's generated clips are missing; run `dvc repro bench`")
+            return self._generated.frames(pair.generated)
+        frames = self._episode(pair.episode)[pair.start : pair.stop]
+        if pair.degradation == "":
+            return frames
+        other = self._episode(pair.other) if pair.other else None
+        return degrade(pair.degradation, frames, pair.severity, pair.seed, other)

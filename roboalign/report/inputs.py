@@ -1,0 +1,40 @@
+"""What the page is made from, and what several of its sections need to know of it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from roboalign.report.charts import Rows
+from roboalign.report.clips import Showcase
+from roboalign.report.names import dig
+from roboalign.types import Json
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """All that the page is made of. Names of metrics and curves are those of the files without their ending."""
+
+    spec: Mapping[str, Json]
+    """Resolved spec sections by name."""
+    spec_text: Mapping[str, str]
+    """The same as they stand in their files."""
+    metrics: Mapping[str, Json]
+    curves: Mapping[str, Rows]
+    showcases: Sequence[Showcase] = ()
+    fps: float = 10.0
+    """Frames a second of the clips."""
+    stills: int = 8
+    """Stills of a strip."""
+
+
+def dimensions(inputs: Inputs) -> list[Mapping[str, Json]]:
+    """The reward's dimensions, as the spec lists them."""
+    return list(dig(inputs.spec, "reward", "dimensions") or [])
+
+
+def perceptual(inputs: Inputs) -> str:
+    """The name of the perceptual distance that was measured."""
+    for part in ("rollout", "tokenizer", "world_model"):
+        name = dig(inputs.metrics, part, "perceptual_name")
+        if isinstance(name, str):
+            return name
+    return "ST-LPIPS"

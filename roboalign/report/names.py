@@ -1,0 +1,112 @@
+"""How things are called on the page, and how numbers are printed."""
+
+from collections.abc import Mapping, Sequence
+
+from roboalign.types import Json
+
+MINUS, DASH, TIMES = "\N{MINUS SIGN}", "\N{EN DASH}", "\N{MULTIPLICATION SIGN}"
+"""Signs that look like a hyphen or an x and are not."""
+
+FIRST = ("ground_truth", "reconstruction", "copy_context", "copy_last")
+"""Clip sets that lead every table, in this order; then the baselines, then what was aligned."""
+
+WORDS: Mapping[str, str] = {
+    "ar": "AR",
+    "swr": "SWR",
+    "best_of_n": "Best of n, supervised",
+    "kv_window": "KV window",
+    "copy_context": "Copy of the context frame",
+    "copy_last": "Copy of the last true frame",
+    "ground_truth": "Ground truth",
+    "reconstruction": "Reconstruction by the tokenizer",
+    "psnr": "PSNR (dB)",
+    "ssim": "SSIM",
+    "kl": "KL to the supervised model",
+    "mae": "MAE",
+    "qwk": "Quadratic kappa",
+    "n": "n",
+}
+
+
+SHORT: Mapping[str, str] = {
+    "ar": "AR",
+    "swr": "SWR",
+    "psnr": "PSNR",
+    "ssim": "SSIM",
+    "kl": "KL",
+    "mae": "MAE",
+    "rl": "RL",
+}
+"""Parts of names that are written in capitals."""
+
+
+def title(name: str) -> str:
+    """`instruction_following` as `Instruction following`."""
+    if name in WORDS:
+        return WORDS[name]
+    text = words(name)
+    return text[:1].upper() + text[1:]
+
+
+def words(name: str) -> str:
+    """`psnr_gain` as `PSNR gain`."""
+    return " ".join(SHORT.get(part, part) for part in name.split("_"))
+
+
+def model(name: str) -> str:
+    """`supervised.swr.greedy` as `Supervised · SWR · greedy`."""
+    first, *rest = name.split(".")
+    return " · ".join([title(first), *(WORDS.get(part, words(part)) for part in rest)])
+
+
+def order(name: str) -> tuple[int, str]:
+    """The sorting key of a clip set in tables."""
+    if name in FIRST:
+        return FIRST.index(name), name
+    return (len(FIRST) + (1 if name.startswith("aligned") else 0)), name
+
+
+def number(value: float, digits: int = 2) -> str:
+    """A number with `digits` decimals, a true minus sign, and no negative zero."""
+    text = f"{value:.{digits}f}"
+    return text.replace("-", MINUS) if float(text) else text.lstrip("-")
+
+
+def significant(value: Json) -> str:
+    """A number of unknown size: whole numbers with thin spaces, others with four significant digits."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int) or (isinstance(value, float) and value.is_integer() and abs(value) < 1e15):
+        return f"{int(value):,}".replace(",", "\u202f").replace("-", MINUS)
+    if isinstance(value, float):
+        text = f"{value:.3g}" if abs(value) < 1 else f"{value:.4g}"
+        return text.replace("-", MINUS)
+    return str(value)
+
+
+def mean_of(value: Json) -> float | None:
+    """The number of a metric that is written as a number or as an interval; None where it is neither."""
+    if isinstance(value, Mapping):
+        value = value.get("mean")
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def bounds(value: Json) -> tuple[float, float] | None:
+    """The bounds of an interval; None where a metric has none."""
+    if isinstance(value, Mapping) and "low" in value and "high" in value:
+        return float(value["low"]), float(value["high"])
+    return None
+
+
+def dig(value: Json, *path: str) -> Json:
+    """The value at `path` in nested mappings; None where a key is absent."""
+    for part in path:
+        if not isinstance(value, Mapping) or part not in value:
+            return None
+        value = value[part]
+    return value
+
+
+def joined(words: Sequence[str]) -> str:
+    """`a, b and c`."""
+    return " and ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else "".join(words)

@@ -1,0 +1,134 @@
+"""The report: one HTML page that needs nothing but itself, made of what the stages measured.
+
+Every section tolerates absent figures: what was not measured is left out where it would stand and named in the last
+section. Timings are not shown: they differ from run to run, and the page is a hashed output of the pipeline.
+"""
+
+from collections.abc import Mapping
+from importlib.resources import files
+
+import jinja2
+
+from roboalign.report.blocks import Block, Cell, Prose, Section, Source, Table
+from roboalign.report.inputs import Inputs, perceptual
+from roboalign.report.making import alignment, data_card, reward_quality, training
+from roboalign.report.names import TIMES, dig, joined, significant, title
+from roboalign.report.results import drift, films, gates, scores, sliding_window
+from roboalign.types import Json
+
+
+def render(inputs: Inputs) -> str:
+    """The page. The same inputs give the same text."""
+    sections = [
+        section
+        for section in (
+            experiment(inputs),
+            gates(inputs),
+            scores(inputs),
+            sliding_window(inputs),
+            drift(inputs),
+            films(inputs),
+            reward_quality(inputs),
+            alignment(inputs),
+            training(inputs),
+            data_card(inputs),
+            not_measured(inputs),
+        )
+        if section.blocks
+    ]
+    environment = jinja2.Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+    )
+    folder = files("roboalign.report")
+    template = environment.from_string((folder / "page.html.j2").read_text(encoding="utf-8"))
+    style = (folder / "page.css").read_text(encoding="utf-8")
+    subtitle = (
+        "Robot video world models, aligned by a distilled multimodal reward and decoded by sliding window re-encoding. "
+        "What this run measured, with intervals and sample sizes; and what it did not measure."
+    )
+    return template.render(
+        title="RoboAlign report",
+        subtitle=subtitle,
+        style=style,
+        sections=sections,
+    )
+
+
+def experiment(inputs: Inputs) -> Section:
+    """What was run."""
+    spec, metrics = inputs.spec, inputs.metrics
+    sources = dig(spec, "sources")
+    names = list(sources) if isinstance(sources, Mapping) else []
+    facts: list[tuple[str, str]] = []
+
+    def fact(name: str, *parts: tuple[str, Json]) -> None:
+        known = [text.format(significant(value)) for text, value in parts if value is not None]
+        if known:
+            facts.append((name, " · ".join(known)))
+
+    if names:
+        facts.append(("Sources", joined(names)))
+    height, width = dig(spec, "tokenizer", "height"), dig(spec, "tokenizer", "width")
+    if height and width:
+        facts.append(("Frames", f"{height} {TIMES} {width} pixels"))
+    fact(
+        "Tokenizer",
+        ("{} context tokens", dig(metrics, "tokenizer", "context_tokens")),
+        ("{} dynamics tokens a frame", dig(metrics, "tokenizer", "dynamics_tokens")),
+        ("{} steps", dig(spec, "tokenizer", "training", "steps")),
+    )
+    fact(
+        "World model",
+        ("{} layers", dig(spec, "world_model", "layers")),
+        ("width {}", dig(spec, "world_model", "width")),
+        ("{} steps", dig(spec, "world_model", "training", "steps")),
+    )
+    fact("Judge (teacher)", ("kind {}", dig(spec, "judge", "kind")), ("{} pairs in the bench", _pairs(metrics)))
+    fact("Student", ("{} parameters", dig(metrics, "student", "parameters")))
+    fact(
+        "Alignment (GRPO)",
+        ("{} updates", dig(metrics, "rl", "steps")),
+        ("groups of {}", dig(spec, "rl", "group")),
+        ("KL weight {}", dig(spec, "rl", "kl_weight")),
+    )
+    fact(
+        "Rollouts",
+        ("{} frames", dig(spec, "rollout", "horizon")),
+        ("{} held-out episodes", dig(spec, "rollout", "episodes")),
+        ("SWR window W = {}", dig(spec, "rollout", "swr", "window")),
+    )
+    rows = [[Cell(name), Cell(text)] for name, text in facts]
+    blocks: list[Block] = [Table("This experiment", ["Part", "Setting"], rows)] if rows else []
+    blocks += [
+        Source(f"All settings of {title(name).lower()}", text) for name, text in sorted(inputs.spec_text.items())
+    ]
+    return Section("experiment", "Experiment", blocks)
+
+
+def _pairs(metrics: Mapping[str, Json]) -> Json:
+    pairs = dig(metrics, "bench", "pairs")
+    return pairs if isinstance(pairs, int) else None
+
+
+def not_measured(inputs: Inputs) -> Section:
+    """What a reader might look for and not find."""
+    evaluation = inputs.metrics.get("evaluation")
+    items = [
+        f"{title(name)}: {reason}." for name, reason in sorted((dig(evaluation, "gates_not_measured") or {}).items())
+    ]
+    items += [f"The difference of {text}: no such clips." for text in dig(evaluation, "comparisons_not_measured") or []]
+    if perceptual(inputs) != "LPIPS":
+        items.append(
+            f"LPIPS: its published weights were not at hand. {perceptual(inputs)} stands in under its own name; its "
+            "values cannot be compared with published LPIPS."
+        )
+    names = ("tokenizer", "world_model", "judge", "student", "rl", "rollout", "drift", "evaluation")
+    items += [f"Nothing was reported by the stage {name}." for name in names if not inputs.metrics.get(name)]
+    items += [
+        "Variation over training seeds: every model here was trained once. Intervals are over episodes only.",
+        "An external vision-language judge and a blinded human study, which support the paper's claims, are not part "
+        "of this run.",
+        "Speed and memory: measured on the machine that ran the pipeline, and left in timings/ beside the "
+        "report's folder, a file a stage. They differ from run to run, so they are neither hashed nor shown here.",
+    ]
+    return Section("not-measured", "What is not measured", [Prose(items, listed=True)])

@@ -1,0 +1,159 @@
+"""The sections of results: gates, scores, sliding window re-encoding, drift, clips."""
+
+from collections.abc import Mapping
+
+from roboalign.report import charts, tables
+from roboalign.report.blocks import Block, Film, Picture, Prose, Section
+from roboalign.report.clips import animation_uri, strip_uri
+from roboalign.report.inputs import Inputs, dimensions, perceptual
+from roboalign.report.names import DASH, dig, model, order, significant, title
+from roboalign.report.plots import Bar, Panel, intervals, lines
+from roboalign.types import Json
+
+FILM_HEIGHT = 128
+"""Rows of one clip in an animation, in pixels, at least."""
+
+
+def gates(inputs: Inputs) -> Section:
+    """The gates."""
+    evaluation = inputs.metrics.get("evaluation")
+    if dig(evaluation, "gates") is None:
+        return Section("gates", "Gates", [])
+    prose = Prose(
+        [
+            "A gate is a claim that has to hold before the figures further down mean anything. A failed gate is a "
+            "result, too; a gate whose figures are absent counts as neither."
+        ]
+    )
+    return Section("gates", "Gates", [prose, tables.gates(evaluation)])
+
+
+def scores(inputs: Inputs) -> Section:
+    """The main table."""
+    evaluation, dims = inputs.metrics.get("evaluation"), dimensions(inputs)
+    models: Mapping[str, Json] = dig(evaluation, "models") or {}
+    if not models or not dims:
+        return Section("scores", "Scores", [])
+    scorers = sorted({scorer for by_scorer in models.values() for scorer in by_scorer}, reverse=True)
+    bars = [
+        Bar(model(name), scorer, value["mean"], value["low"], value["high"])
+        for scorer in scorers
+        for name in sorted(models, key=order)
+        if (value := dig(models, name, scorer, "total")) is not None
+    ]
+    full = sum(float(dimension["maximum"]) for dimension in dims)
+    chart = intervals(bars, "scores", "Total score by model and scorer", f"total (0{DASH}{significant(full)})", None)
+    blocks: list[Block] = [
+        Prose(
+            [
+                "Both scorers took part in training: the student is what alignment maximised, and the teacher taught "
+                "the student. A gain that only they see may be reward hacking; a held-out judge and the simulator's "
+                "own state are not among the scorers yet."
+            ]
+        ),
+        Picture("Total score: mean and 95 % interval over episodes", chart),
+    ]
+    blocks += [tables.scores(evaluation, scorer, dims) for scorer in scorers]
+    if dig(evaluation, "differences"):
+        blocks.append(tables.differences(evaluation, dims))
+    return Section("scores", "Scores", blocks)
+
+
+def video_metrics(inputs: Inputs) -> list[tuple[str, str, int]]:
+    """The columns of video metrics: key, heading, decimals."""
+    name = perceptual(inputs)
+    return [
+        ("psnr", "PSNR (dB)", 2),
+        ("ssim", "SSIM", 4),
+        ("perceptual", f"{name} (lower is better)", 4),
+        ("roi_perceptual", f"ROI {name} (lower is better)", 4),
+        ("peak_sequence", "Peak sequence (tokens)", 0),
+    ]
+
+
+def sliding_window(inputs: Inputs) -> Section:
+    """SWR against the other decodings."""
+    rollout = inputs.metrics.get("rollout")
+    first, second = _swr_pair(inputs)
+    columns = video_metrics(inputs)
+    blocks: list[Block] = []
+    if dig(rollout, first) and dig(rollout, second):
+        blocks.append(tables.against(rollout, first, second, columns, f"SWR against plain autoregression{_n(rollout)}"))
+    table = tables.decodings(rollout, columns, f"All models and decodings{_n(rollout)}")
+    if table.rows and len(table.head) > 1:
+        blocks.append(table)
+    panels = charts.panels(
+        inputs.curves.get("rollout", ()),
+        keep=lambda name: not name or name.split(".")[0] != "aligned",
+        only=("psnr", "ssim", "perceptual", "roi_perceptual"),
+    )
+    if panels:
+        renamed = [_named(panel, "perceptual", perceptual(inputs)) for panel in panels]
+        chart = lines(renamed, min(3, len(renamed)), "rollout", "Video metrics by frame of the rollout", 2.7)
+        blocks.append(Picture("By frame of the rollout, supervised model", chart))
+    return Section("swr", "Sliding window re-encoding", blocks)
+
+
+def _swr_pair(inputs: Inputs) -> tuple[str, str]:
+    pair = dig(inputs.spec, "evaluation", "gates", "swr") or {}
+    return str(pair.get("against", "supervised.ar.greedy")), str(pair.get("model", "supervised.swr.greedy"))
+
+
+def _n(metrics: Json) -> str:
+    count = dig(metrics, "n") or dig(metrics, "episodes")
+    return f", n = {count} episodes" if isinstance(count, int) else ""
+
+
+def _named(panel: Panel, word: str, name: str) -> Panel:
+    return Panel(
+        panel.title.replace(title(word), name).replace(word, name),
+        panel.x_label,
+        panel.series,
+        panel.y_label,
+        panel.log,
+        panel.at,
+    )
+
+
+def drift(inputs: Inputs) -> Section:
+    """Error growth, and the window that it predicts."""
+    blocks: list[Block] = []
+    panels = charts.panels(inputs.curves.get("drift", ()))
+    if panels:
+        chart = lines(panels, min(3, len(panels)), "drift", "Drift measurements", 2.7)
+        blocks.append(Picture("Error growth (Proposition 1)", chart))
+    metrics = inputs.metrics.get("drift")
+    if metrics:
+        blocks.append(tables.flat("Drift figures and the predicted window", metrics))
+    return Section("drift", "Drift", blocks)
+
+
+def films(inputs: Inputs) -> Section:
+    """Clips side by side."""
+    if not inputs.showcases:
+        return Section("clips", "Clips", [])
+    scorer = dig(inputs.spec, "evaluation", "strongest_baseline", "scorer") or "teacher"
+    blocks: list[Block] = [
+        Prose(
+            [
+                "The first frame is given; all later ones are predicted from it and the recorded actions. The episodes "
+                "were chosen by rule, not by hand: of each source the one whose rightmost clip has the highest, the "
+                f"median and the lowest total by the {scorer}. Figures below the clips are those totals."
+            ]
+        )
+    ]
+    for showcase in inputs.showcases:
+        still, numbers = strip_uri(showcase, inputs.stills)
+        blocks.append(
+            Film(
+                f"{showcase.source}, {showcase.episode}",
+                showcase.pick,
+                showcase.instruction,
+                [lane.title for lane in showcase.lanes],
+                [lane.score for lane in showcase.lanes],
+                animation_uri(showcase, FILM_HEIGHT, inputs.fps),
+                still,
+                numbers,
+            )
+        )
+    return Section("clips", "Clips", blocks)

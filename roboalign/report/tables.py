@@ -1,0 +1,183 @@
+"""Tables of the page, from metrics files. A figure that is absent gives an empty cell, never a zero."""
+
+from collections.abc import Mapping, Sequence
+
+from roboalign.report.blocks import Cell, Table, Tone
+from roboalign.report.names import DASH, bounds, dig, mean_of, model, number, order, significant, title
+from roboalign.types import Json
+
+EMPTY = Cell(DASH, tone="muted")
+
+
+def estimate(value: Json, digits: int = 2, tone: Tone = "", sign: bool = False) -> Cell:
+    """A mean with its interval below; `sign` puts a plus before gains."""
+    mean, interval = mean_of(value), bounds(value)
+    if mean is None:
+        return EMPTY
+    text = number(mean, digits)
+    if sign and mean > 0 and float(f"{mean:.{digits}f}"):
+        text = "+" + text
+    note = "" if interval is None else f"{number(interval[0], digits)} to {number(interval[1], digits)}"
+    return Cell(text, note, tone)
+
+
+def difference_tone(value: Json) -> Tone:
+    """Good or bad where an interval leaves out 0."""
+    interval = bounds(value)
+    if interval is None or interval[0] <= 0 <= interval[1]:
+        return ""
+    return "good" if interval[0] > 0 else "bad"
+
+
+def gates(evaluation: Json) -> Table:
+    """All gates: passed, failed, not measured."""
+    rows: list[list[Cell]] = []
+    measured: Mapping[str, Json] = dig(evaluation, "gates") or {}
+    for name, gate in sorted(measured.items(), key=lambda item: (not item[1]["passed"], item[0])):
+        verdict = Cell("passed", tone="good") if gate["passed"] else Cell("failed", tone="bad")
+        figures = " · ".join(f"{key.replace('_', ' ')} {significant(value)}" for key, value in gate["figures"].items())
+        rows.append([Cell(title(name)), verdict, Cell(gate["rule"], figures)])
+    missing: Mapping[str, str] = dig(evaluation, "gates_not_measured") or {}
+    for name, reason in sorted(missing.items()):
+        rows.append([Cell(title(name)), Cell("not measured yet", tone="muted"), Cell(reason)])
+    passed = sum(bool(gate["passed"]) for gate in measured.values())
+    caption = f"{passed} passed, {len(measured) - passed} failed, {len(missing)} not measured"
+    return Table(caption, ["Gate", "Verdict", "Rule and figures"], rows)
+
+
+def scores(evaluation: Json, scorer: str, dimensions: Sequence[Mapping[str, Json]]) -> Table:
+    """Scores by dimension and model, by one scorer; the best model that is not a ceiling stands in bold."""
+    models: Mapping[str, Json] = dig(evaluation, "models") or {}
+    names = sorted((name for name in models if scorer in models[name]), key=order)
+    columns = [*(str(dimension["name"]) for dimension in dimensions), "total"]
+    maxima = [float(dimension["maximum"]) for dimension in dimensions]
+    head = ["Model"]
+    for column, maximum in zip(columns, [*maxima, sum(maxima)], strict=True):
+        head.append(f"{title(column)}\n0{DASH}{significant(float(maximum))}")
+    ranked = [name for name in names if name not in ("ground_truth", "reconstruction")]
+    best = {
+        column: max((mean_of(dig(models, name, scorer, column)) or 0.0 for name in ranked), default=0.0)
+        for column in columns
+    }
+    rows: list[list[Cell]] = []
+    counts: set[int] = set()
+    for name in names:
+        row = [Cell(model(name), tone="muted" if name not in ranked else "")]
+        for column in columns:
+            value = dig(models, name, scorer, column)
+            counts.add(int(dig(value, "n") or 0))
+            strong = name in ranked and mean_of(value) == best[column]
+            row.append(estimate(value, tone="strong" if strong else ""))
+        rows.append(row)
+    return Table(
+        f"Scores by the {scorer}, {_count(counts)}; mean and 95 % interval",
+        head,
+        rows,
+        "Bold: the highest mean of a column, ground truth and reconstruction (the ceilings) aside.",
+    )
+
+
+def _count(counts: set[int]) -> str:
+    known = sorted(counts - {0})
+    if not known:
+        return "n unknown"
+    return f"n = {known[0]} episodes" if len(known) == 1 else f"n = {known[0]} to {known[-1]} episodes"
+
+
+def differences(evaluation: Json, dimensions: Sequence[Mapping[str, Json]]) -> Table:
+    """Paired differences, one row a comparison and scorer."""
+    columns = [*(str(dimension["name"]) for dimension in dimensions), "total"]
+    strongest = dig(evaluation, "strongest_baseline")
+    rows: list[list[Cell]] = []
+    for name, others in sorted((dig(evaluation, "differences") or {}).items(), key=lambda item: order(item[0])):
+        for against, by_scorer in sorted(others.items(), key=lambda item: order(item[0])):
+            suffix = " (the strongest baseline)" if against == strongest else ""
+            for scorer, values in sorted(by_scorer.items()):
+                row = [Cell(model(name), f"less {model(against)}{suffix}"), Cell(scorer, f"n = {values['total']['n']}")]
+                for column in columns:
+                    value = dig(values, column)
+                    cell = estimate(value, tone=difference_tone(value), sign=True)
+                    p = dig(value, "holm_p") if column != "total" else dig(value, "wilcoxon_p")
+                    row.append(Cell(cell.text, cell.note + ("" if p is None else f"\n{p_value(p)}"), cell.tone))
+                rows.append(row)
+    return Table(
+        "Differences, paired by episode: mean, 95 % interval, p",
+        ["Comparison", "Scorer", *(title(column) for column in columns)],
+        rows,
+        "p by Wilcoxon's signed-rank test, two-sided; Holm's correction over the dimensions. Coloured: the interval "
+        "leaves out 0.",
+    )
+
+
+def p_value(p: float) -> str:
+    """`p < .001`, `p = .03`."""
+    return "p < .001" if p < 0.001 else f"p = {p:.2g}".replace("0.", ".")
+
+
+def decodings(rollout: Json, metrics: Sequence[tuple[str, str, int]], caption: str) -> Table:
+    """One row a model and decoding; columns are the `metrics` (key, heading, decimals) that any row has."""
+    entries = {name: value for name, value in sorted((rollout or {}).items()) if isinstance(value, Mapping)}
+    shown = [item for item in metrics if any(mean_of(dig(value, item[0])) is not None for value in entries.values())]
+    rows = [
+        [Cell(model(name)), *(estimate(dig(entries[name], key), digits) for key, _, digits in shown)]
+        for name in sorted(entries, key=order)
+    ]
+    return Table(caption, ["Model and decoding", *(heading for _, heading, _ in shown)], rows)
+
+
+def against(rollout: Json, first: str, second: str, metrics: Sequence[tuple[str, str, int]], caption: str) -> Table:
+    """The paper's form of the SWR table: metric, plain autoregression, SWR, change."""
+    rows: list[list[Cell]] = []
+    for key, heading, digits in metrics:
+        a, b = mean_of(dig(rollout, first, key)), mean_of(dig(rollout, second, key))
+        if a is None or b is None:
+            continue
+        gain = b - a
+        higher = key in ("psnr", "ssim")
+        tone: Tone = "" if not gain else ("good" if (gain > 0) == higher else "bad")
+        text = f"{'+' if gain > 0 else ''}{number(gain, digits)}"
+        note = "" if key == "psnr" or not a else f"{'+' if gain > 0 else ''}{number(100 * gain / a, 1)} %"
+        left, right = estimate(dig(rollout, first, key), digits), estimate(dig(rollout, second, key), digits)
+        rows.append([Cell(heading), left, right, Cell(text, note, tone)])
+    return Table(caption, ["Metric", model(first), model(second), "Change"], rows)
+
+
+def flat(caption: str, metrics: Json, leaving_out: Sequence[str] = ()) -> Table:
+    """Every number of a metrics file with few levels: one row each, with its interval where it has one."""
+    rows: list[list[Cell]] = []
+
+    def walk(value: Json, path: tuple[str, ...]) -> None:
+        if not path or path[0] not in leaving_out:
+            interval = bounds(value)
+            if interval is not None and mean_of(value) is not None:
+                rows.append([Cell(_path(path)), Cell(significant(float(value["mean"])), _note(value))])
+            elif isinstance(value, Mapping):
+                for key, item in value.items():
+                    walk(item, (*path, str(key)))
+            elif isinstance(value, int | float | str):
+                rows.append([Cell(_path(path)), Cell(significant(value))])
+
+    walk(metrics or {}, ())
+    return Table(caption, ["Figure", "Value"], rows)
+
+
+def _path(path: Sequence[str]) -> str:
+    return " · ".join(title(part) if not index else part.replace("_", " ") for index, part in enumerate(path))
+
+
+def _note(value: Mapping[str, Json]) -> str:
+    count = f" · n = {value['n']}" if "n" in value else ""
+    return f"{significant(float(value['low']))} to {significant(float(value['high']))}{count}"
+
+
+def by_name(
+    caption: str, metrics: Mapping[str, Json], rows: Sequence[str], columns: Sequence[str], digits: int = 2
+) -> Table:
+    """A grid of `metrics[row][column]`; columns that no row has are left out."""
+    shown = [name for name in columns if any(mean_of(dig(metrics, row, name)) is not None for row in rows)]
+    body = [
+        [Cell(title(row)), *(estimate(dig(metrics, row, name), digits) for name in shown)]
+        for row in rows
+        if isinstance(metrics.get(row), Mapping)
+    ]
+    return Table(caption, ["", *(title(name) for name in shown)], body)

@@ -1,0 +1,92 @@
+"""Curves: what is drawn is what the file holds."""
+
+import pytest
+
+from roboalign.report.charts import panels
+from roboalign.report.names import number, significant, title
+from roboalign.report.plots import INK, RULE, Bar, Panel, Series, histograms, intervals, lines
+from roboalign.report.tables import against, estimate, flat, p_value
+
+
+def test_number_columns_become_panels_and_text_columns_series() -> None:
+    rows = [
+        {
+            "model": model,
+            "frame": str(frame),
+            "psnr": str(20 + frame),
+            "psnr_low": str(frame),
+            "psnr_high": "30",
+            "n": "24",
+        }
+        for model in ("supervised.ar", "aligned.ar")
+        for frame in (2, 1)
+    ]
+    (panel,) = panels(rows)
+    assert panel.title == "PSNR (dB)"
+    assert [line.label for line in panel.series] == ["Supervised · AR", "Aligned · AR"]
+    assert panel.series[0].x == [1, 2], "in order of x"
+    assert panel.series[0].y == [21, 22]
+    assert panel.series[0].low == [1, 2]
+    (kept,) = panels(rows, keep=lambda name: name.startswith("aligned"))
+    assert [line.label for line in kept.series] == ["Aligned · AR"]
+
+
+def test_empty_cells_are_left_out_and_files_without_x_give_nothing() -> None:
+    (panel,) = panels([{"step": "1", "loss": "2"}, {"step": "2", "loss": ""}, {"step": "3", "loss": "1"}])
+    assert panel.series[0].x == [1, 3]
+    assert panels([{"loss": "1"}]) == []
+    assert panels([]) == []
+
+
+def test_only_positive_curves_get_a_logarithmic_axis() -> None:
+    assert panels([{"step": "1", "loss": "2"}], log=("loss",))[0].log
+    assert not panels([{"step": "1", "loss": "0"}], log=("loss",))[0].log
+
+
+@pytest.mark.parametrize("kind", ["lines", "intervals", "histograms"])
+def test_charts_follow_the_theme_and_repeat_their_bytes(kind: str) -> None:
+    def draw() -> str:
+        if kind == "lines":
+            series = [Series("a", [0, 1, 2], [1, 2, 3], [0, 1, 2], [2, 3, 4]), Series("b", [0, 1], [3, 1], colour=1)]
+            return lines([Panel("one", "x", series)], 1, "salt", 'a "chart" of <a>')
+        if kind == "intervals":
+            return intervals([Bar("m", "g", 1, 0.5, 1.5), Bar("m", "h", 1, 1, 1)], "salt", "chart", "x", None)
+        return histograms([("one", ["a", "b"], [1.0, 2.0])], 1, "salt", "chart")
+
+    svg = draw()
+    assert svg == draw()
+    assert svg.startswith("<svg viewBox=")
+    assert svg.endswith("</svg>")
+    assert INK not in svg
+    assert RULE not in svg
+    assert "var(--ink)" in svg
+    assert "<metadata" not in svg
+    assert "DejaVu" not in svg
+
+
+def test_numbers_are_printed_as_people_write_them() -> None:
+    assert number(-0.004) == "0.00"
+    assert number(-1.234) == "\N{MINUS SIGN}1.23"
+    assert significant(1234567) == "1\u202f234\u202f567"
+    assert significant(0.123456) == "0.123"
+    assert significant(True) == "yes"
+    assert p_value(0.0004) == "p < .001"
+    assert p_value(0.031) == "p = .031"
+    assert title("psnr_gain") == "PSNR gain"
+
+
+def test_absent_figures_are_dashes_and_never_zero() -> None:
+    assert estimate(None).text == "\N{EN DASH}"
+    assert estimate({"mean": 1.0, "low": 0.5, "high": 1.5}).note == "0.50 to 1.50"
+    assert flat("figures", {"a": {"b": 1.5, "c": {"mean": 2.0, "low": 1.0, "high": 3.0, "n": 4}}}).rows[1][1].note == (
+        "1 to 3 · n = 4"
+    )
+
+
+def test_change_is_good_where_distance_falls() -> None:
+    rollout = {"a": {"perceptual": 0.2, "psnr": 20.0}, "b": {"perceptual": 0.18, "psnr": 19.0}}
+    table = against(
+        rollout, "a", "b", [("perceptual", "LPIPS", 4), ("psnr", "PSNR", 2), ("ssim", "SSIM", 4)], "caption"
+    )
+    assert [(row[0].text, row[3].tone) for row in table.rows] == [("LPIPS", "good"), ("PSNR", "bad")]
+    assert table.rows[0][3].note == "\N{MINUS SIGN}10.0 %"

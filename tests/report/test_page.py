@@ -1,0 +1,130 @@
+"""The page: complete, offline, the same bytes each time, and whole also where figures are absent."""
+
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+
+from roboalign.report.inputs import Inputs
+from roboalign.report.page import render
+
+LOADING = {"src", "href", "srcset", "poster", "data", "action", "background", "xlink:href"}
+
+
+class Reader(HTMLParser):
+    """Collects what a page would load, its scripts, its headings, and tags left open."""
+
+    VOID = frozenset(("meta", "img", "br", "link", "input"))
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loads: list[str] = []
+        self.scripts = 0
+        self.sections: list[str] = []
+        self.open: list[str] = []
+        self.texts: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.loads += [value or "" for name, value in attrs if name in LOADING]
+        self.scripts += tag == "script"
+        self.sections += [value or "" for name, value in attrs if tag == "section" and name == "id"]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.loads += [value or "" for name, value in attrs if name in LOADING]
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append(data)
+
+
+def read(page: str) -> Reader:
+    reader = Reader()
+    reader.feed(page)
+    reader.close()
+    assert reader.open == []
+    return reader
+
+
+@pytest.fixture(scope="module")
+def page(full_inputs: Inputs) -> str:
+    return render(full_inputs)
+
+
+def test_every_section_is_there(page: str) -> None:
+    assert read(page).sections == [
+        "experiment", "gates", "scores", "swr", "drift", "clips", "reward", "alignment", "training", "data",
+        "not-measured",
+    ]  # fmt: skip
+
+
+def test_nothing_is_loaded_from_outside_the_page(page: str) -> None:
+    reader = read(page)
+    assert reader.scripts == 0
+    outside = [load for load in reader.loads if not load.startswith(("data:image/webp;base64,", "#"))]
+    assert outside == []
+    style = re.sub(r'xmlns="http://www.w3.org/2000/svg"', "", page)
+    assert not re.search(
+        r"https?://|//[a-z]+\.[a-z]|@import|@font-face", re.sub(r"data:image/webp;base64,\S+", "", style)
+    )
+    assert all(target.startswith("#") for target in re.findall(r"url\(([^)]*)\)", page))
+
+
+def test_charts_refer_only_to_what_the_page_holds(page: str) -> None:
+    names = set(re.findall(r'\bid="([^"]+)"', page))
+    targets = set(re.findall(r"url\(#([^)]*)\)", page)) | set(re.findall(r'href="#([^"]+)"', page))
+    assert targets
+    assert targets <= names
+
+
+def test_the_same_inputs_give_the_same_bytes(page: str, full_inputs: Inputs) -> None:
+    assert render(full_inputs) == page
+
+
+def test_gates_show_their_verdicts(page: str) -> None:
+    text = " ".join(read(page).texts)
+    assert "1 passed, 1 failed, 1 not measured" in text
+    assert re.search(r"SWR above AR\s+failed", text)
+    assert re.search(r"Student gold agreement\s+not measured yet\s+needs gold", text)
+
+
+def test_figures_stand_with_interval_and_sample_size(page: str) -> None:
+    text = " ".join(read(page).texts)
+    assert "Scores by the teacher, n = 24 episodes" in text
+    assert "less Best of n, supervised (the strongest baseline)" in text
+    assert "ST-LPIPS" in text
+    assert "aligned.ar.sampled against supervised.ar.sampled" in text
+
+
+def test_the_real_perceptual_metric_is_named(full_inputs: Inputs) -> None:
+    metrics: dict[str, Any] = {**full_inputs.metrics}
+    metrics["rollout"] = metrics["rollout"] | {"perceptual_name": "LPIPS"}
+    text = " ".join(read(render(replace(full_inputs, metrics=metrics, curves={}, showcases=()))).texts)
+    assert "LPIPS" in text
+    assert "ST-LPIPS" not in text
+
+
+@pytest.mark.parametrize("absent", ["tokenizer", "bench", "judge", "rollout", "evaluation"])
+def test_the_page_stands_without_one_file(full_inputs: Inputs, absent: str) -> None:
+    metrics = {name: value for name, value in full_inputs.metrics.items() if name != absent}
+    reader = read(render(replace(full_inputs, metrics=metrics, curves={}, showcases=())))
+    assert "not-measured" in reader.sections
+
+
+def test_the_page_stands_with_nothing_measured() -> None:
+    reader = read(render(Inputs({}, {}, {}, {})))
+    assert reader.sections == ["not-measured"]
+    assert "Nothing was reported by the stage evaluation." in reader.texts
+
+
+def test_text_from_data_cannot_become_markup(full_inputs: Inputs) -> None:
+    first, *_ = full_inputs.showcases
+    bad = replace(first, instruction='</q><script src="x">')
+    page = render(Inputs({}, {}, {}, {}, [bad]))
+    assert read(page).scripts == 0
+    assert "&lt;script" in page

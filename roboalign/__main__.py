@@ -124,10 +124,7 @@ def show(root: Path, path: str | None, experiment: str | None, origins: bool) ->
     from roboalign.spec.show import shown
 
     library = Library(root)
-    if experiment is None:
-        composition = compose_params(library)
-    else:
-        composition = compose(library, experiment, COMMAND_LINE)
+    composition = compose_params(library) if experiment is None else compose(library, experiment, COMMAND_LINE)
     composition.require()
     print(shown(composition, path, origins), end="")
     return 0

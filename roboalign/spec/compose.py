@@ -22,6 +22,9 @@ from roboalign.spec.validation import validated
 FOLDER = Path("build/spec")
 """Where the resolved sections are written."""
 
+EACH = "*"
+"""In `set`, `sources.*.episodes: 4` gives every listed source the value."""
+
 HEADER = "# Written by the stage `compose` from params.yaml and specs/. Edit those, not this.\n"
 
 
@@ -185,7 +188,8 @@ def overlaid(node: Mapping, part: str, theirs: Choice, own: Choice | None) -> Ma
 def gathered(library: Library, result: Composition, listed: Sequence, theirs: Choice, own: Choice | None) -> Mapping:
     """The section `sources`: each listed source's file, by name, with the values of `set` over it.
 
-    Values that the experiment sets for a source of its own list which params.yaml leaves out are dropped.
+    The key `*` stands for every listed source. Values that the experiment sets for a source of its own list which
+    params.yaml leaves out are dropped.
     """
     entries: dict[str, Entry] = {}
     for item in listed.items:
@@ -202,10 +206,10 @@ def gathered(library: Library, result: Composition, listed: Sequence, theirs: Ch
         if entry is None or not isinstance(entry.value, Mapping):
             continue
         for name, value in entry.value.entries.items():
-            if name in entries:
-                entries[name] = Entry(entries[name].key, merged(entries[name].value, value.value))
-            elif not (choice is theirs and name in usual):
-                here = names(listed)
+            for each in entries if name == EACH else [name] if name in entries else []:
+                entries[each] = Entry(entries[each].key, merged(entries[each].value, value.value))
+            here = names(listed)
+            if name not in (EACH, *here) and not (choice is theirs and name in usual):
                 known = "" if nearest(name, here) else f"; listed are {', '.join(here)}"
                 message = f"the source '{name}' is not listed{known}"
                 result.diagnostics.append(Diagnostic(message, value.key, nearest(name, here)))

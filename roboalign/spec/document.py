@@ -203,6 +203,8 @@ class Composer:
             return at(began, f"this '{'[' if 'sequence' in context else '{'}' is not closed, or a ',' is missing in it")
         if "did not find expected key" in problem or "block end" in problem or "'-' indicator" in problem:
             return at(here, "the indentation does not fit the lines above")
+        if "block sequence entries are not allowed" in problem:
+            return at(here, "a list cannot start here; put each '- item' on a line of its own, or write [a, b]")
         if "cannot start any token" in problem:
             shown = row[here.column : here.column + 1] if here else ""
             return at(here, f"'{shown}' cannot start a value; put the text in quotes")

@@ -20,6 +20,12 @@ class Dumper(yaml.SafeDumper):
         super().increase_indent(flow, False)
 
 
+def text(dumper: Dumper, value: str) -> yaml.ScalarNode:
+    """Text, with escapes where it holds what a reader could take for the end of a line."""
+    return dumper.represent_scalar("tag:yaml.org,2002:str", value, '"' if not value.isprintable() else None)
+
+
+Dumper.add_representer(str, text)
 for _tag, _pattern, _first in (
     ("bool", BOOL, "tTfF"),
     ("float", FLOAT, "-+.0123456789"),

@@ -4,7 +4,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from roboalign.rollout.spec import peak_sequence
+from roboalign.spec.estimates import estimates
 from roboalign.spec.experiment import Experiment
+
+VOCABULARY = 65_536
+"""Most codes of a branch: FSQ's authors stop there, and the softmax over it would be most of a small model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +26,8 @@ def violations(experiment: Experiment) -> Iterator[Violation]:
     yield from positions(experiment)
     yield from actions(experiment)
     yield from splits(experiment)
+    yield from vocabulary(experiment)
+    yield from weights(experiment)
     yield from devices(experiment)
 
 
@@ -40,20 +46,24 @@ def sizes(experiment: Experiment) -> Iterator[Violation]:
 
 
 def lengths(experiment: Experiment) -> Iterator[Violation]:
-    """Every stretch of frames fits into the shortest episodes."""
+    """Every stretch of frames, its context frame included, fits into the shortest episodes."""
     shortest = min(experiment.sources, key=lambda name: experiment.sources[name].length)
     frames = experiment.sources[shortest].length
-    for field, needed in (
-        ("tokenizer.samples.horizon", experiment.tokenizer.samples.horizon + 1),
-        ("world_model.segment.frames", experiment.world_model.segment.frames + 1),
-        ("world_model.measure.horizon", experiment.world_model.measure.horizon + 1),
-        ("rollout.horizon", experiment.rollout.horizon + 1),
-    ):
-        if needed > frames:
+    spans = {
+        "tokenizer.samples.horizon": experiment.tokenizer.samples.horizon + 1,
+        "world_model.segment.frames": experiment.world_model.segment.frames + 1,
+        "world_model.measure.horizon": experiment.world_model.measure.horizon + 1,
+        "bench.shortest": experiment.bench.shortest,
+        "bench.generated.frames": experiment.bench.generated.frames + 1,
+        "rl.horizon": experiment.rl.horizon + 1,
+        "rollout.horizon": experiment.rollout.horizon + 1,
+    }
+    for field, span in spans.items():
+        if span > frames:
             yield Violation(
                 field,
-                f"{needed - 1} frames after a context frame do not fit into the {frames} frames of sources.{shortest}; "
-                f"lower it to {frames - 1}, or raise sources.{shortest}.length",
+                f"sources.{shortest} has episodes of {frames} frames, {span - frames} fewer than needed; lower this "
+                f"by {span - frames}, or raise sources.{shortest}.length to {span}",
             )
 
 
@@ -65,6 +75,8 @@ def positions(experiment: Experiment) -> Iterator[Violation]:
     needs = {
         "world_model.segment.frames": model.sequence_tokens(*tokens, model.segment.frames),
         "world_model.measure.horizon": model.sequence_tokens(*tokens, model.measure.horizon),
+        "bench.generated.frames": model.sequence_tokens(*tokens, experiment.bench.generated.frames),
+        "rl.horizon": model.sequence_tokens(*tokens, experiment.rl.horizon),
     }
     for name in dict.fromkeys((*rollout.decodings, *rollout.aligned_decodings)):
         decoding = rollout.decoding(name)
@@ -103,11 +115,44 @@ def splits(experiment: Experiment) -> Iterator[Violation]:
                 )
 
 
+def vocabulary(experiment: Experiment) -> Iterator[Violation]:
+    """The codes of the FSQ levels are a vocabulary that a softmax over it can bear."""
+    for branch in ("context", "dynamics"):
+        codes = getattr(experiment.tokenizer, f"{branch}_codes")
+        if codes > VOCABULARY:
+            yield Violation(
+                f"tokenizer.{branch}_levels",
+                f"their product is {codes:,} codes, more than {VOCABULARY:,}; use fewer or lower levels",
+            )
+
+
+def weights(experiment: Experiment) -> Iterator[Violation]:
+    """What the bench's degradations lower is measured by some dimension, so that judge and student can learn it."""
+    if experiment.bench.origins.degraded == 0:
+        return
+    measured = {dimension.labeller.kind for dimension in experiment.reward.dimensions}
+    for index, degradation in enumerate(experiment.bench.degradations):
+        if not measured & degradation.lowers.keys():
+            yield Violation(
+                f"bench.degradations.{index}.lowers",
+                f"no dimension of the reward is labelled by {', '.join(degradation.lowers)}, so the degradation "
+                f"'{degradation.kind}' would change no score; add a dimension, or leave this degradation out",
+            )
+
+
 def devices(experiment: Experiment) -> Iterator[Violation]:
     """Batches divide over the devices, and what must be in memory at once fits."""
-    device = experiment.hardware.device
+    device, limit = experiment.hardware.device, experiment.hardware.limits.memory_gb
     ranks = device.devices * device.nodes
-    for part in ("tokenizer", "world_model"):
+    for part in ("tokenizer", "world_model", "judge", "student", "rl"):
         batch = getattr(experiment, part).training.batch
         if batch % ranks:
             yield Violation(f"{part}.training.batch", f"{ranks} devices do not divide a batch of {batch}; change one")
+    for row in estimates(experiment):
+        if row.memory_gb > limit:
+            field = "rollout.batch" if row.part == "rollout" else f"{row.part}.training.batch"
+            yield Violation(
+                field,
+                f"needs about {row.memory_gb:.3g} GB of memory, and hardware.limits.memory_gb is {limit:g}; "
+                "lower this, or choose hardware with more",
+            )

@@ -89,9 +89,10 @@ class Place:
 
     @property
     def value(self) -> Mark:
-        """Where to point when the value is wrong: the value, or its key where the value is a block of lines."""
+        """Where to point when the value is wrong: the value, or its key where it is empty or a block of lines."""
         mark = self.node.mark
-        return mark if mark.line == mark.end_line or self.key is None else self.key
+        one_line = mark.line == mark.end_line and mark.column < mark.end_column
+        return mark if one_line or self.key is None else self.key
 
 
 def child(node: Node, step: str | int) -> Place | None:

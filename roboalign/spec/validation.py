@@ -25,12 +25,24 @@ def validated(adapter: TypeAdapter[Any], kind: Any, node: Node) -> tuple[Any, li
     try:
         return adapter.validate_python(plain(node)), []
     except ValidationError as error:
-        found = [explain(details, kind, node) for details in error.errors(include_url=False)]
+        found = list(explained(error.errors(include_url=False), kind, node))
     except RecursionError:  # pragma: no cover - depth is bounded by the document
         found = [Diagnostic("nested too deeply", Place(node).label)]
     guessed = {(d.mark.source.name, d.suggestion) for d in found if d.message.startswith("unknown key")}
     kept = [d for d in found if not (d.message.startswith("missing key") and named(d, guessed))]
     return None, kept
+
+
+def explained(errors: list[ErrorDetails], kind: Any, node: Node) -> Iterator[Diagnostic]:
+    """Each error as a message; of those that a union's members raise about one value, the most helpful alone."""
+    about: dict[Mark, Diagnostic] = {}
+    for error in errors:
+        item = explain(error, kind, node)
+        if not walk(kind, node, error["loc"]).untagged:
+            yield item
+        elif item.mark not in about or (item.suggestion and not about[item.mark].suggestion):
+            about[item.mark] = item
+    yield from about.values()
 
 
 def named(missing: Diagnostic, guessed: Iterable[tuple[str, str]]) -> bool:
@@ -40,31 +52,31 @@ def named(missing: Diagnostic, guessed: Iterable[tuple[str, str]]) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """Where a walk through types and nodes has arrived; `missing` is the first key that no file holds."""
+    """Where a walk through types and nodes has arrived, and whether it went through a union without a tag."""
 
     kind: Any
     place: Place
-    missing: str = ""
+    untagged: bool = False
 
 
 def walk(kind: Any, node: Node, loc: tuple[str | int, ...]) -> Step:
     """Follow a Pydantic error's `loc` through the type `kind` and the node."""
-    place = Place(node)
+    place, untagged = Place(node), False
     steps = list(loc)
     while steps:
         kind, tag = bare(kind)
         step = steps.pop(0)
         if members := union(kind):
-            kind = member(members, tag, step)
+            kind, untagged = member(members, tag, step), untagged or tag is None
             continue
         if step == "[key]":
             break
         kind = inner(kind, step)
         below = child(place.node, step)
         if below is None:
-            return Step(kind, place, str(step))
+            break
         place = below
-    return Step(bare(kind)[0], place)
+    return Step(bare(kind)[0], place, untagged)
 
 
 def bare(kind: Any) -> tuple[Any, str | None]:
@@ -129,6 +141,10 @@ def explain(error: ErrorDetails, kind: Any, node: Node) -> Diagnostic:
         case "missing" if loc and isinstance(loc[-1], str):
             step = walk(kind, node, loc[:-1])
             return Diagnostic(f"missing key '{loc[-1]}'{described(step.kind, loc[-1])}", step.place.label)
+        case "missing" if loc:
+            step = walk(kind, node, loc[:-1])
+            have, want = len(plain(step.place.node)), len(get_args(step.kind))
+            return Diagnostic(f"{quoted(loc[:-1])}must have {want} items, not {have}", step.place.value)
         case "union_tag_not_found":
             return no_tag(walk(kind, node, loc), context)
         case "union_tag_invalid":
@@ -152,6 +168,8 @@ def explain(error: ErrorDetails, kind: Any, node: Node) -> Diagnostic:
             return Diagnostic(f"unknown key '{name}'{one_of(name, choices)}", mark, nearest(name, choices))
         return Diagnostic(f"the name '{name}' {reason(error, name)}", mark)
     value = plain(step.place.node)
+    if error["type"] == "value_error":
+        return Diagnostic(f"{quoted(loc).rstrip(' ,')}: {context.get('error')}".removeprefix(": "), step.place.value)
     if error["type"] == "literal_error":
         return choice(value, words(str(context["expected"])), step.place.value)
     return Diagnostic(f"{quoted(loc)}{reason(error, value, step.place.node)}", step.place.value)
@@ -160,7 +178,7 @@ def explain(error: ErrorDetails, kind: Any, node: Node) -> Diagnostic:
 def quoted(loc: tuple[str | int, ...]) -> str:
     """The last key of a path as the subject of a sentence."""
     keys = [step for step in loc if isinstance(step, str)]
-    item = f", item {loc[-1]}," if loc and isinstance(loc[-1], int) else ""
+    item = f", item {loc[-1] + 1}," if loc and isinstance(loc[-1], int) else ""
     return f"'{keys[-1]}'{item} " if keys else ""
 
 
@@ -276,10 +294,6 @@ def reason(error: ErrorDetails, value: Any, node: Node | None = None) -> str:
             pattern = str(context.get("pattern"))
             lower = pattern.startswith("^[a-z0-9]")
             return "must be lower-case letters, digits and '_'" if lower else f"must match {pattern}"
-        case "value_error":
-            return f"is refused: {context.get('error')}"
-        case "missing":
-            return "has too few items"
         case _:
             return f"is not valid: {error['msg'][:1].lower()}{error['msg'][1:]}"
 

@@ -2,10 +2,11 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
+
+from roboalign.rl.interfaces import Score
 
 
 @dataclass(frozen=True)
@@ -13,20 +14,42 @@ class Scored:
     """Clips with the teacher's scores."""
 
     videos: Tensor
-    """(B, T, 3, H, W) in [0, 1]."""
+    """(B, T, 3, H, W) in [0, 1], padded at the end."""
+    lengths: Tensor
+    """(B,), frames that count."""
     instructions: tuple[str, ...]
     scores: Tensor
     """(B, D), raw ranges."""
 
 
-class ScoredClips(Protocol):
-    """A fixed set of scored clips: the bench that the student was distilled on."""
+class BenchClips:
+    """Clips of the bench that the student was distilled on, with the teacher's scores: what it must not forget."""
+
+    def __init__(self, videos: Sequence[Tensor], instructions: Sequence[str], teacher: Score) -> None:
+        """Clips (T, 3, H, W), uint8, of any lengths; those of one length are scored together."""
+        self.videos, self.instructions = list(videos), list(instructions)
+        rows: dict[int, list[int]] = {}
+        for row, video in enumerate(videos):
+            rows.setdefault(len(video), []).append(row)
+        self.scores: dict[int, Tensor] = {}
+        for same in rows.values():
+            scores = teacher(
+                torch.stack([videos[row] for row in same]).float() / 255, [instructions[row] for row in same]
+            )
+            self.scores |= dict(zip(same, scores.cpu(), strict=True))
 
     def __len__(self) -> int:
-        """The number of clips."""
+        return len(self.videos)
 
     def batch(self, indices: Sequence[int]) -> Scored:
-        """The clips at `indices`, all of one length."""
+        """The clips at `indices`, padded to the longest of them."""
+        videos = nn.utils.rnn.pad_sequence([self.videos[index] for index in indices], batch_first=True)
+        return Scored(
+            videos.float() / 255,
+            torch.tensor([len(self.videos[index]) for index in indices]),
+            tuple(self.instructions[index] for index in indices),
+            torch.stack([self.scores[index] for index in indices]),
+        )
 
 
 StudentLoss = Callable[[Scored], Tensor]
@@ -68,7 +91,9 @@ class Ring(nn.Module):
     def batch(self, indices: Tensor, instruction: Callable[[int], str]) -> Scored:
         """The clips at `indices`; `instruction` gives that of a prompt number."""
         words = tuple(instruction(int(prompt)) for prompt in self.prompts[indices])
-        return Scored(self.videos[indices].float() / 255, words, self.scores[indices])
+        videos = self.videos[indices].float() / 255
+        lengths = torch.full((len(videos),), videos.shape[1], device=videos.device)
+        return Scored(videos, lengths, words, self.scores[indices])
 
 
 def spread(rollouts: int, total: int) -> Tensor:

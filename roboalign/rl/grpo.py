@@ -18,9 +18,9 @@ class Parts:
 
 
 def token_log_probabilities(logits: Tensor, tokens: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    """Log-probabilities (B, F, Nd) of `tokens` under `logits` (B, F, Nd, codes) / temperature; the mean entropy, ()."""
+    """Log-probabilities (B, F, Nd) of `tokens` under `logits` (B, F, Nd, codes) / temperature; mean entropies (B,)."""
     distribution = (logits.float() / temperature).log_softmax(-1)
-    entropy = -(distribution.exp() * distribution).sum(-1).mean()
+    entropy = -(distribution.exp() * distribution).sum(-1).flatten(1).mean(1)
     return distribution.gather(-1, tokens[..., None])[..., 0], entropy.detach()
 
 

@@ -1,7 +1,7 @@
 """What alignment needs of its neighbours; the stage passes the real ones in."""
 
 from collections.abc import Callable, Sequence
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 from torch import Tensor
 
@@ -33,5 +33,5 @@ class Tokenizer(Protocol):
     def encode_context(self, frames: Tensor) -> Context:
         """Frames (B, 3, H, W) as context."""
 
-    def decode(self, context: Context, tokens: Tensor) -> Tensor:
-        """Dynamics tokens (B, F, Nd) as frames (B, F, 3, H, W) in [0, 1]."""
+    def decode(self, context: Any, tokens: Tensor) -> Tensor:
+        """Dynamics tokens (B, F, Nd) as frames (B, F, 3, H, W) in [0, 1]; `context` is what `encode_context` gave."""

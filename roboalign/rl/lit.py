@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
 from roboalign.rl.advantage import group_advantage
-from roboalign.rl.distillation import Ring, Scored, ScoredClips, StudentLoss, draw_indices, spread
+from roboalign.rl.distillation import BenchClips, Ring, Scored, StudentLoss, draw_indices, spread
 from roboalign.rl.grpo import grpo, token_log_probabilities
 from roboalign.rl.interfaces import Draw, Reward, Score, Tokenizer
 from roboalign.rl.prompts import Item
@@ -32,7 +32,7 @@ class Surroundings:
     """The instruction of a prompt number."""
     teacher: Score | None = None
     student_loss: StudentLoss | None = None
-    bench: ScoredClips | None = None
+    bench: BenchClips | None = None
 
 
 class GRPOModule(TrainedModule):
@@ -117,7 +117,7 @@ class GRPOModule(TrainedModule):
                 "loss": parts.loss.detach(),
                 "kl": parts.kl,
                 "clip_fraction": parts.clip_fraction,
-                "entropy": entropy,
+                "entropy": entropy.mean(),
             }
         return logs
 
@@ -141,7 +141,7 @@ class GRPOModule(TrainedModule):
                 parts.append(ring.batch(draw_indices(len(ring), spec.batch - known, generator), around.instruction))
             if known and around.bench is not None:
                 parts.append(around.bench.batch(draw_indices(len(around.bench), known, generator).tolist()))
-            # The mean over all clips, though bench clips may be longer than rollouts and cannot be stacked with them.
+            # The mean over all clips; bench clips may be longer than rollouts, so the two are not stacked.
             loss = torch.stack([around.student_loss(part) * len(part.scores) for part in parts]).sum() / spec.batch
             self._step(distiller, loss, self.student)
             losses.append(loss.detach())

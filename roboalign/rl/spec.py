@@ -22,6 +22,8 @@ class DistillationSpec(Spec):
     """Clips of one student update (our choice)."""
     bench_share: Fraction = 0.5
     """Share of a batch that comes from the bench, so that the student keeps what it knew (our choice)."""
+    bench_clips: Annotated[int, Field(ge=1, le=1_000_000)] = 128
+    """Clips of the bench's train split that take part, scored by the teacher once, at the start (our choice)."""
     capacity: Annotated[int, Field(ge=1, le=1_000_000)] = 128
     """Rollouts kept; newer ones replace the oldest (our choice)."""
     learning_rate: Positive = 1e-4

@@ -93,17 +93,21 @@ def rows(
     delta: float,
     measured: Mapping[int, Floats],
 ) -> list[dict[str, object]]:
-    """The curves: one row a frame; epsilon and floor at that age, and the error by window, predicted and measured."""
-    paths = {window: error_path(window, alpha, error, delta) for window in windows}
-    result: list[dict[str, object]] = []
-    for frame in range(error.size):
-        row: dict[str, object] = {
-            "frame": frame + 1,
-            "epsilon": float(error[frame]),
-            "floor": float(floor[frame]),
-        }
-        for window in windows:
-            row[f"predicted_w{window}"] = float(paths[window][frame] + floor[frame % window])
-            row[f"measured_w{window}"] = float(measured[window][frame])
-        result.append(row)
+    """The curves by frame: epsilon and floor at that age of the context, then of each window the error with its floor,
+    as the recursion predicts it and as it was measured. The column `series` names the window, `w6`."""
+    result: list[dict[str, object]] = [
+        {"frame": frame + 1, "series": "", "epsilon": float(error[frame]), "floor": float(floor[frame])}
+        for frame in range(error.size)
+    ]
+    for window in windows:
+        path = error_path(window, alpha, error, delta)
+        result += [
+            {
+                "frame": frame + 1,
+                "series": f"w{window}",
+                "predicted": float(path[frame] + floor[frame % window]),
+                "measured": float(measured[window][frame]),
+            }
+            for frame in range(path.size)
+        ]
     return result

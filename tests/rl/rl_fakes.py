@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from roboalign.rl.distillation import Ring, Scored
+from roboalign.rl.distillation import BenchClips, Ring, Scored
 from roboalign.rl.lit import GRPOModule, Surroundings
 from roboalign.rl.prompts import Prompts
 from roboalign.rl.spec import DistillationSpec, MeasureSpec, RLSpec
@@ -87,16 +87,10 @@ def draw_from(policy: nn.Module, temperature: float = 1.0):  # type: ignore[no-u
     return draw
 
 
-class Bench:
-    """Two clips that nobody rolled out, longer than rollouts."""
-
-    def __len__(self) -> int:
-        return 2
-
-    def batch(self, indices: Sequence[int]) -> Scored:
-        videos = torch.stack([torch.full((6, 3, 32, 32), 0.25 + 0.5 * index) for index in indices])
-        words = tuple("push" for _ in indices)
-        return Scored(videos, words, teacher(videos, words))
+def bench() -> BenchClips:
+    """Three clips that nobody rolled out, of two lengths, both longer than rollouts."""
+    videos = [torch.full((length, 3, 32, 32), 60 * length - 200, dtype=torch.uint8) for length in (6, 7, 6)]
+    return BenchClips(videos, ["push", "pull", "push"], teacher)
 
 
 def module(rl: RLSpec, episodes: Sequence[Episode]) -> tuple[GRPOModule, Prompts]:
@@ -117,7 +111,7 @@ def module(rl: RLSpec, episodes: Sequence[Episode]) -> tuple[GRPOModule, Prompts
         instruction=prompts.instruction,
         teacher=teacher,
         student_loss=loss,
-        bench=Bench(),
+        bench=bench(),
     )
     distils = rl.distillation
     ring = None if distils is None else Ring(distils.capacity, (rl.horizon + 1, 3, 32, 32), DIMENSIONS)

@@ -1,6 +1,8 @@
+from collections.abc import Sequence
+
 import torch
 
-from roboalign.rl.distillation import Ring, spread
+from roboalign.rl.distillation import BenchClips, Ring, spread
 
 
 def clips(*levels: int) -> torch.Tensor:
@@ -37,3 +39,16 @@ def test_a_checkpoint_holds_the_whole_ring() -> None:
 def test_chosen_rollouts_are_spread_over_the_groups() -> None:
     assert spread(4, 8).tolist() == [0, 2, 4, 6]
     assert spread(3, 3).tolist() == [0, 1, 2]
+
+
+def test_bench_clips_of_different_lengths_are_padded_and_keep_their_scores() -> None:
+    def teacher(videos: torch.Tensor, instructions: Sequence[str]) -> torch.Tensor:
+        return videos.sum((1, 2, 3, 4))[:, None] + torch.tensor([[float(len(text))] for text in instructions])
+
+    videos = [torch.full((length, 3, 1, 1), 255, dtype=torch.uint8) for length in (2, 4, 2)]
+    clips = BenchClips(videos, ["a", "bb", "ccc"], teacher).batch([1, 2, 0])
+    assert clips.videos.shape == (3, 4, 3, 1, 1)
+    assert clips.lengths.tolist() == [4, 2, 2]
+    assert clips.videos.sum((2, 3, 4)).tolist() == [[3] * 4, [3, 3, 0, 0], [3, 3, 0, 0]]
+    assert clips.scores.flatten().tolist() == [3 * 4 + 2, 3 * 2 + 3, 3 * 2 + 1]
+    assert clips.instructions == ("bb", "ccc", "a")

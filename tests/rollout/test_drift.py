@@ -84,17 +84,14 @@ def test_the_closed_form_by_hand() -> None:
 
 def test_rows_hold_each_window_predicted_and_measured() -> None:
     table = rows([1, 2], 0.5, np.array([0.1, 0.2]), np.array([0.0, 0.1]), 0.3, {1: np.ones(2), 2: np.zeros(2)})
-    assert table[1] == pytest.approx(
-        {
-            "frame": 2,
-            "epsilon": 0.2,
-            "floor": 0.1,
-            "predicted_w1": 0.5 * (0.1 + 0.3) + 0.1,
-            "measured_w1": 1.0,
-            "predicted_w2": 0.5 * 0.1 + 0.2 + 0.1,
-            "measured_w2": 0.0,
-        }
-    )
+    assert table == [
+        {"frame": 1, "series": "", "epsilon": 0.1, "floor": 0.0},
+        {"frame": 2, "series": "", "epsilon": 0.2, "floor": 0.1},
+        {"frame": 1, "series": "w1", "predicted": 0.1, "measured": 1.0},
+        {"frame": 2, "series": "w1", "predicted": pytest.approx(0.5 * (0.1 + 0.3) + 0.1), "measured": 1.0},
+        {"frame": 1, "series": "w2", "predicted": 0.1, "measured": 0.0},
+        {"frame": 2, "series": "w2", "predicted": pytest.approx(0.5 * 0.1 + 0.2 + 0.1), "measured": 0.0},
+    ]
 
 
 def still(rows_: int = 2, horizon: int = 6) -> tuple[Prompt, torch.Tensor]:

@@ -1,0 +1,74 @@
+"""What the stage writes: the clip stores with their index, the metrics, the curves, the timings."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from torch import Tensor
+
+from roboalign.io import write_json
+from roboalign.rollout.measures import Distance, Floats, curve, difference, measures, summary
+from roboalign.rollout.rollout import Rollout
+from roboalign.rollout.scenes import Scenes, as_stored, write_clips
+from roboalign.rollout.study import ClipSet
+from roboalign.types import Json
+
+FPS = 10.0
+"""Frames a second at which clips play; the sources' own rates differ, and one page shows them side by side."""
+
+
+@dataclass
+class Results:
+    """Collects sets of rollouts of the same scenes."""
+
+    folder: Path
+    """Where the clip stores and `index.json` go."""
+    scenes: Scenes
+    distance: Distance
+    batch: int
+    metrics: dict[str, Json] = field(default_factory=dict)
+    curves: list[dict[str, object]] = field(default_factory=list)
+    timings: dict[str, Json] = field(default_factory=dict)
+    index: list[dict[str, Json]] = field(default_factory=list)
+    _by_set: dict[str, dict[str, Floats]] = field(default_factory=dict)
+
+    def add(self, one: ClipSet, made: Rollout) -> None:
+        """A set of rollouts: clips, metrics, differences to plain autoregression (which comes first), timings."""
+        self.keep(one.name, [made.frames], one.model, one.decoding, one.sampling)
+        self.measure(one.name, made, one.base)
+
+    def keep(
+        self, name: str, videos: Sequence[Tensor], model: str = "", decoding: str = "", sampling: str = ""
+    ) -> None:
+        """Store clips under `name`: one or more samples (N, T, 3, H, W) of every scene."""
+        listed = write_clips(self.folder / name, self.scenes, videos, FPS)
+        self.index.append(
+            {"name": name, "model": model, "decoding": decoding, "sampling": sampling, "folder": name} | listed
+        )
+
+    def measure(self, name: str, made: Rollout, base: str = "") -> None:
+        """Metrics of rollouts; their clips need not be kept."""
+        self.compare(name, made.frames)
+        self.metrics[name] |= {
+            "peak_sequence": made.peak_sequence,
+            "cache_bytes": made.cache_bytes,
+        }
+        if base and base != name and base in self._by_set:
+            self.metrics[name]["less_ar"] = difference(self._by_set[name], self._by_set[base])
+        seconds = made.seconds_per_frame
+        self.timings[name] = {
+            "seconds": sum(seconds) / len(self.scenes),
+            "frames_per_second": len(self.scenes) * len(seconds) / sum(seconds),
+            "seconds_per_frame": [value / len(self.scenes) for value in seconds],
+        }
+
+    def compare(self, name: str, video: Tensor) -> None:
+        """Video metrics of frames (N, 1 + F, 3, H, W) against the truth."""
+        values = measures(as_stored(video), self.scenes.frames, self.distance, self.batch)
+        self._by_set[name] = values
+        self.metrics[name] = {**summary(values), "n": len(self.scenes)}
+        self.curves += curve(name, values)
+
+    def write_index(self) -> None:
+        """Write `index.json`, which lists the clip stores in the order they were made."""
+        write_json(self.folder / "index.json", self.index)

@@ -1,0 +1,105 @@
+"""The test episodes that are rolled out: their first frames, actions and true futures."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from roboalign.rollout.segment import Prompt
+from roboalign.store import Corpus, EpisodeInfo, EpisodeWriter
+from roboalign.types import Episode, Float32, UInt8
+
+
+@dataclass(frozen=True)
+class Scenes:
+    """N episodes of horizon + 1 frames, the first of them the context frame."""
+
+    infos: tuple[EpisodeInfo, ...]
+    numbers: tuple[int, ...]
+    """Of each episode its number in the corpus, which its random seed is made from."""
+    frames: Tensor
+    """(N, 1 + F, 3, H, W) in [0, 1]."""
+    prompt: Prompt
+
+    @classmethod
+    def of(cls, corpus: Corpus, horizon: int, count: int, seed: int, device: torch.device) -> Self:
+        """At most `count` episodes spread evenly over those of `corpus` that are long enough.
+
+        Raises ValueError where there are fewer than two: no interval could be given.
+        """
+        long = [number for number, info in enumerate(corpus.infos) if info.length > horizon]
+        if len(long) < 2:
+            raise ValueError(
+                f"{len(long)} test episodes have more than rollout.horizon = {horizon} frames, and two are needed; "
+                "lower it, or record more or longer episodes"
+            )
+        count = min(count, len(long))
+        numbers = tuple(long[index * len(long) // count] for index in range(count))
+        frames = np.stack([corpus.frames(number, 0, horizon + 1) for number in numbers])
+        video = torch.from_numpy(frames).to(device).permute(0, 1, 4, 2, 3).float() / 255
+        actions = np.stack([corpus.actions(number)[:horizon] for number in numbers])
+        masks = np.stack([corpus.action_mask(number) for number in numbers])
+        prompt = Prompt(
+            video[:, 0],
+            torch.from_numpy(actions).to(device),
+            torch.from_numpy(masks).to(device),
+            seeds(seed, numbers).to(device),
+        )
+        return cls(tuple(corpus.infos[number] for number in numbers), numbers, video, prompt)
+
+    def __len__(self) -> int:
+        return len(self.infos)
+
+    @property
+    def future(self) -> Tensor:
+        """The true frames after the context frame, (N, F, 3, H, W)."""
+        return self.frames[:, 1:]
+
+    def sampled(self, seed: int, sample: int) -> Prompt:
+        """The prompt with the seeds of another sample of the same episodes; sample 0 is `prompt`."""
+        return replace(self.prompt, seeds=seeds(seed, self.numbers, sample).to(self.frames.device))
+
+
+def seeds(seed: int, numbers: Sequence[int], sample: int = 0) -> Tensor:
+    """One random seed for each episode number, (N,), a pure function of (seed, number, sample)."""
+    states = [np.random.SeedSequence((seed, number, sample)).generate_state(1, np.uint64)[0] for number in numbers]
+    return torch.tensor([int(state >> np.uint64(1)) for state in states])
+
+
+def bytes_of(video: Tensor) -> UInt8:
+    """Frames (N, T, 3, H, W) in [0, 1] as stored: uint8 (N, T, H, W, 3)."""
+    array: UInt8 = (video.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 1, 3, 4, 2).cpu().numpy()
+    return array
+
+
+def as_stored(video: Tensor) -> Tensor:
+    """What a reader of the stored clips sees: frames rounded to 1/255. Measures are taken of this."""
+    return (video.clamp(0, 1) * 255).round() / 255
+
+
+def write_clips(folder: Path, scenes: Scenes, videos: Sequence[Tensor], fps: float) -> dict[str, list[object]]:
+    """Store one or more samples (N, T, 3, H, W) of every scene; returns the index's `episodes` and `samples`.
+
+    Clips stand sample by sample. Where there are several, an id ends in `#` and the sample's number. Actions are the
+    normalised ones.
+    """
+    actions: Float32 = scenes.prompt.actions.cpu().numpy()
+    padded = np.pad(actions, ((0, 0), (0, 1), (0, 0)))  # the last action leads past the end
+    episodes: list[object] = []
+    samples: list[object] = []
+    with EpisodeWriter(folder, fps=fps) as writer:
+        for sample, video in enumerate(videos):
+            for info, frames, row in zip(scenes.infos, bytes_of(video), padded, strict=True):
+                name = info.id if len(videos) == 1 else f"{info.id}#{sample}"
+                writer.add(
+                    Episode(
+                        name, info.source, info.task, info.instruction, info.policy, info.scene, info.split, frames, row
+                    )
+                )
+                episodes.append(info.id)
+                samples.append(sample)
+    return {"episodes": episodes, "samples": samples}

@@ -1,0 +1,73 @@
+"""Roll out every model with every decoding, and measure the drift: `python -m stages.rollout`."""
+
+from typing import get_args
+
+import torch
+
+from roboalign.evaluation.video import Perceptual
+from roboalign.hardware.spec import DeviceSpec
+from roboalign.io import write_json, write_tsv
+from roboalign.rollout.baselines import copy_context, copy_last, reconstruction
+from roboalign.rollout.results import Results
+from roboalign.rollout.scenes import Scenes
+from roboalign.rollout.spec import RolloutSpec, SamplingName
+from roboalign.rollout.study import ModelName, Study, clip_sets
+from roboalign.run import Run, execute
+from roboalign.store import Corpus
+from roboalign.tokenizer.model import load_tokenizer
+from roboalign.world_model.model import load_world_model
+from roboalign.world_model.sampler import Sampler
+
+
+def main(run: Run) -> None:
+    """Run the stage."""
+    spec: RolloutSpec = run.section("rollout", RolloutSpec)
+    device: DeviceSpec = run.section("hardware.device", DeviceSpec)
+    where = torch.device(device.accelerator)
+    corpus = Corpus.open(run.input("artifacts/sources/index.json")).where(split="test")
+    scenes = Scenes.of(corpus, spec.horizon, spec.episodes, spec.seed, where)
+    tokenizer = load_tokenizer(run.input("artifacts/tokenizer/model.safetensors")).to(where)
+    files = {"supervised": "artifacts/world_model/model.safetensors", "aligned": "artifacts/rl/model.safetensors"}
+    models = {name: load_world_model(run.input(files[name]), str(where)) for name in get_args(ModelName)}
+    temperatures = {"greedy": 0.0, "sampled": spec.temperature}
+    samplers: dict[tuple[ModelName, SamplingName], Sampler] = {
+        (name, sampling): Sampler(models[name], temperature=temperatures[sampling])
+        for name in get_args(ModelName)
+        for sampling in get_args(SamplingName)
+    }
+    study = Study(spec, tokenizer, samplers, scenes)
+    distance = Perceptual().to(where)
+    results = Results(run.output("artifacts/rollout"), scenes, distance, spec.batch)
+    truth = scenes.frames
+    baselines = {
+        "reconstruction": reconstruction(tokenizer, truth),
+        "copy_context": copy_context(truth),
+        "copy_last": copy_last(truth),
+    }
+    for name, video in baselines.items():
+        results.keep(name, [video])
+        results.compare(name, video)
+    for number, one in enumerate(sets := clip_sets(spec), 1):
+        results.add(one, study.make(one))
+        run.say(f"{number}/{len(sets)} {one.name}: PSNR {results.metrics[one.name]['psnr']['mean']:.2f} dB")
+    if spec.best_of:
+        clips = [made.frames for made in study.samples(spec.best_of)]
+        results.keep(f"best_of_{spec.best_of}", clips, "supervised", "ar", "sampled")
+    for window, made in study.sweep().items():
+        name = f"supervised.swr_w{window}.{spec.sampling[0]}"
+        if window < spec.horizon:
+            results.measure(name, made, f"supervised.ar.{spec.sampling[0]}")
+    figures, curves = study.drift()
+    results.write_index()
+    write_json(
+        run.output("metrics/rollout.json"),
+        results.metrics | {"episodes": len(scenes), "horizon": spec.horizon, "perceptual_name": distance.name},
+    )
+    write_tsv(run.output("plots/rollout.tsv"), results.curves)
+    write_json(run.output("metrics/drift.json"), figures)
+    write_tsv(run.output("plots/drift.tsv"), curves)
+    write_json(run.root / "timings/rollout.json", results.timings)
+
+
+if __name__ == "__main__":
+    execute("rollout", main)

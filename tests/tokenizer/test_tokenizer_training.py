@@ -1,0 +1,163 @@
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from roboalign.evaluation.video import Perceptual
+from roboalign.hardware.spec import DeviceSpec
+from roboalign.io import read_tsv, write_json
+from roboalign.store import Corpus
+from roboalign.tokenizer.data import Clips, as_tensor, spread
+from roboalign.tokenizer.lit import TokenizerModule
+from roboalign.tokenizer.measure import measure
+from roboalign.tokenizer.model import DualBranchTokenizer
+from roboalign.tokenizer.spec import TokenizerSpec
+from roboalign.training import fit
+from roboalign.types import Episode
+
+SMOKE = Path(__file__).parents[2] / "specs/tokenizer/smoke.yaml"
+
+
+def spec(steps: int, **changes: Any) -> TokenizerSpec:
+    raw = yaml.safe_load(SMOKE.read_text())
+    raw["training"] |= {"steps": steps, "checkpoint_every": 3}
+    return TokenizerSpec.model_validate(raw | changes)
+
+
+def trained(folder: Path, corpus: Corpus, spec: TokenizerSpec) -> TokenizerModule:
+    torch.manual_seed(0)
+    module = TokenizerModule(DualBranchTokenizer(spec), spec)
+    clips = Clips(corpus, spec.samples, (32, 32), 0)
+    fit(module, clips, spec.training, DeviceSpec(threads=1), label="t", scratch=folder, curves=folder / "curve.tsv")
+    return module
+
+
+def test_clips_are_later_frames_of_one_episode(toy_episodes: list[Episode]) -> None:
+    # Each frame tells its number, each episode its own.
+    marked = [
+        replace(e, frames=np.stack([np.full_like(f, 16 * i + t) for t, f in enumerate(e.frames)]))
+        for i, e in enumerate(toy_episodes[:12])
+    ]
+    samples = spec(1).samples
+    clips = Clips(Corpus.of(marked), samples, (32, 32), 0)
+    distances = set()
+    for number in range(0, len(clips), 37):
+        clip = clips[number]
+        context, later = int(clip["context"][0, 0, 0]), clip["frames"][:, 0, 0, 0].int()
+        assert (later // 16 == context // 16).all()
+        assert (later > context).all()
+        assert (later.diff() >= 0).all()
+        distances |= set((later - context).tolist())
+        i, t = later[0].item() // 16, later[0].item() % 16
+        assert torch.equal(clip["points"][0].flatten(), torch.from_numpy(toy_episodes[i].keypoints[t, :4]))  # type: ignore[index]
+    assert distances == set(range(1, 12))
+    assert torch.equal(clips[5]["frames"], Clips(Corpus.of(marked), samples, (32, 32), 0)[5]["frames"])
+
+
+def test_clips_read_from_the_store_what_memory_cannot_hold(
+    toy_episodes: list[Episode], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    corpus, samples = Corpus.of(toy_episodes), spec(1).samples
+    held = Clips(corpus, samples, (32, 32), 0)
+    monkeypatch.setattr("roboalign.tokenizer.data.MEMORY", 1)
+    read = Clips(corpus, samples, (32, 32), 0)
+    assert held.episodes
+    assert not read.episodes
+    assert torch.equal(held[100]["frames"], read[100]["frames"])
+
+
+def test_clips_without_keypoints_and_of_another_size(toy_episodes: list[Episode]) -> None:
+    bare = Corpus.of([replace(toy_episodes[0], keypoints=None)])
+    assert Clips(bare, spec(1).samples, (32, 32), 0)[0]["points"].isnan().all()
+    with pytest.raises(ValueError, match="toy/000000 has frames of 32x32, the tokenizer takes 64x64; set"):
+        Clips(bare, spec(1).samples, (64, 64), 0)
+
+
+def test_evaluated_frames_spread_over_the_horizon() -> None:
+    assert spread(32, 30, 8) == [1, 5, 9, 13, 18, 22, 26, 30]
+    assert spread(5, 30, 8) == [1, 2, 3, 4]
+    assert spread(32, 30, 1) == [30]
+    assert as_tensor(np.zeros((2, 4, 6, 3), np.uint8)).shape == (2, 3, 4, 6)
+
+
+def test_it_learns_more_than_copying_and_says_so(tmp_path: Path, toy_episodes: list[Episode]) -> None:
+    corpus = Corpus.of(toy_episodes)
+    module = trained(tmp_path, corpus.where(split="train"), spec(60))
+    rows = read_tsv(tmp_path / "curve.tsv")
+    assert list(rows[0]) == ["step", "codec", "context", "loss", "mse"]
+    assert float(rows[-1]["loss"]) < 0.8 * float(rows[0]["loss"])
+    metrics = measure(
+        module.model.eval(), corpus.where(split="train"), corpus.where(split="test"), Perceptual(), torch.device("cpu")
+    )
+    write_json(tmp_path / "metrics.json", metrics)
+    assert metrics["n"] == metrics["psnr"]["n"] == 3
+    assert metrics["perceptual_name"] == "ST-LPIPS"
+    assert metrics["gates"]["codec_above_copy_context"]["passed"] == (metrics["gain_psnr"]["low"] > 0)
+    assert metrics["gain_psnr"]["mean"] > 0
+    assert set(metrics["by_source"]) == {"toy"}
+    assert 0 < metrics["codes_used_fraction"]["dynamics"] <= 1
+    assert metrics["psnr"]["low"] <= metrics["psnr"]["mean"] <= metrics["psnr"]["high"]
+    with pytest.raises(ValueError, match="no test episode"):
+        measure(module.model, corpus, corpus.where(source="none"), Perceptual(), torch.device("cpu"))
+
+
+@pytest.mark.parametrize("adversarial", [None, {"start": 2, "width": 8, "weight": 0.1}], ids=["plain", "adversarial"])
+def test_training_resumes_to_the_same_weights(
+    tmp_path: Path, toy_episodes: list[Episode], monkeypatch: pytest.MonkeyPatch, adversarial: dict[str, Any] | None
+) -> None:
+    corpus, small = Corpus.of(toy_episodes), spec(8, adversarial=adversarial)
+    whole = trained(tmp_path / "whole", corpus, small)
+    step = TokenizerModule.training_step
+
+    def dying(self: TokenizerModule, batch: Any, index: int) -> Any:
+        if self.step == 5:
+            raise KeyboardInterrupt
+        return step(self, batch, index)
+
+    monkeypatch.setattr(TokenizerModule, "training_step", dying)
+    with pytest.raises((KeyboardInterrupt, SystemExit)):
+        trained(tmp_path / "killed", corpus, small)
+    monkeypatch.undo()
+    resumed = trained(tmp_path / "killed", corpus, small)
+    assert (tmp_path / "killed/curve.tsv").read_bytes() == (tmp_path / "whole/curve.tsv").read_bytes()
+    names = [name for name, tensor in whole.state_dict().items() if not torch.equal(tensor, resumed.state_dict()[name])]
+    assert names == []
+    assert any(name.startswith("discriminator") for name in whole.state_dict()) == (adversarial is not None)
+
+
+def test_the_discriminator_waits_for_its_step(tmp_path: Path, toy_episodes: list[Episode]) -> None:
+    corpus = Corpus.of(toy_episodes)
+    module = trained(tmp_path, corpus, spec(6, adversarial={"start": 4, "width": 8}))
+    rows = read_tsv(tmp_path / "curve.tsv")
+    assert [bool(row["discriminator"]) for row in rows] == [False, False, True]
+    torch.manual_seed(0)
+    fresh = TokenizerModule(DualBranchTokenizer(module.spec), module.spec)
+    waiting = trained(tmp_path / "waiting", corpus, spec(3, adversarial={"start": 4, "width": 8}))
+    assert module.discriminator is not None
+    for name, tensor in fresh.state_dict().items():
+        if name.startswith("discriminator"):
+            assert torch.equal(tensor, waiting.state_dict()[name])
+    assert not torch.equal(
+        fresh.state_dict()["discriminator.layers.0.weight"], module.state_dict()["discriminator.layers.0.weight"]
+    )
+
+
+def test_the_perceptual_term_trains_and_stays_out_of_checkpoints(tmp_path: Path, toy_episodes: list[Episode]) -> None:
+    module = trained(tmp_path, Corpus.of(toy_episodes), spec(2, loss={"perceptual": 1.0}))
+    assert float(read_tsv(tmp_path / "curve.tsv")[-1]["perceptual"]) > 0
+    assert all(name.startswith("model.") for name in module.state_dict())
+
+
+def test_reencoded_contexts_are_the_tokenizers_own_output(toy_episodes: list[Episode]) -> None:
+    torch.manual_seed(0)
+    small = spec(1)
+    module = TokenizerModule(DualBranchTokenizer(small), small)
+    context, frames = torch.rand(4, 3, 32, 32), torch.rand(4, 2, 3, 32, 32)
+    mixed = module._reencoded(context, frames)
+    assert torch.equal(mixed[1:], context[1:])
+    assert torch.allclose(mixed[0], module.model(context[:1], frames[:1, :1])[1][0, 0], atol=1e-6)
+    assert not mixed.requires_grad

@@ -30,7 +30,7 @@ class Clip(TypedDict):
     frames: Tensor
     """(F, 3, H, W)"""
     points: Tensor
-    """(F, 2, 2): gripper and object, each u and v from 0 to 1."""
+    """(1 + F, 2, 2): gripper and object in the context and in each later frame, u and v from 0 to 1."""
 
 
 def as_tensor(frames: UInt8) -> Tensor:
@@ -79,7 +79,7 @@ class Clips(Dataset[Clip]):
         return {
             "context": as_tensor(frames[t]),
             "frames": as_tensor(frames[later]),
-            "points": torch.from_numpy(points[later].reshape(-1, 2, 2)),
+            "points": torch.from_numpy(points[[t, *later]].reshape(-1, 2, 2)),
         }
 
 

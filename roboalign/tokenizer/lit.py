@@ -32,15 +32,15 @@ class TokenizerModule(TrainedModule):
 
     def training_step(self, batch: Clip, index: int) -> Tensor | None:
         context, frames = as_float(batch["context"]), as_float(batch["frames"])
-        context = self._reencoded(context, frames)
+        context, points = self._reencoded(context, frames, batch["points"])
         context_output, output = self.model(context, frames)
         spec = self.spec.loss
-        weights = pixel_weights(frames, context, batch["points"], spec)
+        weights = pixel_weights(frames, context, points[:, 1:], spec)
         loss = codec = reconstruction(output, frames, weights, spec)
         logs: dict[str, Any] = {"codec": codec, "mse": (output - frames).square().mean()}
         if spec.context:
-            even = torch.ones_like(context[:, 0])
-            logs["context"] = reconstruction(context_output, context, even, spec)
+            weights = pixel_weights(context.unsqueeze(1), context, points[:, :1], spec)
+            logs["context"] = reconstruction(context_output, context, weights[:, 0], spec)
             loss = loss + spec.context * logs["context"]
         for perceptual in self.frozen:
             logs["perceptual"] = perceptual(output, frames).mean()
@@ -50,17 +50,18 @@ class TokenizerModule(TrainedModule):
         self.log_dict({"loss": loss} | logs)
         return loss if self.automatic_optimization else None
 
-    def _reencoded(self, context: Tensor, frames: Tensor) -> Tensor:
+    def _reencoded(self, context: Tensor, frames: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
         """The first samples of the batch get the reconstruction of their first later frame as the context.
 
-        That is what sliding-window re-encoding will hand the tokenizer: its own output.
+        That is what sliding-window re-encoding will hand the tokenizer: its own output. Points move along.
         """
         rows = round(self.spec.samples.reencoded * len(context))
         if rows == 0:
-            return context
+            return context, points
         with torch.no_grad():
             _, output = self.model(context[:rows], frames[:rows, :1])
-        return torch.cat([output[:, 0], context[rows:]])
+        moved = torch.cat([points[:rows, 1:2], points[:rows, 1:]], 1)
+        return torch.cat([output[:, 0], context[rows:]]), torch.cat([moved, points[rows:]])
 
     def _adversarial(
         self, loss: Tensor, real: Tensor, fake: Tensor, discriminator: Discriminator, logs: dict[str, Any]

@@ -46,8 +46,8 @@ def scores(model: DualBranchTokenizer, corpus: Corpus, perceptual: Perceptual, d
     return {key: np.array([row[key] for row in rows]) for key in rows[0]}
 
 
-def codes_used(model: DualBranchTokenizer, corpus: Corpus, device: torch.device) -> dict[str, float]:
-    """The share of codes that occur at least once in each branch, over `frames` frames of the corpus."""
+def codes_used(model: DualBranchTokenizer, corpus: Corpus, device: torch.device) -> tuple[dict[str, float], int]:
+    """The share of codes that occur at least once in each branch, and over how many frames that was counted."""
     spec = model.spec
     used = {"context": np.zeros(spec.context_codes, bool), "dynamics": np.zeros(spec.dynamics_codes, bool)}
     counted = 0
@@ -63,7 +63,7 @@ def codes_used(model: DualBranchTokenizer, corpus: Corpus, device: torch.device)
         used["context"][tokens.cpu().numpy()] = True
         used["dynamics"][later.cpu().numpy()] = True
         counted += len(video)
-    return {name: float(mask.mean()) for name, mask in used.items()} | {"frames": counted}
+    return {name: float(mask.mean()) for name, mask in used.items()}, counted
 
 
 def measure(
@@ -82,10 +82,12 @@ def measure(
         means: dict[str, Any] = {key: bootstrap(values[rows]).json() for key, values in found.items()}
         return means | {"gain_psnr": paired(found["psnr"][rows], found["copy_context_psnr"][rows]).json()}
 
+    used, counted = codes_used(model, train, device)
     whole = summary(np.ones(len(sources), bool))
     return whole | {
         "perceptual_name": perceptual.name,
-        "codes_used_fraction": codes_used(model, train, device),
+        "codes_used_fraction": used,
+        "codes_counted_frames": counted,
         "parameters": model.spec.parameters,
         "n": len(test),
         "by_source": {source: summary(sources == source) for source in sorted(set(sources.tolist()))},

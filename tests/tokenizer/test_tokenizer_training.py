@@ -53,7 +53,7 @@ def test_clips_are_later_frames_of_one_episode(toy_episodes: list[Episode]) -> N
         assert (later.diff() >= 0).all()
         distances |= set((later - context).tolist())
         i, t = later[0].item() // 16, later[0].item() % 16
-        assert torch.equal(clip["points"][0].flatten(), torch.from_numpy(toy_episodes[i].keypoints[t, :4]))  # type: ignore[index]
+        assert torch.equal(clip["points"][1].flatten(), torch.from_numpy(toy_episodes[i].keypoints[t, :4]))  # type: ignore[index]
     assert distances == set(range(1, 12))
     assert torch.equal(clips[5]["frames"], Clips(Corpus.of(marked), samples, (32, 32), 0)[5]["frames"])
 
@@ -157,7 +157,11 @@ def test_reencoded_contexts_are_the_tokenizers_own_output(toy_episodes: list[Epi
     small = spec(1)
     module = TokenizerModule(DualBranchTokenizer(small), small)
     context, frames = torch.rand(4, 3, 32, 32), torch.rand(4, 2, 3, 32, 32)
-    mixed = module._reencoded(context, frames)
+    points = torch.rand(4, 3, 2, 2)
+    mixed, moved = module._reencoded(context, frames, points)
+    assert torch.equal(moved[:, 1:], points[:, 1:])
+    assert torch.equal(moved[0, 0], points[0, 1])
+    assert torch.equal(moved[1:], points[1:])
     assert torch.equal(mixed[1:], context[1:])
     assert torch.allclose(mixed[0], module.model(context[:1], frames[:1, :1])[1][0, 0], atol=1e-6)
     assert not mixed.requires_grad

@@ -428,7 +428,7 @@ class Corpus:
 
     @classmethod
     def of(cls, episodes: Sequence[Episode]) -> Self:
-        """A corpus of episodes in memory; action ranges come from the train split of each source (without one, from all)."""
+        """A corpus of episodes in memory; action ranges come from the train split of each source (if any)."""
         ranges = {}
         for name in dict.fromkeys(e.source for e in episodes):
             own = [e for e in episodes if e.source == name]

@@ -1,0 +1,116 @@
+"""A Fetch arm in Gymnasium-Robotics, with our scripted experts."""
+
+import numpy as np
+
+from roboalign.sources.pusher import pick_and_place, push
+from roboalign.sources.scene import geoms_of, paint, show_only_site, state_vector, touch
+from roboalign.sources.simulator import BLUE, DARK, GREEN, ORANGE, SourceError, Vector
+from roboalign.sources.spec import FetchTask, ImageSpec, TaskSpec
+from roboalign.sources.view import View, require_egl
+from roboalign.types import Float32, UInt8
+
+_FINGERS = ("robot0:r_gripper_finger_link", "robot0:l_gripper_finger_link")
+REACH = 0.12
+"""Objects and goals lie within this many metres of the gripper's first place (as shipped .15), so that the camera can
+be near."""
+LOW = 0.4
+"""Goals in the air hang at this share of their shipped height (up to .45 m), for the same reason."""
+SPEED = 0.45
+"""The expert's share of the largest displacement, so that its work fills an episode."""
+
+
+class Fetch:
+    """One Fetch task; see `Simulator`. Actions: gripper displacement (5 cm a step) and finger motion."""
+
+    def __init__(self, task: FetchTask, spec: TaskSpec, image: ImageSpec) -> None:
+        require_egl()
+        try:
+            from gymnasium_robotics.envs.fetch.pick_and_place import MujocoFetchPickAndPlaceEnv
+            from gymnasium_robotics.envs.fetch.push import MujocoFetchPushEnv
+        except ImportError as error:
+            raise SourceError(f"Gymnasium-Robotics is missing ({error}); install the extra: roboalign[sim]") from None
+        self._task = task
+        self._env = MujocoFetchPushEnv() if task == "push" else MujocoFetchPickAndPlaceEnv()
+        self.rate = 1 / self._env.dt
+        model = self._env.model
+        self._gripper = geoms_of(model, (*_FINGERS, "robot0:gripper_link"))
+        self._item = geoms_of(model, ["object0"])
+        paint(model, geoms_of(model, _FINGERS), BLUE)
+        paint(model, self._item, ORANGE)
+        paint(model, geoms_of(model, ["table0"]), DARK)
+        model.geom_rgba[list(geoms_of(model, ["robot0:mocap"])), 3] = 0
+        show_only_site(model, "target0", GREEN)
+        self._view = View(model, image, spec.camera)
+        self._aim = np.zeros(3)
+
+    def reset(self, seed: int) -> None:
+        """Set up the initial scene that the seed names."""
+        import mujoco
+
+        env = self._env
+        env.obj_range = env.target_range = REACH
+        env.reset(seed=seed)
+        env.goal[2] = env.height_offset + LOW * (env.goal[2] - env.height_offset)
+        env.model.site("target0").pos = env.goal - env.data.body("floor0").xpos
+        mujoco.mj_forward(env.model, env.data)
+        self._aim = env.goal.copy()
+
+    @property
+    def _gripper_position(self) -> Vector:
+        return np.asarray(self._env.data.site("robot0:grip").xpos.copy())
+
+    @property
+    def _item_position(self) -> Vector:
+        return np.asarray(self._env.data.site("object0").xpos.copy())
+
+    @property
+    def _opening(self) -> float:
+        fingers = (self._env.data.joint(f"robot0:{side}_gripper_finger_joint").qpos[0] for side in "rl")
+        return float(sum(fingers)) / 0.1
+
+    def mislead(self, rng: np.random.Generator) -> None:
+        """Aim at a point well away from the goal, on the other side of the object's place."""
+        away = self._item_position[:2] - self._env.goal[:2]
+        turn = rng.uniform(-0.6, 0.6)
+        rotation = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+        direction = rotation @ away / max(float(np.linalg.norm(away)), 1e-6)
+        self._aim = np.append(self._item_position[:2] + direction * rng.uniform(0.08, 0.14), self._env.goal[2])
+
+    def expert(self) -> Vector:
+        """Push, or pick up and place."""
+        gripper, item = self._gripper_position, self._item_position
+        if self._task == "push":
+            return np.append(SPEED * push(gripper, item, self._aim, gain=16.0, height=0.0, behind=0.06), -1.0)
+        action = pick_and_place(gripper, item, self._aim, self._opening < 0.51, gain=16.0)
+        return np.append(SPEED * action[:3], action[3])
+
+    def approach(self, target: Vector, opening: float) -> Vector:
+        """Move the gripper towards a point."""
+        return np.append(np.clip(10 * (target - self._gripper_position), -0.6, 0.6), opening)
+
+    def step(self, action: Vector) -> None:
+        """Act for one control step of 40 ms."""
+        import mujoco
+
+        self._env.step(np.clip(action, -1, 1))
+        mujoco.mj_forward(self._env.model, self._env.data)
+
+    def frame(self) -> UInt8:
+        """The current image (H, W, 3)."""
+        return self._view.frame(self._env.data)
+
+    def state(self) -> Float32:
+        """The current state (14,), columns STATE_NAMES."""
+        env = self._env
+        contact = touch(env.model, env.data, self._gripper, self._item)
+        success = bool(env._is_success(self._item_position, env.goal) > 0.5)
+        return state_vector(self._gripper_position, self._item_position, env.goal, self._opening, contact, success)
+
+    def project(self, points: Vector) -> Float32:
+        """Image coordinates (N, 2) of points (N, 3)."""
+        return self._view.project(points)
+
+    def close(self) -> None:
+        """Free the renderer."""
+        self._view.close()
+        self._env.close()

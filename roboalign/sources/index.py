@@ -1,0 +1,59 @@
+"""The index of the sources: where each lies, its content's hash, its counts, and its range of actions."""
+
+from pathlib import Path
+from typing import Any
+
+from roboalign.io import digest
+from roboalign.sources.simulator import SourceError
+from roboalign.store import ActionRange, EpisodeStore
+
+
+def entry(folder: Path, base: Path) -> dict[str, Any]:
+    """The index entry of the store at `folder`, its place relative to `base`.
+
+    Raises SourceError where a scene occurs in two splits, or no episode is there to train on.
+    """
+    store = EpisodeStore(folder)
+    splits: dict[str, str] = {}
+    for info in store.infos:
+        if splits.setdefault(info.scene, info.split) != info.split:
+            raise SourceError(
+                f"{folder}: the scene {info.scene} of episode {info.id} is in the splits {splits[info.scene]} and "
+                f"{info.split}; record the source with another seed"
+            )
+    train = [i for i, info in enumerate(store.infos) if info.split == "train"]
+    if not train:
+        raise SourceError(f"{folder}: no episode is in the train split; raise episodes or split.train")
+    actions = ActionRange.over([store.actions(i) for i in train])
+    return {
+        "folder": folder.relative_to(base).as_posix(),
+        "content": digest([folder]),
+        "episodes": len(store),
+        "frames": sum(info.length for info in store.infos),
+        "fps": store.fps,
+        "action_low": list(actions.low),
+        "action_high": list(actions.high),
+        "splits": {name: sum(i.split == name for i in store.infos) for name in ("train", "validation", "test")},
+    }
+
+
+def metrics(folder: Path) -> dict[str, Any]:
+    """Counts, and the rate of success by policy and by task where the source knows it."""
+    infos = EpisodeStore(folder).infos
+    result: dict[str, Any] = {"episodes": len(infos), "frames": sum(info.length for info in infos)}
+    judged = [(info, info.success) for info in infos if info.success is not None]
+    if judged:
+        result["success"] = _mean([success for _, success in judged])
+        for key in ("policy", "task"):
+            groups = sorted({str(getattr(info, key)) for info, _ in judged})
+            result[f"success_by_{key}"] = {
+                group: _mean([success for info, success in judged if getattr(info, key) == group]) for group in groups
+            }
+            result[f"episodes_by_{key}"] = {
+                group: sum(getattr(info, key) == group for info, _ in judged) for group in groups
+            }
+    return result
+
+
+def _mean(values: list[bool]) -> float:
+    return sum(values) / len(values)

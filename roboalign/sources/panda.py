@@ -1,0 +1,169 @@
+"""A Franka Panda in panda-gym, with our scripted experts.
+
+PyBullet computes the physics; MuJoCo draws the scene from PyBullet's joint angles and poses, because PyBullet's own
+software renderers are several times slower and offer less control of the picture.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from roboalign.sources.pusher import pick_and_place, push
+from roboalign.sources.scene import geoms_of, paint, state_vector
+from roboalign.sources.simulator import BLUE, DARK, GREEN, GREY, ORANGE, SourceError, Vector
+from roboalign.sources.spec import ImageSpec, PandaTask, TaskSpec
+from roboalign.sources.view import View, require_egl
+from roboalign.types import Float32, UInt8
+
+BASE = (-0.6, 0.0, 0.0)
+"""Where panda-gym puts the robot's foot, in metres."""
+REACH = 0.24
+"""Side in metres of the square that objects and goals lie in (as shipped .3), so that the camera can be near."""
+HEIGHT = 0.16
+"""Greatest height in metres of a goal in the air (as shipped .2)."""
+SPEED = 0.35
+"""The expert's share of the largest displacement, so that its work fills an episode."""
+SIDE = 0.04
+"""Edge of the cube in metres."""
+ARM, FINGERS = tuple(range(7)), (9, 10)
+"""PyBullet's numbers of the arm's and the fingers' joints."""
+
+
+class Panda:
+    """One Panda task; see `Simulator`. Actions: gripper displacement (5 cm a step) and finger motion."""
+
+    def __init__(self, task: PandaTask, spec: TaskSpec, image: ImageSpec) -> None:
+        require_egl()
+        try:
+            from panda_gym.envs.robots.panda import Panda as Robot
+            from panda_gym.envs.tasks.pick_and_place import PickAndPlace
+            from panda_gym.envs.tasks.push import Push
+            from panda_gym.pybullet import PyBullet
+        except ImportError as error:
+            raise SourceError(f"panda-gym is not installed ({error}); install the extra: roboalign[sim]") from None
+        self._name = task
+        self._sim = PyBullet()
+        self._client = self._sim.physics_client
+        self._robot = Robot(self._sim, base_position=np.array(BASE))
+        self._task: Any = (
+            Push(self._sim, goal_xy_range=REACH, obj_xy_range=REACH)
+            if task == "push"
+            else PickAndPlace(self._sim, goal_xy_range=REACH, goal_z_range=HEIGHT, obj_xy_range=REACH)
+        )
+        self._client.setPhysicsEngineParameter(deterministicOverlappingPairs=1)
+        self._fresh = self._client.saveState()
+        self.rate = 1 / self._sim.dt
+        self._model, self._data = _drawing()
+        self._view = View(self._model, image, spec.camera)
+        self._aim = np.zeros(3)
+
+    def reset(self, seed: int) -> None:
+        """Set up the initial scene that the seed names."""
+        # PyBullet keeps contacts from one step to the next; the saved state has none.
+        self._client.restoreState(self._fresh)
+        self._task.np_random = np.random.default_rng(seed)
+        self._robot.reset()
+        self._task.reset()
+        self._aim = self._task.goal.copy()
+
+    @property
+    def _gripper_position(self) -> Vector:
+        return np.asarray(self._robot.get_ee_position(), np.float64)
+
+    @property
+    def _item_position(self) -> Vector:
+        return np.asarray(self._sim.get_base_position("object"), np.float64)
+
+    @property
+    def _opening(self) -> float:
+        return float(self._robot.get_fingers_width()) / 0.08
+
+    def mislead(self, rng: np.random.Generator) -> None:
+        """Aim at a point well away from the goal, on the other side of the object's place."""
+        away = self._item_position[:2] - self._task.goal[:2]
+        turn = rng.uniform(-0.6, 0.6)
+        rotation = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+        direction = rotation @ away / max(float(np.linalg.norm(away)), 1e-6)
+        self._aim = np.append(self._item_position[:2] + direction * rng.uniform(0.08, 0.14), self._task.goal[2])
+
+    def expert(self) -> Vector:
+        """Push, or pick up and place."""
+        gripper, item = self._gripper_position, self._item_position
+        if self._name == "push":
+            return np.append(SPEED * push(gripper, item, self._aim, gain=16.0, height=0.0, behind=0.05), -1.0)
+        action = pick_and_place(gripper, item, self._aim, self._opening < 0.53, gain=16.0)
+        return np.append(SPEED * action[:3], action[3])
+
+    def approach(self, target: Vector, opening: float) -> Vector:
+        """Move the gripper towards a point."""
+        return np.append(np.clip(10 * (target - self._gripper_position), -0.6, 0.6), opening)
+
+    def step(self, action: Vector) -> None:
+        """Act for one control step of 40 ms."""
+        self._robot.set_action(np.clip(action, -1, 1))
+        self._sim.step()
+
+    def frame(self) -> UInt8:
+        """The current image (H, W, 3)."""
+        import mujoco
+
+        model, data = self._model, self._data
+        data.qpos[:9] = [self._client.getJointState(0, joint)[0] for joint in (*ARM, *FINGERS)]
+        position, (x, y, z, w) = self._client.getBasePositionAndOrientation(self._sim._bodies_idx["object"])
+        data.mocap_pos[0], data.mocap_quat[0] = position, (w, x, y, z)
+        data.mocap_pos[1] = self._task.goal
+        mujoco.mj_kinematics(model, data)
+        mujoco.mj_camlight(model, data)
+        return self._view.frame(data)
+
+    def state(self) -> Float32:
+        """The current state (14,), columns STATE_NAMES."""
+        item, goal = self._item_position, self._task.goal
+        success = bool(self._task.is_success(item, goal))
+        return state_vector(self._gripper_position, item, goal, self._opening, self._touch(), success)
+
+    def _touch(self) -> tuple[float, float, float]:
+        """Contact, normal force and deepest penetration, as `scene.touch` has them."""
+        robot, item = self._sim._bodies_idx["panda"], self._sim._bodies_idx["object"]
+        held = self._client.getContactPoints(robot, item)
+        force = float(sum(point[9] for point in held))
+        points = (*held, *self._client.getContactPoints(item), *self._client.getContactPoints(robot))
+        return float(force > 0), force, max((-float(point[8]) for point in points), default=0.0)
+
+    def project(self, points: Vector) -> Float32:
+        """Image coordinates (N, 2) of points (N, 3)."""
+        return self._view.project(points)
+
+    def close(self) -> None:
+        """Free the renderer and the simulation."""
+        self._view.close()
+        self._sim.close()
+
+
+def _drawing() -> tuple[Any, Any]:
+    """A MuJoCo model of the scene that is only ever drawn, and its data: arm, table, cube and goal."""
+    import mujoco
+    import pybullet_data
+
+    folder = Path(pybullet_data.getDataPath()) / "franka_panda"
+    # The coarse meshes look the same at this size. MuJoCo reads its own options from inside the URDF.
+    text = (folder / "panda.urdf").read_text(encoding="utf-8").replace("package://meshes/visual", "meshes/collision")
+    text = text.replace("package://", "")
+    options = f'<mujoco><compiler strippath="false" discardvisual="true" meshdir="{folder}"/></mujoco>'
+    head = text.index(">", text.index("<robot")) + 1
+    robot = mujoco.MjSpec.from_string(text[:head] + options + text[head:])
+    scene = mujoco.MjSpec()
+    scene.attach(robot, frame=scene.worldbody.add_frame(pos=BASE), prefix="")
+    box, sphere = mujoco.mjtGeom.mjGEOM_BOX, mujoco.mjtGeom.mjGEOM_SPHERE
+    world = scene.worldbody
+    world.add_light(pos=[0.3, 0.3, 1.5], dir=[-0.2, -0.2, -1], diffuse=[0.7] * 3, ambient=[0.35] * 3)
+    world.add_geom(name="table", type=box, size=[0.55, 0.35, 0.2], pos=[-0.3, 0, -0.2], rgba=[*DARK, 1])
+    item = world.add_body(name="object", mocap=True)
+    item.add_geom(type=box, size=[SIDE / 2] * 3, rgba=[*ORANGE, 1])
+    goal = world.add_body(name="goal", mocap=True)
+    goal.add_geom(type=sphere, size=[0.02, 0, 0], rgba=[*GREEN, 1])
+    model = scene.compile()
+    paint(model, geoms_of(model, ["panda_leftfinger", "panda_rightfinger"]), BLUE)
+    paint(model, geoms_of(model, ["panda_link7"]), GREY)
+    return model, mujoco.MjData(model)

@@ -1,0 +1,58 @@
+"""What the MuJoCo robots share: colours, contacts, and the state vector."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from roboalign.sources.simulator import Vector
+from roboalign.types import Float32
+
+
+def geoms_of(model: Any, bodies: Iterable[str]) -> frozenset[int]:
+    """The geometries of the named bodies."""
+    ids = {model.body(name).id for name in bodies}
+    return frozenset(int(g) for g in np.flatnonzero(np.isin(model.geom_bodyid, list(ids))))
+
+
+def paint(model: Any, geoms: Iterable[int], colour: tuple[float, float, float]) -> None:
+    """Give geometries one plain opaque colour."""
+    for geom in geoms:
+        model.geom_matid[geom] = -1
+        model.geom_rgba[geom] = (*colour, 1.0)
+
+
+def show_only_site(model: Any, name: str, colour: tuple[float, float, float], radius: float = 0.02) -> None:
+    """Show one site as a sphere of a colour and a radius in metres, and hide all others."""
+    model.site_rgba[:, 3] = 0
+    site = model.site(name).id
+    model.site_matid[site] = -1
+    model.site_rgba[site] = (*colour, 1.0)
+    model.site_type[site] = 2  # a sphere
+    model.site_size[site] = radius
+
+
+def touch(model: Any, data: Any, gripper: frozenset[int], item: frozenset[int]) -> tuple[float, float, float]:
+    """Contact (0 or 1) of gripper and object, the sum of its normal forces in newtons, and the deepest penetration in
+    metres of any contact that the gripper or the object takes part in."""
+    import mujoco
+
+    force, deepest, touching = 0.0, 0.0, 0.0
+    wrench = np.zeros(6)
+    for number, contact in enumerate(data.contact):
+        first, second = int(contact.geom1), int(contact.geom2)
+        if not {first, second} & (gripper | item):
+            continue
+        deepest = max(deepest, -float(contact.dist))
+        if (first in gripper and second in item) or (first in item and second in gripper):
+            mujoco.mj_contactForce(model, data, number, wrench)
+            if wrench[0] > 0:
+                touching, force = 1.0, force + float(wrench[0])
+    return touching, force, deepest
+
+
+def state_vector(
+    gripper: Vector, item: Vector, goal: Vector, opening: float, contact: tuple[float, float, float], success: bool
+) -> Float32:
+    """The state (14,), columns STATE_NAMES."""
+    return np.asarray([*gripper, *item, *goal, np.clip(opening, 0, 1), *contact, success], np.float32)

@@ -1,0 +1,97 @@
+"""Rendering a MuJoCo scene through a free camera, and projecting points through the same camera."""
+
+import ctypes.util
+import os
+
+import numpy as np
+
+from roboalign.sources.simulator import SourceError, Vector
+from roboalign.sources.spec import CameraSpec, ImageSpec
+from roboalign.types import Float32, UInt8
+
+EGL_REMEDY = (
+    "off-screen rendering needs EGL and a software driver; install them: "
+    "apt-get install libegl1 libegl-mesa0 libgl1-mesa-dri libgles2"
+)
+
+
+def require_egl() -> None:
+    """Choose EGL for MuJoCo before it is imported. Raises SourceError where the machine has no EGL."""
+    os.environ.setdefault("MUJOCO_GL", "egl")
+    if os.environ["MUJOCO_GL"] == "egl" and ctypes.util.find_library("EGL") is None:
+        raise SourceError(EGL_REMEDY)
+
+
+def camera_axes(camera: CameraSpec) -> tuple[Vector, Vector, Vector, Vector]:
+    """Position, forward, right and up (3,) of a free camera in the world frame, by MuJoCo's convention of angles."""
+    azimuth, elevation = np.deg2rad([camera.azimuth, camera.elevation])
+    forward = np.array([np.cos(elevation) * np.cos(azimuth), np.cos(elevation) * np.sin(azimuth), np.sin(elevation)])
+    right = np.array([np.sin(azimuth), -np.cos(azimuth), 0.0])
+    return np.asarray(camera.lookat) - camera.distance * forward, forward, right, np.cross(right, forward)
+
+
+def project(camera: CameraSpec, image: ImageSpec, points: Vector) -> Float32:
+    """Image coordinates (N, 2), 0 to 1 from left and top, of points (N, 3); outside that range they are off the image.
+
+    A point behind the camera has no image; it is put at the nearest depth of 1 cm, far off the image.
+    """
+    position, forward, right, up = camera_axes(camera)
+    offset = np.atleast_2d(points) - position
+    depth = np.maximum(offset @ forward, 0.01)
+    half = np.tan(np.deg2rad(camera.fovy) / 2)
+    u = 0.5 + (offset @ right) / (2 * depth * half * image.width / image.height)
+    v = 0.5 - (offset @ up) / (2 * depth * half)
+    return np.stack([u, v], 1).astype(np.float32)
+
+
+def shrink(frame: UInt8, factor: int) -> UInt8:
+    """(H, W, 3) → (H / factor, W / factor, 3), by averaging squares of pixels."""
+    if factor == 1:
+        return frame
+    height, width = frame.shape[0] // factor, frame.shape[1] // factor
+    blocks = frame.reshape(height, factor, width, factor, 3).astype(np.uint16)
+    rounded = (blocks.sum((1, 3)) + factor * factor // 2) // (factor * factor)
+    return np.asarray(rounded, np.uint8)
+
+
+class View:
+    """Renders a MuJoCo model. Shadows, reflections and multi-sampling are off: in software they cost most of the time
+    and show nothing of the task."""
+
+    def __init__(self, model: object, image: ImageSpec, camera: CameraSpec) -> None:
+        require_egl()
+        import mujoco
+
+        self._image, self._camera = image, camera
+        height, width = image.height * image.supersample, image.width * image.supersample
+        model.vis.quality.offsamples = 0  # type: ignore[attr-defined]
+        model.vis.quality.shadowsize = 512  # type: ignore[attr-defined]
+        model.vis.global_.offheight = height  # type: ignore[attr-defined]
+        model.vis.global_.offwidth = width  # type: ignore[attr-defined]
+        model.vis.global_.fovy = camera.fovy  # type: ignore[attr-defined]
+        try:
+            self._renderer = mujoco.Renderer(model, height, width)
+        except (ImportError, AttributeError, RuntimeError, mujoco.FatalError) as error:
+            raise SourceError(f"{EGL_REMEDY} ({error})") from None
+        for flag in ("SHADOW", "REFLECTION", "HAZE", "SKYBOX"):
+            self._renderer.scene.flags[getattr(mujoco.mjtRndFlag, f"mjRND_{flag}")] = 0
+        self._free = mujoco.MjvCamera()
+        self._free.lookat[:] = camera.lookat
+        self._free.distance, self._free.azimuth, self._free.elevation = (
+            camera.distance,
+            camera.azimuth,
+            camera.elevation,
+        )
+
+    def frame(self, data: object) -> UInt8:
+        """The image (H, W, 3) of a state."""
+        self._renderer.update_scene(data, self._free)
+        return shrink(np.asarray(self._renderer.render(), np.uint8), self._image.supersample)
+
+    def project(self, points: Vector) -> Float32:
+        """Image coordinates (N, 2) of points (N, 3)."""
+        return project(self._camera, self._image, points)
+
+    def close(self) -> None:
+        """Free the renderer."""
+        self._renderer.close()

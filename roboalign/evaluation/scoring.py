@@ -13,9 +13,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from roboalign.evaluation.clips import Clip
 from roboalign.evaluation.spec import ComparisonSpec, EvaluationSpec, StrongestBaselineSpec
 from roboalign.evaluation.statistics import bootstrap, holm, paired, wilcoxon
-from roboalign.types import Json, UInt8
+from roboalign.types import Json
 
 Scorer = Callable[[Tensor, Sequence[str]], Tensor]
 """Videos (B, T, 3, H, W) in [0, 1] and B instructions to scores (B, D) in their raw ranges."""
@@ -24,17 +25,6 @@ Scores = NDArray[np.float64]
 
 TOTAL = "total"
 """The key of the sum over the dimensions, beside their names."""
-
-
-@dataclass(frozen=True)
-class Clip:
-    """One video to be scored: the episode whose first frame and instruction it has, and the number of its sample."""
-
-    episode: str
-    sample: int
-    instruction: str
-    frames: UInt8
-    """(T, H, W, 3)."""
 
 
 @dataclass(frozen=True)

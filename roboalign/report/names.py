@@ -13,8 +13,9 @@ FIRST = ("ground_truth", "reconstruction", "copy_context", "copy_last")
 WORDS: Mapping[str, str] = {
     "ar": "AR",
     "swr": "SWR",
-    "best_of_n": "Best of n, supervised",
     "kv_window": "KV window",
+    "carry_tokens": "carried tokens",
+    "true_refresh": "refresh with the true frame",
     "copy_context": "Copy of the context frame",
     "copy_last": "Copy of the last true frame",
     "ground_truth": "Ground truth",
@@ -55,8 +56,21 @@ def words(name: str) -> str:
 
 def model(name: str) -> str:
     """`supervised.swr.greedy` as `Supervised · SWR · greedy`."""
+    if name.startswith("best_of_"):
+        return f"Supervised · AR · best of {name.removeprefix('best_of_')} by the student"
     first, *rest = name.split(".")
-    return " · ".join([title(first), *(WORDS.get(part, words(part)) for part in rest)])
+    return " · ".join([title(first), *(WORDS.get(part, window(part)) for part in rest)])
+
+
+def window(part: str) -> str:
+    """`swr_w4` as `SWR W = 4`, and other parts of names in words."""
+    head, _, size = part.rpartition("_w")
+    return f"{words(head)} W = {size}" if head and size.isdigit() else words(part)
+
+
+def is_bound(name: str) -> bool:
+    """Whether a clip set saw true later frames: a bound on what a model can reach, which no model competes with."""
+    return name in ("ground_truth", "reconstruction", "copy_last") or ".true_refresh." in f"{name}."
 
 
 def order(name: str) -> tuple[int, str]:

@@ -1,14 +1,18 @@
 """The sections of results: gates, scores, sliding window re-encoding, drift, clips."""
 
+import re
 from collections.abc import Mapping
 
 from roboalign.report import charts, tables
 from roboalign.report.blocks import Block, Film, Picture, Prose, Section
 from roboalign.report.clips import animation_uri, strip_uri
 from roboalign.report.inputs import Inputs, dimensions, perceptual
-from roboalign.report.names import DASH, dig, model, order, significant, title
+from roboalign.report.names import DASH, FIRST, dig, model, order, significant, title
 from roboalign.report.plots import Bar, Panel, intervals, lines
 from roboalign.types import Json
+
+SWEPT = re.compile(r"\.swr_w\d+\.")
+"""Names of rollouts that were made only to compare windows."""
 
 FILM_HEIGHT = 128
 """Rows of one clip in an animation, in pixels, at least."""
@@ -75,16 +79,20 @@ def sliding_window(inputs: Inputs) -> Section:
     """SWR against the other decodings."""
     rollout = inputs.metrics.get("rollout")
     first, second = _swr_pair(inputs)
+    sampling = first.split(".")[-1]
     columns = video_metrics(inputs)
     blocks: list[Block] = []
     if dig(rollout, first) and dig(rollout, second):
         blocks.append(tables.against(rollout, first, second, columns, f"SWR against plain autoregression{_n(rollout)}"))
-    table = tables.decodings(rollout, columns, f"All models and decodings{_n(rollout)}")
-    if table.rows and len(table.head) > 1:
-        blocks.append(table)
+    sweep = {name: value for name, value in (rollout or {}).items() if SWEPT.search(name)}
+    others = {name: value for name, value in (rollout or {}).items() if name not in sweep}
+    for entries, caption in ((others, "All models and decodings"), (sweep, "SWR by window")):
+        table = tables.decodings(entries, columns, caption + _n(rollout))
+        if table.rows and len(table.head) > 1:
+            blocks.append(table)
     panels = charts.panels(
         inputs.curves.get("rollout", ()),
-        keep=lambda name: not name or name.split(".")[0] != "aligned",
+        keep=lambda name: name.split(".")[0] != "aligned" and name.split(".")[-1] in ("", *FIRST, sampling),
         only=("psnr", "ssim", "perceptual", "roi_perceptual"),
     )
     if panels:

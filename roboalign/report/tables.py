@@ -3,8 +3,10 @@
 from collections.abc import Mapping, Sequence
 
 from roboalign.report.blocks import Cell, Table, Tone
-from roboalign.report.names import DASH, bounds, dig, mean_of, model, number, order, significant, title
+from roboalign.report.names import DASH, bounds, dig, is_bound, mean_of, model, number, order, significant, title
 from roboalign.types import Json
+
+HIGHER_IS_BETTER = ("psnr", "ssim")
 
 EMPTY = Cell(DASH, tone="muted")
 
@@ -54,7 +56,7 @@ def scores(evaluation: Json, scorer: str, dimensions: Sequence[Mapping[str, Json
     head = ["Model"]
     for column, maximum in zip(columns, [*maxima, sum(maxima)], strict=True):
         head.append(f"{title(column)}\n0{DASH}{significant(float(maximum))}")
-    ranked = [name for name in names if name not in ("ground_truth", "reconstruction")]
+    ranked = [name for name in names if not is_bound(name)]
     best = {
         column: max((mean_of(dig(models, name, scorer, column)) or 0.0 for name in ranked), default=0.0)
         for column in columns
@@ -73,7 +75,7 @@ def scores(evaluation: Json, scorer: str, dimensions: Sequence[Mapping[str, Json
         f"Scores by the {scorer}, {_count(counts)}; mean and 95 % interval",
         head,
         rows,
-        "Bold: the highest mean of a column, ground truth and reconstruction (the ceilings) aside.",
+        "Bold: the highest mean of a column. Grey: saw true later frames, a bound that no model competes with.",
     )
 
 
@@ -119,27 +121,41 @@ def decodings(rollout: Json, metrics: Sequence[tuple[str, str, int]], caption: s
     entries = {name: value for name, value in sorted((rollout or {}).items()) if isinstance(value, Mapping)}
     shown = [item for item in metrics if any(mean_of(dig(value, item[0])) is not None for value in entries.values())]
     rows = [
-        [Cell(model(name)), *(estimate(dig(entries[name], key), digits) for key, _, digits in shown)]
+        [
+            Cell(model(name), tone="muted" if is_bound(name) else ""),
+            *(estimate(dig(entries[name], key), digits) for key, _, digits in shown),
+        ]
         for name in sorted(entries, key=order)
     ]
     return Table(caption, ["Model and decoding", *(heading for _, heading, _ in shown)], rows)
 
 
 def against(rollout: Json, first: str, second: str, metrics: Sequence[tuple[str, str, int]], caption: str) -> Table:
-    """The paper's form of the SWR table: metric, plain autoregression, SWR, change."""
+    """The paper's form of the SWR table: metric, plain autoregression, SWR, change.
+
+    The change has the interval of the paired difference where the rollout stage measured it, and is coloured where
+    that leaves out 0; distances are better lower.
+    """
     rows: list[list[Cell]] = []
     for key, heading, digits in metrics:
         a, b = mean_of(dig(rollout, first, key)), mean_of(dig(rollout, second, key))
         if a is None or b is None:
             continue
-        gain = b - a
-        higher = key in ("psnr", "ssim")
-        tone: Tone = "" if not gain else ("good" if (gain > 0) == higher else "bad")
-        text = f"{'+' if gain > 0 else ''}{number(gain, digits)}"
-        note = "" if key == "psnr" or not a else f"{'+' if gain > 0 else ''}{number(100 * gain / a, 1)} %"
+        paired = dig(rollout, second, "less_ar", key)
+        gain = b - a if mean_of(paired) is None else float(mean_of(paired) or 0.0)
+        change = estimate(paired if bounds(paired) else gain, digits, sign=True)
+        tone = difference_tone(paired)
+        if tone and key not in HIGHER_IS_BETTER:
+            tone = "bad" if tone == "good" else "good"
+        share = "" if key == "psnr" or not a else f"{'+' if gain > 0 else ''}{number(100 * gain / a, 1)} %"
         left, right = estimate(dig(rollout, first, key), digits), estimate(dig(rollout, second, key), digits)
-        rows.append([Cell(heading), left, right, Cell(text, note, tone)])
-    return Table(caption, ["Metric", model(first), model(second), "Change"], rows)
+        rows.append([Cell(heading), left, right, Cell(change.text, change.note, tone), Cell(share)])
+    return Table(
+        caption,
+        ["Metric", model(first), model(second), "Change, paired", "Relative"],
+        rows,
+        "Mean and 95 % interval over episodes. Coloured: the interval of the change leaves out 0.",
+    )
 
 
 def flat(caption: str, metrics: Json, leaving_out: Sequence[str] = ()) -> Table:

@@ -10,8 +10,8 @@ import yaml
 from pydantic import ValidationError
 from torch import Tensor
 
+from roboalign.evaluation.clips import Clip
 from roboalign.evaluation.scoring import (
-    Clip,
     ScoredSet,
     best_of_n,
     comparisons,

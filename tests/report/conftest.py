@@ -26,7 +26,7 @@ MODELS = {
     "supervised.swr.greedy": 0.7,
     "supervised.kv_window.greedy": 0.67,
     "supervised.swr.sampled": 0.64,
-    "best_of_n": 0.71,
+    "best_of_4": 0.71,
     "aligned.ar.greedy": 0.72,
     "aligned.swr.greedy": 0.76,
 }
@@ -51,8 +51,8 @@ def toy_evaluation() -> dict[str, Any]:
     by_scorer = {s: difference | {"total": toy_interval(0.6, 0.4) | p} for s in ("student", "teacher")}
     return {
         "models": models,
-        "strongest_baseline": "best_of_n",
-        "differences": {"aligned.swr.greedy": {"supervised.swr.greedy": by_scorer, "best_of_n": by_scorer}},
+        "strongest_baseline": "best_of_4",
+        "differences": {"aligned.swr.greedy": {"supervised.swr.greedy": by_scorer, "best_of_4": by_scorer}},
         "comparisons_not_measured": ["aligned.ar.sampled against supervised.ar.sampled"],
         "gates": {
             "codec_above_copy_context": {
@@ -77,6 +77,7 @@ def toy_metrics() -> dict[str, Any]:
             "ssim": toy_interval(0.8 + 0.1 * level, 0.01),
             "perceptual": toy_interval(0.3 - 0.1 * level, 0.01),
             "peak_sequence": 574,
+            "less_ar": {"psnr": toy_interval(0.4, 0.2), "ssim": toy_interval(0.005, 0.006)},
         }
         for name, level in MODELS.items()
         if "." in name
@@ -113,7 +114,7 @@ def toy_metrics() -> dict[str, Any]:
             },
             "kl": 0.04, "steps": 60, "repeated_frames": 0.08, "motion_ratio": 0.93,
         },
-        "rollout": decodings,
+        "rollout": decodings | {"episodes": 24, "horizon": 30, "perceptual_name": "ST-LPIPS"},
         "drift": {"delta": 0.02, "alpha": 0.94, "predicted_window": 7, "swept_window": 6, "rank_correlation": 0.6},
         "evaluation": toy_evaluation(),
     }  # fmt: skip

@@ -84,9 +84,13 @@ def test_absent_figures_are_dashes_and_never_zero() -> None:
 
 
 def test_change_is_good_where_distance_falls() -> None:
-    rollout = {"a": {"perceptual": 0.2, "psnr": 20.0}, "b": {"perceptual": 0.18, "psnr": 19.0}}
+    fewer = {"mean": -0.02, "low": -0.03, "high": -0.01, "n": 9}
+    rollout = {
+        "a": {"perceptual": 0.2, "psnr": 20.0},
+        "b": {"perceptual": 0.18, "psnr": 19.98, "less_ar": {"perceptual": fewer, "psnr": fewer}},
+    }
     table = against(
         rollout, "a", "b", [("perceptual", "LPIPS", 4), ("psnr", "PSNR", 2), ("ssim", "SSIM", 4)], "caption"
     )
     assert [(row[0].text, row[3].tone) for row in table.rows] == [("LPIPS", "good"), ("PSNR", "bad")]
-    assert table.rows[0][3].note == "\N{MINUS SIGN}10.0 %"
+    assert table.rows[0][4].text == "\N{MINUS SIGN}10.0 %"

@@ -96,7 +96,7 @@ def test_gates_show_their_verdicts(page: str) -> None:
 def test_figures_stand_with_interval_and_sample_size(page: str) -> None:
     text = " ".join(read(page).texts)
     assert "Scores by the teacher, n = 24 episodes" in text
-    assert "less Best of n, supervised (the strongest baseline)" in text
+    assert "less Supervised · AR · best of 4 by the student (the strongest baseline)" in text
     assert "ST-LPIPS" in text
     assert "aligned.ar.sampled against supervised.ar.sampled" in text
 

@@ -1,0 +1,56 @@
+"""Score every clip set by every scorer, compare them, judge the gates: `python -m stages.evaluation`."""
+
+from pathlib import Path
+
+from roboalign.student.model import load_student
+
+from roboalign.evaluation.clips import read_clip_sets, true_clips
+from roboalign.evaluation.gates import gates
+from roboalign.evaluation.scoring import Scorer, best_of_n, evaluate, rows, score
+from roboalign.evaluation.spec import EvaluationSpec, ScorerName
+from roboalign.hardware.spec import DeviceSpec
+from roboalign.io import read_json, write_json, write_tsv
+from roboalign.judge.model import load_judge
+from roboalign.reward.spec import RewardSpec
+from roboalign.run import Run, execute
+from roboalign.store import Corpus
+
+MEASURED = ("tokenizer", "world_model", "student", "rl", "rollout")
+"""The metrics files whose figures the gates read."""
+
+
+def main(run: Run) -> None:
+    """Write metrics/evaluation.json, and the scores of every clip for the report."""
+    spec: EvaluationSpec = run.section("evaluation", EvaluationSpec)
+    reward: RewardSpec = run.section("reward", RewardSpec)
+    device: DeviceSpec = run.section("hardware.device", DeviceSpec)
+    folders: dict[ScorerName, Path] = {
+        "student": run.input("artifacts/student"),
+        "teacher": run.input("artifacts/judge"),
+    }
+    scorers: dict[str, Scorer] = {name: _load(name, folders[name], device.accelerator) for name in spec.scorers}
+    sets = read_clip_sets(run.input("artifacts/rollout"))
+    corpus = Corpus.open(run.input("artifacts/sources/index.json")).where(split="test")
+    first = next(iter(sets.values()))
+    scored = {"ground_truth": score("ground_truth", true_clips(corpus, first), scorers, spec.batch, device.accelerator)}
+    for number, (name, one) in enumerate(sets.items(), 1):
+        scored[name] = score(name, one.clips(), scorers, spec.batch, device.accelerator)
+        if one.best_of_n:
+            scored[name] = best_of_n(scored[name], "student")
+        run.say(f"scored {name}, {number} of {len(sets)} clip sets")
+    result = evaluate(scored, reward.names, spec)
+    metrics = {name: read_json(run.input(f"metrics/{name}.json")) for name in MEASURED}
+    result["gates"], result["gates_not_measured"] = gates(metrics, result["differences"], spec)
+    write_json(run.output("metrics/evaluation.json"), result)
+    write_tsv(run.output("artifacts/evaluation/scores.tsv"), rows(scored.values(), reward.names))
+    passed = sum(gate["passed"] for gate in result["gates"].values())
+    run.say(f"{passed} of {len(result['gates'])} measured gates passed")
+
+
+def _load(name: ScorerName, folder: Path, device: str) -> Scorer:
+    path = folder / "model.safetensors"
+    return load_student(path).to(device) if name == "student" else load_judge(path).to(device)
+
+
+if __name__ == "__main__":
+    execute("evaluation", main)

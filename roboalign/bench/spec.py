@@ -129,7 +129,8 @@ ALTERING = {
 
 def _default_degradations() -> tuple[DegradationSpec, ...]:
     graded = [DegradationSpec.model_validate({"kind": k, "lowers": v}) for k, v in (REARRANGING | ALTERING).items()]
-    swapped = {"kind": "swapped_instruction", "mildest": 1.0, "lowers": {"instruction_following": 1, "manipulation": 1}}
+    losses = {"instruction_following": 0.8, "manipulation": 0.8}
+    swapped = {"kind": "swapped_instruction", "mildest": 1.0, "lowers": losses}
     return (*graded, DegradationSpec.model_validate(swapped))
 
 

@@ -47,8 +47,10 @@ class Limits:
     """Metres."""
     force: float
     """Newtons."""
+    near: float
+    """Metres between gripper and object within which they may touch between two frames."""
     untouched: float
-    """Share of object motion without contact."""
+    """Share of object motion away from the gripper."""
     path_floor: float
     """Metres added to a path before shares of its length are taken, so that jitter does not count."""
 
@@ -117,12 +119,16 @@ def progress(shown: Trajectory) -> Floats:
     return covered
 
 
-def untouched(shown: Trajectory, floor: float) -> float:
-    """Share of the object's path that it moved while neither touched (the frame before or after, or their
-    neighbours) nor falling; `floor` metres are added to the path."""
+def untouched(shown: Trajectory, near: float, floor: float) -> float:
+    """Share of the object's path that it moved neither touched nor falling; `floor` metres are added to the path.
+
+    Touched counts in the frame before or after a step or their neighbours, and so does a gripper nearer than `near`
+    metres: a frame is several simulator steps long, and a hit between two frames is recorded in neither.
+    """
     motion = np.diff(shown.object, axis=0)
     lengths = _lengths(motion)
-    touched = np.convolve(shown.contact > 0.5, np.ones(3))[1:-1] > 0
+    close = (shown.contact > 0.5) | (_lengths(shown.gripper - shown.object) <= near)
+    touched = np.convolve(close, np.ones(3))[1:-1] > 0
     free = ~(touched[:-1] | touched[1:])
     falling = -motion[:, 2] >= FALL_SHARE * np.maximum(lengths, STILL_M)
     return float(lengths[free & ~falling].sum() / (lengths.sum() + floor))
@@ -145,12 +151,16 @@ def calibrate(states: Iterable[tuple[Float32, bool]], spec: CalibrationSpec) -> 
     def fastest(paths: list[Floats]) -> float:
         return max([spec.speed_floor_m, *(float(steps(path).max(initial=0)) * spec.margin for path in paths)])
 
+    gaps = [_lengths(shown.gripper - shown.object)[shown.contact > 0.5] for shown in experts]
+    touching = np.concatenate(gaps)
+    near = quantile([*touching], spec.near_floor_m) if len(touching) else spec.near_floor_m
     return Limits(
+        near=near,
         gripper_speed=fastest([shown.gripper for shown, _ in every]),
         object_speed=fastest([shown.object for shown, _ in every]),
         penetration=quantile([float(shown.penetration.max()) for shown in experts], spec.penetration_floor_m),
         force=quantile([float(shown.force.max()) for shown in experts], spec.force_floor_n),
-        untouched=_clip(quantile([untouched(shown, spec.path_floor_m) for shown in experts], 0.0)),
+        untouched=_clip(quantile([untouched(shown, near, spec.path_floor_m) for shown in experts], 0.0)),
         path_floor=spec.path_floor_m,
     )
 
@@ -215,7 +225,9 @@ def temporal(spec: TemporalSpec, shown: Trajectory, reference: Trajectory, limit
 
 def contact(spec: ContactSpec, shown: Trajectory, limits: Limits) -> float:
     """What untouched motion beyond the source's own and excessive force leave of full marks."""
-    ghost = _clip((untouched(shown, limits.path_floor) - limits.untouched) / max(1 - limits.untouched, STILL_M))
+    ghost = _clip(
+        (untouched(shown, limits.near, limits.path_floor) - limits.untouched) / max(1 - limits.untouched, STILL_M)
+    )
     force = _clip(float(shown.force.max()) / limits.force - 1)
     return _clip((1 - ghost) * (1 - spec.force_share * force))
 

@@ -126,6 +126,8 @@ class CalibrationSpec(Spec):
     """Least penetration limit in metres. Our choice."""
     force_floor_n: Positive = 10.0
     """Least force limit in newtons. Our choice."""
+    near_floor_m: Positive = 0.03
+    """Least distance of gripper and object, in metres, within which a touch between two frames is believed."""
     path_floor_m: Positive = 0.02
     """Metres added to a path before shares of its length are taken: jitter is no motion. Our choice."""
 

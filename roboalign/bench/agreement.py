@@ -1,0 +1,77 @@
+"""How well a scorer agrees with scores it was not trained on."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from roboalign.bench.dataset import PairDataset
+from roboalign.bench.pairs import Bench, Pair
+from roboalign.evaluation.statistics import bootstrap, kendall, quadratic_weighted_kappa, spearman
+from roboalign.reward.spec import RewardSpec
+from roboalign.types import Json
+
+Scores = NDArray[np.float64]
+
+
+def score_all(sample: Callable[[Tensor, Sequence[str]], Tensor], dataset: PairDataset, batch: int) -> Scores:
+    """Raw scores (samples, N, D) of every clip of a dataset by `sample`, which gives (samples, B, D).
+
+    Clips of one length are scored together.
+    """
+    groups: dict[int, list[int]] = {}
+    for index in range(len(dataset)):
+        groups.setdefault(len(dataset.video(index)), []).append(index)
+    parts: list[Scores] = []
+    order: list[int] = []
+    for indices in groups.values():
+        for start in range(0, len(indices), batch):
+            part = indices[start : start + batch]
+            videos = torch.stack([dataset.video(index) for index in part])
+            texts = [dataset.bench.pairs[dataset.rows[index]].instruction for index in part]
+            parts.append(sample(videos, texts).double().cpu().numpy())
+            order.extend(part)
+    scores: Scores = np.concatenate(parts, axis=1)[:, np.argsort(order)]
+    return scores
+
+
+def agreement(scores: Scores, labels: Scores, baseline: Scores, reward: RewardSpec) -> dict[str, Json]:
+    """Per dimension and in total: MAE with its interval over pairs, rank correlations, weighted kappa, n; beside
+    them the MAE of `baseline` (D,), the same scores for every pair. Correlations of constants are left out."""
+    result: dict[str, Json] = {}
+    columns = [*((d.name, scores[:, k], labels[:, k], baseline[k]) for k, d in enumerate(reward.dimensions))]
+    columns.append(("total", scores.sum(1), labels.sum(1), baseline.sum()))
+    for name, ours, theirs, constant in columns:
+        error = bootstrap(np.abs(ours - theirs))
+        entry: dict[str, Json] = {
+            "mae": error.mean,
+            "mae_low": error.low,
+            "mae_high": error.high,
+            "constant_mae": float(np.abs(constant - theirs).mean()),
+        }
+        measured = {"spearman": spearman(ours, theirs)}
+        if name == "total":
+            measured["kendall"] = kendall(ours, theirs)
+        else:
+            measured["qwk"] = quadratic_weighted_kappa(ours, theirs)
+        result[name] = entry | {key: value for key, value in measured.items() if value is not None}
+    return {"n": len(scores), **result}
+
+
+def sections(bench: Bench, rows: Sequence[int], held_out: Sequence[str]) -> Mapping[str, NDArray[np.bool_]]:
+    """Which of the pairs `rows` count where: `` for those labelled by the rubric and of known kinds of degradation,
+    then the held-out degradations and the generated clips, whose labels are a rule."""
+
+    def mask(pairs: list[Pair], name: str) -> NDArray[np.bool_]:
+        return np.array([_section(pair, held_out) == name for pair in pairs], dtype=bool)
+
+    pairs = [bench.pairs[row] for row in rows]
+    return {name: mask(pairs, name) for name in ("", "held_out_degradations", "generated")}
+
+
+def _section(pair: Pair, held_out: Sequence[str]) -> str:
+    if pair.origin == "generated":
+        return "generated"
+    return "held_out_degradations" if pair.degradation in held_out else ""

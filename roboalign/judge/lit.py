@@ -1,0 +1,33 @@
+"""The judge under Lightning."""
+
+import torch
+from torch import Tensor
+
+from roboalign.judge.model import Judge
+from roboalign.reward.encoder import scoring_loss
+from roboalign.reward.frames import positions
+from roboalign.training import TrainedModule, fold
+
+
+class JudgeModule(TrainedModule):
+    """Regresses the labels' shares of full marks, on frames shifted anew in each step."""
+
+    weights: Tensor
+
+    def __init__(self, judge: Judge) -> None:
+        super().__init__()
+        self.judge = judge
+        self.register_buffer("weights", torch.tensor(judge.reward.weights), persistent=False)
+
+    def training_step(self, batch: dict[str, Tensor], index: int) -> Tensor:
+        spec = self.judge.spec
+        generator = torch.Generator().manual_seed(fold(spec.training.seed, self.step, 3))
+        indices = positions(batch["length"], spec.encoder.frames, generator)
+        shares = self.judge.regress(batch["video"], batch["length"], indices, batch["words"])
+        loss = scoring_loss(shares, batch["target"], self.weights, spec.delta)
+        self.log_dict({"loss": loss, "mae": (shares - batch["target"]).abs().mean()})
+        return loss
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        training = self.judge.spec.training
+        return torch.optim.AdamW(self.judge.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay)

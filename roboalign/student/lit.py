@@ -1,0 +1,35 @@
+"""The student under Lightning."""
+
+import torch
+from torch import Tensor
+
+from roboalign.reward.encoder import scoring_loss
+from roboalign.reward.frames import positions
+from roboalign.student.model import Student
+from roboalign.training import TrainedModule, fold
+
+
+class StudentModule(TrainedModule):
+    """Regresses the teacher's normalised scores, on frames shifted anew in each step."""
+
+    weights: Tensor
+
+    def __init__(self, student: Student) -> None:
+        super().__init__()
+        self.student = student
+        self.register_buffer("weights", torch.tensor(student.reward.weights), persistent=False)
+
+    def training_step(self, batch: dict[str, Tensor], index: int) -> Tensor:
+        spec = self.student.spec
+        generator = torch.Generator().manual_seed(fold(spec.training.seed, self.step, 3))
+        indices = positions(batch["length"], spec.encoder.frames, generator)
+        shares = self.student.regress(batch["video"], batch["length"], indices, batch["words"])
+        loss = scoring_loss(shares, batch["target"], self.weights, spec.delta)
+        self.log_dict({"loss": loss, "mae": (shares - batch["target"]).abs().mean()})
+        return loss
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        training = self.student.spec.training
+        return torch.optim.AdamW(
+            self.student.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay
+        )

@@ -1,0 +1,70 @@
+"""Build RobotWorldBench from recorded episodes and world-model rollouts: `python -m stages.bench`."""
+
+import time
+
+import numpy as np
+import torch
+
+from roboalign.bench.build import Builder, Generate, all_limits, build, recorded_states
+from roboalign.bench.measure import measure
+from roboalign.bench.pairs import write_pairs
+from roboalign.bench.spec import BenchSpec
+from roboalign.hardware.spec import DeviceSpec
+from roboalign.io import write_json
+from roboalign.reward.rubric import limits_to_json
+from roboalign.reward.spec import RewardSpec
+from roboalign.run import Run, execute
+from roboalign.store import Corpus, EpisodeStore
+from roboalign.tokenizer.model import DualBranchTokenizer, load_tokenizer
+from roboalign.world_model.model import WorldModel, load_world_model
+from roboalign.world_model.sampler import generate
+
+FILES = {"early": "early.safetensors", "final": "model.safetensors"}
+"""The world model's checkpoints by the names that BenchSpec uses."""
+
+
+def roller(tokenizer: DualBranchTokenizer, model: WorldModel, temperature: float, device: torch.device) -> Generate:
+    """A tokenizer and a world model as one function from first frames and actions to the predicted frames."""
+
+    @torch.no_grad()
+    def roll(first, actions, masks, seeds):  # type: ignore[no-untyped-def]
+        context = tokenizer.encode_context(torch.from_numpy(first).to(device).permute(0, 3, 1, 2).float() / 255)
+        commands, mask, streams = (torch.from_numpy(array).to(device) for array in (actions, masks, seeds))
+        # The window keeps the sequence within what the model was trained on, however long the rollout.
+        tokens = generate(
+            model, context.tokens, commands, mask, streams, temperature=temperature, window=model.spec.segment.frames
+        )
+        frames = tokenizer.decode(context, tokens).clamp(0, 1)
+        return np.ascontiguousarray((frames * 255).round().byte().permute(0, 1, 3, 4, 2).cpu().numpy())
+
+    return roll
+
+
+def main(run: Run) -> None:
+    """Run the stage."""
+    spec: BenchSpec = run.section("bench", BenchSpec)
+    reward: RewardSpec = run.section("reward", RewardSpec)
+    device = torch.device(run.section("hardware.device", DeviceSpec).accelerator)
+    corpus = Corpus.open(run.input("artifacts/sources/index.json"))
+    tokenizer = load_tokenizer(run.input("artifacts/tokenizer/model.safetensors")).to(device)
+    models: dict[str, Generate] = {
+        name: roller(tokenizer, load_world_model(run.input(f"artifacts/world_model/{FILES[name]}")).to(device),
+                     spec.generated.temperature, device)
+        for name in spec.generated.models
+    }  # fmt: skip
+    states = recorded_states(corpus)
+    builder = Builder(corpus, spec, reward, states, all_limits(corpus.infos, states, reward))
+    run.say(f"{spec.pairs} pairs from {len(corpus)} episodes of {', '.join(corpus.sources)}")
+    began = time.monotonic()
+    fps = next((store.fps for store in corpus.stores if isinstance(store, EpisodeStore)), 10.0)
+    pairs = build(builder, models, run.output("artifacts/bench") / "generated", fps)
+    write_pairs(run.output("artifacts/bench/pairs.parquet"), pairs, reward.names)
+    write_json(run.output("artifacts/bench/limits.json"), limits_to_json(dict(builder.limits)))
+    metrics = measure(builder, pairs)
+    write_json(run.output("metrics/bench.json"), metrics)
+    write_json(run.root / "timings/bench.json", {"seconds": time.monotonic() - began})
+    run.say(f"{metrics['by_origin']}; mean total by origin {metrics['mean_total_by_origin']}")
+
+
+if __name__ == "__main__":
+    execute("bench", main)

@@ -37,7 +37,7 @@ def main(run: Run) -> None:
     }
     study = Study(spec, tokenizer, samplers, scenes)
     distance = Perceptual().to(where)
-    results = Results(run.output("artifacts/rollout"), scenes, distance, spec.batch)
+    results = Results(run.output("artifacts/rollout"), scenes, distance, spec.measured_every, spec.batch)
     truth = scenes.frames
     baselines = {
         "reconstruction": reconstruction(tokenizer, truth),

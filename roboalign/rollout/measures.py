@@ -16,24 +16,25 @@ Floats = NDArray[np.float64]
 Distance = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 """A perceptual distance: (video, target, weights or None) -> (B, T)."""
 
-DIFFERENCES = ("psnr", "ssim", "perceptual", "roi_perceptual")
-"""The measures that are compared between decodings."""
-
 
 @torch.no_grad()
-def measures(video: Tensor, truth: Tensor, distance: Distance, batch: int) -> dict[str, Floats]:
-    """Each measure of each predicted frame, (N, F). Videos are (N, 1 + F, 3, H, W); the context frame is left out.
+def measures(video: Tensor, truth: Tensor, distance: Distance | None, every: int, batch: int) -> dict[str, Floats]:
+    """`psnr` of each predicted frame, (N, F), and the other measures of every `every`-th, (N, F // every).
 
-    `roi_perceptual` weighs the region that moves in the true future.
+    Videos are (N, 1 + F, 3, H, W); the context frame is left out. `roi_perceptual` weighs the region that moves in the
+    true future. Without a `distance` there is no perceptual measure.
     """
-    parts: dict[str, list[Tensor]] = {name: [] for name in DIFFERENCES}
+    parts: dict[str, list[Tensor]] = {}
     for ours, theirs in zip(torch.split(video, batch), torch.split(truth, batch), strict=True):
-        region = moving_region(theirs)[:, 1:]
-        ours, theirs = ours[:, 1:], theirs[:, 1:]
-        parts["psnr"].append(psnr(ours, theirs))
-        parts["ssim"].append(ssim(ours, theirs))
-        parts["perceptual"].append(distance(ours, theirs, None))
-        parts["roi_perceptual"].append(distance(ours, theirs, region))
+        found = {"psnr": psnr(ours[:, 1:], theirs[:, 1:])}
+        region = moving_region(theirs)[:, every::every]
+        ours, theirs = ours[:, every::every], theirs[:, every::every]
+        found["ssim"] = ssim(ours, theirs)
+        if distance is not None:
+            found["perceptual"] = distance(ours, theirs, None)
+            found["roi_perceptual"] = distance(ours, theirs, region)
+        for name, values in found.items():
+            parts.setdefault(name, []).append(values)
     return {name: torch.cat(values).double().cpu().numpy() for name, values in parts.items()}
 
 
@@ -44,13 +45,15 @@ def summary(values: Mapping[str, Floats]) -> dict[str, Json]:
 
 def difference(values: Mapping[str, Floats], base: Mapping[str, Floats]) -> dict[str, Json]:
     """The mean over frames of each measure less that of `base`, paired by episode, with its interval."""
-    return {name: paired(values[name].mean(1), base[name].mean(1)).json() for name in DIFFERENCES}
+    return {name: paired(values[name].mean(1), base[name].mean(1)).json() for name in values if name in base}
 
 
-def curve(name: str, values: Mapping[str, Floats]) -> list[dict[str, object]]:
-    """One row a frame: the mean of each measure over episodes."""
-    frames = next(iter(values.values())).shape[1]
-    return [
-        {"frame": frame + 1, "model": name, **{key: float(array[:, frame].mean()) for key, array in values.items()}}
-        for frame in range(frames)
-    ]
+def curve(name: str, values: Mapping[str, Floats], every: int) -> list[dict[str, object]]:
+    """One row a frame: the mean over episodes of each measure that was taken there; `every` as in `measures`."""
+    frames = values["psnr"].shape[1]
+    rows: list[dict[str, object]] = [{"frame": frame, "model": name} for frame in range(1, frames + 1)]
+    for key, array in values.items():
+        stride = 1 if key == "psnr" else every
+        for place, mean in enumerate(array.mean(0), 1):
+            rows[place * stride - 1][key] = float(mean)
+    return rows

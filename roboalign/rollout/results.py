@@ -25,6 +25,8 @@ class Results:
     """Where the clip stores and `index.json` go."""
     scenes: Scenes
     distance: Distance
+    every: int
+    """Frames between two measures of SSIM and the perceptual distances."""
     batch: int
     metrics: dict[str, Json] = field(default_factory=dict)
     curves: list[dict[str, object]] = field(default_factory=list)
@@ -35,7 +37,7 @@ class Results:
     def add(self, one: ClipSet, made: Rollout) -> None:
         """A set of rollouts: clips, metrics, differences to plain autoregression (which comes first), timings."""
         self.keep(one.name, [made.frames], one.model, one.decoding, one.sampling)
-        self.measure(one.name, made, one.base)
+        self.measure(one.name, made, one.base, perceptual=True)
 
     def keep(
         self, name: str, videos: Sequence[Tensor], model: str = "", decoding: str = "", sampling: str = ""
@@ -46,14 +48,14 @@ class Results:
             {"name": name, "model": model, "decoding": decoding, "sampling": sampling, "folder": name} | listed
         )
 
-    def measure(self, name: str, made: Rollout, base: str = "") -> None:
+    def measure(self, name: str, made: Rollout, base: str, *, perceptual: bool = False) -> None:
         """Metrics of rollouts; their clips need not be kept."""
-        self.compare(name, made.frames)
+        self.compare(name, made.frames, perceptual=perceptual)
         self.metrics[name] |= {
             "peak_sequence": made.peak_sequence,
             "cache_bytes": made.cache_bytes,
         }
-        if base and base != name and base in self._by_set:
+        if base != name and base in self._by_set:
             self.metrics[name]["less_ar"] = difference(self._by_set[name], self._by_set[base])
         seconds = made.seconds_per_frame
         self.timings[name] = {
@@ -62,12 +64,14 @@ class Results:
             "seconds_per_frame": [value / len(self.scenes) for value in seconds],
         }
 
-    def compare(self, name: str, video: Tensor) -> None:
+    def compare(self, name: str, video: Tensor, *, perceptual: bool = True) -> None:
         """Video metrics of frames (N, 1 + F, 3, H, W) against the truth."""
-        values = measures(as_stored(video), self.scenes.frames, self.distance, self.batch)
+        values = measures(
+            as_stored(video), self.scenes.frames, self.distance if perceptual else None, self.every, self.batch
+        )
         self._by_set[name] = values
         self.metrics[name] = {**summary(values), "n": len(self.scenes)}
-        self.curves += curve(name, values)
+        self.curves += curve(name, values, self.every)
 
     def write_index(self) -> None:
         """Write `index.json`, which lists the clip stores in the order they were made."""

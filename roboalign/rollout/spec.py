@@ -106,6 +106,9 @@ class RolloutSpec(Spec):
     """Windows of `swr` tried besides plain autoregression; they are measured, their clips are not kept."""
     best_of: Annotated[int, Field(ge=0, le=64)] = 4
     """Samples an episode of the supervised model, for picking the best by reward at inference; 0 makes none."""
+    measured_every: Frames = 1
+    """SSIM and the perceptual distances, which are slow, are measured at every so-manieth frame; PSNR at each. Take one
+    that does not divide the window: else they see only one place of each segment."""
     drift: DriftSpec = DriftSpec()
     """The measurement of drift."""
     seed: Seed = 0
@@ -137,6 +140,13 @@ class RolloutSpec(Spec):
                 "frames", f"{kv_window.frames} frames are above the horizon of {info.data['horizon']}; lower it"
             )
         return kv_window
+
+    @field_validator("measured_every")
+    @classmethod
+    def _measured_fits(cls, every: int, info: ValidationInfo) -> int:
+        if every > info.data.get("horizon", every):
+            raise ValueError(f"{every} is above the horizon of {info.data['horizon']} frames; lower it")
+        return every
 
     @field_validator("sweep")
     @classmethod

@@ -42,7 +42,7 @@ class Spec(BaseModel):
         extra="forbid",
         strict=True,
         allow_inf_nan=False,
-        use_attribute_docstrings=True,
+        defer_build=True,
         validate_default=True,
         hide_input_in_errors=True,
     )

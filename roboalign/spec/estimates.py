@@ -5,14 +5,15 @@ Operations are counted as 2 a multiply-add; a training step costs three forward 
 pass. These are orders of magnitude for planning, not measurements: what was measured is in the report.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from math import prod
 
 from roboalign.hardware.spec import HardwareSpec
+from roboalign.judge.spec import JudgeSpec, VlmJudgeSpec
 from roboalign.rollout.spec import peak_sequence
 from roboalign.spec.experiment import Experiment
-from roboalign.spec.training import TrainingSpec
+from roboalign.student.spec import StudentSpec
 from roboalign.tokenizer.spec import TokenizerSpec
 from roboalign.world_model.spec import WorldModelSpec
 
@@ -23,6 +24,24 @@ STATE = 16
 """Bytes of weight, gradient and optimizer moments for each trained parameter."""
 KEPT = 14
 """Activations of width `hidden` that a transformer layer keeps for the backward pass of one token (our count)."""
+KEPT_OPERATIONS, KEPT_PIXEL = 1_400, 24
+"""Operations of a backbone for each activation that it keeps (a ViT's), and the least it keeps for a pixel of input."""
+CONVOLUTIONS, TRANSFORMERS, SAMPLING = 0.33, 0.8, 0.25
+"""Shares of the matrix-product rate that training and sampling reach; from trials on two CPU cores."""
+LATENCY = 2e-4
+"""Seconds that one layer takes for one token at the least, on a CPU as on a GPU: calls, not arithmetic."""
+BACKBONES = {
+    ("test_convnext", 0): (7_224, 867),
+    ("test_convnext", 1): (30_472, 1_573),
+    ("test_convnext", 2): (121_592, 2_271),
+    ("test_convnext", -1): (207_000, 2_435),
+    ("resnet18", -1): (11_176_512, 72_288),
+    ("resnet50", -1): (23_508_032, 162_912),
+    ("convnext_tiny", -1): (27_818_592, 177_566),
+    ("vit_small_patch16_224", -1): (21_664_896, 183_295),
+    ("vit_base_patch16_224", -1): (85_892_352, 716_602),
+}
+"""timm backbones up to a level: parameters, and operations of a forward pass for each pixel of input."""
 LIBRARIES = 0.6
 """GB that Python, torch and the data in memory take before any model, measured on a CPU."""
 
@@ -34,8 +53,8 @@ class Estimate:
     part: str
     parameters: int | None
     tokens: int | None
-    memory_gb: float
-    seconds: float
+    memory_gb: float | None
+    seconds: float | None
     what: str
 
 
@@ -47,55 +66,100 @@ def estimates(experiment: Experiment) -> list[Estimate]:
 def parts(experiment: Experiment) -> Iterator[Estimate]:
     """The parts in the order of their stages."""
     hardware, tokenizer, model = experiment.hardware, experiment.tokenizer, experiment.world_model
-    number = 2 if hardware.device.precision != "32-true" else 4
-    clips = tokenizer.training.batch * tokenizer.samples.frames
+    number = (2 if hardware.device.precision != "32-true" else 4) / ranks(hardware)
+    training = tokenizer.training
+    clips = training.batch * tokenizer.samples.frames
     yield Estimate(
         "tokenizer",
         tokenizer.parameters,
         tokenizer.context_tokens + tokenizer.dynamics_tokens,
-        memory(tokenizer.parameters, convolution_floats(tokenizer) * clips * number / ranks(hardware)),
-        training_seconds(tokenizer.training, convolution_flops(tokenizer) * tokenizer.samples.frames, hardware),
-        f"{tokenizer.training.steps} steps of {tokenizer.training.batch} clips",
+        memory(tokenizer.parameters, convolution_floats(tokenizer) * clips * number),
+        training.steps * clips * BACKWARD * convolution_flops(tokenizer) / rate(hardware, CONVOLUTIONS),
+        f"{training.steps} steps of {training.batch} x {tokenizer.samples.frames} frames",
     )
-    parameters = world_model_parameters(experiment)
-    length = model.sequence_tokens(tokenizer.context_tokens, tokenizer.dynamics_tokens, model.segment.frames)
+    parameters, training = world_model_parameters(experiment), model.training
+    tokens = tokenizer.context_tokens, tokenizer.dynamics_tokens
+    length = model.sequence_tokens(*tokens, model.segment.frames)
+    forward = transformer_flops(model, parameters, length)
     yield Estimate(
         "world_model",
         parameters,
         length,
-        memory(parameters, kept_floats(model, length) * model.training.batch * number / ranks(hardware)),
-        training_seconds(model.training, transformer_flops(model, parameters, length), hardware),
-        f"{model.training.steps} steps of {model.training.batch} sequences",
+        memory(parameters, kept_floats(model, length) * training.batch * number),
+        training.steps * training.batch * BACKWARD * forward / rate(hardware, TRANSFORMERS),
+        f"{training.steps} steps of {training.batch} sequences",
     )
-    rl = experiment.rl
-    rows = rl.training.batch * rl.group
-    rollout = model.sequence_tokens(tokenizer.context_tokens, tokenizer.dynamics_tokens, rl.horizon)
-    forward = transformer_flops(model, parameters, rollout)
-    step = rows * (forward * (2 + BACKWARD * rl.epochs) + convolution_flops(tokenizer) / 2 * rl.horizon)
+    for part, scorer in (("judge", experiment.judge), ("student", experiment.student)):
+        yield scorer_estimate(part, scorer, experiment)
+    rl, training = experiment.rl, experiment.rl.training
+    rows, length = training.batch * rl.group, model.sequence_tokens(*tokens, rl.horizon)
+    updates = rows * transformer_flops(model, parameters, length) * (1 + BACKWARD * rl.epochs)
+    decoding = rows * rl.horizon * convolution_flops(tokenizer) / 2
     yield Estimate(
         "rl",
         parameters,
-        rollout,
-        memory(parameters, kept_floats(model, rollout) * rows * number / ranks(hardware)),
-        rl.training.steps * step / rate(hardware),
-        f"{rl.training.steps} steps of {rl.training.batch} prompts x {rl.group} rollouts",
+        length,
+        memory(parameters, kept_floats(model, length) * rows * number),
+        training.steps
+        * (
+            sampling_seconds(experiment, rows, rows, rl.horizon)
+            + updates / rate(hardware, TRANSFORMERS)
+            + decoding / rate(hardware, CONVOLUTIONS)
+        ),
+        f"{training.steps} steps of {training.batch} prompts x {rl.group} rollouts",
     )
     spec = experiment.rollout
     frame = model.frame_tokens(tokenizer.dynamics_tokens)
     peak = max(
         peak_sequence(spec.decoding(name), spec.horizon, tokenizer.context_tokens, frame) for name in spec.decodings
     )
-    whole = tokenizer.context_tokens + spec.horizon * frame
     made = spec.episodes * (len(spec.decodings) + len(spec.aligned_decodings) + spec.best_of + len(spec.sweep))
+    decoding = made * spec.horizon * convolution_flops(tokenizer) / 2
     yield Estimate(
         "rollout",
         parameters,
         peak,
         LIBRARIES + (parameters * 4 + model.cache_bytes(peak, spec.batch)) / GIGA,
-        made * (transformer_flops(model, parameters, whole) + convolution_flops(tokenizer) / 2 * spec.horizon)
-        / rate(hardware),
+        sampling_seconds(experiment, made, spec.batch, spec.horizon) + decoding / rate(hardware, CONVOLUTIONS),
         f"{made} rollouts of {spec.horizon} frames",
-    )  # fmt: skip
+    )
+
+
+def scorer_estimate(part: str, scorer: JudgeSpec | StudentSpec, experiment: Experiment) -> Estimate:
+    """The judge's or the student's training; without figures where its network's size is not known here."""
+    training = scorer.training
+    what = f"{training.steps} steps of {training.batch} clips"
+    if isinstance(scorer, VlmJudgeSpec):
+        return Estimate(part, None, None, None, None, f"{what}, LoRA of {scorer.model.rsplit('/', 1)[-1]}")
+    encoder, size = scorer.encoder, experiment.tokenizer.height * experiment.tokenizer.width
+    known = BACKBONES.get((encoder.backbone, encoder.level))
+    length = encoder.frames + encoder.text.words + 2
+    if known is None:
+        return Estimate(part, None, length, None, None, f"{what}; the size of {encoder.backbone} is not known here")
+    weights, operations = known
+    parameters = (
+        weights
+        + (12 * (encoder.layers + encoder.text.layers) * encoder.width + encoder.channels * encoder.grid**2)
+        * encoder.width
+    )
+    sample = encoder.frames * operations * size + 2 * (parameters - weights) * length
+    number = (2 if experiment.hardware.device.precision != "32-true" else 4) / ranks(experiment.hardware)
+    kept = training.batch * encoder.frames * size * max(KEPT_PIXEL, operations / KEPT_OPERATIONS) * number
+    seconds = training.steps * training.batch * BACKWARD * sample / rate(experiment.hardware, CONVOLUTIONS)
+    return Estimate(part, parameters, length, memory(parameters, kept), seconds, what)
+
+
+def sampling_seconds(experiment: Experiment, rollouts: int, batch: int, frames: int) -> float:
+    """Seconds of sampling `rollouts` rollouts token by token, `batch` at once.
+
+    One token of a batch takes at least LATENCY in each layer, however fast the device multiplies.
+    """
+    model, tokenizer = experiment.world_model, experiment.tokenizer
+    tokens = tokenizer.context_tokens, tokenizer.dynamics_tokens
+    length = model.sequence_tokens(*tokens, frames)
+    operations = rollouts * transformer_flops(model, world_model_parameters(experiment), length)
+    calls = math.ceil(rollouts / batch) * frames * tokenizer.dynamics_tokens
+    return calls * model.layers * LATENCY + operations / rate(experiment.hardware, SAMPLING)
 
 
 def world_model_parameters(experiment: Experiment) -> int:
@@ -112,14 +176,15 @@ def world_model_parameters(experiment: Experiment) -> int:
 
 def convolution_floats(spec: TokenizerSpec) -> float:
     """Activations kept for the backward pass of one frame: four in each residual block of the four networks."""
-    cells = sum(width * prod(spec.resolution(level)) for level, width in enumerate(spec.widths))
+    cells = sum(width * math.prod(spec.resolution(level)) for level, width in enumerate(spec.widths))
     return 4 * 4 * spec.blocks * cells
 
 
 def convolution_flops(spec: TokenizerSpec) -> float:
     """Operations of encoding and decoding one frame and its context: the residual blocks, which take nearly all."""
     block = [
-        2 * 2 * 9 * width**2 * prod(spec.resolution(level)) * spec.blocks for level, width in enumerate(spec.widths)
+        2 * 2 * 9 * width**2 * math.prod(spec.resolution(level)) * spec.blocks
+        for level, width in enumerate(spec.widths)
     ]
     branches = (spec.depth(spec.context_grid), spec.depth(spec.dynamics_grid))
     return float(2 * sum(sum(block[:depth]) for depth in branches))
@@ -135,11 +200,6 @@ def transformer_flops(model: WorldModelSpec, parameters: int, length: int) -> fl
     return 2.0 * parameters * length + 2.0 * model.layers * model.hidden * length**2
 
 
-def training_seconds(training: TrainingSpec, sample: float, hardware: HardwareSpec) -> float:
-    """Seconds of a training run whose forward pass costs `sample` operations for one sample."""
-    return training.steps * training.batch * BACKWARD * sample / rate(hardware)
-
-
 def memory(parameters: int, activations: float) -> float:
     """GB of training: libraries, weights with their optimizer, activations (bytes)."""
     return LIBRARIES + (STATE * parameters + activations) / GIGA
@@ -150,9 +210,9 @@ def ranks(hardware: HardwareSpec) -> int:
     return hardware.device.devices * hardware.device.nodes
 
 
-def rate(hardware: HardwareSpec) -> float:
-    """Operations a second over all devices: the matrix-product rate, of which models reach about a third."""
-    return hardware.limits.teraflops * 1e12 * ranks(hardware) / 3
+def rate(hardware: HardwareSpec, share: float) -> float:
+    """Operations a second over all devices, where models reach `share` of the matrix-product rate."""
+    return hardware.limits.teraflops * 1e12 * ranks(hardware) * share
 
 
 def table(rows: list[Estimate], hardware: HardwareSpec) -> str:
@@ -170,8 +230,8 @@ def table(rows: list[Estimate], hardware: HardwareSpec) -> str:
                 row.part,
                 "-" if row.parameters is None else si(row.parameters),
                 "-" if row.tokens is None else str(row.tokens),
-                f"{row.memory_gb:.1f} GB",
-                duration(row.seconds),
+                "-" if row.memory_gb is None else f"{row.memory_gb:.1f} GB",
+                "-" if row.seconds is None else duration(row.seconds),
                 row.what,
             )
         )
@@ -180,7 +240,7 @@ def table(rows: list[Estimate], hardware: HardwareSpec) -> str:
         "  " + f"{line[0]:<{widths[0]}}  " + "  ".join(f"{line[n]:>{widths[n]}}" for n in range(1, 5)) + f"  {line[5]}"
         for line in cells
     ]
-    return "\n".join([head, *(line.rstrip() for line in lines)])
+    return "\n".join([head, *(line.rstrip() for line in lines), "  and some 5 to 10 s for each stage to start"])
 
 
 def si(number: int) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from roboalign.judge.spec import VlmJudgeSpec
 from roboalign.rollout.spec import peak_sequence
 from roboalign.spec.estimates import estimates
 from roboalign.spec.experiment import Experiment
@@ -43,6 +44,14 @@ def sizes(experiment: Experiment) -> Iterator[Violation]:
                     f"sources.{name}.image.{side}",
                     f"images are {have} pixels in {side}, but tokenizer.{side} is {want}; make them equal",
                 )
+    want_size = tokenizer.height, tokenizer.width
+    for part, scorer in (("judge", experiment.judge), ("student", experiment.student)):
+        if isinstance(scorer, VlmJudgeSpec) or scorer.encoder.image_size in (None, want_size):
+            continue
+        yield Violation(
+            f"{part}.encoder.image_size",
+            f"the tokenizer's images are {list(want_size)}; make them equal, or leave it out",
+        )
 
 
 def lengths(experiment: Experiment) -> Iterator[Violation]:
@@ -149,7 +158,7 @@ def devices(experiment: Experiment) -> Iterator[Violation]:
         if batch % ranks:
             yield Violation(f"{part}.training.batch", f"{ranks} devices do not divide a batch of {batch}; change one")
     for row in estimates(experiment):
-        if row.memory_gb > limit:
+        if row.memory_gb is not None and row.memory_gb > limit:
             field = "rollout.batch" if row.part == "rollout" else f"{row.part}.training.batch"
             yield Violation(
                 field,

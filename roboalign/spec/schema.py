@@ -4,6 +4,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
+from pydantic_core import core_schema
+
+from roboalign.spec.docs import descriptions
 from roboalign.spec.experiment import VARIANTS, adapter
 
 FOLDER = Path("specs/.schema")
@@ -17,9 +22,9 @@ EXTENDS = {
 
 def schemas() -> dict[str, str]:
     """Every schema as text by file name."""
-    result = {f"{part}.json": variant(adapter(f"{part}/").json_schema()) for part in VARIANTS}
-    result["experiment.json"] = relaxed(adapter("experiments/").json_schema())
-    result["params.json"] = adapter("params").json_schema()
+    result = {f"{part}.json": variant(schema_of(f"{part}/")) for part in VARIANTS}
+    result["experiment.json"] = relaxed(schema_of("experiments/"))
+    result["params.json"] = schema_of("params")
     return {
         name: json.dumps(
             {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}, indent=1, ensure_ascii=False
@@ -27,6 +32,23 @@ def schemas() -> dict[str, str]:
         + "\n"
         for name, schema in result.items()
     }
+
+
+class Documented(GenerateJsonSchema):
+    """Pydantic's generator, with the docstrings below the fields."""
+
+    def model_schema(self, schema: core_schema.ModelSchema) -> JsonSchemaValue:
+        """The schema of one spec class."""
+        result = super().model_schema(schema)
+        kind: type[BaseModel] = schema["cls"]
+        for field, text in descriptions(kind).items():
+            result.get("properties", {}).get(field, {})["description"] = text
+        return result
+
+
+def schema_of(kind: str) -> dict[str, Any]:
+    """The schema of a file of this kind."""
+    return adapter(kind).json_schema(schema_generator=Documented)
 
 
 def variant(schema: dict[str, Any]) -> dict[str, Any]:

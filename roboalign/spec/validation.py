@@ -16,6 +16,7 @@ from pydantic_core import ErrorDetails
 
 from roboalign.spec.base import FieldError
 from roboalign.spec.diagnostics import Diagnostic, nearest
+from roboalign.spec.docs import descriptions
 from roboalign.spec.document import Mapping, Mark, Node, Scalar, Sequence, plain
 from roboalign.spec.merge import Place, child, locate
 
@@ -28,7 +29,7 @@ def validated(adapter: TypeAdapter[Any], kind: Any, node: Node) -> tuple[Any, li
         found = list(explained(error.errors(include_url=False), kind, node))
     except RecursionError:  # pragma: no cover - depth is bounded by the document
         found = [Diagnostic("nested too deeply", Place(node).label)]
-    guessed = {(d.mark.source.name, d.suggestion) for d in found if d.message.startswith("unknown key")}
+    guessed = {d.suggestion for d in found if d.message.startswith("unknown key")}
     kept = [d for d in found if not (d.message.startswith("missing key") and named(d, guessed))]
     return None, kept
 
@@ -45,9 +46,9 @@ def explained(errors: list[ErrorDetails], kind: Any, node: Node) -> Iterator[Dia
     yield from about.values()
 
 
-def named(missing: Diagnostic, guessed: Iterable[tuple[str, str]]) -> bool:
-    """Whether the missing key is one that is there, but misspelled: then one error is enough."""
-    return any(missing.message.startswith(f"missing key '{word}'") for _, word in guessed if word)
+def named(missing: Diagnostic, guessed: Iterable[str]) -> bool:
+    """Whether the missing key is there, but misspelled, or `extends` is misspelled, which would bring it."""
+    return any(word == "extends" or missing.message.startswith(f"missing key '{word}'") for word in guessed if word)
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +190,8 @@ def unknown_key(step: Step, key: str) -> Diagnostic:
     below = child(step.place.node, key)
     mark = below.label if below else step.place.label
     free = [field for field in fields if field not in present]
+    if step.place.key is None and "extends" not in present:
+        free.append("extends")
     suggestion = nearest(key, free) or nearest(key, fields)
     known = "" if suggestion or not fields else f"; known here: {', '.join(fields)}"
     return Diagnostic(f"unknown key '{key}'{known}", mark, suggestion)
@@ -216,8 +219,8 @@ def tags(kind: Any, tag: str) -> Iterator[str]:
 
 def described(kind: Any, key: str) -> str:
     """The first sentence of a field's docstring, for the user who lacks it."""
-    field = kind.model_fields.get(key) if is_spec(kind) else None
-    text = (field.description or "").split("\n\n")[0].split(". ")[0].strip().rstrip(".") if field else ""
+    text = descriptions(kind).get(key, "") if is_spec(kind) else ""
+    text = text.split("\n\n")[0].split(". ")[0].strip().rstrip(".")
     return f" ({' '.join(text.split())})" if text else ""
 
 

@@ -1,0 +1,226 @@
+"""Composition: layers, positions that survive merging, checks across parts, and what is written."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from roboalign.spec.compose import FOLDER, HEADER, Composition, compose, compose_params, write
+from roboalign.spec.diagnostics import SpecError, ordered, render
+from roboalign.spec.document import COMMAND_LINE
+from roboalign.spec.experiment import KINDS
+from roboalign.spec.library import Library
+
+Edit = Callable[[str, str, str], None]
+
+
+def composed(root: Path) -> Composition:
+    result = compose_params(Library(root))
+    result.require()
+    return result
+
+
+def errors(root: Path) -> list[str]:
+    return [render(item) for item in ordered(compose_params(Library(root)).diagnostics)]
+
+
+def test_every_section_is_whole(tree: Path) -> None:
+    sections = composed(tree).sections
+    assert list(sections) == list(KINDS)
+    assert sections["rollout"]["swr"]["window"] == 6
+    # A default that no file names.
+    assert sections["hardware"]["device"]["nodes"] == 1
+
+
+def test_later_layers_win(tree: Path, edit: Edit) -> None:
+    edit("specs/experiments/tiny.yaml", "sources:", "set: {rollout.episodes: 10, rollout.batch: 10}\nsources:")
+    assert composed(tree).sections["rollout"]["episodes"] == 10
+    edit("params.yaml", "set: {}", "set: {rollout.episodes: 11}")
+    sections = composed(tree).sections
+    assert (sections["rollout"]["episodes"], sections["rollout"]["batch"]) == (11, 10)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        "{rollout.swr.window: 9}",
+        "{rollout: {swr: {window: 9}}}",
+        "{rollout.swr: {window: 9}}",
+        "{rollout: {swr: {window: 3}}, rollout.swr.window: 9}",
+    ],
+)
+def test_dotted_and_nested_values_are_the_same(tree: Path, edit: Edit, values: str) -> None:
+    edit("params.yaml", "set: {}", f"set: {values}")
+    assert composed(tree).sections["rollout"]["swr"]["window"] == 9
+
+
+def test_an_item_of_a_list_is_set_by_its_number(tree: Path, edit: Edit) -> None:
+    edit("params.yaml", "set: {}", "set: {reward.dimensions.1.weight: 2.5}")
+    dimensions = composed(tree).sections["reward"]["dimensions"]
+    assert [dimension["weight"] for dimension in dimensions] == [1, 2.5, 1, 1, 1, 1]
+
+
+def test_another_variant_of_one_part(tree: Path, edit: Edit) -> None:
+    edit("params.yaml", "rollout: null", "rollout: w12")
+    assert composed(tree).sections["rollout"]["swr"]["window"] == 12
+
+
+def test_another_kind_replaces_the_fields_of_the_first(tree: Path, edit: Edit) -> None:
+    edit("params.yaml", "set: {}", "set: {judge: {kind: vlm, training: {steps: 5, batch: 2, learning_rate: 1e-4}}}")
+    judge = composed(tree).sections["judge"]
+    assert judge["kind"] == "vlm"
+    assert "encoder" not in judge
+
+
+def test_a_variant_extends_another(tree: Path) -> None:
+    (tree / "specs/rollout/mine.yaml").write_text("extends: w12\nepisodes: 5\n")
+    text = (tree / "params.yaml").read_text().replace("rollout: null", "rollout: mine")
+    (tree / "params.yaml").write_text(text)
+    rollout = composed(tree).sections["rollout"]
+    assert (rollout["episodes"], rollout["swr"]["window"]) == (5, 12)
+
+
+def test_an_experiment_extends_another(tree: Path) -> None:
+    (tree / "specs/experiments/mine.yaml").write_text("extends: tiny\nuse: {rollout: w12}\n")
+    result = compose(Library(tree), "mine", COMMAND_LINE)
+    result.require()
+    assert result.sections["rollout"]["swr"]["window"] == 12
+    assert list(result.sections["sources"]) == ["metaworld", "fetch", "panda", "jaco"]
+
+
+def test_extending_in_a_circle_is_refused(tree: Path) -> None:
+    (tree / "specs/rollout/w6.yaml").write_text("extends: w12\n")
+    (tree / "specs/rollout/w12.yaml").write_text("extends: w6\n")
+    assert errors(tree) == [
+        "specs/rollout/w12.yaml:1:10: error: 'extends' goes round in a circle: w6 → w12 → w6\n"
+        " 1 | extends: w6\n   |          ^~"
+    ]
+
+
+def test_fewer_sources_are_a_note_and_no_error(tree: Path, edit: Edit) -> None:
+    edit("params.yaml", "[metaworld, fetch, panda, jaco]", "[metaworld, fetch]")
+    result = composed(tree)
+    assert list(result.sections["sources"]) == ["metaworld", "fetch"]
+    assert [item.severity for item in result.diagnostics] == ["note"]
+    assert "lists other sources: metaworld, fetch, panda, jaco" in result.diagnostics[0].message
+
+
+def test_values_for_all_sources_and_for_one(tree: Path, edit: Edit) -> None:
+    edit("params.yaml", "set: {}", "set: {sources.*.episodes: 7, sources.panda.episodes: 8}")
+    sources = composed(tree).sections["sources"]
+    assert {name: source["episodes"] for name, source in sources.items()} == {
+        "metaworld": 7, "fetch": 7, "panda": 8, "jaco": 7,
+    }  # fmt: skip
+
+
+def test_an_experiments_values_for_sources_left_out_are_dropped(tree: Path, edit: Edit) -> None:
+    edit("specs/experiments/tiny.yaml", "sources:", "set: {sources.panda.episodes: 9}\nsources:")
+    edit("params.yaml", "[metaworld, fetch, panda, jaco]", "[metaworld]")
+    assert list(composed(tree).sections["sources"]) == ["metaworld"]
+
+
+PLACES = [
+    ("params.yaml", "rollout: null", "rollout: w13", "there is no specs/rollout/w13.yaml; did you mean 'w12'?", "w13"),
+    ("params.yaml", "experiment: tiny", "experiment: tniy", "did you mean 'tiny'?", "tniy"),
+    ("params.yaml", "panda", "pnda", "there is no specs/sources/pnda.yaml; did you mean 'panda'?", "pnda"),
+    ("params.yaml", "panda, jaco", "panda, panda", "the source 'panda' is listed twice", "panda]"),
+    ("params.yaml", "  rollout: null", "  rolout: null", "unknown key 'rolout'; did you mean 'rollout'?", "rolout"),
+    ("params.yaml", "set: {}", "set: {rollot.swr.window: 9}", "no part is called 'rollot'; did you mean", "rollot"),
+    ("params.yaml", "set: {}", "set: {rollout.swr.windw: 9}", "unknown key 'windw'; did you mean 'window'?", "windw"),
+    ("params.yaml", "set: {}", "set: {rollout: {swr: {windw: 9}}}", "did you mean 'window'?", "windw"),
+    ("params.yaml", "set: {}", "set: {rollout.swr.window: 0}", "'window' must be at least 1, not 0", "0}"),
+    ("params.yaml", "set: {}", "set: {rollout.swr.window: '9'}", "remove the quotes", "'9'"),
+    ("params.yaml", "set: {}", "set: {rollout: 9}", "name a field of 'rollout'", "rollout: 9"),
+    ("params.yaml", "set: {}", "set: {sources.pand.seed: 1}", "'pand' is not listed; did you mean 'panda'?", "pand."),
+    ("specs/experiments/tiny.yaml", "rollout: w6", "rollout: w", "there is no specs/rollout/w.yaml", "w\n"),
+    ("specs/experiments/tiny.yaml", "  rollout: w6\n", "", "names no variant of 'rollout'", ""),
+    ("specs/experiments/tiny.yaml", "sources:", "set: {judge.kind: vml}\nsources:", "did you mean 'vlm'?", "vml"),
+    ("specs/rollout/w6.yaml", "window: 6", "windw: 6", "unknown key 'windw'; did you mean 'window'?", "windw"),
+    ("specs/rollout/w6.yaml", "window: 6", "window: 31", "31", "window: 31"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "old", "new", "words", "at"), PLACES, ids=[case[2] or case[1] for case in PLACES])
+def test_errors_point_at_the_file_they_came_from(
+    tree: Path, edit: Edit, name: str, old: str, new: str, words: str, at: str
+) -> None:
+    edit(name, old, new)
+    found = [item for item in compose_params(Library(tree)).diagnostics if words in item.text]
+    assert len({(item.mark, item.text) for item in found}) == 1, errors(tree)
+    mark = found[0].mark
+    assert mark.source.name == name
+    lines = (tree / name).read_text().split("\n")
+    assert f"{lines[mark.line]}\n"[mark.column :].startswith(at) or at == "window: 31"
+
+
+CROSS = [
+    ("tokenizer.height: 128", "sources.metaworld.image.height: images are 64 pixels in height"),
+    ("sources.fetch.image.width: 48", "sources.fetch.image.width: images are 48 pixels in width, but tokenizer"),
+    ("rollout.horizon: 40", "rollout.horizon: sources.metaworld has episodes of 32 frames, 9 fewer than needed"),
+    ("rl.horizon: 40", "rl.horizon: sources.metaworld has episodes of 32 frames"),
+    ("world_model.segment.frames: 32", "world_model.segment.frames: sources.metaworld has"),
+    ("sources.jaco.length: 20", "rollout.horizon: sources.jaco has episodes of 20 frames, 11 fewer than needed"),
+    ("world_model.positions: 500", "world_model.positions: a sequence of 574 tokens (rollout.horizon) does not fit"),
+    ("world_model.actions: {kind: tokens, width: 4}", "world_model.actions.width: sources.jaco has 7 action"),
+    ("sources.panda.split: {train: 0.9, validation: 0.1, test: 0}", "sources.panda.split.test: no episode is left"),
+    ("tokenizer.dynamics_levels: [64, 64, 64]", "tokenizer.dynamics_levels: their product is 262,144 codes"),
+    ("hardware.device.devices: 3", "tokenizer.training.batch: 3 devices do not divide a batch of 8"),
+    ("hardware.limits.memory_gb: 0.5", "world_model.training.batch: needs about"),
+    ("student.encoder.image_size: [32, 32]", "student.encoder.image_size: the tokenizer's images are [64, 64]"),
+    ("rl.group: 1", "'group' must be at least 2, not 1"),
+    ("rollout.swr.window: 31", "window 31 is above the horizon of 30 frames"),
+    ("bench.shortest: 33", "shortest is 33, above longest 32; lower it"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("value", "words"), CROSS, ids=[case[0] for case in CROSS])
+def test_parts_that_do_not_fit_together_are_refused(tree: Path, edit: Edit, value: str, words: str) -> None:
+    edit("params.yaml", "set: {}", f"set:\n  {value}")
+    found = errors(tree)
+    assert any(words in text for text in found), found
+
+
+def test_a_violation_points_at_the_value_to_change(tree: Path, edit: Edit) -> None:
+    edit("params.yaml", "set: {}", "set:\n  rollout.horizon: 40")
+    line = (tree / "params.yaml").read_text().split("\n").index("  rollout.horizon: 40") + 1
+    found = [text for text in errors(tree) if "rollout.horizon:" in text.split("\n")[0]]
+    assert [text.split(" error")[0] for text in found] == [f"params.yaml:{line}:20:"]
+
+
+def test_what_is_written_is_what_the_stages_read(tree: Path) -> None:
+    folder = tree / FOLDER
+    assert write(composed(tree), folder) == sorted(f"{section}.yaml" for section in KINDS)
+    for section, value in composed(tree).sections.items():
+        text = (folder / f"{section}.yaml").read_text(encoding="utf-8")
+        assert text.startswith(HEADER)
+        assert yaml.safe_load(text) == {section: value}
+
+
+def test_unchanged_files_are_not_rewritten_and_strays_are_removed(tree: Path, edit: Edit) -> None:
+    folder = tree / FOLDER
+    write(composed(tree), folder)
+    (folder / "old.yaml").write_text("old: 1\n")
+    before = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
+    edit("params.yaml", "set: {}", "set: {rollout.swr.window: 9}")
+    assert write(composed(tree), folder) == ["old.yaml", "rollout.yaml"]
+    after = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
+    assert {name for name in before if before[name] != after.get(name)} == {"old.yaml", "rollout.yaml"}
+    assert write(composed(tree), folder) == []
+
+
+def test_an_error_leaves_everything_as_it_was(tree: Path, edit: Edit) -> None:
+    folder = tree / FOLDER
+    write(composed(tree), folder)
+    (folder / "old.yaml").write_text("old: 1\n")
+    before = {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.iterdir()}
+    edit("params.yaml", "set: {}", "set: {rollout.swr.window: 9, judge.kind: none}")
+    with pytest.raises(SpecError):
+        write(compose_params(Library(tree)), folder)
+    assert {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.iterdir()} == before
+
+
+def test_a_comment_changes_nothing(tree: Path, edit: Edit) -> None:
+    before = composed(tree).sections
+    edit("specs/rollout/w6.yaml", "horizon:", "# a comment\nhorizon:")
+    assert composed(tree).sections == before

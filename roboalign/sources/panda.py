@@ -4,6 +4,10 @@ PyBullet computes the physics; MuJoCo draws the scene from PyBullet's joint angl
 software renderers are several times slower and offer less control of the picture.
 """
 
+import contextlib
+import os
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +30,8 @@ SPEED = 0.35
 """The expert's share of the largest displacement, so that its work fills an episode."""
 SIDE = 0.04
 """Edge of the cube in metres."""
+TOUCHING = 0.001
+"""Metres between robot and cube that count as contact."""
 ARM, FINGERS = tuple(range(7)), (9, 10)
 """PyBullet's numbers of the arm's and the fingers' joints."""
 
@@ -43,16 +49,12 @@ class Panda:
         except ImportError as error:
             raise SourceError(f"panda-gym is not installed ({error}); install the extra: roboalign[sim]") from None
         self._name = task
-        self._sim = PyBullet()
+        with _quiet():
+            self._sim = PyBullet()
         self._client = self._sim.physics_client
-        self._robot = Robot(self._sim, base_position=np.array(BASE))
-        self._task: Any = (
-            Push(self._sim, goal_xy_range=REACH, obj_xy_range=REACH)
-            if task == "push"
-            else PickAndPlace(self._sim, goal_xy_range=REACH, goal_z_range=HEIGHT, obj_xy_range=REACH)
-        )
-        self._client.setPhysicsEngineParameter(deterministicOverlappingPairs=1)
-        self._fresh = self._client.saveState()
+        self._build: tuple[Any, ...] = (Robot, Push, PickAndPlace)
+        self._robot: Any = None
+        self._task: Any = None
         self.rate = 1 / self._sim.dt
         self._model, self._data = _drawing()
         self._view = View(self._model, image, spec.camera)
@@ -60,8 +62,21 @@ class Panda:
 
     def reset(self, seed: int) -> None:
         """Set up the initial scene that the seed names."""
-        # PyBullet keeps contacts from one step to the next; the saved state has none.
-        self._client.restoreState(self._fresh)
+        import pybullet_data
+
+        # PyBullet's contacts and inverse kinematics remember earlier steps, beyond what restoring a state undoes: the
+        # world is built anew, as panda-gym builds it.
+        client, (robot, push_task, place_task) = self._client, self._build
+        client.resetSimulation()
+        client.setTimeStep(self._sim.timestep)
+        client.setAdditionalSearchPath(pybullet_data.getDataPath())
+        client.setGravity(0, 0, -9.81)
+        self._sim._bodies_idx = {}
+        self._robot = robot(self._sim, base_position=np.array(BASE))
+        if self._name == "push":
+            self._task = push_task(self._sim, goal_xy_range=REACH, obj_xy_range=REACH)
+        else:
+            self._task = place_task(self._sim, goal_xy_range=REACH, goal_z_range=HEIGHT, obj_xy_range=REACH)
         self._task.np_random = np.random.default_rng(seed)
         self._robot.reset()
         self._task.reset()
@@ -129,7 +144,9 @@ class Panda:
         held = self._client.getContactPoints(robot, item)
         force = float(sum(point[9] for point in held))
         points = (*held, *self._client.getContactPoints(item), *self._client.getContactPoints(robot))
-        return float(force > 0), force, max((-float(point[8]) for point in points), default=0.0)
+        # Bullet lists neighbours before they meet, and a cube that slides ahead is a hair away between two pushes.
+        touching = any(point[8] < TOUCHING for point in held)
+        return float(touching), force, max((-float(point[8]) for point in points), default=0.0)
 
     def project(self, points: Vector) -> Float32:
         """Image coordinates (N, 2) of points (N, 3)."""
@@ -141,6 +158,19 @@ class Panda:
         self._sim.close()
 
 
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Send standard output to nowhere meanwhile: PyBullet prints its options there, from C."""
+    kept = os.dup(1)
+    try:
+        with Path(os.devnull).open("w") as nowhere:
+            os.dup2(nowhere.fileno(), 1)
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+
+
 def _drawing() -> tuple[Any, Any]:
     """A MuJoCo model of the scene that is only ever drawn, and its data: arm, table, cube and goal."""
     import mujoco
@@ -149,8 +179,8 @@ def _drawing() -> tuple[Any, Any]:
     folder = Path(pybullet_data.getDataPath()) / "franka_panda"
     # The coarse meshes look the same at this size. MuJoCo reads its own options from inside the URDF.
     text = (folder / "panda.urdf").read_text(encoding="utf-8").replace("package://meshes/visual", "meshes/collision")
-    text = text.replace("package://", "")
-    options = f'<mujoco><compiler strippath="false" discardvisual="true" meshdir="{folder}"/></mujoco>'
+    text = re.sub(r"<collision>.*?</collision>", "", text.replace("package://", ""), flags=re.DOTALL)
+    options = f'<mujoco><compiler strippath="false" discardvisual="false" meshdir="{folder}"/></mujoco>'
     head = text.index(">", text.index("<robot")) + 1
     robot = mujoco.MjSpec.from_string(text[:head] + options + text[head:])
     scene = mujoco.MjSpec()

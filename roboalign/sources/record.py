@@ -17,6 +17,7 @@ ATTEMPTS = 20
 """Scenes to try for an episode before giving up: those that start solved are left out."""
 _XYZ = {name: slice(start, start + 3) for name, start in (("gripper", 0), ("object", 3), ("goal", 6))}
 _SUCCESS = STATE_NAMES.index("success")
+_CONTACT = slice(STATE_NAMES.index("contact"), STATE_NAMES.index("penetration") + 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +132,8 @@ class Actor:
 
 
 def record(spec: SimulatedRobotSpec, source: str, assignment: Assignment, simulator: Simulator) -> Episode:
-    """Record one episode. Its action t is the mean over the control steps from frame t to frame t + 1.
+    """Record one episode. Its action t is the mean over the control steps from frame t to frame t + 1; contact, force
+    and penetration of frame t are the greatest over the control steps since frame t - 1, as pushes touch and let go.
 
     Raises SourceError where no scene can be found that is not solved from the start.
     """
@@ -145,8 +147,11 @@ def record(spec: SimulatedRobotSpec, source: str, assignment: Assignment, simula
     rng = np.random.default_rng([spec.seed, 3, number])
     actor = Actor(assignment.policy, simulator, spec.noise, spec.action_width, rng)
     frames, actions, states, keypoints = [], [], [], []
+    touch = np.zeros(3, np.float32)
     for _ in range(spec.length):
         state = simulator.state()
+        state[_CONTACT] = np.maximum(state[_CONTACT], touch)
+        touch = np.zeros(3, np.float32)
         frames.append(simulator.frame())
         states.append(state)
         keypoints.append(simulator.project(state[:9].reshape(3, 3).astype(np.float64)).reshape(-1))
@@ -154,6 +159,7 @@ def record(spec: SimulatedRobotSpec, source: str, assignment: Assignment, simula
         for _ in range(spec.stride):
             taken.append(actor())
             simulator.step(taken[-1])
+            touch = np.maximum(touch, simulator.state()[_CONTACT])
         actions.append(np.mean(taken, 0))
     scene = np.round(states[0][3:9].astype(np.float64), 4)
     return Episode(

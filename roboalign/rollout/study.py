@@ -107,7 +107,7 @@ class Study(Generic[ContextT, StateT]):
     def sweep(self) -> dict[int, Rollout]:
         """SWR of the supervised model by window, ascending; the widest window, the horizon, is plain autoregression."""
         sampler = self.samplers["supervised", self.spec.sampling[0]]
-        for window in (*self.spec.sweep, self.spec.horizon):
+        for window in (*self.spec.sweep, self.spec.swr.window, self.spec.horizon):
             if window not in self._swept:
                 self._swept[window] = self.roll(SwrSpec(window=window), sampler)
         return dict(sorted(self._swept.items()))

@@ -1,0 +1,141 @@
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from roboalign.io import read_json
+from roboalign.rollout.results import Results
+from roboalign.rollout.scenes import Scenes, seeds
+from roboalign.rollout.spec import RolloutSpec
+from roboalign.rollout.study import Study, clip_sets
+from roboalign.spec.training import TrainingSpec
+from roboalign.store import Corpus, EpisodeStore
+from roboalign.tokenizer.model import Context, DualBranchTokenizer
+from roboalign.tokenizer.spec import TokenizerSpec
+from roboalign.types import Episode
+from roboalign.world_model.layout import TokenShape
+from roboalign.world_model.model import WorldModel
+from roboalign.world_model.sampler import Sampler, State
+from roboalign.world_model.spec import WorldModelSpec
+
+TRAINING = TrainingSpec(steps=1, batch=1, learning_rate=0.1)
+
+
+def spec(**changes: object) -> RolloutSpec:
+    fields: dict[str, object] = {
+        "horizon": 6, "episodes": 3, "swr": {"window": 2}, "kv_window": {"frames": 3}, "sweep": [3], "best_of": 2,
+        "drift": {"ages": [1, 4], "starts": [2], "steps": 3},
+    }  # fmt: skip
+    return RolloutSpec.model_validate(fields | changes)
+
+
+def scenes(episodes: list[Episode], one: RolloutSpec) -> Scenes:
+    corpus = Corpus.of([episode for episode in episodes if episode.split == "test"])
+    return Scenes.of(corpus, one.horizon, one.episodes, one.seed, torch.device("cpu"))
+
+
+def study(episodes: list[Episode], one: RolloutSpec) -> Study[Context, State]:
+    """Untrained models, large enough weights to make rows differ."""
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    tokenizer = DualBranchTokenizer(
+        TokenizerSpec(
+            height=32, width=32, patch=4, widths=(16, 32), blocks=1, context_grid=(4, 4), dynamics_grid=(2, 2),
+            context_levels=(5, 5), dynamics_levels=(5, 5), training=TRAINING,
+        )
+    ).eval()  # fmt: skip
+    world = WorldModelSpec(layers=1, hidden=32, heads=4, kv_heads=4, ffn=32, positions=128, training=TRAINING)
+    models = [WorldModel(world, TokenShape(16, 4, (5, 5), (5, 5), 4)).eval() for _ in range(2)]
+    for parameter in (*models[0].parameters(), *models[1].parameters()):
+        torch.nn.init.normal_(parameter, std=0.3)
+    samplers = {
+        (name, sampling): Sampler(model, temperature=temperature)
+        for name, model in zip(("supervised", "aligned"), models, strict=True)
+        for sampling, temperature in (("greedy", 0.0), ("sampled", 1.0))
+    }
+    return Study(one, tokenizer, samplers, scenes(episodes, one))  # type: ignore[arg-type]
+
+
+def distance(video: Tensor, target: Tensor, weights: Tensor | None = None) -> Tensor:
+    return (video - target).abs().mean((2, 3, 4))
+
+
+def test_the_batch_changes_no_token(toy_episodes: list[Episode]) -> None:
+    small, large = (study(toy_episodes, spec(batch=batch)) for batch in (2, 32))
+    for one in clip_sets(spec()):
+        assert torch.equal(small.make(one).tokens, large.make(one).tokens), one.name
+
+
+def test_samples_differ_and_the_first_is_the_sampled_rollout(toy_episodes: list[Episode]) -> None:
+    made = study(toy_episodes, spec())
+    [one] = [one for one in clip_sets(spec()) if one.name == "supervised.ar.sampled"]
+    first, second = made.samples(2)
+    assert torch.equal(first.tokens, made.make(one).tokens)
+    assert not torch.equal(first.tokens, second.tokens)
+
+
+def test_seeds_are_a_function_of_episode_and_sample_alone() -> None:
+    assert seeds(0, [5, 7]).tolist() == [seeds(0, [5])[0], seeds(0, [7])[0]]
+    assert len({int(seeds(a, [b], c)[0]) for a in (0, 1) for b in (0, 1) for c in (0, 1)}) == 8
+
+
+def test_the_widest_window_of_the_sweep_is_plain_autoregression(toy_episodes: list[Episode]) -> None:
+    made = study(toy_episodes, spec())
+    sets = {one.name: made.make(one) for one in clip_sets(spec()) if one.sampling == "greedy"}
+    swept = made.sweep()
+    assert list(swept) == [2, 3, 6]
+    assert swept[6] is sets["supervised.ar.greedy"]
+    assert swept[2] is sets["supervised.swr.greedy"]
+
+
+def test_drift_has_the_keys_of_the_contract_and_adds_up(toy_episodes: list[Episode]) -> None:
+    figures, rows = study(toy_episodes, spec()).drift()
+    assert {"epsilon", "delta", "swept_window", "swept", "n"} <= set(figures)
+    assert figures["n"] == 3
+    assert list(figures["swept"]) == ["2", "3", "6"]
+    assert figures["swept_window"] in (2, 3, 6)
+    if "alpha" in figures:
+        assert len(rows) == 6 * (1 + 3)
+        assert ("bound" in figures) == (figures["alpha"] < 1)
+
+
+def test_clips_index_and_metrics(tmp_path: Path, toy_episodes: list[Episode]) -> None:
+    def write(folder: Path) -> Results:
+        one = spec()
+        made = study(toy_episodes, one)
+        results = Results(folder, made.scenes, distance, 2, one.batch)
+        for clips in clip_sets(one)[:2]:
+            results.add(clips, made.make(clips))
+        results.keep("best_of_2", [sample.frames for sample in made.samples(2)], "supervised", "ar", "sampled")
+        results.write_index()
+        return results
+
+    results = write(tmp_path / "a")
+    index = read_json(tmp_path / "a/index.json")
+    assert [entry["name"] for entry in index] == ["supervised.ar.greedy", "supervised.swr.greedy", "best_of_2"]
+    best = index[2]
+    test = [episode for episode in toy_episodes if episode.split == "test"]
+    assert best["episodes"] == [episode.id for episode in test] * 2
+    assert best["samples"] == [0, 0, 0, 1, 1, 1]
+    store = EpisodeStore(tmp_path / "a" / best["folder"])
+    assert len(store) == 6
+    assert store.frames(4).shape == (7, 32, 32, 3)
+    assert (store.frames(4)[0] == test[1].frames[0]).all()
+    assert store.infos[4].instruction == test[1].instruction
+    assert set(results.metrics["supervised.swr.greedy"]) == {
+        "psnr", "ssim", "perceptual", "roi_perceptual", "peak_sequence", "cache_bytes", "n", "less_ar",
+    }  # fmt: skip
+    assert results.metrics["supervised.ar.greedy"]["peak_sequence"] == 16 + 6 * 5
+    assert results.metrics["supervised.swr.greedy"]["peak_sequence"] == 16 + 2 * 5
+    write(tmp_path / "b")
+    assert contents(tmp_path / "a") == contents(tmp_path / "b")
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {file.relative_to(folder).as_posix(): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+def test_too_few_long_episodes_are_an_error_that_names_the_remedy(toy_episodes: list[Episode]) -> None:
+    with pytest.raises(ValueError, match=r"rollout\.horizon = 12"):
+        scenes(toy_episodes, spec(horizon=12))

@@ -199,6 +199,8 @@ class Composer:
             return at(began, "a key without ':'; write `key: value`")
         if "quoted scalar" in context and "end of stream" in problem:
             return at(began, "this quote is not closed")
+        if "flow node" in context:
+            return at(here, "a value is missing here, or a bracket above is not closed")
         if "flow sequence" in context or "flow mapping" in context:
             return at(began, f"this '{'[' if 'sequence' in context else '{'}' is not closed, or a ',' is missing in it")
         if "did not find expected key" in problem or "block end" in problem or "'-' indicator" in problem:

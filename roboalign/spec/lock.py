@@ -19,6 +19,10 @@ LARGEST = 256 * 1024 * 1024
 """dvc.yaml and dvc.lock are written by tools, not by strangers; their limits are wide."""
 
 
+CACHE = Path(".dvc/cache/files/md5")
+"""DVC's local cache where no other place is configured."""
+
+
 @dataclass(frozen=True)
 class Stage:
     """One stage of dvc.yaml, one item of its matrix where it has one."""
@@ -166,6 +170,16 @@ def folder_hash(files: dict[str, str]) -> str:
     """DVC's hash of a folder with these files: MD5 by relative path."""
     rows = [{"md5": value, "relpath": name} for name, value in sorted(files.items())]
     return bytes_md5(json.dumps(rows, sort_keys=True).encode()) + ".dir"
+
+
+def listing(root: Path, expected: str) -> dict[str, str] | None:
+    """The files of a folder by DVC's cached list, or None where the cache lacks it or it is damaged itself."""
+    file = root / CACHE / expected[:2] / expected[2:]
+    try:
+        files = {str(row["relpath"]): str(row["md5"]) for row in json.loads(file.read_bytes())}
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return files if folder_hash(files) == expected else None
 
 
 def differences(old: Any, new: Any, path: str) -> list[str]:

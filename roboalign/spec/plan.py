@@ -15,10 +15,14 @@ from roboalign.spec.diagnostics import Diagnostic, SpecError
 from roboalign.spec.document import COMMAND_LINE, DocumentError, Mark, Source, parse, plain, read
 from roboalign.spec.estimates import estimates, table
 from roboalign.spec.library import Library
-from roboalign.spec.lock import Hashes, Locked, Stage, bytes_md5, differences, folder_hash, locked, stages
+from roboalign.spec.lock import Hashes, Locked, Stage, bytes_md5, differences, folder_hash, listing, locked, md5, stages
 
 SMALL = 16 * 1024 * 1024
 """Bytes of the largest output that is hashed here; larger ones and folders are compared by size and file count."""
+
+
+SHOWN = 6
+"""Causes of one stage that are printed; `--json` prints all."""
 
 
 @dataclass
@@ -99,7 +103,10 @@ def changed_dependency(state: State, last: Locked, path: str, causes: dict[str, 
     if PurePosixPath(path) == PurePosixPath(FOLDER.as_posix()):
         texts = files(state.composition)
         hashed = folder_hash({name: bytes_md5(text.encode()) for name, text in texts.items()})
-        return [] if hashed == recorded.get("md5") else [f"{path} will change"]
+        if hashed == recorded.get("md5"):
+            return []
+        now = [name for name, text in texts.items() if state.hashes.of(f"{path}/{name}") != bytes_md5(text.encode())]
+        return [f"{path} will change ({', '.join(now)})" if now else f"{path} changed since it last ran"]
     producers = [stage for stage in state.declared if any(overlaps(path, out) for out in stage.outs)]
     if not producers:
         if state.hashes.of(path) == recorded.get("md5"):
@@ -112,8 +119,34 @@ def changed_dependency(state: State, last: Locked, path: str, causes: dict[str, 
     if len(outs) == 1 and outs[0]["path"] == path:
         same = outs[0].get("md5") == recorded.get("md5")
     else:
-        same = all(sum(out.get(key, 0) for out in outs) == recorded.get(key, 0) for key in ("size", "nfiles"))
-    return [] if same else [f"{path} changed since"]
+        same = gathered(state, path, outs) in (recorded.get("md5"), None)
+    return [] if same else [f"{path} changed since it last ran"]
+
+
+def gathered(state: State, path: str, outs: list[dict[str, Any]]) -> str | None:
+    """The hash of a folder that holds these recorded outputs and what else lies there; None where it is not known.
+
+    The outputs' files are not read: DVC's cache lists them.
+    """
+    files: dict[str, str] = {}
+    for out in outs:
+        inside = PurePosixPath(out["path"])
+        if not inside.is_relative_to(path):
+            return None
+        name, value = inside.relative_to(path).as_posix(), str(out.get("md5"))
+        if not value.endswith(".dir"):
+            files[name] = value
+            continue
+        listed = listing(state.root, value)
+        if listed is None:
+            return None
+        files |= {f"{name}/{each}": hashed for each, hashed in listed.items()}
+    own = [PurePosixPath(out["path"]) for out in outs]
+    if (state.root / path).is_dir():
+        for name, file in state.hashes.files(state.root / path):
+            if not any(PurePosixPath(path, name).is_relative_to(each) for each in own):
+                files[name] = md5(file)
+    return folder_hash(files)
 
 
 def changed_output(state: State, last: Locked, path: str) -> list[str]:
@@ -224,7 +257,8 @@ def report(root: Path, experiment: str | None, as_json: bool) -> int:
         print(f"dvc repro would run {len(running)} of {len(result.causes)} stages:")
         width = max(len(name) for name in running)
         for name, causes in running.items():
-            for number, cause in enumerate(causes):
+            more = [f"and {len(causes) - SHOWN} more"] if len(causes) > SHOWN else []
+            for number, cause in enumerate([*causes[:SHOWN], *more]):
                 print(f"  {name if number == 0 else '':<{width}}  {cause}")
     else:
         print("dvc repro would run nothing: everything is up to date")

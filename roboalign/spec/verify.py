@@ -3,7 +3,6 @@
 DVC trusts its cache: a flipped bit there goes unnoticed through status, push and pull (DVC.md).
 """
 
-import json
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,10 +10,7 @@ from pathlib import Path
 
 from roboalign.spec.diagnostics import Diagnostic, SpecError
 from roboalign.spec.document import DocumentError
-from roboalign.spec.lock import Hashes, folder_hash, locked, md5
-
-CACHE = Path(".dvc/cache/files/md5")
-"""DVC's local cache where no other place is configured."""
+from roboalign.spec.lock import CACHE, Hashes, folder_hash, listing, locked, md5
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,16 +50,6 @@ def workspace(root: Path, hashes: Hashes, path: str, expected: str) -> list[Dama
     found += [Damage(f"{path}/{name}", "was added") for name in sorted(have.keys() - want.keys())]
     both = sorted(want.keys() & have.keys())
     return found + [Damage(f"{path}/{name}", "is damaged") for name in both if want[name] != have[name]]
-
-
-def listing(root: Path, expected: str) -> dict[str, str] | None:
-    """The files of a folder by DVC's cached list, or None where the cache lacks it or it is damaged itself."""
-    file = root / CACHE / expected[:2] / expected[2:]
-    try:
-        files = {str(row["relpath"]): str(row["md5"]) for row in json.loads(file.read_bytes())}
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return files if folder_hash(files) == expected else None
 
 
 def cached(root: Path, path: str, expected: str) -> list[Damage]:

@@ -25,22 +25,31 @@ def _mix64(x: Tensor) -> Tensor:
     return x ^ _shift(x, 31, 64)
 
 
-def _mix32(x: Tensor) -> Tensor:
-    """A bijection of 32-bit integers that spreads each bit over all."""
-    x = (x ^ _shift(x, 16, 32)) * 0x7FEB352D
-    x = (x ^ _shift(x, 15, 32)) * (0x846CA68B - (1 << 32))
-    return x ^ _shift(x, 16, 32)
+def keys_of(seeds: Tensor, frame: int, places: int) -> Tensor:
+    """A 64-bit key (B, places) for each row's seed (B,), the absolute `frame`, and each place in it."""
+    place = torch.arange(places, device=seeds.device)
+    return _mix64(_mix64(seeds.long()[:, None] + _signed(0x9E3779B97F4A7C15)) + (frame << 20) + place)
 
 
-def gumbel(seeds: Tensor, frame: int, places: int, codes: int) -> Tensor:
-    """Standard Gumbel noise (B, places, codes), float32, for the rows' `seeds` (B,) and the absolute `frame`.
+def gumbel(keys: Tensor, codes: int) -> Tensor:
+    """Standard Gumbel noise (..., codes), float32, from `keys` (...), each used for all codes of one token.
 
     The largest of logits plus this noise is a sample of their softmax (the Gumbel-max trick).
     """
-    place = torch.arange(places, device=seeds.device)
-    key = _mix64(_mix64(seeds.long()[:, None] + _signed(0x9E3779B97F4A7C15)) + (frame << 20) + place)
-    low, high = key.to(torch.int32)[..., None], _shift(key, 32, 64).to(torch.int32)[..., None]
-    code = torch.arange(codes, device=seeds.device, dtype=torch.int32)
-    bits = _mix32(_mix32(code ^ low) ^ high)
-    uniform = (_shift(bits, 9, 32).float() + 0.5) * 2**-23  # never 0 or 1
-    return uniform.log_().neg_().log_().neg_()
+    low, high = keys.to(torch.int32)[..., None], _shift(keys, 32, 64).to(torch.int32)[..., None]
+    bits = torch.arange(codes, device=keys.device, dtype=torch.int32) ^ low
+    shifted = torch.empty_like(bits)
+
+    def fold(distance: int) -> None:
+        """bits ^= bits >> distance, logical, without a new tensor: this is most of what sampling costs."""
+        torch.bitwise_right_shift(bits, distance, out=shifted)
+        bits.bitwise_xor_(shifted.bitwise_and_((1 << (32 - distance)) - 1))
+
+    # lowbias32, a bijection of 32-bit integers that spreads each bit over all; the key's other half enters midway.
+    fold(16)
+    bits.mul_(0x7FEB352D).add_(high)
+    fold(15)
+    bits.mul_(0x846CA68B - (1 << 32))
+    fold(16)
+    uniform = torch.bitwise_right_shift(bits, 9, out=shifted).bitwise_and_((1 << 23) - 1).float()
+    return uniform.add_(0.5).mul_(2**-23).log_().neg_().log_().neg_()  # the argument of log is never 0 or 1

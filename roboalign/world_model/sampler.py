@@ -21,7 +21,7 @@ from torch import Tensor
 
 from roboalign.world_model.layout import Layout
 from roboalign.world_model.model import EPSILON, Layer, WorldModel, rotate
-from roboalign.world_model.noise import gumbel
+from roboalign.world_model.noise import gumbel, keys_of
 
 
 class State:
@@ -197,7 +197,7 @@ class Sampler:
                 added[:, layout.actions :] += everywhere[:, 0]
             if state.tokens is not None and "previous" in self._packed:
                 added[:, layout.predicting] += self._packed["previous"][state.tokens]
-            noise = self._noise(state)
+            keys = keys_of(state.seeds, state.frame, layout.dynamics)
             x = added[:, : layout.actions]
             if state.waiting is not None:
                 x = torch.cat([state.waiting, x], 1)
@@ -205,7 +205,7 @@ class Sampler:
             for place in range(layout.dynamics):
                 logits = self._logits(self._forward(x, state.keys, state.values, state.cached))
                 state.cached += x.shape[1]
-                chosen = self._choose(logits, None if noise is None else noise[:, place])
+                chosen = self._choose(logits, keys[:, place])
                 tokens[:, place] = chosen
                 x = (self._packed["dynamics"][chosen] + added[:, layout.actions + place])[:, None]
             state.waiting, state.tokens = x, tokens
@@ -324,17 +324,12 @@ class Sampler:
         normed = F.rms_norm(x, x.shape[1:], self.model.norm, EPSILON)
         return self._product(F.pad(normed, (0, 0, 0, extra)) if extra else normed, "head", whole)[:rows]
 
-    def _noise(self, state: State) -> Tensor | None:
-        """Gumbel noise (B, Nd, codes) of the state's next frame; None where sampling is greedy."""
+    def _choose(self, logits: Tensor, keys: Tensor) -> Tensor:
+        """One code for each row of `logits` (B, codes), by the noise of its key (B,)."""
         if self.temperature == 0:
-            return None
-        return gumbel(state.seeds, state.frame, self.model.layout.dynamics, self.model.shape.dynamics_codes)
-
-    def _choose(self, logits: Tensor, noise: Tensor | None) -> Tensor:
-        """One code for each row of `logits` (B, codes)."""
-        if noise is None:
             return logits.argmax(-1)
-        return (restrict(logits / self.temperature, self.top_k, self.top_p) + noise).argmax(-1)
+        kept = restrict(logits / self.temperature, self.top_k, self.top_p)
+        return (kept + gumbel(keys, logits.shape[-1])).argmax(-1)
 
 
 def restrict(logits: Tensor, top_k: int, top_p: float) -> Tensor:

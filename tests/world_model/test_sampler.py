@@ -3,7 +3,7 @@ import torch
 
 from roboalign.world_model.layout import TokenShape
 from roboalign.world_model.model import log_probabilities
-from roboalign.world_model.noise import gumbel
+from roboalign.world_model.noise import gumbel, keys_of
 from roboalign.world_model.sampler import Sampler, generate, restrict
 
 VARIANTS = [
@@ -21,9 +21,9 @@ class Recorder(Sampler):
         super().__init__(*args, **kwargs)
         self.seen: list[torch.Tensor] = []
 
-    def _choose(self, logits, noise):
+    def _choose(self, logits, keys):
         self.seen.append(logits.clone())
-        return super()._choose(logits, noise)
+        return super()._choose(logits, keys)
 
 
 @pytest.mark.parametrize("changes", VARIANTS)
@@ -193,18 +193,33 @@ def test_shapes_and_limits_that_do_not_fit_are_refused(model_of, batch_of):
 
 def test_noise_is_standard_gumbel_and_named_by_seed_frame_place_and_code():
     seeds = torch.tensor([0, 1, 2**40])
-    noise = gumbel(seeds, 3, 8, 4000).double()
+    keys = keys_of(seeds, 3, 8)
+    noise = gumbel(keys, 4000).double()
+    assert noise.shape == (3, 8, 4000)
     assert noise.mean().item() == pytest.approx(0.5772, abs=0.01)
     assert noise.var().item() == pytest.approx(1.6449, abs=0.03)
-    assert torch.equal(gumbel(seeds[1:2], 3, 2, 10), gumbel(seeds, 3, 8, 4000)[1:2, :2, :10])
-    flat = torch.stack([noise[0, 0], noise[1, 0], noise[2, 0], noise[0, 1], gumbel(seeds, 4, 1, 4000)[0, 0].double()])
-    correlation = torch.corrcoef(flat) - torch.eye(5)
-    assert correlation.abs().max() < 0.08
+    assert torch.equal(gumbel(keys_of(seeds[1:2], 3, 2), 10).double(), noise[1:2, :2, :10])
+    later = gumbel(keys_of(seeds, 4, 1), 4000)[0, 0].double()
+    flat = torch.stack([noise[0, 0], noise[1, 0], noise[2, 0], noise[0, 1], later, noise[0, 0].roll(1)])
+    assert (torch.corrcoef(flat) - torch.eye(6)).abs().max() < 0.08
+
+
+def test_noise_of_neighbouring_names_is_independent():
+    """Bits of seeds, frames and codes in a row are even and uncorrelated: the mixers leave no pattern."""
+    keys = torch.stack([keys_of(torch.arange(64), frame, 1)[:, 0] for frame in range(64)])
+    uniform = torch.exp(-torch.exp(-gumbel(keys, 16).double()))  # (frames, seeds, codes)
+    assert uniform.mean().item() == pytest.approx(0.5, abs=0.005)
+    counts = torch.histc(uniform, 64, 0, 1)
+    assert float(((counts - 1024) ** 2 / 1024).sum()) < 110  # chi-squared with 63 degrees: 99.98 % lie below
+    centred = uniform - 0.5
+    for axis in range(3):
+        neighbours = (centred * centred.roll(1, axis)).mean() * 12
+        assert abs(neighbours.item()) < 0.02
 
 
 def test_samples_follow_the_softmax():
     logits = torch.log(torch.tensor([0.5, 0.3, 0.15, 0.05]))
-    drawn = (logits + gumbel(torch.arange(20_000), 0, 1, 4)[:, 0]).argmax(-1)
+    drawn = (logits + gumbel(keys_of(torch.arange(20_000), 0, 1), 4)[:, 0]).argmax(-1)
     shares = torch.bincount(drawn, minlength=4) / 20_000
     torch.testing.assert_close(shares, logits.exp(), atol=0.015, rtol=0)
 

@@ -18,6 +18,7 @@ import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -435,7 +436,7 @@ class Corpus:
             ranges[name] = ActionRange.over([e.actions for e in own if e.split == "train"] or [e.actions for e in own])
         return cls((_Memory(episodes),), tuple((0, i) for i in range(len(episodes))), ranges)
 
-    @property
+    @cached_property
     def infos(self) -> tuple[EpisodeInfo, ...]:
         """What is known of each episode without reading frames."""
         return tuple(self.stores[store].infos[index] for store, index in self.places)

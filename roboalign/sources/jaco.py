@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from roboalign.sources.pusher import pick_and_place, push
+from roboalign.sources.pusher import astray, pick_and_place, push
 from roboalign.sources.scene import geoms_of, paint, state_vector, touch
-from roboalign.sources.simulator import BLUE, DARK, GREEN, ORANGE, SourceError, Vector
+from roboalign.sources.simulator import BLUE, DARK, GREEN, GREY, ORANGE, SourceError, Vector
 from roboalign.sources.spec import ImageSpec, JacoTask, TaskSpec
 from roboalign.sources.view import View, require_egl
 from roboalign.types import Float32, UInt8
@@ -59,6 +59,9 @@ class Jaco:
         tips = [f"{_HAND}/b_finger_{part}{i}" for i in range(1, 4) for part in ("", "tip_")]
         self._gripper = geoms_of(model, [*tips, f"{_HAND}/hand"])
         self._item = geoms_of(model, ["object"])
+        links = [f"jaco_arm/b_{part}" for part in ("base", *range(1, 6))]
+        # As it comes the arm is as black as the background.
+        paint(model, geoms_of(model, [*links, f"{_HAND}/hand"]), GREY)
         paint(model, geoms_of(model, tips), BLUE)
         model.geom_friction[list(self._gripper)] = ROUGH
         self._limit = model.actuator_ctrlrange[:, 1].copy()
@@ -102,10 +105,8 @@ class Jaco:
         return float((self._closed - mean) / (self._closed - self._open))
 
     def mislead(self, rng: np.random.Generator) -> None:
-        """Aim at a point well away from the goal, on the other side of the object's place."""
-        away = self._item_position[:2] - self._goal[:2]
-        direction = away / max(float(np.linalg.norm(away)), 1e-6)
-        self._aim = np.append(self._item_position[:2] + direction * rng.uniform(0.08, 0.12), self._goal[2])
+        """Aim at another point of the table."""
+        self._aim = astray(rng, self._item_position, self._goal, np.zeros(2), REACH)
 
     def expert(self) -> Vector:
         """Push, or pick up and lift."""

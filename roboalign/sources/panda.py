@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from roboalign.sources.pusher import pick_and_place, push
+from roboalign.sources.pusher import astray, pick_and_place, push
 from roboalign.sources.scene import geoms_of, paint, state_vector
 from roboalign.sources.simulator import BLUE, DARK, GREEN, GREY, ORANGE, SourceError, Vector
 from roboalign.sources.spec import ImageSpec, PandaTask, TaskSpec
@@ -95,12 +95,8 @@ class Panda:
         return float(self._robot.get_fingers_width()) / 0.08
 
     def mislead(self, rng: np.random.Generator) -> None:
-        """Aim at a point well away from the goal, on the other side of the object's place."""
-        away = self._item_position[:2] - self._task.goal[:2]
-        turn = rng.uniform(-0.6, 0.6)
-        rotation = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
-        direction = rotation @ away / max(float(np.linalg.norm(away)), 1e-6)
-        self._aim = np.append(self._item_position[:2] + direction * rng.uniform(0.08, 0.14), self._task.goal[2])
+        """Aim at another point of the table."""
+        self._aim = astray(rng, self._item_position, self._task.goal, np.zeros(2), REACH / 2)
 
     def expert(self) -> Vector:
         """Push, or pick up and place."""

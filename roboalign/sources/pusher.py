@@ -69,3 +69,15 @@ def pick_and_place(
         return np.append(np.clip(gain * (above - gripper), -1, 1), 1.0)
     closing = -1.0 if abs(offset[2]) < 0.015 else 1.0
     return np.append(np.clip(gain * offset, -1, 1), closing)
+
+
+def astray(rng: np.random.Generator, item: Vector, goal: Vector, centre: Vector, reach: float) -> Vector:
+    """A point (3,) at the goal's height to work towards in the goal's place.
+
+    It lies within `reach` metres of `centre` in x and y, clear of the goal and of the object's place as far as 60 tries
+    find such a point.
+    """
+    points = centre[:2] + rng.uniform(-reach, reach, (60, 2))
+    room = np.minimum(np.linalg.norm(points - goal[:2], axis=1), 1.5 * np.linalg.norm(points - item[:2], axis=1))
+    enough = np.flatnonzero(room > 0.11)
+    return np.append(points[enough[0] if len(enough) else room.argmax()], goal[2])

@@ -1,5 +1,6 @@
 """Recording a whole source in shards: parts of one task each that are kept when the work is interrupted."""
 
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,9 +85,15 @@ def record_source(
     for shard, _ in zip(shards, run_all(executor, record_shard, shards), strict=True):
         done += len(shard.assignments)
         progress(done, spec.episodes)
-    with EpisodeWriter(output, fps=rate(spec)) as writer:
+    # Put together in the scratch folder and moved when whole, so that a kill leaves nothing beside the output.
+    whole = scratch / "store"
+    with EpisodeWriter(whole, fps=rate(spec)) as writer:
         for store, index in _by_number(shards):
             writer.add(store.read(index))
+    if output.exists():
+        shutil.rmtree(output)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    whole.rename(output)
 
 
 def _by_number(shards: list[Shard]) -> Iterator[tuple[EpisodeStore, int]]:

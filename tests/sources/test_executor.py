@@ -1,5 +1,11 @@
 import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
 
+import psutil
 import pytest
 
 from roboalign.hardware.spec import ProcessesSpec
@@ -25,3 +31,44 @@ def test_an_error_in_the_work_is_raised_here(workers: int) -> None:
     executor = ProcessesSpec(kind="processes", workers=workers)
     with pytest.raises(ValueError, match="-1 is below 0"):
         list(run_all(executor, square, [1, -1, 2]))
+
+
+def wait(path: str) -> None:
+    Path(path).write_text(str(os.getpid()))
+    time.sleep(60)
+
+
+def test_workers_end_when_the_recorder_is_killed(tmp_path: Path) -> None:
+    script = (
+        "from roboalign.hardware.spec import ProcessesSpec\n"
+        "from roboalign.sources.executor import run_all\n"
+        "from tests.sources.test_executor import wait\n"
+        "import sys\n"
+        "if __name__ == '__main__':\n"
+        "    list(run_all(ProcessesSpec(kind='processes', workers=2), wait, sys.argv[1:]))\n"
+    )
+    (tmp_path / "recorder.py").write_text(script)
+    notes = [tmp_path / "a", tmp_path / "b"]
+    root = Path(__file__).parents[2]
+    recorder = subprocess.Popen(
+        [sys.executable, tmp_path / "recorder.py", *notes], cwd=root, env=os.environ | {"PYTHONPATH": str(root)}
+    )
+    until(lambda: all(note.exists() and note.read_text() for note in notes))
+    recorder.kill()
+    recorder.wait()
+    workers = [int(note.read_text()) for note in notes]
+    until(lambda: not any(runs(pid) for pid in workers))
+
+
+def runs(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from roboalign.sources.pusher import pick_and_place, push
+from roboalign.sources.pusher import astray, pick_and_place, push
 
 SIDE = 0.03
 
@@ -40,3 +40,13 @@ def test_picking_brings_the_object_to_the_goal(seed: int) -> None:
 def test_a_pushed_object_at_the_goal_is_left_alone() -> None:
     place = np.array([0.1, 0.0, 0.02])
     assert not push(np.array([0.15, 0.0, 0.02]), place, place, gain=16.0, height=0.0, behind=0.05).any()
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_wrong_goal_is_on_the_table_and_clear_of_the_right_one(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    item, goal = rng.uniform(-0.1, 0.1, 3), rng.uniform(-0.1, 0.1, 3)
+    aim = astray(rng, item, goal, np.zeros(2), 0.12)
+    assert np.abs(aim[:2]).max() <= 0.12
+    assert np.linalg.norm(aim[:2] - goal[:2]) > 0.1
+    assert aim[2] == goal[2]

@@ -42,7 +42,9 @@ def is_success(info: EpisodeInfo) -> bool:
 
 def recorded_states(corpus: Corpus) -> dict[str, Float32 | None]:
     """The states (T, 14) of each episode by id; None where the source has none."""
-    return {info.id: corpus.read(number).state for number, info in enumerate(corpus.infos)}
+    return {
+        info.id: None if info.success is None else corpus.read(number).state for number, info in enumerate(corpus.infos)
+    }
 
 
 def all_limits(
@@ -84,6 +86,20 @@ class Builder:
         for info in self.infos:
             found.setdefault(info.instruction, set()).add((info.source, info.task))
         return {text: frozenset(tasks) for text, tasks in found.items()}
+
+    @cached_property
+    def _neighbours(self) -> dict[tuple[str, Split], list[EpisodeInfo]]:
+        """The episodes of each source and split."""
+        found: dict[tuple[str, Split], list[EpisodeInfo]] = {}
+        for info in self.infos:
+            found.setdefault((info.source, info.split), []).append(info)
+        return found
+
+    def _swaps(self, info: EpisodeInfo) -> list[str]:
+        """Instructions that nobody gives for an episode's task; of the same robot, where it has such."""
+        foreign = [text for text, given in self.instructions.items() if all(task != info.task for _, task in given)]
+        own = [text for text in foreign if any(source == info.source for source, _ in self.instructions[text])]
+        return sorted(own or foreign)
 
     def cell(self, split: Split, source: str, origin: Origin) -> list[int]:
         """The episodes that pairs of a split, source and origin are made of."""
@@ -163,15 +179,11 @@ class Builder:
 
     def _degrade(self, pair: Pair, info: EpisodeInfo, rng: np.random.Generator) -> Pair:
         held_out = self.spec.held_out if pair.split != "test" else ()
-        # An instruction that nobody gives for this episode's task; of the same robot, where it has one.
-        swaps = [text for text, given in self.instructions.items() if all(task != info.task for _, task in given)]
-        own = [text for text in swaps if any(source == info.source for source, _ in self.instructions[text])]
+        swaps = self._swaps(info)
         others = [
             other.id
-            for other in self.infos
-            if (other.source, other.split) == (info.source, info.split)
-            and other.scene != info.scene
-            and other.length >= pair.stop - pair.start
+            for other in self._neighbours[info.source, info.split]
+            if other.scene != info.scene and other.length >= pair.stop - pair.start
         ]
         choices = [
             degradation
@@ -184,8 +196,7 @@ class Builder:
         severity = round(float(rng.uniform(degradation.mildest, degradation.worst)), 4)
         pair = replace(pair, degradation=degradation.kind, severity=severity)
         if degradation.kind == "swapped_instruction":
-            texts = sorted(own or swaps)
-            return replace(pair, instruction=texts[int(rng.integers(len(texts)))])
+            return replace(pair, instruction=swaps[int(rng.integers(len(swaps)))])
         if degradation.kind == "splice":
             return replace(pair, other=others[int(rng.integers(len(others)))])
         return pair

@@ -50,7 +50,7 @@ def above_copy_context(metrics: Mapping[str, Json], part: str) -> Verdict:
 
 def action_gap(metrics: Mapping[str, Json]) -> Verdict:
     """True actions predict better than other actions, its interval above 0: the world model obeys actions."""
-    figures = {key: figure(metrics, "world_model/action_gap_psnr", key) for key in ("mean", "low", "high")}
+    figures = {key: figure(metrics, "world_model/action_gap_psnr", key) for key in ("mean", "low", "high", "n")}
     return Verdict("PSNR gained by true over wrong actions: interval above 0", figures["low"] > 0, figures)
 
 
@@ -59,7 +59,7 @@ def aligned_above_supervised(differences: Mapping[str, Json], spec: EvaluationSp
     figures: dict[str, float] = {}
     for comparison in spec.aligned:
         path = f"{comparison.model}/{comparison.against}/{scorer}/total"
-        for key in ("mean", "low", "high"):
+        for key in ("mean", "low", "high", "n"):
             name = key if len(spec.aligned) == 1 else f"{comparison.model} {key}"
             try:
                 figures[name] = figure(differences, path, key)

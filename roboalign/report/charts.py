@@ -7,7 +7,7 @@ bounds in `<column>_low` and `<column>_high` where it has an interval. One panel
 from collections.abc import Callable, Mapping, Sequence
 from math import isfinite
 
-from roboalign.report.names import model, title
+from roboalign.report.names import model, title, window
 from roboalign.report.plots import Panel, Series
 
 Rows = Sequence[Mapping[str, str]]
@@ -90,7 +90,7 @@ def _series(name: str, group: Rows, x: str, column: str, colour: int) -> Series 
     high = [point[3] for point in points if point[3] is not None]
     banded = len(low) == len(high) == len(points)
     return Series(
-        model(name) if "." in name else title(name),
+        model(name) if "." in name else title(window(name)),
         [point[0] for point in points],
         [point[1] for point in points],
         low if banded else None,

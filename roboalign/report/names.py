@@ -24,8 +24,10 @@ WORDS: Mapping[str, str] = {
     "ssim": "SSIM",
     "kl": "KL to the supervised model",
     "mae": "MAE",
+    "constant_mae": "MAE of a constant",
     "qwk": "Quadratic kappa",
     "n": "n",
+    "swept": "Measured",
 }
 
 
@@ -37,6 +39,7 @@ SHORT: Mapping[str, str] = {
     "kl": "KL",
     "mae": "MAE",
     "rl": "RL",
+    "roi": "ROI",
 }
 """Parts of names that are written in capitals."""
 
@@ -63,9 +66,9 @@ def model(name: str) -> str:
 
 
 def window(part: str) -> str:
-    """`swr_w4` as `SWR W = 4`, and other parts of names in words."""
-    head, _, size = part.rpartition("_w")
-    return f"{words(head)} W = {size}" if head and size.isdigit() else words(part)
+    """`swr_w4` as `SWR W = 4`, `w4` as `W = 4`, and other parts of names in words."""
+    head, _, size = f"_{part}".rpartition("_w")
+    return f"{words(head[1:])} W = {size}".lstrip() if size.isdigit() else words(part)
 
 
 def is_bound(name: str) -> bool:

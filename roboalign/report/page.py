@@ -12,7 +12,7 @@ import jinja2
 from roboalign.report.blocks import Block, Cell, Prose, Section, Source, Table
 from roboalign.report.inputs import Inputs, perceptual
 from roboalign.report.making import alignment, data_card, reward_quality, training
-from roboalign.report.names import TIMES, dig, joined, significant, title
+from roboalign.report.names import TIMES, dig, joined, significant, title, words
 from roboalign.report.results import drift, films, gates, scores, sliding_window
 from roboalign.types import Json
 
@@ -94,14 +94,12 @@ def experiment(inputs: Inputs) -> Section:
     fact(
         "Rollouts",
         ("{} frames", dig(spec, "rollout", "horizon")),
-        ("{} held-out episodes", dig(spec, "rollout", "episodes")),
+        ("{} held-out episodes", dig(metrics, "rollout", "episodes")),
         ("SWR window W = {}", dig(spec, "rollout", "swr", "window")),
     )
     rows = [[Cell(name), Cell(text)] for name, text in facts]
     blocks: list[Block] = [Table("This experiment", ["Part", "Setting"], rows)] if rows else []
-    blocks += [
-        Source(f"All settings of {title(name).lower()}", text) for name, text in sorted(inputs.spec_text.items())
-    ]
+    blocks += [Source(f"All settings of {words(name)}", text) for name, text in sorted(inputs.spec_text.items())]
     return Section("experiment", "Experiment", blocks)
 
 

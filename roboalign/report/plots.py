@@ -19,6 +19,9 @@ INK, RULE = "#0a0b0c", "#0d0e0f"
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7a5195", "#808080")
 """Okabe and Ito's colours (violet for black): told apart with any colour vision, legible on white and on black."""
 
+WIDTHS = {1: 4.6, 2: 7.6, 3: 9.0}
+"""Inches of a chart by its columns of panels."""
+
 SETTINGS: dict[Any, Any] = {
     "svg.fonttype": "none",
     "font.size": 9.0,
@@ -116,7 +119,7 @@ def lines(panels: Sequence[Panel], columns: int, salt: str, label: str, height: 
     """Panels of lines in a grid of `columns`, with one legend below for all."""
     with matplotlib.rc_context(SETTINGS):
         count = -(-len(panels) // columns)
-        figure = Figure(figsize=(3.0 * columns if columns > 1 else 4.6, height * count + 0.3), layout="constrained")
+        figure = Figure(figsize=(WIDTHS.get(columns, 9.0), height * count + 0.3), layout="constrained")
         axes = figure.subplots(count, columns, squeeze=False).ravel()
         handles: dict[str, Artist] = {}
         for ax, panel in zip(axes, panels, strict=False):

@@ -14,6 +14,13 @@ from roboalign.types import Json
 SWEPT = re.compile(r"\.swr_w\d+\.")
 """Names of rollouts that were made only to compare windows."""
 
+DRIFT = (
+    "Errors are root mean squared errors of pixels in [0, 1]. Epsilon is the one-step error under a true context of "
+    "that age, less the codec's own floor; delta is what re-encoding a generated frame costs; alpha is by how much a "
+    "deviation shrinks from frame to frame. From them follow the error of each window and the best one, to be "
+    "compared with what was measured; the widest window is plain autoregression."
+)
+
 FILM_HEIGHT = 128
 """Rows of one clip in an animation, in pixels, at least."""
 
@@ -92,12 +99,16 @@ def sliding_window(inputs: Inputs) -> Section:
             blocks.append(table)
     panels = charts.panels(
         inputs.curves.get("rollout", ()),
-        keep=lambda name: name.split(".")[0] != "aligned" and name.split(".")[-1] in ("", *FIRST, sampling),
+        keep=lambda name: (
+            not name.startswith("aligned") and not SWEPT.search(name) and name.split(".")[-1] in ("", *FIRST, sampling)
+        ),
         only=("psnr", "ssim", "perceptual", "roi_perceptual"),
     )
     if panels:
         renamed = [_named(panel, "perceptual", perceptual(inputs)) for panel in panels]
-        chart = lines(renamed, min(3, len(renamed)), "rollout", "Video metrics by frame of the rollout", 2.7)
+        chart = lines(
+            renamed, 2 if len(renamed) in (2, 4) else 3, "rollout", "Video metrics by frame of the rollout", 2.7
+        )
         blocks.append(Picture("By frame of the rollout, supervised model", chart))
     return Section("swr", "Sliding window re-encoding", blocks)
 
@@ -126,13 +137,21 @@ def _named(panel: Panel, word: str, name: str) -> Panel:
 def drift(inputs: Inputs) -> Section:
     """Error growth, and the window that it predicts."""
     blocks: list[Block] = []
-    panels = charts.panels(inputs.curves.get("drift", ()))
-    if panels:
-        chart = lines(panels, min(3, len(panels)), "drift", "Drift measurements", 2.7)
-        blocks.append(Picture("Error growth (Proposition 1)", chart))
     metrics = inputs.metrics.get("drift")
+    panels = charts.panels(inputs.curves.get("drift", ()))
+    if metrics or panels:
+        blocks.append(Prose([DRIFT]))
+    if panels:
+        chart = lines(panels, 2 if len(panels) in (2, 4) else 3, "drift", "Drift measurements", 2.5)
+        blocks.append(Picture(f"Error by frame{_n(metrics)}", chart))
     if metrics:
-        blocks.append(tables.flat("Drift figures and the predicted window", metrics))
+        windows, ages = ("predicted", "swept", "bound"), ("epsilon", "floor")
+        listed = [
+            tables.by_number("Error by window: predicted, measured, Proposition 1's bound", metrics, windows, "W"),
+            tables.by_number("One-step error by age of the context", metrics, ages, "Age"),
+            tables.flat("What follows", metrics, (*windows, *ages)),
+        ]
+        blocks += [table for table in listed if table.rows]
     return Section("drift", "Drift", blocks)
 
 

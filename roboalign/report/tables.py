@@ -3,8 +3,11 @@
 from collections.abc import Mapping, Sequence
 
 from roboalign.report.blocks import Cell, Table, Tone
-from roboalign.report.names import DASH, bounds, dig, is_bound, mean_of, model, number, order, significant, title
+from roboalign.report.names import DASH, bounds, dig, is_bound, mean_of, model, number, order, significant, title, words
 from roboalign.types import Json
+
+FEWEST = 6
+"""Below this many episodes no difference is coloured: the signed-rank test could not reach p = .05 either."""
 
 HIGHER_IS_BETTER = ("psnr", "ssim")
 
@@ -24,9 +27,9 @@ def estimate(value: Json, digits: int = 2, tone: Tone = "", sign: bool = False) 
 
 
 def difference_tone(value: Json) -> Tone:
-    """Good or bad where an interval leaves out 0."""
+    """Good or bad where an interval leaves out 0, and enough episodes stand behind it."""
     interval = bounds(value)
-    if interval is None or interval[0] <= 0 <= interval[1]:
+    if interval is None or interval[0] <= 0 <= interval[1] or dig(value, "n") in range(FEWEST):
         return ""
     return "good" if interval[0] > 0 else "bad"
 
@@ -37,14 +40,27 @@ def gates(evaluation: Json) -> Table:
     measured: Mapping[str, Json] = dig(evaluation, "gates") or {}
     for name, gate in sorted(measured.items(), key=lambda item: (not item[1]["passed"], item[0])):
         verdict = Cell("passed", tone="good") if gate["passed"] else Cell("failed", tone="bad")
-        figures = " · ".join(f"{key.replace('_', ' ')} {significant(value)}" for key, value in gate["figures"].items())
-        rows.append([Cell(title(name)), verdict, Cell(gate["rule"], figures)])
+        rows.append([Cell(title(name)), verdict, Cell(_sentence(gate["rule"]), _figures(gate["figures"]))])
     missing: Mapping[str, str] = dig(evaluation, "gates_not_measured") or {}
     for name, reason in sorted(missing.items()):
-        rows.append([Cell(title(name)), Cell("not measured yet", tone="muted"), Cell(reason)])
+        rows.append([Cell(title(name)), Cell("not measured yet", tone="muted"), Cell(_sentence(words(reason)))])
     passed = sum(bool(gate["passed"]) for gate in measured.values())
     caption = f"{passed} passed, {len(measured) - passed} failed, {len(missing)} not measured"
     return Table(caption, ["Gate", "Verdict", "Rule and figures"], rows)
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _figures(figures: Mapping[str, Json]) -> str:
+    """The figures of a gate in one line; a mean with its interval first."""
+    parts = []
+    if {"mean", "low", "high"} <= set(figures):
+        parts.append(f"{significant(figures['mean'])} ({_note(figures)})")
+    else:
+        parts += [f"{words(key.replace(' ', '_'))} {significant(value)}" for key, value in figures.items()]
+    return " · ".join(parts)
 
 
 def scores(evaluation: Json, scorer: str, dimensions: Sequence[Mapping[str, Json]]) -> Table:
@@ -98,7 +114,7 @@ def differences(evaluation: Json, dimensions: Sequence[Mapping[str, Json]]) -> T
                 row = [Cell(model(name), f"less {model(against)}{suffix}"), Cell(scorer, f"n = {values['total']['n']}")]
                 for column in columns:
                     value = dig(values, column)
-                    cell = estimate(value, tone=difference_tone(value), sign=True)
+                    cell = estimate(value, 3, difference_tone(value), sign=True)
                     p = dig(value, "holm_p") if column != "total" else dig(value, "wilcoxon_p")
                     row.append(Cell(cell.text, cell.note + ("" if p is None else f"\n{p_value(p)}"), cell.tone))
                 rows.append(row)
@@ -182,18 +198,65 @@ def _path(path: Sequence[str]) -> str:
 
 
 def _note(value: Mapping[str, Json]) -> str:
-    count = f" · n = {value['n']}" if "n" in value else ""
+    count = f" · n = {significant(value['n'])}" if "n" in value else ""
     return f"{significant(float(value['low']))} to {significant(float(value['high']))}{count}"
 
 
 def by_name(
     caption: str, metrics: Mapping[str, Json], rows: Sequence[str], columns: Sequence[str], digits: int = 2
 ) -> Table:
-    """A grid of `metrics[row][column]`; columns that no row has are left out."""
+    """A grid of `metrics[row][column]`, with the bounds in `<column>_low` and `<column>_high` where they are there;
+    columns that no row has are left out."""
     shown = [name for name in columns if any(mean_of(dig(metrics, row, name)) is not None for row in rows)]
     body = [
-        [Cell(title(row)), *(estimate(dig(metrics, row, name), digits) for name in shown)]
+        [Cell(title(row)), *(estimate(_bounded(metrics[row], name), digits) for name in shown)]
         for row in rows
         if isinstance(metrics.get(row), Mapping)
     ]
     return Table(caption, ["", *(title(name) for name in shown)], body)
+
+
+def _bounded(entry: Mapping[str, Json], name: str) -> Json:
+    if f"{name}_low" in entry and f"{name}_high" in entry and not isinstance(entry.get(name), Mapping):
+        return {"mean": entry[name], "low": entry[f"{name}_low"], "high": entry[f"{name}_high"]}
+    return entry.get(name)
+
+
+def before_after(caption: str, metrics: Mapping[str, Json]) -> Table:
+    """One row a figure: before, after, and the paired change with its interval where there is one."""
+    rows: list[list[Cell]] = []
+    for name, value in metrics.items():
+        before, after = mean_of(dig(value, "before")), mean_of(dig(value, "after"))
+        if before is None or after is None:
+            continue
+        gain = float(value["mean"]) if "mean" in value else after - before
+        sign = "+" if gain > 0 else ""
+        row = [Cell(title(name)), Cell(significant(before)), Cell(significant(after))]
+        rows.append([*row, Cell(sign + significant(gain), _note(value) if bounds(value) else "")])
+    return Table(caption, ["", "Before", "After", "Change, paired"], rows)
+
+
+def grid(caption: str, metrics: Mapping[str, Json], heading: str) -> Table:
+    """One row a key of `metrics`, one column a figure of theirs; nested counts go line by line into one cell."""
+    names = [name for name, value in metrics.items() if isinstance(value, Mapping)]
+    columns = list(dict.fromkeys(key for name in names for key, v in metrics[name].items() if not isinstance(v, list)))
+    rows = [[Cell(name), *(_plain(metrics[name].get(column)) for column in columns)] for name in names]
+    return Table(caption, [heading, *(title(column) for column in columns)], rows)
+
+
+def _plain(value: Json) -> Cell:
+    if value is None:
+        return EMPTY
+    if isinstance(value, Mapping):
+        if mean_of(value) is not None:
+            return Cell(significant(float(value["mean"])), _note(value) if bounds(value) else "")
+        return Cell("", "\n".join(f"{words(str(key))} {significant(item)}" for key, item in value.items()))
+    return Cell(significant(value))
+
+
+def by_number(caption: str, metrics: Mapping[str, Json], names: Sequence[str], heading: str) -> Table:
+    """One row a number (a window, an age), one column for each of `names` that is a mapping from numbers."""
+    shown = [name for name in names if isinstance(metrics.get(name), Mapping)]
+    numbers = sorted({int(key) for name in shown for key in metrics[name]})
+    rows = [[Cell(str(n)), *(estimate(dig(metrics, name, str(n)), 4) for name in shown)] for n in numbers]
+    return Table(caption, [heading, *(title(name) for name in shown)], rows)

@@ -16,7 +16,7 @@ def passing() -> dict[str, Any]:
         "world_model": {
             "psnr": 25.0,
             "copy_context_psnr": 23.0,
-            "action_gap_psnr": {"mean": 1.5, "low": 1.2, "high": 1.8},
+            "action_gap_psnr": {"mean": 1.5, "low": 1.2, "high": 1.8, "n": 24},
         },
         "rl": {"motion_ratio": 0.95},
         "rollout": {
@@ -55,7 +55,7 @@ def test_all_that_can_be_measured_passes() -> None:
     [
         ("codec_above_copy_context", ("tokenizer", "psnr"), 22.9),
         ("world_model_above_copy_context", ("world_model", "psnr"), 23.0),
-        ("action_gap", ("world_model", "action_gap_psnr"), {"mean": 0.4, "low": -0.01, "high": 0.8}),
+        ("action_gap", ("world_model", "action_gap_psnr"), {"mean": 0.4, "low": -0.01, "high": 0.8, "n": 24}),
         ("motion_ratio", ("rl", "motion_ratio"), 0.69),
         ("motion_ratio", ("rl", "motion_ratio"), 1.31),
         ("swr_above_ar", ("rollout", "supervised.swr.greedy"), {"ssim": 0.79, "psnr": 23.4, "perceptual": 0.19}),

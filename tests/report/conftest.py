@@ -82,7 +82,17 @@ def toy_metrics() -> dict[str, Any]:
         for name, level in MODELS.items()
         if "." in name
     }
-    agreement = {d: {"mae": 0.1 * m, "spearman": 0.7, "qwk": 0.6} for d, m in DIMENSIONS}
+    agreement = {
+        d: {
+            "mae": 0.1 * m,
+            "mae_low": 0.08 * m,
+            "mae_high": 0.12 * m,
+            "constant_mae": 0.3 * m,
+            "spearman": 0.7,
+            "qwk": 0.6,
+        }
+        for d, m in DIMENSIONS
+    }
     total = {"mae": 0.8, "spearman": 0.74, "kendall": 0.55}
     return {
         "sources": {
@@ -91,7 +101,7 @@ def toy_metrics() -> dict[str, Any]:
         },
         "tokenizer": {
             "psnr": toy_interval(27.1, 0.3), "ssim": 0.92, "perceptual": 0.11, "copy_context_psnr": 23.6,
-            "copy_last_psnr": 27.2, "codes_used_fraction": 0.85, "n": 40,
+            "by_source": {"fetch": {"psnr": toy_interval(26.4, 0.2), "n": 20}}, "codes_used_fraction": 0.85, "n": 40,
         },
         "world_model": {
             "psnr": 25.8, "copy_context_psnr": 23.6, "action_gap_psnr": toy_interval(1.57, 0.3), "horizon": 8, "n": 40,
@@ -101,10 +111,13 @@ def toy_metrics() -> dict[str, Any]:
             "by_source": {"metaworld": 600, "fetch": 600},
             "by_origin": {"real": 200, "degraded": 700, "policy": 200, "generated": 100},
             "by_degradation": {"frame_shuffle": 70, "freeze": 70, "flicker": 70},
-            "histograms": {d: {"0.0": 300, "0.2": 100, "0.4": 50, "0.6": 250, "0.8": 500} for d, _ in DIMENSIONS},
+            "dimensions": {d: {"histogram": [300, 100, 50, 250, 500], "maximum": m} for d, m in DIMENSIONS},
+            "by_provenance": {"rubric": 400, "rubric_declared": 700, "distance_rule": 100},
+            "rubric": {"fetch": {"expert_total": 10.0, "experts": 20, "failure_total": 5.9, "failures": 60}},
         },
         "judge": agreement
-        | {"total": total, "held_out_degradations": {"splice": total}, "stability_sd": 0.12, "n": 240},
+        | {"total": total, "stability_sd": 0.12, "n": 240}
+        | {"held_out_degradations": agreement | {"total": total, "n": 40}},
         "student": {d: {"mae": 0.08, "spearman": 0.8} for d, _ in DIMENSIONS}
         | {"total": {"spearman": 0.85}, "within_group_accuracy": 0.71, "parameters": 1_230_000, "n": 240},
         "rl": {
@@ -112,10 +125,15 @@ def toy_metrics() -> dict[str, Any]:
                 "student": {"before": 6.1, "after": 6.9, "low": 0.4, "high": 1.2},
                 "teacher": {"before": 6.0, "after": 6.2, "low": -0.1, "high": 0.5},
             },
+            "indicators": {"psnr": {"before": 24.0, "after": 24.3} | toy_interval(0.3, 0.2)},
             "kl": 0.04, "steps": 60, "repeated_frames": 0.08, "motion_ratio": 0.93,
         },
         "rollout": decodings | {"episodes": 24, "horizon": 30, "perceptual_name": "ST-LPIPS"},
-        "drift": {"delta": 0.02, "alpha": 0.94, "predicted_window": 7, "swept_window": 6, "rank_correlation": 0.6},
+        "drift": {
+            "delta": 0.02, "alpha": 0.94, "predicted_window": 7, "swept_window": 6, "rank_correlation": 0.6,
+            "predicted": {"2": 0.04, "6": 0.03}, "swept": {"2": 0.05, "6": 0.04},
+            "epsilon": {"1": 0.01, "8": 0.02}, "n": 24,
+        },
         "evaluation": toy_evaluation(),
     }  # fmt: skip
 

@@ -90,7 +90,7 @@ def test_gates_show_their_verdicts(page: str) -> None:
     text = " ".join(read(page).texts)
     assert "1 passed, 1 failed, 1 not measured" in text
     assert re.search(r"SWR above AR\s+failed", text)
-    assert re.search(r"Student gold agreement\s+not measured yet\s+needs gold", text)
+    assert re.search(r"Student gold agreement\s+not measured yet\s+Needs gold", text)
 
 
 def test_figures_stand_with_interval_and_sample_size(page: str) -> None:

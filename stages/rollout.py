@@ -53,11 +53,12 @@ def main(run: Run) -> None:
     if spec.best_of:
         clips = [made.frames for made in study.samples(spec.best_of)]
         results.keep(f"best_of_{spec.best_of}", clips, "supervised", "ar", "sampled")
-    for window, made in study.sweep().items():
-        name = f"supervised.swr_w{window}.{spec.sampling[0]}"
-        if window < spec.horizon:
-            results.measure(name, made, f"supervised.ar.{spec.sampling[0]}")
-    figures, curves = study.drift()
+    first, *others = spec.sampling
+    for window, made in study.sweep(first).items():
+        if window not in (spec.swr.window, spec.horizon):
+            results.measure(f"supervised.swr_w{window}.{first}", made, f"supervised.ar.{first}")
+    figures, curves = study.drift(first)
+    figures |= {sampling: study.drift(sampling)[0] for sampling in others}
     results.write_index()
     write_json(
         run.output("metrics/rollout.json"),

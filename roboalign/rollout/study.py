@@ -23,7 +23,7 @@ from roboalign.rollout.measure_drift import divergences, encode_truth, one_step_
 from roboalign.rollout.rollout import Rollout, joined, rollout
 from roboalign.rollout.scenes import Scenes
 from roboalign.rollout.segment import Prompt
-from roboalign.rollout.spec import DecodingName, DecodingSpec, RolloutSpec, SamplingName, SwrSpec
+from roboalign.rollout.spec import ArSpec, DecodingName, DecodingSpec, RolloutSpec, SamplingName, SwrSpec
 from roboalign.types import Json
 
 ModelName = Literal["supervised", "aligned"]
@@ -72,7 +72,8 @@ class Study(Generic[ContextT, StateT]):
     tokenizer: Tokenizer[ContextT]
     samplers: Mapping[tuple[ModelName, SamplingName], Sampler[StateT]]
     scenes: Scenes
-    _swept: dict[int, Rollout] = field(default_factory=dict)
+    _swept: dict[SamplingName, dict[int, Rollout]] = field(default_factory=dict)
+    """Autoregressive and SWR rollouts of the supervised model, by window; the horizon is plain autoregression."""
 
     def roll(self, decoding: DecodingSpec, sampler: Sampler[StateT], prompt: Prompt | None = None) -> Rollout:
         """Roll all scenes out, `spec.batch` at a time."""
@@ -89,33 +90,41 @@ class Study(Generic[ContextT, StateT]):
             yield slice(start, start + self.spec.batch)
 
     def make(self, one: ClipSet) -> Rollout:
-        """The rollouts of one set. Those that the sweep needs are kept."""
-        made = self.roll(self.spec.decoding(one.decoding), self.samplers[one.model, one.sampling])
-        if one.model == "supervised" and one.sampling == self.spec.sampling[0]:
-            if one.decoding == "ar":
-                self._swept[self.spec.horizon] = made
-            elif one.decoding == "swr":
-                self._swept[self.spec.swr.window] = made
-        return made
+        """The rollouts of one set."""
+        windows = {"ar": self.spec.horizon, "swr": self.spec.swr.window}
+        if one.model == "supervised" and one.decoding in windows:
+            return self._window(one.sampling, windows[one.decoding])
+        return self.roll(self.spec.decoding(one.decoding), self.samplers[one.model, one.sampling])
+
+    def _window(self, sampling: SamplingName, window: int) -> Rollout:
+        """SWR of the supervised model, made once; with the horizon as window it is plain autoregression."""
+        kept = self._swept.setdefault(sampling, {})
+        if window not in kept:
+            decoding = ArSpec() if window == self.spec.horizon else SwrSpec(window=window)
+            kept[window] = self.roll(decoding, self.samplers["supervised", sampling])
+        return kept[window]
 
     def samples(self, count: int) -> Iterator[Rollout]:
         """`count` samples of every scene by the supervised model, sampled, plain autoregression; each its own seeds."""
-        for sample in range(count):
+        if count:
+            yield self._window("sampled", self.spec.horizon)
+        for sample in range(1, count):
             prompt = self.scenes.sampled(self.spec.seed, sample)
             yield self.roll(self.spec.decoding("ar"), self.samplers["supervised", "sampled"], prompt)
 
-    def sweep(self) -> dict[int, Rollout]:
-        """SWR of the supervised model by window, ascending; the widest window, the horizon, is plain autoregression."""
-        sampler = self.samplers["supervised", self.spec.sampling[0]]
-        for window in (*self.spec.sweep, self.spec.swr.window, self.spec.horizon):
-            if window not in self._swept:
-                self._swept[window] = self.roll(SwrSpec(window=window), sampler)
-        return dict(sorted(self._swept.items()))
+    def sweep(self, sampling: SamplingName) -> dict[int, Rollout]:
+        """SWR of the supervised model by window, ascending; the widest, the horizon, is plain autoregression.
 
-    def drift(self) -> tuple[dict[str, Json], list[dict[str, object]]]:
-        """metrics/drift.json and plots/drift.tsv, of the supervised model by the first way of sampling."""
-        spec, scenes, swept = self.spec, self.scenes, self.sweep()
-        sampler, horizon = self.samplers["supervised", spec.sampling[0]], spec.horizon
+        The windows of `spec.sweep` are tried with the first way of sampling, the others know only `swr.window`.
+        """
+        more = self.spec.sweep if sampling == self.spec.sampling[0] else ()
+        windows = {*more, self.spec.swr.window, self.spec.horizon}
+        return {window: self._window(sampling, window) for window in sorted(windows)}
+
+    def drift(self, sampling: SamplingName) -> tuple[dict[str, Json], list[dict[str, object]]]:
+        """The figures of metrics/drift.json and the rows of plots/drift.tsv, of the supervised model."""
+        spec, scenes, swept = self.spec, self.scenes, self.sweep(sampling)
+        sampler, horizon = self.samplers["supervised", sampling], spec.horizon
         plain = swept[horizon].frames[:, 1:]
         ages = spec.drift.ages
         one_step, floors, pairs = [], [], []

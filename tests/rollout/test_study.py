@@ -83,14 +83,14 @@ def test_seeds_are_a_function_of_episode_and_sample_alone() -> None:
 def test_the_widest_window_of_the_sweep_is_plain_autoregression(toy_episodes: list[Episode]) -> None:
     made = study(toy_episodes, spec())
     sets = {one.name: made.make(one) for one in clip_sets(spec()) if one.sampling == "greedy"}
-    swept = made.sweep()
+    swept = made.sweep("greedy")
     assert list(swept) == [2, 3, 6]
     assert swept[6] is sets["supervised.ar.greedy"]
     assert swept[2] is sets["supervised.swr.greedy"]
 
 
 def test_drift_has_the_keys_of_the_contract_and_adds_up(toy_episodes: list[Episode]) -> None:
-    figures, rows = study(toy_episodes, spec()).drift()
+    figures, rows = study(toy_episodes, spec()).drift("greedy")
     assert {"epsilon", "delta", "swept_window", "swept", "n"} <= set(figures)
     assert figures["n"] == 3
     assert list(figures["swept"]) == ["2", "3", "6"]
@@ -98,6 +98,12 @@ def test_drift_has_the_keys_of_the_contract_and_adds_up(toy_episodes: list[Episo
     if "alpha" in figures:
         assert len(rows) == 6 * (1 + 3)
         assert ("bound" in figures) == (figures["alpha"] < 1)
+
+
+def test_the_other_way_of_sampling_knows_only_its_window_and_the_horizon(toy_episodes: list[Episode]) -> None:
+    figures, _ = study(toy_episodes, spec()).drift("sampled")
+    assert list(figures["swept"]) == ["2", "6"]
+    assert "rank_correlation" not in figures
 
 
 def test_clips_index_and_metrics(tmp_path: Path, toy_episodes: list[Episode]) -> None:

@@ -1,4 +1,7 @@
-"""Train the world model on the tokens of the training episodes and measure it on the test episodes."""
+"""Train the world model on the tokens of the training episodes and roll out the test episodes.
+
+python -m stages.world_model
+"""
 
 import shutil
 import time
@@ -19,58 +22,40 @@ from roboalign.world_model.spec import WorldModelSpec
 
 
 def main(run: Run) -> None:
-    """Encode, train, save, measure."""
+    """Run the stage."""
     spec: WorldModelSpec = run.section("world_model", WorldModelSpec)
     device: DeviceSpec = run.section("hardware.device", DeviceSpec)
+    where, seed = device.accelerator, spec.training.seed
     corpus = Corpus.open(run.input("artifacts/sources/index.json"))
-    tokenizer = load_tokenizer(run.input("artifacts/tokenizer/model.safetensors")).to(device.accelerator)
-    began, scratch, provenance = time.monotonic(), run.scratch, run.provenance
+    train, test = corpus.where(split="train"), corpus.where(split="test")
+    tokenizer = load_tokenizer(run.input("artifacts/tokenizer/model.safetensors")).to(where)
+    scratch, provenance, times = run.scratch, run.provenance, [time.monotonic()]
     segments = encode_segments(
-        tokenizer,
-        corpus.where(split="train"),
-        spec.segment.frames,
-        spec.segment.stride,
-        scratch / "segments",
-        device=device.accelerator,
-        say=run.say,
-    )
-    encoded = time.monotonic()
-    of = tokenizer.spec
-    shape = TokenShape(
-        of.context_tokens, of.dynamics_tokens, of.context_levels, of.dynamics_levels, corpus.action_width
-    )
-    model = seeded_world_model(spec, shape, fold(spec.training.seed, 3))
+        tokenizer, train, spec.segment, scratch / "segments", device=where, say=run.say
+    )  # fmt: skip
+    times.append(time.monotonic())
+    model = seeded_world_model(spec, TokenShape.of(tokenizer.spec, corpus.action_width), fold(seed, 3))
     early = scratch / "early.safetensors"
     snapshot = Snapshot(model, early_step(spec.training.steps, spec.early_fraction), early, provenance)
     fit(
-        WorldModelTraining(model),
-        segments,
-        spec.training,
-        device,
-        label=run.label,
-        scratch=scratch,
-        curves=run.output("plots/world_model.tsv"),
-        callbacks=(snapshot,),
-    )
-    trained = time.monotonic()
+        WorldModelTraining(model), segments, spec.training, device, label=run.label, scratch=scratch,
+        curves=run.output("plots/world_model.tsv"), callbacks=(snapshot,),
+    )  # fmt: skip
+    times.append(time.monotonic())
     save_world_model(run.output("artifacts/world_model/model.safetensors"), model, provenance)
     with replacing(run.output("artifacts/world_model/early.safetensors")) as temporary:
         shutil.copyfile(early, temporary)
-    model.eval().to(device.accelerator)
-    distance = Perceptual().to(device.accelerator)
-    figures = measure(
-        model,
-        tokenizer,
-        corpus.where(split="test"),
-        spec.measure,
-        seed=spec.training.seed,
-        distance=distance,
-        device=device.accelerator,
-        say=run.say,
+    distance = Perceptual().to(where)
+    metrics = measure(
+        model.to(where).eval(), tokenizer, test, spec.measure, seed=seed, distance=distance, device=where, say=run.say
     )
-    write_json(run.output("metrics/world_model.json"), figures | {"perceptual_name": distance.name})
-    seconds = {"encode": encoded - began, "train": trained - encoded, "measure": time.monotonic() - trained}
-    write_json(run.root / "timings/world_model.json", {"seconds": seconds})
+    times.append(time.monotonic())
+    write_json(run.output("metrics/world_model.json"), metrics | {"perceptual_name": distance.name})
+    seconds = {name: b - a for name, a, b in zip(("encode", "train", "measure"), times, times[1:], strict=False)}
+    write_json(run.root / "timings/world_model.json", {"seconds": seconds, "steps": spec.training.steps})
+    gain = metrics["gain_over_copy_context_psnr"]
+    run.say(f"PSNR {metrics['psnr']:.2f} dB, {gain['mean']:+.2f} [{gain['low']:.2f}, {gain['high']:.2f}] "
+            "over copying the context")  # fmt: skip
 
 
 if __name__ == "__main__":

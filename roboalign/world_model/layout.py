@@ -11,6 +11,7 @@ ever predicted across them), so codes need no offsets.
 import math
 from dataclasses import asdict, dataclass
 
+from roboalign.tokenizer.spec import TokenizerSpec
 from roboalign.types import Json
 
 
@@ -38,6 +39,12 @@ class TokenShape:
     def dynamics_codes(self) -> int:
         """Size of the dynamics vocabulary."""
         return math.prod(self.dynamics_levels)
+
+    @classmethod
+    def of(cls, tokenizer: TokenizerSpec, action_width: int) -> "TokenShape":
+        """The shape under a tokenizer, for sources with at most `action_width` action dimensions."""
+        tokens = tokenizer.context_tokens, tokenizer.dynamics_tokens
+        return cls(*tokens, tokenizer.context_levels, tokenizer.dynamics_levels, action_width)
 
     def dump(self) -> Json:
         """The JSON form that checkpoints carry."""

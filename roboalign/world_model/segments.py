@@ -16,6 +16,7 @@ from torch.utils.data import Dataset
 from roboalign import checkpoint
 from roboalign.store import Corpus
 from roboalign.types import Float32, UInt8
+from roboalign.world_model.spec import SegmentSpec
 
 SHARD = 2048
 """Segments of one file of the token cache."""
@@ -97,8 +98,7 @@ class Segments(Dataset[dict[str, Tensor]]):
 def encode_segments(
     tokenizer: Encoder[ContextT],
     corpus: Corpus,
-    frames: int,
-    stride: int,
+    spec: SegmentSpec,
     folder: Path,
     *,
     device: str = "cpu",
@@ -110,7 +110,7 @@ def encode_segments(
     The folder must be keyed by all that the tokens depend on (a stage's scratch folder is). `batch` segments are
     encoded at a time; `say` hears about the progress.
     """
-    segments = segments_of(corpus, frames, stride)
+    segments = segments_of(corpus, spec.frames, spec.stride)
     shards = []
     for number in range(-(-len(segments) // SHARD)):
         file = folder / f"segments-{number:05d}.safetensors"

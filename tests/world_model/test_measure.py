@@ -13,7 +13,7 @@ from roboalign.world_model.layout import TokenShape
 from roboalign.world_model.measure import chosen_segments, measure, other_actions
 from roboalign.world_model.model import WorldModel, token_loss
 from roboalign.world_model.segments import encode_segments
-from roboalign.world_model.spec import MeasureSpec
+from roboalign.world_model.spec import MeasureSpec, SegmentSpec
 
 LEVELS = 4
 
@@ -56,7 +56,7 @@ def trained(spec_of, corpus, tmp_path_factory):
     """A model that has learned that the action sets the brightness."""
     torch.manual_seed(0)
     model = WorldModel(spec_of(layers=1, actions={"kind": "slot", "bins": 16}), TokenShape(1, 1, (4,), (4,), 1))
-    data = encode_segments(Brightness(), corpus, 4, 1, tmp_path_factory.mktemp("tokens"))
+    data = encode_segments(Brightness(), corpus, SegmentSpec(frames=4, stride=1), tmp_path_factory.mktemp("tokens"))
     batch = {name: torch.stack([data[i][name] for i in range(len(data))]) for name in data[0]}
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.02)
     for _ in range(80):

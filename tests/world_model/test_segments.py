@@ -7,6 +7,7 @@ from torch import Tensor
 from roboalign.store import Corpus
 from roboalign.world_model import segments as module
 from roboalign.world_model.segments import encode_segments, segments_of
+from roboalign.world_model.spec import SegmentSpec
 
 
 @dataclass
@@ -42,7 +43,7 @@ def test_segments_start_where_all_their_frames_fit(corpus):
 
 
 def test_a_sample_pairs_each_frame_with_the_action_that_leads_to_it(corpus, tmp_path):
-    data = encode_segments(Means(), corpus, 4, 2, tmp_path)
+    data = encode_segments(Means(), corpus, SegmentSpec(frames=4, stride=2), tmp_path)
     assert len(data) == 12 * 4
     for index in (0, 5, 47):
         sample = data[index]
@@ -60,13 +61,13 @@ def test_a_sample_pairs_each_frame_with_the_action_that_leads_to_it(corpus, tmp_
 def test_nothing_is_encoded_twice_and_a_killed_run_goes_on(corpus, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "SHARD", 20)
     first, said = Means(), []
-    whole = encode_segments(first, corpus, 4, 2, tmp_path, say=said.append)
+    whole = encode_segments(first, corpus, SegmentSpec(frames=4, stride=2), tmp_path, say=said.append)
     assert first.frames == 48 * 4
     assert said == ["encoded 20 of 48 segments", "encoded 40 of 48 segments", "encoded 48 of 48 segments"]
     contents = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
     (tmp_path / "segments-00001.safetensors").unlink()
     second = Means()
-    again = encode_segments(second, corpus, 4, 2, tmp_path)
+    again = encode_segments(second, corpus, SegmentSpec(frames=4, stride=2), tmp_path)
     assert second.frames == 20 * 4
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == contents
     for index in range(48):
@@ -74,16 +75,16 @@ def test_nothing_is_encoded_twice_and_a_killed_run_goes_on(corpus, tmp_path, mon
 
 
 def test_batches_of_another_size_give_the_same_tokens(corpus, tmp_path):
-    one = encode_segments(Means(), corpus, 3, 3, tmp_path / "a", batch=1)
-    many = encode_segments(Means(), corpus, 3, 3, tmp_path / "b", batch=7)
+    one = encode_segments(Means(), corpus, SegmentSpec(frames=3, stride=3), tmp_path / "a", batch=1)
+    many = encode_segments(Means(), corpus, SegmentSpec(frames=3, stride=3), tmp_path / "b", batch=7)
     assert all(torch.equal(one[i]["dynamics"], many[i]["dynamics"]) for i in range(len(one)))
 
 
 def test_an_index_out_of_range(corpus, tmp_path):
-    data = encode_segments(Means(), corpus, 4, 2, tmp_path)
+    data = encode_segments(Means(), corpus, SegmentSpec(frames=4, stride=2), tmp_path)
     with pytest.raises(IndexError):
         data[48]
 
 
 def test_too_short_episodes_leave_nothing(corpus, tmp_path):
-    assert len(encode_segments(Means(), corpus, 50, 1, tmp_path)) == 0
+    assert len(encode_segments(Means(), corpus, SegmentSpec(frames=50, stride=1), tmp_path)) == 0

@@ -70,10 +70,10 @@ def compose_params(library: Library, name: str = "params.yaml") -> Composition:
     own = choose(document)
     whole = compose(library, result.name, own.use["experiment"].value.mark, own)
     listed = experiment_choice(library, result.name, own.use["experiment"].value.mark)
-    if listed and listed.sources and own.sources and names(listed.sources) != names(own.sources):
-        theirs = ", ".join(names(listed.sources))
-        message = f"the experiment '{result.name}' lists other sources: {theirs}"
-        whole.diagnostics.append(Diagnostic(message, own.sources.mark, severity="note"))
+    usual, here = (choice.sources if choice else None for choice in (listed, own))
+    if usual and here and names(usual) != names(here) and not failed(whole.diagnostics):
+        message = f"the experiment '{result.name}' lists other sources: {', '.join(names(usual))}"
+        whole.diagnostics.append(Diagnostic(message, here.mark, severity="note"))
     return whole
 
 

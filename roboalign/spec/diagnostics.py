@@ -92,7 +92,7 @@ def to_json(diagnostics: Iterable[Diagnostic]) -> str:
 def nearest(word: str, candidates: Iterable[str]) -> str:
     """The candidate that `word` most likely misspells, or '': few edits, then the most characters in common."""
     scored = []
-    for candidate in candidates:
+    for candidate in candidates if word else ():
         edits = distance(word.lower(), candidate.lower())
         if edits <= max(1, min(len(word), len(candidate)) // 3):
             likeness = difflib.SequenceMatcher(None, word, candidate).ratio()

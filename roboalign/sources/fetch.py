@@ -25,8 +25,15 @@ class Fetch:
     def __init__(self, task: FetchTask, spec: TaskSpec, image: ImageSpec) -> None:
         require_egl()
         try:
+            import gymnasium
+
+            # The package warns of changes to robots that are not used here.
+            level = gymnasium.logger.min_level
+            gymnasium.logger.min_level = gymnasium.logger.ERROR
             from gymnasium_robotics.envs.fetch.pick_and_place import MujocoFetchPickAndPlaceEnv
             from gymnasium_robotics.envs.fetch.push import MujocoFetchPushEnv
+
+            gymnasium.logger.min_level = level
         except ImportError as error:
             raise SourceError(f"Gymnasium-Robotics is missing ({error}); install the extra: roboalign[sim]") from None
         self._task = task

@@ -5,6 +5,8 @@ software renderers are several times slower and offer less control of the pictur
 """
 
 import contextlib
+import ctypes
+import itertools
 import os
 import re
 from collections.abc import Iterator
@@ -42,10 +44,11 @@ class Panda:
     def __init__(self, task: PandaTask, spec: TaskSpec, image: ImageSpec) -> None:
         require_egl()
         try:
-            from panda_gym.envs.robots.panda import Panda as Robot
-            from panda_gym.envs.tasks.pick_and_place import PickAndPlace
-            from panda_gym.envs.tasks.push import Push
-            from panda_gym.pybullet import PyBullet
+            with _quiet():
+                from panda_gym.envs.robots.panda import Panda as Robot
+                from panda_gym.envs.tasks.pick_and_place import PickAndPlace
+                from panda_gym.envs.tasks.push import Push
+                from panda_gym.pybullet import PyBullet
         except ImportError as error:
             raise SourceError(f"panda-gym is not installed ({error}); install the extra: roboalign[sim]") from None
         self._name = task
@@ -156,13 +159,14 @@ class Panda:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Send standard output to nowhere meanwhile: PyBullet prints its options there, from C."""
+    """Send standard output to nowhere meanwhile: PyBullet prints its build time and options there, from C."""
     kept = os.dup(1)
     try:
         with Path(os.devnull).open("w") as nowhere:
             os.dup2(nowhere.fileno(), 1)
         yield
     finally:
+        ctypes.CDLL(None).fflush(None)
         os.dup2(kept, 1)
         os.close(kept)
 
@@ -176,6 +180,9 @@ def _drawing() -> tuple[Any, Any]:
     # The coarse meshes look the same at this size. MuJoCo reads its own options from inside the URDF.
     text = (folder / "panda.urdf").read_text(encoding="utf-8").replace("package://meshes/visual", "meshes/collision")
     text = re.sub(r"<collision>.*?</collision>", "", text.replace("package://", ""), flags=re.DOTALL)
+    # Without names of their own MuJoCo warns of each shape of the robot.
+    number = itertools.count()
+    text = re.sub("<visual>", lambda _: f'<visual name="shape{next(number)}">', text)
     options = f'<mujoco><compiler strippath="false" discardvisual="false" meshdir="{folder}"/></mujoco>'
     head = text.index(">", text.index("<robot")) + 1
     robot = mujoco.MjSpec.from_string(text[:head] + options + text[head:])

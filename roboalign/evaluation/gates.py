@@ -119,6 +119,11 @@ def gates(
         )
     measured: dict[str, Json] = {}
     missing: dict[str, str] = dict(WAITING)
+    try:
+        agreement = figure(metrics, "student/total/spearman")
+        missing["student_gold_agreement"] += f"; against the teacher, Spearman of totals is {agreement:.2f}"
+    except NotMeasuredError:
+        pass
     for name, rule in rules.items():
         try:
             verdict = rule()

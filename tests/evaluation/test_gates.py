@@ -88,7 +88,12 @@ def test_an_absent_figure_never_passes() -> None:
     assert missing["motion_ratio"] == "needs rl motion_ratio"
     assert missing["codec_above_copy_context"] == "needs tokenizer psnr"
     assert missing["aligned_above_supervised_teacher"].startswith("needs aligned.swr.greedy and supervised.swr.greedy")
-    assert missing["student_gold_agreement"].startswith("needs gold")
+    assert missing["student_gold_agreement"] == "needs gold: scores from the simulator's state"
+
+
+def test_agreement_with_the_teacher_is_reported_where_gold_is_missing() -> None:
+    metrics = passing() | {"student": {"total": {"spearman": 0.712}}}
+    assert gates(metrics, {}, SPEC)[1]["student_gold_agreement"].endswith("Spearman of totals is 0.71")
 
 
 @pytest.mark.parametrize("value", [None, True, "27", {"low": 1.0}])

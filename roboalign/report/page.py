@@ -126,8 +126,8 @@ def not_measured(inputs: Inputs) -> Section:
         "Variation over training seeds: every model here was trained once. Intervals are over episodes only.",
         "An external vision-language judge and a blinded human study, which support the paper's claims, are not part "
         "of this run.",
-        "Speed and memory: measured on the machine that ran the pipeline, and left in timings/ beside the "
-        "report's folder, a file a stage. They differ from run to run, so they are neither hashed nor shown here. The limit of 1 % on "
-        "SWR's extra time is therefore no part of its gate.",
+        "Speed and memory: measured on the machine that ran the pipeline, and left in timings/ beside the report's "
+        "folder, a file a stage. They differ from run to run, so they are neither hashed nor shown here. The limit of "
+        "1 % on SWR's extra time is therefore no part of its gate.",
     ]
     return Section("not-measured", "What is not measured", [Prose(items, listed=True)])

@@ -3,6 +3,7 @@
 import numpy as np
 
 from roboalign.sources.pusher import astray, pick_and_place, push
+from roboalign.sources.quiet import quiet
 from roboalign.sources.scene import geoms_of, paint, show_only_site, state_vector, touch
 from roboalign.sources.simulator import BLUE, DARK, GREEN, ORANGE, SourceError, Vector
 from roboalign.sources.spec import FetchTask, ImageSpec, TaskSpec
@@ -25,15 +26,10 @@ class Fetch:
     def __init__(self, task: FetchTask, spec: TaskSpec, image: ImageSpec) -> None:
         require_egl()
         try:
-            import gymnasium
-
             # The package warns of changes to robots that are not used here.
-            level = gymnasium.logger.min_level
-            gymnasium.logger.min_level = gymnasium.logger.ERROR
-            from gymnasium_robotics.envs.fetch.pick_and_place import MujocoFetchPickAndPlaceEnv
-            from gymnasium_robotics.envs.fetch.push import MujocoFetchPushEnv
-
-            gymnasium.logger.min_level = level
+            with quiet():
+                from gymnasium_robotics.envs.fetch.pick_and_place import MujocoFetchPickAndPlaceEnv
+                from gymnasium_robotics.envs.fetch.push import MujocoFetchPushEnv
         except ImportError as error:
             raise SourceError(f"Gymnasium-Robotics is missing ({error}); install the extra: roboalign[sim]") from None
         self._task = task

@@ -4,18 +4,15 @@ PyBullet computes the physics; MuJoCo draws the scene from PyBullet's joint angl
 software renderers are several times slower and offer less control of the picture.
 """
 
-import contextlib
-import ctypes
 import itertools
-import os
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from roboalign.sources.pusher import astray, pick_and_place, push
+from roboalign.sources.quiet import quiet
 from roboalign.sources.scene import geoms_of, paint, state_vector
 from roboalign.sources.simulator import BLUE, DARK, GREEN, GREY, ORANGE, SourceError, Vector
 from roboalign.sources.spec import ImageSpec, PandaTask, TaskSpec
@@ -44,7 +41,7 @@ class Panda:
     def __init__(self, task: PandaTask, spec: TaskSpec, image: ImageSpec) -> None:
         require_egl()
         try:
-            with _quiet():
+            with quiet():
                 from panda_gym.envs.robots.panda import Panda as Robot
                 from panda_gym.envs.tasks.pick_and_place import PickAndPlace
                 from panda_gym.envs.tasks.push import Push
@@ -52,7 +49,7 @@ class Panda:
         except ImportError as error:
             raise SourceError(f"panda-gym is not installed ({error}); install the extra: roboalign[sim]") from None
         self._name = task
-        with _quiet():
+        with quiet():
             self._sim = PyBullet()
         self._client = self._sim.physics_client
         self._build: tuple[Any, ...] = (Robot, Push, PickAndPlace)
@@ -155,20 +152,6 @@ class Panda:
         """Free the renderer and the simulation."""
         self._view.close()
         self._sim.close()
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Send standard output to nowhere meanwhile: PyBullet prints its build time and options there, from C."""
-    kept = os.dup(1)
-    try:
-        with Path(os.devnull).open("w") as nowhere:
-            os.dup2(nowhere.fileno(), 1)
-        yield
-    finally:
-        ctypes.CDLL(None).fflush(None)
-        os.dup2(kept, 1)
-        os.close(kept)
 
 
 def _drawing() -> tuple[Any, Any]:

@@ -47,8 +47,9 @@ def main(run: Run) -> None:
         shutil.copyfile(early, temporary)
     distance = Perceptual().to(where)
     metrics = measure(
-        model.to(where).eval(), tokenizer, test, spec.measure, seed=seed, distance=distance, device=where, say=run.say
-    )
+        model.to(where).eval(), tokenizer, test, spec.measure, donors=corpus, seed=seed, distance=distance,
+        device=where, say=run.say,
+    )  # fmt: skip
     times.append(time.monotonic())
     write_json(run.output("metrics/world_model.json"), metrics | {"perceptual_name": distance.name})
     seconds = {name: b - a for name, a, b in zip(("encode", "train", "measure"), times, times[1:], strict=False)}

@@ -51,19 +51,31 @@ def chosen_segments(corpus: Corpus, spec: MeasureSpec) -> list[Segment]:
     return segments
 
 
-def other_actions(corpus: Corpus, segments: Sequence[Segment]) -> list[Tensor]:
-    """For each segment the actions of the next episode of the same source at the same time, where there is one."""
-    rows: dict[str, list[int]] = {}
+def other_actions(corpus: Corpus, segments: Sequence[Segment], donors: Corpus) -> list[Tensor | None]:
+    """For each segment the actions of another episode of its source at the same time; None where there is none.
+
+    The episodes of a source take those of `donors` in turn. Only actions are taken, so any split may give them.
+    """
+    given: dict[str, list[int]] = {}
+    for number, info in enumerate(donors.infos):
+        given.setdefault(info.source, []).append(number)
+    turns: dict[str, dict[int, int]] = {}
+    found: list[Tensor | None] = []
     for segment in segments:
-        numbers = rows.setdefault(corpus.infos[segment.episode].source, [])
-        if segment.episode not in numbers:
-            numbers.append(segment.episode)
-    found = []
-    for segment in segments:
-        numbers = rows[corpus.infos[segment.episode].source]
-        other = numbers[(numbers.index(segment.episode) + 1) % len(numbers)]
-        start = min(segment.start, corpus.infos[other].length - segment.frames)
-        found.append(leading_actions(corpus.actions(other), Segment(other, start, segment.frames)))
+        info = corpus.infos[segment.episode]
+        fitting = [
+            number
+            for number in given.get(info.source, [])
+            if donors.infos[number].id != info.id and donors.infos[number].length >= segment.frames
+        ]
+        order = turns.setdefault(info.source, {})
+        turn = order.setdefault(segment.episode, len(order))
+        if not fitting:
+            found.append(None)
+            continue
+        number = fitting[turn % len(fitting)]
+        start = min(segment.start, donors.infos[number].length - segment.frames)
+        found.append(leading_actions(donors.actions(number), Segment(number, start, segment.frames)))
     return found
 
 
@@ -73,6 +85,7 @@ def measure(
     corpus: Corpus,
     spec: MeasureSpec,
     *,
+    donors: Corpus,
     seed: int,
     distance: Distance | None = None,
     device: str = "cpu",
@@ -81,19 +94,21 @@ def measure(
 ) -> Json:
     """The figures of metrics/world_model.json: greedy rollouts, baselines, the action gap, sampled rollouts, sources.
 
-    The action gap is the PSNR under the true actions less that under the actions of another episode of the source,
-    greedy, paired; sources with a single episode have none. Raises ValueError where no test episode is long enough.
+    The action gap is the PSNR under the true actions less that under those of another episode of the source, from
+    `donors`, greedy, paired; episodes without a donor have none.
+    Raises ValueError where no test episode is long enough.
     """
     segments = chosen_segments(corpus, spec)
     if not segments:
         raise ValueError(f"no test episode is longer than world_model.measure.horizon, {spec.horizon} frames")
-    others, parts = other_actions(corpus, segments), []
+    others, parts = other_actions(corpus, segments, donors), []
     for first in range(0, len(segments), batch):
         rows = slice(first, first + batch)
         parts.append(_rollouts(model, tokenizer, corpus, segments[rows], others[rows], spec, seed, distance, device))
         say(f"measured {min(first + batch, len(segments))} of {len(segments)} rollouts")
     values = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    return _summary(values, segments, corpus) | {"horizon": spec.horizon}
+    led = np.array([other is not None for other in others])
+    return _summary(values, segments, corpus, led) | {"horizon": spec.horizon}
 
 
 def _rollouts(
@@ -101,7 +116,7 @@ def _rollouts(
     tokenizer: Codec[ContextT],
     corpus: Corpus,
     segments: Sequence[Segment],
-    others: Sequence[Tensor],
+    others: Sequence[Tensor | None],
     spec: MeasureSpec,
     seed: int,
     distance: Distance | None,
@@ -111,6 +126,7 @@ def _rollouts(
     clips = torch.stack([as_video(corpus.frames(s.episode, s.start, s.start + s.frames + 1), device) for s in segments])
     first, truth = clips[:, :1], clips[:, 1:]
     actions = torch.stack([leading_actions(corpus.actions(s.episode), s) for s in segments]).to(device)
+    wrong = torch.stack([a if other is None else other.to(device) for a, other in zip(actions, others, strict=True)])
     mask = torch.stack([torch.from_numpy(corpus.action_mask(s.episode)) for s in segments]).to(device)
     # A seed for each rollout by its place in the corpus, so that batches do not matter.
     seeds = torch.tensor([(seed << 32) + (s.episode << 12) + s.start for s in segments], device=device)
@@ -125,7 +141,7 @@ def _rollouts(
         videos = {
             "": greedy,
             "sampled_": roll(actions, spec.temperature),
-            "other_actions_": roll(torch.stack(list(others)).to(device), 0.0),
+            "other_actions_": roll(wrong, 0.0),
             "codec_": tokenizer.decode(context, tokenizer.encode(context, truth)),
             "copy_context_": first.expand_as(truth),
             "copy_last_": clips[:, :-1],
@@ -139,8 +155,11 @@ def _rollouts(
     return {name: value.mean(1).double().cpu().numpy() for name, value in measured.items()}
 
 
-def _summary(values: Values, segments: Sequence[Segment], corpus: Corpus) -> Json:
-    """Means over episodes, each the mean of its rollouts, with the intervals of the two gates."""
+def _summary(values: Values, segments: Sequence[Segment], corpus: Corpus, led: NDArray[np.bool_]) -> Json:
+    """Means over episodes, each the mean of its rollouts, with the intervals of the two gates.
+
+    `led` tells which rollouts had other actions.
+    """
     episodes = sorted({segment.episode for segment in segments})
     of = np.array([segment.episode for segment in segments])
     by_episode = {name: np.array([value[of == e].mean() for e in episodes]) for name, value in values.items()}
@@ -154,11 +173,11 @@ def _summary(values: Values, segments: Sequence[Segment], corpus: Corpus) -> Jso
         found["gain_over_copy_context_psnr"] = paired(
             by_episode["psnr"][rows], by_episode["copy_context_psnr"][rows]
         ).json()
-        gap = (by_episode["psnr"] - by_episode["other_actions_psnr"])[rows & comparable]
+        gap = (by_episode["psnr"] - by_episode["other_actions_psnr"])[rows & compared]
         if len(gap):
             found["action_gap_psnr"] = bootstrap(gap).json()
         return found
 
-    comparable = np.array([(sources == source).sum() > 1 for source in sources])
+    compared = np.array([led[of == e].all() for e in episodes])
     everything = figures(np.ones(len(episodes), dtype=bool))
     return everything | {"by_source": {str(source): figures(sources == source) for source in np.unique(sources)}}

@@ -74,11 +74,11 @@ SPEC = MeasureSpec(horizon=4, episodes=10, starts=2)
 
 def test_the_figures_of_a_model_that_obeys(trained, corpus):
     heard: list[str] = []
-    found = measure(trained, Brightness(), corpus, SPEC, seed=0, batch=4, say=heard.append)
+    found = measure(trained, Brightness(), corpus, SPEC, donors=corpus, seed=0, batch=4, say=heard.append)
     assert found["psnr"] == pytest.approx(found["codec_psnr"])
     assert found["psnr"] > 40 > 20 > found["copy_context_psnr"]
     assert found["action_gap_psnr"]["low"] > 10
-    assert found["action_gap_psnr"]["n"] == 4  # the source of one episode has no other actions
+    assert found["action_gap_psnr"]["n"] == 4  # no other episode of that source: no other actions
     assert found["n"] == 5
     assert found["horizon"] == 4
     assert found["gain_over_copy_context_psnr"]["low"] > 0
@@ -88,7 +88,7 @@ def test_the_figures_of_a_model_that_obeys(trained, corpus):
 
 
 def test_figures_do_not_depend_on_the_batch(trained, corpus):
-    ways = [measure(trained, Brightness(), corpus, SPEC, seed=3, batch=size) for size in (1, 7)]
+    ways = [measure(trained, Brightness(), corpus, SPEC, donors=corpus, seed=3, batch=size) for size in (1, 7)]
     assert ways[0] == ways[1]
 
 
@@ -97,7 +97,7 @@ def test_a_model_that_ignores_actions_has_no_gap(trained, corpus):
     deaf.load_state_dict(trained.state_dict())
     with torch.no_grad():
         deaf.actions.weight.zero_()
-    found = measure(deaf.eval(), Brightness(), corpus, SPEC, seed=0)
+    found = measure(deaf.eval(), Brightness(), corpus, SPEC, donors=corpus, seed=0)
     assert found["action_gap_psnr"]["mean"] == 0
 
 
@@ -107,6 +107,7 @@ def test_a_given_distance_is_measured(trained, corpus):
         Brightness(),
         corpus,
         SPEC,
+        donors=corpus,
         seed=0,
         distance=lambda video, target: (video - target).abs().mean((2, 3, 4)),
     )
@@ -121,12 +122,23 @@ def test_sources_take_turns_and_starts_are_spread(corpus):
 
 def test_other_actions_come_from_the_same_source_at_the_same_time(corpus):
     segments = chosen_segments(corpus, SPEC)
-    for segment, actions in zip(segments, other_actions(corpus, segments), strict=True):
-        other = (segment.episode + 1) % LEVELS if segment.episode < LEVELS else segment.episode
-        expected = corpus.actions(other)[segment.start : segment.start + 4]
-        assert torch.equal(actions, torch.from_numpy(expected))
+    for segment, actions in zip(segments, other_actions(corpus, segments, corpus), strict=True):
+        if segment.episode == LEVELS:
+            assert actions is None
+        else:
+            others = [
+                corpus.actions(e)[segment.start : segment.start + 4] for e in range(LEVELS) if e != segment.episode
+            ]
+            assert sum(torch.equal(actions, torch.from_numpy(other)) for other in others) == 1
+
+
+def test_an_episode_of_another_split_may_lend_its_actions(corpus):
+    alone = corpus.where(source="solo")
+    donors = Corpus.of([bright(0, "solo"), bright(3, "solo")])
+    lent = other_actions(alone, chosen_segments(alone, SPEC), donors)
+    assert torch.equal(lent[0], torch.from_numpy(donors.actions(1)[:4]))
 
 
 def test_no_episode_long_enough_is_an_error(trained, corpus):
     with pytest.raises(ValueError, match=r"world_model.measure.horizon, 20 frames"):
-        measure(trained, Brightness(), corpus, MeasureSpec(horizon=20), seed=0)
+        measure(trained, Brightness(), corpus, MeasureSpec(horizon=20), donors=corpus, seed=0)

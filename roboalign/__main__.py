@@ -48,6 +48,10 @@ def parser() -> argparse.ArgumentParser:
     group.add_argument("--write", action="store_true", help="write specs/.schema/ (the default)")
     group.add_argument("--check", action="store_true", help="exit with 1 where specs/.schema/ is out of date")
     add["verify"].add_argument("--cache", action="store_true", help="re-hash DVC's cache too")
+    add["use"].epilog = (
+        "The variants and values that params.yaml sets besides are reset, and named. Without editing the file: "
+        "dvc exp run -S use.experiment=NAME -S 'sources=[a,b]', with the experiment's own sources."
+    )
     add["use"].add_argument("experiment", help="one of specs/experiments/")
     add["use"].add_argument("--keep", action="store_true", help="keep the variants and values that params.yaml sets")
     return main
@@ -97,6 +101,7 @@ def run(arguments: argparse.Namespace) -> int:
 def check(root: Path, experiment: str | None, as_json: bool) -> int:
     """Validate; all errors at once."""
     from roboalign.spec.check import check as checked
+    from roboalign.spec.check import overrides
     from roboalign.spec.library import EXPERIMENTS, FOLDERS, Library
 
     library = Library(root)
@@ -114,6 +119,8 @@ def check(root: Path, experiment: str | None, as_json: bool) -> int:
         return 0
     count = sum(len(library.names(folder)) for folder in FOLDERS if folder != EXPERIMENTS)
     print(f"valid: {count} specs, {len(library.names(EXPERIMENTS))} experiments, params.yaml")
+    for line in overrides(library):
+        print(f"params.yaml sets {line}")
     return 0
 
 

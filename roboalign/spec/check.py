@@ -2,10 +2,21 @@
 
 from roboalign.spec.compose import compose, compose_params
 from roboalign.spec.diagnostics import Diagnostic, ordered
-from roboalign.spec.document import COMMAND_LINE, Mark, Source
+from roboalign.spec.document import COMMAND_LINE, Mark, Source, plain
+from roboalign.spec.dump import flow
 from roboalign.spec.experiment import VARIANTS, adapter
 from roboalign.spec.library import EXPERIMENTS, Library
 from roboalign.spec.validation import validated
+
+
+def overrides(library: Library) -> list[str]:
+    """What params.yaml sets besides the experiment: a killed `dvc exp run -S` leaves its values behind."""
+    document = library.document("params.yaml")
+    value = plain(document) if document else {}
+    use = {part: name for part, name in (value.get("use") or {}).items() if part != "experiment" and name is not None}
+    return [f"use.{part}: {name}" for part, name in use.items()] + (
+        [f"set: {flow(value['set'])}"] if value.get("set") else []
+    )
 
 
 def check(library: Library, experiment: str | None = None) -> list[Diagnostic]:

@@ -7,7 +7,7 @@ bounds in `<column>_low` and `<column>_high` where it has an interval. One panel
 from collections.abc import Callable, Mapping, Sequence
 from math import isfinite
 
-from roboalign.report.names import model, title, window
+from roboalign.report.names import model, title
 from roboalign.report.plots import Panel, Series
 
 Rows = Sequence[Mapping[str, str]]
@@ -20,6 +20,10 @@ X_COLUMNS: Mapping[str, str] = {
     "update": "policy update",
 }
 """Columns that can be x, the first present wins, and what is written below the axis."""
+
+
+WIDE = 20
+"""A curve gets a logarithmic axis where its largest value is more than this many times its smallest."""
 
 
 def as_number(text: str | None) -> float | None:
@@ -72,8 +76,9 @@ def panels(
             if (line := _series(name or column, group, x, column, number)) is not None
         ]
         if drawn:
-            positive = all(value > 0 for line in drawn for value in line.y)
-            result.append(Panel(title(column), X_COLUMNS[x], drawn, log=positive and column in log))
+            values = [value for line in drawn for value in line.y]
+            wide = min(values) > 0 and max(values) > WIDE * min(values)
+            result.append(Panel(title(column), X_COLUMNS[x], drawn, log=wide and column in log))
     return result
 
 
@@ -90,7 +95,7 @@ def _series(name: str, group: Rows, x: str, column: str, colour: int) -> Series 
     high = [point[3] for point in points if point[3] is not None]
     banded = len(low) == len(high) == len(points)
     return Series(
-        model(name) if "." in name else title(window(name)),
+        model(name),
         [point[0] for point in points],
         [point[1] for point in points],
         low if banded else None,

@@ -38,6 +38,7 @@ SHORT: Mapping[str, str] = {
     "ssim": "SSIM",
     "kl": "KL",
     "mae": "MAE",
+    "mse": "MSE",
     "rl": "RL",
     "roi": "ROI",
 }
@@ -62,7 +63,7 @@ def model(name: str) -> str:
     if name.startswith("best_of_"):
         return f"Supervised · AR · best of {name.removeprefix('best_of_')} by the student"
     first, *rest = name.split(".")
-    return " · ".join([title(first), *(WORDS.get(part, window(part)) for part in rest)])
+    return " · ".join([WORDS.get(first) or title(window(first)), *(WORDS.get(part, window(part)) for part in rest)])
 
 
 def window(part: str) -> str:

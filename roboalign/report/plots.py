@@ -12,6 +12,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 INK, RULE = "#0a0b0c", "#0d0e0f"
 """Stand-ins for the page's text and rule colours: no palette holds them, and the finished SVG names CSS variables."""
@@ -123,10 +124,13 @@ def lines(panels: Sequence[Panel], columns: int, salt: str, label: str, height: 
         axes = figure.subplots(count, columns, squeeze=False).ravel()
         handles: dict[str, Artist] = {}
         for ax, panel in zip(axes, panels, strict=False):
-            handles |= {name: handle for name, handle in _draw(ax, panel).items() if name not in handles}
+            drawn = _draw(ax, panel)
+            # A panel of one line says in its title what the line is.
+            if len(drawn) > 1:
+                handles |= {name: handle for name, handle in drawn.items() if name not in handles}
         for ax in axes[len(panels) :]:
             ax.set_axis_off()
-        if len(handles) > 1:
+        if handles:
             # Text is measured by the page's font, not this one: room for every label, in columns that fit the width.
             widest = 0.45 + 0.075 * max(map(len, handles))
             count = max(1, int(figure.get_figwidth() / widest))
@@ -149,6 +153,7 @@ def _draw(ax: Axes, panel: Panel) -> dict[str, Artist]:
         ax.axhline(panel.at, color=INK, linewidth=0.8, linestyle=":")
     if panel.log:
         ax.set_yscale("log")
+    ax.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
     ax.set_title(panel.title)
     ax.set_xlabel(panel.x_label)
     ax.set_ylabel(panel.y_label)

@@ -3,7 +3,7 @@
 import pytest
 
 from roboalign.report.charts import panels
-from roboalign.report.names import number, significant, title
+from roboalign.report.names import model, number, significant, title
 from roboalign.report.plots import INK, RULE, Bar, Panel, Series, histograms, intervals, lines
 from roboalign.report.tables import against, estimate, flat, p_value
 
@@ -11,14 +11,14 @@ from roboalign.report.tables import against, estimate, flat, p_value
 def test_number_columns_become_panels_and_text_columns_series() -> None:
     rows = [
         {
-            "model": model,
+            "model": name,
             "frame": str(frame),
             "psnr": str(20 + frame),
             "psnr_low": str(frame),
             "psnr_high": "30",
             "n": "24",
         }
-        for model in ("supervised.ar", "aligned.ar")
+        for name in ("supervised.ar", "aligned.ar")
         for frame in (2, 1)
     ]
     (panel,) = panels(rows)
@@ -38,9 +38,13 @@ def test_empty_cells_are_left_out_and_files_without_x_give_nothing() -> None:
     assert panels([]) == []
 
 
-def test_only_positive_curves_get_a_logarithmic_axis() -> None:
-    assert panels([{"step": "1", "loss": "2"}], log=("loss",))[0].log
-    assert not panels([{"step": "1", "loss": "0"}], log=("loss",))[0].log
+def test_only_positive_curves_of_a_wide_range_get_a_logarithmic_axis() -> None:
+    def log(first: str, last: str) -> bool:
+        return panels([{"step": "1", "loss": first}, {"step": "2", "loss": last}], log=("loss",))[0].log
+
+    assert log("2", "0.01")
+    assert not log("2", "1")
+    assert not log("2", "0")
 
 
 @pytest.mark.parametrize("kind", ["lines", "intervals", "histograms"])
@@ -62,6 +66,20 @@ def test_charts_follow_the_theme_and_repeat_their_bytes(kind: str) -> None:
     assert "var(--ink)" in svg
     assert "<metadata" not in svg
     assert "DejaVu" not in svg
+
+
+def test_a_legend_names_lines_only_where_a_panel_has_several() -> None:
+    single = [Panel(name, "x", [Series(name, [0, 1], [1, 2])]) for name in ("one", "two")]
+    assert lines(single, 2, "salt", "chart").count(">one<") == 1
+    double = Panel("both", "x", [Series("first", [0, 1], [1, 2]), Series("second", [0, 1], [2, 1])])
+    assert lines([double], 1, "salt", "chart").count(">first<") == 1
+
+
+def test_clip_sets_have_readable_names() -> None:
+    assert model("supervised.swr_w4.greedy") == "Supervised · SWR W = 4 · greedy"
+    assert model("copy_last") == "Copy of the last true frame"
+    assert model("w6") == "W = 6"
+    assert model("best_of_4") == "Supervised · AR · best of 4 by the student"
 
 
 def test_numbers_are_printed_as_people_write_them() -> None:

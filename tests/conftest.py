@@ -2,10 +2,14 @@
 
 import numpy as np
 import pytest
+import torch
 
 from roboalign.types import Episode, Policy, Split
 
 SIZE = 32
+
+# Two test processes with two threads each on two cores run ten times slower.
+torch.set_num_threads(1)
 
 
 def toy_episode(number: int, *, length: int = 12, width: int = 4, split: Split = "train", size: int = SIZE) -> Episode:

@@ -1,0 +1,151 @@
+"""The smoke experiment end to end, in a clean clone: run, run again, edit, kill, force. Minutes long."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).parent.parent
+
+
+def sh(folder: Path, *command: str, check: bool = True) -> str:
+    """Run a command in `folder`; its output, or a failure that shows it."""
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=900)
+    output = done.stdout + done.stderr
+    assert not check or done.returncode == 0, f"{' '.join(command)} ended with {done.returncode}:\n{output[-6000:]}"
+    return output
+
+
+def ran(output: str) -> list[str]:
+    """The stages that a `dvc repro` ran, in order."""
+    return re.findall(r"Running stage '([^']+)'", output)
+
+
+def metrics(folder: Path, name: str) -> dict[str, object]:
+    return dict(json.loads((folder / "metrics" / f"{name}.json").read_text()))
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clone of what is tracked or new here, switched to the smoke experiment, run once from nothing."""
+    folder = tmp_path_factory.mktemp("clone")
+    listed = sh(ROOT, "git", "ls-files", "--cached", "--others", "--exclude-standard").splitlines()
+    for name in listed:
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name)
+    sh(folder, "git", "init", "-q")
+    sh(folder, "git", "config", "user.email", "test@example.org")
+    sh(folder, "git", "config", "user.name", "test")
+    sh(folder, "python", "-m", "roboalign", "use", "smoke")
+    sh(folder, "git", "add", "-A")
+    sh(folder, "git", "commit", "-q", "-m", "smoke")
+    started = time.monotonic()
+    stages = ran(sh(folder, "dvc", "repro"))
+    print(f"\nsmoke: {len(stages)} stages in {time.monotonic() - started:.0f} s")
+    assert stages[0] == "compose"
+    assert stages[-1] == "report"
+    sh(folder, "git", "add", "-A")
+    sh(folder, "git", "commit", "-q", "-m", "results")
+    return folder
+
+
+CONTRACT: dict[str, tuple[str, ...]] = {
+    "tokenizer": ("psnr", "ssim", "perceptual", "copy_context_psnr", "copy_last_psnr", "codes_used_fraction", "n"),
+    "world_model": ("psnr", "ssim", "perceptual", "copy_context_psnr", "copy_last_psnr", "action_gap_psnr", "horizon", "n"),
+    "bench": ("pairs", "by_source", "by_origin", "by_degradation"),
+    "judge": ("total", "held_out_degradations", "stability_sd", "n"),
+    "student": ("total", "within_group_accuracy", "parameters"),
+    "rl": ("reward", "kl", "steps", "repeated_frames", "motion_ratio"),
+    "rollout": (),
+    "drift": ("epsilon", "delta", "alpha", "bound", "predicted_window", "swept_window"),
+    "evaluation": (),
+}
+"""Keys of EVALUATION.md's metrics contract; wall-clock figures are in timings/, which DVC does not hash."""
+
+
+@pytest.mark.parametrize("name", CONTRACT)
+def test_every_metrics_file_of_the_contract_is_written(clone: Path, name: str) -> None:
+    found = metrics(clone, name)
+    assert found
+    assert not set(CONTRACT[name]) - set(found), f"metrics/{name}.json lacks keys of the contract"
+    assert "null" not in (clone / "metrics" / f"{name}.json").read_text()
+
+
+def test_the_report_opens_without_a_network(clone: Path) -> None:
+    page = (clone / "report/index.html").read_text()
+    assert not re.findall(r"(?:src|href)=[\"'](?:https?:)?//", page)
+    assert "<script src" not in page
+    assert str(clone) not in page
+
+
+def test_a_second_run_runs_nothing(clone: Path) -> None:
+    assert ran(sh(clone, "dvc", "repro")) == []
+
+
+def test_a_comment_re_runs_compose_alone(clone: Path) -> None:
+    file = next(iter(sorted((clone / "specs/tokenizer").glob("*.yaml"))))
+    text = file.read_text()
+    file.write_text(text + "# a comment\n")
+    assert ran(sh(clone, "dvc", "repro")) == ["compose"]
+    file.write_text(text)
+    sh(clone, "dvc", "repro")
+
+
+def test_the_window_re_runs_rollout_evaluation_and_report(clone: Path) -> None:
+    before = metrics(clone, "rollout")
+    window = yaml.safe_load((clone / "build/spec/rollout.yaml").read_text())["rollout"]["swr"]["window"]
+    output = sh(clone, "dvc", "exp", "run", "-S", f"+set.rollout.swr.window={window + 1}")
+    assert ran(output) == ["compose", "rollout", "evaluation", "report"]
+    difference = sh(clone, "dvc", "exp", "diff")
+    assert re.search(rf"rollout\.swr\.window\s*\S*\s*{window}\s*\S*\s*{window + 1}", difference), difference
+    assert "metrics/rollout.json" in difference
+    assert metrics(clone, "rollout") != before
+    sh(clone, "git", "checkout", "-q", ".")
+    sh(clone, "dvc", "checkout")
+    assert ran(sh(clone, "dvc", "repro")) == []
+
+
+def test_a_misspelled_key_stops_at_compose_and_loses_nothing(clone: Path) -> None:
+    file = clone / "params.yaml"
+    text = file.read_text()
+    built = {path.name: path.read_text() for path in (clone / "build/spec").iterdir()}
+    file.write_text(text.replace("use:", "use:\n  rolout: w6", 1))
+    output = sh(clone, "dvc", "repro", check=False)
+    assert "did you mean 'rollout'" in output
+    assert "Traceback" not in output
+    assert {path.name: path.read_text() for path in (clone / "build/spec").iterdir()} == built
+    file.write_text(text)
+    assert ran(sh(clone, "dvc", "repro")) == []
+
+
+@pytest.mark.parametrize("stage", ["tokenizer", "world_model", "rl"])
+def test_a_killed_stage_resumes_and_ends_with_the_same_weights(clone: Path, stage: str) -> None:
+    lock = (clone / "dvc.lock").read_bytes()
+    process = subprocess.Popen(
+        ["dvc", "repro", "-f", "-s", stage],
+        cwd=clone,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    scratch = clone / ".scratch" / stage
+    deadline = time.monotonic() + 300
+    while not list(scratch.glob("*/checkpoint.safetensors")):
+        assert process.poll() is None, "the stage ended before it wrote a scratch checkpoint"
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    output = sh(clone, "dvc", "repro", "-f", "-s", stage)
+    assert "resumes at step" in output
+    assert (clone / "dvc.lock").read_bytes() == lock

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 
 from roboalign.report import charts, tables
 from roboalign.report.blocks import Block, Picture, Section, Table
-from roboalign.report.inputs import Inputs, dimensions
-from roboalign.report.names import dig, significant, title
+from roboalign.report.inputs import Inputs, dimensions, perceptual
+from roboalign.report.names import dig, named, significant, title
 from roboalign.report.plots import histograms, lines
 from roboalign.types import Json
 
@@ -73,12 +73,13 @@ def training(inputs: Inputs) -> Section:
         if panels:
             blocks.append(Picture(title(part), lines(panels, 3, part, f"Training curves of the {part}", 1.9)))
         if part in ("tokenizer", "world_model") and inputs.metrics.get(part):
-            metrics = inputs.metrics[part]
+            metrics = named(inputs.metrics[part], perceptual(inputs))
             # The gates stand in their own section.
-            blocks.append(tables.flat(f"{title(part)}, on test episodes", metrics, ["by_source", "gates"]))
+            caption = f"{title(part)}, on test episodes"
+            blocks.append(tables.flat(caption, metrics, ["by_source", "gates", "perceptual_name"]))
             by_source = dig(metrics, "by_source")
             if isinstance(by_source, Mapping):
-                blocks.append(tables.grid(f"{title(part)}, by source", by_source, "Source"))
+                blocks.append(tables.turned(tables.grid(f"{title(part)}, by source", by_source, "Source")))
     return Section("training", "Training", blocks)
 
 

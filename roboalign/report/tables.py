@@ -244,6 +244,14 @@ def grid(caption: str, metrics: Mapping[str, Json], heading: str) -> Table:
     return Table(caption, [heading, *(title(column) for column in columns)], rows)
 
 
+def turned(table: Table) -> Table:
+    """The table with rows and columns exchanged."""
+    first, *names = table.head
+    columns = [row[0].text for row in table.rows]
+    rows = [[Cell(name), *(row[number] for row in table.rows)] for number, name in enumerate(names, 1)]
+    return Table(table.caption, ["Figure" if first else "", *columns], rows, table.note)
+
+
 def _plain(value: Json) -> Cell:
     if value is None:
         return EMPTY

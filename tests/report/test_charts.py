@@ -3,9 +3,9 @@
 import pytest
 
 from roboalign.report.charts import panels
-from roboalign.report.names import model, number, significant, title
+from roboalign.report.names import model, named, number, significant, title
 from roboalign.report.plots import INK, RULE, Bar, Panel, Series, histograms, intervals, lines
-from roboalign.report.tables import against, estimate, flat, p_value
+from roboalign.report.tables import against, estimate, flat, grid, p_value, turned
 
 
 def test_number_columns_become_panels_and_text_columns_series() -> None:
@@ -80,6 +80,18 @@ def test_clip_sets_have_readable_names() -> None:
     assert model("copy_last") == "Copy of the last true frame"
     assert model("w6") == "W = 6"
     assert model("best_of_4") == "Supervised · AR · best of 4 by the student"
+
+
+def test_the_perceptual_distance_goes_by_its_real_name() -> None:
+    metrics = {"sampled_perceptual": 0.1, "by_source": {"a": {"perceptual": 0.2}}, "perceptual_name": "ST-LPIPS"}
+    table = flat("figures", named(metrics, "ST-LPIPS"), ["perceptual_name"])
+    assert [row[0].text for row in table.rows] == ["Sampled ST-LPIPS", "By source · a · ST-LPIPS"]
+
+
+def test_turning_a_grid_keeps_every_cell() -> None:
+    table = turned(grid("by source", {"a": {"x": 1, "y": 2}, "b": {"x": 3}}, "Source"))
+    assert table.head == ["Figure", "a", "b"]
+    assert [[cell.text for cell in row] for row in table.rows] == [["X", "1", "3"], ["Y", "2", "\N{EN DASH}"]]
 
 
 def test_numbers_are_printed_as_people_write_them() -> None:

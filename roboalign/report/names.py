@@ -39,6 +39,7 @@ SHORT: Mapping[str, str] = {
     "kl": "KL",
     "mae": "MAE",
     "mse": "MSE",
+    "auc": "AUC",
     "rl": "RL",
     "roi": "ROI",
 }

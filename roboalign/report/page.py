@@ -112,7 +112,8 @@ def not_measured(inputs: Inputs) -> Section:
     """What a reader might look for and not find."""
     evaluation = inputs.metrics.get("evaluation")
     items = [
-        f"{title(name)}: {reason}." for name, reason in sorted((dig(evaluation, "gates_not_measured") or {}).items())
+        f"{title(name)}: {words(reason)}."
+        for name, reason in sorted((dig(evaluation, "gates_not_measured") or {}).items())
     ]
     items += [f"The difference of {text}: no such clips." for text in dig(evaluation, "comparisons_not_measured") or []]
     if perceptual(inputs) != "LPIPS":

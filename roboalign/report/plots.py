@@ -194,7 +194,9 @@ def histograms(
     """Bar charts of counts: (title, names of the bars, counts)."""
     with matplotlib.rc_context(SETTINGS):
         count = -(-len(panels) // columns)
-        figure = Figure(figsize=(2.35 * columns, 1.65 * count), layout="constrained")
+        # Wide enough for the names below the bars of the most crowded panel.
+        width = max(2.35, *(0.5 + 0.085 * sum(len(name) + 1 for name in names) for _, names, _ in panels))
+        figure = Figure(figsize=(width * columns, 1.65 * count), layout="constrained")
         axes = figure.subplots(count, columns, squeeze=False).ravel()
         for ax, (title, names, values) in zip(axes, panels, strict=False):
             ax.bar(range(len(names)), values, color=PALETTE[0], width=0.72)

@@ -10,14 +10,15 @@ from torch.utils.data import Dataset
 
 from roboalign.bench.pairs import Bench
 from roboalign.reward.text import Vocabulary
+from roboalign.types import KEYPOINT_NAMES
 
 CACHE_BYTES = 2**30
 """Clips are kept in memory up to this size; the others are made anew each time."""
 
 
 class PairDataset(Dataset[dict[str, Tensor]]):
-    """The pairs `rows` of a bench: video (T, 3, H, W) uint8, padded at its end to the longest clip; length; words;
-    targets (D,), shares of full marks."""
+    """The pairs `rows` of a bench: video (T, 3, H, W) uint8, padded at its end to the longest clip; keypoints
+    (T, 6), NaN where unknown; length; words; targets (D,), shares of full marks."""
 
     def __init__(self, bench: Bench, rows: Sequence[int], targets: NDArray[np.float64], vocabulary: Vocabulary) -> None:
         """`targets` is (len(rows), D). Raises ValueError where the two do not fit."""
@@ -47,8 +48,11 @@ class PairDataset(Dataset[dict[str, Tensor]]):
         video = self.video(index)
         padded = torch.zeros(self.longest, *video.shape[1:], dtype=torch.uint8)
         padded[: len(video)] = video
+        points = torch.full((self.longest, len(KEYPOINT_NAMES)), torch.nan)
+        points[: len(video)] = torch.from_numpy(self.bench.keypoints(self.rows[index]))
         return {
             "video": padded,
+            "keypoints": points,
             "length": torch.tensor(len(video)),
             "words": self.words[index],
             "target": self.targets[index],

@@ -18,12 +18,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from roboalign.bench.degradations import degrade
+from roboalign.bench.degradations import degrade, rearrange, rearranges
 from roboalign.bench.labels import Provenance
 from roboalign.bench.spec import DegradationKind
 from roboalign.io import replacing
 from roboalign.store import Corpus, EpisodeStore
-from roboalign.types import Split, UInt8
+from roboalign.types import KEYPOINT_NAMES, Float32, Split, UInt8
 
 Origin = Literal["real", "policy", "degraded", "generated"]
 """Where a clip comes from; see OriginsSpec."""
@@ -108,7 +108,7 @@ class Bench:
         missing = {pair.episode for pair in pairs} - set(index)
         if missing:
             raise BenchError(f"the bench has episodes that the sources lack ({min(missing)}); run `dvc repro bench`")
-        self._episode = lru_cache(maxsize=cached)(lambda id_: corpus.frames(index[id_]))
+        self._episode = lru_cache(maxsize=cached)(lambda id_: corpus.read(index[id_]))
 
     @classmethod
     def open(cls, folder: Path, corpus: Corpus, dimensions: Sequence[str]) -> "Bench":
@@ -136,8 +136,21 @@ class Bench:
             if self._generated is None:
                 raise BenchError("the bench's generated clips are missing; run `dvc repro bench`")
             return self._generated.frames(pair.generated)
-        frames = self._episode(pair.episode)[pair.start : pair.stop]
+        frames = self._episode(pair.episode).frames[pair.start : pair.stop]
         if pair.degradation == "":
             return frames
-        other = self._episode(pair.other) if pair.other else None
+        other = self._episode(pair.other).frames if pair.other else None
         return degrade(pair.degradation, frames, pair.severity, pair.seed, other)
+
+    def keypoints(self, number: int) -> Float32:
+        """The keypoints (T, 6) of a pair's clip, in its order of frames; NaN where they are not known."""
+        pair = self.pairs[number]
+        points = self._episode(pair.episode).keypoints
+        if points is None or pair.generated >= 0:
+            return np.full((pair.stop - pair.start, len(KEYPOINT_NAMES)), np.nan, np.float32)
+        points = points[pair.start : pair.stop]
+        if pair.degradation == "" or not rearranges(pair.degradation):
+            return points
+        order = rearrange(pair.degradation, len(points), pair.severity, np.random.default_rng(pair.seed))
+        foreign = self._episode(pair.other).keypoints if pair.other else None
+        return points[order] if foreign is None else np.concatenate([points, foreign])[order]

@@ -29,12 +29,16 @@ class Judge(nn.Module):
         )
 
     def shares(self, features: Tensor) -> Tensor:
-        """Clip features (B, width) to shares of full marks (B, D)."""
-        return torch.cat([head(features) for head in self.heads], dim=1).sigmoid()
+        """Clip features (B, width) to shares of full marks (B, D), not yet kept within [0, 1].
 
-    def regress(self, videos: Tensor, lengths: Tensor, indices: Tensor, words: Tensor) -> Tensor:
-        """Shares of full marks (B, D), with gradients. See VisualTextEncoder.forward."""
-        return self.shares(self.encoder(videos, lengths, indices, words))
+        A sigmoid here would saturate: most labels are full marks, and the rest would then hardly be learned.
+        """
+        return torch.cat([head(features) for head in self.heads], dim=1) + 0.5
+
+    def regress(self, videos: Tensor, lengths: Tensor, indices: Tensor, words: Tensor) -> tuple[Tensor, Tensor]:
+        """Shares of full marks (B, D) and heat maps, with gradients. See VisualTextEncoder.forward."""
+        features, heat = self.encoder(videos, lengths, indices, words)
+        return self.shares(features), heat
 
     @torch.no_grad()
     def sample(self, videos: Tensor, instructions: Sequence[str], samples: int) -> Tensor:
@@ -55,11 +59,13 @@ class Judge(nn.Module):
                 generator = None
                 if samples > 1:
                     generator = torch.Generator().manual_seed(self.spec.sample_seed * 1000 + number)
-                frames = self.encoder.frames(part, lengths, positions(lengths, self.spec.encoder.frames, generator))
+                frames, _ = self.encoder.frames(part, lengths, positions(lengths, self.spec.encoder.frames, generator))
                 if generator is not None:
                     kept = torch.rand(frames.shape[1:], generator=generator) >= self.spec.sample_dropout
                     frames = frames * kept.to(device) / (1 - self.spec.sample_dropout)
-                scores.append(denormalise(self.shares(self.encoder.join(frames, motion, words)), self.reward))
+                scores.append(
+                    denormalise(self.shares(self.encoder.join(frames, motion, words)).clamp(0, 1), self.reward)
+                )
             rows.append(torch.stack(scores))
         return torch.cat(rows, dim=1)
 

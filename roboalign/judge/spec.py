@@ -27,7 +27,7 @@ class RegressionJudgeSpec(Spec):
     """Share of the frame features dropped in each scoring; the counterpart of a sampling temperature. Our choice."""
     sample_seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     """Seed of those scorings: the same clip gets the same scores."""
-    delta: Positive = 0.1
+    delta: Positive = 0.5
     """Where the Huber loss on shares of full marks turns from squared to linear. Our choice."""
     batch: Annotated[int, Field(ge=1, le=4096)] = 32
     """Clips scored at once; changes the speed, not the scores."""

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from roboalign.reward.frames import CHANNELS, PROFILE, profile, views
+from roboalign.reward.landmarks import COUNT, FEATURES, centres, geometry
 from roboalign.reward.spec import EncoderSpec
 from roboalign.reward.text import TextEncoder, transformer
 
@@ -13,7 +14,8 @@ from roboalign.reward.text import TextEncoder, transformer
 class VisualTextEncoder(nn.Module):
     """Clips and word numbers to one feature vector each.
 
-    A timm backbone looks at a few frames (with their differences to the first and to the next one); a transformer
+    A timm backbone looks at a few frames (with their differences to the first and to the next one) and finds gripper,
+    object and goal in them; a transformer
     joins them with the motion profile of the whole clip and the words of the instruction.
     """
 
@@ -22,13 +24,24 @@ class VisualTextEncoder(nn.Module):
         import timm  # here, because it takes seconds, which stages without a scorer need not wait
 
         self.spec = spec
-        options: dict[str, Any] = {"features_only": True, "out_indices": (spec.level,), "in_chans": CHANNELS}
+        options: dict[str, Any] = {
+            "features_only": True,
+            "out_indices": (spec.landmark_level, spec.level),
+            "in_chans": CHANNELS,
+        }
         if spec.image_size is not None:
             options["img_size"] = spec.image_size
         backbone: Any = timm.create_model(spec.backbone, **options)
         self.backbone = backbone
+        for name, parameter in backbone.named_parameters():
+            if name.endswith(".gamma"):
+                # Layer scale starts the blocks of deep ConvNeXts switched off; a short training needs them on.
+                nn.init.ones_(parameter)
+        channels = backbone.feature_info.channels()
+        self.heat = nn.Conv2d(channels[0], COUNT, 1)
+        self.spots = nn.Sequential(nn.Linear(FEATURES, spec.width), nn.GELU(), nn.Linear(spec.width, spec.width))
         self.pool = nn.AdaptiveAvgPool2d(spec.grid)
-        self.reduce = nn.Conv2d(backbone.feature_info.channels()[-1], spec.channels, 1)
+        self.reduce = nn.Conv2d(channels[-1], spec.channels, 1)
         self.enter = nn.Sequential(
             nn.LayerNorm(spec.channels * spec.grid**2), nn.Linear(spec.channels * spec.grid**2, spec.width)
         )
@@ -40,16 +53,17 @@ class VisualTextEncoder(nn.Module):
         )
         self.body = transformer(spec.width, spec.layers, spec.heads, spec.dropout)
 
-    def frames(self, videos: Tensor, lengths: Tensor, indices: Tensor) -> Tensor:
-        """Features (B, K, width) of the frames at `indices` (B, K)."""
+    def frames(self, videos: Tensor, lengths: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
+        """Features (B, K, width) of the frames at `indices` (B, K), and their heat maps (B * K, COUNT, h, w)."""
         images = views(videos, lengths, indices)
         if self.spec.image_size is not None and tuple(images.shape[-2:]) != self.spec.image_size:
             raise ValueError(
                 f"the scorer was built for frames of {self.spec.image_size} pixels, not {tuple(images.shape[-2:])}"
             )
-        maps = self.pool(self.backbone(images.flatten(0, 1))[-1])
-        features: Tensor = self.enter(self.reduce(maps).flatten(1)).unflatten(0, images.shape[:2]) + self.places
-        return features
+        maps = self.backbone(images.flatten(0, 1))
+        heat = self.heat(maps[0])
+        features = self.enter(self.reduce(self.pool(maps[-1])).flatten(1)) + self.spots(geometry(centres(heat)))
+        return features.unflatten(0, images.shape[:2]) + self.places, heat
 
     def join(self, frames: Tensor, motion: Tensor, numbers: Tensor) -> Tensor:
         """Clip features (B, width) of frame features (B, K, width), motion profiles (B, PROFILE) and words (B, L)."""
@@ -60,9 +74,10 @@ class VisualTextEncoder(nn.Module):
         features: Tensor = self.body(tokens, src_key_padding_mask=torch.cat([seen, empty], dim=1))
         return features[:, 0]
 
-    def forward(self, videos: Tensor, lengths: Tensor, indices: Tensor, numbers: Tensor) -> Tensor:
-        """Clip features (B, width) of videos (B, T, 3, H, W), of which `lengths` (B,) frames count."""
-        return self.join(self.frames(videos, lengths, indices), profile(videos, lengths), numbers)
+    def forward(self, videos: Tensor, lengths: Tensor, indices: Tensor, numbers: Tensor) -> tuple[Tensor, Tensor]:
+        """Clip features (B, width) of videos (B, T, 3, H, W), of which `lengths` (B,) frames count, and heat maps."""
+        frames, heat = self.frames(videos, lengths, indices)
+        return self.join(frames, profile(videos, lengths), numbers), heat
 
 
 def scoring_loss(shares: Tensor, targets: Tensor, weights: Tensor, delta: float) -> Tensor:

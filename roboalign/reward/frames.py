@@ -10,6 +10,9 @@ from torch import Tensor
 CHANNELS = 9
 """Channels of a sampled frame: the frame, minus the first, the next minus it; three colours each."""
 
+GAIN = 4.0
+"""Factor on differences, which are small beside the colours themselves. Our choice."""
+
 PROFILE = 12
 """Numbers of a motion profile."""
 
@@ -33,7 +36,7 @@ def positions(lengths: Tensor, count: int, generator: torch.Generator | None = N
 
 
 def gather(videos: Tensor, indices: Tensor) -> Tensor:
-    """Frames (B, K, 3, H, W) at `indices` (B, K) of videos (B, T, 3, H, W)."""
+    """Frames (B, K, ...) at `indices` (B, K) of videos, or of what else comes by frame, (B, T, ...)."""
     return videos[torch.arange(len(videos), device=videos.device).unsqueeze(1), indices]
 
 
@@ -41,7 +44,7 @@ def views(videos: Tensor, lengths: Tensor, indices: Tensor) -> Tensor:
     """The sampled frames with their differences, (B, K, CHANNELS, H, W)."""
     now = pixels(gather(videos, indices))
     after = pixels(gather(videos, torch.minimum(indices + 1, lengths.unsqueeze(1) - 1)))
-    return torch.cat([now - 0.5, now - pixels(videos[:, :1]), after - now], dim=2)
+    return torch.cat([now - 0.5, GAIN * (now - pixels(videos[:, :1])), GAIN * (after - now)], dim=2)
 
 
 def profile(videos: Tensor, lengths: Tensor) -> Tensor:

@@ -223,8 +223,8 @@ class EncoderSpec(Spec):
 
     backbone: Annotated[str, Field(pattern=r"^[a-z0-9_]+$", max_length=100)]
     """Name of a timm model that gives feature maps; its weights are trained from scratch."""
-    level: Annotated[int, Field(ge=-8, le=7)] = -1
-    """Which of its feature maps is read; -1 is the last and coarsest."""
+    level: Annotated[int, Field(ge=0, le=63)]
+    """Which of its feature maps is read, from 0, the finest; a vision transformer has one for each block."""
     image_size: Annotated[tuple[int, int], items(2, 2)] | None = None
     """Height and width that the backbone is built for: vision transformers need it, convolutional networks take any."""
     frames: Annotated[int, Field(ge=2, le=256)]
@@ -241,6 +241,11 @@ class EncoderSpec(Spec):
     """Its attention heads; they divide the width."""
     dropout: Fraction = 0.1
     """Dropout in training."""
+    landmark_level: Annotated[int, Field(ge=0, le=63)] = 0
+    """The feature map in which gripper, object and goal are looked for; none coarser than `level`."""
+    landmark_weight: Annotated[float, Field(ge=0, le=100)] = 0.1
+    """Weight of the loss that teaches where they are, on clips whose keypoints are recorded. Our choice: without it a
+    network from scratch does not learn to see "at the goal" from some hundred episodes."""
     text: TextSpec = TextSpec()
     """The instruction."""
 
@@ -248,4 +253,8 @@ class EncoderSpec(Spec):
     def _divisible(self) -> Self:
         if self.width % self.heads:
             raise FieldError("heads", f"heads is {self.heads}, which does not divide width {self.width}")
+        if self.landmark_level > self.level:
+            raise FieldError(
+                "landmark_level", f"landmark_level is {self.landmark_level}, above level {self.level}; lower it"
+            )
         return self

@@ -29,4 +29,5 @@ def distillation_loss(
         lengths = torch.full((len(videos),), videos.shape[1], device=videos.device)
     words = student.vocabulary.encode(instructions).to(videos.device)
     indices = positions(lengths, student.spec.encoder.frames, generator)
-    return scoring_loss(student.regress(videos, lengths, indices, words), targets, weights, student.spec.delta)
+    shares, _ = student.regress(videos, lengths, indices, words)
+    return scoring_loss(shares, targets, weights, student.spec.delta)

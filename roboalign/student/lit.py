@@ -4,7 +4,8 @@ import torch
 from torch import Tensor
 
 from roboalign.reward.encoder import scoring_loss
-from roboalign.reward.frames import positions
+from roboalign.reward.frames import gather, positions
+from roboalign.reward.landmarks import COUNT, landmark_loss
 from roboalign.student.model import Student
 from roboalign.training import TrainedModule, fold
 
@@ -23,9 +24,14 @@ class StudentModule(TrainedModule):
         spec = self.student.spec
         generator = torch.Generator().manual_seed(fold(spec.training.seed, self.step, 3))
         indices = positions(batch["length"], spec.encoder.frames, generator)
-        shares = self.student.regress(batch["video"], batch["length"], indices, batch["words"])
-        loss = scoring_loss(shares, batch["target"], self.weights, spec.delta)
-        self.log_dict({"loss": loss, "mae": (shares - batch["target"]).abs().mean()})
+        shares, heat = self.student.regress(batch["video"], batch["length"], indices, batch["words"])
+        scoring = scoring_loss(shares, batch["target"], self.weights, spec.delta)
+        points = gather(batch["keypoints"], indices).reshape(-1, COUNT, 2)
+        landmarks = landmark_loss(heat, points)
+        loss = scoring + spec.encoder.landmark_weight * landmarks
+        self.log_dict(
+            {"loss": loss, "scoring": scoring, "landmarks": landmarks, "mae": (shares - batch["target"]).abs().mean()}
+        )
         return loss
 
     def configure_optimizers(self) -> torch.optim.Optimizer:

@@ -26,10 +26,13 @@ class Student(nn.Module):
         self.head = nn.Linear(spec.encoder.width, len(reward.dimensions))
         nn.init.constant_(self.head.bias, 0.5)  # the middle of every range
 
-    def regress(self, videos: Tensor, lengths: Tensor, indices: Tensor, words: Tensor) -> Tensor:
-        """Normalised scores (B, D), not yet kept within [0, 1], with gradients. See VisualTextEncoder.forward."""
-        scores: Tensor = self.head(self.encoder(videos, lengths, indices, words))
-        return scores
+    def regress(self, videos: Tensor, lengths: Tensor, indices: Tensor, words: Tensor) -> tuple[Tensor, Tensor]:
+        """Normalised scores (B, D), not yet kept within [0, 1], and heat maps, with gradients.
+
+        See VisualTextEncoder.forward.
+        """
+        features, heat = self.encoder(videos, lengths, indices, words)
+        return self.head(features), heat
 
     @torch.no_grad()
     def forward(self, videos: Tensor, instructions: Sequence[str]) -> Tensor:
@@ -40,7 +43,7 @@ class Student(nn.Module):
             part = videos[start : start + self.spec.batch].to(device)
             words = self.vocabulary.encode(instructions[start : start + self.spec.batch]).to(device)
             lengths = torch.full((len(part),), part.shape[1], device=device)
-            shares = self.regress(part, lengths, positions(lengths, self.spec.encoder.frames), words)
+            shares, _ = self.regress(part, lengths, positions(lengths, self.spec.encoder.frames), words)
             rows.append(denormalise(shares.clamp(0, 1), self.reward))
         return torch.cat(rows)
 

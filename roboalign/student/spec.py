@@ -14,7 +14,7 @@ class StudentSpec(Spec):
 
     encoder: EncoderSpec
     """What looks at the clip and reads the instruction."""
-    delta: Positive = 0.1
+    delta: Positive = 0.5
     """Where the Huber loss on normalised scores turns from squared to linear. Our choice."""
     teacher_samples: Annotated[int, Field(ge=1, le=100)] = 5
     """Scorings of the judge whose mean is the target of a training clip."""

@@ -79,6 +79,21 @@ def test_clips_are_made_as_their_recipes_say(bench, corpus, toy_episodes):
             assert pair.provenance == "distance_rule"
 
 
+def test_keypoints_follow_the_order_of_the_frames(bench, toy_episodes):
+    episodes = {episode.id: episode for episode in toy_episodes}
+    for number, pair in enumerate(bench.pairs):
+        points, own = bench.keypoints(number), episodes[pair.episode].keypoints[pair.start : pair.stop]
+        assert len(points) == len(bench.frames(number))
+        if pair.origin == "generated":
+            assert np.isnan(points).all()
+            continue
+        assert np.array_equal(points[0], own[0])
+        if pair.degradation == "reversal":
+            assert np.array_equal(points[1:], own[1:][: len(points) - 1]) == (pair.severity * (len(own) - 1) < 1.5)
+        if pair.degradation in ("", "blur", "flicker"):
+            assert np.array_equal(points, own)
+
+
 def test_batches_do_not_change_generated_clips(bench, builder, models, tmp_path):
     rows = [replace(p, generated=-1, scores=()) for p in bench.pairs if p.origin == "generated"]
     wide = builder.spec.model_copy(update={"generated": builder.spec.generated.model_copy(update={"batch": 7})})

@@ -111,6 +111,7 @@ class Layer(nn.Module):
     def __init__(self, spec: WorldModelSpec) -> None:
         super().__init__()
         self.heads, self.kv_heads, self.head_width = spec.heads, spec.kv_heads, spec.head_width
+        self.dropout = spec.dropout
         self.attention_norm = nn.Parameter(torch.ones(spec.hidden))
         self.qkv = nn.Linear(spec.hidden, (spec.heads + 2 * spec.kv_heads) * spec.head_width, bias=False)
         self.out = nn.Linear(spec.hidden, spec.hidden, bias=False)
@@ -132,10 +133,10 @@ class Layer(nn.Module):
         query, key = both[:, : self.heads], both[:, self.heads :]
         grouped = self.kv_heads != self.heads
         mixed = F.scaled_dot_product_attention(query, key, value, is_causal=True, enable_gqa=grouped)
-        x = x + self.out(mixed.transpose(1, 2).reshape(batch, length, hidden))
+        attended = self.out(mixed.transpose(1, 2).reshape(batch, length, hidden))
+        x = x + F.dropout(attended, self.dropout, self.training)
         gate, up = self.up(F.rms_norm(x, (hidden,), self.ffn_norm, EPSILON)).chunk(2, -1)
-        added: Tensor = self.down(F.silu(gate) * up)
-        return x + added
+        return x + F.dropout(self.down(F.silu(gate) * up), self.dropout, self.training)
 
 
 class WorldModel(nn.Module):
@@ -162,9 +163,15 @@ class WorldModel(nn.Module):
         self.norm = nn.Parameter(torch.ones(spec.hidden))
         self.head = nn.Linear(spec.hidden, shape.dynamics_codes, bias=False)
         nn.init.normal_(self.head.weight, std=0.02)
+        # Codes that share a digit share a part of their logit: what is learned of a digit serves rare codes too.
+        self.head_digits = CodeEmbedding(shape.dynamics_levels, spec.hidden, digits=True) if digits else None
         cosines, sines = rotary(spec.head_width, spec.positions, spec.rope_base)
         self.register_buffer("cosines", cosines, persistent=False)
         self.register_buffer("sines", sines, persistent=False)
+
+    def output_matrix(self) -> Tensor:
+        """The matrix (codes, hidden) that turns the last layer's normalised output into logits."""
+        return self.head.weight if self.head_digits is None else self.head.weight + self.head_digits.table()
 
     def embed(self, context_tokens: Tensor, dynamics: Tensor, actions: Tensor, action_mask: Tensor) -> Tensor:
         """The input vectors (B, L, hidden) of a whole sequence, in the order of layout.py."""
@@ -196,8 +203,7 @@ class WorldModel(nn.Module):
             x = layer(x, self.cosines[:length], self.sines[:length])
         frames = x[:, self.layout.context :].view(*dynamics.shape[:2], self.layout.frame, self.spec.hidden)
         frames = frames[:, :, self.layout.predicting]
-        logits: Tensor = self.head(F.rms_norm(frames, (self.spec.hidden,), self.norm, EPSILON))
-        return logits
+        return F.linear(F.rms_norm(frames, (self.spec.hidden,), self.norm, EPSILON), self.output_matrix())
 
 
 def seeded_world_model(spec: WorldModelSpec, shape: TokenShape, seed: int) -> WorldModel:

@@ -259,7 +259,7 @@ class Sampler:
         packed = {"context": self.model.context.table(), "dynamics": self.model.dynamics.table()}
         if self.model.previous is not None:
             packed["previous"] = self.model.previous.table()
-        matrices = {"head": self.model.head.weight}
+        matrices = {"head": self.model.output_matrix()}
         for number, layer in enumerate(self.model.layers):
             assert isinstance(layer, Layer)
             matrices |= {f"{number}.qkv": layer.qkv.weight, f"{number}.out": layer.out.weight}

@@ -77,11 +77,16 @@ class WorldModelSpec(Spec):
     actions: ActionsSpec = SlotActionsSpec(kind="slot")
     """How actions enter the sequence."""
     embedding: Literal["digits", "table"] = "digits"
-    """Code embeddings: the sum of one vector for each FSQ digit (our choice), or a table with one for each code."""
+    """Code embeddings: the sum of one vector for each FSQ digit (our choice), or a table with one for each code.
+
+    With digits, a code's logit has a part for each of its digits too, besides its own.
+    """
     previous_codes: bool = True
     """Add to each input the previous frame's code at the place that is predicted next (our choice)."""
     segment: SegmentSpec = SegmentSpec()
     """Training sequences."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of what a layer adds to the residual stream that training sets to zero, against overfitting."""
     corruption: Fraction = 0.0
     """Share of the input dynamics codes that training replaces by codes drawn at random, against compounding errors."""
     change_weight: Annotated[float, Field(ge=0, le=100)] = 0.0
@@ -148,6 +153,7 @@ class WorldModelSpec(Spec):
         layer = attention + 3 * self.hidden * self.ffn + 2 * self.hidden
         vectors = _vectors(self.embedding, context_levels) + _vectors(self.embedding, dynamics_levels)
         vectors += _vectors(self.embedding, dynamics_levels) * self.previous_codes
+        vectors += sum(dynamics_levels) if self.embedding == "digits" else 0
         vectors += self.actions.bins * (action_width if self.actions.kind == "slot" else 1)
         vectors += context_tokens + self.frame_tokens(dynamics_tokens)
         return self.layers * layer + self.hidden * (vectors + 1 + _codes(dynamics_levels))

@@ -40,6 +40,7 @@ class VisualTextEncoder(nn.Module):
         channels = backbone.feature_info.channels()
         self.heat = nn.Conv2d(channels[0], COUNT, 1)
         self.spots = nn.Sequential(nn.Linear(FEATURES, spec.width), nn.GELU(), nn.Linear(spec.width, spec.width))
+        self.outcome = nn.Sequential(nn.Linear(2 * FEATURES, spec.width), nn.GELU(), nn.Linear(spec.width, spec.width))
         self.pool = nn.AdaptiveAvgPool2d(spec.grid)
         self.reduce = nn.Conv2d(channels[-1], spec.channels, 1)
         self.enter = nn.Sequential(
@@ -54,7 +55,8 @@ class VisualTextEncoder(nn.Module):
         self.body = transformer(spec.width, spec.layers, spec.heads, spec.dropout)
 
     def frames(self, videos: Tensor, lengths: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
-        """Features (B, K, width) of the frames at `indices` (B, K), and their heat maps (B * K, COUNT, h, w)."""
+        """Features (B, K + 1, width) of the frames at `indices` (B, K) and of their outcome, and the frames' heat maps
+        (B * K, COUNT, h, w)."""
         images = views(videos, lengths, indices)
         if self.spec.image_size is not None and tuple(images.shape[-2:]) != self.spec.image_size:
             raise ValueError(
@@ -62,15 +64,17 @@ class VisualTextEncoder(nn.Module):
             )
         maps = self.backbone(images.flatten(0, 1))
         heat = self.heat(maps[0])
-        features = self.enter(self.reduce(self.pool(maps[-1])).flatten(1)) + self.spots(geometry(centres(heat)))
-        return features.unflatten(0, images.shape[:2]) + self.places, heat
+        spots = geometry(centres(heat)).view(*images.shape[:2], FEATURES)
+        features = self.enter(self.reduce(self.pool(maps[-1])).flatten(1)).unflatten(0, images.shape[:2])
+        # What came of it, the first and the last frame side by side, has a token of its own.
+        outcome = self.outcome(spots[:, [0, -1]].flatten(1)).unsqueeze(1)
+        return torch.cat([features + self.spots(spots) + self.places, outcome], dim=1), heat
 
     def join(self, frames: Tensor, motion: Tensor, numbers: Tensor) -> Tensor:
-        """Clip features (B, width) of frame features (B, K, width), motion profiles (B, PROFILE) and words (B, L)."""
+        """Clip features (B, width) of what `frames` gives, motion profiles (B, PROFILE) and words (B, L)."""
         words, empty = self.text(numbers)
-        rows = len(frames)
-        tokens = torch.cat([self.summary.expand(rows, 1, -1), self.motion(motion).unsqueeze(1), frames, words], dim=1)
-        seen = torch.zeros(rows, tokens.shape[1] - empty.shape[1], dtype=torch.bool, device=empty.device)
+        tokens = torch.cat([self.summary + frames[:, -1:], self.motion(motion).unsqueeze(1), frames, words], dim=1)
+        seen = torch.zeros(len(frames), tokens.shape[1] - empty.shape[1], dtype=torch.bool, device=empty.device)
         features: Tensor = self.body(tokens, src_key_padding_mask=torch.cat([seen, empty], dim=1))
         return features[:, 0]
 

@@ -34,14 +34,16 @@ BACKBONES = {
     ("test_convnext", 0): (7_224, 867),
     ("test_convnext", 1): (30_472, 1_573),
     ("test_convnext", 2): (121_592, 2_271),
-    ("test_convnext", -1): (207_000, 2_435),
-    ("resnet18", -1): (11_176_512, 72_288),
-    ("resnet50", -1): (23_508_032, 162_912),
-    ("convnext_tiny", -1): (27_818_592, 177_566),
-    ("vit_small_patch16_224", -1): (21_664_896, 183_295),
-    ("vit_base_patch16_224", -1): (85_892_352, 716_602),
+    ("test_convnext", 3): (207_000, 2_435),
+    ("resnet18", 4): (11_176_512, 72_288),
+    ("resnet50", 4): (23_508_032, 162_912),
+    ("convnext_tiny", 3): (27_818_592, 177_566),
+    ("vit_small_patch16_224", 11): (21_664_896, 183_295),
+    ("vit_base_patch16_224", 11): (85_892_352, 716_602),
 }
 """timm backbones up to a level: parameters, and operations of a forward pass for each pixel of input."""
+LEVELS = {name: max(level for other, level in BACKBONES if other == name) for name, _ in BACKBONES}
+"""The last level of each backbone, which -1 stands for."""
 LIBRARIES = 0.6
 """GB that Python, torch and the data in memory take before any model, measured on a CPU."""
 
@@ -132,7 +134,8 @@ def scorer_estimate(part: str, scorer: JudgeSpec | StudentSpec, experiment: Expe
     if isinstance(scorer, VlmJudgeSpec):
         return Estimate(part, None, None, None, None, f"{what}, LoRA of {scorer.model.rsplit('/', 1)[-1]}")
     encoder, size = scorer.encoder, experiment.tokenizer.height * experiment.tokenizer.width
-    known = BACKBONES.get((encoder.backbone, encoder.level))
+    level = LEVELS.get(encoder.backbone, -1) if encoder.level == -1 else encoder.level
+    known = BACKBONES.get((encoder.backbone, level))
     length = encoder.frames + encoder.text.words + 2
     if known is None:
         return Estimate(part, None, length, None, None, f"{what}; the size of {encoder.backbone} is not known here")

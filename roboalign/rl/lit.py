@@ -89,7 +89,7 @@ class GRPOModule(TrainedModule):
                 batch["action_mask"].repeat_interleave(spec.group, 0),
             )
             reference, _ = token_log_probabilities(around.reference(*given), tokens, spec.temperature)
-        logs = self._update(given, reference, group_advantage(rewards).flatten())
+        logs = self._update(given, reference, group_advantage(rewards, spec.least_spread).flatten())
         if spec.distillation is not None and (self.step + 1) % spec.distillation.every == 0:
             chosen = spread(spec.distillation.rollouts, len(videos)).to(videos.device)
             numbers = batch["prompt"].repeat_interleave(spec.group)[chosen]

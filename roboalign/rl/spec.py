@@ -56,6 +56,9 @@ class RLSpec(Spec):
     """Whose training episodes give prompts: demonstrations, as in the paper's data (our choice)."""
     temperature: Positive = 1.0
     """Temperature of the rollouts; the likelihoods are of the same distribution (1: RLVR-World)."""
+    least_spread: Annotated[float, Field(ge=0, le=1000)] = 0.0
+    """Least standard deviation of the rewards of a group that its advantages are divided by, in units of the reward; 0,
+    as in GRPO, also turns the smallest differences into full advantages (above 0: our choice)."""
     clip: Annotated[float, Field(gt=0, lt=1)] = 0.2
     """eps, the clipping of the likelihood ratio (0.2: RLVR-World)."""
     kl: Annotated[float, Field(ge=0, le=100)] = 0.02

@@ -81,3 +81,9 @@ def test_log_probabilities_and_entropy_at_a_temperature() -> None:
     chance = math.e / (1 + math.e)
     assert float(log_probability) == pytest.approx(math.log(chance))
     assert float(entropy) == pytest.approx(-chance * math.log(chance) - (1 - chance) * math.log(1 - chance))
+
+
+def test_a_spread_below_the_least_one_counts_as_that() -> None:
+    rewards = torch.tensor([[1.0, 1.02], [1.0, 3.0]])
+    assert group_advantage(rewards, 0.1).tolist() == [pytest.approx([-0.1, 0.1], abs=1e-5), pytest.approx([-1.0, 1.0])]
+    assert group_advantage(rewards)[0].tolist() == pytest.approx([-1.0, 1.0])

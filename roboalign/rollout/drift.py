@@ -73,6 +73,16 @@ def predicted_error(window: int, alpha: float, error: ArrayLike, floor: ArrayLik
     return float((path + levels[np.arange(path.size) % window]).mean())
 
 
+def predicted_error_independent(window: int, alpha: float, error: ArrayLike, floor: ArrayLike, delta: float) -> float:
+    """The mean error as `predicted_error`, for errors that are independent of each other (our choice).
+
+    Root mean squares of independent errors add as squares, not as lengths; the sum of lengths is their worst case.
+    """
+    squares, levels = np.square(np.asarray(error, np.float64)), np.asarray(floor, np.float64)
+    path = error_path(window, alpha**2, squares, delta**2)
+    return float(np.sqrt(path + levels[np.arange(path.size) % window] ** 2).mean())
+
+
 def best_window(errors: Mapping[int, float]) -> int:
     """The window with the smallest error; of equals the widest, which costs the fewest refreshes."""
     return min(errors, key=lambda window: (errors[window], -window))

@@ -16,6 +16,7 @@ from roboalign.rollout.drift import (
     epsilon,
     every_age,
     predicted_error,
+    predicted_error_independent,
     rows,
 )
 from roboalign.rollout.interfaces import ContextT, Sampler, StateT, Tokenizer
@@ -187,7 +188,19 @@ def _predicted(
     closed = closed_form_window(alpha, mean, delta)
     if closed is not None:
         result["closed_form_window"] = closed
-    ranks = spearman([errors[window] for window in windows], [float(measured[window].mean()) for window in windows])
+    found = [float(measured[window].mean()) for window in windows]
+    ranks = spearman([errors[window] for window in windows], found)
     if len(windows) > 2 and ranks is not None:
         result["rank_correlation"] = ranks
+    apart = {
+        window: predicted_error_independent(window, alpha, error, floor, delta) for window in range(1, horizon + 1)
+    }
+    independent: dict[str, Json] = {
+        "predicted": {str(window): apart[window] for window in windows},
+        "predicted_window": best_window(apart),
+    }
+    ranks = spearman([apart[window] for window in windows], found)
+    if len(windows) > 2 and ranks is not None:
+        independent["rank_correlation"] = ranks
+    result["independent_errors"] = independent
     return result

@@ -13,6 +13,7 @@ from roboalign.rollout.drift import (
     error_path,
     every_age,
     predicted_error,
+    predicted_error_independent,
     rows,
 )
 from roboalign.rollout.measure_drift import divergences, encode_truth, one_step_errors, refresh_errors
@@ -74,6 +75,13 @@ def test_errors_that_grow_with_age_call_for_a_window() -> None:
 def test_the_floor_is_reset_by_a_refresh() -> None:
     assert predicted_error(2, 0.5, [0.0] * 4, [0.1, 0.2, 0.3, 0.4], 0.0) == pytest.approx(0.15)
     assert predicted_error(4, 0.5, [0.0] * 4, [0.1, 0.2, 0.3, 0.4], 0.0) == pytest.approx(0.25)
+
+
+def test_independent_errors_add_as_squares() -> None:
+    # Frame 1: 3; frame 2: 3 and 4 make 5; the floor of 12 makes them sqrt(153) and 13.
+    assert predicted_error_independent(2, 1.0, [3.0, 4.0], [0.0, 0.0], 9.0) == pytest.approx(4.0)
+    assert predicted_error_independent(2, 1.0, [3.0, 4.0], [12.0, 12.0], 9.0) == pytest.approx((153**0.5 + 13) / 2)
+    assert predicted_error_independent(1, 1.0, [3.0, 9.9], [0.0, 0.0], 4.0) == pytest.approx((3 + 34**0.5) / 2)
 
 
 def test_the_closed_form_by_hand() -> None:

@@ -57,7 +57,7 @@ def codes_used(model: DualBranchTokenizer, corpus: Corpus, device: torch.device)
         if len(video) < 2:
             continue
         with torch.no_grad():
-            tokens = model.encode_context(video).tokens
+            tokens = model.encode_context(video).tokens[:, : spec.context_tokens]
             context = model.encode_context(video[:1])
             later = model.encode(context, video[None, 1:])
         used["context"][tokens.cpu().numpy()] = True

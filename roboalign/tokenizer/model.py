@@ -27,7 +27,9 @@ class Context:
     """An encoded context frame: all that encoding and decoding of later frames need of it."""
 
     tokens: Tensor
-    """Codes, (B, context_tokens), int64."""
+    """Codes, int64: `context_tokens` of the frame itself, then, from `encode_context`, the `dynamics_tokens` that the
+    frame would get as a later frame. These say "nothing has moved" in the dynamics codes' own words, and the world
+    model starts from them."""
     features: tuple[Tensor, ...]
     """What the layers of the dynamics branch take from the context, in their order; batch first."""
     pixels: Tensor
@@ -130,7 +132,9 @@ class DualBranchTokenizer(nn.Module):
 
     def encode_context(self, frames: Tensor) -> Context:
         """Encode context frames (B, 3, H, W). Raises ValueError on frames of another size."""
-        return self._context(frames)[0]
+        context = self._context(frames)[0]
+        still = self.encode(context, frames.unsqueeze(1))[:, 0]
+        return Context(torch.cat([context.tokens, still], 1), context.features, context.pixels)
 
     def _context(self, frames: Tensor) -> tuple[Context, Tensor]:
         """The context and its quantized features."""
@@ -153,8 +157,9 @@ class DualBranchTokenizer(nn.Module):
         return Context(tokens, tuple(features), frames), quantized
 
     def decode_context(self, tokens: Tensor) -> Tensor:
-        """The frames (B, 3, H, W) that context tokens alone describe."""
-        return self._decode_context(self.context_quantizer.features(tokens, self.spec.context_grid))
+        """The frames (B, 3, H, W) that context tokens alone describe; dynamics tokens behind them are not looked at."""
+        codes = tokens[:, : self.spec.context_tokens]
+        return self._decode_context(self.context_quantizer.features(codes, self.spec.context_grid))
 
     def _decode_context(self, x: Tensor) -> Tensor:
         for level in reversed(range(self.depths[0])):

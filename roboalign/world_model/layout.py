@@ -6,6 +6,9 @@ Dynamics frame f is the picture f + 1 steps after the context frame; its action 
 it. A slot's output predicts the token of the next slot, and only dynamics tokens are predicted: d_0 from the last
 action slot, d_p from the slot of d_{p-1}. Context, dynamics and actions have vocabularies of their own (nothing is
 ever predicted across them), so codes need no offsets.
+
+A prompt is what a tokenizer makes of the context frame: its Nc context codes, then the Nd dynamics codes that the same
+frame gets as a later frame. The latter have no slots of their own: they are the previous codes of frame 0.
 """
 
 import math
@@ -72,6 +75,11 @@ class Layout:
     """Action slots of each frame."""
     dynamics: int
     """Nd, dynamics tokens of each frame."""
+
+    @property
+    def prompt(self) -> int:
+        """Codes of a prompt."""
+        return self.context + self.dynamics
 
     @property
     def frame(self) -> int:

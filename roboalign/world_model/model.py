@@ -181,18 +181,24 @@ class WorldModel(nn.Module):
         if everywhere is not None:
             frames = frames + F.pad(everywhere.expand(-1, -1, self.layout.dynamics, -1), (0, 0, self.layout.actions, 0))
         if self.previous is not None:
-            past = F.pad(self.previous(dynamics[:, :-1]), (0, 0, 0, 0, 1, 0))  # frame 0 has no previous codes
+            still = context_tokens[:, None, self.layout.context :]
+            past = self.previous(torch.cat([still, dynamics[:, :-1]], 1))
             frames = frames + F.pad(past, (0, 0, self.layout.actions - 1, 1))
-        context = self.context(context_tokens) + self.context_places
+        context = self.context(context_tokens[:, : self.layout.context]) + self.context_places
         return torch.cat([context, frames.flatten(1, 2)], 1)
 
     def forward(self, context_tokens: Tensor, dynamics: Tensor, actions: Tensor, action_mask: Tensor) -> Tensor:
         """Teacher-forced logits (B, F, Nd, codes): those of each dynamics token given all before it.
 
-        `context_tokens` (B, Nc) and `dynamics` (B, F, Nd) are codes, `actions` (B, F, A) lie in [-1, 1] (action f
-        leads to frame f), `action_mask` (B, A) is true where the episode has the dimension.
-        Raises ValueError on a sequence beyond the position limit.
+        `context_tokens` (B, Nc + Nd) are prompts (layout.py), `dynamics` (B, F, Nd) are codes, `actions` (B, F, A) lie
+        in [-1, 1] (action f leads to frame f), `action_mask` (B, A) is true where the episode has the dimension.
+        Raises ValueError on prompts of another width and on a sequence beyond the position limit.
         """
+        if context_tokens.shape[1] != self.layout.prompt:
+            raise ValueError(
+                f"prompts have {context_tokens.shape[1]} codes, the model takes {self.layout.context} of the context "
+                f"and {self.layout.dynamics} of the same frame as a later frame"
+            )
         x = self.embed(context_tokens, dynamics, actions, action_mask)
         length = x.shape[1]
         if length > self.spec.positions:

@@ -28,7 +28,14 @@ class State:
     """A batch of rollouts in progress. All rows have the same number of frames."""
 
     def __init__(
-        self, layout: Layout, keys: Tensor, values: Tensor, mask: Tensor, seeds: Tensor, first_frame: int
+        self,
+        layout: Layout,
+        keys: Tensor,
+        values: Tensor,
+        tokens: Tensor,
+        mask: Tensor,
+        seeds: Tensor,
+        first_frame: int,
     ) -> None:
         self.layout = layout
         self.keys, self.values = keys, values
@@ -44,8 +51,8 @@ class State:
         """Tokens in the cache. Once there is a frame, its last token waits in `waiting`, to be read with the next."""
         self.waiting: Tensor | None = None
         """The input vectors (B, 1, hidden) of the last frame's last token."""
-        self.tokens: Tensor | None = None
-        """The last frame's tokens (B, Nd)."""
+        self.tokens = tokens
+        """The last frame's tokens (B, Nd); before the first frame, those that the prompt gives for the context."""
 
     @property
     def rows(self) -> int:
@@ -82,13 +89,13 @@ class State:
                 self.layout,
                 self.keys[:, rows],
                 self.values[:, rows],
+                self.tokens[rows],
                 self.mask[rows],
                 self.seeds[rows] if seeds is None else seeds,
                 self.frame,
             )
             chosen.frames, chosen.dropped, chosen.cached = self.frames, self.dropped, self.cached
             chosen.waiting = None if self.waiting is None else self.waiting[rows]
-            chosen.tokens = None if self.tokens is None else self.tokens[rows]
         if len(chosen.seeds) != chosen.keys.shape[1]:
             raise ValueError(f"{chosen.keys.shape[1]} rollouts need as many seeds, got {len(chosen.seeds)}")
         return chosen
@@ -143,18 +150,19 @@ class Sampler:
     ) -> State:
         """Read the prompts and return the state before the first frame.
 
-        `context_tokens` (P, Nc) are P prompts, `action_mask` (P, A) their action dimensions. With `groups` G, each
-        prompt is read once and rolled out G times: the state has P * G rows, row p * G + g for rollout g of prompt p,
-        and `seeds` is (P * G,). `max_frames` is what the cache has room for. `first_frame` is the absolute number of
-        the next frame, by which the noise is drawn: a rollout that continues under a new context passes how many
-        frames it already has. Raises ValueError where shapes do not fit or the position limit is passed.
+        `context_tokens` (P, Nc + Nd) are P prompts (layout.py), `action_mask` (P, A) their action dimensions. With
+        `groups` G, each prompt is read once and rolled out G times: the state has P * G rows, row p * G + g for rollout
+        g of prompt p, and `seeds` is (P * G,). `max_frames` is what the cache has room for. `first_frame` is the
+        absolute number of the next frame, by which the noise is drawn: a rollout that continues under a new context
+        passes how many frames it already has. Raises ValueError where shapes do not fit or the position limit is
+        passed.
         """
         model, layout, spec = self.model, self.model.layout, self.model.spec
         prompts = len(context_tokens)
-        if context_tokens.shape != (prompts, layout.context) or len(action_mask) != prompts:
+        if context_tokens.shape != (prompts, layout.prompt) or len(action_mask) != prompts:
             raise ValueError(
                 f"prompts are {tuple(context_tokens.shape)} with masks {tuple(action_mask.shape)}, "
-                f"the model takes (P, {layout.context}) and (P, {model.shape.action_width})"
+                f"the model takes (P, {layout.prompt}) and (P, {model.shape.action_width})"
             )
         if len(seeds) != prompts * groups:
             raise ValueError(f"{prompts} prompts in groups of {groups} need {prompts * groups} seeds, got {len(seeds)}")
@@ -170,9 +178,11 @@ class Sampler:
             keys = torch.zeros(sizes, device=context_tokens.device)
             values = torch.zeros_like(keys)
             for row in range(prompts):
-                x = self._packed["context"][context_tokens[row : row + 1]] + model.context_places
+                codes = context_tokens[row : row + 1, : layout.context]
+                x = self._packed["context"][codes] + model.context_places
                 self._forward(x, keys[:, row : row + 1], values[:, row : row + 1], 0)
-            state = State(layout, keys, values, action_mask, seeds, first_frame)
+            still = context_tokens[:, layout.context :]
+            state = State(layout, keys, values, still, action_mask, seeds, first_frame)
             if groups > 1:
                 rows = torch.arange(prompts, device=seeds.device).repeat_interleave(groups)
                 state.seeds = seeds[::groups]
@@ -195,7 +205,7 @@ class Sampler:
             added[:, : layout.actions] += slots[:, 0]
             if everywhere is not None:
                 added[:, layout.actions :] += everywhere[:, 0]
-            if state.tokens is not None and "previous" in self._packed:
+            if "previous" in self._packed:
                 added[:, layout.predicting] += self._packed["previous"][state.tokens]
             keys = keys_of(state.seeds, state.frame, layout.dynamics)
             x = added[:, : layout.actions]
@@ -230,9 +240,8 @@ class Sampler:
             if everywhere is not None:
                 frames[:, :, layout.actions :] += everywhere
             if "previous" in self._packed:
-                first = 1 if state.tokens is None else 0
-                past = tokens[:, :-1] if state.tokens is None else torch.cat([state.tokens[:, None], tokens[:, :-1]], 1)
-                frames[:, first:, layout.predicting] += self._packed["previous"][past]
+                past = torch.cat([state.tokens[:, None], tokens[:, :-1]], 1)
+                frames[:, :, layout.predicting] += self._packed["previous"][past]
             x = frames.flatten(1, 2)
             if state.waiting is not None:
                 x = torch.cat([state.waiting, x], 1)
@@ -360,7 +369,7 @@ def generate(
     top_p: float = 1.0,
     window: int = 0,
 ) -> Tensor:
-    """Roll out `actions` (B, F, A) from `context_tokens` (B, Nc): dynamics tokens (B, F, Nd).
+    """Roll out `actions` (B, F, A) from the prompts `context_tokens` (B, Nc + Nd): dynamics tokens (B, F, Nd).
 
     With a `window`, each frame sees the context and the `window` - 1 frames before it; 0 sees all.
     """

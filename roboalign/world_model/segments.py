@@ -23,7 +23,7 @@ SHARD = 2048
 
 
 class ContextLike(Protocol):
-    """What a tokenizer makes of a context frame; `tokens` is (B, Nc)."""
+    """What a tokenizer makes of a context frame; `tokens` is the prompt (B, Nc + Nd) of layout.py."""
 
     tokens: Tensor
 
@@ -74,8 +74,8 @@ def leading_actions(actions: Float32, segment: Segment) -> Tensor:
 class Segments(Dataset[dict[str, Tensor]]):
     """Tokenised segments. A sample is a dict:
 
-    `context` (Nc,) and `dynamics` (F, Nd), int64 codes; `actions` (F, A), action f leads to frame f; `action_mask`
-    (A,), bool; `episode` and `start`, the segment's place in the corpus.
+    `context` (Nc + Nd,), a prompt, and `dynamics` (F, Nd), int64 codes; `actions` (F, A), action f leads to frame f;
+    `action_mask` (A,), bool; `episode` and `start`, the segment's place in the corpus.
     """
 
     def __init__(self, shards: list[dict[str, Tensor]]) -> None:

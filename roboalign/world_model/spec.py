@@ -82,7 +82,10 @@ class WorldModelSpec(Spec):
     With digits, a code's logit has a part for each of its digits too, besides its own.
     """
     previous_codes: bool = True
-    """Add to each input the previous frame's code at the place that is predicted next (our choice)."""
+    """Add to each input the previous frame's code at the place that is predicted next (our choice).
+
+    For the first frame it is the code that the context frame itself would get as a later frame.
+    """
     segment: SegmentSpec = SegmentSpec()
     """Training sequences."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0

@@ -90,7 +90,7 @@ def test_tokens_decode_to_what_training_saw(changes: dict[str, Any]) -> None:
     with torch.no_grad():
         context = model.encode_context(frames(2))
         tokens = model.encode(context, frames(2, 3, seed=1))
-        assert context.tokens.shape == (2, model.spec.context_tokens)
+        assert context.tokens.shape == (2, model.spec.context_tokens + model.spec.dynamics_tokens)
         assert tokens.shape == (2, 3, model.spec.dynamics_tokens)
         assert tokens.dtype == torch.int64
         assert tokens.max() < model.spec.dynamics_codes

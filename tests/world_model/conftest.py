@@ -53,15 +53,16 @@ def model_of(spec_of: Callable[..., WorldModelSpec]) -> Callable[..., WorldModel
 
 @pytest.fixture(scope="session")
 def batch_of() -> Callable[..., Batch]:
-    """Random context tokens, dynamics, actions and action masks (the last dimension is missing in odd rows)."""
+    """Random prompts, dynamics, actions and action masks (the last dimension is missing in odd rows)."""
 
     def build(rows: int = 3, frames: int = 4, shape: TokenShape = SHAPE, seed: int = 1) -> Batch:
         generator = torch.Generator().manual_seed(seed)
         context = torch.randint(shape.context_codes, (rows, shape.context_tokens), generator=generator)
+        still = torch.randint(shape.dynamics_codes, (rows, shape.dynamics_tokens), generator=generator)
         dynamics = torch.randint(shape.dynamics_codes, (rows, frames, shape.dynamics_tokens), generator=generator)
         actions = torch.rand(rows, frames, shape.action_width, generator=generator) * 2 - 1
         mask = torch.ones(rows, shape.action_width, dtype=torch.bool)
         mask[1::2, -1] = False
-        return context, dynamics, actions, mask
+        return torch.cat([context, still], 1), dynamics, actions, mask
 
     return build

@@ -24,7 +24,7 @@ def sampler() -> Sampler:
 @pytest.mark.parametrize("fed", [1, 2, 4])
 def test_a_rollout_goes_on_from_fed_frames_as_from_its_own(fed: int, drawn_before: int) -> None:
     world, generator = sampler(), torch.Generator().manual_seed(1)
-    context = torch.randint(125, (ROWS, 9), generator=generator)
+    context = torch.randint(64, (ROWS, 9 + 4), generator=generator)
     actions = torch.rand(ROWS, FRAMES, 3, generator=generator) * 2 - 1
     mask = torch.tensor([True, True, False]).expand(ROWS, -1)
     state = world.start(context, mask, torch.arange(ROWS), FRAMES)
@@ -42,6 +42,6 @@ def test_a_rollout_goes_on_from_fed_frames_as_from_its_own(fed: int, drawn_befor
 
 def test_fed_frames_must_fit_into_the_cache() -> None:
     world = sampler()
-    state = world.start(torch.zeros(1, 9, dtype=torch.long), torch.ones(1, 3, dtype=torch.bool), torch.zeros(1), 2)
+    state = world.start(torch.zeros(1, 9 + 4, dtype=torch.long), torch.ones(1, 3, dtype=torch.bool), torch.zeros(1), 2)
     with pytest.raises(ValueError, match="no room"):
         world.feed(state, torch.zeros(1, 3, 3), torch.zeros(1, 3, 4, dtype=torch.long))

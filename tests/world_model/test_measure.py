@@ -27,10 +27,10 @@ class Brightness:
     """One code a frame: its brightness in four levels."""
 
     def encode_context(self, frames: Tensor) -> Level:
-        return Level((frames.mean((1, 2, 3))[:, None] * LEVELS).long().clamp(max=LEVELS - 1))
+        return Level((frames.mean((1, 2, 3))[:, None] * LEVELS).long().clamp(max=LEVELS - 1).repeat(1, 2))
 
     def encode(self, context: Level, frames: Tensor) -> Tensor:
-        return self.encode_context(frames.flatten(0, 1)).tokens.view(*frames.shape[:2], 1)
+        return self.encode_context(frames.flatten(0, 1)).tokens[:, :1].view(*frames.shape[:2], 1)
 
     def decode(self, context: Level, tokens: Tensor) -> Tensor:
         return ((tokens + 0.5) / LEVELS)[..., None, None].expand(*tokens.shape[:2], 3, 16, 16)

@@ -183,8 +183,8 @@ def test_shapes_and_limits_that_do_not_fit_are_refused(model_of, batch_of):
     sampler = Sampler(model)
     with pytest.raises(ValueError, match=r"need 6 seeds, got 3"):
         sampler.start(context, mask, torch.arange(3), 2, groups=2)
-    with pytest.raises(ValueError, match=r"the model takes \(P, 6\)"):
-        sampler.start(context[:, :5], mask, torch.arange(3), 2)
+    with pytest.raises(ValueError, match=r"the model takes \(P, 10\)"):
+        sampler.start(context[:, :6], mask, torch.arange(3), 2)
     with pytest.raises(ValueError, match=r"world_model.positions is 128"):
         sampler.start(context, mask, torch.arange(3), 1000)
     with pytest.raises(ValueError, match="temperature"):

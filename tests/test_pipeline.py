@@ -61,7 +61,16 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 CONTRACT: dict[str, tuple[str, ...]] = {
     "tokenizer": ("psnr", "ssim", "perceptual", "copy_context_psnr", "copy_last_psnr", "codes_used_fraction", "n"),
-    "world_model": ("psnr", "ssim", "perceptual", "copy_context_psnr", "copy_last_psnr", "action_gap_psnr", "horizon", "n"),
+    "world_model": (
+        "psnr",
+        "ssim",
+        "perceptual",
+        "copy_context_psnr",
+        "copy_last_psnr",
+        "action_gap_psnr",
+        "horizon",
+        "n",
+    ),
     "bench": ("pairs", "by_source", "by_origin", "by_degradation"),
     "judge": ("total", "held_out_degradations", "stability_sd", "n"),
     "student": ("total", "within_group_accuracy", "parameters"),

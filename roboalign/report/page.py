@@ -80,7 +80,7 @@ def experiment(inputs: Inputs) -> Section:
     fact(
         "World model",
         ("{} layers", dig(spec, "world_model", "layers")),
-        ("width {}", dig(spec, "world_model", "width")),
+        ("width {}", dig(spec, "world_model", "hidden")),
         ("{} steps", dig(spec, "world_model", "training", "steps")),
     )
     fact("Judge (teacher)", ("kind {}", dig(spec, "judge", "kind")), ("{} pairs in the bench", _pairs(metrics)))

@@ -20,7 +20,12 @@ def carry_tokens(
         last = min(first + window, prompt.horizon)
         carried = min(first, 1)
         state = sampler.start(
-            context.tokens, prompt.action_mask, prompt.seeds, last - first + carried, first_frame=first - carried
+            context.tokens,
+            prompt.action_mask,
+            prompt.seeds,
+            last - first + carried,
+            first_frame=first - carried,
+            moved=prompt.actions[:, : first - carried].sum(1),
         )
         if carried:
             sampler.feed(state, prompt.actions[:, first - 1 : first], tokens[-1][:, None])

@@ -48,9 +48,19 @@ class Sampler(Protocol[StateT]):
     """Draws frames from a world model, each row from its own random stream, whatever else is in the batch."""
 
     def start(
-        self, context_tokens: Tensor, action_mask: Tensor, seeds: Tensor, max_frames: int, *, first_frame: int = 0
+        self,
+        context_tokens: Tensor,
+        action_mask: Tensor,
+        seeds: Tensor,
+        max_frames: int,
+        *,
+        first_frame: int = 0,
+        moved: Tensor | None = None,
     ) -> StateT:
-        """A sequence of only the context; the random stream of the row starts at the absolute frame `first_frame`."""
+        """A sequence of only the context; the random stream of the row starts at the absolute frame `first_frame`.
+
+        `moved` (B, A) is the sum of the actions between the context and the first frame to come, where there are any.
+        """
 
     def step(self, state: StateT, action: Tensor) -> Tensor:
         """Draw the next frame (B, Nd), led to by `action` (B, A), and append it."""

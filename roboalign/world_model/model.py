@@ -40,6 +40,10 @@ def discretise(actions: Tensor, bins: int) -> Tensor:
     return ((actions + 1) * (bins / 2)).floor().clamp(0, bins - 1).long()
 
 
+DISPLACEMENT_SCALE = 0.25
+"""Sums of actions run to a few units within a segment; this brings them to the size of single actions."""
+
+
 class CodeEmbedding(nn.Module):
     """Embeds FSQ codes: by a table, or as the sum of one vector for each digit, so that like codes start alike."""
 
@@ -85,11 +89,14 @@ class ActionEmbedding(nn.Module):
                 assert_never(spec)
         self.weight = nn.Parameter(torch.empty(rows, hidden))
         nn.init.normal_(self.weight, std=0.02)
+        displacement = isinstance(spec, SlotActionsSpec) and spec.displacement
+        self.linear = nn.Linear(2 * width, hidden, bias=False) if displacement else None
 
-    def forward(self, actions: Tensor, mask: Tensor) -> tuple[Tensor, Tensor | None]:
+    def forward(self, actions: Tensor, mask: Tensor, moved: Tensor) -> tuple[Tensor, Tensor | None]:
         """The slots (B, F, slots, hidden), and what every slot of the frame gets added, (B, F, 1, hidden) or None.
 
-        `actions` is (B, F, A) in [-1, 1], `mask` (B, A) tells which dimensions the episode has.
+        `actions` is (B, F, A) in [-1, 1], `mask` (B, A) tells which dimensions the episode has, and `moved` (B, A) is
+        the sum of the actions between the context and these.
         """
         bins = discretise(actions, self.spec.bins)
         present = mask[:, None, :, None].to(self.weight.dtype)
@@ -97,6 +104,12 @@ class ActionEmbedding(nn.Module):
             case SlotActionsSpec():
                 rows = bins + torch.arange(self.width, device=bins.device) * self.spec.bins
                 summed = (F.embedding(rows, self.weight) * present).sum(2, keepdim=True)
+                if self.linear is not None:
+                    total = (actions.cumsum(1) + moved[:, None]) * DISPLACEMENT_SCALE
+                    numbers = torch.cat([actions, total], -1) * mask.repeat(1, 2)[:, None].to(actions.dtype)
+                    # Not a matrix product: those sum in another order for another number of rows, and the sampler
+                    # owes each row the same bits whatever else is in the batch.
+                    summed = summed + (numbers[..., None] * self.linear.weight.t()).sum(2)[:, :, None]
                 return summed, summed if self.spec.every_slot else None
             case TokenActionsSpec():
                 slots = F.embedding(bins, self.weight) * present
@@ -175,7 +188,7 @@ class WorldModel(nn.Module):
 
     def embed(self, context_tokens: Tensor, dynamics: Tensor, actions: Tensor, action_mask: Tensor) -> Tensor:
         """The input vectors (B, L, hidden) of a whole sequence, in the order of layout.py."""
-        slots, everywhere = self.actions(actions, action_mask)
+        slots, everywhere = self.actions(actions, action_mask, torch.zeros_like(actions[:, 0]))
         tokens = self.dynamics(dynamics)
         frames = torch.cat([slots.to(tokens.dtype), tokens], 2) + self.frame_places
         if everywhere is not None:

@@ -51,6 +51,8 @@ class State:
         """Tokens in the cache. Once there is a frame, its last token waits in `waiting`, to be read with the next."""
         self.waiting: Tensor | None = None
         """The input vectors (B, 1, hidden) of the last frame's last token."""
+        self.moved = torch.zeros(mask.shape, device=mask.device)
+        """The sum (B, A) of the actions since the context."""
         self.tokens = tokens
         """The last frame's tokens (B, Nd); before the first frame, those that the prompt gives for the context."""
 
@@ -95,6 +97,7 @@ class State:
                 self.frame,
             )
             chosen.frames, chosen.dropped, chosen.cached = self.frames, self.dropped, self.cached
+            chosen.moved = self.moved[rows]
             chosen.waiting = None if self.waiting is None else self.waiting[rows]
         if len(chosen.seeds) != chosen.keys.shape[1]:
             raise ValueError(f"{chosen.keys.shape[1]} rollouts need as many seeds, got {len(chosen.seeds)}")
@@ -147,6 +150,7 @@ class Sampler:
         *,
         groups: int = 1,
         first_frame: int = 0,
+        moved: Tensor | None = None,
     ) -> State:
         """Read the prompts and return the state before the first frame.
 
@@ -154,7 +158,8 @@ class Sampler:
         `groups` G, each prompt is read once and rolled out G times: the state has P * G rows, row p * G + g for rollout
         g of prompt p, and `seeds` is (P * G,). `max_frames` is what the cache has room for. `first_frame` is the
         absolute number of the next frame, by which the noise is drawn: a rollout that continues under a new context
-        passes how many frames it already has. Raises ValueError where shapes do not fit or the position limit is
+        passes how many frames it already has. `moved` (P * G, A) is the sum of the actions since the context that come
+        before the next frame's; none by default. Raises ValueError where shapes do not fit or the position limit is
         passed.
         """
         model, layout, spec = self.model, self.model.layout, self.model.spec
@@ -187,6 +192,8 @@ class Sampler:
                 rows = torch.arange(prompts, device=seeds.device).repeat_interleave(groups)
                 state.seeds = seeds[::groups]
                 state = state.select(rows, seeds)
+            if moved is not None:
+                state.moved = moved
         return state
 
     def step(self, state: State, action: Tensor) -> Tensor:
@@ -200,7 +207,8 @@ class Sampler:
                 f"the cache holds {state.capacity} frames and is full; drop frames, or start with more max_frames"
             )
         with torch.inference_mode():
-            slots, everywhere = model.actions(action[:, None], state.mask)
+            slots, everywhere = model.actions(action[:, None], state.mask, state.moved)
+            state.moved = state.moved + action
             added = model.frame_places.expand(state.rows, -1, -1).clone()
             added[:, : layout.actions] += slots[:, 0]
             if everywhere is not None:
@@ -235,7 +243,8 @@ class Sampler:
                 "more max_frames"
             )
         with torch.inference_mode():
-            slots, everywhere = model.actions(actions, state.mask)
+            slots, everywhere = model.actions(actions, state.mask, state.moved)
+            state.moved = state.moved + actions.sum(1)
             frames = torch.cat([slots, self._packed["dynamics"][tokens]], 2) + model.frame_places
             if everywhere is not None:
                 frames[:, :, layout.actions :] += everywhere

@@ -19,6 +19,11 @@ class SlotActionsSpec(Spec):
     """Uniform bins of each action dimension over its normalised range [-1, 1] (our choice)."""
     every_slot: bool = True
     """Add the action's embedding to every slot of its frame too; learned twice as fast in trials (our choice)."""
+    displacement: bool = True
+    """Embed, as numbers, the action and the sum of all actions since the context too (our choice).
+
+    Dynamics codes say what has changed since the context, which is what that sum moves; bins alone are learned slowly.
+    """
 
 
 class TokenActionsSpec(Spec):
@@ -158,6 +163,7 @@ class WorldModelSpec(Spec):
         vectors += _vectors(self.embedding, dynamics_levels) * self.previous_codes
         vectors += sum(dynamics_levels) if self.embedding == "digits" else 0
         vectors += self.actions.bins * (action_width if self.actions.kind == "slot" else 1)
+        vectors += 2 * action_width if self.actions.kind == "slot" and self.actions.displacement else 0
         vectors += context_tokens + self.frame_tokens(dynamics_tokens)
         return self.layers * layer + self.hidden * (vectors + 1 + _codes(dynamics_levels))
 

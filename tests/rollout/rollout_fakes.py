@@ -70,7 +70,14 @@ class ToySampler:
     noisy: bool = False
 
     def start(
-        self, context_tokens: Tensor, action_mask: Tensor, seeds: Tensor, max_frames: int, *, first_frame: int = 0
+        self,
+        context_tokens: Tensor,
+        action_mask: Tensor,
+        seeds: Tensor,
+        max_frames: int,
+        *,
+        first_frame: int = 0,
+        moved: Tensor | None = None,
     ) -> ToyState:
         return ToyState(context_tokens, seeds, [], first_frame, max_frames)
 

@@ -18,12 +18,14 @@ from roboalign.world_model.model import (
 )
 from tests.world_model.conftest import SHAPE
 
+BINS = {"kind": "slot", "displacement": False}
 VARIANTS = [
+    {"actions": BINS},
+    {"actions": BINS, "kv_heads": 1, "embedding": "table"},
     {},
-    {"kv_heads": 1, "embedding": "table"},
     {"actions": {"kind": "tokens", "bins": 16, "width": 5}, "previous_codes": False},
 ]
-GOLDEN = [4.00713, 3.00995, 3.53785]
+GOLDEN = [4.00713, 3.00995, 4.03310, 3.53785]
 
 
 @pytest.mark.parametrize("changes", VARIANTS)

@@ -122,8 +122,12 @@ def test_a_new_context_continues_the_noise_by_absolute_frame(model_of, batch_of)
 
 
 def test_dropping_frames_moves_the_later_ones_up(model_of, batch_of):
-    """With one layer, keys and values know nothing of other tokens: dropped frames leave no trace at all."""
-    model, (context, _, actions, mask) = model_of(layers=1, previous_codes=False), batch_of()
+    """With one layer, keys and values know nothing of other tokens: dropped frames leave no trace at all.
+
+    (The displacement since the context is left out: it goes on counting, dropped frames or not.)
+    """
+    bins = {"kind": "slot", "displacement": False}
+    model, (context, _, actions, mask) = model_of(layers=1, previous_codes=False, actions=bins), batch_of()
     sampler = Recorder(model, temperature=0)
     state = sampler.start(context, mask, torch.arange(3), 3)
     tokens = torch.stack([sampler.step(state, action) for action in actions[:, :3].unbind(1)], 1)

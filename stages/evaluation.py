@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-from roboalign.student.model import load_student
-
 from roboalign.evaluation.clips import read_clip_sets, true_clips
 from roboalign.evaluation.gates import gates
 from roboalign.evaluation.scoring import Scorer, best_of_n, evaluate, rows, score
@@ -14,6 +12,7 @@ from roboalign.judge.model import load_judge
 from roboalign.reward.spec import RewardSpec
 from roboalign.run import Run, execute
 from roboalign.store import Corpus
+from roboalign.student.model import load_student
 
 MEASURED = ("tokenizer", "world_model", "student", "rl", "rollout")
 """The metrics files whose figures the gates read."""

@@ -146,10 +146,13 @@ def drift(inputs: Inputs) -> Section:
         blocks.append(Picture(f"Error by frame{_n(metrics)}", chart))
     if metrics:
         windows, ages = ("predicted", "swept", "bound"), ("epsilon", "floor")
+        separate = (*windows, *ages, "independent_errors", "sampled")
         listed = [
             tables.by_number("Error by window: predicted, measured, Proposition 1's bound", metrics, windows, "W"),
             tables.by_number("One-step error by age of the context", metrics, ages, "Age"),
-            tables.flat("What follows", metrics, (*windows, *ages)),
+            tables.flat("What follows", metrics, separate),
+            tables.flat("What follows if errors are independent", metrics.get("independent_errors"), windows),
+            tables.flat("The same for sampled rollouts", metrics.get("sampled"), separate),
         ]
         blocks += [table for table in listed if table.rows]
     return Section("drift", "Drift", blocks)

@@ -161,7 +161,7 @@ CROSS = [
     ("rl.horizon: 40", "rl.horizon: sources.metaworld has episodes of 32 frames"),
     ("world_model.segment.frames: 32", "world_model.segment.frames: sources.metaworld has"),
     ("sources.jaco.length: 20", "rollout.horizon: sources.jaco has episodes of 20 frames, 11 fewer than needed"),
-    ("world_model.positions: 500", "world_model.positions: a sequence of 574 tokens (rollout.horizon) does not fit"),
+    ("world_model.positions: 500", "world_model.positions: a sequence of 1054 tokens (rollout.horizon) does not fit"),
     ("world_model.actions: {kind: tokens, width: 4}", "world_model.actions.width: sources.jaco has 7 action"),
     ("sources.panda.split: {train: 0.9, validation: 0.1, test: 0}", "sources.panda.split.test: no episode is left"),
     ("tokenizer.dynamics_levels: [64, 64, 64]", "tokenizer.dynamics_levels: their product is 262,144 codes"),

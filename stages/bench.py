@@ -4,6 +4,7 @@ import time
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from roboalign.bench.build import Builder, Generate, all_limits, build, recorded_states
 from roboalign.bench.measure import measure
@@ -16,6 +17,7 @@ from roboalign.reward.spec import RewardSpec
 from roboalign.run import Run, execute
 from roboalign.store import Corpus, EpisodeStore
 from roboalign.tokenizer.model import DualBranchTokenizer, load_tokenizer
+from roboalign.types import Float32, UInt8
 from roboalign.world_model.model import WorldModel, load_world_model
 from roboalign.world_model.sampler import generate
 
@@ -27,7 +29,7 @@ def roller(tokenizer: DualBranchTokenizer, model: WorldModel, temperature: float
     """A tokenizer and a world model as one function from first frames and actions to the predicted frames."""
 
     @torch.no_grad()
-    def roll(first, actions, masks, seeds):  # type: ignore[no-untyped-def]
+    def roll(first: UInt8, actions: Float32, masks: NDArray[np.bool_], seeds: NDArray[np.int64]) -> UInt8:
         context = tokenizer.encode_context(torch.from_numpy(first).to(device).permute(0, 3, 1, 2).float() / 255)
         commands, mask, streams = (torch.from_numpy(array).to(device) for array in (actions, masks, seeds))
         # The window keeps the sequence within what the model was trained on, however long the rollout.

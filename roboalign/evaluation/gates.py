@@ -6,6 +6,7 @@ simulator's gold) are listed as not measured, with what they need.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 from roboalign.evaluation.spec import EvaluationSpec
 from roboalign.types import Json
@@ -114,9 +115,7 @@ def gates(
         "swr_above_ar": lambda: swr_above_ar(metrics, spec),
     }
     for scorer in spec.scorers:
-        rules[f"aligned_above_supervised_{scorer}"] = lambda scorer=scorer: aligned_above_supervised(  # type: ignore[misc]
-            differences, spec, scorer
-        )
+        rules[f"aligned_above_supervised_{scorer}"] = partial(aligned_above_supervised, differences, spec, scorer)
     measured: dict[str, Json] = {}
     missing: dict[str, str] = dict(WAITING)
     try:

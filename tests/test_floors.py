@@ -60,9 +60,11 @@ def floor(name: str) -> int:
         return 0
     if part_of(name) and name.endswith(".spec"):
         return 1
+    if name == "roboalign.store.spec":
+        return 1
     if name.startswith("roboalign.spec.") or name == "roboalign.__main__":
         return 2
-    if name in SHARED:
+    if name in SHARED or name.startswith("roboalign.store."):
         return 3
     if part_of(name):
         return 5 if name.endswith(".lit") else 4

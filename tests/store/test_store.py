@@ -80,7 +80,7 @@ def test_a_new_store_replaces_the_old_one(tmp_path: Path, toy_episodes: list[Epi
 def test_large_stores_are_split_into_files(
     tmp_path: Path, toy_episodes: list[Episode], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("roboalign.store.FILE_BYTES", 1000)
+    monkeypatch.setattr("roboalign.store.layout.FILE_BYTES", 1000)
     folder = write(tmp_path / "toy", toy_episodes[:3])
     assert len(list((folder / "data").rglob("*.parquet"))) == 3
     np.testing.assert_array_equal(EpisodeStore(folder).frames(2), toy_episodes[2].frames)

@@ -1,0 +1,126 @@
+"""Labels from people and from external vision-language models: JSON lines, one clip and rater a line.
+
+```
+{"clip": "6f0c1a2b3c4d5e6f", "rater": "anna", "kind": "person", "scores": {"instruction_following": 2, ...}}
+```
+
+`clip` is the pair's id (see roboalign/bench/pairs.py), as `python -m roboalign bench export` writes it beside the clip;
+`scores` are raw scores, 0 to the dimension's maximum, one for each dimension of the reward.
+"""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Annotated, Literal
+
+import fsspec
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from roboalign.reward.spec import RewardSpec
+
+Kind = Literal["person", "vlm"]
+"""Who rated: a person, or a vision-language model."""
+
+
+class AnnotationError(ValueError):
+    """A file of annotations cannot be used; the message names the file, the line and the field."""
+
+
+class Annotation(BaseModel):
+    """One rater's scores of one clip: one line of an annotation file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    clip: Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
+    """The pair's id."""
+    rater: Annotated[str, Field(min_length=1, max_length=100)]
+    """Who rated, or the model's name: a rater's second line for a clip is refused."""
+    kind: Kind
+    """A person or a vision-language model."""
+    scores: Annotated[dict[str, Annotated[float, Field(ge=0)]], Field(min_length=1)]
+    """Raw score of each dimension by its name."""
+    comment: Annotated[str, Field(max_length=2000)] = ""
+    """Anything the rater wants to say."""
+
+    def line(self) -> str:
+        """The annotation as one line of JSON, its end included."""
+        return self.model_dump_json() + "\n"
+
+
+def parse(text: str, place: str, reward: RewardSpec, clips: Collection[str] | None = None) -> Annotation:
+    """One line of an annotation file; `place` (file:line) begins every message, and `clips` are the known ids.
+
+    Raises AnnotationError where the line is no annotation, names an unknown clip or dimension, leaves a dimension out,
+    or has a score above the dimension's maximum.
+    """
+    try:
+        annotation = Annotation.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(map(str, first["loc"])) or "line"
+        raise AnnotationError(f"{place}: {field}: {first['msg']}") from None
+    maxima = dict(zip(reward.names, reward.maxima, strict=True))
+    for name, value in annotation.scores.items():
+        if name not in maxima:
+            raise AnnotationError(f"{place}: scores.{name}: the reward has no such dimension; it has {_list(maxima)}")
+        if value > maxima[name]:
+            raise AnnotationError(f"{place}: scores.{name}: {value:g} is above the maximum, {maxima[name]:g}")
+    if missing := [name for name in maxima if name not in annotation.scores]:
+        raise AnnotationError(f"{place}: scores: {_list(missing)} is missing; score every dimension of the reward")
+    if clips is not None and annotation.clip not in clips:
+        raise AnnotationError(
+            f"{place}: clip: this bench has no clip {annotation.clip}; annotate what `bench export` wrote of this bench"
+        )
+    return annotation
+
+
+def _list(names: Iterable[str]) -> str:
+    return ", ".join(names)
+
+
+def read_annotations(
+    uris: Sequence[str], reward: RewardSpec, clips: Collection[str] | None = None
+) -> tuple[Annotation, ...]:
+    """All annotations of files or fsspec URIs, in their order; blank lines are left out.
+
+    Raises AnnotationError for a file that cannot be read, for a line that `parse` refuses, and for a clip that one
+    rater scored twice.
+    """
+    found: dict[tuple[str, str], tuple[str, Annotation]] = {}
+    for uri in uris:
+        try:
+            with fsspec.open(uri, "rt", encoding="utf-8") as file:
+                lines = file.read().splitlines()
+        except (OSError, ValueError, ImportError) as error:
+            raise AnnotationError(f"{uri} cannot be read ({error}); see `annotations` of the bench's spec") from None
+        for number, line in enumerate(lines, 1):
+            if not line.strip():
+                continue
+            place = f"{uri}:{number}"
+            annotation = parse(line, place, reward, clips)
+            key = (annotation.clip, annotation.rater)
+            if key in found:
+                raise AnnotationError(
+                    f"{place}: rater: {annotation.rater} scored {annotation.clip} at {found[key][0]} already; keep one"
+                )
+            found[key] = (place, annotation)
+    return tuple(annotation for _, annotation in found.values())
+
+
+def average(
+    annotations: Iterable[Annotation], names: Sequence[str]
+) -> Mapping[str, tuple[NDArray[np.float64], Kind, int]]:
+    """For each clip its mean scores (D,) in the order of `names`, the kind of its raters, and their number.
+
+    Where people rated a clip, models' scores of it do not count.
+    """
+    grouped: dict[str, list[Annotation]] = {}
+    for annotation in annotations:
+        grouped.setdefault(annotation.clip, []).append(annotation)
+    result: dict[str, tuple[NDArray[np.float64], Kind, int]] = {}
+    for clip, group in grouped.items():
+        people = [annotation for annotation in group if annotation.kind == "person"]
+        chosen = people or group
+        scores = np.array([[annotation.scores[name] for name in names] for annotation in chosen])
+        result[clip] = (scores.mean(0), "person" if people else "vlm", len(chosen))
+    return result

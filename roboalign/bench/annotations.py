@@ -39,6 +39,8 @@ class Annotation(BaseModel):
     """A person or a vision-language model."""
     scores: Annotated[dict[str, Annotated[float, Field(ge=0)]], Field(min_length=1)]
     """Raw score of each dimension by its name."""
+    showing: Annotated[int, Field(ge=1, le=100)] = 1
+    """1, or 2 where the rater was shown the clip a second time, to see how steady the scores are."""
     comment: Annotated[str, Field(max_length=2000)] = ""
     """Anything the rater wants to say."""
 
@@ -84,9 +86,9 @@ def read_annotations(
     """All annotations of files or fsspec URIs, in their order; blank lines are left out.
 
     Raises AnnotationError for a file that cannot be read, for a line that `parse` refuses, and for a clip that one
-    rater scored twice.
+    rater scored twice in one showing.
     """
-    found: dict[tuple[str, str], tuple[str, Annotation]] = {}
+    found: dict[tuple[str, str, int], tuple[str, Annotation]] = {}
     for uri in uris:
         try:
             with fsspec.open(uri, "rt", encoding="utf-8") as file:
@@ -98,7 +100,7 @@ def read_annotations(
                 continue
             place = f"{uri}:{number}"
             annotation = parse(line, place, reward, clips)
-            key = (annotation.clip, annotation.rater)
+            key = (annotation.clip, annotation.rater, annotation.showing)
             if key in found:
                 raise AnnotationError(
                     f"{place}: rater: {annotation.rater} scored {annotation.clip} at {found[key][0]} already; keep one"
@@ -112,10 +114,13 @@ def average(
 ) -> Mapping[str, tuple[NDArray[np.float64], Kind, int]]:
     """For each clip its mean scores (D,) in the order of `names`, the kind of its raters, and their number.
 
-    Where people rated a clip, models' scores of it do not count.
+    Where people rated a clip, models' scores of it do not count; nor do those of a second showing, which would count
+    their rater twice.
     """
     grouped: dict[str, list[Annotation]] = {}
     for annotation in annotations:
+        if annotation.showing > 1:
+            continue
         grouped.setdefault(annotation.clip, []).append(annotation)
     result: dict[str, tuple[NDArray[np.float64], Kind, int]] = {}
     for clip, group in grouped.items():

@@ -31,7 +31,7 @@ T = TypeVar("T")
 SCRATCH = Path(".scratch")
 """Git-ignored folder of resumable checkpoints; not an output of any stage."""
 
-FREE_KEYS = ("hardware.executor",)
+FREE_KEYS = ("hardware.executor", "hardware.cache")
 """Spec keys that stages may read undeclared, because they never change a result."""
 
 

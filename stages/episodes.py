@@ -1,32 +1,36 @@
-"""Record the episodes of one source: `python -m stages.episodes <source>`."""
+"""Record or read the episodes of one source: `python -m stages.episodes <source>`."""
 
 import time
+from pathlib import Path
 
-from roboalign.hardware.spec import ProcessesSpec
+from roboalign.hardware.spec import ExecutorSpec
 from roboalign.io import write_json
 from roboalign.run import Run, execute
-from roboalign.sources.builder import simulated
-from roboalign.sources.shards import record_source
+from roboalign.sources.shards import materialise
 from roboalign.sources.spec import SourceSpec
 
 
 def main(run: Run) -> None:
     """Write `artifacts/episodes/<source>`."""
-    spec = simulated(run.section(f"sources.{run.item}", SourceSpec))
-    executor = run.section("hardware.executor", ProcessesSpec)
+    spec = run.section(f"sources.{run.item}", SourceSpec)
+    executor = run.section("hardware.executor", ExecutorSpec)
+    cache = run.root / run.section("hardware.cache", str)
     started = time.monotonic()
 
-    def progress(done: int, total: int) -> None:
+    def progress(done: int, of: int, text: str) -> None:
         passed = time.monotonic() - started
-        run.say(f"{done} of {total} episodes, about {passed / done * (total - done):.0f} s left")
+        run.say(f"{done} of {of} shards, {text}, about {passed / done * (of - done):.0f} s left")
 
     output = run.output(f"artifacts/episodes/{run.item}")
-    record_source(spec, run.item, output, run.scratch, executor, progress)
+    made = materialise(spec, run.item, output, Path(run.scratch), cache, executor, progress)
     seconds = time.monotonic() - started
-    frames = spec.episodes * spec.length
-    timing = {"seconds": seconds, "frames_per_second": frames / seconds}
+    timing = {"seconds": seconds, "frames_per_second": made.frames / seconds}
     write_json(run.root / "timings" / f"{run.label}.json", timing)
-    run.say(f"{frames} frames at {frames / seconds:.0f} a second")
+    run.say(f"{made.kept} episodes, {made.frames} frames at {made.frames / seconds:.0f} a second")
+    for each in made.damaged:
+        run.say(f"damaged, left out: {each.name}: {each.reason}")
+    for field, count in made.left_out:
+        run.say(f"left out by {field}: {count} episodes")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ def main(run: Run) -> None:
     # Only what is listed: the folder may hold a source that the experiment no longer names.
     folders = {name: run.input(f"artifacts/episodes/{name}") for name in listed}
     base = run.root / "artifacts"
-    index = {"sources": {name: entry(folder, base) for name, folder in folders.items()}}
+    index = {"sources": {name: entry(folder, base, listed[name].action_quantile) for name, folder in folders.items()}}
     write_json(run.output("artifacts/sources") / "index.json", index)
     measured = {name: metrics(folder) for name, folder in folders.items()}
     write_json(run.output("metrics/sources.json"), measured)

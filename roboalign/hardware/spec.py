@@ -36,6 +36,23 @@ class ProcessesSpec(Spec):
     """Number of processes; 0 takes one for each core of the machine."""
 
 
+class DaskSpec(Spec):
+    """Materialise on a cluster, by dask.distributed (needs the extra: cluster).
+
+    Every worker needs this checkout, its environment, and its folder on a file system that all of them share.
+    """
+
+    kind: Literal["dask"]
+    scheduler: Annotated[str, Field(min_length=1, max_length=1000)]
+    """Address of the scheduler, such as tcp://10.0.0.1:8786, or `local` for a cluster on this machine."""
+    workers: Annotated[int, Field(ge=0, le=100_000)] = 0
+    """Processes of a `local` cluster; 0 takes one for each core. A scheduler elsewhere has its own workers."""
+
+
+ExecutorSpec = Annotated[ProcessesSpec | DaskSpec, Field(discriminator="kind")]
+"""What materialises episodes, told apart by `kind`."""
+
+
 class LimitsSpec(Spec):
     """What the hardware offers, for the checks and estimates of `check` and `plan`."""
 
@@ -46,11 +63,13 @@ class LimitsSpec(Spec):
 
 
 class HardwareSpec(Spec):
-    """Where stages run. Only `device` can change a result; no stage re-runs for `executor` or `limits`."""
+    """Where stages run. Only `device` can change a result; no stage re-runs for the others."""
 
     device: DeviceSpec = DeviceSpec()
     """Training and rollout."""
-    executor: ProcessesSpec = ProcessesSpec(kind="processes")
+    executor: ExecutorSpec = ProcessesSpec(kind="processes")
     """Materialising episodes."""
+    cache: Annotated[str, Field(min_length=1, max_length=1000)] = ".scratch/files"
+    """The folder that keeps what was fetched of remote data sets."""
     limits: LimitsSpec = LimitsSpec()
     """Memory and speed of a device."""

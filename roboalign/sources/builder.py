@@ -1,53 +1,85 @@
-"""From a source's spec to its simulator."""
+"""From a source's spec to what records or reads it."""
 
+from pathlib import Path
 from typing import assert_never
 
-from roboalign.sources.simulator import Simulator, SourceError
+from roboalign.sources.readers.files import Files
+from roboalign.sources.readers.reader import Reader
+from roboalign.sources.simulators.simulator import Simulator
 from roboalign.sources.spec import (
     CalvinSpec,
     FetchSpec,
     JacoSpec,
+    LerobotSpec,
     LiberoSpec,
     MetaworldSpec,
     PandaSpec,
+    RecordedSpec,
     RldsSpec,
     SimulatedRobotSpec,
-    SourceSpec,
+    VideosSpec,
 )
-
-
-def simulated(spec: SourceSpec) -> SimulatedRobotSpec:
-    """The spec, if it is a simulated robot's. Raises SourceError for data sets: this version has no reader for them."""
-    match spec:
-        case MetaworldSpec() | FetchSpec() | PandaSpec() | JacoSpec():
-            return spec
-        case RldsSpec() | CalvinSpec() | LiberoSpec():
-            raise SourceError(
-                f"this version has no reader for sources of kind {spec.kind} ({spec.uri}); "
-                "list simulated robots (metaworld, fetch, panda, jaco) in params.yaml"
-            )
-        case _:
-            assert_never(spec)
 
 
 def build_simulator(spec: SimulatedRobotSpec, task: str) -> Simulator:
     """The simulator of one task of a source. Raises SourceError where its package or EGL is missing."""
     match spec:
         case MetaworldSpec():
-            from roboalign.sources.metaworld import Metaworld
+            from roboalign.sources.simulators.metaworld import Metaworld
 
             return next(Metaworld(name, each, spec.image) for name, each in spec.tasks.items() if name == task)
         case FetchSpec():
-            from roboalign.sources.fetch import Fetch
+            from roboalign.sources.simulators.fetch import Fetch
 
             return next(Fetch(name, each, spec.image) for name, each in spec.tasks.items() if name == task)
         case PandaSpec():
-            from roboalign.sources.panda import Panda
+            from roboalign.sources.simulators.panda import Panda
 
             return next(Panda(name, each, spec.image) for name, each in spec.tasks.items() if name == task)
         case JacoSpec():
-            from roboalign.sources.jaco import Jaco
+            from roboalign.sources.simulators.jaco import Jaco
 
             return next(Jaco(name, each, spec.image) for name, each in spec.tasks.items() if name == task)
+        case _:
+            assert_never(spec)
+
+
+def simulator_fps(spec: SimulatedRobotSpec) -> float:
+    """Frames a second of a simulated robot's recordings."""
+    match spec:
+        case MetaworldSpec():
+            return 80 / spec.stride
+        case FetchSpec() | PandaSpec():
+            return 25 / spec.stride
+        case JacoSpec():
+            return 50 / spec.stride
+        case _:
+            assert_never(spec)
+
+
+def build_reader(spec: RecordedSpec, cache: Path) -> Reader:
+    """The reader of a data set; remote files are kept in `cache`. Raises SourceError where it cannot be opened."""
+    files = Files.at(spec.uri, spec.options, cache)
+    match spec:
+        case RldsSpec():
+            from roboalign.sources.readers.rlds import Rlds
+
+            return Rlds(spec, files)
+        case LerobotSpec():
+            from roboalign.sources.readers.lerobot import Lerobot
+
+            return Lerobot(spec, files)
+        case CalvinSpec():
+            from roboalign.sources.readers.calvin import Calvin
+
+            return Calvin(spec, files)
+        case LiberoSpec():
+            from roboalign.sources.readers.libero import Libero
+
+            return Libero(spec, files)
+        case VideosSpec():
+            from roboalign.sources.readers.videos import Videos
+
+            return Videos(spec, files)
         case _:
             assert_never(spec)

@@ -3,13 +3,15 @@
 from pathlib import Path
 from typing import Any
 
-from roboalign.io import digest
-from roboalign.sources.simulator import SourceError
+from roboalign.io import digest, read_json
+from roboalign.sources.account import QUARANTINE
+from roboalign.sources.errors import SourceError
 from roboalign.store import ActionRange, EpisodeStore
 
 
-def entry(folder: Path, base: Path) -> dict[str, Any]:
-    """The index entry of the store at `folder`, its place relative to `base`.
+def entry(folder: Path, base: Path, quantile: float = 0.01) -> dict[str, Any]:
+    """The index entry of the store at `folder`, its place relative to `base`; its range of actions lies between
+    `quantile` and its mirror.
 
     Raises SourceError where a scene occurs in two splits, or no episode is there to train on.
     """
@@ -19,12 +21,12 @@ def entry(folder: Path, base: Path) -> dict[str, Any]:
         if splits.setdefault(info.scene, info.split) != info.split:
             raise SourceError(
                 f"{folder}: the scene {info.scene} of episode {info.id} is in the splits {splits[info.scene]} and "
-                f"{info.split}; record the source with another seed"
+                f"{info.split}; change the source's seed"
             )
     train = [i for i, info in enumerate(store.infos) if info.split == "train"]
     if not train:
         raise SourceError(f"{folder}: no episode is in the train split; raise episodes or split.train")
-    actions = ActionRange.over([store.actions(i) for i in train])
+    actions = ActionRange.over([store.actions(i) for i in train], quantile)
     return {
         "folder": folder.relative_to(base).as_posix(),
         "content": digest([folder]),
@@ -38,9 +40,12 @@ def entry(folder: Path, base: Path) -> dict[str, Any]:
 
 
 def metrics(folder: Path) -> dict[str, Any]:
-    """Counts, and the rate of success by policy and by task where the source knows it."""
+    """Counts, what was damaged or left out, and the rate of success by policy and by task where it is known."""
     infos = EpisodeStore(folder).infos
     result: dict[str, Any] = {"episodes": len(infos), "frames": sum(info.length for info in infos)}
+    if (folder / QUARANTINE).exists():
+        lost = read_json(folder / QUARANTINE)
+        result |= {"damaged": len(lost["damaged"]), "left_out": sum(lost["left_out"].values())}
     judged = [(info, info.success) for info in infos if info.success is not None]
     if judged:
         result["success"] = _mean([success for _, success in judged])

@@ -1,107 +1,179 @@
-"""Recording a whole source in shards: parts of one task each that are kept when the work is interrupted."""
+"""Materialising a source in shards: parts that are made on their own, and kept when the work is interrupted."""
 
 import shutil
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from pydantic import TypeAdapter
 
-from roboalign.hardware.spec import ProcessesSpec
-from roboalign.sources.builder import build_simulator
+from roboalign.hardware.spec import ExecutorSpec
+from roboalign.io import read_json, write_json
+from roboalign.sources.account import QUARANTINE, Account, quarantine, tolerate, total
+from roboalign.sources.builder import build_reader, build_simulator, simulator_fps
 from roboalign.sources.executor import run_all
-from roboalign.sources.record import Assignment, assign, record
-from roboalign.sources.spec import SimulatedRobotSpec
+from roboalign.sources.readers.convert import LeftOut, convert
+from roboalign.sources.readers.reader import Damaged, Part
+from roboalign.sources.simulators.record import Assignment, assign, record
+from roboalign.sources.simulators.spec import SimulatedSpec
+from roboalign.sources.spec import DatasetSpec, RecordedSpec, SimulatedRobotSpec, SourceSpec
+from roboalign.sources.splits import split_groups
 from roboalign.store import EpisodeStore, EpisodeWriter
+from roboalign.types import Split
 
 SHARD = 10
-"""Episodes of a shard at most: what a kill can cost each worker."""
-_SPEC: TypeAdapter[SimulatedRobotSpec] = TypeAdapter(SimulatedRobotSpec)
+"""Simulated episodes of a shard at most: what a kill can cost each worker."""
+_SPEC: TypeAdapter[SimulatedRobotSpec | RecordedSpec] = TypeAdapter(SourceSpec)
+
+Progress = Callable[[int, int, str], None]
+"""Is told the shards done, their total, and what they gave."""
 
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """A part of a source's episodes, all of one task, and the folder that its store goes to."""
+    """A part of a source, and the folder that its store goes to. It travels between processes."""
 
     source: str
     spec: str
-    """The source's spec as JSON, so that a shard travels between processes."""
+    """The source's spec as JSON."""
     folder: Path
-    assignments: tuple[Assignment, ...]
+    cache: Path
+    """Where blocks of remote files are kept."""
+    work: tuple[Assignment, ...] | Part
+    """Episodes of one task to record, or a part of a data set to read."""
 
 
-def rate(spec: SimulatedRobotSpec) -> float:
-    """Frames a second of a source's recordings."""
-    match spec.kind:
-        case "metaworld":
-            return 80 / spec.stride
-        case "fetch" | "panda":
-            return 25 / spec.stride
-        case "jaco":
-            return 50 / spec.stride
-
-
-def divide(spec: SimulatedRobotSpec, source: str, scratch: Path) -> list[Shard]:
-    """The shards of a source. They depend on the spec alone, not on who records them."""
+def divide(spec: SimulatedRobotSpec | RecordedSpec, source: str, scratch: Path, cache: Path) -> list[Shard]:
+    """The shards of a source. They depend on the spec (and the data set) alone, not on who makes them."""
+    work: list[tuple[Assignment, ...] | Part] = []
+    if isinstance(spec, SimulatedSpec):
+        assignments = assign(spec)
+        for task in spec.tasks:
+            own = [a for a in assignments if a.task == task]
+            work += [tuple(own[start : start + SHARD]) for start in range(0, len(own), SHARD)]
+    else:
+        work += build_reader(spec, cache).parts()
     text = spec.model_dump_json()
-    shards: list[Shard] = []
-    assignments = assign(spec)
-    for task in spec.tasks:
-        own = [a for a in assignments if a.task == task]
-        for start in range(0, len(own), SHARD):
-            folder = scratch / f"shard-{len(shards):04d}"
-            shards.append(Shard(source, text, folder, tuple(own[start : start + SHARD])))
-    return shards
+    return [Shard(source, text, scratch / f"shard-{n:05d}", cache, each) for n, each in enumerate(work)]
 
 
-def record_shard(shard: Shard) -> int:
-    """Record a shard, unless its store is there already; the number of frames."""
-    if not shard.folder.exists():
+def make_shard(shard: Shard) -> Account:
+    """Record or read a shard, unless it is there already."""
+    path = shard.folder / "account.json"
+    if not path.exists():
         spec = _SPEC.validate_json(shard.spec)
-        simulator = build_simulator(spec, shard.assignments[0].task)
-        try:
-            with EpisodeWriter(shard.folder, fps=rate(spec)) as writer:
-                for assignment in shard.assignments:
-                    writer.add(record(spec, shard.source, assignment, simulator))
-        finally:
-            simulator.close()
-    return sum(info.length for info in EpisodeStore(shard.folder).infos)
+        if isinstance(spec, SimulatedSpec):
+            assert isinstance(shard.work, tuple)
+            account = _record(spec, shard, shard.work)
+        else:
+            assert isinstance(shard.work, Part)
+            account = _read(spec, shard, shard.work)
+        shard.folder.mkdir(parents=True, exist_ok=True)
+        write_json(path, asdict(account))
+        return account
+    value = read_json(path)
+    damaged = tuple(Damaged(**each) for each in value["damaged"])
+    return Account(value["kept"], value["frames"], damaged, tuple((name, n) for name, n in value["left_out"]))
 
 
-def record_source(
-    spec: SimulatedRobotSpec,
+def _record(spec: SimulatedRobotSpec, shard: Shard, work: tuple[Assignment, ...]) -> Account:
+    simulator = build_simulator(spec, work[0].task)
+    try:
+        with EpisodeWriter(shard.folder / "store", fps=simulator_fps(spec)) as writer:
+            for assignment in work:
+                writer.add(record(spec, shard.source, assignment, simulator))
+    finally:
+        simulator.close()
+    return Account(len(work), len(work) * spec.length)
+
+
+def _read(spec: RecordedSpec, shard: Shard, part: Part) -> Account:
+    reader = build_reader(spec, shard.cache)
+    damaged: list[Damaged] = []
+    left_out: Counter[str] = Counter()
+    kept = frames = 0
+    with ExitStack() as stack:
+        writer: EpisodeWriter | None = None
+        for raw in reader.read(part):
+            result = raw if isinstance(raw, Damaged) else convert(raw, spec, shard.source)
+            if isinstance(result, Damaged):
+                damaged.append(result)
+            elif isinstance(result, LeftOut):
+                left_out[result.reason] += 1
+            else:
+                if writer is None:  # a store holds at least one episode
+                    writer = stack.enter_context(EpisodeWriter(shard.folder / "store", fps=reader.fps / spec.stride))
+                writer.add(result)
+                kept, frames = kept + 1, frames + len(result.frames)
+            if spec.episodes and kept == spec.episodes:
+                break
+    return Account(kept, frames, tuple(damaged), tuple(sorted(left_out.items())))
+
+
+def materialise(
+    spec: SimulatedRobotSpec | RecordedSpec,
     source: str,
     output: Path,
     scratch: Path,
-    executor: ProcessesSpec,
-    progress: Callable[[int, int], None],
-) -> None:
-    """Record a source into the store `output`. Shards that a killed run left in `scratch` are used again.
+    cache: Path,
+    executor: ExecutorSpec,
+    progress: Progress,
+) -> Account:
+    """Record or read a source into the store `output`. Shards that a killed run left in `scratch` are used again.
 
-    `progress` is told the episodes done and their total after each shard.
+    Raises SourceError where more is damaged than the spec tolerates, or nothing is left.
     """
-    shards = divide(spec, source, scratch)
-    done = 0
-    for shard, _ in zip(shards, run_all(executor, record_shard, shards), strict=True):
-        done += len(shard.assignments)
-        progress(done, spec.episodes)
+    shards = divide(spec, source, scratch, cache)
+    accounts: list[Account] = []
+    # Closed at once where enough episodes are there: what has not begun is dropped.
+    with closing(run_all(executor, make_shard, shards)) as results:
+        for account in results:
+            accounts.append(account)
+            progress(len(accounts), len(shards), f"{sum(a.kept for a in accounts)} episodes")
+            if isinstance(spec, DatasetSpec) and 0 < spec.episodes <= sum(a.kept for a in accounts):
+                break
+    whole = total(accounts)
+    if isinstance(spec, DatasetSpec):
+        tolerate(whole, spec, source, scratch / "damaged.json")
+    places = order(shards, accounts, spec)
+    stores = [EpisodeStore(s.folder / "store") if a.kept else None for s, a in zip(shards, accounts, strict=False)]
     # Put together in the scratch folder and moved when whole, so that a kill leaves nothing beside the output.
-    whole = scratch / "store"
-    with EpisodeWriter(whole, fps=rate(spec)) as writer:
-        for store, index in _by_number(shards):
-            writer.add(store.read(index))
+    with EpisodeWriter(scratch / "store", fps=next(store for store in stores if store).fps) as writer:
+        for number, index, split in places:
+            store = stores[number]
+            assert store is not None
+            episode = store.read(index)
+            writer.add(episode if split is None else replace(episode, split=split))
+    if isinstance(spec, DatasetSpec):
+        write_json(scratch / "store" / QUARANTINE, quarantine(whole))
     if output.exists():
         shutil.rmtree(output)
     output.parent.mkdir(parents=True, exist_ok=True)
-    whole.rename(output)
+    (scratch / "store").rename(output)
+    return whole
 
 
-def _by_number(shards: list[Shard]) -> Iterator[tuple[EpisodeStore, int]]:
-    places = sorted(
-        (assignment.number, number, index)
-        for number, shard in enumerate(shards)
-        for index, assignment in enumerate(shard.assignments)
-    )
-    stores = [EpisodeStore(shard.folder) for shard in shards]
-    for _, number, index in places:
-        yield stores[number], index
+def order(
+    shards: Sequence[Shard], accounts: Sequence[Account], spec: SimulatedRobotSpec | RecordedSpec
+) -> list[tuple[int, int, Split | None]]:
+    """The episodes of the whole store: shard, index in it, and the split where it is known only now."""
+    if isinstance(spec, SimulatedSpec):
+        numbered = sorted(
+            (assignment.number, number, index)
+            for number, shard in enumerate(shards)
+            if not isinstance(shard.work, Part)
+            for index, assignment in enumerate(shard.work)
+        )
+        return [(number, index, None) for _, number, index in numbered]
+    places = [(number, index) for number, account in enumerate(accounts) for index in range(account.kept)]
+    places = places[: spec.episodes or None]
+    scenes = [
+        info.scene
+        for number, account in enumerate(accounts)
+        if account.kept
+        for info in EpisodeStore(shards[number].folder / "store").infos
+    ][: len(places)]
+    splits = split_groups(scenes, spec.split, spec.seed)
+    return [(number, index, split) for (number, index), split in zip(places, splits, strict=True)]

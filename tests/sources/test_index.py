@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 
 from roboalign.io import write_json
+from roboalign.sources.errors import SourceError
 from roboalign.sources.index import entry, metrics
-from roboalign.sources.simulator import SourceError
 from roboalign.store import Corpus, EpisodeWriter
 from roboalign.types import Episode
 

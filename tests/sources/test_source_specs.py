@@ -4,8 +4,6 @@ import pytest
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from roboalign.sources.builder import simulated
-from roboalign.sources.simulator import SourceError
 from roboalign.sources.spec import SourceSpec
 
 SPECS = Path(__file__).parents[2] / "specs/sources"
@@ -41,9 +39,3 @@ def test_a_spec_survives_being_written_and_read() -> None:
 def test_what_makes_no_sense_is_refused(change: dict[str, object], named: str) -> None:
     with pytest.raises(ValidationError, match=named):
         ADAPTER.validate_python({"kind": "metaworld", **change})
-
-
-def test_data_sets_have_no_reader_yet_and_say_so() -> None:
-    spec = ADAPTER.validate_python(yaml.safe_load((SPECS / "bridge.yaml").read_text()))
-    with pytest.raises(SourceError, match="no reader for sources of kind rlds"):
-        simulated(spec)

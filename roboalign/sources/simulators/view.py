@@ -5,8 +5,9 @@ import os
 
 import numpy as np
 
-from roboalign.sources.simulator import SourceError, Vector
-from roboalign.sources.spec import CameraSpec, ImageSpec
+from roboalign.sources.errors import SourceError
+from roboalign.sources.simulators.simulator import Vector
+from roboalign.sources.simulators.spec import CameraSpec, ImageSpec
 from roboalign.types import Float32, UInt8
 
 EGL_REMEDY = (

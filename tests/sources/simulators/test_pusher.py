@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from roboalign.sources.pusher import astray, pick_and_place, push
+from roboalign.sources.simulators.pusher import astray, pick_and_place, push
 
 SIDE = 0.03
 

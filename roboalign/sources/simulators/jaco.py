@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from roboalign.sources.pusher import astray, pick_and_place, push
-from roboalign.sources.scene import geoms_of, paint, state_vector, touch
-from roboalign.sources.simulator import BLUE, DARK, GREEN, GREY, ORANGE, SourceError, Vector
-from roboalign.sources.spec import ImageSpec, JacoTask, TaskSpec
-from roboalign.sources.view import View, require_egl
+from roboalign.sources.errors import SourceError
+from roboalign.sources.simulators.pusher import astray, pick_and_place, push
+from roboalign.sources.simulators.scene import geoms_of, paint, state_vector, touch
+from roboalign.sources.simulators.simulator import BLUE, DARK, GREEN, GREY, ORANGE, Vector
+from roboalign.sources.simulators.spec import ImageSpec, JacoTask, TaskSpec
+from roboalign.sources.simulators.view import View, require_egl
 from roboalign.types import Float32, UInt8
 
 STEP, SUBSTEP = 0.02, 0.004

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from roboalign.sources.simulator import Vector
+from roboalign.sources.simulators.simulator import Vector
 from roboalign.types import Float32
 
 

@@ -15,10 +15,6 @@ GREY, DARK = (0.55, 0.55, 0.6), (0.32, 0.3, 0.3)
 """Colours of objects, goals, fingers, and of what carries no meaning: what matters stands out at 64 pixels."""
 
 
-class SourceError(ValueError):
-    """A source cannot be recorded or read; the message says why and what to do."""
-
-
 class Simulator(Protocol):
     """One task of one simulated robot. Everything that happens after `reset(seed)` follows from the seed and the
     actions: nothing is carried over from earlier episodes."""

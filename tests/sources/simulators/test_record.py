@@ -6,9 +6,10 @@ from typing import get_args
 import numpy as np
 import pytest
 
-from roboalign.sources.record import ATTEMPTS, Assignment, Noise, apportion, assign, record
-from roboalign.sources.simulator import SourceError, Vector
-from roboalign.sources.spec import FetchSpec, ImageSpec, MetaworldSpec, PolicyMixSpec
+from roboalign.sources.errors import SourceError
+from roboalign.sources.simulators.record import ATTEMPTS, Assignment, Noise, apportion, assign, record
+from roboalign.sources.simulators.simulator import Vector
+from roboalign.sources.simulators.spec import FetchSpec, ImageSpec, MetaworldSpec, PolicyMixSpec
 from roboalign.types import Float32, Policy, UInt8
 
 

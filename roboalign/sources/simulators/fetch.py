@@ -2,12 +2,13 @@
 
 import numpy as np
 
-from roboalign.sources.pusher import astray, pick_and_place, push
-from roboalign.sources.quiet import quiet
-from roboalign.sources.scene import geoms_of, paint, show_only_site, state_vector, touch
-from roboalign.sources.simulator import BLUE, DARK, GREEN, ORANGE, SourceError, Vector
-from roboalign.sources.spec import FetchTask, ImageSpec, TaskSpec
-from roboalign.sources.view import View, require_egl
+from roboalign.sources.errors import SourceError
+from roboalign.sources.simulators.pusher import astray, pick_and_place, push
+from roboalign.sources.simulators.quiet import quiet
+from roboalign.sources.simulators.scene import geoms_of, paint, show_only_site, state_vector, touch
+from roboalign.sources.simulators.simulator import BLUE, DARK, GREEN, ORANGE, Vector
+from roboalign.sources.simulators.spec import FetchTask, ImageSpec, TaskSpec
+from roboalign.sources.simulators.view import View, require_egl
 from roboalign.types import Float32, UInt8
 
 _FINGERS = ("robot0:r_gripper_finger_link", "robot0:l_gripper_finger_link")

@@ -5,10 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from roboalign.sources.scene import geoms_of, paint, show_only_site, state_vector, touch
-from roboalign.sources.simulator import BLUE, GREEN, GREY, ORANGE, SourceError, Vector
-from roboalign.sources.spec import ImageSpec, MetaworldTask, TaskSpec
-from roboalign.sources.view import View, require_egl
+from roboalign.sources.errors import SourceError
+from roboalign.sources.simulators.scene import geoms_of, paint, show_only_site, state_vector, touch
+from roboalign.sources.simulators.simulator import BLUE, GREEN, GREY, ORANGE, Vector
+from roboalign.sources.simulators.spec import ImageSpec, MetaworldTask, TaskSpec
+from roboalign.sources.simulators.view import View, require_egl
 from roboalign.types import Float32, UInt8
 
 _FINGERS = ("rightclaw", "rightpad", "leftclaw", "leftpad")

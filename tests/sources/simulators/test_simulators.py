@@ -8,9 +8,9 @@ from pydantic import TypeAdapter
 
 from roboalign.hardware.spec import ProcessesSpec
 from roboalign.io import digest
-from roboalign.sources.builder import build_simulator
-from roboalign.sources.record import Assignment, record
-from roboalign.sources.shards import divide, rate, record_shard, record_source
+from roboalign.sources.builder import build_simulator, simulator_fps
+from roboalign.sources.shards import divide, make_shard, materialise
+from roboalign.sources.simulators.record import Assignment, record
 from roboalign.sources.spec import SimulatedRobotSpec, SourceSpec
 from roboalign.store import EpisodeStore
 from roboalign.types import STATE_NAMES, Episode, Policy
@@ -85,25 +85,26 @@ def test_the_rate_of_frames_is_the_simulators(kind: str) -> None:
     spec = ADAPTER.validate_python({"kind": kind})
     simulator = build_simulator(spec, next(iter(spec.tasks)))
     simulator.close()
-    assert rate(spec) == pytest.approx(simulator.rate / spec.stride)
+    assert simulator_fps(spec) == pytest.approx(simulator.rate / spec.stride)
 
 
 def test_the_bytes_do_not_depend_on_the_workers(tmp_path: Path) -> None:
     spec = ADAPTER.validate_python({"kind": "fetch", "episodes": 4, "length": 3, "image": {"height": 32, "width": 32}})
-    told: list[tuple[int, int]] = []
+    told: list[tuple[int, int, str]] = []
     for workers in (1, 2):
         scratch = tmp_path / f"scratch{workers}"
         executor = ProcessesSpec(kind="processes", workers=workers)
-        record_source(spec, "fetch", tmp_path / str(workers), scratch, executor, lambda *done: told.append(done))
+        output, cache = tmp_path / str(workers), tmp_path / "cache"
+        materialise(spec, "fetch", output, scratch, cache, executor, lambda *done: told.append(done))
     assert digest([tmp_path / "1/data", tmp_path / "1/meta"]) == digest([tmp_path / "2/data", tmp_path / "2/meta"])
-    assert told[:2] == [(2, 4), (4, 4)]
+    assert told[:2] == [(1, 2, "2 episodes"), (2, 2, "4 episodes")]
     store = EpisodeStore(tmp_path / "1")
     assert [info.id for info in store.infos] == [f"fetch/{number:06d}" for number in range(4)]
 
 
 def test_a_shard_that_a_killed_run_left_is_used_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spec = ADAPTER.validate_python({"kind": "fetch", "episodes": 2, "length": 2, "image": {"height": 32, "width": 32}})
-    shards = divide(spec, "fetch", tmp_path)
-    assert record_shard(shards[0]) == 2
+    shards = divide(spec, "fetch", tmp_path, tmp_path / "cache")
+    assert make_shard(shards[0]).frames == 2
     monkeypatch.setattr("roboalign.sources.shards.build_simulator", lambda *_: pytest.fail("recorded again"))
-    assert record_shard(shards[0]) == 2
+    assert make_shard(shards[0]).frames == 2

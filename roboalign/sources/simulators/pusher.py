@@ -5,7 +5,7 @@ Pure functions of the positions, so that one script serves every such arm.
 
 import numpy as np
 
-from roboalign.sources.simulator import Vector
+from roboalign.sources.simulators.simulator import Vector
 
 CLEARANCE = 0.05
 """Metres above an object at which the gripper passes over it."""

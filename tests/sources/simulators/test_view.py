@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
-from roboalign.sources import view
-from roboalign.sources.simulator import SourceError
-from roboalign.sources.spec import CameraSpec, ImageSpec
-from roboalign.sources.view import camera_axes, project, require_egl, shrink
+from roboalign.sources.simulators import view
+from roboalign.sources.errors import SourceError
+from roboalign.sources.simulators.spec import CameraSpec, ImageSpec
+from roboalign.sources.simulators.view import camera_axes, project, require_egl, shrink
 
 CAMERA = CameraSpec(lookat=(0.5, -0.2, 0.3), distance=1.2, azimuth=120, elevation=-30, fovy=50)
 IMAGE = ImageSpec(height=48, width=64)

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from roboalign.sources.simulator import Simulator, SourceError, Vector
-from roboalign.sources.spec import NoiseSpec, SimulatedRobotSpec, TaskSpec
+from roboalign.sources.errors import SourceError
+from roboalign.sources.simulators.simulator import Simulator, Vector
+from roboalign.sources.simulators.spec import NoiseSpec, SimulatedRobotSpec, TaskSpec
 from roboalign.types import STATE_NAMES, Episode, Policy, Split
 
 ATTEMPTS = 20

@@ -1,0 +1,1 @@
+"""Data sets that were recorded elsewhere, one file a format."""

@@ -1,0 +1,136 @@
+"""From an episode as a data set holds it to an `Episode`: filter, stride, actions, pictures, scene."""
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from roboalign.sources.errors import DamagedError
+from roboalign.sources.readers.pictures import frame
+from roboalign.sources.readers.reader import Damaged, Raw, required
+from roboalign.sources.readers.spec import ActionKeySpec, DatasetSpec
+from roboalign.types import Episode, Float32
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A sound episode that the spec does not want."""
+
+    reason: str
+    """Which field of the spec left it out."""
+
+
+def convert(raw: Raw, spec: DatasetSpec, source: str) -> Episode | LeftOut | Damaged:
+    """The episode, in the split `train` until all scenes are known; or why it is not taken."""
+    try:
+        if raw.length == 0:
+            raise DamagedError("it is empty: it has no steps")
+        if not raw.instruction.strip():
+            raise DamagedError(f"its instruction '{spec.instruction}' is missing or empty")
+        unwanted = left_out(raw, spec)
+        if unwanted:
+            return LeftOut(unwanted)
+        steps = range(0, raw.length, spec.stride)
+        actions = joined(raw.columns, spec, raw.length)
+        frames = np.stack([frame(picture, spec.image) for picture in raw.pictures(steps)])
+        if len(frames) != len(steps):
+            raise DamagedError(f"{len(frames)} of its {len(steps)} pictures can be read")
+        opening = hashlib.blake2b(frames[0].tobytes(), digest_size=8).hexdigest()
+        return Episode(
+            id=f"{source}/{raw.name}",
+            source=source,
+            task=raw.task or raw.instruction,
+            instruction=raw.instruction.strip(),
+            policy="unknown",
+            scene=scene(raw, spec, opening),
+            split="train",
+            frames=frames,
+            actions=actions,
+        )
+    except DamagedError as error:
+        return Damaged(raw.name, str(error))
+
+
+def left_out(raw: Raw, spec: DatasetSpec) -> str:
+    """The field of the spec that leaves an episode out, or ''. Raises DamagedError where an attribute is missing."""
+    chosen = spec.filter
+    length = -(-raw.length // spec.stride)
+    if length < spec.length:
+        return "length"
+    if chosen.longest and length > chosen.longest:
+        return "filter.longest"
+    if chosen.instruction and not re.search(chosen.instruction, raw.instruction, re.IGNORECASE):
+        return "filter.instruction"
+    if chosen.without and re.search(chosen.without, raw.instruction, re.IGNORECASE):
+        return "filter.without"
+    for key, pattern in chosen.attributes.items():
+        required(raw.attributes, key, "attribute")
+        if not re.search(pattern, raw.attributes[key]):
+            return f"filter.attributes.{key}"
+    return ""
+
+
+def joined(columns: Mapping[str, Float32], spec: DatasetSpec, length: int) -> Float32:
+    """The actions (frames, action_width) of the frames that the stride keeps. Raises DamagedError."""
+    parts: list[Float32] = []
+    for entry in spec.actions:
+        required(columns, entry.key, "action column")
+        values = np.asarray(columns[entry.key], np.float32)
+        values = values[:, None] if values.ndim == 1 else values
+        if values.ndim != 2 or len(values) != length:
+            raise DamagedError(
+                f"its action '{entry.key}' has shape {values.shape}, not one row for each of {length} steps"
+            )
+        if entry.columns:
+            if max(entry.columns) >= values.shape[1]:
+                raise DamagedError(
+                    f"its action '{entry.key}' has width {values.shape[1]}, no column {max(entry.columns)}"
+                )
+            values = values[:, list(entry.columns)]
+        bad = np.flatnonzero(~np.isfinite(values).all(1))
+        if len(bad):
+            raise DamagedError(f"its action '{entry.key}' is NaN or infinite at step {bad[0]}")
+        parts.append(strided(values, entry, spec.stride))
+    actions = np.concatenate(parts, axis=1)
+    if actions.shape[1] != spec.action_width:
+        raise DamagedError(f"its actions have width {actions.shape[1]}, but action_width is {spec.action_width}")
+    return actions
+
+
+def strided(values: Float32, entry: ActionKeySpec, stride: int) -> Float32:
+    """(length, A) → (ceil(length / stride), A): what the actions between two kept frames amount to."""
+    if stride == 1:
+        return values
+    starts = np.arange(0, len(values), stride)
+    match entry.skipped:
+        case "sum":
+            return np.add.reduceat(values, starts, axis=0).astype(np.float32)
+        case "mean":
+            counts = np.diff(np.append(starts, len(values)))
+            return (np.add.reduceat(values, starts, axis=0) / counts[:, None]).astype(np.float32)
+        case "last":
+            return np.asarray(values[np.minimum(starts + stride, len(values)) - 1])
+
+
+def scene(raw: Raw, spec: DatasetSpec, opening: str) -> str:
+    """The name of the group that must stay within one split; `opening` is the hash of the first frame."""
+    split = spec.split
+    if split.by == "instruction":
+        return hashed(raw.instruction.strip().lower())
+    if split.scene is None:
+        return opening
+    required(raw.attributes, split.scene, "attribute")
+    text = raw.attributes[split.scene]
+    if split.scene_pattern:
+        found = re.search(split.scene_pattern, text)
+        if not found or found.group(1) is None:
+            raise DamagedError(f"its attribute '{split.scene}' is '{text}', in which split.scene_pattern finds nothing")
+        text = found.group(1)
+    return hashed(text)
+
+
+def hashed(text: str) -> str:
+    """Sixteen hexadecimal digits."""
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()

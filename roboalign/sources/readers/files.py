@@ -1,0 +1,72 @@
+"""Files of a data set through fsspec: local ones as they are, remote ones block by block through a local cache."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import fsspec
+from fsspec.core import url_to_fs
+from fsspec.implementations.local import LocalFileSystem
+
+from roboalign.sources.errors import SourceError
+
+BLOCK = 4 * 2**20
+"""Bytes that are fetched of a remote file at once."""
+
+
+@dataclass(frozen=True)
+class Files:
+    """The files below one URI. Remote files are fetched in blocks when they are read, and kept in `cache`."""
+
+    uri: str
+    system: Any
+    """An fsspec file system."""
+    root: str
+    """The URI's path on it."""
+
+    @classmethod
+    def at(cls, uri: str, options: Mapping[str, bool | int | str], cache: Path) -> "Files":
+        """Open a place. Raises SourceError where it does not exist, or fsspec cannot open it."""
+        try:
+            system, root = url_to_fs(uri, **options)
+            if not isinstance(system, LocalFileSystem):
+                system = fsspec.filesystem("blockcache", fs=system, cache_storage=str(cache), check_files=True)
+            found = system.exists(root)
+        except (ValueError, ImportError, OSError) as error:
+            raise SourceError(f"{uri} cannot be opened: {error}") from None
+        if not found:
+            raise SourceError(f"{uri} does not exist; put your copy's place into `uri`")
+        return cls(uri, system, root.rstrip("/"))
+
+    def path(self, name: str) -> str:
+        """The path of a file on the file system."""
+        return f"{self.root}/{name}" if name else self.root
+
+    def open(self, name: str) -> IO[bytes]:
+        """Open a file for reading. Raises FileNotFoundError."""
+        opened: IO[bytes] = self.system.open(self.path(name), "rb", block_size=BLOCK)
+        return opened
+
+    def bytes(self, name: str) -> bytes:
+        """A whole small file. Raises FileNotFoundError."""
+        with self.open(name) as file:
+            return file.read()
+
+    def exists(self, name: str) -> bool:
+        """Whether a file or folder is there."""
+        return bool(self.system.exists(self.path(name)))
+
+    def size(self, name: str) -> int:
+        """Bytes of a file."""
+        return int(self.system.size(self.path(name)))
+
+    def glob(self, pattern: str) -> list[str]:
+        """The files that match a pattern such as `**/*.hdf5`, relative to the root, sorted."""
+        found = self.system.glob(self.path(pattern))
+        return sorted(self._relative(path) for path in found)
+
+    def _relative(self, path: str) -> str:
+        # Some file systems answer with a leading slash that the root lacks, or the other way round.
+        root = self.root.lstrip("/")
+        return path.lstrip("/").removeprefix(root).lstrip("/")

@@ -1,0 +1,75 @@
+"""What a reader of a data set offers to the conversion."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from roboalign.sources.errors import DamagedError
+from roboalign.types import Float32, UInt8
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part of a data set that one worker reads in one go: a file, or some episodes of one."""
+
+    path: str
+    """A file or folder, relative to the data set's URI."""
+    first: int = 0
+    """The first episode of the part, where a file or a list is divided."""
+    stop: int | None = None
+    """One past the last one; None reads on to the end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Raw:
+    """One episode as a data set holds it, before filter, stride, crop and resize."""
+
+    name: str
+    """Where it lies in the data set, for messages: `train-00003-of-01024#17`."""
+    length: int
+    """Recorded frames."""
+    pictures: Callable[[Sequence[int]], Iterator[UInt8]]
+    """Decodes the frames of these increasing numbers, each (H, W, 3) RGB; none of the others is decoded where the
+    format allows it. Raises DamagedError where one cannot be."""
+    columns: Mapping[str, Float32]
+    """The action columns that the spec names, by key: (length, width), float32, in recorded units."""
+    instruction: str
+    """The instruction; empty where there is none."""
+    attributes: Mapping[str, str] = field(default_factory=dict)
+    """What else is known, for filters and scenes."""
+    task: str = ""
+    """The data set's own name of the task; empty where it has none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Damaged:
+    """An episode, or a whole file, that cannot be used."""
+
+    name: str
+    """Where it lies in the data set."""
+    reason: str
+    """What is wrong with it."""
+
+
+class Reader(Protocol):
+    """One data set. Opening reads its description alone; nothing is downloaded as a whole before the first episode."""
+
+    @property
+    def fps(self) -> float:
+        """Recorded frames per second."""
+        ...
+
+    def parts(self) -> list[Part]:
+        """All parts, in a fixed order. Raises SourceError where there are none."""
+        ...
+
+    def read(self, part: Part) -> Iterator[Raw | Damaged]:
+        """The episodes of a part, in order; a damaged one, or a damaged rest of a file, comes as `Damaged`."""
+        ...
+
+
+def required(columns: Mapping[str, object], key: str, what: str) -> None:
+    """Raise DamagedError where a column that the spec names is missing; the message lists what there is."""
+    if key not in columns:
+        there = ", ".join(sorted(columns)) or "nothing"
+        raise DamagedError(f"it has no {what} '{key}'; there is: {there}")

@@ -1,0 +1,234 @@
+"""Data sets that were recorded elsewhere: where they lie, and what is taken from them."""
+
+import re
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from roboalign.sources.shared_spec import Quantile, SplitSpec
+from roboalign.spec.base import FieldError, Fraction, Name, Seed, Spec, items
+
+Key = Annotated[str, Field(min_length=1, max_length=200)]
+"""A column of a data set; parts of nested ones are joined by `/`."""
+
+Pattern = Annotated[str, Field(min_length=1, max_length=500)]
+"""A regular expression of Python's `re`."""
+
+
+class CropSpec(Spec):
+    """The part of the recorded picture that is kept, as shares of its height and width."""
+
+    top: Fraction = 0.0
+    """Upper edge, from the top."""
+    bottom: Fraction = 1.0
+    """Lower edge, from the top."""
+    left: Fraction = 0.0
+    """Left edge, from the left."""
+    right: Fraction = 1.0
+    """Right edge, from the left."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.top >= self.bottom:
+            raise FieldError("top", f"top is {self.top:g}, not above bottom, which is {self.bottom:g}; lower it")
+        if self.left >= self.right:
+            raise FieldError("left", f"left is {self.left:g}, not left of right, which is {self.right:g}; lower it")
+        return self
+
+
+class PictureSpec(Spec):
+    """How recorded pictures become frames: `crop`, then `fit`, then area-averaging (bicubic to enlarge)."""
+
+    height: Annotated[int, Field(ge=16, le=1024, multiple_of=4)] = 256
+    """Pixels (paper)."""
+    width: Annotated[int, Field(ge=16, le=1024, multiple_of=4)] = 320
+    """Pixels (paper)."""
+    crop: CropSpec = CropSpec()
+    """The part that is kept."""
+    fit: Literal["crop", "pad", "stretch"] = "crop"
+    """Where the aspect ratios differ: cut off the longer sides evenly, add black borders, or distort. Our choice."""
+
+
+class ActionKeySpec(Spec):
+    """One of the columns that make up the action."""
+
+    key: Key
+    """The column."""
+    columns: Annotated[tuple[Annotated[int, Field(ge=0, le=4095)], ...], items(0, 256)] = ()
+    """Which of its entries are taken, in this order; none named takes all."""
+    skipped: Literal["sum", "mean", "last"] = "sum"
+    """What becomes of the actions between two frames of a `stride`: displacements add up, velocities are averaged, and
+    of absolute commands (a gripper's opening, a joint target) the last one counts."""
+
+
+class FilterSpec(Spec):
+    """Which episodes are taken. What is left out is counted, by reason."""
+
+    instruction: Pattern | None = None
+    """Only episodes in whose instruction this pattern is found (case does not matter)."""
+    without: Pattern | None = None
+    """No episode in whose instruction this pattern is found."""
+    attributes: dict[Key, Pattern] = Field(default_factory=dict)
+    """Only episodes in whose named attributes these patterns are found; `inspect` lists a source's attributes."""
+    longest: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+    """No episode of more frames than this, after `stride`; 0 takes all."""
+
+    @model_validator(mode="after")
+    def _patterns(self) -> Self:
+        patterns = {"instruction": self.instruction, "without": self.without}
+        patterns |= {f"attributes.{key}": value for key, value in self.attributes.items()}
+        for field, pattern in patterns.items():
+            refuse_bad_pattern(field, pattern)
+        return self
+
+
+def refuse_bad_pattern(field: str, pattern: str | None) -> None:
+    """Raise FieldError at `field` where the text is no regular expression."""
+    try:
+        re.compile(pattern or "")
+    except re.error as error:
+        raise FieldError(field, f"'{pattern}' is no regular expression: {error}") from None
+
+
+class GroupSplitSpec(SplitSpec):
+    """Shares of the episodes; what belongs together goes into one split."""
+
+    by: Literal["scene", "instruction"] = "scene"
+    """What belongs together: episodes of one initial scene, or of one instruction (then test tasks are new ones)."""
+    scene: Key | None = None
+    """The attribute that names the initial scene; null takes the first picture, so that only repeated recordings of
+    the very same picture count as one scene."""
+    scene_pattern: Pattern | None = None
+    """The part of that attribute that counts: its first group, such as the folder in a path."""
+
+    @model_validator(mode="after")
+    def _readable(self) -> Self:
+        refuse_bad_pattern("scene_pattern", self.scene_pattern)
+        if self.scene_pattern is not None and self.scene is None:
+            raise FieldError("scene_pattern", "scene_pattern needs the attribute to look in; set scene too")
+        if self.scene_pattern is not None and re.compile(self.scene_pattern).groups < 1:
+            raise FieldError("scene_pattern", "scene_pattern has no group; put ( ) around the part that counts")
+        return self
+
+
+class DatasetSpec(Spec):
+    """What all data sets recorded elsewhere share."""
+
+    uri: Annotated[str, Field(min_length=1, max_length=1000)]
+    """Where the data set lies: a path, or a URI that fsspec opens (s3://, gs://, hf://, https:// and others)."""
+    options: dict[Name, bool | int | str] = Field(default_factory=dict)
+    """fsspec's options for that place, such as {anon: true}. Credentials belong into the environment, not here."""
+    revision: Annotated[str, Field(max_length=200)] = ""
+    """A free text. Changing it reads the data set again: the stage cannot see that files behind a URI changed."""
+    camera: Key
+    """The images to read."""
+    instruction: Key
+    """The instruction's text."""
+    actions: Annotated[tuple[ActionKeySpec, ...], items()]
+    """The columns that make up the action, joined in this order."""
+    action_width: Annotated[int, Field(ge=1, le=256)]
+    """Action dimensions after joining; an episode of another width is quarantined."""
+    action_quantile: Quantile = 0.01
+    """Actions are scaled to the range between this quantile of the training episodes and its mirror: robust against
+    outliers, where least and largest values are not. Our choice."""
+    image: PictureSpec = PictureSpec()
+    """Crop, size and aspect ratio of the frames."""
+    stride: Annotated[int, Field(ge=1, le=1000)] = 1
+    """Recorded frames from one frame to the next."""
+    length: Annotated[int, Field(ge=2, le=10_000)] = 32
+    """Frames an episode needs to have at least, after `stride`; shorter ones are left out."""
+    episodes: Annotated[int, Field(ge=0)] = 0
+    """Episodes to take, from the start; 0 takes all."""
+    filter: FilterSpec = FilterSpec()
+    """Which episodes are taken."""
+    tolerance: Fraction = 0.01
+    """Share of the episodes that may be damaged; the stage fails when more are."""
+    split: GroupSplitSpec = GroupSplitSpec()
+    """How the episodes are split."""
+    seed: Seed = 0
+    """Seed of the split."""
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        return self.image.height, self.image.width
+
+
+class RldsSpec(DatasetSpec):
+    """TFRecord shards as TensorFlow Datasets writes them, in RLDS: RT-1, BridgeData V2, Open X-Embodiment.
+
+    `uri` is the folder that holds `features.json` and the shards. Keys are those of a step (`observation/image`,
+    `action/world_vector`); attributes are those of an episode (`episode_metadata/file_path`).
+    """
+
+    kind: Literal["rlds"]
+    subset: Annotated[str, Field(pattern=r"^[A-Za-z0-9_*]+$", max_length=64)] = "train"
+    """Which of the data set's own splits is read; `*` reads all."""
+    fps: Annotated[float, Field(gt=0, le=1000)]
+    """Frames per second of the recording, which RLDS does not tell."""
+
+
+class LerobotSpec(DatasetSpec):
+    """A LeRobotDataset of version 2.1 or 3, with images or videos.
+
+    `uri` is the folder that holds `meta/`. Keys are its features (`observation.images.top`, `action`); attributes are
+    the columns of its episode tables.
+    """
+
+    kind: Literal["lerobot"]
+    instruction: Key = "task"
+    """The instruction's text: `task`, by the data set's task table, or a text column."""
+
+
+class CalvinSpec(DatasetSpec):
+    """CALVIN in its own layout: one `.npz` a step, language annotations for stretches of steps.
+
+    `uri` is the folder that holds `training/` and `validation/`. Keys are arrays of a step (`rgb_static`,
+    `rel_actions`); attributes are `task`, `environment` and `subset`.
+    """
+
+    kind: Literal["calvin"]
+    instruction: Key = "ann"
+    """The list of instructions among the language annotations."""
+    subset: Literal["training", "validation"] = "training"
+    """Which of its folders is read."""
+    annotations: Annotated[str, Field(min_length=1, max_length=200)] = "lang_annotations/auto_lang_ann.npy"
+    """The language annotations, inside that folder."""
+    environments: Annotated[tuple[Literal["A", "B", "C", "D"], ...], items(0, 4)] = ()
+    """Which of its environments are read, by `scene_info.npy`; none named reads all."""
+    fps: Annotated[float, Field(gt=0, le=1000)] = 30.0
+    """Frames per second of the recording (CALVIN's 30 Hz)."""
+
+
+class LiberoSpec(DatasetSpec):
+    """LIBERO and others in robomimic's layout: HDF5 files, one a task, with demonstrations `data/demo_*`.
+
+    `uri` is a folder with `.hdf5` files at any depth. Keys are data sets of a demonstration (`obs/agentview_rgb`,
+    `actions`); attributes are `file`, `folder`, and the attributes of the file's `data` group.
+    """
+
+    kind: Literal["libero"]
+    instruction: Key = "problem_info/language_instruction"
+    """The attribute with the instruction; parts inside JSON are joined by `/`."""
+    upside_down: bool = True
+    """Whether its pictures are stored upside down, as robosuite renders them."""
+    fps: Annotated[float, Field(gt=0, le=1000)] = 20.0
+    """Frames per second of the recording (LIBERO's 20 Hz)."""
+
+
+class VideosSpec(DatasetSpec):
+    """A folder of videos and a JSON Lines file with one line a video.
+
+    `uri` is the folder. A line holds the video's path under `camera`, the instruction, and the actions: lists of one
+    row a frame, or the path of an `.npy` file. Everything else in a line is an attribute.
+    """
+
+    kind: Literal["videos"]
+    manifest: Annotated[str, Field(min_length=1, max_length=200)] = "episodes.jsonl"
+    """The JSON Lines file, inside the folder."""
+    camera: Key = "video"
+    """The key of the video's path."""
+    instruction: Key = "instruction"
+    """The key of the instruction."""
+    fps: Annotated[float, Field(gt=0, le=1000)]
+    """Frames per second; a video of another rate is quarantined."""

@@ -1,0 +1,1 @@
+"""Simulated robots: scripted experts and failing policies, recorded with their states."""

@@ -212,6 +212,9 @@ class LiberoSpec(DatasetSpec):
     """The attribute with the instruction; parts inside JSON are joined by `/`."""
     upside_down: bool = True
     """Whether its pictures are stored upside down, as robosuite renders them."""
+    after_action: bool = True
+    """Whether a step's picture was taken after its action, as LIBERO records them: then the next step's action leads on
+    from it, and the last picture is left out. False for robomimic's own data sets."""
     fps: Annotated[float, Field(gt=0, le=1000)] = 20.0
     """Frames per second of the recording (LIBERO's 20 Hz)."""
 

@@ -1,0 +1,54 @@
+"""Columns of an episode that are read when they are asked for, and what a picture must look like."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from roboalign.sources.errors import DamagedError
+from roboalign.types import Float32, UInt8
+
+
+class Columns(Mapping[str, Float32]):
+    """All numeric columns of an episode by name; each is loaded at its first use. Raises DamagedError then."""
+
+    def __init__(self, names: Iterable[str], load: Callable[[str], Any]) -> None:
+        self._names = tuple(names)
+        self._load = load
+        self._loaded: dict[str, Float32] = {}
+
+    def __getitem__(self, key: str) -> Float32:
+        if key not in self._names:
+            raise KeyError(key)
+        if key not in self._loaded:
+            self._loaded[key] = numbers(self._load(key), key)
+        return self._loaded[key]
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._names
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+def numbers(values: Any, key: str) -> Float32:
+    """The values as float32. Raises DamagedError where they are not numbers; too large ones become infinite."""
+    try:
+        array = np.asarray(values)
+    except ValueError:
+        raise DamagedError(f"its '{key}' is no table of numbers: its rows differ in length") from None
+    if array.dtype.kind not in "biuf":
+        raise DamagedError(f"its '{key}' holds {array.dtype}, not numbers")
+    with np.errstate(over="ignore"):
+        return array.astype(np.float32)
+
+
+def picture(values: Any, key: str) -> UInt8:
+    """The values as a picture (H, W, 3). Raises DamagedError where they are none."""
+    array = np.asarray(values)
+    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or 0 in array.shape:
+        raise DamagedError(f"its picture '{key}' is {array.dtype} {array.shape}, not uint8 (height, width, 3)")
+    return array

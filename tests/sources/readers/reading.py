@@ -1,0 +1,76 @@
+"""What the tests of the readers share: reading a whole data set as the stage does, shard by shard."""
+
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+from roboalign.sources.builder import build_reader
+from roboalign.sources.readers.convert import LeftOut, convert
+from roboalign.sources.readers.reader import Damaged
+from roboalign.sources.spec import RecordedSpec
+from roboalign.types import Episode
+
+
+def read_all(spec: RecordedSpec, cache: Path) -> tuple[list[Episode], list[Damaged], list[LeftOut]]:
+    """All episodes of a data set, all that is damaged in it, and what its spec leaves out."""
+    episodes: list[Episode] = []
+    damaged: list[Damaged] = []
+    left_out: list[LeftOut] = []
+    for part in build_reader(spec, cache).parts():
+        # A reader of its own for each part, as every worker has.
+        for raw in build_reader(spec, cache).read(part):
+            match raw if isinstance(raw, Damaged) else convert(raw, spec, "source"):
+                case Damaged() as found:
+                    damaged.append(found)
+                case LeftOut() as unwanted:
+                    left_out.append(unwanted)
+                case Episode() as episode:
+                    episodes.append(episode)
+    return episodes, damaged, left_out
+
+
+def only(found: list[Damaged]) -> Damaged:
+    """The one damaged thing."""
+    assert len(found) == 1, found
+    return found[0]
+
+
+class Ranges(SimpleHTTPRequestHandler):
+    """Serves files, and the ranges of them that are asked for, as object stores do."""
+
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        wanted = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
+        path = Path(self.translate_path(self.path))
+        if not wanted or not path.is_file():
+            super().do_GET()
+            return
+        content = path.read_bytes()
+        first, last = int(wanted[1]), min(int(wanted[2]), len(content) - 1)
+        self.send_response(206)
+        self.send_header("Content-Range", f"bytes {first}-{last}/{len(content)}")
+        self.send_header("Content-Length", str(last + 1 - first))
+        self.end_headers()
+        self.wfile.write(content[first : last + 1])
+
+
+@contextmanager
+def served(folder: Path) -> Iterator[str]:
+    """The folder's address on a server of this machine."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Ranges, directory=str(folder)))
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()

@@ -1,0 +1,212 @@
+"""RLDS data sets as TensorFlow Datasets writes them, read without TensorFlow."""
+
+import fnmatch
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+
+from roboalign.sources.errors import DamagedError, SourceError
+from roboalign.sources.readers.example import features
+from roboalign.sources.readers.files import Files
+from roboalign.sources.readers.reader import Damaged, Part, Raw
+from roboalign.sources.readers.rlds_features import Features, Leaf, parse
+from roboalign.sources.readers.rlds_values import attribute, decoded, pictures, rows, texts
+from roboalign.sources.readers.spec import RldsSpec
+from roboalign.sources.readers.tfrecord import Fault, records
+from roboalign.types import Float32, Json
+
+FEATURES, INFO = "features.json", "dataset_info.json"
+TEMPLATE = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
+"""How shards are named where `dataset_info.json` does not say it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """A file of the data set."""
+
+    path: str
+    label: str
+    """Its short name in messages and in the episodes' names."""
+    episodes: int
+    """How many it holds by `dataset_info.json`."""
+
+
+class Rlds:
+    """An RLDS data set: one record an episode, one part a shard; a shard is read record by record."""
+
+    def __init__(self, spec: RldsSpec, files: Files) -> None:
+        self._spec, self._files = spec, files
+        folder = _folder(files)
+        self._features = parse(_json(files, folder + FEATURES), f"{files.uri}: {folder}{FEATURES}")
+        self._camera, self._actions, self._instruction = chosen(spec, self._features)
+        self._shards = {shard.path: shard for shard in shards(spec, files, folder)}
+
+    @property
+    def fps(self) -> float:
+        """Recorded frames per second, by the spec."""
+        return self._spec.fps
+
+    def parts(self) -> list[Part]:
+        """The shards of the wanted splits."""
+        return [Part(path) for path in self._shards]
+
+    def read(self, part: Part) -> Iterator[Raw | Damaged]:
+        """The episodes of a shard. What cannot be read of it comes as one `Damaged`, with the number that is lost."""
+        shard = self._shards[part.path]
+        try:
+            file = self._files.open(shard.path)
+        except FileNotFoundError:
+            yield Damaged(shard.label, f"the file {shard.path} is missing; {shard.episodes} episodes are lost")
+            return
+        except OSError as error:
+            raise SourceError(f"{self._files.uri}: {shard.path} cannot be opened: {error}") from None
+        count = 0
+        with file:
+            for record in records(file):
+                name = f"{shard.label}#{count}"
+                if not isinstance(record, Fault):
+                    yield self._raw(name, record)
+                elif record.rest:
+                    lost = shard.episodes - count
+                    cost = f"{lost} of the" if lost > 0 else "it lies behind the"
+                    end = " are lost" if lost > 0 else ""
+                    yield Damaged(name, f"{record.reason}; {cost} file's {shard.episodes} episodes{end}")
+                    return
+                else:
+                    yield Damaged(name, record.reason)
+                count += 1
+        if count < shard.episodes:
+            lost = shard.episodes - count
+            yield Damaged(
+                f"{shard.label}#{count}",
+                f"the file ends after {count} of the {shard.episodes} episodes in {INFO}; {lost} are lost",
+            )
+
+    def _raw(self, name: str, record: bytes) -> Raw | Damaged:
+        try:
+            found = features(record)
+            images = pictures(found, self._camera)
+            length = len(images)
+            columns: dict[str, Float32] = {key: rows(found, leaf, length) for key, leaf in self._actions.items()}
+            words = texts(found, self._instruction)
+            if self._instruction.key.startswith("steps/") and not self._instruction.nested and len(words) != length:
+                raise DamagedError(f"'{self._instruction.key}' has {len(words)} texts for {length} steps")
+            known = {key: attribute(found, leaf) for key, leaf in self._features.episode.items()}
+        except DamagedError as error:
+            return Damaged(name, str(error))
+        return Raw(
+            name=name,
+            length=length,
+            pictures=partial(decoded, images, self._camera),
+            columns=columns,
+            instruction=words[0] if words else "",
+            attributes={key: value for key, value in known.items() if value is not None},
+        )
+
+
+def chosen(spec: RldsSpec, features: Features) -> tuple[Leaf, dict[str, Leaf], Leaf]:
+    """Camera, action columns by key, and instruction. Raises SourceError where one is absent or of a wrong kind."""
+    camera = _wanted(features.steps, "camera", spec.camera)
+    three = not camera.shape or camera.shape[-1] == 3
+    fixed = camera.kind == "image" or (camera.numeric and len(camera.shape) == 3 and camera.size > 0)
+    if camera.nested or camera.dtype != "uint8" or not three or not fixed:
+        raise SourceError(f"camera '{spec.camera}' is no colour image: {_described(camera)}")
+    actions = {}
+    for number, entry in enumerate(spec.actions):
+        leaf = _wanted(features.steps, f"actions.{number}.key", entry.key)
+        varying = leaf.encoding != "none" and (leaf.size < 0 or leaf.nested)
+        if not leaf.numeric or varying or leaf.encoding not in ("none", "bytes", "zlib"):
+            raise SourceError(f"actions.{number}.key '{entry.key}' is no vector of numbers: {_described(leaf)}")
+        actions[entry.key] = leaf
+    widths = [len(entry.columns) or actions[entry.key].size for entry in spec.actions]
+    known = min(widths) >= 0 and not any(leaf.nested for leaf in actions.values())
+    if known and sum(widths) != spec.action_width:
+        listed = ", ".join(f"{entry.key}: {width}" for entry, width in zip(spec.actions, widths, strict=True))
+        raise SourceError(
+            f"action_width is {spec.action_width}, but {FEATURES} has {sum(widths)} ({listed}); change it"
+        )
+    everything = features.episode | features.steps
+    instruction = _wanted(everything, "instruction", spec.instruction)
+    if not instruction.textual:
+        raise SourceError(f"instruction '{spec.instruction}' is no text: {_described(instruction)}")
+    for key in spec.filter.attributes:
+        _wanted(features.episode, "filter.attributes", key)
+    if spec.split.by == "scene" and spec.split.scene is not None:
+        _wanted(features.episode, "split.scene", spec.split.scene)
+    return camera, actions, instruction
+
+
+def _wanted(there: dict[str, Leaf], field: str, key: str) -> Leaf:
+    if key not in there:
+        raise SourceError(f"{field}: the data set has no '{key}'; there is: {', '.join(sorted(there)) or 'nothing'}")
+    return there[key]
+
+
+def _described(leaf: Leaf) -> str:
+    sequences = f", in {leaf.nested} sequences" if leaf.nested else ""
+    encoding = f", encoding {leaf.encoding}" if leaf.encoding not in ("none", "") else ""
+    return f"{leaf.kind}, shape {leaf.shape}, dtype {leaf.dtype or 'unknown'}{encoding}{sequences}"
+
+
+def shards(spec: RldsSpec, files: Files, folder: str) -> list[Shard]:
+    """The shards of the wanted splits by `dataset_info.json`, in order. Raises SourceError where there are none."""
+    name = f"{files.uri}: {folder}{INFO}"
+    info = _json(files, folder + INFO)
+    try:
+        form = info.get("fileFormat") or "tfrecord"
+        if form != "tfrecord":
+            raise SourceError(f"{name}: its files are of format {form}; only tfrecord can be read")
+        listed = []
+        for split in info["splits"]:
+            if fnmatch.fnmatchcase(split["name"], spec.subset):
+                lengths = [int(length) for length in split.get("shardLengths", ())]
+                template = split.get("filepathTemplate") or TEMPLATE
+                listed += [
+                    _shard(template, info["name"], split["name"], folder, lengths, n) for n in range(len(lengths))
+                ]
+        splits = ", ".join(f"{split['name']} ({len(split.get('shardLengths', ()))})" for split in info["splits"])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise SourceError(f"{name} is no dataset_info.json of TFDS ({type(error).__name__}: {error})") from None
+    if not listed:
+        raise SourceError(f"{name}: subset '{spec.subset}' has no files; the splits and their files are: {splits}")
+    return listed
+
+
+def _shard(template: str, dataset: str, split: str, folder: str, lengths: list[int], number: int) -> Shard:
+    place = f"{number:05d}-of-{len(lengths):05d}"
+    values = {
+        "DATASET": dataset, "SPLIT": split, "FILEFORMAT": "tfrecord", "SHARD_X_OF_Y": place,
+        "SHARD_INDEX": f"{number:05d}", "NUM_SHARDS": f"{len(lengths):05d}",
+    }  # fmt: skip
+    for key, value in values.items():
+        template = template.replace(f"{{{key}}}", value)
+    return Shard(folder + template, f"{split}-{place}", lengths[number])
+
+
+def _folder(files: Files) -> str:
+    """'' or the one version folder inside the URI, with a slash. Raises SourceError where it holds none or several."""
+    if files.exists(FEATURES):
+        return ""
+    try:
+        versions = [path.removesuffix(FEATURES) for path in files.glob(f"*/{FEATURES}")]
+    except (OSError, NotImplementedError, ValueError):  # not every place can list its folders
+        versions = []
+    if len(versions) == 1:
+        return versions[0]
+    if versions:
+        listed = ", ".join(version.rstrip("/") for version in versions)
+        raise SourceError(f"{files.uri} holds several versions: {listed}; put one of them into `uri`")
+    raise SourceError(
+        f"{files.uri} has no {FEATURES}, without which its records cannot be understood; "
+        f"`uri` is the folder that TFDS wrote, with {FEATURES}, {INFO} and the shards"
+    )
+
+
+def _json(files: Files, path: str) -> Json:
+    try:
+        return json.loads(files.bytes(path))
+    except FileNotFoundError:
+        raise SourceError(f"{files.uri} has no {path}; copy it from where the data set came from") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise SourceError(f"{files.uri}: {path} cannot be read: {error}") from None

@@ -1,0 +1,101 @@
+"""`features.json` of TensorFlow Datasets: which features an RLDS data set has, and how each one is stored."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from roboalign.sources.errors import SourceError
+from roboalign.types import Json
+
+_NUMBERS = {
+    "bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float16", "float32", "float64",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """One feature."""
+
+    key: str
+    """Its name in an Example."""
+    kind: Literal["tensor", "image", "text", "other"]
+    shape: tuple[int, ...] = ()
+    """Of one step; -1 where it varies."""
+    dtype: str = ""
+    encoding: str = "none"
+    """Of a tensor: none, bytes or zlib."""
+    nested: int = 0
+    """Sequences around it inside a step."""
+
+    @property
+    def numeric(self) -> bool:
+        """Whether it is a tensor of numbers."""
+        return self.kind == "tensor" and self.dtype in _NUMBERS
+
+    @property
+    def textual(self) -> bool:
+        """Whether it holds text: as such, as a tensor of strings, or as a vector of character codes."""
+        codes = self.numeric and len(self.shape) == 1 and np.dtype(self.dtype).kind in "iu"
+        return self.kind == "text" or (self.kind == "tensor" and self.dtype in ("string", "object")) or codes
+
+    @property
+    def size(self) -> int:
+        """Numbers in one step; -1 where that varies."""
+        return -1 if min(self.shape, default=1) < 0 else int(np.prod(self.shape, dtype=np.int64))
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """What a data set holds of each step and of each episode, by name."""
+
+    steps: dict[str, Leaf]
+    episode: dict[str, Leaf]
+
+
+def parse(document: Json, name: str) -> Features:
+    """The features of a parsed `features.json`. Raises SourceError where it describes no episodes of steps."""
+    try:
+        top = document["featuresDict"]["features"]
+        steps = top["steps"]
+        inner = next(steps[kind] for kind in ("sequence", "dataset") if kind in steps)["feature"]
+        parts: dict[str, Leaf] = {}
+        _collect(inner, "", "steps", 0, parts)
+        others: dict[str, Leaf] = {}
+        for key, value in top.items():
+            if key != "steps":
+                _collect(value, key, key, 0, others)
+        return Features(parts, others)
+    except (KeyError, TypeError, ValueError, AttributeError, StopIteration, RecursionError) as error:
+        raise SourceError(
+            f"{name} does not describe RLDS, which has a Dataset 'steps' in a FeaturesDict "
+            f"({type(error).__name__}: {error}); is it of another kind, or from TFDS before version 4.5?"
+        ) from None
+
+
+def _collect(node: Json, name: str, key: str, nested: int, found: dict[str, Leaf]) -> None:
+    """Put the leaves below a feature into `found`; their names are relative to what `name` is relative to."""
+    if "featuresDict" in node:
+        for part, value in node["featuresDict"]["features"].items():
+            _collect(value, f"{name}/{part}".lstrip("/"), f"{key}/{part}", nested, found)
+        return
+    for kind in ("sequence", "dataset"):
+        if kind in node:
+            _collect(node[kind]["feature"], name, key, nested + 1, found)
+            return
+    if "image" in node:
+        found[name] = Leaf(key, "image", _shape(node["image"]), str(node["image"].get("dtype", "uint8")), "", nested)
+    elif "text" in node:
+        found[name] = Leaf(key, "text", (), "string", "none", nested)
+    elif "classLabel" in node:
+        found[name] = Leaf(key, "tensor", (), "int64", "none", nested)
+    elif "tensor" in node:
+        tensor = node["tensor"]
+        encoding = str(tensor.get("encoding", "none") or "none").lower()
+        found[name] = Leaf(key, "tensor", _shape(tensor), str(tensor["dtype"]), encoding, nested)
+    else:
+        found[name] = Leaf(key, "other")
+
+
+def _shape(node: Json) -> tuple[int, ...]:
+    return tuple(int(each) for each in node.get("shape", {}).get("dimensions", ()))

@@ -1,0 +1,188 @@
+import json
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rlds_files as toy
+
+from roboalign.sources.errors import SourceError
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return toy.write(tmp_path_factory.mktemp("rlds"), [toy.record(n) for n in range(3)])
+
+
+def test_episodes_come_back_as_they_were_written(whole: Path) -> None:
+    for number, raw in enumerate(toy.sound(whole)):
+        wanted = toy.record(number)
+        assert raw.name == f"train-00000-of-00001#{number}"
+        assert raw.length == toy.LENGTHS[number]
+        assert np.array_equal(np.stack(list(raw.pictures(range(raw.length)))), toy.frames(number))
+        assert np.array_equal(next(raw.pictures([3])), toy.frames(number)[3])
+        assert np.array_equal(raw.columns["action/world_vector"], wanted["steps/action/world_vector"])
+        assert np.array_equal(raw.columns["action/gripper"][:, 0], wanted["steps/action/gripper"])
+        assert np.array_equal(raw.columns["action/terminate"], wanted["steps/action/terminate"])
+        assert raw.instruction == "put the cup on the plate"
+        assert raw.attributes == {
+            "episode_metadata/file_path": f"lab/kitchen{number}/traj{number}/out.npy",
+            "episode_metadata/robot": str(number - 1),
+            "episode_metadata/good": ("false", "true")[number > 0],
+            "episode_metadata/weight": str(0.5 * number),
+        }
+
+
+def test_a_store_is_made_of_them(whole: Path, tmp_path: Path) -> None:
+    split = {"scene": "episode_metadata/file_path", "scene_pattern": "^(.*)/traj"}
+    account, store = toy.made(whole, tmp_path, split=split)
+    assert (account.kept, account.frames, account.damaged) == (3, sum(toy.LENGTHS), ())
+    assert store.fps == 3
+    for number, info in enumerate(store.infos):
+        episode = store.read(number)
+        assert info.id == f"toy/train-00000-of-00001#{number}"
+        assert np.array_equal(episode.frames, toy.frames(number))
+        assert episode.actions.shape == (toy.LENGTHS[number], 6)
+        assert np.array_equal(episode.actions[:, 4:], toy.record(number)["steps/action/terminate"])
+    assert len({info.scene for info in store.infos}) == 3
+
+
+def test_jpeg_and_an_episodes_own_instruction(tmp_path: Path) -> None:
+    records = [toy.record(n, "JPEG") for n in range(3)]
+    for number, record in enumerate(records):
+        record["episode_metadata/task"] = [f"task {number}".encode()]
+    toy.write(tmp_path, records, toy.features(metadata={"task": {"text": {}}}))
+    for number, raw in enumerate(toy.sound(tmp_path, instruction="episode_metadata/task")):
+        assert raw.instruction == f"task {number}"
+        pictures = np.stack(list(raw.pictures(range(raw.length)))).astype(int)
+        assert np.abs(pictures - toy.frames(number)).mean() < 4
+
+
+def test_other_ways_to_store_a_tensor(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    records, wanted = [], []
+    for number in range(3):
+        length = toy.LENGTHS[number]
+        values = rng.normal(size=(length, 3))
+        flat = [toy.frames(number).reshape(-1)]
+        record = toy.record(number) | {
+            "steps/packed": [each.astype("<f8").tobytes() for each in values],
+            "steps/small": [zlib.compress(each.astype("<f4").tobytes()) for each in values],
+            "steps/nested/ragged_flat_values": values.astype(np.float32),
+            "steps/nested/ragged_row_lengths_0": np.full(length, 3),
+            "steps/raw": flat[0],
+            "steps/codes": np.asarray([[*map(ord, "open it"), 0, 0]] * length),
+        }
+        records.append(record)
+        wanted.append(values)
+    more = {
+        "packed": toy.tensor("float64", 3, encoding="bytes"),
+        "small": toy.tensor("float32", 3, encoding="zlib"),
+        "nested": {"sequence": {"feature": toy.tensor("float32"), "length": "-1"}},
+        "raw": toy.tensor("uint8", 16, 24, 3),
+        "codes": toy.tensor("int32", 9),
+    }
+    toy.write(tmp_path, records, toy.features(more))
+    actions = [{"key": "packed"}, {"key": "small"}, {"key": "nested"}]
+    found = toy.sound(tmp_path, actions=actions, action_width=9, camera="raw", instruction="codes")
+    for number, raw in enumerate(found):
+        for key in ("packed", "small", "nested"):
+            assert np.array_equal(raw.columns[key], wanted[number].astype(np.float32))
+        assert np.array_equal(next(raw.pictures([2])), toy.frames(number)[2])
+        assert raw.instruction == "open it"
+
+
+def test_only_the_wanted_pictures_are_decoded(tmp_path: Path) -> None:
+    records = [toy.record(n) for n in range(3)]
+    for record in records:
+        images = list(record["steps/observation/image"])
+        images[1] = images[3] = b"no picture at all"
+        record["steps/observation/image"] = images
+    toy.write(tmp_path, records)
+    for number, raw in enumerate(toy.sound(tmp_path)):
+        kept = range(0, raw.length, 2)
+        assert np.array_equal(np.stack(list(raw.pictures(kept))), toy.frames(number)[kept])
+
+
+def test_a_version_folder_is_found_and_two_are_named(tmp_path: Path) -> None:
+    toy.write(tmp_path / "1.0.0", [toy.record(0)])
+    assert [each.name for each in toy.sound(tmp_path)] == ["train-00000-of-00001#0"]
+    toy.write(tmp_path / "1.1.0", [toy.record(0)])
+    with pytest.raises(SourceError, match=r"several versions: 1\.0\.0, 1\.1\.0"):
+        toy.opened(tmp_path)
+
+
+def test_splits_and_shards_are_those_of_the_index(tmp_path: Path) -> None:
+    toy.write(tmp_path, [toy.record(0)])
+    info = {"name": "toy", "splits": []}
+    for split, lengths, template in (
+        ("train", (1, 1), None),
+        ("val", (1,), "{SPLIT}/{DATASET}.{FILEFORMAT}-{SHARD_INDEX}-of-{NUM_SHARDS}"),
+    ):
+        described = {"name": split, "shardLengths": [str(each) for each in lengths]}
+        info["splits"].append(described | ({"filepathTemplate": template} if template else {}))  # type: ignore[attr-defined]
+    (tmp_path / "dataset_info.json").write_text(json.dumps(info))
+    trained = [f"toy-train.tfrecord-{n:05d}-of-00002" for n in range(2)]
+    assert [part.path for part in toy.opened(tmp_path).parts()] == trained
+    assert [part.path for part in toy.opened(tmp_path, subset="*").parts()] == [
+        *trained,
+        "val/toy.tfrecord-00000-of-00001",
+    ]
+    with pytest.raises(SourceError, match=r"subset 'test' has no files; .* train \(2\), val \(1\)"):
+        toy.opened(tmp_path, subset="test")
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        (
+            {"camera": "observation/wrist"},
+            r"camera: the data set has no 'observation/wrist'; there is: .*observation/im",
+        ),
+        ({"camera": "observation/depth"}, "camera 'observation/depth' is no colour image: tensor"),
+        ({"camera": "language_instruction"}, "is no colour image"),
+        ({"instruction": "task"}, "instruction: the data set has no 'task'"),
+        ({"instruction": "is_first"}, "instruction 'is_first' is no text: tensor"),
+        ({"actions": [{"key": "action/speed"}]}, r"actions\.0\.key: the data set has no 'action/speed'"),
+        ({"actions": [{"key": "observation/image"}]}, r"actions\.0\.key 'observation/image' is no vector of numbers"),
+        (
+            {"action_width": 7},
+            r"action_width is 7, but features\.json has 6 \(action/world_vector: 3, action/gripper: 1",
+        ),
+        ({"split": {"scene": "place"}}, r"split\.scene: the data set has no 'place'; there is: .*file_path"),
+        ({"filter": {"attributes": {"lab": "x"}}}, r"filter\.attributes: the data set has no 'lab'"),
+    ],
+)
+def test_a_spec_that_does_not_fit_the_data_set_is_refused(whole: Path, changes: dict[str, Any], reason: str) -> None:
+    with pytest.raises(SourceError, match=reason):
+        toy.opened(whole, **changes)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("features.json", None, r"no features\.json, without which"),
+        ("features.json", "{", r"features\.json cannot be read"),
+        ("features.json", "[" * 100_000, r"features\.json cannot be read"),
+        ("features.json", '{"featuresDict": {"features": {}}}', "does not describe RLDS"),
+        ("features.json", '{"type": "FeaturesDict", "content": "{}"}', "does not describe RLDS"),
+        ("dataset_info.json", None, r"no dataset_info\.json; copy it"),
+        ("dataset_info.json", "\xff", "cannot be read|is no dataset_info"),
+        ("dataset_info.json", "[]", r"is no dataset_info\.json"),
+        (
+            "dataset_info.json",
+            '{"name": "toy", "splits": [{"name": "train", "shardLengths": ["x"]}]}',
+            "is no dataset_i",
+        ),
+        ("dataset_info.json", '{"name": "toy", "splits": [{"name": "train"}]}', r"has no files; .*train \(0\)"),
+        ("dataset_info.json", '{"name": "toy", "fileFormat": "array_record", "splits": []}', "format array_record"),
+    ],
+)
+def test_a_description_that_cannot_be_used(tmp_path: Path, name: str, content: str | None, reason: str) -> None:
+    toy.write(tmp_path, [toy.record(0)])
+    (tmp_path / name).unlink()
+    if content is not None:
+        (tmp_path / name).write_text(content, encoding="latin-1")
+    with pytest.raises(SourceError, match=reason):
+        toy.opened(tmp_path)

@@ -1,10 +1,12 @@
-"""The episode store: recorded episodes as few large Parquet files, laid out after LeRobotDataset v3.
+"""The episode store: recorded episodes as few large files, a LeRobotDataset v3 (see `layout` for its columns).
 
 ```
 meta/info.json                            features, counts, frames per second
+meta/stats.json                           statistics of every feature
 meta/tasks.parquet                        the instructions
 meta/episodes/chunk-000/file-000.parquet  one row an episode: its place, length, policy, scene, split, success
-data/chunk-000/file-000.parquet           one row a frame, one row group an episode; images as PNG
+data/chunk-000/file-000.parquet           one row a frame, one row group an episode; small frames as PNG
+videos/observation.images.main/chunk-000/file-000.mp4  larger frames, several episodes a file
 ```
 
 `EpisodeWriter` writes a store, `EpisodeStore` reads one, and `Corpus` presents several as one list of episodes with
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from roboalign.store.images import decode_png, encode_png
     from roboalign.store.layout import EpisodeInfo, StoreError
     from roboalign.store.reader import EpisodeStore
+    from roboalign.store.spec import StorageSpec
     from roboalign.store.writer import EpisodeWriter
 
 __all__ = [
@@ -28,6 +31,7 @@ __all__ = [
     "EpisodeInfo",
     "EpisodeStore",
     "EpisodeWriter",
+    "StorageSpec",
     "StoreError",
     "decode_png",
     "encode_png",
@@ -39,6 +43,7 @@ _HOMES = {
     "EpisodeInfo": "layout",
     "EpisodeStore": "reader",
     "EpisodeWriter": "writer",
+    "StorageSpec": "spec",
     "StoreError": "layout",
     "decode_png": "images",
     "encode_png": "images",

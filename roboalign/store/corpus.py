@@ -53,8 +53,17 @@ class _Memory:
     def frames(self, index: int, start: int = 0, stop: int | None = None) -> UInt8:
         return self._episodes[index].frames[start:stop]
 
+    def frames_at(self, index: int, numbers: Sequence[int]) -> UInt8:
+        return self._episodes[index].frames[list(numbers)]
+
     def actions(self, index: int) -> Float32:
         return self._episodes[index].actions
+
+    def state(self, index: int) -> Float32 | None:
+        return self._episodes[index].state
+
+    def keypoints(self, index: int) -> Float32 | None:
+        return self._episodes[index].keypoints
 
 
 @dataclass(frozen=True)
@@ -122,6 +131,21 @@ class Corpus:
         """(stop - start, H, W, 3) frames of episode `i`."""
         store, index = self.places[i]
         return self.stores[store].frames(index, start, stop)
+
+    def frames_at(self, i: int, numbers: Sequence[int]) -> UInt8:
+        """(len(numbers), H, W, 3): the frames of episode `i` with these numbers, in rising order."""
+        store, index = self.places[i]
+        return self.stores[store].frames_at(index, numbers)
+
+    def state(self, i: int) -> Float32 | None:
+        """(T, 14) states of episode `i`, columns STATE_NAMES, without reading its frames; None where unknown."""
+        store, index = self.places[i]
+        return self.stores[store].state(index)
+
+    def keypoints(self, i: int) -> Float32 | None:
+        """(T, 6) keypoints of episode `i`, columns KEYPOINT_NAMES, without reading its frames; None where unknown."""
+        store, index = self.places[i]
+        return self.stores[store].keypoints(index)
 
     def actions(self, i: int) -> Float32:
         """(T, action_width): actions in [-1, 1] by the source's range, clipped; dimensions that it lacks are 0."""

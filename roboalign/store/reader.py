@@ -1,8 +1,11 @@
 """Reading a store."""
 
-from collections.abc import Mapping
+import os
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -10,24 +13,52 @@ import pyarrow.parquet as pq
 
 from roboalign.io import read_json
 from roboalign.store.images import decode_png
-from roboalign.store.layout import ACTION, IMAGE, KEYPOINTS, STATE, EpisodeInfo, StoreError, data_file
+from roboalign.store.layout import (
+    ACTION,
+    CHUNK_FILES,
+    IMAGE,
+    KEYPOINTS,
+    STATE,
+    STATISTICS,
+    VECTORS,
+    EpisodeInfo,
+    StoreError,
+    data_file,
+    rate_of,
+    video_file,
+)
+from roboalign.store.video import Place, VideoReader
 from roboalign.types import Episode, Float32, UInt8
+
+OPEN_FILES = 8
+"""Data files and video files of a store that stay open."""
+_INFO = ("id", "source", "task", "tasks", "policy", "scene", "split", "length", "success")
+_PLACE = ("data/chunk_index", "data/file_index", "data/row_group")
+_VIDEO = tuple(f"videos/{IMAGE}/{name}" for name in ("chunk_index", "file_index", "from_timestamp", "crc32"))
+
+F = TypeVar("F", pq.ParquetFile, VideoReader)
 
 
 class EpisodeStore:
-    """Reads a store. Opening reads only `meta/`; each episode is one row group, so random access by episode is fast."""
+    """Reads a store. Opening reads only `meta/`; each episode is one row group, so random access by episode is fast.
+
+    Memory does not grow with what was read. A store may be pickled, and used in processes forked from its own.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         try:
             info = read_json(folder / "meta/info.json")
-            rows = pq.read_table(folder / "meta/episodes/chunk-000/file-000.parquet").to_pylist()
-        except (OSError, ValueError) as error:
+            self.fps = float(info["fps"])
+            self.features: Mapping[str, Any] = info["features"]
+            self.video = self.features[IMAGE]["dtype"] == "video"
+            names = [*_INFO, *_PLACE, *(_VIDEO if self.video else ())]
+            table = self._episodes(names)
+            rows = table.drop_columns([_VIDEO[-1]] if self.video else []).to_pylist()
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise StoreError(
                 f"{folder} is not a readable episode store ({error}); record it again: `dvc repro`"
             ) from None
-        self.fps = float(info["fps"])
-        self.features: Mapping[str, Any] = info["features"]
         self.infos = tuple(
             EpisodeInfo(
                 row["id"], row["source"], row["task"], row["tasks"][0], row["policy"], row["scene"], row["split"],
@@ -35,49 +66,124 @@ class EpisodeStore:
             )
             for row in rows
         )  # fmt: skip
-        self._places = tuple((row["data/file_index"], row["data/row_group"]) for row in rows)
-        self._files: dict[int, pq.ParquetFile] = {}
+        self._places = tuple(
+            (row["data/chunk_index"] * CHUNK_FILES + row["data/file_index"], row["data/row_group"]) for row in rows
+        )
+        if self.video:
+            chunk, file, start, crc = _VIDEO
+            self._videos = tuple((row[chunk] * CHUNK_FILES + row[file], round(row[start] * self.fps)) for row in rows)
+            self._checksums = table.column(crc)
+            self._gop = int(self.features[IMAGE]["info"]["video.g"])
+        self._statistics: pa.Table | None = None
+        self._files = _Files()
 
     def __len__(self) -> int:
         return len(self.infos)
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_files": {}}
+        return self.__dict__ | {"_files": _Files(), "_statistics": None}
+
+    def close(self) -> None:
+        """Close the files that reading opened; reading on opens them again."""
+        self._files.close()
+
+    def _episodes(self, columns: list[str]) -> pa.Table:
+        files = sorted((self.folder / "meta/episodes").glob("*/*.parquet"))
+        if not files:
+            raise FileNotFoundError(f"{self.folder / 'meta/episodes'} holds no file")
+        return pa.concat_tables(pq.read_table(file, columns=columns, page_checksum_verification=True) for file in files)
 
     @property
     def action_width(self) -> int:
         """Action dimensions."""
         return int(self.features[ACTION]["shape"][0])
 
-    def _columns(self, index: int, names: list[str]) -> pa.Table:
+    @property
+    def frame_size(self) -> tuple[int, int]:
+        """Height and width of the frames."""
+        height, width, _ = self.features[IMAGE]["shape"]
+        return int(height), int(width)
+
+    def statistics(self, index: int) -> dict[str, dict[str, list[Any]]]:
+        """The statistics of an episode: by feature, then by name."""
+        if self._statistics is None:
+            names = [f"stats/{name}/{key}" for name in self.features for key in STATISTICS]
+            try:
+                self._statistics = self._episodes(names)
+            except (OSError, ValueError) as error:
+                raise StoreError(f"{self.folder}: its statistics cannot be read ({error}); `dvc repro`") from None
+        row = self._statistics.slice(index, 1).to_pylist()[0]
+        return {name: {key: row[f"stats/{name}/{key}"] for key in STATISTICS} for name in self.features}
+
+    def columns(self, index: int, names: Sequence[str]) -> pa.Table:
+        """Columns of an episode's rows in the data files."""
         file, group = self._places[index]
         path = data_file(self.folder, file)
         try:
-            if file not in self._files:
-                self._files[file] = pq.ParquetFile(path, memory_map=True)
-            return self._files[file].read_row_group(group, columns=names, use_threads=False)
-        except (OSError, ValueError) as error:
+            table = self._files.data(path).read_row_group(group, columns=list(names), use_threads=False)
+        except (OSError, ValueError, IndexError, KeyError) as error:
             raise StoreError(f"{path} cannot be read ({error}); `dvc checkout` or `dvc repro` restores it") from None
+        if table.num_rows != self.infos[index].length:
+            raise StoreError(f"{path} is not the file of {self.infos[index].id}; `dvc checkout` restores it")
+        return table
 
-    def _vectors(self, table: pa.Table, name: str) -> Float32:
-        chunk = table.column(name).combine_chunks()
-        return np.asarray(chunk.flatten(), np.float32).reshape(len(chunk), -1).copy()
+    def video_place(self, index: int) -> tuple[Path, Place]:
+        """The video file of an episode, and where it lies there."""
+        file, start = self._videos[index]
+        return video_file(self.folder, file), Place(file, start, self._checksums[index].values.to_numpy())
+
+    def _vector(self, index: int, name: str) -> Float32 | None:
+        if name not in self.features:
+            return None
+        return _matrix(self.columns(index, [name]), name)
 
     def actions(self, index: int) -> Float32:
         """(T, A) actions of an episode, in the source's own units."""
-        return self._vectors(self._columns(index, [ACTION]), ACTION)
+        return _matrix(self.columns(index, [ACTION]), ACTION)
+
+    def state(self, index: int) -> Float32 | None:
+        """(T, 14) states of an episode, columns STATE_NAMES; None where the source has none."""
+        return self._vector(index, STATE)
+
+    def keypoints(self, index: int) -> Float32 | None:
+        """(T, 6) keypoints of an episode, columns KEYPOINT_NAMES; None where the source has none."""
+        return self._vector(index, KEYPOINTS)
 
     def frames(self, index: int, start: int = 0, stop: int | None = None) -> UInt8:
-        """(stop - start, H, W, 3) frames of an episode."""
-        images = self._columns(index, [f"{IMAGE}.bytes"]).column(IMAGE).combine_chunks().field("bytes")[start:stop]
-        return np.stack([decode_png(image.as_buffer()) for image in images])
+        """(stop - start, H, W, 3) frames of an episode; only these are decoded."""
+        return self.frames_at(index, range(self.infos[index].length)[start:stop])
+
+    def frames_at(self, index: int, numbers: Sequence[int]) -> UInt8:
+        """(len(numbers), H, W, 3): the frames with these numbers, in rising order; only these are decoded.
+
+        Raises StoreError where the file is not what was written.
+        """
+        length = self.infos[index].length
+        if any(not 0 <= n < length for n in numbers) or any(a >= b for a, b in pairwise(numbers)):
+            raise ValueError(f"frames {list(numbers)} are not rising numbers below {length}")
+        if not numbers:
+            return np.empty((0, *self.frame_size, 3), np.uint8)
+        if self.video:
+            path, place = self.video_place(index)
+            reader = self._files.video(path, lambda: VideoReader(path, rate_of(self.fps), self._gop))
+            frames = reader.read(place, numbers)
+        else:
+            images = self.columns(index, [f"{IMAGE}.bytes"]).column(IMAGE).combine_chunks().field("bytes")
+            try:
+                frames = np.stack([decode_png(images[n].as_buffer()) for n in numbers])
+            except (OSError, ValueError, SyntaxError) as error:
+                path = data_file(self.folder, self._places[index][0])
+                raise StoreError(f"{path}: a frame of {self.infos[index].id} cannot be decoded ({error})") from None
+        if frames.shape[1:3] != self.frame_size:
+            raise StoreError(f"{self.folder}: {self.infos[index].id} has frames of another size than meta/info.json")
+        return frames
 
     def read(self, index: int) -> Episode:
         """The whole episode."""
         info = self.infos[index]
-        names = [name for name in (ACTION, STATE, KEYPOINTS) if name in self.features]
-        table = self._columns(index, names)
-        vectors = {name: self._vectors(table, name) for name in names}
+        names = [name for name in VECTORS if name in self.features]
+        table = self.columns(index, names)
+        vectors = {name: _matrix(table, name) for name in names}
         return Episode(
             id=info.id,
             source=info.source,
@@ -91,3 +197,43 @@ class EpisodeStore:
             state=vectors.get(STATE),
             keypoints=vectors.get(KEYPOINTS),
         )
+
+
+def _matrix(table: pa.Table, name: str) -> Float32:
+    chunk = table.column(name).combine_chunks()
+    values = chunk if pa.types.is_floating(chunk.type) else chunk.flatten()
+    return np.asarray(values, np.float32).reshape(len(chunk), -1).copy()
+
+
+class _Files:
+    """The files that stay open: the last ones used. A forked process opens its own."""
+
+    def __init__(self) -> None:
+        self._process = os.getpid()
+        self._data: OrderedDict[Path, pq.ParquetFile] = OrderedDict()
+        self._video: OrderedDict[Path, VideoReader] = OrderedDict()
+
+    def data(self, path: Path) -> pq.ParquetFile:
+        return self._get(self._data, path, lambda: pq.ParquetFile(path, page_checksum_verification=True))
+
+    def video(self, path: Path, open_it: Callable[[], VideoReader]) -> VideoReader:
+        return self._get(self._video, path, open_it)
+
+    def _get(self, files: OrderedDict[Path, F], path: Path, open_it: Callable[[], F]) -> F:
+        if self._process != os.getpid():
+            # The two processes would move each other's place in the file.
+            self._process = os.getpid()
+            self._data.clear()
+            self._video.clear()
+        if path not in files:
+            files[path] = open_it()
+            if len(files) > OPEN_FILES:
+                files.popitem(last=False)[1].close()
+        files.move_to_end(path)
+        return files[path]
+
+    def close(self) -> None:
+        for file in (*self._data.values(), *self._video.values()):
+            file.close()
+        self._data.clear()
+        self._video.clear()

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -16,34 +17,54 @@ from roboalign.store import layout
 from roboalign.store.images import encode_png
 from roboalign.store.layout import (
     ACTION,
-    EPISODES,
+    CHUNK_FILES,
     IMAGE,
     KEYPOINTS,
     STATE,
+    STEPS,
+    EpisodeInfo,
     StoreError,
     data_file,
+    data_schema,
+    episode_schema,
     features_of,
     parquet_writer,
+    plain,
+    rate_of,
     vectors_of,
+    video_file,
 )
-from roboalign.types import Episode
+from roboalign.store.reader import EpisodeStore
+from roboalign.store.spec import StorageSpec
+from roboalign.store.statistics import Aggregate, Statistics, of_frames, of_values
+from roboalign.store.video import Packets, Place, VideoFile, encode_clip
+from roboalign.types import Episode, Split
+
+ROWS = 1000
+"""Episodes whose rows are held in memory before they are written."""
 
 
 class EpisodeWriter:
     """Writes a store; a context manager. Nothing is visible at `folder` until the block ends without an error.
 
     All episodes must have frames of one size, actions of one width, and state and keypoints either all or none.
-    An existing store at `folder` is replaced.
+    An existing store at `folder` is replaced. What is held in memory does not grow with the number of episodes.
     """
 
-    def __init__(self, folder: Path, *, fps: float) -> None:
-        self.folder, self.fps = folder, fps
+    def __init__(self, folder: Path, *, fps: float, storage: StorageSpec | None = None) -> None:
+        if fps <= 0:
+            raise StoreError(f"{folder}: a store has more than {fps} frames a second")
+        self.folder, self.fps, self.storage = folder, fps, storage or StorageSpec()
         self._temporary: Path | None = None
-        self._writer: pq.ParquetWriter | None = None
-        self._file = self._group = self._frames = 0
+        self._data: pq.ParquetWriter | None = None
+        self._meta: pq.ParquetWriter | None = None
+        self._video: VideoFile | None = None
+        self._file = self._group = self._frames = self._episodes = 0
         self._features: dict[str, Any] = {}
         self._tasks: dict[str, int] = {}
+        self._robot = ""
         self._rows: list[dict[str, Any]] = []
+        self._statistics = Aggregate()
 
     def __enter__(self) -> Self:
         self.folder.parent.mkdir(parents=True, exist_ok=True)
@@ -52,116 +73,185 @@ class EpisodeWriter:
 
     def add(self, episode: Episode) -> None:
         """Append one episode. Raises StoreError where it does not fit the episodes before it."""
+        self._agree(features_of(episode, self.storage, self.fps), f"episode {episode.id}")
+        length, height, width, _ = episode.frames.shape
+        arrays = {ACTION: episode.actions, STATE: episode.state, KEYPOINTS: episode.keypoints}
+        vectors = {name: array for name, array in arrays.items() if array is not None}
+        images = self.storage.images(height, width)
+        columns, place = {}, None
+        if images == "png":
+            pictures = [{"bytes": encode_png(frame), "path": None} for frame in episode.frames]
+            columns[IMAGE] = pa.array(pictures, pa.struct({"bytes": pa.binary(), "path": pa.string()}))
+        else:
+            clip = encode_clip(episode.frames, rate_of(self.fps), images, self.storage)
+            with Packets(clip, rate_of(self.fps), 0, length) as packets:
+                place = self._append_video(packets)
+        columns |= {name: vectors_of(array) for name, array in vectors.items()}
+        statistics = {IMAGE: of_frames(episode.frames)} | {name: of_values(array) for name, array in vectors.items()}
+        info = EpisodeInfo(
+            episode.id, episode.source, episode.task, episode.instruction, episode.policy, episode.scene,
+            episode.split, length, episode.success,
+        )  # fmt: skip
+        self._append(info, columns, statistics, place)
+
+    def append(self, store: EpisodeStore, index: int, *, split: Split | None = None) -> None:
+        """Copy one episode of another store, its frames as they are kept there, under `split` where that is given.
+
+        The other store must have this one's frame rate, features and way to keep frames; raises StoreError otherwise.
+        """
+        if store.fps != self.fps:
+            raise StoreError(f"{store.folder} has {store.fps} frames a second, {self.folder} {self.fps}")
+        self._agree(dict(store.features), str(store.folder))
+        info = store.infos[index]
+        place = None
+        if store.video:
+            file, lies = store.video_place(index)
+            with Packets(file, rate_of(self.fps), lies.start, info.length, lies.checksums) as packets:
+                place = self._append_video(packets)
+        names = [name for name in (IMAGE, ACTION, STATE, KEYPOINTS) if name in data_schema(self._features).names]
+        table = store.columns(index, names)
+        columns = {name: table.column(name).combine_chunks() for name in names}
+        kept = {IMAGE, *names}
+        statistics = {name: values for name, values in store.statistics(index).items() if name in kept}
+        self._append(replace(info, split=split or info.split), columns, statistics, place)
+
+    def _agree(self, features: dict[str, Any], name: str) -> None:
         if self._temporary is None:
             raise StoreError(f"{self.folder}: open the writer with `with` before adding episodes")
-        features = features_of(episode)
         if self._features and features != self._features:
-            different = [
-                name for name in {**features, **self._features} if features.get(name) != self._features.get(name)
-            ]
+            both = {**features, **self._features}
+            different = [key for key in both if features.get(key) != self._features.get(key)]
             raise StoreError(
-                f"{self.folder}: episode {episode.id} differs from the first one in {', '.join(different)}; "
-                "episodes of one store share the image size, the action width, and which columns they have"
+                f"{self.folder}: {name} differs from the first episode in {', '.join(different)}; episodes of one "
+                "store share the image size, how images are kept, the action width, and which columns they have"
             )
         self._features = features
-        task = self._tasks.setdefault(episode.instruction, len(self._tasks))
-        table = self._table(episode, task)
-        if self._writer is None:
-            path = data_file(self._temporary, self._file)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._writer = parquet_writer(path, table.schema)
-        self._writer.write_table(table, row_group_size=table.num_rows)
-        length = len(episode.frames)
-        self._rows.append(
-            {
-                "episode_index": len(self._rows),
-                "tasks": [episode.instruction],
-                "length": length,
-                "data/chunk_index": 0,
-                "data/file_index": self._file,
-                "data/row_group": self._group,
-                "dataset_from_index": self._frames,
-                "dataset_to_index": self._frames + length,
-                "id": episode.id,
-                "source": episode.source,
-                "task": episode.task,
-                "policy": episode.policy,
-                "scene": episode.scene,
-                "split": episode.split,
-                "success": episode.success,
-            }
-        )
-        self._frames += length
-        self._group += 1
-        if data_file(self._temporary, self._file).stat().st_size > layout.FILE_BYTES:
-            self._writer.close()
-            self._writer, self._file, self._group = None, self._file + 1, 0
 
-    def _table(self, episode: Episode, task: int) -> pa.Table:
-        length = len(episode.frames)
+    def _append_video(self, packets: Packets) -> Place:
+        assert self._temporary is not None
+        file = self._video
+        if file is not None and not (
+            file.takes(packets)
+            and file.size < layout.VIDEO_BYTES
+            and file.frames + packets.length <= layout.VIDEO_SECONDS * self.fps
+        ):
+            file.close()
+            self._video = None
+        if self._video is None:
+            number = 0 if file is None else file.number + 1
+            self._video = VideoFile(video_file(self._temporary, number), number, rate_of(self.fps))
+        place = self._video.append(packets)
+        if len(place.checksums) != packets.length:
+            raise StoreError(f"{self.folder}: {packets.length} frames became {len(place.checksums)} of video")
+        return place
+
+    def _append(
+        self, info: EpisodeInfo, columns: dict[str, pa.Array], statistics: dict[str, Statistics], place: Place | None
+    ) -> None:
+        assert self._temporary is not None
+        length, number = info.length, self._episodes
         steps = np.arange(length)
-        images = [{"bytes": encode_png(frame), "path": None} for frame in episode.frames]
-        columns: dict[str, pa.Array] = {
-            IMAGE: pa.array(images, pa.struct({"bytes": pa.binary(), "path": pa.string()})),
-            ACTION: vectors_of(episode.actions),
+        task = self._tasks.setdefault(info.instruction, len(self._tasks))
+        numbers = (steps, np.full(length, number), self._frames + steps, np.full(length, task))
+        scalars = {"timestamp": (steps / self.fps).astype(np.float32)} | dict(zip(STEPS, numbers, strict=True))
+        columns = columns | {name: pa.array(values) for name, values in scalars.items()}
+        if self._data is None:
+            self._data = parquet_writer(data_file(self._temporary, self._file), data_schema(self._features))
+        self._data.write_table(pa.table(columns, schema=data_schema(self._features)), row_group_size=length)
+        statistics = statistics | {name: of_values(values) for name, values in scalars.items()}
+        self._statistics.add(statistics)
+        self._robot = self._robot or info.source
+        row = {
+            "episode_index": number,
+            "tasks": [info.instruction],
+            "length": length,
+            "data/chunk_index": self._file // CHUNK_FILES,
+            "data/file_index": self._file % CHUNK_FILES,
+            "data/row_group": self._group,
+            "dataset_from_index": self._frames,
+            "dataset_to_index": self._frames + length,
+            "id": info.id,
+            "source": info.source,
+            "task": info.task,
+            "policy": info.policy,
+            "scene": info.scene,
+            "split": info.split,
+            "success": info.success,
+            "meta/episodes/chunk_index": 0,
+            "meta/episodes/file_index": 0,
         }
-        if episode.state is not None:
-            columns[STATE] = vectors_of(episode.state)
-        if episode.keypoints is not None:
-            columns[KEYPOINTS] = vectors_of(episode.keypoints)
-        return pa.table(
-            columns
-            | {
-                "timestamp": pa.array((steps / self.fps).astype(np.float32)),
-                "frame_index": pa.array(steps),
-                "episode_index": pa.array(np.full(length, len(self._rows))),
-                "index": pa.array(self._frames + steps),
-                "task_index": pa.array(np.full(length, task)),
+        if place is not None:
+            row |= {
+                f"videos/{IMAGE}/chunk_index": place.file // CHUNK_FILES,
+                f"videos/{IMAGE}/file_index": place.file % CHUNK_FILES,
+                f"videos/{IMAGE}/from_timestamp": place.start / self.fps,
+                f"videos/{IMAGE}/to_timestamp": (place.start + length) / self.fps,
+                f"videos/{IMAGE}/crc32": place.checksums,
             }
-        )
+        row |= {f"stats/{name}/{key}": value for name, found in statistics.items() for key, value in found.items()}
+        self._rows.append(row)
+        self._frames += length
+        self._episodes += 1
+        self._group += 1
+        full = data_file(self._temporary, self._file).stat().st_size > layout.FILE_BYTES
+        if full or self._group == layout.FILE_EPISODES:
+            self._data.close()
+            self._data, self._file, self._group = None, self._file + 1, 0
+        if len(self._rows) == ROWS:
+            self._write_rows()
+
+    def _write_rows(self) -> None:
+        assert self._temporary is not None
+        schema = episode_schema(self._features)
+        if self._meta is None:
+            self._meta = parquet_writer(self._temporary / "meta/episodes/chunk-000/file-000.parquet", schema)
+        self._meta.write_table(pa.Table.from_pylist(self._rows, schema=schema))
+        self._rows.clear()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         assert self._temporary is not None
         try:
-            if self._writer is not None:
-                self._writer.close()
             if kind is None:
                 self._finish(self._temporary)
         finally:
+            for file in (self._data, self._meta, self._video):
+                if file is not None:
+                    file.close()
             shutil.rmtree(self._temporary, ignore_errors=True)
 
     def _finish(self, temporary: Path) -> None:
-        if not self._rows:
+        if not self._episodes:
             raise StoreError(f"{self.folder}: no episode was added; a store holds at least one")
+        self._write_rows()
+        for file in (self._data, self._meta, self._video):
+            if file is not None:
+                file.close()
         info = {
             "codebase_version": "v3.0",
-            "robot_type": self._rows[0]["source"],
-            "total_episodes": len(self._rows),
+            "robot_type": self._robot,
+            "total_episodes": self._episodes,
             "total_frames": self._frames,
             "total_tasks": len(self._tasks),
-            "chunks_size": 1000,
-            "fps": self.fps,
-            "splits": {"train": f"0:{len(self._rows)}"},
-            "data_path": "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet",
-            "video_path": None,
+            "chunks_size": CHUNK_FILES,
+            "data_files_size_in_mb": layout.FILE_BYTES // layout.MEGABYTE or 1,
+            "video_files_size_in_mb": layout.VIDEO_BYTES // layout.MEGABYTE or 1,
+            "fps": plain(self.fps),
+            "splits": {"train": f"0:{self._episodes}"},
+            "data_path": layout.DATA_PATH,
+            "video_path": layout.VIDEO_PATH if self._video is not None else None,
             "features": self._features,
         }
-        meta = temporary / "meta"
-        (meta / "episodes/chunk-000").mkdir(parents=True)
-        (meta / "info.json").write_text(json.dumps(info, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-        tasks = pa.table({"task_index": pa.array(self._tasks.values(), pa.int64()), "task": pa.array(self._tasks)})
-        for path, table in (
-            (meta / "tasks.parquet", tasks),
-            (meta / "episodes/chunk-000/file-000.parquet", pa.Table.from_pylist(self._rows, schema=EPISODES)),
-        ):
-            with parquet_writer(path, table.schema) as writer:
-                writer.write_table(table)
+        for name, value in (("info", info), ("stats", self._statistics.result())):
+            text = json.dumps(value, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False)
+            (temporary / f"meta/{name}.json").write_text(text + "\n", encoding="utf-8")
+        with parquet_writer(temporary / "meta/tasks.parquet", _TASKS) as writer:
+            writer.write_table(pa.table([list(self._tasks.values()), list(self._tasks)], schema=_TASKS))
         for path in temporary.rglob("*"):
             if path.is_file():
-                with path.open("rb") as file:
-                    os.fsync(file.fileno())
+                with path.open("rb") as written:
+                    os.fsync(written.fileno())
         temporary.chmod(0o755)
         if self.folder.exists():
             with tempfile.TemporaryDirectory(dir=self.folder.parent, prefix=f".{self.folder.name}.old.") as old:
@@ -169,3 +259,21 @@ class EpisodeWriter:
                 temporary.rename(self.folder)
         else:
             temporary.rename(self.folder)
+
+
+# LeRobot reads the tasks with pandas, by their text as the index.
+_TASKS = pa.schema(
+    {"task_index": pa.int64(), "task": pa.string()},
+    {
+        "pandas": json.dumps(
+            {
+                "index_columns": ["task"],
+                "column_indexes": [],
+                "columns": [
+                    {"name": name, "field_name": name, "pandas_type": kind, "numpy_type": plain_type, "metadata": None}
+                    for name, kind, plain_type in (("task_index", "int64", "int64"), ("task", "unicode", "object"))
+                ],
+            }
+        )
+    },
+)

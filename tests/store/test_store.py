@@ -189,6 +189,7 @@ def test_the_layout_is_that_of_lerobot(tmp_path: Path, toy_episodes: list[Episod
     assert info["features"]["observation.images.main"]["shape"] == [32, 32, 3]
     assert {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()} == {
         "meta/info.json",
+        "meta/stats.json",
         "meta/tasks.parquet",
         "meta/episodes/chunk-000/file-000.parquet",
         "data/chunk-000/file-000.parquet",

@@ -3,6 +3,8 @@
 What a clip *shows* is a state trajectory; what it should show is the true outcome of the same actions from the same
 start (`reference`; for a recorded clip, itself). Every function gives a share of full marks in [0, 1]; 1 where nothing
 is wrong. Limits of speed, penetration and force come from the source's own recordings (`calibrate`).
+
+An object that a clip does not show (painted out, melted away) has NaN for its position in that frame.
 """
 
 from collections.abc import Iterable
@@ -27,6 +29,9 @@ from roboalign.reward.spec import (
 from roboalign.types import STATE_NAMES, Float32
 
 Floats = NDArray[np.float64]
+
+OBJECT = slice(STATE_NAMES.index("object_x"), STATE_NAMES.index("object_z") + 1)
+"""The object's position among the columns of a state."""
 
 STILL_M = 1e-4
 """A step shorter than this, in metres, is no motion."""
@@ -57,7 +62,10 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Trajectory:
-    """A state trajectory by its parts: positions (T, 3) in metres, goal (3,) as at the first frame, flags (T,)."""
+    """A state trajectory by its parts: positions (T, 3) in metres, goal (3,) as at the first frame, flags (T,).
+
+    `object` is NaN where the object is not seen.
+    """
 
     gripper: Floats
     object: Floats
@@ -69,16 +77,20 @@ class Trajectory:
 
     @classmethod
     def of(cls, state: Float32) -> "Trajectory":
-        """From a state array (T, 14), columns STATE_NAMES. Raises ValueError on another width, no rows, or NaN."""
+        """From a state array (T, 14), columns STATE_NAMES. Raises ValueError on another width, no rows, infinity, an
+        object that is not seen in the first frame, or NaN anywhere but in an object's whole position."""
         if state.ndim != 2 or state.shape[1] != len(STATE_NAMES) or len(state) == 0:
             raise ValueError(f"a state trajectory is (T, {len(STATE_NAMES)}) with T > 0, not {state.shape}")
-        if not np.isfinite(state).all():
-            raise ValueError("a state trajectory holds NaN or infinity")
         rows = state.astype(np.float64)
+        known = np.isfinite(rows)
+        unseen = np.asarray(np.isnan(rows[:, OBJECT]).all(axis=1))
+        known[unseen, OBJECT] = True
+        if not known.all() or unseen[0]:
+            raise ValueError("a state trajectory holds NaN or infinity, or does not show the object at first")
         column = {name: rows[:, index] for index, name in enumerate(STATE_NAMES)}
         return cls(
             gripper=rows[:, 0:3],
-            object=rows[:, 3:6],
+            object=rows[:, OBJECT],
             goal=rows[0, 6:9],
             contact=column["contact"],
             force=column["force"],
@@ -87,8 +99,13 @@ class Trajectory:
         )
 
     @property
+    def seen(self) -> NDArray[np.bool_]:
+        """Whether a frame shows the object, (T,)."""
+        return np.asarray(np.isfinite(self.object).all(axis=1))
+
+    @property
     def distance(self) -> Floats:
-        """Object to goal, metres, (T,)."""
+        """Object to goal, metres, (T,); NaN where it is not seen."""
         return _lengths(self.object - self.goal)
 
     @property
@@ -104,8 +121,8 @@ def _lengths(vectors: Floats) -> Floats:
 
 
 def steps(points: Floats) -> Floats:
-    """Lengths of the steps of a path (T, 3): (T - 1,)."""
-    return _lengths(np.diff(points, axis=0))
+    """Lengths of the steps of a path (T, 3): (T - 1,); 0 from or to a point that is not known."""
+    return np.nan_to_num(_lengths(np.diff(points, axis=0)))
 
 
 def _clip(value: float) -> float:
@@ -113,10 +130,11 @@ def _clip(value: float) -> float:
 
 
 def progress(shown: Trajectory) -> Floats:
-    """Share of the object's initial distance to the goal that is covered, by frame, (T,), in [0, 1]."""
+    """Share of the object's initial distance to the goal that is covered, by frame, (T,), in [0, 1]; 0 where the object
+    is not seen."""
     distance = shown.distance
     covered: Floats = np.clip(1 - distance / max(distance[0], STILL_M), 0, 1)
-    return covered
+    return np.where(shown.seen, covered, 0.0)
 
 
 def untouched(shown: Trajectory, near: float, floor: float) -> float:
@@ -125,7 +143,7 @@ def untouched(shown: Trajectory, near: float, floor: float) -> float:
     Touched counts in the frame before or after a step or their neighbours, and so does a gripper nearer than `near`
     metres: a frame is several simulator steps long, and a hit between two frames is recorded in neither.
     """
-    motion = np.diff(shown.object, axis=0)
+    motion = np.nan_to_num(np.diff(shown.object, axis=0))
     lengths = _lengths(motion)
     close = (shown.contact > 0.5) | (_lengths(shown.gripper - shown.object) <= near)
     touched = np.convolve(close, np.ones(3))[1:-1] > 0
@@ -169,7 +187,7 @@ def instruction_following(spec: InstructionFollowingSpec, shown: Trajectory) -> 
     """A third each: the gripper reaches the object, the best progress on the way, the progress kept at the end."""
     if shown.succeeds:
         return 1.0
-    gaps = _lengths(shown.gripper - shown.object)
+    gaps = _lengths(shown.gripper - shown.object)[shown.seen]
     if shown.contact.max() > 0.5 or gaps.min() <= spec.reach_m:
         approach = 1.0
     else:
@@ -186,14 +204,15 @@ def manipulation(spec: ManipulationSpec, shown: Trajectory) -> float:
 def action_outcome(spec: ActionOutcomeSpec, shown: Trajectory, reference: Trajectory) -> float:
     """Deviation of gripper and object from the true outcome of the same actions, against its extent; the worse counts.
 
-    A clip that ends early is held at its last frame: the remaining actions have no outcome in it.
+    A clip that ends early is held at its last frame: the remaining actions have no outcome in it. A frame without the
+    object has lost it wholly.
     """
     held = np.minimum(np.arange(len(reference.gripper)), len(shown.gripper) - 1)
 
     def loss(path: Floats, truth: Floats) -> float:
-        deviation = float(_lengths(path[held] - truth).mean())
-        extent = float(_lengths(truth - truth[0]).max())
-        return _clip((deviation - spec.tolerance_m) / (spec.extent_share * max(extent, spec.floor_m)))
+        whole = spec.extent_share * max(float(_lengths(truth - truth[0]).max()), spec.floor_m)
+        deviation = float(np.nan_to_num(_lengths(path[held] - truth), nan=spec.tolerance_m + whole).mean())
+        return _clip((deviation - spec.tolerance_m) / whole)
 
     return 1 - max(loss(shown.gripper, reference.gripper), loss(shown.object, reference.object))
 
@@ -207,10 +226,14 @@ def _jumps(lengths: Floats, limit: float) -> Floats:
 def temporal(spec: TemporalSpec, shown: Trajectory, reference: Trajectory, limits: Limits) -> float:
     """What jumps, detours and stalls leave of full marks.
 
-    A detour is travel beyond the true path's: frames out of order go to and fro, even within the speed limit.
+    A detour is travel beyond the true path's: frames out of order go to and fro, even within the speed limit. An object
+    that vanishes or comes back jumps.
     """
     gripper, item = steps(shown.gripper), steps(shown.object)
-    jumps = np.maximum(_jumps(gripper, limits.gripper_speed), _jumps(item, limits.object_speed)).sum()
+    flips = np.diff(shown.seen.astype(np.float64)) != 0
+    jumps = np.maximum(
+        _jumps(gripper, limits.gripper_speed), np.maximum(_jumps(item, limits.object_speed), flips)
+    ).sum()
     count = min(len(gripper), len(reference.gripper) - 1)
     true_gripper, true_item = steps(reference.gripper)[:count], steps(reference.object)[:count]
     still = np.maximum(gripper, item)[:count] < STILL_M
@@ -233,10 +256,12 @@ def contact(spec: ContactSpec, shown: Trajectory, limits: Limits) -> float:
 
 
 def physics(spec: PhysicsSpec, shown: Trajectory, limits: Limits) -> float:
-    """What penetration beyond the source's own and jumps of the object leave of full marks."""
+    """What penetration beyond the source's own, jumps of the object and its absence leave of full marks."""
     depth = _clip(float(shown.penetration.max()) / limits.penetration - 1)
     jumps = float(_jumps(steps(shown.object), limits.object_speed).sum())
-    return _clip(1 - spec.penetration_share * depth - min(spec.jump_cost * jumps, 1 - spec.penetration_share))
+    absent = float((~shown.seen).mean())
+    gone = spec.absent_cost * (1 + absent) / 2 if absent else 0.0
+    return _clip(1 - spec.penetration_share * depth - min(spec.jump_cost * jumps, 1 - spec.penetration_share) - gone)
 
 
 def efficiency(spec: EfficiencySpec, shown: Trajectory) -> float:

@@ -65,13 +65,16 @@ class ContactSpec(Spec):
 
 
 class PhysicsSpec(Spec):
-    """Bodies do not enter each other, and objects do not jump."""
+    """Bodies do not enter each other, and objects neither jump nor vanish."""
 
     kind: Literal["physics"]
     penetration_share: Fraction = 0.5
     """Share of the maximum lost at twice the source's penetration limit; jumping objects cost the rest. Our choice."""
     jump_cost: Fraction = 0.25
     """Share of the maximum that one jump of the object costs, up to what penetration leaves. Our choice."""
+    absent_cost: Fraction = 1.0
+    """Share of the maximum lost on an object that is gone: half of it at once, the rest in proportion to the frames
+    that do not show it. Our choice."""
 
 
 class EfficiencySpec(Spec):

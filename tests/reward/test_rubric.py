@@ -131,3 +131,48 @@ def test_bad_states_are_refused(six, push):
     push[3, 3] = np.nan
     with pytest.raises(ValueError, match="NaN"):
         Trajectory.of(push)
+
+
+def test_an_object_that_vanishes_for_good_loses_the_task_and_its_laws(six, push):
+    gone = push.copy()
+    gone[8:, 3:6], gone[8:, 10:12], gone[8:, 13] = np.nan, 0, 0
+    whole, part = scores(six, push, push), scores(six, gone, push)
+    assert part["manipulation_success"] == 0
+    assert part["physics_adherence"] == pytest.approx(0.5)
+    assert part["temporal_consistency"] == pytest.approx(0.75)
+    assert part["action_outcome_consistency"] <= 0.55
+    assert part["instruction_following"] < 2
+    assert part["contact_realism"] == whole["contact_realism"]
+
+
+def test_an_object_that_blinks_keeps_the_task_and_loses_half_of_physics(six, push):
+    blink = push.copy()
+    blink[8:9, 3:6] = np.nan
+    result = scores(six, blink, push)
+    assert result["manipulation_success"] == 2
+    assert 0.9 < result["physics_adherence"] < 1
+    assert result["temporal_consistency"] == pytest.approx(0.5)
+
+
+def test_longer_absence_is_never_better(six, push):
+    totals = []
+    for first in range(1, 16):
+        gone = push.copy()
+        gone[first:, 3:6], gone[first:, 13] = np.nan, 0
+        totals.append(sum(scores(six, gone, push).values()))
+    assert totals == sorted(totals)
+
+
+@pytest.mark.parametrize("damage", ["part of a place", "first frame", "gripper", "infinity"])
+def test_only_whole_places_of_objects_may_be_unknown(six, push, damage):
+    match damage:
+        case "part of a place":
+            push[5, 3] = np.nan
+        case "first frame":
+            push[0, 3:6] = np.nan
+        case "gripper":
+            push[5, 0:3] = np.nan
+        case "infinity":
+            push[5, 3:6] = np.inf
+    with pytest.raises(ValueError, match="NaN or infinity"):
+        Trajectory.of(push)

@@ -1,5 +1,9 @@
 """Columns of an episode that are read when they are asked for, and what a picture must look like."""
 
+import struct
+import tokenize
+import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -7,6 +11,12 @@ import numpy as np
 
 from roboalign.sources.errors import DamagedError
 from roboalign.types import Float32, UInt8
+
+BAD_ARRAY = (
+    ValueError, EOFError, KeyError, TypeError, AttributeError, NotImplementedError, SyntaxError, MemoryError,
+    tokenize.TokenError, struct.error, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
+"""What numpy raises on damaged `.npy` and `.npz` files: their headers are parsed as Python, their sizes believed."""
 
 
 class Columns(Mapping[str, Float32]):
@@ -41,7 +51,8 @@ def numbers(values: Any, key: str) -> Float32:
     except ValueError:
         raise DamagedError(f"its '{key}' is no table of numbers: its rows differ in length") from None
     if array.dtype.kind not in "biuf":
-        raise DamagedError(f"its '{key}' holds {array.dtype}, not numbers")
+        held = "text" if array.dtype.kind in "US" else f"values of type {array.dtype}"
+        raise DamagedError(f"its '{key}' holds {held}, not numbers")
     with np.errstate(over="ignore"):
         return array.astype(np.float32)
 

@@ -1,0 +1,181 @@
+"""CALVIN in its own layout: one `.npz` a step, language annotations for stretches of steps."""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from roboalign.sources.errors import DamagedError, SourceError
+from roboalign.sources.readers.columns import BAD_ARRAY, Columns, picture
+from roboalign.sources.readers.files import Files
+from roboalign.sources.readers.pickled import read_pickled
+from roboalign.sources.readers.reader import Damaged, Part, Raw, required
+from roboalign.sources.readers.spec import CalvinSpec
+from roboalign.types import UInt8
+
+EPISODES = 25
+"""Annotated stretches of a part: about sixty steps each."""
+SCENES = "scene_info.npy"
+LONGEST = 10_000
+"""Steps of a stretch; CALVIN's annotations span 64 at most, and more than this is a damaged annotation."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """One annotation: steps `first` to `last`, both included, as the file has them."""
+
+    number: int
+    """Its place among the annotations."""
+    first: Any
+    last: Any
+    instruction: Any
+    task: Any
+
+
+class Calvin:
+    """The annotated stretches of a subset of CALVIN."""
+
+    def __init__(self, spec: CalvinSpec, files: Files) -> None:
+        self.spec = spec
+        self.files = files
+
+    @property
+    def fps(self) -> float:
+        """Recorded frames per second."""
+        return self.spec.fps
+
+    def parts(self) -> list[Part]:
+        """Some annotations each, in their order. Raises SourceError where there are none."""
+        count = len(self.stretches)
+        return [Part(self.spec.subset, first, first + EPISODES) for first in range(0, count, EPISODES)]
+
+    @cached_property
+    def stretches(self) -> list[Stretch]:
+        """The annotations that lie in the chosen environments, and those of which that cannot be said."""
+        path = f"{self.spec.subset}/{self.spec.annotations}"
+        found = self._pickled(path, "put CALVIN's place into `uri`, or correct `subset` or `annotations`")
+        try:
+            language, bounds = found["language"], list(found["info"]["indx"])
+            required(language, self.spec.instruction, "list of instructions")
+            texts, tasks = list(language[self.spec.instruction]), list(language.get("task", [""] * len(bounds)))
+        except DamagedError as error:
+            raise SourceError(f"{path}: {error}; correct `instruction`") from None
+        except (KeyError, TypeError, AttributeError, IndexError):
+            raise SourceError(f"{path} is no language annotation: it needs language/ann and info/indx") from None
+        if not len(bounds) == len(texts) == len(tasks):
+            raise SourceError(f"{path} has {len(bounds)} stretches, {len(texts)} instructions and {len(tasks)} tasks")
+        pairs = [tuple(pair) if isinstance(pair, tuple | list | np.ndarray) else (pair,) for pair in bounds]
+        every = [
+            Stretch(number, pair[0], pair[-1] if len(pair) == 2 else None, text, task)
+            for number, (pair, text, task) in enumerate(zip(pairs, texts, tasks, strict=True))
+        ]
+        chosen = (None, *self.spec.environments)
+        result = [each for each in every if not self.spec.environments or self.environment(each.first) in chosen]
+        if result:
+            return result
+        known = ", ".join(sorted(self.scenes)) or "none"
+        raise SourceError(f"{path} has no stretch in the chosen `environments`; {SCENES} knows {known}")
+
+    @cached_property
+    def scenes(self) -> dict[str, tuple[int, int]]:
+        """By environment, its first and last step. CALVIN's validation folders have no such file."""
+        path = f"{self.spec.subset}/{SCENES}"
+        if not self.spec.environments and not self.files.exists(path):
+            return {}
+        found = self._pickled(path, f"without it leave `environments` empty; {self.spec.subset}/ needs it to choose")
+        try:
+            # Older copies say scene_A where newer ones say calvin_scene_A.
+            ranges = {re.fullmatch(r".*scene_([A-D])", name)[1]: (int(a), int(b)) for name, (a, b) in found.items()}  # type: ignore[index]
+        except (AttributeError, TypeError, ValueError):
+            raise SourceError(f"{path} is no table of environments, such as calvin_scene_A: [0, 611098]") from None
+        return ranges
+
+    def environment(self, step: Any) -> str | None:
+        """The environment that a step was recorded in; None where that is not known."""
+        whole = isinstance(step, int | np.integer)
+        return next((name for name, (a, b) in self.scenes.items() if whole and a <= step <= b), None)
+
+    def _pickled(self, path: str, remedy: str) -> Any:
+        try:
+            with self.files.open(path) as file:
+                return read_pickled(file)
+        except FileNotFoundError:
+            raise SourceError(f"{self.files.uri} has no {path}; {remedy}") from None
+        except DamagedError as error:
+            raise SourceError(f"{self.files.uri}/{path} cannot be read: {error}") from None
+
+    def read(self, part: Part) -> Iterator[Raw | Damaged]:
+        """Some of the stretches, in the order of the annotations."""
+        for stretch in self.stretches[part.first : part.stop]:
+            name = f"{self.spec.subset}#{stretch.number}"
+            try:
+                yield self._raw(name, stretch)
+            except DamagedError as error:
+                yield Damaged(name, str(error))
+
+    def _raw(self, name: str, stretch: Stretch) -> Raw:
+        for bound in (stretch.first, stretch.last):
+            if not isinstance(bound, int | np.integer) or bound < 0:
+                raise DamagedError(f"its bounds are {stretch.first} and {stretch.last}, not two numbers of steps")
+        first, last = int(stretch.first), int(stretch.last)
+        if last - first >= LONGEST:
+            raise DamagedError(f"it runs from step {first} to step {last}, more than {LONGEST} steps")
+        environments = {self.environment(first), self.environment(last)}
+        if self.spec.environments and (None in environments or len(environments) > 1):
+            raise DamagedError(f"its steps {first} to {last} lie in no single environment of {SCENES}")
+        steps = range(first, last + 1)
+        named = dict.fromkeys(entry.key for entry in self.spec.actions)
+        read: dict[str, Any] = {}
+
+        def column(key: str) -> Any:
+            if not read:  # all columns in one go through the files
+                rows: list[dict[str, Any]] = [self.step(step, tuple(named)) for step in steps]
+                read.update({each: stacked([row[each] for row in rows], each, first) for each in named})
+            return read[key]
+
+        def pictures(frames: Sequence[int]) -> Iterator[UInt8]:
+            for frame in frames:
+                found = self.step(steps[frame], (self.spec.camera,))[self.spec.camera]
+                try:
+                    yield picture(found, self.spec.camera)
+                except DamagedError as error:
+                    raise DamagedError(f"at step {steps[frame]} {error}") from None
+
+        attributes = {"subset": self.spec.subset, "task": str(stretch.task)}
+        if environment := self.environment(first):
+            attributes["environment"] = environment
+        return Raw(
+            name=name,
+            length=len(steps),
+            pictures=pictures,
+            columns=Columns(named, column),
+            instruction=stretch.instruction if isinstance(stretch.instruction, str) else "",
+            attributes=attributes,
+            task=str(stretch.task),
+        )
+
+    def step(self, number: int, keys: tuple[str, ...]) -> dict[str, Any]:
+        """The named arrays of a step; the others are not unpacked. Raises DamagedError, naming the file."""
+        path = f"{self.spec.subset}/episode_{number:07d}.npz"
+        try:
+            with self.files.open(path) as file, np.load(file, allow_pickle=False) as arrays:
+                for key in keys:
+                    required(dict.fromkeys(arrays.files), key, "array")
+                return {key: arrays[key] for key in keys}
+        except FileNotFoundError:
+            raise DamagedError(f"{path} is missing") from None
+        except DamagedError as error:
+            raise DamagedError(f"{path} cannot be used: {error}") from None
+        except BAD_ARRAY as error:
+            raise DamagedError(f"{path} is no .npz file, or a damaged one: {error}") from None
+
+
+def stacked(rows: list[Any], key: str, first: int) -> Any:
+    """The rows of an array (steps, width). Raises DamagedError where their shapes differ."""
+    for number, row in enumerate(rows):
+        if row.shape != rows[0].shape:
+            raise DamagedError(f"its '{key}' has shape {row.shape} at step {first + number}, {rows[0].shape} before")
+    return np.stack(rows) if rows else np.empty((0,))

@@ -1,0 +1,187 @@
+"""A folder of videos, and a JSON Lines file with one line a video."""
+
+import errno
+import io
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import PurePosixPath
+from typing import Any
+
+import av
+import numpy as np
+
+from roboalign.sources.errors import DamagedError, SourceError
+from roboalign.sources.readers.columns import BAD_ARRAY, Columns
+from roboalign.sources.readers.files import Files
+from roboalign.sources.readers.reader import Damaged, Part, Raw, required
+from roboalign.sources.readers.spec import VideosSpec
+from roboalign.types import Json, UInt8
+
+EPISODES = 20
+"""Lines of the manifest that make a part."""
+TOLERANCE = 0.1
+"""Share of a frame's duration by which it may come early or late; what containers round times to is less."""
+RATE = 0.01
+"""Share by which a video's own rate may differ from the spec's before it is said to be another one."""
+
+
+class Videos:
+    """The videos that a manifest lists."""
+
+    def __init__(self, spec: VideosSpec, files: Files) -> None:
+        self.spec = spec
+        self.files = files
+
+    @property
+    def fps(self) -> float:
+        """Recorded frames per second."""
+        return self.spec.fps
+
+    def lines(self) -> Iterator[tuple[int, bytes]]:
+        """The lines of the manifest that are not blank, numbered from 1. Raises SourceError where it is missing."""
+        try:
+            with self.files.open(self.spec.manifest) as file:
+                for number, line in enumerate(file, 1):
+                    if line.strip():
+                        yield number, line
+        except FileNotFoundError:
+            raise SourceError(f"{self.files.uri} has no {self.spec.manifest}; correct `uri` or `manifest`") from None
+
+    def parts(self) -> list[Part]:
+        """Some lines each. Raises SourceError where the manifest is missing or empty."""
+        count = sum(1 for _ in self.lines())
+        if not count:
+            raise SourceError(f"{self.files.uri}/{self.spec.manifest} is empty; write a line of JSON for each video")
+        return [Part(self.spec.manifest, first, first + EPISODES) for first in range(0, count, EPISODES)]
+
+    def read(self, part: Part) -> Iterator[Raw | Damaged]:
+        """Some of the videos, in the order of the manifest."""
+        for place, (number, line) in enumerate(self.lines()):
+            if part.stop is not None and place >= part.stop:
+                return
+            if place >= part.first:
+                name = f"{self.spec.manifest}:{number}"
+                try:
+                    yield self._raw(name, entry(line))
+                except DamagedError as error:
+                    yield Damaged(name, str(error))
+
+    def _raw(self, name: str, line: dict[str, Json]) -> Raw:
+        required(line, self.spec.camera, "key")
+        path = inside(line[self.spec.camera], self.spec.camera)
+        tables = {key: value for key, value in line.items() if isinstance(value, list)}
+        for action in self.spec.actions:
+            required(line, action.key, "action column")
+            tables[action.key] = line[action.key]
+        columns = Columns(tables, lambda key: self.table(line[key], key))
+        attributes = flattened(line, {self.spec.camera, self.spec.instruction, *tables})
+        instruction = line.get(self.spec.instruction)
+        return Raw(
+            name=name,
+            length=len(columns[self.spec.actions[0].key]),
+            pictures=lambda steps: self.frames(path, steps, len(columns[self.spec.actions[0].key])),
+            columns=columns,
+            instruction=instruction if isinstance(instruction, str) else "",
+            attributes=attributes | {"video": path},
+        )
+
+    def table(self, value: Json, key: str) -> Any:
+        """The rows of an action column: a list in the manifest, or an `.npy` file beside it. Raises DamagedError."""
+        if isinstance(value, list):
+            return value
+        path = inside(value, key)
+        try:
+            return np.load(io.BytesIO(self.files.bytes(path)), allow_pickle=False)
+        except FileNotFoundError:
+            raise DamagedError(f"its '{key}' is the file {path}, which is missing") from None
+        except BAD_ARRAY:
+            raise DamagedError(f"its '{key}' is the file {path}, which is no .npy file with numbers") from None
+
+    def frames(self, path: str, steps: Sequence[int], length: int) -> Iterator[UInt8]:
+        """Decodes a video from its start to its end, one frame at a time, and hands on the wanted ones.
+
+        All are decoded, for each depends on those before it, and only so is their number known. Raises DamagedError.
+        """
+        wanted = frozenset(steps)
+        count = 0
+        try:
+            with self.files.open(path) as file, av.open(file, "r", options={"err_detect": "explode"}) as container:
+                if not container.streams.video:
+                    raise DamagedError(f"the video {path} has no pictures")
+                stream = container.streams.video[0]
+                stream.codec_context.options = {"err_detect": "explode"}
+                rate = float(stream.average_rate or 0)
+                before: float | None = None
+                for image in container.decode(stream):
+                    before = self.steady(f"frame {count} of the video {path}", image, before, rate)
+                    if count in wanted:
+                        yield np.ascontiguousarray(image.to_ndarray(format="rgb24"))
+                    count += 1
+        except FileNotFoundError:
+            raise DamagedError(f"the video {path} is missing") from None
+        except DamagedError:
+            raise
+        except (av.error.FFmpegError, ValueError, OSError) as error:
+            # Looking for a place before a short file's start is an invalid argument; other errors are not the file's.
+            if (
+                isinstance(error, OSError)
+                and not isinstance(error, av.error.FFmpegError)
+                and error.errno != errno.EINVAL
+            ):
+                raise
+            reason = getattr(error, "strerror", None) or error
+            raise DamagedError(f"the video {path} cannot be decoded after {count} frames: {reason}") from None
+        if count != length:
+            raise DamagedError(f"the video {path} has {count} frames, but there are {length} actions")
+
+    def steady(self, name: str, image: av.VideoFrame, before: float | None, rate: float) -> float:
+        """When a frame is shown, in seconds. Raises DamagedError where it is corrupt, turned, or does not come one
+        frame's duration after the one before; `rate` is the video's average."""
+        if image.is_corrupt:
+            raise DamagedError(f"{name} is damaged")
+        if image.rotation:
+            raise DamagedError(f"{name} is to be turned by {image.rotation}° when it is shown; store it upright")
+        if image.time is None or image.time_base is None:
+            raise DamagedError(f"{name} does not say when it is shown")
+        allowed = TOLERANCE / self.spec.fps + float(image.time_base)
+        passed = 1 / self.spec.fps if before is None else image.time - before
+        if abs(passed - 1 / self.spec.fps) > allowed:
+            if rate and abs(rate / self.spec.fps - 1) > RATE and abs(passed - 1 / rate) <= allowed:
+                raise DamagedError(f"{name} shows that it has {rate:g} frames a second, but fps is {self.spec.fps:g}")
+            raise DamagedError(
+                f"{name} comes {passed:.4g} s after the one before, not {1 / self.spec.fps:.4g} s: "
+                "its rate is variable; encode it at a constant one"
+            )
+        return image.time
+
+
+def entry(line: bytes) -> dict[str, Json]:
+    """A line of the manifest. Raises DamagedError where it is no JSON object."""
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise DamagedError(f"the line is no JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise DamagedError("the line is no JSON object with keys and values")
+    return value
+
+
+def inside(value: Json, key: str) -> str:
+    """A file's path within the folder. Raises DamagedError where it leads out of it, or is none."""
+    if not isinstance(value, str) or not value.strip():
+        raise DamagedError(f"its '{key}' is no path of a file")
+    path = PurePosixPath(value)
+    if path.is_absolute() or ".." in path.parts or any(part in value for part in ("\\", "://", "\0")):
+        raise DamagedError(f"its '{key}' is {value!r}, which is no path inside the folder")
+    return str(path)
+
+
+def flattened(value: Mapping[str, Json], without: set[str], above: str = "") -> dict[str, str]:
+    """The texts and numbers of a JSON object as text, those of objects in it by path."""
+    found: dict[str, str] = {}
+    for key, item in value.items():
+        if isinstance(item, dict):
+            found |= flattened(item, without, f"{above}{key}/")
+        elif isinstance(item, str | bool | int | float) and f"{above}{key}" not in without:
+            found[f"{above}{key}"] = str(item)
+    return found

@@ -18,6 +18,7 @@ COMMANDS = {
     "schema": "write or check the JSON Schemas that editors use",
     "verify": "re-hash what the stages produced and name damaged files",
     "use": "switch params.yaml to another experiment",
+    "annotate": "let people score the bench's clips, blind, and compare their scores with the labels",
 }
 
 
@@ -54,7 +55,33 @@ def parser() -> argparse.ArgumentParser:
     )
     add["use"].add_argument("experiment", help="one of specs/experiments/")
     add["use"].add_argument("--keep", action="store_true", help="keep the variants and values that params.yaml sets")
+    annotate_arguments(add["annotate"])
     return main
+
+
+def annotate_arguments(command: argparse.ArgumentParser) -> None:
+    """The arguments of `annotate`."""
+    command.epilog = (
+        "Without options: writes one page that works offline and gives its scores as a download. --serve saves each "
+        "score to a file at once. Either file is what --agreement reads, and what the bench's spec takes as "
+        "annotations."
+    )
+    way = command.add_mutually_exclusive_group()
+    way.add_argument("out", nargs="?", type=Path, default=Path("annotate.html"), metavar="OUT.html",
+                     help="the page to write (annotate.html)")  # fmt: skip
+    way.add_argument("--serve", action="store_true", help="serve the page to this machine, saving after each clip")
+    way.add_argument("--agreement", nargs="+", metavar="FILE", help="compare scored files with labels and each other")
+    command.add_argument("--json", action="store_true", help="print the agreement as JSON")
+    command.add_argument("--answers", type=Path, default=Path("annotations.jsonl"), metavar="FILE",
+                         help="where --serve saves, and goes on from (annotations.jsonl)")  # fmt: skip
+    command.add_argument("--port", type=int, default=8765, help="of --serve (8765); 0 takes a free one")
+    command.add_argument(
+        "--clips", type=int, default=60, metavar="N", help="how many clips (60); one in ten comes twice"
+    )
+    command.add_argument("--split", choices=("train", "validation", "test"), default="test",
+                         help="whose clips (test)")  # fmt: skip
+    command.add_argument("--seed", type=int, default=0, help="which clips are drawn (0)")
+    command.add_argument("--rater", default="", metavar="NAME", help="who scores; decides the order of the clips")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -94,6 +121,8 @@ def run(arguments: argparse.Namespace) -> int:
             from roboalign.spec.verify import report as verify
 
             return verify(arguments.root, arguments.cache)
+        case "annotate":
+            return annotate(arguments)
         case _:
             return use(arguments.root, arguments.experiment, arguments.keep)
 
@@ -161,6 +190,22 @@ def use(root: Path, experiment: str, keep: bool) -> int:
     for line in reset:
         print(f"  reset to its choice: {line}")
     return 0
+
+
+def annotate(arguments: argparse.Namespace) -> int:
+    """The human check."""
+    from roboalign.annotate import command
+
+    for name, low, high in (("clips", 1, 10_000), ("seed", 0, 2**31 - 1), ("port", 0, 65_535)):
+        if not low <= getattr(arguments, name) <= high:
+            print(f"error: --{name} is {getattr(arguments, name)}; give one of {low} to {high}", file=sys.stderr)
+            return 2
+    if arguments.agreement:
+        return command.compare(arguments.root, arguments.agreement, arguments.json)
+    which = arguments.split, arguments.clips, arguments.seed, arguments.rater
+    if arguments.serve:
+        return command.serve(arguments.root, arguments.port, arguments.answers, *which)
+    return command.write(arguments.root, arguments.out, *which)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,157 @@
+"""How well raters agree with the labels, with each other, and with themselves."""
+
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from roboalign.bench.annotations import Annotation, average
+from roboalign.bench.pairs import Pair
+from roboalign.evaluation.statistics import CHUNK, bootstrap, quadratic_weighted_kappa
+from roboalign.reward.spec import RewardSpec
+from roboalign.types import Json
+
+Scores = NDArray[np.float64]
+
+DRAWS = 10_000
+"""Bootstrap draws of every 95 % interval."""
+
+UNDEFINED = 0.05
+"""Where more of the draws than this have no kappa, it gets no interval."""
+
+
+def kappa(a: Scores, b: Scores, draws: int = DRAWS, seed: int = 0) -> dict[str, float] | None:
+    """The quadratic-weighted kappa of two raters' scores (N,) of the same clips, with its 95 % interval over clips.
+
+    None where it is undefined: both give one and the same score throughout. The interval is left out where that holds
+    for more than one draw in twenty.
+    """
+    value = quadratic_weighted_kappa(a, b)
+    if value is None:
+        return None
+    generator, n = np.random.default_rng(seed), len(a)
+    found: list[Scores] = []
+    rows = max(1, CHUNK // n)
+    for start in range(0, draws, rows):
+        chosen = generator.integers(n, size=(min(rows, draws - start), n))
+        x, y = a[chosen], b[chosen]
+        chance = x.var(1) + y.var(1) + (x.mean(1) - y.mean(1)) ** 2
+        apart = ((x - y) ** 2).mean(1)
+        defined = chance > 1e-12
+        found.append(1 - apart[defined] / chance[defined])
+    values = np.concatenate(found)
+    if len(values) < (1 - UNDEFINED) * draws:
+        return {"value": value}
+    low, high = np.quantile(values, (0.025, 0.975))
+    return {"value": value, "low": float(low), "high": float(high)}
+
+
+def compare(ours: Scores, theirs: Scores, names: Sequence[str]) -> dict[str, Json]:
+    """n, and per dimension and in total the MAE, the mean difference ours - theirs and the kappa; of scores (N, D)."""
+    columns = [(name, ours[:, k], theirs[:, k]) for k, name in enumerate(names)]
+    columns.append(("total", ours.sum(1), theirs.sum(1)))
+    result: dict[str, Json] = {"n": len(ours)}
+    for name, a, b in columns:
+        mae = bootstrap(np.abs(a - b), DRAWS)
+        entry: dict[str, Json] = {
+            "mae": {"value": mae.mean, "low": mae.low, "high": mae.high},
+            "bias": float((a - b).mean()),
+        }
+        weighted = kappa(a, b)
+        result[name] = entry if weighted is None else entry | {"qwk": weighted}
+    return result
+
+
+def agreement(annotations: Sequence[Annotation], pairs: Sequence[Pair], reward: RewardSpec) -> dict[str, Json]:
+    """All that the annotations tell; keys whose clips are none are left out.
+
+    - `raters`: each rater's first showings against the labels, with the rater's kind;
+    - `people`: the mean of all people's scores of each clip against the labels, and `by_provenance` for each kind of
+      label;
+    - `between`: each two raters on the clips that both scored;
+    - `repeats`: each rater's second showings against the first.
+
+    The clips have to be the bench's; see `read_annotations`.
+    """
+    names = reward.names
+    labels = {pair.id: np.array(pair.scores) for pair in pairs}
+    first = [row for row in annotations if row.showing == 1]
+    again = [row for row in annotations if row.showing == 2]
+    given: dict[str, dict[str, Scores]] = {}
+    for row in first:
+        given.setdefault(row.rater, {})[row.clip] = np.array([row.scores[name] for name in names])
+    kinds = {row.rater: row.kind for row in first}
+    result: dict[str, Json] = {
+        "raters": {
+            rater: {"kind": kinds[rater]} | against(scores, labels, names) for rater, scores in sorted(given.items())
+        }
+    }
+    people = [row for row in first if row.kind == "person"]
+    if people:
+        means = {clip: scores for clip, (scores, _, _) in average(people, names).items()}
+        entry = against(means, labels, names)
+        for provenance in sorted({pair.provenance for pair in pairs if pair.id in means}):
+            part = {pair.id for pair in pairs if pair.provenance == provenance}
+            entry.setdefault("by_provenance", {})[provenance] = against(
+                {clip: scores for clip, scores in means.items() if clip in part}, labels, names
+            )
+        result["people"] = entry | {"raters": len({row.rater for row in people})}
+    between = {
+        f"{one} ~ {other}": against(given[one], given[other], names)
+        for one, other in combinations(sorted(given), 2)
+        if given[one].keys() & given[other].keys()
+    }
+    repeats: dict[str, Json] = {}
+    for rater in sorted({row.rater for row in again}):
+        second = {row.clip: np.array([row.scores[name] for name in names]) for row in again if row.rater == rater}
+        if second.keys() & given.get(rater, {}).keys():
+            repeats[rater] = against(second, given[rater], names)
+    return result | ({"between": between} if between else {}) | ({"repeats": repeats} if repeats else {})
+
+
+def against(ours: Mapping[str, Scores], theirs: Mapping[str, Scores], names: Sequence[str]) -> dict[str, Json]:
+    """`compare` on the clips that both have; there has to be one."""
+    clips = sorted(ours.keys() & theirs.keys())
+    return compare(np.stack([ours[clip] for clip in clips]), np.stack([theirs[clip] for clip in clips]), names)
+
+
+def table(result: Mapping[str, Json], names: Sequence[str]) -> str:
+    """The agreement as text: a block a comparison, a line a dimension."""
+    blocks = [
+        _block(f"{rater} ({entry['kind']}) against the labels", entry, names)
+        for rater, entry in result["raters"].items()
+    ]
+    people = result.get("people")
+    if people and people["raters"] > 1:
+        blocks.append(_block(f"the mean of {people['raters']} people against the labels", people, names))
+    for provenance, entry in (people or {}).get("by_provenance", {}).items():
+        blocks.append(_block(f"people against labels by {provenance.replace('_', ' ')}", entry, ()))
+    blocks += [_block(pair, entry, names) for pair, entry in result.get("between", {}).items()]
+    blocks += [
+        _block(f"{rater}, second showing against first", entry, names)
+        for rater, entry in result.get("repeats", {}).items()
+    ]
+    return "\n\n".join(blocks)
+
+
+def _block(title: str, entry: Mapping[str, Json], names: Sequence[str]) -> str:
+    columns = [*names, "total"]
+    width = max(map(len, columns))
+    clips = f"{entry['n']} clip{'s'[: entry['n'] != 1]}"
+    lines = [f"{title}, {clips}", f"  {'':{width}}  {'MAE':20}  {'difference':>10}  weighted kappa"]
+    for name in columns:
+        row = entry[name]
+        weighted = _interval(row["qwk"]) if "qwk" in row else "undefined: one score throughout"
+        lines.append(f"  {name:{width}}  {_interval(row['mae']):20}  {row['bias']:+10.2f}  {weighted}")
+    return "\n".join(lines)
+
+
+def _interval(value: Mapping[str, float]) -> str:
+    text = _number(value["value"])
+    return f"{text} [{_number(value['low'])}, {_number(value['high'])}]" if "low" in value else text
+
+
+def _number(value: float) -> str:
+    """Two decimals, and no negative zero."""
+    return f"{round(value, 2) + 0.0:.2f}"

@@ -1,0 +1,312 @@
+"use strict";
+// One clip after another: frames from a sheet of tiles, one score a dimension, everything by keyboard. Answers live in
+// localStorage from the first key on; a served page sends each kept one to the server too.
+const study = JSON.parse(document.getElementById("study").textContent);
+const byId = (id) => document.getElementById(id);
+const fields = [...document.querySelectorAll("fieldset[data-dimension]")];
+const canvas = byId("picture");
+const brush = canvas.getContext("2d");
+const SPEEDS = [1, 2, 4, 6, 10, 15, 25];
+const JOIN_MS = 1000; // digits that follow within this time make one number, where a dimension has ten points or more
+
+let rater = study.rater;
+let answers = {}; // place -> {scores: {dimension: points}, kept: whether Enter was pressed, sent: whether the server has it}
+let place = 0;
+let active = 0;
+let changes = []; // [place, dimension, points before], to undo
+let sheet = null;
+let frame = 0;
+let playing = false;
+let speed = SPEEDS.indexOf(10);
+let due = 0;
+let typed = { dimension: -1, at: 0 };
+
+// --- what is kept
+
+const drawer = () => `roboalign/${study.id}/${rater}`;
+const answer = (at = place) => (answers[at] ??= { scores: {}, kept: false, sent: false });
+const kept = (at) => Boolean(answers[at]?.kept);
+const complete = (at) => study.dimensions.every((dimension) => dimension.name in answer(at).scores);
+
+function store() {
+  try {
+    localStorage.setItem(drawer(), JSON.stringify({ answers, place }));
+  } catch {
+    say("This browser keeps nothing for this page: download the scores before you close it.", true);
+  }
+}
+
+function restore() {
+  let found = {};
+  try {
+    found = JSON.parse(localStorage.getItem(drawer())) ?? {};
+  } catch {}
+  answers = found.answers ?? {};
+  // What the server has wins over nothing, and over a copy that it had already; not over what it has not been sent.
+  for (const [at, scores] of Object.entries(study.answers[rater] ?? {})) {
+    if (!answers[at] || answers[at].sent) answers[at] = { scores, kept: true, sent: true };
+  }
+  const open = study.clips.findIndex((_, at) => !kept(at));
+  place = Number.isInteger(found.place) && !kept(found.place) ? found.place : open;
+}
+
+function line(at) {
+  const { clip, showing } = study.clips[at];
+  return JSON.stringify({ clip, rater, kind: "person", scores: answers[at].scores, showing });
+}
+
+function download() {
+  const lines = study.clips.flatMap((_, at) => (kept(at) ? [line(at) + "\n"] : []));
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(new Blob(lines, { type: "application/jsonl" }));
+  link.download = `annotations-${rater}.jsonl`;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+}
+
+async function send() {
+  if (!study.served) return;
+  const waiting = study.clips.map((_, at) => at).filter((at) => kept(at) && !answers[at].sent);
+  for (const at of waiting) {
+    const body = line(at);
+    try {
+      const reply = await fetch("answers", { method: "POST", headers: { "Content-Type": "application/json" }, body });
+      if (!reply.ok) throw new Error(await reply.text());
+      if (line(at) === body) answers[at].sent = true;
+      store();
+    } catch (error) {
+      say(`Not saved on the server yet (${error.message}); kept in this browser.`, true);
+      return;
+    }
+  }
+  if (waiting.length) say("Saved.");
+}
+
+// --- what is shown
+
+function say(text, bad = false) {
+  byId("saved").textContent = text;
+  byId("saved").classList.toggle("bad", bad);
+}
+
+function count() {
+  const done = study.clips.filter((_, at) => kept(at)).length;
+  byId("done").value = done / study.clips.length;
+  byId("count").textContent = `${done} of ${study.clips.length} scored`;
+  byId("download").hidden = done === 0;
+  return done;
+}
+
+function section(name) {
+  for (const id of ["start", "task", "end"]) byId(id).hidden = id !== name;
+}
+
+function show(at) {
+  place = at;
+  active = 0;
+  const clip = study.clips[at];
+  section("task");
+  byId("instruction").textContent = clip.instruction;
+  byId("told").textContent = "";
+  byId("seek").max = clip.frames - 1;
+  canvas.width = clip.width;
+  canvas.height = clip.height;
+  playing = false;
+  sheet = new Image();
+  sheet.onload = () => {
+    seek(0);
+    if (!matchMedia("(prefers-reduced-motion: reduce)").matches) play();
+  };
+  sheet.onerror = () => (byId("told").textContent = "This clip cannot be shown by this browser.");
+  sheet.src = clip.sheet;
+  marks();
+  store();
+  count();
+}
+
+function marks() {
+  const { scores } = answer();
+  fields.forEach((field, number) => {
+    field.classList.toggle("active", number === active);
+    const points = scores[study.dimensions[number].name];
+    for (const input of field.querySelectorAll("input")) input.checked = Number(input.value) === points;
+  });
+  const top = fields[active].getBoundingClientRect();
+  if (top.top < 0 || top.bottom > innerHeight) fields[active].scrollIntoView({ block: "nearest" });
+  byId("undo").disabled = changes.length === 0;
+  byId("back").disabled = place === 0;
+}
+
+function seek(number) {
+  const { frames, width, height, columns } = study.clips[place];
+  frame = Math.max(0, Math.min(frames - 1, number));
+  brush.drawImage(sheet, (frame % columns) * width, Math.floor(frame / columns) * height, width, height, 0, 0, width, height);
+  byId("seek").value = frame;
+  byId("frame").textContent = `frame ${frame + 1} of ${frames} · ${SPEEDS[speed]}/s`;
+  byId("play").textContent = playing ? "Pause" : "Play";
+}
+
+function play() {
+  playing = true;
+  due = performance.now() + 1000 / SPEEDS[speed];
+  seek(frame === study.clips[place].frames - 1 ? 0 : frame);
+}
+
+function pause() {
+  playing = false;
+  seek(frame);
+}
+
+function tick(now) {
+  if (playing && sheet.complete && now >= due) {
+    const last = study.clips[place].frames - 1;
+    const next = frame === last ? 0 : frame + 1;
+    due = now + (next === last ? 1000 : 1000 / SPEEDS[speed]); // the last frame holds a second
+    seek(next);
+  }
+  requestAnimationFrame(tick);
+}
+
+// --- scoring
+
+function score(dimension, points) {
+  const { name } = study.dimensions[dimension];
+  const before = answer().scores[name];
+  active = dimension;
+  if (points !== before) {
+    changes.push([place, dimension, before]);
+    answer().scores[name] = points;
+    answer().sent = false;
+  }
+  byId("told").textContent = "";
+  marks();
+  store();
+}
+
+function digit(value) {
+  const { maximum, name } = study.dimensions[active];
+  const now = performance.now();
+  const joins = maximum >= 10 && typed.dimension === active && now - typed.at < JOIN_MS;
+  const points = joins ? Math.floor(answer().scores[name]) * 10 + value : value;
+  typed = { dimension: active, at: now };
+  if (points > maximum) byId("told").textContent = `${study.dimensions[active].title} has at most ${maximum}.`;
+  else score(active, points);
+}
+
+function half() {
+  const { name, maximum } = study.dimensions[active];
+  const points = answer().scores[name] ?? 0;
+  score(active, Number.isInteger(points) && points < maximum ? Math.min(points + 0.5, maximum) : Math.floor(points));
+}
+
+function undo() {
+  const change = changes.pop();
+  if (!change) return;
+  const [at, dimension, before] = change;
+  if (at !== place) show(at);
+  const { name } = study.dimensions[dimension];
+  if (before === undefined) delete answer().scores[name];
+  else answer().scores[name] = before;
+  answer().sent = false;
+  if (!complete(place)) answer().kept = false;
+  active = dimension;
+  marks();
+  store();
+  count();
+}
+
+function keep() {
+  const missing = study.dimensions.findIndex((dimension) => !(dimension.name in answer().scores));
+  if (missing >= 0) {
+    active = missing;
+    byId("told").textContent = `${study.dimensions[missing].title} has no score yet.`;
+    marks();
+    return;
+  }
+  answer().kept = true;
+  store();
+  send();
+  next();
+}
+
+function next() {
+  const count = study.clips.length;
+  const order = [...Array(count).keys()].map((step) => (place + 1 + step) % count);
+  const open = order.find((at) => !kept(at));
+  if (open === undefined) finish();
+  else show(open);
+}
+
+function finish() {
+  playing = false;
+  section("end");
+  count();
+  byId("ending").textContent = study.served
+    ? "The scores are in the file that the server was started with. You can close this page."
+    : "Download the scores and hand the file to whoever gave you this page.";
+}
+
+function step(by) {
+  active = Math.max(0, Math.min(fields.length - 1, active + by));
+  marks();
+}
+
+const KEYS = {
+  " ": () => (playing ? pause() : play()),
+  ArrowLeft: () => { playing = false; seek(frame - 1); },
+  ArrowRight: () => { playing = false; seek(frame + 1); },
+  ArrowUp: () => step(-1),
+  ArrowDown: () => step(1),
+  Enter: () => {
+    const { name } = study.dimensions[active];
+    if (name in answer().scores && active < fields.length - 1 && !complete(place)) step(1);
+    else keep();
+  },
+  r: () => { frame = 0; play(); },
+  ".": half, ",": half, h: half,
+  u: undo, b: () => place > 0 && show(place - 1), Backspace: () => place > 0 && show(place - 1),
+  n: next,
+  "+": () => { speed = Math.min(SPEEDS.length - 1, speed + 1); seek(frame); },
+  "-": () => { speed = Math.max(0, speed - 1); seek(frame); },
+  "?": () => byId("keys").showModal(),
+};
+
+document.addEventListener("keydown", (event) => {
+  if (byId("task").hidden || byId("keys").open || event.ctrlKey || event.metaKey || event.altKey) return;
+  const { target } = event;
+  if (target.tagName === "BUTTON" && (event.key === " " || event.key === "Enter")) return;
+  const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
+  const action = /^[0-9]$/.test(key) ? () => digit(Number(key)) : KEYS[key];
+  if (!action) return;
+  event.preventDefault();
+  action();
+});
+
+fields.forEach((field, number) => {
+  field.addEventListener("change", (event) => score(number, Number(event.target.value)));
+  field.addEventListener("focusin", () => { active = number; marks(); });
+});
+byId("scores").addEventListener("submit", (event) => { event.preventDefault(); keep(); });
+byId("begin").addEventListener("submit", (event) => {
+  event.preventDefault();
+  rater = byId("rater").value;
+  restore();
+  if (place < 0) finish();
+  else show(place);
+  send();
+});
+byId("play").addEventListener("click", () => KEYS[" "]());
+byId("seek").addEventListener("input", (event) => { playing = false; seek(Number(event.target.value)); });
+byId("back").addEventListener("click", KEYS.b);
+byId("later").addEventListener("click", next);
+byId("undo").addEventListener("click", undo);
+byId("help").addEventListener("click", KEYS["?"]);
+byId("download").addEventListener("click", download);
+byId("fetch").addEventListener("click", download);
+byId("review").addEventListener("click", () => show(0));
+if (rater) {
+  byId("rater").value = rater;
+  byId("rater").readOnly = true;
+}
+setInterval(send, 15000); // what the server did not take yet
+requestAnimationFrame(tick);

@@ -1,0 +1,85 @@
+"""A study on this machine's own web server: the page, and a place to send scores to."""
+
+from collections.abc import Callable
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from roboalign.annotate.answers import Answers
+from roboalign.bench.annotations import AnnotationError
+
+HOST = "127.0.0.1"
+LONGEST = 65_536
+"""Most bytes of one answer."""
+
+
+class Server(ThreadingHTTPServer):
+    """Serves one page to this machine alone. `page` makes it anew at each visit, with the scores saved so far."""
+
+    daemon_threads = True
+
+    def __init__(self, port: int, page: Callable[[], str], answers: Answers) -> None:
+        """Raises OSError where the port is taken; port 0 takes a free one."""
+        super().__init__((HOST, port), Handler)
+        self.page, self.answers = page, answers
+
+    @property
+    def url(self) -> str:
+        """Where the page is."""
+        return f"http://{HOST}:{self.server_port}/"
+
+
+class Handler(BaseHTTPRequestHandler):
+    """`GET /` is the page, `POST /answers` saves one annotation."""
+
+    server: Server
+    timeout = 60
+
+    def do_GET(self) -> None:
+        """The page."""
+        if not self._own():
+            return
+        if self.path == "/":
+            self._reply(HTTPStatus.OK, self.server.page(), "text/html")
+        else:
+            self._reply(HTTPStatus.NOT_FOUND, "there is only /")
+
+    def do_POST(self) -> None:
+        """Save an answer; 200 means that it is on the disk."""
+        if not self._own():
+            return
+        length = self.headers.get("Content-Length", "")
+        if self.path != "/answers":
+            self._reply(HTTPStatus.NOT_FOUND, "answers go to /answers")
+        elif not length.isdigit() or int(length) > LONGEST:
+            self._reply(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "an answer is a few hundred bytes")
+        elif self.headers.get_content_type() != "application/json":
+            # Other sites' pages can post forms here, but not JSON: the browser asks this server first, and gets no.
+            self._reply(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "an answer is JSON")
+        else:
+            try:
+                self.server.answers.add(self.rfile.read(int(length)).decode("utf-8"))
+            except (AnnotationError, UnicodeDecodeError) as error:
+                self._reply(HTTPStatus.BAD_REQUEST, str(error))
+            except OSError as error:
+                self._reply(HTTPStatus.INTERNAL_SERVER_ERROR, f"the file cannot be written: {error}")
+            else:
+                self._reply(HTTPStatus.OK, "saved")
+
+    def _own(self) -> bool:
+        """Whether the request names this machine: a foreign name that resolves here must not read the page."""
+        own = self.headers.get("Host", "").rpartition(":")[0] in (HOST, "localhost")
+        if not own:
+            self._reply(HTTPStatus.FORBIDDEN, "this page is for this machine alone")
+        return own
+
+    def _reply(self, status: HTTPStatus, text: str, kind: str = "text/plain") -> None:
+        body = text.encode("utf-8")
+        self.send_response(status)
+        self.send_header("Content-Type", f"{kind}; charset=utf-8")
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Cache-Control", "no-store")
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+        """Say nothing: each answer would be a line."""

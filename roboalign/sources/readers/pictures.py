@@ -9,28 +9,32 @@ from roboalign.types import UInt8
 
 def frame(picture: UInt8, spec: PictureSpec) -> UInt8:
     """The frame (height, width, 3) of a picture (H, W, 3). Pure; a picture of the wanted size passes unchanged."""
-    high, wide = picture.shape[:2]
+    top, bottom, left, right = kept(picture.shape[0], picture.shape[1], spec)
+    part = picture[top:bottom, left:right]
+    if spec.fit != "pad":
+        return _resized(part, spec.height, spec.width)
+    high, wide = part.shape[:2]
+    scale = min(spec.height / high, spec.width / wide)
+    height, width = max(1, round(high * scale)), max(1, round(wide * scale))
+    result = np.zeros((spec.height, spec.width, 3), np.uint8)
+    y, x = (spec.height - height) // 2, (spec.width - width) // 2
+    result[y : y + height, x : x + width] = _resized(part, height, width)
+    return result
+
+
+def kept(high: int, wide: int, spec: PictureSpec) -> tuple[int, int, int, int]:
+    """The part of a picture of that height and width that its frame shows: top, bottom, left, right in pixels."""
     crop = spec.crop
-    top, bottom = round(crop.top * high), max(round(crop.bottom * high), round(crop.top * high) + 1)
-    left, right = round(crop.left * wide), max(round(crop.right * wide), round(crop.left * wide) + 1)
-    kept = picture[top:bottom, left:right]
-    match spec.fit:
-        case "crop":
-            high, wide = kept.shape[:2]
-            width = min(wide, max(1, round(high * spec.width / spec.height)))
-            height = min(high, max(1, round(wide * spec.height / spec.width)))
-            y, x = (high - height) // 2, (wide - width) // 2
-            return _resized(kept[y : y + height, x : x + width], spec.height, spec.width)
-        case "stretch":
-            return _resized(kept, spec.height, spec.width)
-        case "pad":
-            high, wide = kept.shape[:2]
-            scale = min(spec.height / high, spec.width / wide)
-            height, width = max(1, round(high * scale)), max(1, round(wide * scale))
-            result = np.zeros((spec.height, spec.width, 3), np.uint8)
-            y, x = (spec.height - height) // 2, (spec.width - width) // 2
-            result[y : y + height, x : x + width] = _resized(kept, height, width)
-            return result
+    top, left = round(crop.top * high), round(crop.left * wide)
+    bottom, right = max(round(crop.bottom * high), top + 1), max(round(crop.right * wide), left + 1)
+    # A crop at the far edge of a small picture must still lie in it.
+    top, left, bottom, right = min(top, high - 1), min(left, wide - 1), min(bottom, high), min(right, wide)
+    if spec.fit != "crop":
+        return top, bottom, left, right
+    height = min(bottom - top, max(1, round((right - left) * spec.height / spec.width)))
+    width = min(right - left, max(1, round((bottom - top) * spec.width / spec.height)))
+    y, x = top + (bottom - top - height) // 2, left + (right - left - width) // 2
+    return y, y + height, x, x + width
 
 
 def _resized(picture: UInt8, height: int, width: int) -> UInt8:

@@ -17,6 +17,8 @@ from roboalign.sources.errors import SourceError
 Work = TypeVar("Work")
 Result = TypeVar("Result")
 
+TIMEOUT = "30s"
+"""How long a scheduler may take to answer."""
 RETRIES = 2
 """How often a piece is tried again whose cluster worker was lost."""
 
@@ -68,7 +70,7 @@ def _on_dask(executor: DaskSpec, function: Callable[[Work], Result], work: Seque
     else:
         cluster = None
         try:
-            client = distributed.Client(executor.scheduler, timeout="30s")
+            client = distributed.Client(executor.scheduler, timeout=TIMEOUT)
         except (OSError, TimeoutError, ValueError) as error:
             raise SourceError(
                 f"the scheduler hardware.executor.scheduler {executor.scheduler} does not answer ({error}); "

@@ -4,7 +4,7 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pydantic import TypeAdapter
@@ -17,10 +17,12 @@ from roboalign.sources.executor import run_all
 from roboalign.sources.readers.convert import LeftOut, convert
 from roboalign.sources.readers.reader import Damaged, Part
 from roboalign.sources.simulators.record import Assignment, assign, record
+from roboalign.sources.simulators.simulator import Simulator
 from roboalign.sources.simulators.spec import SimulatedSpec
 from roboalign.sources.spec import DatasetSpec, RecordedSpec, SimulatedRobotSpec, SourceSpec
 from roboalign.sources.splits import split_groups
 from roboalign.store import EpisodeStore, EpisodeWriter
+from roboalign.store.merge import merge
 from roboalign.types import Split
 
 SHARD = 10
@@ -78,14 +80,29 @@ def make_shard(shard: Shard) -> Account:
     return Account(value["kept"], value["frames"], damaged, tuple((name, n) for name, n in value["left_out"]))
 
 
+_open: dict[tuple[str, str], Simulator] = {}
+"""The simulator of this process, by its spec and task. Building one takes as long as many frames, and what an episode
+shows does not depend on those before it: it is kept for the next shard of the same task."""
+
+
+def _simulator(spec: SimulatedRobotSpec, task: str) -> Simulator:
+    key = spec.model_dump_json(), task
+    if key not in _open:
+        _close()
+        _open[key] = build_simulator(spec, task)
+    return _open[key]
+
+
+def _close() -> None:
+    while _open:
+        _open.popitem()[1].close()
+
+
 def _record(spec: SimulatedRobotSpec, shard: Shard, work: tuple[Assignment, ...]) -> Account:
-    simulator = build_simulator(spec, work[0].task)
-    try:
-        with EpisodeWriter(shard.folder / "store", fps=simulator_fps(spec)) as writer:
-            for assignment in work:
-                writer.add(record(spec, shard.source, assignment, simulator))
-    finally:
-        simulator.close()
+    simulator = _simulator(spec, work[0].task)
+    with EpisodeWriter(shard.folder / "store", fps=simulator_fps(spec), storage=spec.storage) as writer:
+        for assignment in work:
+            writer.add(record(spec, shard.source, assignment, simulator))
     return Account(len(work), len(work) * spec.length)
 
 
@@ -104,7 +121,8 @@ def _read(spec: RecordedSpec, shard: Shard, part: Part) -> Account:
                 left_out[result.reason] += 1
             else:
                 if writer is None:  # a store holds at least one episode
-                    writer = stack.enter_context(EpisodeWriter(shard.folder / "store", fps=reader.fps / spec.stride))
+                    fps = reader.fps / spec.stride
+                    writer = stack.enter_context(EpisodeWriter(shard.folder / "store", fps=fps, storage=spec.storage))
                 writer.add(result)
                 kept, frames = kept + 1, frames + len(result.frames)
             if spec.episodes and kept == spec.episodes:
@@ -134,18 +152,13 @@ def materialise(
             progress(len(accounts), len(shards), f"{sum(a.kept for a in accounts)} episodes")
             if isinstance(spec, DatasetSpec) and 0 < spec.episodes <= sum(a.kept for a in accounts):
                 break
+    _close()
     whole = total(accounts)
     if isinstance(spec, DatasetSpec):
         tolerate(whole, spec, source, scratch / "damaged.json")
     places = order(shards, accounts, spec)
-    stores = [EpisodeStore(s.folder / "store") if a.kept else None for s, a in zip(shards, accounts, strict=False)]
     # Put together in the scratch folder and moved when whole, so that a kill leaves nothing beside the output.
-    with EpisodeWriter(scratch / "store", fps=next(store for store in stores if store).fps) as writer:
-        for number, index, split in places:
-            store = stores[number]
-            assert store is not None
-            episode = store.read(index)
-            writer.add(episode if split is None else replace(episode, split=split))
+    merge(scratch / "store", [(shards[number].folder / "store", index, split) for number, index, split in places])
     if isinstance(spec, DatasetSpec):
         write_json(scratch / "store" / QUARANTINE, quarantine(whole))
     if output.exists():

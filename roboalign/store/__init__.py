@@ -9,8 +9,8 @@ data/chunk-000/file-000.parquet           one row a frame, one row group an epis
 videos/observation.images.main/chunk-000/file-000.mp4  larger frames, several episodes a file
 ```
 
-`EpisodeWriter` writes a store, `EpisodeStore` reads one, and `Corpus` presents several as one list of episodes with
-actions on a common scale. The same episodes give the same bytes.
+`EpisodeWriter` writes a store, `merge` joins some, `EpisodeStore` reads one, and `Corpus` presents several as one list
+of episodes with actions on a common scale. The same episodes give the same bytes.
 """
 
 # The specs of this package are read where numpy must not be loaded: names are looked up when they are first used.
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from roboalign.store.corpus import ActionRange, Corpus
     from roboalign.store.images import decode_png, encode_png
     from roboalign.store.layout import EpisodeInfo, StoreError
+    from roboalign.store.merge import merge
     from roboalign.store.reader import EpisodeStore
     from roboalign.store.spec import StorageSpec
     from roboalign.store.writer import EpisodeWriter
@@ -35,6 +36,7 @@ __all__ = [
     "StoreError",
     "decode_png",
     "encode_png",
+    "merge",
 ]
 
 _HOMES = {
@@ -47,6 +49,7 @@ _HOMES = {
     "StoreError": "layout",
     "decode_png": "images",
     "encode_png": "images",
+    "merge": "merge",
 }
 
 

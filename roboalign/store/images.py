@@ -7,8 +7,8 @@ from PIL import Image
 
 from roboalign.types import UInt8
 
-PNG_LEVEL = 6
-"""zlib level of the images."""
+PNG_LEVEL = 1
+"""zlib's level of the images: half the time of its default for 8 % more bytes (measured on the simulated robots)."""
 
 
 def encode_png(frame: UInt8) -> bytes:

@@ -9,7 +9,7 @@ A frame's row (`data/`) has, besides `timestamp`, `frame_index`, `episode_index`
 
 An episode's row (`meta/episodes/`) has, besides LeRobot's own columns, `id`, `source`, `task` (the short name; the
 instruction is in `tasks`), `policy`, `scene`, `split`, `success` (see `roboalign.types.Episode`), `data/row_group` (its
-row group in the data file) and, for video, `videos/observation.images.main/crc32`: the checksum of each frame's packet.
+row group in the data file) and, for video, `videos/observation.images.main/crc32`: a checksum of each frame's packet.
 """
 
 import json

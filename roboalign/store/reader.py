@@ -112,6 +112,8 @@ class EpisodeStore:
                 self._statistics = self._episodes(names)
             except (OSError, ValueError) as error:
                 raise StoreError(f"{self.folder}: its statistics cannot be read ({error}); `dvc repro`") from None
+            if self._statistics.num_columns != len(names):
+                raise StoreError(f"{self.folder} was written by an older release; record it again: `dvc repro`")
         row = self._statistics.slice(index, 1).to_pylist()[0]
         return {name: {key: row[f"stats/{name}/{key}"] for key in STATISTICS} for name in self.features}
 

@@ -66,7 +66,7 @@ class Place:
     start: int
     """Number of its first frame in the file."""
     checksums: NDArray[np.uint32]
-    """(T,): CRC-32 of the packet of each frame."""
+    """(T,): CRC-32 of the decoder's settings and the packet of each frame."""
 
 
 class VideoFile:
@@ -126,6 +126,7 @@ class Packets:
         except (OSError, av.FFmpegError, IndexError) as error:
             raise damaged(self.name, error) from None
         self.header = bytes(self.stream.codec_context.extradata or b"")
+        self._seed = zlib.crc32(self.header)
 
     def __enter__(self) -> "Packets":
         return self
@@ -146,7 +147,7 @@ class Packets:
                     continue
                 if number >= self.start + self.length:
                     break
-                checksum = zlib.crc32(packet)
+                checksum = zlib.crc32(packet, self._seed)
                 if number != expected or (
                     self.checksums is not None and checksum != self.checksums[number - self.start]
                 ):
@@ -170,6 +171,7 @@ class VideoReader:
         except (OSError, av.FFmpegError, IndexError) as error:
             raise damaged(path, error) from None
         self._stream.codec_context.thread_count = 1
+        self._seed = zlib.crc32(bytes(self._stream.codec_context.extradata or b""))
         self._packets: Iterator[Any] = iter(())
         self._next: int | None = None
         self._reformatter = VideoReformatter()
@@ -226,7 +228,7 @@ class VideoReader:
             number = number_of(packet.pts, self._stream, self.rate)
             if not place.start <= number < end or (self._next is None and number > goal):
                 raise damaged(self.path, f"frame {goal} is not where it was written")
-            if zlib.crc32(packet) != place.checksums[number - place.start]:
+            if zlib.crc32(packet, self._seed) != place.checksums[number - place.start]:
                 raise damaged(self.path, f"frame {number} is not what was written")
             self._next = number + 1
             yield from context.decode(packet)

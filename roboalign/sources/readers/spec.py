@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 
 from roboalign.sources.shared_spec import Quantile, SplitSpec
 from roboalign.spec.base import FieldError, Fraction, Name, Seed, Spec, items
+from roboalign.store.spec import StorageSpec
 
 Key = Annotated[str, Field(min_length=1, max_length=200)]
 """A column of a data set; parts of nested ones are joined by `/`."""
@@ -133,6 +134,8 @@ class DatasetSpec(Spec):
     outliers, where least and largest values are not. Our choice."""
     image: PictureSpec = PictureSpec()
     """Crop, size and aspect ratio of the frames."""
+    storage: StorageSpec = StorageSpec()
+    """How the frames are kept."""
     stride: Annotated[int, Field(ge=1, le=1000)] = 1
     """Recorded frames from one frame to the next."""
     length: Annotated[int, Field(ge=2, le=10_000)] = 32

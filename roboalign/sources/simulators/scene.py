@@ -37,17 +37,15 @@ def touch(model: Any, data: Any, gripper: frozenset[int], item: frozenset[int]) 
     metres of any contact that the gripper or the object takes part in."""
     import mujoco
 
-    force, deepest, touching = 0.0, 0.0, 0.0
-    wrench = np.zeros(6)
-    for number, contact in enumerate(data.contact):
-        first, second = int(contact.geom1), int(contact.geom2)
-        if not {first, second} & (gripper | item):
-            continue
-        deepest = max(deepest, -float(contact.dist))
-        if (first in gripper and second in item) or (first in item and second in gripper):
-            mujoco.mj_contactForce(model, data, number, wrench)
-            if wrench[0] > 0:
-                touching, force = 1.0, force + float(wrench[0])
+    # The contacts as arrays: asking MuJoCo for them one by one takes as long as a tenth of the recording.
+    pairs, depths = np.asarray(data.contact.geom), -np.asarray(data.contact.dist)
+    of_gripper, of_item = np.isin(pairs, [*gripper]), np.isin(pairs, [*item])
+    deepest = float(depths[(of_gripper | of_item).any(1)].max(initial=0.0))
+    force, touching, wrench = 0.0, 0.0, np.zeros(6)
+    for number in np.flatnonzero(of_gripper.any(1) & of_item.any(1)):
+        mujoco.mj_contactForce(model, data, int(number), wrench)
+        if wrench[0] > 0:
+            touching, force = 1.0, force + float(wrench[0])
     return touching, force, deepest
 
 

@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from roboalign.sources.shared_spec import Quantile, SplitSpec
 from roboalign.spec.base import FieldError, Fraction, Positive, Seed, Spec, items
+from roboalign.store.spec import StorageSpec
 
 Metres = Annotated[float, Field(ge=-10, le=10)]
 """A coordinate in metres."""
@@ -96,6 +97,8 @@ class SimulatedSpec(Spec):
     """Frames of an episode: the paper's 30-frame rollouts, their context frame, and one more."""
     image: ImageSpec = ImageSpec()
     """The recorded images."""
+    storage: StorageSpec = StorageSpec()
+    """How the frames are kept."""
     policies: PolicyMixSpec = PolicyMixSpec()
     """Who acts."""
     noise: NoiseSpec = NoiseSpec()

@@ -4,6 +4,7 @@ import ctypes.util
 import os
 
 import numpy as np
+from PIL import Image
 
 from roboalign.sources.errors import SourceError
 from roboalign.sources.simulators.simulator import Vector
@@ -47,12 +48,7 @@ def project(camera: CameraSpec, image: ImageSpec, points: Vector) -> Float32:
 
 def shrink(frame: UInt8, factor: int) -> UInt8:
     """(H, W, 3) → (H / factor, W / factor, 3), by averaging squares of pixels."""
-    if factor == 1:
-        return frame
-    height, width = frame.shape[0] // factor, frame.shape[1] // factor
-    blocks = frame.reshape(height, factor, width, factor, 3).astype(np.uint16)
-    rounded = (blocks.sum((1, 3)) + factor * factor // 2) // (factor * factor)
-    return np.asarray(rounded, np.uint8)
+    return frame if factor == 1 else np.asarray(Image.fromarray(frame).reduce(factor))
 
 
 class View:

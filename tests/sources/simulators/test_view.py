@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from roboalign.sources.simulators import view
 from roboalign.sources.errors import SourceError
+from roboalign.sources.simulators import view
 from roboalign.sources.simulators.spec import CameraSpec, ImageSpec
 from roboalign.sources.simulators.view import camera_axes, project, require_egl, shrink
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from roboalign.sources.errors import DamagedError, SourceError
+from roboalign.sources.readers.columns import Columns
 from roboalign.sources.readers.example import features
 from roboalign.sources.readers.files import Files
 from roboalign.sources.readers.reader import Damaged, Part, Raw
@@ -14,7 +15,7 @@ from roboalign.sources.readers.rlds_features import Features, Leaf, parse
 from roboalign.sources.readers.rlds_values import attribute, decoded, pictures, rows, texts
 from roboalign.sources.readers.spec import RldsSpec
 from roboalign.sources.readers.tfrecord import Fault, records
-from roboalign.types import Float32, Json
+from roboalign.types import Json
 
 FEATURES, INFO = "features.json", "dataset_info.json"
 TEMPLATE = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
@@ -39,7 +40,8 @@ class Rlds:
         self._spec, self._files = spec, files
         folder = _folder(files)
         self._features = parse(_json(files, folder + FEATURES), f"{files.uri}: {folder}{FEATURES}")
-        self._camera, self._actions, self._instruction = chosen(spec, self._features)
+        self._camera, self._instruction = chosen(spec, self._features)
+        self._numeric = {key: leaf for key, leaf in self._features.steps.items() if leaf.vector}
         self._shards = {shard.path: shard for shard in shards(spec, files, folder)}
 
     @property
@@ -88,7 +90,6 @@ class Rlds:
             found = features(record)
             images = pictures(found, self._camera)
             length = len(images)
-            columns: dict[str, Float32] = {key: rows(found, leaf, length) for key, leaf in self._actions.items()}
             words = texts(found, self._instruction)
             if self._instruction.key.startswith("steps/") and not self._instruction.nested and len(words) != length:
                 raise DamagedError(f"'{self._instruction.key}' has {len(words)} texts for {length} steps")
@@ -99,14 +100,14 @@ class Rlds:
             name=name,
             length=length,
             pictures=partial(decoded, images, self._camera),
-            columns=columns,
+            columns=Columns(self._numeric, lambda key: rows(found, self._numeric[key], length)),
             instruction=words[0] if words else "",
             attributes={key: value for key, value in known.items() if value is not None},
         )
 
 
-def chosen(spec: RldsSpec, features: Features) -> tuple[Leaf, dict[str, Leaf], Leaf]:
-    """Camera, action columns by key, and instruction. Raises SourceError where one is absent or of a wrong kind."""
+def chosen(spec: RldsSpec, features: Features) -> tuple[Leaf, Leaf]:
+    """Camera and instruction. Raises SourceError where one is absent or of a wrong kind."""
     camera = _wanted(features.steps, "camera", spec.camera)
     three = not camera.shape or camera.shape[-1] == 3
     fixed = camera.kind == "image" or (camera.numeric and len(camera.shape) == 3 and camera.size > 0)
@@ -115,8 +116,7 @@ def chosen(spec: RldsSpec, features: Features) -> tuple[Leaf, dict[str, Leaf], L
     actions = {}
     for number, entry in enumerate(spec.actions):
         leaf = _wanted(features.steps, f"actions.{number}.key", entry.key)
-        varying = leaf.encoding != "none" and (leaf.size < 0 or leaf.nested)
-        if not leaf.numeric or varying or leaf.encoding not in ("none", "bytes", "zlib"):
+        if not leaf.vector:
             raise SourceError(f"actions.{number}.key '{entry.key}' is no vector of numbers: {_described(leaf)}")
         actions[entry.key] = leaf
     widths = [len(entry.columns) or actions[entry.key].size for entry in spec.actions]
@@ -134,7 +134,7 @@ def chosen(spec: RldsSpec, features: Features) -> tuple[Leaf, dict[str, Leaf], L
         _wanted(features.episode, "filter.attributes", key)
     if spec.split.by == "scene" and spec.split.scene is not None:
         _wanted(features.episode, "split.scene", spec.split.scene)
-    return camera, actions, instruction
+    return camera, instruction
 
 
 def _wanted(there: dict[str, Leaf], field: str, key: str) -> Leaf:

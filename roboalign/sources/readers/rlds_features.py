@@ -34,6 +34,12 @@ class Leaf:
         return self.kind == "tensor" and self.dtype in _NUMBERS
 
     @property
+    def vector(self) -> bool:
+        """Whether it can be read as one row of numbers a step."""
+        fixed = self.encoding == "none" or (self.size >= 0 and not self.nested)
+        return self.numeric and fixed and self.encoding in ("none", "bytes", "zlib")
+
+    @property
     def textual(self) -> bool:
         """Whether it holds text: as such, as a tensor of strings, or as a vector of character codes."""
         codes = self.numeric and len(self.shape) == 1 and np.dtype(self.dtype).kind in "iu"

@@ -1,13 +1,12 @@
 """The values of RLDS features: from what an Example stores to arrays with one row a step, texts, and pictures."""
 
-import io
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
-from PIL import Image
 
 from roboalign.sources.errors import DamagedError
+from roboalign.sources.readers.encoded import decode
 from roboalign.sources.readers.example import byte_strings, numbers, text
 from roboalign.sources.readers.rlds_features import Leaf
 from roboalign.types import Float32, UInt8
@@ -122,22 +121,6 @@ def decoded(images: Sequence[memoryview] | UInt8, leaf: Leaf, steps: Sequence[in
     size: tuple[int, ...] = leaf.shape[:2] or (-1, -1)
     for step in steps:
         image = images[step]
-        picture = image if isinstance(image, np.ndarray) else _decode(image, size, step)
+        picture = image if isinstance(image, np.ndarray) else decode(image, size, step)
         size = picture.shape[:2]
         yield picture
-
-
-def _decode(data: memoryview, size: tuple[int, ...], step: int) -> UInt8:
-    try:
-        with Image.open(io.BytesIO(data), formats=("JPEG", "PNG")) as image:
-            wide, high = image.size
-            # Before its pixels are decoded: a false size must not ask for memory.
-            if any(wanted not in (-1, given) for wanted, given in zip(size, (high, wide), strict=True)):
-                raise DamagedError(f"its picture at step {step} is {high} x {wide} pixels, not {size[0]} x {size[1]}")
-            return np.asarray(image.convert("RGB"))
-    except DamagedError:
-        raise
-    except Image.DecompressionBombError:
-        raise DamagedError(f"its picture at step {step} claims to be far too large") from None
-    except (OSError, ValueError, SyntaxError, EOFError) as error:
-        raise DamagedError(f"its picture at step {step} cannot be decoded: {error}") from None

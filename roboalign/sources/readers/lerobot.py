@@ -1,0 +1,168 @@
+"""LeRobotDatasets of version 2 and 3: Parquet tables with pictures in them, or beside them as videos."""
+
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+
+from roboalign.sources.errors import DamagedError, SourceError
+from roboalign.sources.readers.columns import Columns
+from roboalign.sources.readers.encoded import decode
+from roboalign.sources.readers.files import Files
+from roboalign.sources.readers.lerobot_meta import Entry, episodes, open_meta, tasks
+from roboalign.sources.readers.lerobot_rows import DataFile, picture_bytes, vectors
+from roboalign.sources.readers.lerobot_video import frames
+from roboalign.sources.readers.reader import Damaged, Part, Raw
+from roboalign.sources.readers.spec import LerobotSpec
+from roboalign.types import UInt8
+
+EPISODES = 50
+"""Episodes of a part at most."""
+TASK = "task"
+"""The `instruction` that stands for the task table."""
+_NUMBERS = ("float", "int", "uint", "bool")
+
+
+class Lerobot:
+    """A LeRobotDataset; a part is some consecutive episodes, of one data file where they share them."""
+
+    def __init__(self, spec: LerobotSpec, files: Files) -> None:
+        self._spec, self._files = spec, files
+        self._meta = open_meta(files)
+        self._check()
+        self._tasks = tasks(self._meta, files) if spec.instruction == TASK else {}
+        self._entries = episodes(self._meta, files, spec.camera)
+        if not self._entries:
+            raise SourceError(f"{files.uri} lists no episodes")
+        self._widths = {
+            key: int(value["shape"][0]) if value.get("shape") else 1
+            for key, value in self._meta.features.items()
+            if self._numeric(key)
+        }
+
+    @property
+    def fps(self) -> float:
+        """Recorded frames per second, by the data set."""
+        return self._meta.fps
+
+    def _numeric(self, key: str) -> bool:
+        shape = self._meta.features[key].get("shape") or [1]
+        whole = isinstance(shape, list) and len(shape) == 1 and isinstance(shape[0], int)
+        return whole and self._meta.kind(key).startswith(_NUMBERS)
+
+    def _check(self) -> None:
+        """Raise SourceError where the spec names what the data set has not."""
+        spec, features = self._spec, self._meta.features
+        cameras = [key for key in features if self._meta.kind(key) in ("image", "video")]
+        if spec.camera not in cameras:
+            there = ", ".join(sorted(cameras)) or "none"
+            raise SourceError(f"camera: the data set has no camera '{spec.camera}'; its cameras: {there}")
+        details = features[spec.camera] | (features[spec.camera].get("info") or {})
+        details |= features[spec.camera].get("video_info") or {}
+        if details.get("is_depth_map") or details.get("video.is_depth_map"):
+            raise SourceError(f"camera '{spec.camera}' is a depth map, no colour image")
+        numeric = [key for key in features if self._numeric(key)]
+        for number, entry in enumerate(spec.actions):
+            if entry.key not in numeric:
+                there = ", ".join(sorted(numeric)) or "none"
+                raise SourceError(
+                    f"actions.{number}.key: the data set has no vector '{entry.key}'; its vectors: {there}"
+                )
+        widths = [len(e.columns) or (features[e.key].get("shape") or [1])[0] for e in spec.actions]
+        if sum(widths) != spec.action_width:
+            listed = ", ".join(f"{entry.key}: {width}" for entry, width in zip(spec.actions, widths, strict=True))
+            raise SourceError(f"action_width is {spec.action_width}, but the data set has {sum(widths)} ({listed})")
+
+    def parts(self) -> list[Part]:
+        """Runs of the episodes that the data set lists."""
+
+        def file(place: int) -> str:
+            entry = self._entries[place]
+            return entry.data if isinstance(entry, Entry) and not entry.alone else ""
+
+        found = []
+        for path, run in groupby(range(len(self._entries)), file):
+            places = list(run)
+            for first in range(places[0], places[-1] + 1, EPISODES):
+                found.append(Part(path or "meta", first, min(first + EPISODES, places[-1] + 1)))
+        return found
+
+    def read(self, part: Part) -> Iterator[Raw | Damaged]:
+        """The episodes of a part. Files that hold several stay open from one to the next."""
+        held: DataFile | None = None
+        try:
+            for entry in self._entries[part.first : part.stop]:
+                if isinstance(entry, Damaged):
+                    yield entry
+                    continue
+                try:
+                    if held is None or held.path != entry.data:
+                        if held is not None:
+                            held.close()
+                            held = None
+                        held = DataFile(self._files, entry.data)
+                    yield self._raw(entry, held)
+                except DamagedError as error:
+                    yield Damaged(entry.name, str(error))
+        finally:
+            if held is not None:
+                held.close()
+
+    def _raw(self, entry: Entry, data: DataFile) -> Raw:
+        first, stop = data.find(entry.number)
+        if stop - first != entry.length:
+            raise DamagedError(f"{data.path} has {stop - first} rows of it, but {entry.length} frames are listed")
+        if entry.length:
+            order = vectors(data.column("frame_index", first, stop), "frame_index", 1)[:, 0]
+            if not np.array_equal(order, np.arange(len(order))):
+                raise DamagedError("its frames are not numbered one after the other")
+
+        def column(key: str) -> Any:
+            return vectors(data.column(key, first, stop), key, self._widths[key])
+
+        def pictures(steps: Sequence[int]) -> Iterator[UInt8]:
+            return self._frames(entry, data, first, stop, steps) if entry.video else self._stills(data, first, steps)
+
+        return Raw(
+            name=entry.name,
+            length=entry.length,
+            pictures=pictures,
+            columns=Columns(self._widths, column),
+            instruction=self._instruction(entry, data, first) if entry.length else "",
+            attributes=entry.attributes,
+            task=entry.attributes.get("task", ""),
+        )
+
+    def _instruction(self, entry: Entry, data: DataFile, first: int) -> str:
+        """That of the first frame."""
+        key = self._spec.instruction
+        if key == TASK:
+            number = int(vectors(data.column("task_index", first, first + 1), "task_index", 1)[0, 0])
+            if number not in self._tasks:
+                raise DamagedError(f"its task_index is {number}, which the table of tasks lacks")
+            return self._tasks[number]
+        if key in entry.attributes:
+            return entry.attributes[key]
+        value = data.column(key, first, first + 1)[0].as_py()
+        return value if isinstance(value, str) else ""
+
+    def _stills(self, data: DataFile, first: int, steps: Sequence[int]) -> Iterator[UInt8]:
+        size: Sequence[int] = (-1, -1)
+        values = data.stream(self._spec.camera, [first + step for step in steps])
+        for step, value in zip(steps, values, strict=True):
+            picture = decode(picture_bytes(value, self._files, step), size, step)
+            size = picture.shape[:2]
+            yield picture
+
+    def _frames(self, entry: Entry, data: DataFile, first: int, stop: int, steps: Sequence[int]) -> Iterator[UInt8]:
+        stamps = vectors(data.column("timestamp", first, stop), "timestamp", 1)[:, 0].astype(np.float64)
+        late = np.flatnonzero(~(np.abs(stamps - np.arange(len(stamps)) / self.fps) < 0.25 / self.fps))
+        if len(late):
+            raise DamagedError(
+                f"its timestamp at step {late[0]} is {stamps[late[0]]:g} s, not {late[0] / self.fps:g} s"
+            )
+        count = round(entry.start * self.fps) + entry.length
+        times = [entry.start + float(stamps[step]) for step in steps]
+        exactly, least = (entry.length, 0) if entry.alone else (0, count)
+        yield from frames(self._files, entry.video, times, self.fps, exactly=exactly, least=least)

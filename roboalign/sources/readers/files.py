@@ -21,23 +21,27 @@ class Files:
 
     uri: str
     system: Any
-    """An fsspec file system."""
+    """The fsspec file system that files are read through: the cache, where they are remote."""
     root: str
     """The URI's path on it."""
+    place: Any
+    """The file system itself, which knows what is there; a cache asks for listings, which web servers do not give."""
 
     @classmethod
     def at(cls, uri: str, options: Mapping[str, bool | int | str], cache: Path) -> "Files":
         """Open a place. Raises SourceError where it does not exist, or fsspec cannot open it."""
         try:
-            system, root = url_to_fs(uri, **options)
-            if not isinstance(system, LocalFileSystem):
-                system = fsspec.filesystem("blockcache", fs=system, cache_storage=str(cache), check_files=True)
-            found = system.exists(root)
+            place, root = url_to_fs(uri, **options)
+            system = place
+            if not isinstance(place, LocalFileSystem):
+                system = fsspec.filesystem("blockcache", fs=place, cache_storage=str(cache), check_files=True)
+            # A web server that has files need not answer for their folder.
+            found = place.exists(root) or root.startswith(("http://", "https://"))
         except (ValueError, ImportError, OSError) as error:
             raise SourceError(f"{uri} cannot be opened: {error}") from None
         if not found:
             raise SourceError(f"{uri} does not exist; put your copy's place into `uri`")
-        return cls(uri, system, root.rstrip("/"))
+        return cls(uri, system, root.rstrip("/"), place)
 
     def path(self, name: str) -> str:
         """The path of a file on the file system."""
@@ -55,15 +59,15 @@ class Files:
 
     def exists(self, name: str) -> bool:
         """Whether a file or folder is there."""
-        return bool(self.system.exists(self.path(name)))
+        return bool(self.place.exists(self.path(name)))
 
     def size(self, name: str) -> int:
         """Bytes of a file."""
-        return int(self.system.size(self.path(name)))
+        return int(self.place.size(self.path(name)))
 
     def glob(self, pattern: str) -> list[str]:
         """The files that match a pattern such as `**/*.hdf5`, relative to the root, sorted."""
-        found = self.system.glob(self.path(pattern))
+        found = self.place.glob(self.path(pattern))
         return sorted(self._relative(path) for path in found)
 
     def _relative(self, path: str) -> str:

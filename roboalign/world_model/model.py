@@ -18,9 +18,6 @@ from roboalign import checkpoint
 from roboalign.world_model.layout import Layout, TokenShape
 from roboalign.world_model.spec import SlotActionsSpec, TokenActionsSpec, WorldModelSpec
 
-EPSILON = 1e-5
-"""Added to the mean square of RMSNorm (LLaMA)."""
-
 
 def rotary(width: int, positions: int, base: float) -> tuple[Tensor, Tensor]:
     """Cosines and signed sines of the rotary angles, each (positions, width), for `rotate`."""
@@ -124,7 +121,7 @@ class Layer(nn.Module):
     def __init__(self, spec: WorldModelSpec) -> None:
         super().__init__()
         self.heads, self.kv_heads, self.head_width = spec.heads, spec.kv_heads, spec.head_width
-        self.dropout = spec.dropout
+        self.dropout, self.epsilon = spec.dropout, spec.norm_epsilon
         self.attention_norm = nn.Parameter(torch.ones(spec.hidden))
         self.qkv = nn.Linear(spec.hidden, (spec.heads + 2 * spec.kv_heads) * spec.head_width, bias=False)
         self.out = nn.Linear(spec.hidden, spec.hidden, bias=False)
@@ -139,7 +136,7 @@ class Layer(nn.Module):
     def forward(self, x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
         """(B, L, hidden) to the same, causal; the angles are (L, head width)."""
         batch, length, hidden = x.shape
-        qkv = self.qkv(F.rms_norm(x, (hidden,), self.attention_norm, EPSILON))
+        qkv = self.qkv(F.rms_norm(x, (hidden,), self.attention_norm, self.epsilon))
         qkv = qkv.view(batch, length, -1, self.head_width).transpose(1, 2)
         both, value = qkv[:, : self.heads + self.kv_heads], qkv[:, self.heads + self.kv_heads :]
         both = rotate(both, cosines.to(qkv.dtype), sines.to(qkv.dtype))
@@ -148,7 +145,7 @@ class Layer(nn.Module):
         mixed = F.scaled_dot_product_attention(query, key, value, is_causal=True, enable_gqa=grouped)
         attended = self.out(mixed.transpose(1, 2).reshape(batch, length, hidden))
         x = x + F.dropout(attended, self.dropout, self.training)
-        gate, up = self.up(F.rms_norm(x, (hidden,), self.ffn_norm, EPSILON)).chunk(2, -1)
+        gate, up = self.up(F.rms_norm(x, (hidden,), self.ffn_norm, self.epsilon)).chunk(2, -1)
         return x + F.dropout(self.down(F.silu(gate) * up), self.dropout, self.training)
 
 
@@ -157,6 +154,8 @@ class WorldModel(nn.Module):
 
     cosines: Tensor
     sines: Tensor
+    context_places: Tensor
+    frame_places: Tensor
 
     def __init__(self, spec: WorldModelSpec, shape: TokenShape) -> None:
         super().__init__()
@@ -170,8 +169,11 @@ class WorldModel(nn.Module):
         )
         self.actions = ActionEmbedding(spec.actions, shape.action_width, spec.hidden)
         # Rotary positions tell distances; these tell the place in the picture.
-        self.context_places = nn.Parameter(torch.randn(shape.context_tokens, spec.hidden) * 0.02)
-        self.frame_places = nn.Parameter(torch.randn(self.layout.frame, spec.hidden) * 0.02)
+        for name, count in (("context_places", shape.context_tokens), ("frame_places", self.layout.frame)):
+            if spec.places:
+                self.register_parameter(name, nn.Parameter(torch.randn(count, spec.hidden) * 0.02))
+            else:
+                self.register_buffer(name, torch.zeros(count, spec.hidden), persistent=False)
         self.layers = nn.ModuleList(Layer(spec) for _ in range(spec.layers))
         self.norm = nn.Parameter(torch.ones(spec.hidden))
         self.head = nn.Linear(spec.hidden, shape.dynamics_codes, bias=False)
@@ -222,7 +224,9 @@ class WorldModel(nn.Module):
             x = layer(x, self.cosines[:length], self.sines[:length])
         frames = x[:, self.layout.context :].view(*dynamics.shape[:2], self.layout.frame, self.spec.hidden)
         frames = frames[:, :, self.layout.predicting]
-        return F.linear(F.rms_norm(frames, (self.spec.hidden,), self.norm, EPSILON), self.output_matrix())
+        return F.linear(
+            F.rms_norm(frames, (self.spec.hidden,), self.norm, self.spec.norm_epsilon), self.output_matrix()
+        )
 
 
 def seeded_world_model(spec: WorldModelSpec, shape: TokenShape, seed: int) -> WorldModel:

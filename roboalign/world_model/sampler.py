@@ -20,7 +20,7 @@ import torch.nn.functional as F  # noqa: N812 - the name every torch user knows
 from torch import Tensor
 
 from roboalign.world_model.layout import Layout
-from roboalign.world_model.model import EPSILON, Layer, WorldModel, rotate
+from roboalign.world_model.model import Layer, WorldModel, rotate
 from roboalign.world_model.noise import gumbel, keys_of
 
 
@@ -314,7 +314,7 @@ class Sampler:
             mask = at <= at[cached:, None]
         for number, layer in enumerate(self.model.layers):
             assert isinstance(layer, Layer)
-            normed = F.rms_norm(x, (hidden,), layer.attention_norm, EPSILON)
+            normed = F.rms_norm(x, (hidden,), layer.attention_norm, layer.epsilon)
             qkv = self._product(normed, f"{number}.qkv", whole)[:rows].view(batch, count, -1, width)
             both = rotate(qkv[:, :, : heads + kv_heads], cosines, sines).transpose(1, 2)
             key, value = keys[number], values[number]
@@ -330,7 +330,7 @@ class Sampler:
             )
             mixed = mixed.transpose(1, 2).reshape(rows, hidden)
             x = x + self._product(F.pad(mixed, (0, 0, 0, extra)) if extra else mixed, f"{number}.out", whole)
-            normed = F.rms_norm(x, (hidden,), layer.ffn_norm, EPSILON)
+            normed = F.rms_norm(x, (hidden,), layer.ffn_norm, layer.epsilon)
             gate, up = self._product(normed, f"{number}.up", whole).chunk(2, -1)
             x = x + self._product(F.silu(gate) * up, f"{number}.down", whole)
         return x[:rows].view(batch, count, hidden)[:, -1]
@@ -339,7 +339,7 @@ class Sampler:
         """The logits (B, codes) of the last layer's output (B, hidden)."""
         rows, whole = len(x), self.block == 0
         extra = 0 if whole else -rows % self.block
-        normed = F.rms_norm(x, x.shape[1:], self.model.norm, EPSILON)
+        normed = F.rms_norm(x, x.shape[1:], self.model.norm, self.model.spec.norm_epsilon)
         return self._product(F.pad(normed, (0, 0, 0, extra)) if extra else normed, "head", whole)[:rows]
 
     def _choose(self, logits: Tensor, keys: Tensor) -> Tensor:

@@ -91,6 +91,14 @@ class WorldModelSpec(Spec):
 
     For the first frame it is the code that the context frame itself would get as a later frame.
     """
+    places: bool = True
+    """Add a learned vector for the place in the picture (our choice); rotary positions tell only distances.
+
+    With a `table` embedding, without `previous_codes` and `places`, and actions of kind `tokens`, the model is a plain
+    LLaMA (RLVR-World): huggingface.py imports and exports its weights.
+    """
+    norm_epsilon: Annotated[float, Field(ge=1e-8, le=1e-3)] = 1e-5
+    """Added to the mean square of RMSNorm (LLaMA)."""
     segment: SegmentSpec = SegmentSpec()
     """Training sequences."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -164,7 +172,7 @@ class WorldModelSpec(Spec):
         vectors += sum(dynamics_levels) if self.embedding == "digits" else 0
         vectors += self.actions.bins * (action_width if self.actions.kind == "slot" else 1)
         vectors += 2 * action_width if self.actions.kind == "slot" and self.actions.displacement else 0
-        vectors += context_tokens + self.frame_tokens(dynamics_tokens)
+        vectors += (context_tokens + self.frame_tokens(dynamics_tokens)) * self.places
         return self.layers * layer + self.hidden * (vectors + 1 + _codes(dynamics_levels))
 
 

@@ -80,6 +80,10 @@ def with_text(name: str, text: str) -> list[Diagnostic]:
     return ordered([*found, *library.diagnostics])
 
 
+FREE = ("attributes", "options")
+"""Below these the keys are the data set's or the file system's own words."""
+
+
 def keys(node: Node, below_set: bool = False) -> Iterator[tuple[str, Mark]]:
     """Every key of a document, the segments of dotted ones each by itself."""
     if isinstance(node, Sequence):
@@ -92,7 +96,8 @@ def keys(node: Node, below_set: bool = False) -> Iterator[tuple[str, Mark]]:
                 if segment != "*" and not segment.isdecimal():
                     yield segment, Mark(entry.key.source, entry.key.line, column)
                 column += len(segment) + 1
-            yield from keys(entry.value, key == "set")
+            if key not in FREE:
+                yield from keys(entry.value, key == "set")
 
 
 def misspellings(word: str) -> list[str]:

@@ -1,0 +1,257 @@
+"""LLaMA weights in Hugging Face's layout: `config.json` and safetensors, as `LlamaForCausalLM` writes and reads them.
+
+    export_llama(model, folder)                       # for transformers, vLLM and others
+    model = import_llama(folder, shape, training)     # a peer's transformer, to be rolled out or trained on
+
+Our vocabularies for context, dynamics and actions lie one after the other in the one vocabulary of such a model, where
+`Vocabulary` says. Its default is that of RLVR-World: dynamics codes, context codes, action bins, then begin and end.
+Only a plain LLaMA has such a layout: one with `places`, `previous_codes`, digit embeddings or action slots is refused.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from roboalign.io import replacing, write_json
+from roboalign.spec.training import TrainingSpec
+from roboalign.types import Json
+from roboalign.world_model.layout import TokenShape
+from roboalign.world_model.model import Layer, WorldModel
+from roboalign.world_model.spec import TokenActionsSpec, WorldModelSpec
+
+WEIGHTS, INDEX, CONFIG = "model.safetensors", "model.safetensors.index.json", "config.json"
+SPECIAL = 2
+"""Ids after the last action bin: begin and end of a sequence. They are not used here."""
+
+
+class LlamaError(ValueError):
+    """A model has no such layout, or a folder does not hold one that fits; the message says what differs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Vocabulary:
+    """Where each of our vocabularies begins in the one of a language model."""
+
+    dynamics: int
+    """Id of the dynamics code 0."""
+    context: int
+    """Id of the context code 0."""
+    actions: int
+    """Id of the action bin 0."""
+    size: int
+    """Ids in all."""
+
+    @classmethod
+    def usual(cls, shape: TokenShape, bins: int) -> "Vocabulary":
+        """Dynamics, context, action bins, begin, end (RLVR-World)."""
+        context = shape.dynamics_codes
+        actions = context + shape.context_codes
+        return cls(0, context, actions, actions + bins + SPECIAL)
+
+
+def export_llama(model: WorldModel, folder: Path) -> Vocabulary:
+    """Write `config.json` and `model.safetensors` into a folder, and return where the vocabularies lie.
+
+    Ids that the model never uses get zeros. Raises LlamaError where the model is no plain LLaMA.
+    """
+    spec, actions = model.spec, _token_actions(model.spec)
+    words = Vocabulary.usual(model.shape, actions.bins)
+    table = torch.zeros(words.size, spec.hidden)
+    head = torch.zeros(words.size, spec.hidden)
+    for start, rows in (
+        (words.dynamics, model.dynamics.weight),
+        (words.context, model.context.weight),
+        (words.actions, model.actions.weight),
+    ):
+        table[start : start + len(rows)] = rows.detach().cpu()
+    head[words.dynamics : words.dynamics + model.shape.dynamics_codes] = model.head.weight.detach().cpu()
+    tensors = {"model.embed_tokens.weight": table, "lm_head.weight": head, "model.norm.weight": model.norm}
+    query, key_value = spec.heads * spec.head_width, spec.kv_heads * spec.head_width
+    for number, layer in enumerate(model.layers):
+        assert isinstance(layer, Layer)
+        place = f"model.layers.{number}"
+        q, k, v = torch.split(layer.qkv.weight, [query, key_value, key_value])
+        gate, up = layer.up.weight.chunk(2)
+        tensors |= {
+            f"{place}.input_layernorm.weight": layer.attention_norm,
+            f"{place}.self_attn.q_proj.weight": q,
+            f"{place}.self_attn.k_proj.weight": k,
+            f"{place}.self_attn.v_proj.weight": v,
+            f"{place}.self_attn.o_proj.weight": layer.out.weight,
+            f"{place}.post_attention_layernorm.weight": layer.ffn_norm,
+            f"{place}.mlp.gate_proj.weight": gate,
+            f"{place}.mlp.up_proj.weight": up,
+            f"{place}.mlp.down_proj.weight": layer.down.weight,
+        }
+    folder.mkdir(parents=True, exist_ok=True)
+    with replacing(folder / WEIGHTS) as temporary:
+        plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in sorted(tensors.items())}
+        save_file(plain, str(temporary), metadata={"format": "pt"})
+    write_json(folder / CONFIG, config(spec, words))
+    return words
+
+
+def config(spec: WorldModelSpec, words: Vocabulary) -> dict[str, Json]:
+    """The `config.json` of a plain LLaMA."""
+    return {
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        "hidden_act": "silu",
+        "attention_bias": False,
+        "mlp_bias": False,
+        "tie_word_embeddings": False,
+        "hidden_size": spec.hidden,
+        "intermediate_size": spec.ffn,
+        "num_hidden_layers": spec.layers,
+        "num_attention_heads": spec.heads,
+        "num_key_value_heads": spec.kv_heads,
+        "head_dim": spec.head_width,
+        "max_position_embeddings": spec.positions,
+        "rms_norm_eps": spec.norm_epsilon,
+        "rope_parameters": {"rope_type": "default", "rope_theta": spec.rope_base},
+        "rope_theta": spec.rope_base,
+        "vocab_size": words.size,
+        "bos_token_id": words.size - 2,
+        "eos_token_id": words.size - 1,
+        "torch_dtype": "float32",
+    }
+
+
+def import_llama(
+    folder: Path, shape: TokenShape, training: TrainingSpec, *, bins: int = 256, words: Vocabulary | None = None
+) -> WorldModel:
+    """The world model with the weights of a LLaMA in `folder`, for a tokenizer and sources of a `shape`.
+
+    `words` says where the vocabularies lie, by default as `Vocabulary.usual`; `bins` are the action bins, `shape`'s
+    action width the action tokens of a frame. Raises LlamaError where the folder is damaged or does not fit.
+    """
+    words = words or Vocabulary.usual(shape, bins)
+    settings = _settings(folder)
+    spec = _spec(folder, settings, shape, training, bins)
+    tensors = _tensors(folder)
+    model = WorldModel(spec, shape)
+    taken = _Taken(folder, tensors)
+    table = taken("model.embed_tokens.weight", (int(settings["vocab_size"]), spec.hidden))
+    tied = bool(settings.get("tie_word_embeddings", False))
+    head = table if tied else taken("lm_head.weight", tuple(table.shape))
+    ends = (words.dynamics + shape.dynamics_codes, words.context + shape.context_codes, words.actions + bins)
+    if max(ends) > len(table):
+        raise LlamaError(
+            f"{folder}: its vocabulary has {len(table)} ids, the tokenizer and the actions need {max(ends)}"
+        )
+    hidden, query, key_value = spec.hidden, spec.heads * spec.head_width, spec.kv_heads * spec.head_width
+    with torch.no_grad():
+        model.dynamics.weight.copy_(table[words.dynamics : ends[0]])
+        model.context.weight.copy_(table[words.context : ends[1]])
+        model.actions.weight.copy_(table[words.actions : ends[2]])
+        model.head.weight.copy_(head[words.dynamics : ends[0]])
+        model.norm.copy_(taken("model.norm.weight", (hidden,)))
+        for number, layer in enumerate(model.layers):
+            assert isinstance(layer, Layer)
+            place = f"model.layers.{number}"
+            parts = (("q", query), ("k", key_value), ("v", key_value))
+            projections = [taken(f"{place}.self_attn.{name}_proj.weight", (rows, hidden)) for name, rows in parts]
+            layer.qkv.weight.copy_(torch.cat(projections))
+            layer.out.weight.copy_(taken(f"{place}.self_attn.o_proj.weight", (hidden, query)))
+            gate_up = [taken(f"{place}.mlp.{name}_proj.weight", (spec.ffn, hidden)) for name in ("gate", "up")]
+            layer.up.weight.copy_(torch.cat(gate_up))
+            layer.down.weight.copy_(taken(f"{place}.mlp.down_proj.weight", (hidden, spec.ffn)))
+            layer.attention_norm.copy_(taken(f"{place}.input_layernorm.weight", (hidden,)))
+            layer.ffn_norm.copy_(taken(f"{place}.post_attention_layernorm.weight", (hidden,)))
+    taken.everything()
+    return model.eval()
+
+
+def _token_actions(spec: WorldModelSpec) -> TokenActionsSpec:
+    """The action tokens of a plain LLaMA. Raises LlamaError for any other model."""
+    extras = {
+        "embedding is digits": spec.embedding != "table",
+        "previous_codes is true": spec.previous_codes,
+        "places is true": spec.places,
+        "actions are of kind slot": spec.actions.kind != "tokens",
+    }
+    found = [name for name, present in extras.items() if present]
+    if found or not isinstance(spec.actions, TokenActionsSpec):
+        raise LlamaError(f"the world model is no plain LLaMA ({', '.join(found)}), so LLaMA's layout cannot hold it")
+    return spec.actions
+
+
+def _settings(folder: Path) -> dict[str, Json]:
+    try:
+        value = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise LlamaError(f"{folder / CONFIG} cannot be read ({error}); the folder needs LLaMA's config.json") from None
+    if not isinstance(value, dict) or value.get("model_type") != "llama":
+        raise LlamaError(f"{folder / CONFIG}: model_type is not llama; only LLaMA models can be imported")
+    scaling = value.get("rope_scaling") or value.get("rope_parameters") or {}
+    kind = scaling.get("rope_type", scaling.get("type", "default"))
+    if kind != "default" or value.get("attention_bias") or value.get("mlp_bias") or value.get("hidden_act") != "silu":
+        raise LlamaError(f"{folder / CONFIG}: scaled rotary angles, biases and activations but silu cannot be imported")
+    return value
+
+
+def _spec(
+    folder: Path, settings: dict[str, Json], shape: TokenShape, training: TrainingSpec, bins: int
+) -> WorldModelSpec:
+    rope = settings.get("rope_parameters") or {}
+    try:
+        heads = settings["num_attention_heads"]
+        if settings.get("head_dim") not in (None, settings["hidden_size"] // heads):
+            raise LlamaError(f"{folder / CONFIG}: head_dim is not hidden_size / num_attention_heads")
+        return WorldModelSpec(
+            layers=settings["num_hidden_layers"],
+            hidden=settings["hidden_size"],
+            heads=heads,
+            kv_heads=settings.get("num_key_value_heads") or heads,
+            ffn=settings["intermediate_size"],
+            rope_base=float(rope.get("rope_theta") or settings.get("rope_theta") or 10_000),
+            positions=settings["max_position_embeddings"],
+            actions=TokenActionsSpec(kind="tokens", bins=bins, width=shape.action_width),
+            embedding="table",
+            previous_codes=False,
+            places=False,
+            norm_epsilon=settings.get("rms_norm_eps") or 1e-6,
+            training=training,
+        )
+    except KeyError as error:
+        raise LlamaError(f"{folder / CONFIG} has no {error}") from None
+
+
+def _tensors(folder: Path) -> dict[str, Tensor]:
+    """The weights, of one file or of the several that an index names."""
+    try:
+        if not (folder / INDEX).exists():
+            return load_file(str(folder / WEIGHTS))
+        names = json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"].values()
+        parts = [load_file(str(folder / Path(name).name)) for name in sorted(set(names))]
+        return {name: tensor for part in parts for name, tensor in part.items()}
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        raise LlamaError(f"{folder}: its weights cannot be read ({error}); it needs {WEIGHTS}") from None
+
+
+class _Taken:
+    """Hands out weights by name and shape, and knows which nobody asked for."""
+
+    def __init__(self, folder: Path, tensors: dict[str, Tensor]) -> None:
+        self._folder, self._tensors, self._left = folder, tensors, set(tensors)
+
+    def __call__(self, name: str, shape: tuple[int, ...]) -> Tensor:
+        if name not in self._tensors:
+            raise LlamaError(f"{self._folder}: the weight {name} is missing")
+        found = self._tensors[name]
+        if tuple(found.shape) != shape:
+            raise LlamaError(f"{self._folder}: the weight {name} is {tuple(found.shape)}, its config says {shape}")
+        self._left.discard(name)
+        return found
+
+    def everything(self) -> None:
+        left = sorted(
+            name for name in self._left if not name.endswith("rotary_emb.inv_freq") and name != "lm_head.weight"
+        )
+        if left:
+            raise LlamaError(f"{self._folder}: it holds weights that no LLaMA has: {', '.join(left[:5])}")

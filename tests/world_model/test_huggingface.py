@@ -1,0 +1,133 @@
+"""The layout of Hugging Face's LLaMA: what transformers computes with exported weights is what we compute."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from roboalign.spec.training import TrainingSpec
+from roboalign.world_model.huggingface import LlamaError, Vocabulary, export_llama, import_llama
+from roboalign.world_model.model import WorldModel, discretise
+from roboalign.world_model.sampler import generate
+from tests.world_model.conftest import SHAPE, Batch
+
+PLAIN: dict[str, Any] = {
+    "embedding": "table", "previous_codes": False, "places": False, "kv_heads": 1, "norm_epsilon": 1e-6,
+    "actions": {"kind": "tokens", "bins": 8, "width": 3},
+}  # fmt: skip
+TRAINING = TrainingSpec(steps=1, batch=1, learning_rate=0.1)
+
+
+def ids(words: Vocabulary, batch: Batch) -> Tensor:
+    """The one sequence of ids that a language model reads."""
+    context, dynamics, actions, _ = batch
+    bins = words.actions + discretise(actions, 8)
+    frames = torch.cat([bins, words.dynamics + dynamics], 2).flatten(1)
+    return torch.cat([words.context + context[:, : SHAPE.context_tokens], frames], 1)
+
+
+@pytest.fixture
+def full(batch_of: Callable[..., Batch]) -> Batch:
+    context, dynamics, actions, mask = batch_of()
+    return context, dynamics, actions, torch.ones_like(mask)
+
+
+def test_transformers_gives_the_same_logits(tmp_path: Path, model_of: Callable[..., WorldModel], full: Batch) -> None:
+    transformers = pytest.importorskip("transformers")
+    model = model_of(**PLAIN)
+    words = export_llama(model, tmp_path)
+    llama = transformers.LlamaForCausalLM.from_pretrained(tmp_path).eval()
+    with torch.no_grad():
+        theirs = llama(ids(words, full)).logits
+        ours = model(*full)
+    layout = model.layout
+    for frame in range(ours.shape[1]):
+        places = torch.arange(layout.start(frame), layout.start(frame) + layout.frame)[layout.predicting]
+        codes = slice(words.dynamics, words.dynamics + SHAPE.dynamics_codes)
+        torch.testing.assert_close(theirs[:, places, codes], ours[:, frame], atol=1e-4, rtol=1e-4)
+
+
+def test_what_transformers_writes_is_read(tmp_path: Path, full: Batch) -> None:
+    transformers = pytest.importorskip("transformers")
+    words = Vocabulary.usual(SHAPE, 8)
+    torch.manual_seed(0)
+    settings = transformers.LlamaConfig(
+        vocab_size=words.size, hidden_size=24, intermediate_size=40, num_hidden_layers=2, num_attention_heads=3,
+        num_key_value_heads=1, max_position_embeddings=128, rms_norm_eps=1e-6, initializer_range=0.3,
+        bos_token_id=words.size - 2, eos_token_id=words.size - 1,
+    )  # fmt: skip
+    llama = transformers.LlamaForCausalLM(settings).eval()
+    llama.save_pretrained(tmp_path)
+    model = import_llama(tmp_path, SHAPE, TRAINING, bins=8)
+    with torch.no_grad():
+        theirs = llama(ids(words, full)).logits[:, -2, words.dynamics : words.dynamics + SHAPE.dynamics_codes]
+        torch.testing.assert_close(theirs, model(*full)[:, -1, -1], atol=1e-4, rtol=1e-4)
+
+
+def test_export_and_import_give_the_same_model(
+    tmp_path: Path, model_of: Callable[..., WorldModel], full: Batch
+) -> None:
+    model = model_of(**PLAIN)
+    export_llama(model, tmp_path)
+    again = import_llama(tmp_path, SHAPE, model.spec.training, bins=8)
+    assert again.spec == model.spec
+    context, _, actions, mask = full
+    seeds = torch.arange(len(context))
+    assert torch.equal(*(generate(each, context, actions, mask, seeds) for each in (model, again)))
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"places": True}, "places"),
+        ({"previous_codes": True}, "previous_codes"),
+        ({"embedding": "digits"}, "digits"),
+        ({"actions": {"kind": "slot"}}, "slot"),
+    ],
+)
+def test_what_is_no_plain_llama_is_refused(
+    tmp_path: Path, model_of: Callable[..., WorldModel], change: dict[str, Any], named: str
+) -> None:
+    with pytest.raises(LlamaError, match=named):
+        export_llama(model_of(**PLAIN | change), tmp_path)
+    assert not any(tmp_path.iterdir())
+
+
+def edit(folder: Path, **changes: Any) -> None:
+    value = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(value | changes))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda folder: (folder / "config.json").unlink(), "config.json"),
+        (lambda folder: (folder / "model.safetensors").unlink(), "model.safetensors"),
+        (lambda folder: (folder / "model.safetensors").write_bytes(b"1234"), "cannot be read"),
+        (lambda folder: edit(folder, model_type="gpt2"), "model_type"),
+        (lambda folder: edit(folder, rope_parameters={"rope_type": "llama3"}), "rotary"),
+        (lambda folder: edit(folder, num_hidden_layers=3), "layers.2.* is missing"),
+        (lambda folder: edit(folder, num_hidden_layers=1), "no LLaMA has"),
+        (lambda folder: edit(folder, intermediate_size=44), "its config says"),
+        (lambda folder: edit(folder, head_dim=4), "head_dim"),
+    ],
+)
+def test_what_does_not_fit_is_named(
+    tmp_path: Path, model_of: Callable[..., WorldModel], spoil: Callable[[Path], None], message: str
+) -> None:
+    export_llama(model_of(**PLAIN), tmp_path)
+    spoil(tmp_path)
+    with pytest.raises(LlamaError, match=message):
+        import_llama(tmp_path, SHAPE, TRAINING, bins=8)
+
+
+def test_a_vocabulary_too_small_for_the_tokenizer_is_refused(
+    tmp_path: Path, model_of: Callable[..., WorldModel]
+) -> None:
+    export_llama(model_of(**PLAIN), tmp_path)
+    with pytest.raises(LlamaError, match="need 97"):
+        import_llama(tmp_path, SHAPE, TRAINING, bins=70)

@@ -6,9 +6,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from roboalign.bench.build import Builder, Generate, all_limits, build, recorded_states
-from roboalign.bench.measure import measure
-from roboalign.bench.pairs import write_pairs
+from roboalign.bench.annotations import read_annotations
+from roboalign.bench.build import Builder, all_limits, build, recorded_states
+from roboalign.bench.card import write_card
+from roboalign.bench.generate import Generate
+from roboalign.bench.measure import degradation_effects, measure
+from roboalign.bench.pairs import Bench, write_pairs
 from roboalign.bench.spec import BenchSpec
 from roboalign.hardware.spec import DeviceSpec
 from roboalign.io import write_json
@@ -55,15 +58,24 @@ def main(run: Run) -> None:
         for name in spec.generated.models
     }  # fmt: skip
     states = recorded_states(corpus)
-    builder = Builder(corpus, spec, reward, states, all_limits(corpus.infos, states, reward))
+    annotations = read_annotations(spec.annotations, reward)
+    builder = Builder(corpus, spec, reward, states, all_limits(corpus.infos, states, reward), None, annotations)
     run.say(f"{spec.pairs} pairs from {len(corpus)} episodes of {', '.join(corpus.sources)}")
     began = time.monotonic()
     fps = next((store.fps for store in corpus.stores if isinstance(store, EpisodeStore)), 10.0)
-    pairs = build(builder, models, run.output("artifacts/bench") / "generated", fps)
+
+    def progress(done: int, total: int) -> None:
+        passed = time.monotonic() - began
+        run.say(f"{done} of {total} generated clips, about {passed / done * (total - done):.0f} s left")
+
+    pairs = build(builder, models, run.output("artifacts/bench") / "generated", fps, progress)
     write_pairs(run.output("artifacts/bench/pairs.parquet"), pairs, reward.names)
     write_json(run.output("artifacts/bench/limits.json"), limits_to_json(dict(builder.limits)))
-    metrics = measure(builder, pairs)
+    effects = degradation_effects(builder)
+    metrics = measure(builder, pairs, effects)
     write_json(run.output("metrics/bench.json"), metrics)
+    bench = Bench.open(run.output("artifacts/bench"), corpus, reward.names)
+    write_card(run.output("artifacts/bench/card"), builder, bench, effects)
     write_json(run.root / "timings/bench.json", {"seconds": time.monotonic() - began})
     run.say(f"{metrics['by_origin']}; mean total by origin {metrics['mean_total_by_origin']}")
 

@@ -1,7 +1,8 @@
 """Degradations of recorded clips: pure functions of the clip, a severity in (0, 1] and a random generator.
 
-Some rearrange frames, so that what they show can be read off the rearranged states; the others alter pixels. The
-first frame is never touched: it is given to every world model. As the severity goes to 0, so does the change.
+Some rearrange frames and some take the object away or elsewhere, so that what they show can be read off the states so
+edited; the others alter pixels, or leave the clip as it is and swap its instruction or its actions. The first frame is
+never touched: it is given to every world model. As the severity goes to 0, so does the change.
 """
 
 from typing import Literal, TypeGuard, assert_never
@@ -10,11 +11,27 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
+from roboalign.bench.objects import OBJECT_UV, grown, object_masks, paint_out, paste
 from roboalign.bench.spec import DegradationKind
-from roboalign.types import UInt8
+from roboalign.types import Float32, UInt8
 
 Rearranging = Literal["shuffle", "premature_end", "freeze", "reversal", "splice"]
 """Kinds that rearrange frames."""
+
+Moving = Literal["object_removed", "object_teleported"]
+"""Kinds that take the object away or elsewhere; they need its keypoints."""
+
+TELEPORT = 0.45
+"""Longest way of a teleported object, as a share of the picture's side. Our choice."""
+
+MARGIN = 0.04
+"""A teleported object stays this far from the picture's edge, as a share of its side, where it can."""
+
+FOUND = 0.001
+"""Share of the picture that an object has to cover to count as found: four pixels of 64 x 64."""
+
+HIDDEN = 0.5
+"""An object of which less than this share of its largest picture is seen is pasted as that picture. Our choice."""
 
 BLUR_PIXELS = 0.06
 """Radius of the strongest blur, as a share of the frame's height. Our choice."""
@@ -29,6 +46,11 @@ FLICKER = 0.6
 def rearranges(kind: DegradationKind) -> TypeGuard[Rearranging]:
     """Whether the degradation rearranges frames (and states with them) rather than altering pixels or words."""
     return kind in ("shuffle", "premature_end", "freeze", "reversal", "splice")
+
+
+def moves(kind: DegradationKind) -> TypeGuard[Moving]:
+    """Whether the degradation takes the object away or elsewhere, in the picture and in the states that it shows."""
+    return kind in ("object_removed", "object_teleported")
 
 
 def rearrange(kind: Rearranging, length: int, severity: float, rng: np.random.Generator) -> NDArray[np.int64]:
@@ -87,19 +109,108 @@ def alter(kind: Literal["flicker", "blur", "noise"], frames: UInt8, severity: fl
     return result
 
 
-def degrade(kind: DegradationKind, frames: UInt8, severity: float, seed: int, other: UInt8 | None = None) -> UInt8:
-    """The clip (T, H, W, 3), spoilt. `splice` goes on with the frames of `other`, at least as many as are replaced.
+def absence(length: int, severity: float, rng: np.random.Generator) -> slice:
+    """The frames without the object: the share `severity` of all but the first, beginning anywhere."""
+    count = round(severity * (length - 1))
+    start = int(rng.integers(1, length - count + 1)) if count else length
+    return slice(start, start + count)
 
-    Raises ValueError for a severity outside (0, 1], or a splice without the other clip.
+
+def teleport(keypoints: Float32, severity: float, rng: np.random.Generator) -> tuple[slice, Float32]:
+    """From which frame on the object is elsewhere, to the end, and how far (2,) in image coordinates.
+
+    `keypoints` is (T, 6). Of some random directions the first is taken that keeps the object in the picture; where none
+    does, the one that keeps it there in the most frames.
+    """
+    length = len(keypoints)
+    if length < 2:
+        return slice(length, length), np.zeros(2, np.float32)
+    start = int(rng.integers(1, 1 + max(1, 2 * length // 3)))
+    angles = rng.uniform(0, 2 * np.pi, 16)
+    ways = severity * TELEPORT * np.stack([np.cos(angles), np.sin(angles)], 1)
+    places = keypoints[start:, OBJECT_UV][None] + ways[:, None]
+    inside = ((places > MARGIN) & (places < 1 - MARGIN)).all(-1).mean(1)
+    return slice(start, length), ways[int(inside.argmax())].astype(np.float32)
+
+
+def move(kind: Moving, frames: UInt8, keypoints: Float32, severity: float, rng: np.random.Generator) -> UInt8:
+    """The frames (T, H, W, 3) with the object painted out, and for `object_teleported` pasted elsewhere."""
+    result = frames.copy()
+    match kind:
+        case "object_removed":
+            span, way = absence(len(frames), severity, rng), None
+        case "object_teleported":
+            span, way = teleport(keypoints, severity, rng)
+        case _:
+            assert_never(kind)
+    numbers = range(*span.indices(len(frames)))
+    if not len(numbers):
+        return result
+    height, width = frames.shape[1:3]
+    masks = object_masks(frames, keypoints)
+    sizes = masks.sum((1, 2))
+    fullest = int(sizes.argmax())
+    for number in numbers:
+        result[number] = paint_out(frames[number], grown(masks[number]))
+        if way is None:
+            continue
+        whole = sizes[number] >= HIDDEN * sizes[fullest]
+        sprite = number if whole else fullest
+        # The sprite of another frame is first brought to where the object is in this one.
+        offset = (keypoints[number, OBJECT_UV] - keypoints[sprite, OBJECT_UV] + way) * [width, height]
+        right, down = (round(float(value)) for value in offset)
+        if (right, down) == (0, 0) and whole:
+            result[number] = frames[number]
+        else:
+            result[number] = paste(result[number], frames[sprite], masks[sprite], down, right)
+    return result
+
+
+def moved_keypoints(kind: Moving, keypoints: Float32, severity: float, seed: int) -> Float32:
+    """The keypoints (T, 6) that the clip shows after `degrade`: NaN for an object that is gone."""
+    rng = np.random.default_rng(seed)
+    result = keypoints.copy()
+    if kind == "object_removed":
+        result[absence(len(keypoints), severity, rng), OBJECT_UV] = np.nan
+    else:
+        span, way = teleport(keypoints, severity, rng)
+        result[span, OBJECT_UV] += way
+    return result
+
+
+def visible_change(kind: Moving, frames: UInt8, keypoints: Float32, severity: float, seed: int) -> float:
+    """Share of the frames without the object, or with it elsewhere, in which enough of it is found to be moved."""
+    rng = np.random.default_rng(seed)
+    span = absence(len(frames), severity, rng) if kind == "object_removed" else teleport(keypoints, severity, rng)[0]
+    sizes = object_masks(frames, keypoints).sum((1, 2))[span]
+    return float((sizes >= FOUND * frames.shape[1] * frames.shape[2]).mean()) if len(sizes) else 0.0
+
+
+def degrade(
+    kind: DegradationKind,
+    frames: UInt8,
+    severity: float,
+    seed: int,
+    other: UInt8 | None = None,
+    keypoints: Float32 | None = None,
+) -> UInt8:
+    """The clip (T, H, W, 3), spoilt. `splice` goes on with the frames of `other`, at least as many as are replaced;
+    kinds that move the object look for it at its `keypoints` (T, 6).
+
+    Raises ValueError for a severity outside (0, 1], a splice without the other clip, or a missing object.
     """
     if not 0 < severity <= 1:
         raise ValueError(f"severity is {severity:g}; it lies above 0 and is at most 1")
     rng = np.random.default_rng(seed)
     match kind:
-        case "swapped_instruction":
+        case "swapped_instruction" | "swapped_actions":
             return frames
         case "flicker" | "blur" | "noise":
             return alter(kind, frames, severity, rng)
+        case "object_removed" | "object_teleported":
+            if keypoints is None:
+                raise ValueError(f"{kind} needs the clip's keypoints")
+            return move(kind, frames, keypoints, severity, rng)
         case "shuffle" | "premature_end" | "freeze" | "reversal" | "splice":
             order = rearrange(kind, len(frames), severity, rng)
             if order.max() < len(frames):

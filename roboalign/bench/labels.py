@@ -5,28 +5,62 @@ Every label says where it came from:
 - `rubric`: the rubric over the recorded states;
 - `full_marks`: a source without states, whose recordings score full marks by construction (paper);
 - `rubric_rearranged`: the rubric over the states in the order that the spoilt clip shows them;
+- `rubric_moved`: the rubric over the states with the object away or elsewhere, as the spoilt clip shows them;
+- `rubric_swapped`: the rubric over the recorded states against the outcome of another episode's actions;
 - `rubric_declared`, `full_marks_declared`: either of the first two, lowered by the degradation's declared losses;
-- `distance_rule`: a generated clip; see GeneratedSpec.
+- `rubric_probed`: a generated clip, by the states that the probe sees in it; see roboalign/bench/probed.py;
+- `distance_rule`: a generated clip whose states nobody sees; see GeneratedSpec;
+- `people`, `vlm`: the mean of annotations; see roboalign/bench/annotations.py.
 """
 
 from collections.abc import Mapping
-from typing import Literal
+from dataclasses import dataclass
+from typing import Literal, assert_never
 
 import numpy as np
 from numpy.typing import NDArray
 
-from roboalign.bench.degradations import rearrange, rearranges
+from roboalign.bench.degradations import absence, moves, rearrange, rearranges, teleport
 from roboalign.bench.spec import DegradationSpec, GeneratedSpec
-from roboalign.reward.rubric import Limits, score
+from roboalign.probe.camera import depths_of, lens
+from roboalign.reward.rubric import OBJECT, Limits, score
 from roboalign.reward.spec import LabellerKind, RewardSpec
 from roboalign.types import STATE_NAMES, Float32, UInt8
 
 Scores = NDArray[np.float64]
 
 Provenance = Literal[
-    "rubric", "full_marks", "rubric_rearranged", "rubric_declared", "full_marks_declared", "distance_rule"
+    "rubric",
+    "full_marks",
+    "rubric_rearranged",
+    "rubric_moved",
+    "rubric_swapped",
+    "rubric_declared",
+    "full_marks_declared",
+    "rubric_probed",
+    "distance_rule",
+    "people",
+    "vlm",
 ]
 """Where a label came from."""
+
+GRIPPER = slice(STATE_NAMES.index("gripper_x"), STATE_NAMES.index("gripper_z") + 1)
+_SUCCESS = STATE_NAMES.index("success")
+_TOUCH = slice(STATE_NAMES.index("contact"), STATE_NAMES.index("force") + 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Track:
+    """What is recorded of a clip of T frames beside its frames; None where it is not."""
+
+    state: Float32 | None = None
+    """(T, 14), columns STATE_NAMES."""
+    keypoints: Float32 | None = None
+    """(T, 6), columns KEYPOINT_NAMES."""
+    camera: NDArray[np.float64] | None = None
+    """(3, 4), from points in metres to image coordinates; see roboalign/probe/camera.py."""
+    other: Float32 | None = None
+    """States of the other episode: from its first frame on for a splice, of the same frames for swapped actions."""
 
 
 def lower(scores: Scores, spec: RewardSpec, losses: Mapping[LabellerKind, float], amount: float) -> Scores:
@@ -50,32 +84,98 @@ def rearranged_state(state: Float32, order: NDArray[np.int64], other: Float32 | 
     if other is None:
         raise ValueError("the states of the other clip are missing")
     foreign = other.copy()
-    foreign[:, STATE_NAMES.index("success")] = 0
+    foreign[:, _SUCCESS] = 0
     return np.concatenate([state, foreign])[order]
 
 
-def label_degraded(
-    spec: RewardSpec,
-    degradation: DegradationSpec,
-    severity: float,
-    seed: int,
-    state: Float32 | None,
-    limits: Limits | None,
-    other: Float32 | None = None,
-) -> tuple[Scores, Provenance]:
-    """Scores of a clip whose recorded states were `state`, after `degrade` with the same severity and seed.
+def without_object(state: Float32, span: slice) -> Float32:
+    """States (T, 14) that do not show the object in the frames `span`: no place, no touch, no success."""
+    result = state.copy()
+    result[span, OBJECT] = np.nan
+    result[span, _TOUCH] = 0
+    result[span, _SUCCESS] = 0
+    return result
 
-    Only the dimensions that the degradation declares can fall, and none can rise.
+
+def displaced(state: Float32, span: slice, way: Float32, camera: NDArray[np.float64]) -> Float32:
+    """States (T, 14) that show the object `way` (2,) elsewhere in the picture in the frames `span`, at its own depth:
+    it is pasted in its own size. There it is not touched, and no success."""
+    result = state.copy()
+    depths = depths_of(camera, state[span, OBJECT].astype(np.float64))
+    rays = lens(camera)[:, :3] @ np.append(way.astype(np.float64), 0.0)
+    result[span, OBJECT] += (depths[:, None] * rays).astype(np.float32)
+    result[span, _TOUCH] = 0
+    result[span, _SUCCESS] = 0
+    return result
+
+
+def outcome_of_other(state: Float32, other: Float32) -> Float32:
+    """What the actions of another episode (its states `other`, (T, 14)) would lead to from the first state: its
+    motion of gripper and object, from there. For the gripper that is nearly exact, for the object it is a guess."""
+    result = state.copy()
+    for part in (GRIPPER, OBJECT):
+        result[:, part] = state[0, part] + other[: len(state), part] - other[0, part]
+    return result
+
+
+def shown(
+    degradation: DegradationSpec, severity: float, seed: int, track: Track
+) -> tuple[Float32, Float32, Provenance] | None:
+    """The states that a spoilt clip shows, those that it should show, and what a label by them is called; None where
+    the states do not tell (altered pixels, swapped instructions, no states or no camera)."""
+    kind, state = degradation.kind, track.state
+    if state is None:
+        return None
+    rng = np.random.default_rng(seed)
+    if rearranges(kind):
+        order = rearrange(kind, len(state), severity, rng)
+        return rearranged_state(state, order, track.other), state, "rubric_rearranged"
+    if kind == "swapped_actions":
+        return None if track.other is None else (state, outcome_of_other(state, track.other), "rubric_swapped")
+    if not moves(kind):
+        return None
+    match kind:
+        case "object_removed":
+            return without_object(state, absence(len(state), severity, rng)), state, "rubric_moved"
+        case "object_teleported":
+            if track.keypoints is None or track.camera is None:
+                return None
+            return displaced(state, *teleport(track.keypoints, severity, rng), track.camera), state, "rubric_moved"
+        case _:
+            assert_never(kind)
+
+
+def measured(
+    spec: RewardSpec, degradation: DegradationSpec, severity: float, seed: int, track: Track, limits: Limits | None
+) -> tuple[Scores, Provenance] | None:
+    """The rubric's scores of what a spoilt clip shows, in all dimensions; None where the states do not tell."""
+    seen = shown(degradation, severity, seed, track)
+    if seen is None or limits is None or track.state is None:
+        return None
+    scores = score(spec, seen[0], seen[1], limits)
+    if degradation.kind == "swapped_actions":
+        # The others ask what the clip shows, whoever acted; only this one asks what the actions should have done.
+        about_actions = np.array([dimension.labeller.kind == "action_outcome" for dimension in spec.dimensions])
+        scores = np.where(about_actions, scores, score(spec, track.state, track.state, limits))
+    return scores, seen[2]
+
+
+def label_degraded(
+    spec: RewardSpec, degradation: DegradationSpec, severity: float, seed: int, track: Track, limits: Limits | None
+) -> tuple[Scores, Provenance]:
+    """Scores of a clip with the records `track`, after `degrade` with the same severity and seed.
+
+    Only the dimensions that the degradation declares (`lowers`, `may_lower`) can fall, and none can rise.
     """
-    before, _ = label_recorded(spec, state, limits)
-    if state is None or limits is None:
+    before, _ = label_recorded(spec, track.state, limits)
+    if track.state is None or limits is None:
         return lower(before, spec, degradation.lowers, severity), "full_marks_declared"
-    if not rearranges(degradation.kind):
+    after = measured(spec, degradation, severity, seed, track, limits)
+    if after is None:
         return lower(before, spec, degradation.lowers, severity), "rubric_declared"
-    order = rearrange(degradation.kind, len(state), severity, np.random.default_rng(seed))
-    after = score(spec, rearranged_state(state, order, other), state, limits)
-    touched = np.array([dimension.labeller.kind in degradation.lowers for dimension in spec.dimensions])
-    return np.where(touched, np.minimum(before, after), before), "rubric_rearranged"
+    declared = {*degradation.lowers, *degradation.may_lower}
+    touched = np.array([dimension.labeller.kind in declared for dimension in spec.dimensions])
+    return np.where(touched, np.minimum(before, after[0]), before), after[1]
 
 
 def distance(generated: UInt8, true: UInt8, floor: float) -> float:

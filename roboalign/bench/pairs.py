@@ -7,6 +7,7 @@ artifacts/bench/generated/      an episode store of the world models' rollouts, 
 ```
 """
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import lru_cache
@@ -18,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from roboalign.bench.degradations import degrade, rearrange, rearranges
+from roboalign.bench.degradations import degrade, moved_keypoints, moves, rearrange, rearranges
 from roboalign.bench.labels import Provenance
 from roboalign.bench.spec import DegradationKind
 from roboalign.io import replacing
@@ -36,6 +37,8 @@ SCORE = "score_"
 class Pair:
     """One video-instruction pair."""
 
+    id: str
+    """The hash of its recipe, see `identity`: the same clip has the same id in every bench, whatever its label."""
     episode: str
     """Id of the recorded episode."""
     source: str
@@ -51,15 +54,30 @@ class Pair:
     severity: float
     seed: int
     other: str
-    """Id of the episode that a splice goes on with, or ''."""
+    """Id of the episode that a splice goes on with, or whose actions the clip is paired with, or ''."""
     generated: int
     """Index of the clip in the store of generated ones, or -1."""
     model: str
     """Which world model generated it, or ''."""
+    judged: bool
+    """Whether judges train and are tested on it: video and instruction show what the label says."""
     provenance: Provenance
     """Where the scores came from; see roboalign/bench/labels.py."""
     scores: tuple[float, ...]
     """Raw scores, in the order of the reward's dimensions."""
+
+
+def identity(pair: Pair, scene: str, content: UInt8 | None = None) -> str:
+    """The id of a pair, 16 hex digits: the hash of its recipe, of its episode's initial scene, and for a generated clip
+    of its frames `content`, which other weights would change."""
+    recipe = (
+        pair.episode, scene, pair.start, pair.stop, pair.instruction, pair.degradation, f"{pair.severity:.6g}",
+        pair.seed if pair.degradation else 0, pair.other, pair.model,
+    )  # fmt: skip
+    state = hashlib.blake2b("\n".join(map(str, recipe)).encode(), digest_size=8)
+    if content is not None:
+        state.update(np.ascontiguousarray(content).tobytes())
+    return state.hexdigest()
 
 
 class BenchError(ValueError):
@@ -125,9 +143,9 @@ class Bench:
         """Raw scores (N, D)."""
         return np.array([pair.scores for pair in self.pairs])
 
-    def where(self, *, split: Split) -> list[int]:
-        """The numbers of the pairs of a split."""
-        return [number for number, pair in enumerate(self.pairs) if pair.split == split]
+    def where(self, *, split: Split, hidden: bool = False) -> list[int]:
+        """The numbers of the pairs of a split that judges train and are tested on; of all, with `hidden` ones."""
+        return [number for number, pair in enumerate(self.pairs) if pair.split == split and (pair.judged or hidden)]
 
     def frames(self, number: int) -> UInt8:
         """The clip (T, H, W, 3) of a pair."""
@@ -136,20 +154,26 @@ class Bench:
             if self._generated is None:
                 raise BenchError("the bench's generated clips are missing; run `dvc repro bench`")
             return self._generated.frames(pair.generated)
-        frames = self._episode(pair.episode).frames[pair.start : pair.stop]
+        episode = self._episode(pair.episode)
+        frames = episode.frames[pair.start : pair.stop]
         if pair.degradation == "":
             return frames
-        other = self._episode(pair.other).frames if pair.other else None
-        return degrade(pair.degradation, frames, pair.severity, pair.seed, other)
+        other = self._episode(pair.other).frames if pair.degradation == "splice" else None
+        points = None if episode.keypoints is None else episode.keypoints[pair.start : pair.stop]
+        return degrade(pair.degradation, frames, pair.severity, pair.seed, other, points)
 
     def keypoints(self, number: int) -> Float32:
-        """The keypoints (T, 6) of a pair's clip, in its order of frames; NaN where they are not known."""
+        """The keypoints (T, 6) of a pair's clip, as it shows them; NaN where they are not known or not shown."""
         pair = self.pairs[number]
         points = self._episode(pair.episode).keypoints
         if points is None or pair.generated >= 0:
             return np.full((pair.stop - pair.start, len(KEYPOINT_NAMES)), np.nan, np.float32)
         points = points[pair.start : pair.stop]
-        if pair.degradation == "" or not rearranges(pair.degradation):
+        if pair.degradation == "":
+            return points
+        if moves(pair.degradation):
+            return moved_keypoints(pair.degradation, points, pair.severity, pair.seed)
+        if not rearranges(pair.degradation):
             return points
         order = rearrange(pair.degradation, len(points), pair.severity, np.random.default_rng(pair.seed))
         foreign = self._episode(pair.other).keypoints if pair.other else None

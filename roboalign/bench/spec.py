@@ -16,9 +16,15 @@ DegradationKind = Literal[
     "flicker",
     "blur",
     "noise",
+    "object_removed",
+    "object_teleported",
     "swapped_instruction",
+    "swapped_actions",
 ]
-"""Rule-based degradations. Shuffling, an early end and flicker are the paper's; the others are our choice."""
+"""Rule-based degradations. Shuffling, an early end and flicker are the paper's; the others are our choice.
+
+Removing and teleporting the object need its recorded keypoints: they are never done to clips without (real robots).
+Swapped actions leave the clip as it is: see BenchSpec.hidden_labels."""
 
 
 class DegradationSpec(Spec):
@@ -31,13 +37,22 @@ class DegradationSpec(Spec):
     worst: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Greatest severity drawn."""
     lowers: Annotated[dict[LabellerKind, Fraction], Field(min_length=1)]
-    """The dimensions it may lower, by labeller, and the share of full marks each loses at severity 1. Where frames are
-    rearranged and the states are known, the rubric of the rearranged states gives the exact loss instead."""
+    """The dimensions it may lower, by labeller, and the share of full marks each loses at severity 1. Where the states
+    that the spoilt clip shows are known, the rubric over them gives the exact loss instead."""
+    may_lower: dict[LabellerKind, Fraction] = Field(default_factory=dict)
+    """The dimensions that the rubric sees it lower in some sources and not in others, and the mean share of full marks
+    that each may lose. Without states they lose nothing."""
+    tolerance: Fraction = 0.03
+    """Share of full marks by which the rubric may, on average, see any other dimension fall; the data card says whether
+    it does. Our choice."""
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
         if self.mildest > self.worst:
             raise FieldError("mildest", f"mildest is {self.mildest:g}, above worst {self.worst:g}; lower it")
+        for kind in self.may_lower:
+            if kind in self.lowers:
+                raise FieldError(f"may_lower.{kind}", f"{kind} is in lowers too; keep one of the two")
         return self
 
 
@@ -83,11 +98,12 @@ def _default_losses() -> dict[LabellerKind, float]:
 
 
 class GeneratedSpec(Spec):
-    """Rollouts of the world models, and the rule that labels them.
+    """Rollouts of the world models, and how they are labelled.
 
-    Their states are unknown, so their labels are a rule and no measurement: the rubric's scores of the true future
-    of the same actions, each lowered by a share of the distance from that future. The distance is the mean squared
-    error over that of repeating the first frame, at most 1. The provenance `distance_rule` marks these pairs.
+    Where a state probe sees what they show, the rubric scores that (provenance `rubric_probed`). Elsewhere their labels
+    are a rule and no measurement: the rubric's scores of the true future of the same actions, each lowered by a share
+    of the distance from that future (`distance_rule`). The distance is the mean squared error over that of repeating
+    the first frame, at most 1.
     """
 
     models: Annotated[tuple[Literal["early", "final"], ...], items(maximum=2)] = ("early", "final")
@@ -98,26 +114,51 @@ class GeneratedSpec(Spec):
     """Sampling temperature."""
     batch: Annotated[int, Field(ge=1, le=4096)] = 16
     """Rollouts made at once; changes the speed, not the result."""
+    probe_quantile: Annotated[float, Field(ge=0.5, le=1)] = 0.9
+    """A difference of scores counts as none up to this quantile of those that the probe's own errors make on true
+    clips. Our choice."""
     floor: Positive = 5e-5
     """Squared error added below the ratio: a scene that does not move gives no infinite distance. Our choice."""
     lowers: dict[LabellerKind, Fraction] = Field(default_factory=_default_losses)
     """The share of full marks that each dimension loses at distance 1. Our choice."""
 
 
+class BalanceSpec(Spec):
+    """Balance over sources and total scores; that over origins and splits has sections of its own."""
+
+    sources: Literal["equal", "episodes"] = "equal"
+    """Each source has the same share of the pairs, or a share in proportion to its episodes."""
+    strata: Annotated[int, Field(ge=1, le=20)] = 5
+    """Parts of equal width of the range of the total score that are to be equally full, as far as clips can be had."""
+    candidates: Annotated[int, Field(ge=1, le=20)] = 3
+    """Clips drawn for each one of a failing policy or a degradation that is taken; 1 takes them as they come. The
+    labels of generated clips are only known once they are made, so they are not chosen."""
+
+
 REARRANGING = {
     "shuffle": {
-        "instruction_following": 0.3, "manipulation": 0.3, "action_outcome": 0.7, "temporal": 1.0, "contact": 0.5,
-        "physics": 0.6,
+        "instruction_following": 0.3, "manipulation": 0.3, "action_outcome": 0.7, "temporal": 1.0, "physics": 0.6,
     },
     "premature_end": {"instruction_following": 0.6, "manipulation": 1.0, "action_outcome": 0.6},
-    "freeze": {"action_outcome": 0.6, "temporal": 0.6, "physics": 0.2},
-    "reversal": {"instruction_following": 0.6, "manipulation": 1.0, "action_outcome": 0.9},
+    "freeze": {"instruction_following": 0.1, "manipulation": 0.1, "action_outcome": 0.6, "temporal": 0.6},
+    "reversal": {"instruction_following": 0.6, "manipulation": 1.0, "action_outcome": 0.9, "temporal": 0.2},
     "splice": {
         "instruction_following": 0.6, "manipulation": 1.0, "action_outcome": 0.8, "temporal": 0.5, "contact": 0.3,
         "physics": 0.5,
     },
 }  # fmt: skip
 """Declared losses of the degradations that rearrange frames; our choice."""
+
+MOVING = {
+    "object_removed": {
+        "instruction_following": 0.4, "manipulation": 0.6, "action_outcome": 0.8, "temporal": 0.4, "physics": 0.9,
+    },
+    "object_teleported": {
+        "instruction_following": 0.4, "manipulation": 0.8, "action_outcome": 0.8, "temporal": 0.3, "contact": 0.4,
+        "physics": 0.3,
+    },
+}  # fmt: skip
+"""Declared losses of the degradations that take the object away or elsewhere; our choice."""
 
 ALTERING = {
     "flicker": {"temporal": 0.9, "physics": 0.3},
@@ -128,10 +169,21 @@ ALTERING = {
 
 
 def _default_degradations() -> tuple[DegradationSpec, ...]:
-    graded = [DegradationSpec.model_validate({"kind": k, "lowers": v}) for k, v in (REARRANGING | ALTERING).items()]
-    losses = {"instruction_following": 0.8, "manipulation": 0.8}
-    swapped = {"kind": "swapped_instruction", "mildest": 1.0, "lowers": losses}
-    return (*graded, DegradationSpec.model_validate(swapped))
+    graded = REARRANGING | MOVING | ALTERING
+    # After a freeze the object goes on with a jump, which only some robots' own speeds exceed; in frames out of order,
+    # or skipped, it moves untouched only where the robot had left it by then.
+    sometimes = {"freeze": {"physics": 0.15, "contact": 0.15}, "shuffle": {"contact": 0.15}}
+    swapped = {
+        "swapped_instruction": {"instruction_following": 0.8, "manipulation": 0.8},
+        "swapped_actions": {"action_outcome": 0.9},
+    }
+    return (
+        *(
+            DegradationSpec.model_validate({"kind": k, "lowers": v, "may_lower": sometimes.get(k, {})})
+            for k, v in graded.items()
+        ),
+        *(DegradationSpec.model_validate({"kind": k, "mildest": 1.0, "lowers": v}) for k, v in swapped.items()),
+    )
 
 
 class BenchSpec(Spec):
@@ -143,6 +195,17 @@ class BenchSpec(Spec):
     """Balance over origins, within each source and split."""
     splits: SplitsSpec = SplitsSpec()
     """Balance over splits."""
+    balance: BalanceSpec = BalanceSpec()
+    """Balance over sources and scores."""
+    unlabelled: Literal["full_marks", "skip", "annotations"] = "full_marks"
+    """What becomes of sources without states (real robots). `full_marks`: recordings score full marks, as in the paper,
+    and degradations lower them by what they declare; `skip`: they are left out; `annotations`: of their pairs those
+    remain that `annotations` label."""
+    annotations: Annotated[tuple[Annotated[str, Field(min_length=1, max_length=1000)], ...], items(0)] = ()
+    """JSONL files of labels by people or vision-language models (see roboalign/bench/annotations.py): paths, best under
+    annotations/, where DVC sees them change, or fsspec URIs."""
+    annotated: Literal["unlabelled", "all"] = "unlabelled"
+    """The pairs whose label annotations replace: those without recorded or probed states, or all that have one."""
     shortest: Annotated[int, Field(ge=2, le=10_000)] = 8
     """Least frames of a clip; shorter episodes are left out."""
     longest: Annotated[int, Field(ge=2, le=10_000)] = 32
@@ -152,7 +215,11 @@ class BenchSpec(Spec):
     spoilt_successes: Fraction = 0.7
     """Share of the degraded clips that are made from successes; the others from failing policies."""
     degradations: Annotated[tuple[DegradationSpec, ...], items()] = Field(default_factory=_default_degradations)
-    """The degradations, equally often."""
+    """The degradations, equally often as far as they apply: instructions are swapped where there are several, objects
+    moved where keypoints are recorded."""
+    hidden_labels: Literal["apart", "train"] = "apart"
+    """Pairs whose label video and instruction cannot show (swapped actions, which a judge does not see): kept apart
+    from the training and the tests of judges, or treated as the others."""
     held_out: Annotated[tuple[DegradationKind, ...], items(0)] = ("splice", "noise")
     """Degradations that only the test split has: does a judge see quality, or the degradations it was taught?"""
     generated: GeneratedSpec = GeneratedSpec()
@@ -169,6 +236,8 @@ class BenchSpec(Spec):
         for index, kind in enumerate(self.held_out):
             if kind not in kinds:
                 raise FieldError(f"held_out.{index}", f"degradations has no {kind}; add it there or remove it here")
+        if self.unlabelled == "annotations" and not self.annotations:
+            raise FieldError("annotations", "unlabelled is annotations, but no file of them is named; name one")
         if self.origins.degraded > 0 and set(kinds) == set(self.held_out):
             raise FieldError("held_out", "every degradation is held out, so training would have none; remove one")
         if self.shortest > self.longest:

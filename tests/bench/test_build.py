@@ -7,7 +7,8 @@ import yaml
 from pydantic import ValidationError
 
 from roboalign.bench.build import Builder, all_limits, build, recorded_states, shares
-from roboalign.bench.measure import auc, measure
+from roboalign.bench.generate import generate
+from roboalign.bench.measure import auc, degradation_effects, measure
 from roboalign.bench.pairs import Bench, BenchError, read_pairs, write_pairs
 from roboalign.bench.spec import BenchSpec
 from roboalign.store import Corpus, EpisodeStore
@@ -39,7 +40,7 @@ def test_counts_follow_the_spec(bench, small):
     origins = [pair.origin for pair in bench.pairs]
     for origin, share in small.origins.model_dump().items():
         assert abs(origins.count(origin) / len(bench) - share) < 0.04, origin
-    assert len(bench.where(split="train")) == 52
+    assert len(bench.where(split="train", hidden=True)) == 52
 
 
 def test_no_pair_leaks_out_of_the_split_of_its_episodes(bench, corpus):
@@ -58,13 +59,13 @@ def test_held_out_degradations_are_in_the_test_split_alone(bench, small):
     assert {"shuffle", "flicker"} & kinds["train"]
 
 
-def test_real_clips_have_full_marks_and_end_in_success(bench, corpus):
-    length = {info.id: info.length for info in corpus.infos}
+def test_real_clips_have_full_marks_and_end_in_success(bench, toy_episodes):
+    state = {episode.id: episode.state for episode in toy_episodes}
     real = [pair for pair in bench.pairs if pair.origin == "real"]
     assert real
     for pair in real:
         assert sum(pair.scores) == pytest.approx(10, abs=0.02)
-        assert pair.stop == length[pair.episode]
+        assert state[pair.episode][pair.stop - 1, -1] == 1
 
 
 def test_clips_are_made_as_their_recipes_say(bench, corpus, toy_episodes):
@@ -92,13 +93,15 @@ def test_keypoints_follow_the_order_of_the_frames(bench, toy_episodes):
             assert np.array_equal(points[1:], own[1:][: len(points) - 1]) == (pair.severity * (len(own) - 1) < 1.5)
         if pair.degradation in ("", "blur", "flicker"):
             assert np.array_equal(points, own)
+        if pair.degradation == "object_removed":
+            assert np.isnan(points[:, 2]).sum() == round(pair.severity * (len(own) - 1))
+        if pair.degradation == "object_teleported":
+            assert np.array_equal(points[:, [0, 1, 4, 5]], own[:, [0, 1, 4, 5]])
 
 
 def test_batches_do_not_change_generated_clips(bench, builder, models, tmp_path):
     rows = [replace(p, generated=-1, scores=()) for p in bench.pairs if p.origin == "generated"]
     wide = builder.spec.model_copy(update={"generated": builder.spec.generated.model_copy(update={"batch": 7})})
-    from roboalign.bench.build import generate
-
     again = generate(replace(builder, spec=wide), rows, models, tmp_path / "g", 10.0)
     assert [p.scores for p in again] == [p.scores for p in bench.pairs if p.origin == "generated"]
 
@@ -129,7 +132,10 @@ def test_an_instruction_is_swapped_for_one_of_another_task(six, small):
 
 
 def test_metrics_count_everything_once(bench, builder, six):
-    metrics = measure(builder, bench.pairs)
+    metrics = measure(builder, bench.pairs, degradation_effects(builder))
+    assert metrics["different"] == len({pair.id for pair in bench.pairs}) > 60
+    assert metrics["hidden_labels"] == metrics["by_degradation"]["swapped_actions"]
+    assert metrics["effects"]["shuffle"]["temporal_consistency"]["holds"]
     assert metrics["pairs"] == 80 == sum(metrics["by_origin"].values())
     assert sum(metrics["by_degradation"].values()) == metrics["by_origin"]["degraded"]
     for name in six.names:
@@ -146,7 +152,7 @@ def test_a_source_without_states_gets_full_marks_or_declared_losses(six, small):
     builder = Builder(corpus, small, six, states, all_limits(corpus.infos, states, six))
     pairs = build(builder, {}, Path("unused"), 10.0)
     assert {pair.provenance for pair in pairs} == {"full_marks", "full_marks_declared"}
-    assert "rubric" in measure(builder, pairs)
+    assert measure(builder, pairs, degradation_effects(builder))["effects"] == {}
 
 
 def test_a_damaged_or_foreign_bench_is_named(folder, corpus, six, tmp_path):

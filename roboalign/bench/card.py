@@ -1,0 +1,254 @@
+"""The data card: what is in the bench, where its labels come from, what they can be trusted for, and what not.
+
+```
+artifacts/bench/card/README.md       the card
+artifacts/bench/card/card.json       its tables and pictures, for the report: see `CardJson`
+artifacts/bench/card/*.png           histograms, and a strip for each degradation and world model
+```
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from roboalign.bench.build import Builder
+from roboalign.bench.effects import Effect, effects_table
+from roboalign.bench.labels import Provenance
+from roboalign.bench.measure import rubric
+from roboalign.bench.pairs import Bench, Pair
+from roboalign.bench.pictures import histograms, save, strip
+from roboalign.io import write_json, write_text
+from roboalign.types import Json
+
+PROVENANCES: dict[Provenance, str] = {
+    "rubric": "the rubric over recorded simulator states",
+    "full_marks": "no states: a recording scores full marks by construction",
+    "rubric_rearranged": "the rubric over the states in the order that the spoilt clip shows them",
+    "rubric_moved": "the rubric over the states with the object away or elsewhere, as the clip shows them",
+    "rubric_swapped": "the rubric over recorded states against the outcome of another episode's actions",
+    "rubric_declared": "the rubric, lowered by what the degradation declares",
+    "full_marks_declared": "no states: full marks, lowered by what the degradation declares",
+    "rubric_probed": "the rubric over what the state probe sees in a generated clip",
+    "distance_rule": "a rule, no measurement: the true future's scores, lowered by the distance from it",
+    "people": "the mean of people's scores",
+    "vlm": "the mean of vision-language models' scores",
+}
+"""What each provenance means."""
+
+LIMITS = (
+    "Labels by declaration (blur, noise, flicker, swapped instructions) are our judgement of how bad that looks, not a "
+    "measurement.",
+    "Swapped actions cannot be seen: a judge is shown video and instruction only. These pairs are marked `judged: "
+    "false` and by default kept out of the training and the tests of judges. Their reference for the object is the "
+    "other episode's motion from this clip's start, which is nearly exact for the gripper and a guess for the object.",
+    "A removed object is painted over with its surroundings, so near a gripper traces of its colour remain; a "
+    "teleported one is pasted in its own size, without shadow. Both need recorded keypoints and are never applied to "
+    "real robots.",
+    "Success and contact are the simulator's own; a rubric of full marks means that nothing measured is wrong, not "
+    "that a person would find nothing.",
+    "Labels of generated clips are only as good as the probe, whose errors stand in the table below, or, without a "
+    "probe, as the rule of distances, which says nothing of what a clip shows.",
+    "Sources without states give every recording full marks, failed ones too, unless annotations say otherwise.",
+)
+"""What the labels cannot be trusted for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """One table of the card."""
+
+    title: str
+    note: str
+    head: list[str]
+    rows: list[list[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """One picture of the card; `file` lies in the card's folder."""
+
+    title: str
+    note: str
+    file: str
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """What the card shows."""
+
+    tables: list[Table]
+    pictures: list[Picture]
+    limits: tuple[str, ...] = LIMITS
+
+    def json(self) -> Json:
+        """The form of card.json: {tables: [{title, note, head, rows}], pictures: [{title, note, file}], limits}."""
+        return {
+            "tables": [asdict(table) for table in self.tables],
+            "pictures": [asdict(picture) for picture in self.pictures],
+            "limits": list(self.limits),
+        }
+
+
+def write_card(folder: Path, builder: Builder, bench: Bench, found: Sequence[Effect], notes: str = "") -> Card:
+    """Write the card of a bench into `folder`; `found` are the effects of the degradations, `notes` is said below the
+    heading (sources, licences)."""
+    card = Card(_tables(builder, bench.pairs, found), _pictures(folder, builder, bench))
+    write_json(folder / "card.json", card.json())
+    write_text(folder / "README.md", _markdown(card, bench, notes))
+    return card
+
+
+def _tables(builder: Builder, pairs: Sequence[Pair], found: Sequence[Effect]) -> list[Table]:
+    """All tables, in their order."""
+    head, rows = effects_table(found, builder.reward.names)
+    tables = [
+        _crossed("Pairs by source and origin", pairs, "source", "origin"),
+        _crossed("Pairs by split and origin", pairs, "split", "origin"),
+        _crossed("Degraded pairs by kind and split", [p for p in pairs if p.degradation], "degradation", "split"),
+        _provenances(pairs),
+        Table(
+            "What each degradation takes, in per cent of full marks",
+            "By the rubric over whole training episodes, each spoilt once, at drawn severities; with 95 % intervals. "
+            "In bold what the degradation should lower, ✓ where the whole interval lies below 0; elsewhere the least "
+            "that is tolerated, ✓ where the mean keeps to it.",
+            head,
+            rows,
+        ),
+        _rubric(builder),
+        _sources(builder),
+    ]
+    return [table for table in [*tables, _sights(builder)] if table.rows]
+
+
+def _crossed(title: str, pairs: Sequence[Pair], row: str, column: str) -> Table:
+    """Counts of pairs by two of their fields."""
+    counts = Counter((str(getattr(pair, row)), str(getattr(pair, column))) for pair in pairs)
+    columns = list(dict.fromkeys(each for _, each in counts))
+    rows = [
+        [name, *(str(counts[name, each]) for each in columns), str(sum(counts[name, each] for each in columns))]
+        for name in dict.fromkeys(each for each, _ in counts)
+    ]
+    return Table(title, "", [row, *columns, "all"], rows)
+
+
+def _provenances(pairs: Sequence[Pair]) -> Table:
+    counts = Counter(pair.provenance for pair in pairs)
+    rows = [
+        [name, str(counts[name]), f"{100 * counts[name] / len(pairs):.1f} %", text]
+        for name, text in PROVENANCES.items()
+        if counts[name]
+    ]
+    return Table("Where the labels come from", "", ["provenance", "pairs", "share", "meaning"], rows)
+
+
+def _rubric(builder: Builder) -> Table:
+    """The rubric on whole recorded episodes."""
+    columns = {
+        "experts": "experts",
+        "expert_total": "their mean total",
+        "expert_successes": "of them successful",
+        "expert_success_total": "their mean total",
+        "failures": "failures",
+        "failure_total": "their mean total",
+        "manipulation_auc": "AUC",
+        "manipulation_auc_without_verdict": "AUC without the verdict",
+    }
+    rows = [
+        [source, *(f"{values[key]:.4g}" if key in values else "" for key in columns)]
+        for source, values in rubric(builder).items()
+    ]
+    note = (
+        "The AUC tells the simulator's successes from its failures by manipulation success. The rubric reads the "
+        "simulator's verdict, so that is 1 by construction; without the verdict it rests on positions alone."
+    )
+    return Table("The rubric on whole recorded episodes", note, ["source", *columns.values()], rows)
+
+
+def _sources(builder: Builder) -> Table:
+    rows = []
+    for source in builder.sources:
+        own = [info for info in builder.infos if info.source == source]
+        kind = "simulator states" if any(info.success is not None for info in own) else "none"
+        tasks = ", ".join(dict.fromkeys(info.task for info in own))
+        rows.append([source, str(len(own)), str(sum(info.length for info in own)), tasks, kind])
+    note = "Simulated sources are recorded here; a data set read from elsewhere keeps its own licence."
+    return Table("Sources", note, ["source", "episodes", "frames", "tasks", "truth"], rows)
+
+
+def _sights(builder: Builder) -> Table:
+    """What the probe's own errors change in the scores of true clips."""
+    names = builder.reward.names
+    rows = [
+        [source, str(own.clips), *(f"{value:.2f}" for value in own.slack)] for source, own in builder.sights.items()
+    ]
+    note = (
+        "Raw score by which the probe's own errors move the labels of true clips of unseen episodes; a generated "
+        "clip's difference from its true future counts only beyond this. A slack near full marks says that the "
+        "probe cannot see the dimension: such labels are the true future's."
+    )
+    return Table("The state probe's slack", note, ["source", "clips", *(n.replace("_", " ") for n in names)], rows)
+
+
+def _pictures(folder: Path, builder: Builder, bench: Bench) -> list[Picture]:
+    """Draw all pictures."""
+    scores = bench.scores
+    origins: dict[str, NDArray[np.float64]] = {
+        origin: scores[[pair.origin == origin for pair in bench.pairs]]
+        for origin in dict.fromkeys(pair.origin for pair in bench.pairs)
+    }
+    histograms(folder / "histograms.png", origins, builder.reward.names, builder.reward.maxima)
+    pictures = [Picture("Labels by origin and dimension", "Scores from 0 to full marks.", "histograms.png")]
+    kinds = dict.fromkeys(pair.degradation or pair.model for pair in bench.pairs)
+    for kind in kinds:
+        if kind == "":
+            continue
+        number = _typical(bench.pairs, kind)
+        pair = bench.pairs[number]
+        episode = builder.numbers[pair.episode]
+        true = builder.corpus.frames(episode, pair.start, pair.stop)
+        save(folder / f"{kind}.png", strip([true, bench.frames(number)]))
+        marks = ", ".join(
+            f"{n.replace('_', ' ')} {s:.2f}" for n, s in zip(builder.reward.names, pair.scores, strict=True)
+        )
+        severity = f"severity {pair.severity:g}; " if pair.degradation else ""
+        title = kind.replace("_", " ") if pair.degradation else f"generated by the {kind} world model"
+        note = f"{pair.source}, {severity}“{pair.instruction}”; {marks} ({pair.provenance}). Above as recorded."
+        pictures.append(Picture(title, note, f"{kind}.png"))
+    return pictures
+
+
+def _typical(pairs: Sequence[Pair], kind: str) -> int:
+    """The pair of the kind whose severity, or total score where it has none, is the median; of the training split,
+    where this has the kind."""
+    rows = [n for n, pair in enumerate(pairs) if kind in (pair.degradation, pair.model)]
+    rows = [n for n in rows if pairs[n].split == "train"] or rows
+    rows.sort(key=lambda n: (pairs[n].severity, sum(pairs[n].scores), pairs[n].id))
+    return rows[len(rows) // 2]
+
+
+def _markdown(card: Card, bench: Bench, notes: str) -> str:
+    """The card as Markdown."""
+    distinct = len({pair.id for pair in bench.pairs})
+    hidden = sum(not pair.judged for pair in bench.pairs)
+    lines = [
+        "# RobotWorldBench: data card",
+        "",
+        f"{len(bench)} video-instruction pairs, {distinct} of them different, each with a score in "
+        f"{bench.scores.shape[1]} dimensions and the provenance of that label. {hidden} pairs have labels that video "
+        "and instruction cannot show; judges neither train nor are tested on them unless the spec says so.",
+        "",
+        *([notes, ""] if notes else []),
+    ]
+    for table in card.tables:
+        lines += [f"## {table.title}", "", *([table.note, ""] if table.note else [])]
+        lines += ["| " + " | ".join(table.head) + " |", "|" + " --- |" * len(table.head)]
+        lines += ["| " + " | ".join(row) + " |" for row in table.rows] + [""]
+    for picture in card.pictures:
+        lines += [f"## {picture.title[0].upper()}{picture.title[1:]}", "", picture.note, "",
+                  f"![{picture.title}]({picture.file})", ""]  # fmt: skip
+    lines += ["## Known limits", "", *(f"- {limit}" for limit in card.limits), ""]
+    return "\n".join(lines)

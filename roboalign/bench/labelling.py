@@ -1,0 +1,172 @@
+"""The labels of pairs: what they are read off, and the annotations that replace them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from roboalign.bench.annotations import Annotation, average
+from roboalign.bench.labels import Provenance, Scores, Track, label_degraded, label_recorded
+from roboalign.bench.pairs import Pair
+from roboalign.bench.probed import Look, Sight, TrueClip, sight
+from roboalign.bench.recipes import is_success
+from roboalign.bench.spec import BenchSpec, DegradationSpec
+from roboalign.probe.camera import fit_camera
+from roboalign.reward.rubric import Limits, calibrate
+from roboalign.reward.spec import RewardSpec
+from roboalign.store import Corpus, EpisodeInfo
+from roboalign.types import Float32
+
+MEASURED: tuple[Provenance, ...] = ("rubric", "rubric_rearranged", "rubric_moved", "rubric_swapped", "rubric_declared",
+                                    "rubric_probed")  # fmt: skip
+"""Labels that rest on recorded or probed states."""
+
+
+def recorded_states(corpus: Corpus) -> dict[str, Float32 | None]:
+    """The states (T, 14) of each episode by id; None where the source has none."""
+    return {
+        info.id: None if info.success is None else corpus.read(number).state for number, info in enumerate(corpus.infos)
+    }
+
+
+def all_limits(
+    infos: Sequence[EpisodeInfo], states: Mapping[str, Float32 | None], spec: RewardSpec
+) -> dict[str, Limits]:
+    """The rubric's limits of every source whose training episodes have states."""
+    recorded: dict[str, list[tuple[Float32, bool]]] = {}
+    for info in infos:
+        state = states[info.id]
+        if info.split == "train" and state is not None:
+            recorded.setdefault(info.source, []).append((state, is_success(info)))
+    return {source: calibrate(values, spec.calibration) for source, values in recorded.items()}
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Labels pairs of a corpus."""
+
+    corpus: Corpus
+    spec: BenchSpec
+    reward: RewardSpec
+    states: Mapping[str, Float32 | None]
+    limits: Mapping[str, Limits]
+    probe: Look | None = None
+    """Sees the states that generated clips show; without one, they are labelled by their distance."""
+    annotations: Sequence[Annotation] = field(default=())
+    """Labels by people and vision-language models."""
+
+    @cached_property
+    def infos(self) -> tuple[EpisodeInfo, ...]:
+        """What is known of each episode."""
+        return self.corpus.infos
+
+    @cached_property
+    def numbers(self) -> dict[str, int]:
+        """The number of each episode by id."""
+        return {info.id: number for number, info in enumerate(self.infos)}
+
+    @cached_property
+    def keypoints(self) -> dict[str, Float32 | None]:
+        """The keypoints (T, 6) of each episode by id; None where it has none."""
+        return {info.id: self.corpus.read(number).keypoints for number, info in enumerate(self.infos)}
+
+    @cached_property
+    def cameras(self) -> dict[tuple[str, str], NDArray[np.float64]]:
+        """The camera (3, 4) of each source's task, from its training episodes, where these determine one."""
+        points: dict[tuple[str, str], list[tuple[Float32, Float32]]] = {}
+        for info in self.infos:
+            state, keypoints = self.states[info.id], self.keypoints[info.id]
+            if info.split == "train" and state is not None and keypoints is not None:
+                points.setdefault((info.source, info.task), []).append((state[:, :9], keypoints))
+        result: dict[tuple[str, str], NDArray[np.float64]] = {}
+        for key, pairs in points.items():
+            world = np.concatenate([each for each, _ in pairs]).reshape(-1, 3).astype(np.float64)
+            picture = np.concatenate([each for _, each in pairs]).reshape(-1, 2).astype(np.float64)
+            try:
+                result[key] = fit_camera(world, picture)
+            except ValueError:
+                continue  # no camera: teleported objects of this task keep the declared losses
+        return result
+
+    @cached_property
+    def sights(self) -> dict[str, Sight]:
+        """How the probe sees each source that has states: by its validation episodes, or, where there is none that
+        is long enough, by those it was trained on."""
+        if self.probe is None:
+            return {}
+        result: dict[str, Sight] = {}
+        for source, limits in self.limits.items():
+            own = [info for info in self.infos if info.source == source and self.states[info.id] is not None]
+            clips = [clip for info in own if info.split == "validation" for clip in self._true_clips(info)]
+            clips = clips or [clip for info in own if info.split == "train" for clip in self._true_clips(info)]
+            if clips:
+                result[source] = sight(self.reward, clips, limits, self.spec.generated.probe_quantile)
+        return result
+
+    def _true_clips(self, info: EpisodeInfo) -> list[TrueClip]:
+        """An episode's stretches of the length of generated clips, one after the other, as the probe sees them."""
+        state, length = self.states[info.id], self.spec.generated.frames + 1
+        assert self.probe is not None
+        if state is None or info.length < length:
+            return []
+        starts = range(0, info.length - length + 1, max(1, length // 2))
+        frames = self.corpus.frames(self.numbers[info.id])
+        seen = self.probe(info.source, info.task, np.stack([frames[start : start + length] for start in starts]))
+        return [
+            TrueClip(each, state[start : start + length], is_success(info))
+            for start, each in zip(starts, seen, strict=True)
+        ]
+
+    def state(self, episode: str, start: int, stop: int | None) -> Float32 | None:
+        """Some frames' recorded states (T, 14)."""
+        state = self.states[episode]
+        return None if state is None else state[start:stop]
+
+    def track(self, pair: Pair) -> Track:
+        """What is recorded of a pair's clip."""
+        info, points = self.infos[self.numbers[pair.episode]], self.keypoints[pair.episode]
+        span = (pair.start, pair.stop) if pair.degradation == "swapped_actions" else (0, None)
+        return Track(
+            state=self.state(pair.episode, pair.start, pair.stop),
+            keypoints=None if points is None else points[pair.start : pair.stop],
+            camera=self.cameras.get((info.source, info.task)) if pair.degradation == "object_teleported" else None,
+            other=self.state(pair.other, *span) if pair.other else None,
+        )
+
+    def whole_track(self, info: EpisodeInfo) -> Track:
+        """What is recorded of a whole episode."""
+        return Track(self.states[info.id], self.keypoints[info.id], self.cameras.get((info.source, info.task)))
+
+    def degradation(self, pair: Pair) -> DegradationSpec:
+        """The spec of a degraded pair's degradation."""
+        return next(each for each in self.spec.degradations if each.kind == pair.degradation)
+
+    def label(self, pair: Pair) -> Pair:
+        """A recorded or degraded pair with scores and their provenance."""
+        limits = self.limits.get(pair.source)
+        if pair.origin != "degraded":
+            return self.marked(
+                pair, *label_recorded(self.reward, self.state(pair.episode, pair.start, pair.stop), limits)
+            )
+        degradation, track = self.degradation(pair), self.track(pair)
+        scored = label_degraded(self.reward, degradation, pair.severity, pair.seed, track, limits)
+        return self.marked(pair, *scored)
+
+    def marked(self, pair: Pair, scores: Scores, provenance: Provenance) -> Pair:
+        """The pair with scores, to six digits."""
+        return replace(pair, scores=tuple(float(f"{score:.6g}") for score in scores), provenance=provenance)
+
+    def annotated(self, pairs: Sequence[Pair]) -> list[Pair]:
+        """The pairs with the labels of annotations, where the spec wants these to replace theirs; the spec says what
+        becomes of those that nobody labelled."""
+        means = average(self.annotations, self.reward.names)
+        result: list[Pair] = []
+        for pair in pairs:
+            if pair.id in means and (self.spec.annotated == "all" or pair.provenance not in MEASURED):
+                scores, kind, _ = means[pair.id]
+                result.append(self.marked(pair, scores, "people" if kind == "person" else "vlm"))
+            elif self.spec.unlabelled != "annotations" or self.states[pair.episode] is not None:
+                result.append(pair)
+        return result

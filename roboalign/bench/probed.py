@@ -1,0 +1,82 @@
+"""Labels of generated clips by the states that a probe sees in them.
+
+The probe errs, on true frames too, and its errors must cost no marks. So a generated clip is compared with what the
+same probe sees in the true future of the same actions, never with the recorded states; the rubric's limits are those
+of probed true clips; and a difference of scores that the probe's own errors make on true clips counts as none:
+
+    label = score(true states) + shrink(score(seen in the clip) - score(seen in the true future), slack)
+
+A clip that equals the true future gets its exact score. One that shows a success that the actions did not bring gains
+the marks of success, and loses those of action-outcome consistency.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from roboalign.reward.rubric import Floats, Limits, calibrate, score
+from roboalign.reward.spec import RewardSpec
+from roboalign.types import Float32, UInt8
+
+
+class Look(Protocol):
+    """A state probe."""
+
+    def __call__(self, source: str, task: str, frames: UInt8) -> Float32:
+        """The states (N, T, 14), columns STATE_NAMES, that clips (N, T, H, W, 3) of a source's task show."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """How a probe sees the true clips of one source."""
+
+    limits: Limits
+    """The rubric's limits, from probed clips; at least those from recorded states."""
+    slack: Floats
+    """(D,): raw score that the probe's own errors change."""
+    clips: int
+    """Clips that this was measured on."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrueClip:
+    """A recorded clip: what the probe sees (T, 14), what was (T, 14), and whether it is of an expert's success."""
+
+    seen: Float32
+    state: Float32
+    success: bool
+
+
+def sight(spec: RewardSpec, clips: Sequence[TrueClip], limits: Limits, quantile: float) -> Sight:
+    """Limits and slack of a source from clips that the probe was not trained on.
+
+    The slack of a dimension is the `quantile` of what the probe's errors change in its score, times the square root of
+    2: in a comparison of two clips it errs twice. Raises ValueError without clips.
+    """
+    probed = calibrate([(clip.seen, clip.success) for clip in clips], spec.calibration)
+    loose = Limits(
+        **{name: max(getattr(limits, name), getattr(probed, name)) for name in Limits.__slots__},
+    )
+    changes = [
+        np.abs(score(spec, clip.seen, clip.state, loose) - score(spec, clip.state, clip.state, limits))
+        for clip in clips
+    ]
+    return Sight(loose, np.asarray(np.sqrt(2) * np.quantile(changes, quantile, axis=0)), len(clips))
+
+
+def shrink(values: Floats, slack: Floats) -> Floats:
+    """Values nearer to 0 by `slack`, none beyond it."""
+    return np.asarray(np.sign(values) * np.maximum(np.abs(values) - slack, 0))
+
+
+def label_probed(
+    spec: RewardSpec, seen: Float32, future: Float32, state: Float32, limits: Limits, own: Sight
+) -> Floats:
+    """Scores (D,) of a generated clip in which the probe sees `seen` (T, 14); `future` (T, 14) is what it sees in the
+    true future of the same actions, whose states are `state` (T, 14)."""
+    change = score(spec, seen, future, own.limits) - score(spec, future, future, own.limits)
+    label = score(spec, state, state, limits) + shrink(change, own.slack)
+    return np.asarray(np.clip(label, 0, spec.maxima))

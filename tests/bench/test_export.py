@@ -1,0 +1,95 @@
+import json
+
+import av
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from roboalign.__main__ import main
+from roboalign.bench.annotations import Annotation, read_annotations
+from roboalign.bench.build import build
+from roboalign.bench.export import chosen, export, guide
+from roboalign.bench.pairs import Bench, write_pairs
+from roboalign.store import EpisodeStore
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory, builder, models, corpus, six) -> Bench:
+    path = tmp_path_factory.mktemp("bench")
+    return Bench(build(builder, models, path / "generated", 10.0), corpus, EpisodeStore(path / "generated"))
+
+
+def lines(folder):
+    return [json.loads(line) for line in (folder / "clips.jsonl").read_text().splitlines()]
+
+
+def test_clips_can_be_watched_and_answers_read(bench, six, tmp_path):
+    rows = chosen(bench.pairs, "test", 5)
+    export(tmp_path / "out", bench, rows, six, 10.0, blind=True)
+    entries = lines(tmp_path / "out")
+    assert [entry["clip"] for entry in entries] == [bench.pairs[row].id for row in rows]
+    answers = []
+    for entry, row in zip(entries, rows, strict=True):
+        assert set(entry) == {"clip", "instruction", "video", "strip", "frames"}
+        true = bench.frames(row)
+        with av.open(str(tmp_path / "out" / entry["video"])) as video:
+            shown = np.stack([frame.to_ndarray(format="rgb24") for frame in video.decode(video=0)])
+        assert len(shown) == len(true) == entry["frames"]
+        assert np.abs(shown[:, 2::4, 2::4].astype(int) - true).mean() < 12
+        with Image.open(tmp_path / "out" / entry["strip"]) as strip:
+            assert strip.height >= 128
+        scores = dict.fromkeys(six.names, 0.5)
+        answers.append(Annotation(clip=entry["clip"], rater="anna", kind="person", scores=scores).line())
+    (tmp_path / "answers.jsonl").write_text("".join(answers))
+    known = {pair.id for pair in bench.pairs}
+    assert len(read_annotations([str(tmp_path / "answers.jsonl")], six, known)) == 5
+
+
+def test_blind_hides_what_open_tells(bench, six, tmp_path):
+    rows = chosen(bench.pairs, "test", 3)
+    export(tmp_path, bench, rows, six, 10.0, blind=False)
+    for entry, row in zip(lines(tmp_path), rows, strict=True):
+        assert entry["origin"] == bench.pairs[row].origin
+        assert list(entry["scores"].values()) == pytest.approx(bench.pairs[row].scores)
+
+
+def test_the_same_export_twice(bench, six, tmp_path):
+    for name in ("a", "b"):
+        export(tmp_path / name, bench, chosen(bench.pairs, "test", 2), six, 10.0, blind=True)
+    files = [path.relative_to(tmp_path / "a") for path in (tmp_path / "a").rglob("*") if path.is_file()]
+    assert len(files) == 6
+    for file in files:
+        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
+
+
+def test_fewer_clips_are_the_first_of_more(bench):
+    everything = chosen(bench.pairs, "train", 0)
+    assert chosen(bench.pairs, "train", 7) == everything[:7]
+    assert all(bench.pairs[row].judged for row in everything)
+    assert len({bench.pairs[row].id for row in everything}) == len(everything)
+
+
+def test_the_guide_shows_a_line_that_is_accepted(six):
+    text = guide(six, 3)
+    example = text.split("```json\n")[1].split("\n```")[0]
+    assert set(Annotation.model_validate_json(example).scores) == set(six.names)
+    for dimension in six.dimensions:
+        assert dimension.rubric in text
+
+
+def test_without_a_bench_the_command_says_what_to_do(tmp_path, capsys):
+    assert main(["--root", str(tmp_path), "bench", "export", str(tmp_path / "out")]) == 1
+    assert "dvc repro bench" in capsys.readouterr().err
+
+
+def test_the_command_writes_the_folder(bench, six, builder, tmp_path, capsys, monkeypatch):
+    (tmp_path / "build/spec").mkdir(parents=True)
+    (tmp_path / "build/spec/reward.yaml").write_text(yaml.safe_dump({"reward": six.model_dump(mode="json")}))
+    (tmp_path / "artifacts/bench").mkdir(parents=True)
+    plain = [pair for pair in bench.pairs if pair.generated < 0]
+    write_pairs(tmp_path / "artifacts/bench/pairs.parquet", plain, six.names)
+    monkeypatch.setattr("roboalign.bench.export.Corpus.open", lambda path: builder.corpus)
+    assert main(["--root", str(tmp_path), "bench", "export", str(tmp_path / "out"), "--clips", "2", "--blind"]) == 0
+    assert "2 clips of the test split" in capsys.readouterr().out
+    assert len(lines(tmp_path / "out")) == 2

@@ -27,11 +27,12 @@ def convert(raw: Raw, spec: DatasetSpec, source: str) -> Episode | LeftOut | Dam
     try:
         if raw.length == 0:
             raise DamagedError("it is empty: it has no steps")
-        if not raw.instruction.strip():
-            raise DamagedError(f"its instruction '{spec.instruction}' is missing or empty")
         unwanted = left_out(raw, spec)
         if unwanted:
             return LeftOut(unwanted)
+        # Only now: data sets whose episodes are not all annotated tell so in an attribute, for the filter.
+        if not raw.instruction.strip():
+            raise DamagedError(f"its instruction '{spec.instruction}' is missing or empty")
         steps = range(0, raw.length, spec.stride)
         actions = joined(raw.columns, spec, raw.length)
         frames = np.stack([frame(picture, spec.image) for picture in raw.pictures(steps)])

@@ -83,6 +83,11 @@ def test_what_the_spec_does_not_want_is_left_out_by_name(changes: dict[str, Any]
     assert convert(raw(), spec(**changes), "robot") == LeftOut(reason)
 
 
+def test_a_filter_can_leave_out_what_has_no_instruction() -> None:
+    chosen = spec(filter={"attributes": {"site": "^office"}})
+    assert convert(raw(instruction=""), chosen, "robot") == LeftOut("filter.attributes.site")
+
+
 def broken(steps: Sequence[int]) -> Iterator[UInt8]:
     yield from pictures(steps[:2])
     raise DamagedError("picture 2 cannot be decoded")

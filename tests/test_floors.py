@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PARTS = (
-    "sources", "reward", "bench", "tokenizer", "world_model", "judge", "student", "rl", "rollout", "evaluation",
+    "sources", "reward", "bench", "tokenizer", "world_model", "probe", "judge", "student", "rl", "rollout", "evaluation",
     "report", "hardware",
 )  # fmt: skip
 BASE = ("roboalign.spec.base", "roboalign.spec.training")
@@ -18,7 +18,7 @@ SHARED = (
 )  # fmt: skip
 LENT = (
     "roboalign.reward.dimensions", "roboalign.evaluation.video", "roboalign.evaluation.statistics",
-    "roboalign.evaluation.clips",
+    "roboalign.evaluation.clips", "roboalign.probe.camera",
 )  # fmt: skip
 """Modules of parts that other parts may import: pure functions, measures and records, no models."""
 COMPOSITION = "roboalign.spec.experiment"
@@ -86,9 +86,13 @@ def test_parts_do_not_import_a_siblings_models(name: str) -> None:
         if part_of(module) not in (None, part_of(name)) and not module.endswith(".spec") and module not in LENT
     }
     # Judge and student are built from the reward's encoder and read the bench's pairs; labels are the reward's rubric.
-    below = {"bench": {"reward"}, "judge": {"reward", "bench"}, "student": {"reward", "bench"}}.get(
-        str(part_of(name)), set()
-    )
+    # The probe learns the keypoints as the reward's encoder does.
+    below = {
+        "probe": {"reward"},
+        "bench": {"reward"},
+        "judge": {"reward", "bench"},
+        "student": {"reward", "bench"},
+    }.get(str(part_of(name)), set())
     allowed = {module for module in siblings if part_of(module) in below}
     assert not siblings - allowed, f"{name} imports a sibling; let the stage pass it in"
 

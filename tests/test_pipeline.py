@@ -71,6 +71,7 @@ CONTRACT: dict[str, tuple[str, ...]] = {
         "horizon",
         "n",
     ),
+    "probe": ("sources", "n", "true", "reconstructed", "generated", "baselines", "by_source"),
     "bench": ("pairs", "by_source", "by_origin", "by_degradation"),
     "judge": ("total", "stability_sd", "n"),
     "student": ("total", "within_group_accuracy", "parameters"),

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from roboalign.hardware.spec import HardwareSpec
 from roboalign.judge.spec import JudgeSpec, VlmJudgeSpec
 from roboalign.rollout.spec import peak_sequence
+from roboalign.sources.spec import SimulatedRobotSpec
 from roboalign.spec.experiment import Experiment
 from roboalign.student.spec import StudentSpec
 from roboalign.tokenizer.spec import TokenizerSpec
@@ -91,6 +92,18 @@ def parts(experiment: Experiment) -> Iterator[Estimate]:
         training.steps * training.batch * BACKWARD * forward / rate(hardware, TRANSFORMERS),
         f"{training.steps} steps of {training.batch} sequences",
     )
+    probe, size = experiment.probe, (tokenizer.height, tokenizer.width)
+    frames, tasks = probe.training.batch // probe.members * probe.frames, simulated_tasks(experiment)
+    yield Estimate(
+        "probe",
+        probe.parameters(tasks),
+        None,
+        memory(probe.parameters(tasks), probe.floats(*size) * frames * number),
+        probe.training.steps * frames * BACKWARD * probe.operations(*size) / rate(hardware, CONVOLUTIONS)
+        if tasks
+        else 0.0,
+        f"{probe.training.steps} steps of {probe.training.batch} x {probe.frames} frames; {tasks} tasks with states",
+    )
     for part, scorer in (("judge", experiment.judge), ("student", experiment.student)):
         yield scorer_estimate(part, scorer, experiment)
     rl, training = experiment.rl, experiment.rl.training
@@ -125,6 +138,11 @@ def parts(experiment: Experiment) -> Iterator[Estimate]:
         sampling_seconds(experiment, made, spec.batch, spec.horizon) + decoding / rate(hardware, CONVOLUTIONS),
         f"{made} rollouts of {spec.horizon} frames",
     )
+
+
+def simulated_tasks(experiment: Experiment) -> int:
+    """Tasks with states: those of the simulated robots."""
+    return sum(len(source.tasks) for source in experiment.sources.values() if isinstance(source, SimulatedRobotSpec))
 
 
 def scorer_estimate(part: str, scorer: JudgeSpec | StudentSpec, experiment: Experiment) -> Estimate:

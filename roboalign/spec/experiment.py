@@ -14,6 +14,7 @@ from roboalign.bench.spec import BenchSpec
 from roboalign.evaluation.spec import EvaluationSpec
 from roboalign.hardware.spec import HardwareSpec
 from roboalign.judge.spec import JudgeSpec
+from roboalign.probe.spec import ProbeSpec
 from roboalign.reward.spec import RewardSpec
 from roboalign.rl.spec import RLSpec
 from roboalign.rollout.spec import RolloutSpec
@@ -32,6 +33,7 @@ KINDS: dict[str, Any] = {
     "bench": BenchSpec,
     "tokenizer": TokenizerSpec,
     "world_model": WorldModelSpec,
+    "probe": ProbeSpec,
     "judge": JudgeSpec,
     "student": StudentSpec,
     "rl": RLSpec,
@@ -57,6 +59,7 @@ class Experiment:
     bench: BenchSpec
     tokenizer: TokenizerSpec
     world_model: WorldModelSpec
+    probe: ProbeSpec
     judge: JudgeSpec
     student: StudentSpec
     rl: RLSpec
@@ -76,6 +79,8 @@ class VariantsSpec(Spec):
     """A file under specs/tokenizer/."""
     world_model: Name | None = None
     """A file under specs/world_model/."""
+    probe: Name | None = None
+    """A file under specs/probe/."""
     judge: Name | None = None
     """A file under specs/judge/."""
     student: Name | None = None

@@ -62,6 +62,8 @@ def lengths(experiment: Experiment) -> Iterator[Violation]:
         "tokenizer.samples.horizon": experiment.tokenizer.samples.horizon + 1,
         "world_model.segment.frames": experiment.world_model.segment.frames + 1,
         "world_model.measure.horizon": experiment.world_model.measure.horizon + 1,
+        "probe.frames": experiment.probe.frames,
+        "probe.measure.frames": experiment.probe.measure.frames + 1,
         "bench.shortest": experiment.bench.shortest,
         "bench.generated.frames": experiment.bench.generated.frames + 1,
         "rl.horizon": experiment.rl.horizon + 1,
@@ -153,7 +155,7 @@ def devices(experiment: Experiment) -> Iterator[Violation]:
     """Batches divide over the devices, and what must be in memory at once fits."""
     device, limit = experiment.hardware.device, experiment.hardware.limits.memory_gb
     ranks = device.devices * device.nodes
-    for part in ("tokenizer", "world_model", "judge", "student", "rl"):
+    for part in ("tokenizer", "world_model", "probe", "judge", "student", "rl"):
         batch = getattr(experiment, part).training.batch
         if batch % ranks:
             yield Violation(f"{part}.training.batch", f"{ranks} devices do not divide a batch of {batch}; change one")

@@ -1,0 +1,1 @@
+"""The state probe: from pixels to the simulator's state."""

@@ -1,0 +1,37 @@
+"""The probe under Lightning."""
+
+import torch
+from torch import Tensor
+
+from roboalign.probe.augment import augment
+from roboalign.probe.data import Sample
+from roboalign.probe.model import Probe
+from roboalign.probe.targets import WEIGHTS, losses
+from roboalign.training import TrainedModule, fold
+
+
+class ProbeModule(TrainedModule):
+    """Trains all members at once, each on its own part of the batch, so that they differ by more than their weights."""
+
+    def __init__(self, probe: Probe) -> None:
+        super().__init__()
+        self.probe = probe.to(memory_format=torch.channels_last)
+
+    def training_step(self, batch: Sample, index: int) -> Tensor:
+        spec, scenes = self.probe.spec, self.probe.scenes
+        generator = torch.Generator().manual_seed(fold(spec.training.seed, self.step, 3))
+        frames = augment(batch["frames"].float() / 255, spec.augmentation, generator)
+        found: dict[str, Tensor] = {}
+        for member, rows in enumerate(torch.arange(len(frames)).chunk(spec.members)):
+            task = batch["task"][rows]
+            outputs = self.probe(frames[rows], task, member)
+            own = losses(outputs, batch["state"][rows], batch["points"][rows], scenes.forces[task])
+            for name, value in own.items():
+                found[name] = found.get(name, torch.zeros((), device=value.device)) + value / spec.members
+        loss = torch.stack([WEIGHTS[name] * value for name, value in found.items()]).sum()
+        self.log_dict({"loss": loss * 1.0} | found)
+        return loss * spec.members
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        training = self.probe.spec.training
+        return torch.optim.AdamW(self.probe.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay)

@@ -1,0 +1,99 @@
+"""The state probe: clips of simulated sources to the states that they show."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from roboalign import checkpoint
+from roboalign.probe.data import Task, tasks_of
+from roboalign.probe.network import Member
+from roboalign.probe.scene import Scenes
+from roboalign.probe.spec import ProbeSpec
+from roboalign.probe.targets import as_state
+from roboalign.reward.landmarks import centres
+from roboalign.types import STATE_NAMES, Episode, Float32, UInt8
+
+
+class Probe(nn.Module):
+    """Some networks side by side, which answer with their mean. It covers the tasks that it was built for, no other."""
+
+    def __init__(self, spec: ProbeSpec, tasks: Sequence[Task], size: tuple[int, int]) -> None:
+        super().__init__()
+        self.spec, self.tasks, self.size = spec, tuple(tasks), size
+        self.scenes = Scenes(len(self.tasks), size)
+        self.members = nn.ModuleList(Member(spec, len(self.tasks)) for _ in range(spec.members))
+
+    @classmethod
+    def of(cls, spec: ProbeSpec, episodes: Sequence[Episode], size: tuple[int, int]) -> "Probe":
+        """An untrained probe for the tasks of training episodes with states, whose cameras and backgrounds it knows."""
+        probe = cls(spec, tasks_of(episodes), size)
+        for number, task in enumerate(probe.tasks):
+            probe.scenes.learn(number, [episode for episode in episodes if (episode.source, episode.task) == task])
+        return probe
+
+    def covers(self, source: str, task: str) -> bool:
+        """Whether it can read clips of a source's task: whether that had states when it was trained."""
+        return (source, task) in self.tasks
+
+    @torch.no_grad()
+    def look(self, source: str, task: str, clips: UInt8) -> tuple[Float32, Float32]:
+        """What each member says, without taking the mean: states (M, N, T, 14), and points in the picture (M, N, T, 6),
+        columns KEYPOINT_NAMES, of clips (N, T, H, W, 3).
+
+        Raises ValueError for a source or task that it does not cover, and for frames of another size.
+        """
+        if not self.covers(source, task):
+            known = ", ".join("/".join(each) for each in self.tasks) or "none"
+            raise ValueError(f"the state probe was not trained on {source}/{task}; it covers: {known}")
+        if clips.ndim != 5 or clips.shape[2:4] != self.size:
+            raise ValueError(f"the state probe takes clips of {self.size} pixels, not {clips.shape[2:4]}")
+        states = np.empty((len(self.members), *clips.shape[:2], len(STATE_NAMES)), np.float32)
+        points = np.empty((len(self.members), *clips.shape[:2], 6), np.float32)
+        where = self.scenes.means.device
+        number = torch.tensor([self.tasks.index((source, task))], device=where)
+        # Batches of a fixed number of frames, so that long clips need no more memory than short ones.
+        batch = max(1, self.spec.batch * self.spec.frames // clips.shape[1])
+        for start in range(0, len(clips), batch):
+            rows = slice(start, start + batch)
+            part = torch.from_numpy(np.ascontiguousarray(clips[rows])).to(where)
+            videos = part.permute(0, 1, 4, 2, 3).float() / 255
+            tasks = number.expand(len(videos))
+            for index, member in enumerate(self.members):
+                places, touch, heat = member(videos, tasks, self.scenes)
+                states[index, rows] = as_state(places, touch, self.scenes.forces[tasks]).cpu().numpy()
+                points[index, rows] = centres(heat).view(*videos.shape[:2], 6).cpu().numpy()
+        return states, points
+
+    def states(self, source: str, task: str, clips: UInt8) -> Float32:
+        """The states (N, T, 14), columns STATE_NAMES, that clips (N, T, H, W, 3) of a source's task show.
+
+        Contact and success are probabilities; the goal is the same in all frames of a clip. Deterministic. Raises
+        ValueError as `look` does.
+        """
+        states: Float32 = self.look(source, task, clips)[0].mean(0)
+        return states
+
+    def forward(self, videos: Tensor, tasks: Tensor, member: int) -> tuple[Tensor, Tensor, Tensor]:
+        """What one member says of videos (B, T, 3, H, W) in [0, 1] of tasks (B,), see Member.forward."""
+        result: tuple[Tensor, Tensor, Tensor] = self.members[member](videos, tasks, self.scenes)
+        return result
+
+
+def save_probe(path: Path, probe: Probe, provenance: str) -> None:
+    """Write the probe with its spec and the tasks that it covers."""
+    checkpoint.save_model(
+        path, probe, probe.spec, provenance, tasks=[list(t) for t in probe.tasks], size=list(probe.size)
+    )
+
+
+def load_probe(path: Path) -> Probe:
+    """The probe in a model file, frozen, in evaluation mode. Raises CheckpointError on a damaged or foreign file."""
+    spec = checkpoint.load_spec(path, ProbeSpec)
+    tensors, metadata = checkpoint.load(path)
+    tasks, size = [(str(s), str(t)) for s, t in metadata["tasks"]], metadata["size"]
+    probe = Probe(spec, tasks, (int(size[0]), int(size[1])))
+    probe.load_state_dict(tensors)
+    return probe.requires_grad_(False).eval()

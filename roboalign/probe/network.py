@@ -1,0 +1,129 @@
+"""From the frames of one task to points in the picture, and from these to the state."""
+
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - the usual name
+from torch import Tensor, nn
+
+from roboalign.probe.camera import unproject
+from roboalign.probe.scene import Scenes
+from roboalign.probe.spec import ProbeSpec
+from roboalign.reward.landmarks import COUNT, FEATURES, centres, geometry
+
+GROUPS = 8
+"""Groups of every group normalisation."""
+
+GAIN = 3.0
+"""Factor on the difference to the background, which is small beside the colours themselves. Our choice."""
+
+TOUCH = 5
+"""What the temporal readout says beside the points: opening, contact, force, penetration, success."""
+
+
+class Block(nn.Module):
+    """A residual block: normalisation, two 3x3 convolutions."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = nn.GroupNorm(GROUPS, width)
+        self.first = nn.Conv2d(width, width, 3, padding=1)
+        self.second = nn.Conv2d(width, width, 3, padding=1)
+        with torch.no_grad():  # starts near the identity
+            self.second.weight.mul_(0.1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Same shape as `x`."""
+        change: Tensor = self.second(F.silu(self.first(F.silu(self.norm(x)))))
+        return x + change
+
+
+class Eye(nn.Module):
+    """Looks at single frames: heat maps of gripper, object and goal, and what is seen at those places and in all."""
+
+    def __init__(self, spec: ProbeSpec, tasks: int) -> None:
+        super().__init__()
+        widths, self.finest = spec.widths, spec.finest
+        self.stem = nn.Conv2d(2 * 3 * 4 + 2, widths[0], 3, padding=1)
+        self.task = nn.Embedding(max(tasks, 1), widths[-1])
+        self.down = nn.ModuleList(nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in pairwise(widths))
+        # Full blocks at the finest level would take most of the time; one convolution does there.
+        self.deep = nn.ModuleList(nn.Sequential(*(Block(w) for _ in range(spec.blocks))) for w in widths[1:])
+        self.up = nn.ModuleList(nn.Conv2d(b, a, 1) for a, b in pairwise(widths))
+        self.smooth = nn.ModuleList(nn.Conv2d(w, w, 3, padding=1) for w in widths[:-1])
+        self.heat = nn.Conv2d(widths[0], COUNT, 1)
+
+    def forward(self, frames: Tensor, backgrounds: Tensor, tasks: Tensor) -> tuple[Tensor, Tensor]:
+        """Frames and their tasks' backgrounds (N, 3, H, W) in [0, 1], tasks (N,): heat maps (N, COUNT, h, w), and
+        features (N, COUNT, C) at the points and of the whole frame, (N, COUNT + 1, C)."""
+        x = F.pixel_unshuffle(torch.cat([frames - 0.5, GAIN * (frames - backgrounds)], 1), 2)
+        rows, columns = x.shape[-2:]
+        v = torch.linspace(-1, 1, rows, device=x.device).view(1, 1, -1, 1).expand(len(x), 1, rows, columns)
+        u = torch.linspace(-1, 1, columns, device=x.device).view(1, 1, 1, -1).expand(len(x), 1, rows, columns)
+        maps = [F.silu(self.stem(torch.cat([x, u, v], 1)))]
+        for down, deep in zip(self.down, self.deep, strict=True):
+            x = down(maps[-1])
+            if len(maps) == len(self.down):
+                x = x + self.task(tasks)[:, :, None, None]
+            maps.append(deep(x))
+        x = maps[-1]
+        middle = x
+        for level in reversed(range(len(self.up))):
+            x = F.interpolate(self.up[level](x), size=maps[level].shape[-2:], mode="bilinear", align_corners=False)
+            x = x + maps[level]
+            x = x + self.smooth[level](F.silu(x))
+            if level == self.finest:
+                middle = x
+        heat = self.heat(F.silu(x))
+        shares = (
+            F.interpolate(heat, size=middle.shape[-2:], mode="bilinear", align_corners=False).flatten(2).softmax(-1)
+        )
+        seen = shares @ F.silu(middle).flatten(2).transpose(1, 2)
+        return heat, torch.cat([seen, F.silu(middle).mean((2, 3)).unsqueeze(1)], 1)
+
+
+class Member(nn.Module):
+    """One network: an eye, and a readout over the neighbouring frames."""
+
+    def __init__(self, spec: ProbeSpec, tasks: int) -> None:
+        super().__init__()
+        self.eye = Eye(spec, tasks)
+        channels, hidden = spec.widths[spec.finest], spec.hidden
+        self.enter = nn.Linear((COUNT + 1) * channels + FEATURES, hidden)
+        self.task = nn.Embedding(max(tasks, 1), hidden)
+        self.mix = nn.ModuleList(nn.Conv1d(hidden, hidden, 3, padding=1, padding_mode="replicate") for _ in range(2))
+        self.place = nn.Linear(hidden, COUNT * 4 + 1)
+        """Depth and a displacement of each point, and how much the frame counts for the goal."""
+        self.touch = nn.Sequential(nn.Linear(hidden + 8, hidden), nn.SiLU(), nn.Linear(hidden, TOUCH))
+        self.threshold = nn.Embedding(max(tasks, 1), 2)
+        nn.init.zeros_(self.place.weight)
+        nn.init.zeros_(self.place.bias)
+
+    def forward(self, videos: Tensor, tasks: Tensor, scenes: Scenes) -> tuple[Tensor, Tensor, Tensor]:
+        """Videos (B, T, 3, H, W) of tasks (B,): points (B, T, COUNT, 3) in metres, the goal the same in all frames;
+        touch (B, T, TOUCH): opening, logit of contact, force and penetration as scaled, logit of success; heat maps
+        (B * T, COUNT, h, w)."""
+        batch, time = videos.shape[:2]
+        of = tasks.repeat_interleave(time)
+        heat, seen = self.eye(videos.flatten(0, 1), scenes.background(of), of)
+        pixels = centres(heat)
+        x = self.enter(torch.cat([seen.flatten(1), geometry(pixels)], 1)) + self.task(of)
+        x = x.view(batch, time, -1)
+        for mix in self.mix:
+            x = x + mix(F.silu(x).transpose(1, 2)).transpose(1, 2)
+        x = F.silu(x)
+        place = self.place(x)
+        offsets = place[..., : COUNT * 4].reshape(batch, time, COUNT, 4)
+        pixels = pixels.view(batch, time, COUNT, 2)
+        depths = scenes.usual_depths(tasks, pixels) + scenes.spread * offsets[..., 0]
+        points = unproject(scenes.lenses[tasks][:, None, None], pixels, depths)
+        points = points + 0.1 * scenes.spread * offsets[..., 1:]
+        share = place[..., -1].softmax(1)[..., None]
+        goal = (points[:, :, 2] * share).sum(1, keepdim=True).expand(-1, time, -1)
+        points = torch.cat([points[:, :, :2], goal.unsqueeze(2)], 2)
+        ways = points.diff(dim=2).detach() / scenes.spread
+        lengths = (ways.square().sum(-1) + 1e-6).sqrt()
+        touch = self.touch(torch.cat([x, ways.flatten(2), lengths], -1))
+        sharp = self.threshold(tasks).unsqueeze(1)
+        success = touch[..., 4] + F.softplus(sharp[..., 0] + 2) * (1 + sharp[..., 1] - 2 * lengths[..., 1])
+        return points, torch.cat([touch[..., :4], success.unsqueeze(-1)], -1), heat

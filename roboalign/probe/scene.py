@@ -1,0 +1,87 @@
+"""What is known of each task before looking: its camera, its background, the usual depths and forces."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from roboalign.probe.camera import depths_of, fit_camera, flat_lens, lens, plane
+from roboalign.reward.landmarks import COUNT
+from roboalign.types import STATE_NAMES, Episode, Float32
+
+SPREAD = 0.1
+"""Metres: the unit of depths and displacements."""
+
+
+FARTHEST, NEAREST = 20.0, 0.05
+"""Metres: no depth is taken to be beyond these."""
+
+
+class Scenes(nn.Module):
+    """Constants of K tasks, (source, task) each, kept with the weights."""
+
+    lenses: Tensor
+    """(K, 3, 4), see camera.py."""
+    planes: Tensor
+    """(K, 3, 3): for gripper, object and goal the plane they are mostly on: 1 / depth is linear in (u, v, 1)."""
+    pictures: Tensor
+    """(K, 3, H, W) uint8: the median frame."""
+    means: Tensor
+    """(K, 14): the mean state, which is also the trivial baseline."""
+    forces: Tensor
+    """(K,): newtons, a typical force of contact."""
+
+    spread = SPREAD
+
+    def __init__(self, tasks: int, size: tuple[int, int]) -> None:
+        super().__init__()
+        self.register_buffer("lenses", torch.zeros(tasks, 3, 4))
+        self.register_buffer("planes", torch.zeros(tasks, 3, 3))
+        self.register_buffer("pictures", torch.zeros(tasks, 3, *size, dtype=torch.uint8))
+        self.register_buffer("means", torch.zeros(tasks, len(STATE_NAMES)))
+        self.register_buffer("forces", torch.ones(tasks))
+
+    def background(self, tasks: Tensor) -> Tensor:
+        """The backgrounds (N, 3, H, W) in [0, 1] of tasks (N,)."""
+        return self.pictures[tasks].float() / 255
+
+    def usual_depths(self, tasks: Tensor, pixels: Tensor) -> Tensor:
+        """Depths (B, T, 3) in metres of points at (B, T, 3, 2), were they on the usual planes of their tasks (B,)."""
+        planes = self.planes[tasks].unsqueeze(1)
+        return 1 / ((planes[..., :2] * pixels).sum(-1) + planes[..., 2]).clamp(1 / FARTHEST, 1 / NEAREST)
+
+    def learn(self, number: int, episodes: Sequence[Episode]) -> None:
+        """Set the constants of task `number` from its training episodes, which have states and keypoints.
+
+        Where the recorded points determine no camera, positions are taken as affine in the picture.
+        """
+        states = np.concatenate([_state(episode) for episode in episodes]).astype(np.float64)
+        pixels = np.concatenate([_keypoints(episode) for episode in episodes]).astype(np.float64)
+        points, places = states[:, :9].reshape(-1, 3), pixels.reshape(-1, 2)
+        try:
+            camera = fit_camera(points, places)
+        except ValueError:
+            self.lenses[number] = torch.from_numpy(flat_lens(points, places))
+            self.planes[number] = torch.tensor([0.0, 0.0, 1.0])
+        else:
+            self.lenses[number] = torch.from_numpy(lens(camera))
+            far = depths_of(camera, points).reshape(-1, COUNT).clip(NEAREST, FARTHEST)
+            own = [plane(places.reshape(-1, COUNT, 2)[:, k], far[:, k]) for k in range(COUNT)]
+            self.planes[number] = torch.from_numpy(np.array(own))
+        picture = np.median(np.concatenate([episode.frames for episode in episodes]), axis=0).astype(np.uint8)
+        self.pictures[number] = torch.from_numpy(picture).permute(2, 0, 1)
+        self.means[number] = torch.from_numpy(states.mean(0))
+        force = states[:, STATE_NAMES.index("force")]
+        if (force > 0).any():
+            self.forces[number] = float(np.median(force[force > 0]))
+
+
+def _state(episode: Episode) -> Float32:
+    assert episode.state is not None
+    return episode.state
+
+
+def _keypoints(episode: Episode) -> Float32:
+    assert episode.keypoints is not None
+    return episode.keypoints

@@ -1,0 +1,61 @@
+"""States as the readout learns and says them: the scales of forces and depths, and the loss."""
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - the usual name
+from torch import Tensor
+
+from roboalign.reward.landmarks import landmark_loss
+from roboalign.types import STATE_NAMES
+
+OPENING, CONTACT, FORCE, PENETRATION, SUCCESS = (
+    STATE_NAMES.index(name) for name in ("opening", "contact", "force", "penetration", "success")
+)
+
+MILLIMETRE = 1e-3
+
+WEIGHTS = {
+    "heat": 1.0,
+    "place": 30.0,
+    "opening": 0.5,
+    "contact": 0.5,
+    "force": 0.1,
+    "penetration": 0.05,
+    "success": 0.5,
+}
+"""What each loss counts: places are in metres, the others in units of their own. Our choice."""
+
+Outputs = tuple[Tensor, Tensor, Tensor]
+"""Points (B, T, 3, 3), touch (B, T, 5) and heat maps (B * T, 3, h, w); see Member.forward."""
+
+
+def losses(outputs: Outputs, states: Tensor, pixels: Tensor, forces: Tensor) -> dict[str, Tensor]:
+    """Each loss by name, not yet weighted, for true `states` (B, T, 14), `pixels` (B, T, 3, 2) and the tasks' typical
+    `forces` (B,). Absolute errors where a frame tells little, such as of forces: the answer is then the median, which
+    accuses no clip of what cannot be seen in it."""
+    points, touch, heat = outputs
+    force = torch.log1p(states[..., FORCE].clamp(min=0) / forces.unsqueeze(1))
+    penetration = torch.log1p(states[..., PENETRATION].clamp(min=0) / MILLIMETRE)
+    return {
+        "heat": landmark_loss(heat, pixels.flatten(0, 1)),
+        "place": (points.flatten(2) - states[..., :9]).abs().mean(),
+        "opening": (touch[..., 0] - states[..., OPENING]).abs().mean(),
+        "contact": F.binary_cross_entropy_with_logits(touch[..., 1], states[..., CONTACT]),
+        "force": (touch[..., 2] - force).abs().mean(),
+        "penetration": (touch[..., 3] - penetration).abs().mean(),
+        "success": F.binary_cross_entropy_with_logits(touch[..., 4], states[..., SUCCESS]),
+    }
+
+
+def as_state(points: Tensor, touch: Tensor, forces: Tensor) -> Tensor:
+    """States (B, T, 14) of the readout's points and touch; contact and success are probabilities."""
+    return torch.cat(
+        [
+            points.flatten(2),
+            touch[..., :1].clamp(0, 1),
+            touch[..., 1:2].sigmoid(),
+            torch.expm1(touch[..., 2:3].clamp(0, 12)) * forces.view(-1, 1, 1),
+            torch.expm1(touch[..., 3:4].clamp(0, 6)) * MILLIMETRE,
+            touch[..., 4:].sigmoid(),
+        ],
+        dim=-1,
+    )

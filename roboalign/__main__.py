@@ -5,6 +5,7 @@ Nothing here imports torch: every command but `verify` answers at once.
 
 import argparse
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -15,6 +16,7 @@ COMMANDS = {
     "check": "validate params.yaml and everything under specs/",
     "show": "print the resolved experiment, or one part of it",
     "plan": "say what `dvc repro` would re-run and why, with sizes and estimates",
+    "inspect": "look at a source: what it holds, what its spec makes of it; or propose a spec for any data set",
     "schema": "write or check the JSON Schemas that editors use",
     "verify": "re-hash what the stages produced and name damaged files",
     "use": "switch params.yaml to another experiment",
@@ -55,8 +57,25 @@ def parser() -> argparse.ArgumentParser:
     )
     add["use"].add_argument("experiment", help="one of specs/experiments/")
     add["use"].add_argument("--keep", action="store_true", help="keep the variants and values that params.yaml sets")
+    inspect_arguments(add["inspect"])
     annotate_arguments(add["annotate"])
     return main
+
+
+def inspect_arguments(command: argparse.ArgumentParser) -> None:
+    """The arguments of `inspect`."""
+    command.epilog = (
+        "Some episodes are looked at, from places spread over the data set, so that it answers in seconds. For a data "
+        "set without a spec, the format is recognised and a spec is printed that can be saved: RLDS, LeRobot 2.1 and "
+        "3, CALVIN, LIBERO and robomimic, videos with JSON Lines. Exit codes: 0 usable, 1 not (or not reached), 2 "
+        "errors in the spec or the arguments."
+    )
+    command.add_argument("target", metavar="SPEC|URI", help="a source's spec or its name; a data set, or a store")
+    command.add_argument("--json", action="store_true", help="print JSON")
+    command.add_argument("--episodes", type=int, metavar="N", help="how many to look at (20; simulated ones 4); 0 all")
+    command.add_argument("--sheet", type=Path, metavar="OUT.png", help="draw a contact sheet: episodes over time")
+    command.add_argument("--option", action="append", default=[], metavar="KEY=VALUE",
+                         help="fsspec's option for the place, such as anon=true; may be repeated")  # fmt: skip
 
 
 def annotate_arguments(command: argparse.ArgumentParser) -> None:
@@ -121,6 +140,8 @@ def run(arguments: argparse.Namespace) -> int:
             from roboalign.spec.verify import report as verify
 
             return verify(arguments.root, arguments.cache)
+        case "inspect":
+            return inspect(arguments)
         case "annotate":
             return annotate(arguments)
         case _:
@@ -190,6 +211,41 @@ def use(root: Path, experiment: str, keep: bool) -> int:
     for line in reset:
         print(f"  reset to its choice: {line}")
     return 0
+
+
+def inspect(arguments: argparse.Namespace) -> int:
+    """Look at a source."""
+    from roboalign.hardware.spec import HardwareSpec
+    from roboalign.sources.inspection.command import Request
+    from roboalign.sources.inspection.command import run as inspected
+    from roboalign.spec.compose import compose_params
+    from roboalign.spec.library import Library
+    from roboalign.spec.single import single
+
+    pairs = [option.partition("=") for option in arguments.option]
+    wrong = [f"--option {name} has no value; write KEY=VALUE" for name, equals, _ in pairs if not (name and equals)]
+    if arguments.episodes is not None and arguments.episodes < 0:
+        wrong.append(f"--episodes is {arguments.episodes}; give 0 or more")
+    if arguments.sheet is not None and arguments.sheet.suffix.lower() != ".png":
+        wrong.append(f"--sheet is {arguments.sheet}; its name must end in .png")
+    if wrong:
+        print("\n".join(f"error: {each}" for each in wrong), file=sys.stderr)
+        return 2
+    values = {"true": True, "false": False}
+    options = {
+        name: values.get(text, int(text) if re.fullmatch(r"-?\d{1,18}", text) else text) for name, _, text in pairs
+    }
+    library = Library(arguments.root)
+    path = Path(arguments.target)
+    if "/" not in arguments.target and not path.exists():  # the name of a spec
+        path = arguments.root / "specs/sources" / f"{arguments.target.removesuffix('.yaml')}.yaml"
+    is_spec = path.suffix in (".yaml", ".yml")
+    spec = single(arguments.root, path, "sources") if is_spec else None
+    experiment = compose_params(library).experiment
+    cache = experiment.hardware.cache if experiment else str(HardwareSpec.model_fields["cache"].default)
+    target = path.stem if is_spec else arguments.target
+    request = Request(target, arguments.episodes, arguments.json, arguments.sheet, options, arguments.root / cache)
+    return inspected(request, spec)
 
 
 def annotate(arguments: argparse.Namespace) -> int:

@@ -158,13 +158,13 @@ class Calvin:
         )
 
     def step(self, number: int, keys: tuple[str, ...]) -> dict[str, Any]:
-        """The named arrays of a step; the others are not unpacked. Raises DamagedError, naming the file."""
+        """The named arrays of a step, or all; the others are not unpacked. Raises DamagedError, naming the file."""
         path = f"{self.spec.subset}/episode_{number:07d}.npz"
         try:
             with self.files.open(path) as file, np.load(file, allow_pickle=False) as arrays:
                 for key in keys:
                     required(dict.fromkeys(arrays.files), key, "array")
-                return {key: arrays[key] for key in keys}
+                return {key: arrays[key] for key in keys or arrays.files}
         except FileNotFoundError:
             raise DamagedError(f"{path} is missing") from None
         except DamagedError as error:

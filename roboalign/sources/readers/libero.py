@@ -29,7 +29,7 @@ LONGEST = 2000
 
 
 class Libero:
-    """The demonstrations of all HDF5 files below a folder, or of one file."""
+    """The demonstrations of all HDF5 files below a folder."""
 
     def __init__(self, spec: LiberoSpec, files: Files) -> None:
         self.spec = spec

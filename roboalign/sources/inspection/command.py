@@ -1,0 +1,144 @@
+"""`python -m roboalign inspect`: from a source to what is printed and drawn."""
+
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from roboalign.io import rounded
+from roboalign.sources.errors import SourceError
+from roboalign.sources.inspection.looks import Looks, of_data_set, of_simulator, of_store
+from roboalign.sources.inspection.problems import problems
+from roboalign.sources.inspection.proposal import propose
+from roboalign.sources.inspection.sheet import save
+from roboalign.sources.inspection.summary import Frame, Summary, named, summarise
+from roboalign.sources.inspection.text import rendered
+from roboalign.sources.readers.spec import DatasetSpec
+from roboalign.sources.simulators.spec import SimulatedSpec
+from roboalign.sources.spec import RecordedSpec, SimulatedRobotSpec
+from roboalign.store import EpisodeStore, StoreError
+
+EPISODES = 20
+"""Episodes of a data set or store that are looked at, unless more are asked for."""
+RECORDED = 4
+"""Episodes of a simulated robot that are recorded to look at."""
+
+
+Options = Mapping[str, bool | int | str]
+LIBRARIES = ("aiohttp", "botocore", "gcsfs", "google", "httpx", "huggingface_hub", "requests", "s3fs")
+"""Whose errors mean that a place cannot be reached."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What was asked for on the command line."""
+
+    target: str
+    """A spec's name, or the URI of a data set or store."""
+    episodes: int | None
+    """How many to look at; 0 all, None as many as are read in seconds."""
+    as_json: bool
+    sheet: Path | None
+    options: Options
+    cache: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """A source that was inspected."""
+
+    looks: Looks
+    summary: Summary
+
+    def text(self, as_json: bool) -> str:
+        """For the terminal, or as JSON."""
+        if as_json:
+            return json.dumps(rounded(asdict(self.summary)), indent=2, ensure_ascii=False) + "\n"
+        return rendered(self.summary)
+
+    def draw(self, path: Path) -> None:
+        """Write the contact sheet. Raises SourceError where there is nothing to draw."""
+        save(self.looks, self.summary, path)
+
+    @property
+    def passed(self) -> bool:
+        """Whether the stage would read it."""
+        return not any("stage would fail" in each for each in self.summary.problems) and bool(self.summary.lengths)
+
+
+def inspect_spec(spec: SimulatedRobotSpec | RecordedSpec, source: str, episodes: int | None, cache: Path) -> Inspection:
+    """Inspect what a spec describes. Raises SourceError."""
+    if isinstance(spec, SimulatedSpec):
+        looks = of_simulator(spec, source, RECORDED if episodes is None else episodes)
+        return inspected(looks, Frame(source, spec.kind, "recorded by a simulator"), None)
+    looks = of_data_set(spec, source, EPISODES if episodes is None else episodes, cache)
+    about = Frame(
+        source, spec.kind, spec.uri, spec.stride, spec.image_size, spec.image.fit, spec.action_quantile,
+        named(spec, looks),
+    )  # fmt: skip
+    return inspected(looks, about, spec)
+
+
+def inspect_store(store: EpisodeStore, episodes: int | None) -> Inspection:
+    """Inspect an episode store. Raises StoreError."""
+    looks = of_store(store, EPISODES if episodes is None else episodes)
+    return inspected(looks, Frame(store.folder.name, "episode store", str(store.folder)), None)
+
+
+def inspected(looks: Looks, about: Frame, spec: DatasetSpec | None) -> Inspection:
+    """Figures and problems."""
+    summary = summarise(looks, about, spec)
+    return Inspection(looks, replace(summary, problems=tuple(problems(summary, spec))))
+
+
+def run(request: Request, spec: SimulatedRobotSpec | RecordedSpec | None) -> int:
+    """Inspect what a spec describes, or what lies at the target; the exit code."""
+    try:
+        return of_place(request) if spec is None else of_spec(request, spec)
+    except (SourceError, StoreError) as error:
+        print(f"error: {error}", file=sys.stderr)
+    except Exception as error:
+        if not isinstance(error, OSError) and type(error).__module__.partition(".")[0] not in LIBRARIES:
+            raise
+        print(f"error: {request.target} cannot be read: {error or type(error).__name__}", file=sys.stderr)
+    return 1
+
+
+def of_spec(request: Request, spec: SimulatedRobotSpec | RecordedSpec) -> int:
+    """Inspect what a spec describes."""
+    if isinstance(spec, DatasetSpec):
+        spec = spec.model_copy(update={"options": {**spec.options, **request.options}})
+    return shown(inspect_spec(spec, request.target, request.episodes, request.cache), request)
+
+
+def shown(found: Inspection, request: Request) -> int:
+    """Print and draw."""
+    print(found.text(request.as_json), end="")
+    if request.sheet is not None:
+        found.draw(request.sheet)
+        print(f"contact sheet: {request.sheet}", file=sys.stderr)
+    return 0 if found.passed else 1
+
+
+def of_place(request: Request) -> int:
+    """Inspect a store, or propose a spec for a data set."""
+    folder = Path(request.target)
+    if (folder / "meta/info.json").is_file():
+        try:
+            store: EpisodeStore | None = EpisodeStore(folder)
+        except StoreError:  # a LeRobotDataset that is none of ours
+            store = None
+        if store is not None:
+            return shown(inspect_store(store, request.episodes), request)
+    proposal = propose(request.target, request.options, request.cache)
+    print(json.dumps(proposal.document(), indent=2, ensure_ascii=False) if request.as_json else proposal.text())
+    if proposal.spec is None:
+        print("error: no episode could be read with this spec; correct it", file=sys.stderr)
+        return 1
+    if request.sheet is not None:
+        found = inspect_spec(proposal.spec, folder.name or request.target, request.episodes, request.cache)
+        found.draw(request.sheet)
+        print(f"contact sheet: {request.sheet}", file=sys.stderr)
+    print("Save this as specs/sources/NAME.yaml, then run: python -m roboalign inspect NAME", file=sys.stderr)
+    return 0

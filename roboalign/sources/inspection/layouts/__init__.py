@@ -1,0 +1,1 @@
+"""How the formats of data sets are recognised, and what each holds."""

@@ -1,0 +1,62 @@
+"""Recognising CALVIN by its language annotations."""
+
+from roboalign.sources.errors import DamagedError, SourceError
+from roboalign.sources.inspection.layouts.layout import Column, Layout, shape
+from roboalign.sources.inspection.summary import cut
+from roboalign.sources.readers.calvin import Calvin
+from roboalign.sources.readers.columns import BAD_ARRAY
+from roboalign.sources.readers.files import Files
+from roboalign.sources.readers.pickled import read_pickled
+from roboalign.sources.readers.spec import ActionKeySpec, CalvinSpec
+
+ANNOTATIONS = "lang_annotations/auto_lang_ann.npy"
+LOOKED_FOR = f"training/{ANNOTATIONS} or validation/{ANNOTATIONS} (CALVIN)"
+FIRST = 20
+"""Annotations that are tried for one whose first step is there."""
+
+
+def recognised(files: Files) -> Layout | None:
+    """The layout by the first annotated step that is there, or None. Raises SourceError where none can be read."""
+    subset = next((name for name in ("training", "validation") if files.exists(f"{name}/{ANNOTATIONS}")), None)
+    if subset is None:
+        return None
+    try:
+        with files.open(f"{subset}/{ANNOTATIONS}") as file:
+            language = read_pickled(file)["language"]
+        texts = [
+            Column(str(key), f'"{cut(values[0], 60)}"')
+            for key, values in language.items()
+            if len(values) and isinstance(values[0], str) and key != "task"
+        ]
+    except (DamagedError, *BAD_ARRAY) as error:
+        raise SourceError(f"{files.uri}/{subset}/{ANNOTATIONS} cannot be read: {error}") from None
+    if not texts:
+        raise SourceError(f"{files.uri}/{subset}/{ANNOTATIONS} has no list of instructions")
+    spec = CalvinSpec(
+        kind="calvin", uri=files.uri, camera="rgb_static", instruction=texts[0].key, subset=subset,  # type: ignore[arg-type]
+        actions=(ActionKeySpec(key="rel_actions"),), action_width=7,
+    )  # fmt: skip
+    reader = Calvin(spec, files)
+    problem = "there are no annotations"
+    for stretch in reader.stretches[:FIRST]:
+        try:
+            arrays = reader.step(int(stretch.first), ())
+        except (DamagedError, ValueError, TypeError) as error:
+            problem = str(error)
+            continue
+        cameras = [
+            Column(key, shape(array.shape[:2]))
+            for key, array in arrays.items()
+            if array.ndim == 3 and array.shape[2] == 3 and array.dtype == "uint8"
+        ]
+        vectors = [
+            Column(key, f"{len(array)} of {array.dtype}", len(array))
+            for key, array in arrays.items()
+            if array.ndim == 1 and array.dtype.kind in "iuf"
+        ]
+        picked = [key for key in ("rel_actions", "actions") if any(column.key == key for column in vectors)][:1]
+        known = f"; its environments are {', '.join(sorted(reader.scenes))}" if reader.scenes else ""
+        what = f"CALVIN, {len(reader.stretches)} annotated stretches in {subset}/{known}"
+        chosen = {} if subset == "training" else {"subset": subset}
+        return Layout("calvin", what, cameras, vectors, texts, chosen, picked)
+    raise SourceError(f"{files.uri}: no step of the first {FIRST} annotations can be read; {problem}")

@@ -1,0 +1,85 @@
+"""What was recognised of a place without a spec, and the choice among what it offers."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from roboalign.sources.readers.files import Files
+from roboalign.types import Json
+
+VIDEOS = (".mp4", ".mkv", ".mov", ".avi", ".webm", ".m4v")
+"""Endings of videos' names."""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """Something that a spec could name."""
+
+    key: str
+    detail: str
+    """Its size, or an example."""
+    width: int = 0
+    """Of actions: numbers a step."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """A data set whose format is known."""
+
+    kind: str
+    what: str
+    """The format and the place, in words."""
+    cameras: Sequence[Column]
+    actions: Sequence[Column]
+    """Vectors a step; the actions are among them."""
+    instructions: Sequence[Column]
+    chosen: dict[str, Json]
+    """Fields of the proposed spec beside camera, instruction and actions."""
+    picked: Sequence[str]
+    """The keys of the actions that are proposed, in order."""
+    comments: dict[str, str] = field(default_factory=dict)
+    """By field of the spec, what to know about the proposed value."""
+
+    def spec(self, uri: str) -> dict[str, Json]:
+        """The proposed fields, in the order in which they are written. Empty texts stand for what was not found."""
+        widths = {column.key: column.width for column in self.actions}
+        return {
+            "kind": self.kind,
+            "uri": uri,
+            "camera": best(self.cameras, CAMERA, NO_CAMERA),
+            "instruction": best(self.instructions, INSTRUCTION, ""),
+            "actions": [{"key": key} for key in self.picked],
+            "action_width": sum(widths.get(key, 0) for key in self.picked),
+            **self.chosen,
+        }
+
+
+CAMERA = r"static|agentview|primary|main|top|front|exterior|base|head|image_0|rgb$|image$|video"
+"""Names of cameras that see the whole scene."""
+NO_CAMERA = r"wrist|gripper|hand|tactile|depth|mask|seg|goal|next_obs"
+INSTRUCTION = r"language_instruction|instruction|/lang$|^lang$|^ann$|caption|prompt|text|language|task"
+
+
+def best(columns: Sequence[Column], wanted: str, unwanted: str) -> str:
+    """The key that is most likely meant: the one whose name the earliest alternative of `wanted` is found in, and
+    `unwanted` is not; '' where there is none."""
+    alternatives = wanted.split("|")
+
+    def rank(column: Column) -> tuple[bool, int]:
+        found = [n for n, each in enumerate(alternatives) if re.search(each, column.key, re.IGNORECASE)]
+        return bool(unwanted and re.search(unwanted, column.key, re.IGNORECASE)), found[0] if found else 99
+
+    return min(columns, key=rank).key if columns else ""
+
+
+def shape(sizes: Sequence[int]) -> str:
+    """Sizes, joined by x; `?` where one varies."""
+    return "x".join("?" if size < 0 else str(size) for size in sizes)
+
+
+def listed(files: Files, pattern: str) -> list[str]:
+    """The files that match, where the place can list them."""
+    try:
+        return files.glob(pattern)
+    except (OSError, NotImplementedError, ValueError):
+        return []

@@ -1,0 +1,49 @@
+"""Recognising a LeRobotDataset by its `meta/info.json`."""
+
+import json
+from typing import Any
+
+from roboalign.sources.errors import SourceError
+from roboalign.sources.inspection.layouts.layout import Column, Layout, shape
+from roboalign.sources.readers.files import Files
+
+LOOKED_FOR = "meta/info.json (LeRobot 2.1 and 3)"
+OWN = ("timestamp", "frame_index", "episode_index", "index", "task_index")
+"""Columns that number the frames."""
+
+
+def recognised(files: Files) -> Layout | None:
+    """The layout, or None. Raises SourceError where `meta/info.json` is there but not readable."""
+    if not files.exists("meta/info.json"):
+        return None
+    try:
+        info = json.loads(files.bytes("meta/info.json"))
+        features: dict[str, Any] = info["features"]
+        version, fps = str(info["codebase_version"]), float(info["fps"])
+        cameras = [
+            Column(key, f"{picture(value)} {value['dtype']}")
+            for key, value in features.items()
+            if value["dtype"] in ("image", "video")
+        ]
+        vectors = [
+            Column(key, f"{value['shape'][0]} of {value['dtype']}", int(value["shape"][0]))
+            for key, value in features.items()
+            if value["dtype"].startswith(("float", "int")) and len(value["shape"]) == 1 and key not in OWN
+        ]
+        texts = [Column(key, "text") for key, value in features.items() if value["dtype"] == "string"]
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+        raise SourceError(
+            f"{files.uri}: meta/info.json is no description of a LeRobotDataset ({type(error).__name__}: {error})"
+        ) from None
+    picked = [column.key for column in vectors if column.key in ("action", "actions")]
+    picked = picked or [column.key for column in vectors if column.key.startswith("action")][:1]
+    what = f"LeRobotDataset {version}, {info.get('total_episodes', '?')} episodes at {fps:g} frames a second"
+    return Layout("lerobot", what, cameras, vectors, [Column("task", "by its task table"), *texts], {}, picked)
+
+
+def picture(feature: dict[str, Any]) -> str:
+    """Height x width of a camera; some data sets put the channels first."""
+    sizes = [int(size) for size in feature["shape"]]
+    if len(sizes) == 3 and sizes[0] in (1, 3) and sizes[2] not in (1, 3):
+        sizes = sizes[1:]
+    return shape(sizes[:2])

@@ -1,0 +1,58 @@
+"""Recognising LIBERO's and robomimic's HDF5 by the group `data` with demonstrations."""
+
+from roboalign.sources.errors import DamagedError
+from roboalign.sources.inspection.layouts.layout import Column, Layout, listed, shape
+from roboalign.sources.inspection.summary import cut
+from roboalign.sources.readers.files import Files
+from roboalign.sources.readers.libero import PATTERNS, attributes, data_sets, demonstrations, opened
+
+LOOKED_FOR = "**/*.hdf5 or **/*.h5 with data/demo_* (LIBERO, robomimic)"
+
+
+def recognised(files: Files) -> Layout | None:
+    """The layout by the first file that can be read, or None."""
+    paths = [path for pattern in PATTERNS for path in listed(files, pattern)]
+    for path in sorted(paths)[:5]:
+        try:
+            return described(files, path, len(paths))
+        except DamagedError:
+            continue
+    return None
+
+
+def described(files: Files, path: str, count: int) -> Layout:
+    """The layout of a file. Raises DamagedError where it is another one."""
+    with opened(files, path) as (file, _):
+        names = demonstrations(file)
+        group = file["data"][names[0]]
+        arrays = {key: array for key, array in data_sets(group).items() if not key.startswith("next_obs/")}
+        own = attributes(file["data"])
+        texts = {
+            key: text for key, text in (own | attributes(group)).items() if " " in text.strip() and len(text) < 300
+        }
+        cameras = [
+            Column(key, shape(array.shape[1:3]))
+            for key, array in arrays.items()
+            if array.ndim == 4 and array.shape[3] == 3 and array.dtype == "uint8"
+        ]
+        vectors = [
+            Column(key, f"{shape(array.shape[1:]) or 1} of {array.dtype}", array.shape[1] if array.ndim == 2 else 1)
+            for key, array in arrays.items()
+            if array.ndim in (1, 2) and array.dtype.kind in "iuf"
+        ]
+    # LIBERO replays its demonstrations and photographs after each action; robomimic before, and the right way up.
+    replayed = "bddl_file_name" in own
+    chosen: dict[str, bool | float] = {
+        "upside_down": own.get("macros_image_convention", "opengl" if replayed else "opencv") == "opengl",
+        "after_action": replayed,
+        "fps": float(own.get("env_args/env_kwargs/control_freq", 20)),
+    }
+    picked = [column.key for column in vectors if column.key == "actions"]
+    told = "env_args/env_kwargs/control_freq" in own
+    comments = {} if told else {"fps": "The files do not tell the frame rate, so this is a guess."}
+    comments["upside_down"] = "Look at the contact sheet: --sheet sheet.png."
+    what = f"HDF5 in {'LIBERO' if replayed else 'robomimic'}'s layout, {count} file{'s'[: count != 1]}"
+    return Layout(
+        "libero", what, cameras, vectors,
+        [Column(key, f'"{cut(text, 60)}"') for key, text in texts.items()], chosen, picked, comments,
+    )  # fmt: skip

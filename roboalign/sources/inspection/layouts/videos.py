@@ -1,0 +1,90 @@
+"""Recognising a folder of videos by its JSON Lines."""
+
+import io
+from itertools import islice
+
+import av
+import numpy as np
+
+from roboalign.sources.errors import DamagedError, SourceError
+from roboalign.sources.inspection.layouts.layout import VIDEOS, Column, Layout, best, listed, shape
+from roboalign.sources.inspection.summary import cut
+from roboalign.sources.readers.columns import BAD_ARRAY, numbers
+from roboalign.sources.readers.files import Files
+from roboalign.sources.readers.videos import entry, inside
+from roboalign.types import Json
+
+LOOKED_FOR = "*.jsonl whose lines name a video (a folder of videos)"
+LINES = 20
+"""Lines of the manifest that are read."""
+
+
+def recognised(files: Files) -> Layout | None:
+    """The layout by the first lines of a manifest, or None."""
+    names = listed(files, "*.jsonl") or [name for name in ("episodes.jsonl",) if files.exists(name)]
+    for name in sorted(names, key=lambda each: (each != "episodes.jsonl", each)):
+        lines: list[dict[str, Json]] = []
+        with files.open(name) as file:
+            for line in islice(file, LINES):
+                try:
+                    lines.append(entry(line))
+                except DamagedError:
+                    continue
+        for each in lines:
+            if any(is_video(value) for value in each.values()):
+                return described(files, name, each, len(lines))
+    return None
+
+
+def is_video(value: Json) -> bool:
+    """Whether a value is the path of a video."""
+    return isinstance(value, str) and value.lower().endswith(VIDEOS)
+
+
+def described(files: Files, name: str, line: dict[str, Json], count: int) -> Layout:
+    """The layout by a line of the manifest. Raises SourceError where its video cannot be opened."""
+    paths = [key for key, value in line.items() if is_video(value)]
+    cameras, rate = [], 0.0
+    for key in paths:
+        size, own = film(files, str(line[key]), key)
+        cameras.append(Column(key, f"{size} at {own:g} frames a second"))
+        rate = rate or own
+    vectors = [
+        Column(key, f"{width} numbers, {'in ' + value if isinstance(value, str) else 'in the lines'}", width)
+        for key, value in line.items()
+        if (width := width_of(files, key, value))
+    ]
+    texts = [
+        Column(key, f'"{cut(value, 60)}"')
+        for key, value in line.items()
+        if isinstance(value, str) and key not in paths and not any(column.key == key for column in vectors)
+    ]
+    picked = [key for key in (best(vectors, "^actions?$|action", "state|obs"),) if key]
+    chosen: dict[str, str | float] = {} if name == "episodes.jsonl" else {"manifest": name}
+    return Layout(
+        "videos", f"videos with {name}, of which {count} lines were read", cameras, vectors, texts,
+        chosen | {"fps": round(rate, 6)}, picked,
+    )  # fmt: skip
+
+
+def film(files: Files, path: str, key: str) -> tuple[str, float]:
+    """Height x width and frames a second of a video. Raises SourceError."""
+    try:
+        with files.open(inside(path, key)) as file, av.open(file, "r") as container:
+            stream = container.streams.video[0]
+            return shape((stream.height, stream.width)), float(stream.average_rate or 0)
+    except (OSError, ValueError, IndexError, av.error.FFmpegError) as error:
+        raise SourceError(f"{files.uri}: the video {path} cannot be opened: {error}") from None
+
+
+def width_of(files: Files, key: str, value: Json) -> int:
+    """Numbers a frame of a line's value: a list of rows, or the path of an `.npy` file; 0 where it is neither."""
+    try:
+        if isinstance(value, str) and value.endswith(".npy"):
+            value = np.load(io.BytesIO(files.bytes(inside(value, key))), allow_pickle=False)
+        elif not isinstance(value, list) or not value:
+            return 0
+        table = numbers(value, key)
+        return table.shape[1] if table.ndim == 2 else 1 if table.ndim == 1 else 0
+    except (OSError, DamagedError, *BAD_ARRAY):
+        return 0

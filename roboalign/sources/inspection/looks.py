@@ -1,0 +1,263 @@
+"""Looking at some episodes of a source: what each one is, and a few of its pictures."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from roboalign.sources.builder import build_reader, build_simulator, simulator_fps
+from roboalign.sources.readers.convert import LeftOut, convert
+from roboalign.sources.readers.pictures import kept
+from roboalign.sources.readers.reader import Damaged, Part, Raw
+from roboalign.sources.readers.spec import DatasetSpec, FilterSpec, PictureSpec
+from roboalign.sources.simulators.record import assign, record
+from roboalign.sources.simulators.spec import SimulatedRobotSpec
+from roboalign.sources.spec import RecordedSpec
+from roboalign.store import EpisodeStore
+from roboalign.types import Episode, Float32, Split, UInt8
+
+PARTS = 10
+"""Parts of a data set that are opened at most, unless all episodes are asked for."""
+COLUMNS = 6
+"""Frames of an episode on the contact sheet."""
+ROWS = 8
+"""Episodes on the contact sheet."""
+CELL = 144
+"""Height of its pictures in pixels."""
+SHADE = 0.3
+"""Brightness of what the crop cuts off."""
+
+
+@dataclass(frozen=True, slots=True)
+class Strip:
+    """A row of the contact sheet: the first picture as recorded, and frames over time."""
+
+    recorded: UInt8 | None
+    """With what is cut off in the dark; None where pictures are taken as they are."""
+    frames: tuple[UInt8, ...]
+    numbers: tuple[int, ...]
+    """Their numbers in the episode."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """One sound episode."""
+
+    name: str
+    recorded: int
+    """Frames as recorded."""
+    length: int
+    """Frames after the stride."""
+    left_out: str
+    """The field of the spec that leaves it out; empty where it is kept."""
+    instruction: str
+    task: str
+    scene: str
+    split: Split | None
+    """Where it is known already."""
+    actions: Float32
+    size: tuple[int, int]
+    """Height and width of its pictures as recorded."""
+    attributes: Mapping[str, str] = field(default_factory=dict)
+    strip: Strip | None = None
+    widths: tuple[int, ...] = ()
+    """How many dimensions each entry of the spec's actions gives."""
+
+
+@dataclass(frozen=True, slots=True)
+class Looks:
+    """What was looked at."""
+
+    how: str
+    """Which episodes, in words."""
+    complete: bool
+    """Whether that is all there are."""
+    fps: float
+    """Frames a second as recorded, before the stride."""
+    episodes: tuple[Look, ...]
+    damaged: tuple[Damaged, ...] = ()
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    """By field of the spec, how many; a few of them are among the episodes."""
+    splits: Mapping[Split, int] = field(default_factory=dict)
+    """Of all episodes, where that is known without looking at them."""
+
+
+def of_data_set(spec: RecordedSpec, source: str, count: int, cache: Path) -> Looks:
+    """Up to `count` episodes (0: all) of a data set, spread over its parts. Raises SourceError."""
+    reader = build_reader(spec, cache)
+    parts = reader.parts()
+    chosen = spread(parts, count, spec.episodes)
+    looks: list[Look] = []
+    damaged: list[Damaged] = []
+    left_out: Counter[str] = Counter()
+    seen = whole = opened = 0
+    for place, part in enumerate(chosen):
+        opened += 1
+        share = -(-(count - seen) // (len(chosen) - place)) if count else 0
+        taken = 0
+        stream = reader.read(part)
+        for raw in stream:
+            if count and taken == share:  # there is more than was asked for
+                break
+            taken += 1
+            result = raw if isinstance(raw, Damaged) else look(raw, spec, source, len(looks), left_out)
+            if isinstance(result, Damaged):
+                damaged.append(result)
+            elif result is not None:
+                looks.append(result)
+        else:
+            whole += 1
+        close(stream)
+        seen += taken
+        if spec.episodes and sum(not each.left_out for each in looks) >= spec.episodes:
+            break
+    complete = whole == len(parts)
+    if complete:
+        how = f"all {seen} episodes"
+    else:
+        unit = "part" if len(parts) == 1 else "parts"
+        how = f"{seen} episodes, from {opened} of {len(parts)} {unit}; --episodes 0 looks at all"
+    return Looks(how, complete, reader.fps, tuple(looks), tuple(damaged), dict(left_out))
+
+
+def close(stream: Iterator[object]) -> None:
+    """End a reader's generator, so that its files are closed."""
+    if hasattr(stream, "close"):
+        stream.close()
+
+
+def spread(parts: Sequence[Part], count: int, limit: int) -> list[Part]:
+    """The parts to open: all, or some at even distances; from the start where the spec takes only so many episodes."""
+    if count == 0:
+        return list(parts)
+    number = min(len(parts), count, PARTS)
+    if limit:
+        return list(parts[:number])
+    return [parts[index * len(parts) // number] for index in range(number)]
+
+
+def look(raw: Raw, spec: DatasetSpec, source: str, row: int, left_out: Counter[str]) -> Look | Damaged | None:
+    """What an episode is. Those that are left out are counted; a few are looked at all the same, so that there is
+    something to see where the spec leaves out everything."""
+    tap = Tap(raw, spec.image)
+    result = convert(replace(raw, pictures=tap.pictures), spec, source)
+    reason = ""
+    if isinstance(result, LeftOut):
+        reason = result.reason
+        left_out[reason] += 1
+        if left_out.total() > ROWS:
+            return None
+        everything = spec.model_copy(update={"filter": FilterSpec(), "length": 1})
+        result = convert(replace(raw, pictures=tap.pictures), everything, source)
+    if isinstance(result, Damaged):
+        return result
+    assert isinstance(result, Episode)
+    return Look(
+        raw.name, raw.length, len(result.frames), reason, result.instruction, result.task, result.scene, None,
+        result.actions, tap.size, raw.attributes, tap.strip(result.frames) if row < ROWS else None,
+        tuple(len(entry.columns) or np.atleast_2d(raw.columns[entry.key].T).shape[0] for entry in spec.actions),
+    )  # fmt: skip
+
+
+class Tap:
+    """Passes an episode's pictures on and keeps the first one."""
+
+    def __init__(self, raw: Raw, image: PictureSpec) -> None:
+        self._raw = raw
+        self._image = image
+        self._first: UInt8 | None = None
+        self.size = (0, 0)
+
+    def pictures(self, steps: Sequence[int]) -> Iterator[UInt8]:
+        """The pictures."""
+        for picture in self._raw.pictures(steps):
+            if self._first is None:
+                self._first = picture
+                self.size = picture.shape[0], picture.shape[1]
+            yield picture
+
+    def strip(self, frames: UInt8) -> Strip:
+        """The row of the sheet."""
+        assert self._first is not None
+        return strip(frames, shaded(self._first, self._image))
+
+
+def shaded(picture: UInt8, spec: PictureSpec) -> UInt8:
+    """A recorded picture at the sheet's height; what the frame does not show is dark, the rest outlined."""
+    high, wide = picture.shape[:2]
+    top, bottom, left, right = kept(high, wide, spec)
+    result = (picture * SHADE).astype(np.uint8)
+    result[top:bottom, left:right] = picture[top:bottom, left:right]
+    scale = CELL / high
+    image = Image.fromarray(result)
+    image = image.resize((max(1, round(wide * scale)), CELL), Image.Resampling.LANCZOS)
+    if (bottom - top, right - left) != (high, wide):
+        box = [round(left * scale), round(top * scale), round(right * scale) - 1, round(bottom * scale) - 1]
+        ImageDraw.Draw(image).rectangle(box, outline=(255, 214, 10), width=2)
+    return np.asarray(image)
+
+
+def strip(frames: UInt8, recorded: UInt8 | None = None) -> Strip:
+    """The row of an episode (T, H, W, 3): frames at even distances, the first and the last among them."""
+    numbers = sorted({round(index * (len(frames) - 1) / max(1, COLUMNS - 1)) for index in range(COLUMNS)})
+    return Strip(recorded, tuple(scaled(frames[number]) for number in numbers), tuple(numbers))
+
+
+def scaled(frame: UInt8) -> UInt8:
+    """A frame at the sheet's height: small ones by whole factors, so that their pixels are seen as they are."""
+    high, wide = frame.shape[:2]
+    image = Image.fromarray(frame)
+    if high * 2 <= CELL:
+        factor = CELL // high
+        return np.asarray(image.resize((wide * factor, high * factor), Image.Resampling.NEAREST))
+    return np.asarray(image.resize((max(1, round(wide * CELL / high)), CELL), Image.Resampling.LANCZOS))
+
+
+def of_simulator(spec: SimulatedRobotSpec, source: str, count: int) -> Looks:
+    """Records `count` episodes of a simulated robot (0: all), of its tasks in turn. Raises SourceError."""
+    everything = assign(spec)
+    turns = [[each for each in everything if each.task == task] for task in spec.tasks]
+    order = [own[turn] for turn in range(max(map(len, turns))) for own in turns if turn < len(own)]
+    chosen = order[: count or None]
+    looks: list[Look] = []
+    for task in spec.tasks:
+        if not any(each.task == task for each in chosen):
+            continue
+        simulator = build_simulator(spec, task)
+        try:
+            episodes = [record(spec, source, each, simulator) for each in chosen if each.task == task]
+        finally:
+            simulator.close()
+        looks += [seen(episode, strip(episode.frames) if row < 2 else None) for row, episode in enumerate(episodes)]
+    complete = len(chosen) == len(everything)
+    how = f"all {len(chosen)} episodes" if complete else f"{len(chosen)} of {len(everything)} episodes"
+    splits = dict(Counter(each.split for each in everything))
+    return Looks(f"{how}, recorded here for this", complete, simulator_fps(spec), tuple(looks), splits=splits)
+
+
+def of_store(store: EpisodeStore, count: int) -> Looks:
+    """Up to `count` episodes (0: all) of an episode store, spread over it."""
+    number = min(len(store), count) if count else len(store)
+    looks = []
+    for row in range(number):
+        episode = store.read(row * len(store) // number)
+        looks.append(seen(episode, strip(episode.frames) if row < ROWS else None))
+    complete = number == len(store)
+    how = f"all {number} episodes" if complete else f"{number} of {len(store)} episodes; --episodes 0 looks at all"
+    splits = dict(Counter(info.split for info in store.infos))
+    return Looks(how, complete, store.fps, tuple(looks), splits=splits)
+
+
+def seen(episode: Episode, row: Strip | None) -> Look:
+    """An episode that is taken as it is."""
+    length, high, wide, _ = episode.frames.shape
+    attributes: dict[str, str] = {"policy": episode.policy}
+    if episode.success is not None:
+        attributes["success"] = str(episode.success)
+    return Look(
+        episode.id, length, length, "", episode.instruction, episode.task, episode.scene, episode.split,
+        episode.actions, (high, wide), attributes, row,
+    )  # fmt: skip

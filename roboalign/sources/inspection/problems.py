@@ -1,0 +1,88 @@
+"""What is odd about a source, and which field of its spec to change. Pure functions."""
+
+from collections.abc import Iterator
+
+from roboalign.sources.inspection.summary import Summary
+from roboalign.sources.readers.spec import DatasetSpec
+
+FAR_OUT = 0.001
+"""From this share of far-out values on a dimension is named."""
+ENLARGED = 1.5
+"""From this factor on pictures are said to be enlarged."""
+
+
+def problems(summary: Summary, spec: DatasetSpec | None) -> Iterator[str]:
+    """Each as a sentence with its remedy."""
+    yield from of_episodes(summary, spec)
+    yield from of_pictures(summary)
+    yield from of_actions(summary, spec)
+    yield from of_splits(summary, spec)
+
+
+def of_episodes(summary: Summary, spec: DatasetSpec | None) -> Iterator[str]:
+    """Nothing kept, too much damaged."""
+    if not summary.kept and summary.lengths:
+        fields = ", ".join(f"{count} by {field}" for field, count in summary.left_out.items())
+        text = f"every episode is left out ({fields}); what is shown is of those"
+        if spec is not None and "length" in summary.left_out:
+            longest = max(summary.lengths)
+            text += f"; the longest has {longest} frames, and length is {spec.length}: lower length or stride"
+        yield text
+    if not summary.kept and not summary.lengths:
+        yield "no episode can be used"
+    if spec is not None and summary.damaged_share > spec.tolerance:
+        yield (
+            f"{summary.damaged_share:.1%} of the episodes are damaged, more than tolerance ({spec.tolerance:.1%}) "
+            "allows: the stage would fail"
+        )
+
+
+def of_pictures(summary: Summary) -> Iterator[str]:
+    """Several sizes, enlarged ones."""
+    if len(summary.sizes) > 1:
+        yield f"the pictures have {len(summary.sizes)} sizes; all become {summary.size}"
+    high, wide = map(int, summary.size.split("x")) if summary.size else (0, 0)
+    for name in summary.sizes:
+        height, width = map(int, name.split("x"))
+        factor = max(high / height, wide / width)
+        if factor >= ENLARGED:
+            yield f"pictures of {name} are enlarged {factor:.3g} times to {summary.size}; set image.height and width"
+
+
+def of_actions(summary: Summary, spec: DatasetSpec | None) -> Iterator[str]:
+    """Constant dimensions, far-out values, switches that are summed."""
+    constant = [each.name for each in summary.actions if each.values == 1]
+    if constant:
+        yield f"never vary: {', '.join(constant)}; they tell the model nothing"
+    far = [f"{each.name} ({each.far_out:.1%})" for each in summary.actions if each.far_out >= FAR_OUT]
+    if far:
+        yield f"values far beyond the range, which are clipped: {', '.join(far)}"
+    if spec is None or spec.stride == 1:
+        return
+    index = 0
+    for entry, width in zip(spec.actions, summary.widths, strict=False):
+        switches = [each.name for each in summary.actions[index : index + width] if 1 < each.values <= 3]
+        if switches and entry.skipped != "last":
+            yield (
+                f"{', '.join(switches)} has two or three values, like a gripper's command, but the skipped ones "
+                f"become their {entry.skipped}; give it an entry of its own with `skipped: last`"
+            )
+        index += width
+
+
+def of_splits(summary: Summary, spec: DatasetSpec | None) -> Iterator[str]:
+    """Splits that whole groups cannot fill."""
+    if spec is None or not summary.kept:
+        return
+    shares = {"train": spec.split.train, "validation": spec.split.validation, "test": spec.split.test}
+    empty = " or ".join(name for name, count in summary.splits.items() if not count and shares[name])
+    if not empty or not summary.complete:
+        return
+    by = "instruction" if spec.split.by == "instruction" else "scene"
+    if summary.groups == summary.kept:
+        yield f"no episode falls into {empty}: {summary.kept} episodes are too few"
+    else:
+        yield (
+            f"no episode falls into {empty}: {summary.kept} episodes are of {summary.groups} {by}"
+            f"{'s'[: summary.groups != 1]}, the largest of {summary.largest_group}, and none is divided; change split"
+        )

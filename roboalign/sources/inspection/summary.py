@@ -1,0 +1,222 @@
+"""What the episodes of a source amount to: figures, and what is odd about them. Pure functions."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from roboalign.sources.inspection.looks import Look, Looks
+from roboalign.sources.readers.reader import Damaged
+from roboalign.sources.readers.spec import DatasetSpec
+from roboalign.sources.splits import split_groups
+from roboalign.types import Float32, Split
+
+BEYOND = 0.5
+"""A value is far out where it lies beyond the range by more than this share of its width."""
+MANY = 10
+"""Instructions, attributes' values and damaged episodes that are listed."""
+CHARACTERS = 120
+"""Of an attribute's example."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dimension:
+    """One of the actions' dimensions."""
+
+    name: str
+    minimum: float
+    low: float
+    """The quantile of the spec's `action_quantile`: the lower end of the range."""
+    median: float
+    high: float
+    """The upper end of the range."""
+    maximum: float
+    values: int
+    """Different values; counted up to 9."""
+    far_out: float
+    """The share of its values that lie far beyond the range."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attribute:
+    """One of the attributes."""
+
+    episodes: int
+    """How many have it."""
+    different: int
+    examples: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """A source in figures. Counts are of the episodes that were looked at."""
+
+    source: str
+    kind: str
+    uri: str
+    looked_at: str
+    complete: bool
+    """Whether every episode was looked at."""
+    kept: int
+    left_out: Mapping[str, int]
+    """By field of the spec."""
+    damaged: int
+    damaged_share: float
+    damage: tuple[Damaged, ...]
+    """The first of them."""
+    frames_recorded: int
+    frames: int
+    """After the stride."""
+    fps_recorded: float
+    fps: float
+    """After the stride."""
+    lengths: Mapping[int, int]
+    """Frames after the stride, and how many episodes have as many."""
+    sizes: Mapping[str, int]
+    """Height x width as recorded, and how many episodes have it."""
+    size: str
+    """Height x width of the frames."""
+    fit: str
+    quantile: float
+    actions: tuple[Dimension, ...]
+    instructions: int
+    """Different ones."""
+    frequent: Mapping[str, int]
+    """The most frequent instructions, and how many episodes have each."""
+    attributes: Mapping[str, Attribute]
+    groups: int
+    """Scenes, or what else may not be divided between splits."""
+    largest_group: int
+    """Episodes of the largest one."""
+    splits: Mapping[Split, int]
+    """Episodes of each split: of all, where that is known, or as the spec would split those that are kept."""
+    widths: tuple[int, ...]
+    """Dimensions that each entry of the spec's actions gives."""
+    problems: tuple[str, ...] = ()
+    """What is odd, and what to do about it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """What is known of a source beside its episodes."""
+
+    source: str
+    kind: str
+    uri: str
+    stride: int = 1
+    size: tuple[int, int] | None = None
+    """Height and width of the frames; None where they stay as they are."""
+    fit: str = ""
+    quantile: float = 0.01
+    names: tuple[str, ...] = ()
+    """Of the actions' dimensions."""
+
+
+def summarise(looks: Looks, about: Frame, spec: DatasetSpec | None = None) -> Summary:
+    """The figures. Where nothing is kept they are those of the episodes that the spec leaves out, and that is said."""
+    kept = [look for look in looks.episodes if not look.left_out]
+    shown = kept or list(looks.episodes)
+    found = len(kept) + len(looks.damaged)
+    scenes = Counter(look.scene for look in kept)
+    return Summary(
+        source=about.source,
+        kind=about.kind,
+        uri=about.uri,
+        looked_at=looks.how,
+        complete=looks.complete,
+        kept=len(kept),
+        left_out=looks.left_out,
+        damaged=len(looks.damaged),
+        damaged_share=len(looks.damaged) / max(1, found),
+        damage=looks.damaged[:MANY],
+        frames_recorded=sum(look.recorded for look in shown),
+        frames=sum(look.length for look in shown),
+        fps_recorded=looks.fps,
+        fps=looks.fps / about.stride,
+        lengths=dict(sorted(Counter(look.length for look in shown).items())),
+        sizes=ranked(Counter(size(look.size) for look in shown)),
+        size=size(about.size) if about.size else next(iter(ranked(Counter(size(look.size) for look in shown))), ""),
+        fit=about.fit,
+        quantile=about.quantile,
+        actions=dimensions([look.actions for look in shown], about.names, about.quantile),
+        instructions=len({look.instruction for look in shown}),
+        frequent=dict(list(ranked(Counter(look.instruction for look in shown)).items())[:MANY]),
+        attributes=attributes(shown),
+        groups=len(scenes),
+        largest_group=max(scenes.values(), default=0),
+        splits=splits(looks.splits, kept, spec),
+        widths=next((look.widths for look in shown), ()),
+    )
+
+
+def named(spec: DatasetSpec, looks: Looks) -> tuple[str, ...]:
+    """The names of a data set's action dimensions: the column and the place in it."""
+    widths = next((look.widths for look in looks.episodes), ())
+    result: list[str] = []
+    for entry, width in zip(spec.actions, widths, strict=False):
+        places = entry.columns or tuple(range(width))
+        result += [f"{entry.key}[{place}]" if entry.columns or width > 1 else entry.key for place in places]
+    return tuple(result)
+
+
+def size(value: tuple[int, int]) -> str:
+    """Height x width."""
+    return f"{value[0]}x{value[1]}"
+
+
+def ranked(counts: Counter[str]) -> dict[str, int]:
+    """By count, then by name."""
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
+
+def dimensions(actions: Sequence[Float32], names: Sequence[str], quantile: float) -> tuple[Dimension, ...]:
+    """What each dimension of actions, each (T, A), holds."""
+    if not actions:
+        return ()
+    values = np.concatenate(actions).astype(np.float64)
+    low, median, high = np.quantile(values, [quantile, 0.5, 1 - quantile], axis=0)
+    result = []
+    for index in range(values.shape[1]):
+        column, width = values[:, index], high[index] - low[index]
+        far = (column < low[index] - BEYOND * width) | (column > high[index] + BEYOND * width)
+        name = names[index] if index < len(names) else f"action_{index}"
+        result.append(
+            Dimension(
+                name=name,
+                minimum=float(column.min()),
+                low=float(low[index]),
+                median=float(median[index]),
+                high=float(high[index]),
+                maximum=float(column.max()),
+                values=min(9, len(np.unique(column))),
+                far_out=float(far.mean()),
+            )
+        )
+    return tuple(result)
+
+
+def attributes(looks: Sequence[Look]) -> dict[str, Attribute]:
+    """The attributes, by name."""
+    values: dict[str, list[str]] = {}
+    for look in looks:
+        for key, value in look.attributes.items():
+            values.setdefault(key, []).append(value)
+    return {
+        key: Attribute(len(found), len(set(found)), tuple(cut(text) for text in list(dict.fromkeys(found))[:3]))
+        for key, found in sorted(values.items())
+    }
+
+
+def cut(text: str, most: int = CHARACTERS) -> str:
+    """A text of bounded length, on one line: its start and its end, where paths differ."""
+    text = " ".join(text.split())
+    return text if len(text) <= most else f"{text[: most // 3]}…{text[most // 3 + 1 - most :]}"
+
+
+def splits(known: Mapping[Split, int], kept: Sequence[Look], spec: DatasetSpec | None) -> dict[Split, int]:
+    """Episodes of each split: as they are known, or as the spec would split these."""
+    if spec is not None:
+        known = Counter(split_groups([look.scene for look in kept], spec.split, spec.seed))
+    names: tuple[Split, ...] = ("train", "validation", "test")
+    return {name: known.get(name, 0) for name in names}

@@ -15,6 +15,7 @@ from roboalign.bench.pairs import Bench, write_pairs
 from roboalign.bench.spec import BenchSpec
 from roboalign.hardware.spec import DeviceSpec
 from roboalign.io import write_json
+from roboalign.probe.model import load_probe
 from roboalign.reward.rubric import limits_to_json
 from roboalign.reward.spec import RewardSpec
 from roboalign.run import Run, execute
@@ -58,8 +59,10 @@ def main(run: Run) -> None:
         for name in spec.generated.models
     }  # fmt: skip
     states = recorded_states(corpus)
+    probe = load_probe(run.input("artifacts/probe/model.safetensors")).to(device)
+    look = probe.states if probe.tasks else None  # without a source that has states, distances label what is generated
     annotations = read_annotations(spec.annotations, reward)
-    builder = Builder(corpus, spec, reward, states, all_limits(corpus.infos, states, reward), None, annotations)
+    builder = Builder(corpus, spec, reward, states, all_limits(corpus.infos, states, reward), look, annotations)
     run.say(f"{spec.pairs} pairs from {len(corpus)} episodes of {', '.join(corpus.sources)}")
     began = time.monotonic()
     fps = next((store.fps for store in corpus.stores if isinstance(store, EpisodeStore)), 10.0)

@@ -9,8 +9,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PARTS = (
-    "sources", "reward", "bench", "tokenizer", "world_model", "probe", "judge", "student", "rl", "rollout", "evaluation",
-    "report", "hardware",
+    "sources", "reward", "bench", "tokenizer", "world_model", "probe", "judge", "student", "rl", "rollout",
+    "evaluation", "report", "hardware",
 )  # fmt: skip
 BASE = ("roboalign.spec.base", "roboalign.spec.training")
 SHARED = (

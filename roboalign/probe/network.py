@@ -17,6 +17,9 @@ GROUPS = 8
 GAIN = 3.0
 """Factor on the difference to the background, which is small beside the colours themselves. Our choice."""
 
+NEAR = 0.1
+"""Metres: the unit of the ways between the points."""
+
 TOUCH = 5
 """What the temporal readout says beside the points: opening, contact, force, penetration, success."""
 
@@ -92,8 +95,9 @@ class Member(nn.Module):
         self.enter = nn.Linear((COUNT + 1) * channels + FEATURES, hidden)
         self.task = nn.Embedding(max(tasks, 1), hidden)
         self.mix = nn.ModuleList(nn.Conv1d(hidden, hidden, 3, padding=1, padding_mode="replicate") for _ in range(2))
-        self.place = nn.Linear(hidden, COUNT * 4 + 1)
-        """Depth and a displacement of each point, and how much the frame counts for the goal."""
+        self.drop = nn.Dropout(spec.dropout)
+        self.place = nn.Linear(hidden, COUNT + 1)
+        """How far each point is behind its plane, and how much the frame counts for the goal."""
         self.touch = nn.Sequential(nn.Linear(hidden + 8, hidden), nn.SiLU(), nn.Linear(hidden, TOUCH))
         self.threshold = nn.Embedding(max(tasks, 1), 2)
         nn.init.zeros_(self.place.weight)
@@ -111,17 +115,15 @@ class Member(nn.Module):
         x = x.view(batch, time, -1)
         for mix in self.mix:
             x = x + mix(F.silu(x).transpose(1, 2)).transpose(1, 2)
-        x = F.silu(x)
+        x = self.drop(F.silu(x))
         place = self.place(x)
-        offsets = place[..., : COUNT * 4].reshape(batch, time, COUNT, 4)
         pixels = pixels.view(batch, time, COUNT, 2)
-        depths = scenes.usual_depths(tasks, pixels) + scenes.spread * offsets[..., 0]
+        depths = scenes.usual_depths(tasks, pixels) + scenes.scatter[tasks].unsqueeze(1) * place[..., :COUNT]
         points = unproject(scenes.lenses[tasks][:, None, None], pixels, depths)
-        points = points + 0.1 * scenes.spread * offsets[..., 1:]
         share = place[..., -1].softmax(1)[..., None]
         goal = (points[:, :, 2] * share).sum(1, keepdim=True).expand(-1, time, -1)
         points = torch.cat([points[:, :, :2], goal.unsqueeze(2)], 2)
-        ways = points.diff(dim=2).detach() / scenes.spread
+        ways = points.diff(dim=2).detach() / NEAR
         lengths = (ways.square().sum(-1) + 1e-6).sqrt()
         touch = self.touch(torch.cat([x, ways.flatten(2), lengths], -1))
         sharp = self.threshold(tasks).unsqueeze(1)

@@ -10,10 +10,6 @@ from roboalign.probe.camera import depths_of, fit_camera, flat_lens, lens, plane
 from roboalign.reward.landmarks import COUNT
 from roboalign.types import STATE_NAMES, Episode, Float32
 
-SPREAD = 0.1
-"""Metres: the unit of depths and displacements."""
-
-
 FARTHEST, NEAREST = 20.0, 0.05
 """Metres: no depth is taken to be beyond these."""
 
@@ -25,6 +21,9 @@ class Scenes(nn.Module):
     """(K, 3, 4), see camera.py."""
     planes: Tensor
     """(K, 3, 3): for gripper, object and goal the plane they are mostly on: 1 / depth is linear in (u, v, 1)."""
+    scatter: Tensor
+    """(K, 3): metres, how far the points are from these planes along the ray: the unit in which depth is learned. What
+    never leaves the table keeps the table's depth exactly."""
     pictures: Tensor
     """(K, 3, H, W) uint8: the median frame."""
     means: Tensor
@@ -32,12 +31,11 @@ class Scenes(nn.Module):
     forces: Tensor
     """(K,): newtons, a typical force of contact."""
 
-    spread = SPREAD
-
     def __init__(self, tasks: int, size: tuple[int, int]) -> None:
         super().__init__()
         self.register_buffer("lenses", torch.zeros(tasks, 3, 4))
         self.register_buffer("planes", torch.zeros(tasks, 3, 3))
+        self.register_buffer("scatter", torch.zeros(tasks, COUNT))
         self.register_buffer("pictures", torch.zeros(tasks, 3, *size, dtype=torch.uint8))
         self.register_buffer("means", torch.zeros(tasks, len(STATE_NAMES)))
         self.register_buffer("forces", torch.ones(tasks))
@@ -69,6 +67,8 @@ class Scenes(nn.Module):
             far = depths_of(camera, points).reshape(-1, COUNT).clip(NEAREST, FARTHEST)
             own = [plane(places.reshape(-1, COUNT, 2)[:, k], far[:, k]) for k in range(COUNT)]
             self.planes[number] = torch.from_numpy(np.array(own))
+            usual = self.usual_depths(torch.tensor([number]), torch.from_numpy(pixels.reshape(1, -1, COUNT, 2)).float())
+            self.scatter[number] = torch.from_numpy(far).sub(usual[0]).square().mean(0).sqrt()
         picture = np.median(np.concatenate([episode.frames for episode in episodes]), axis=0).astype(np.uint8)
         self.pictures[number] = torch.from_numpy(picture).permute(2, 0, 1)
         self.means[number] = torch.from_numpy(states.mean(0))

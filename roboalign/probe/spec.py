@@ -55,6 +55,8 @@ class ProbeSpec(Spec):
     """Residual blocks on each level, on the way down and on the way up."""
     hidden: Annotated[int, Field(ge=8, le=4096)] = 128
     """Width of the readout."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """Share of the readout's features that are dropped in training."""
     members: Annotated[int, Field(ge=1, le=8)] = 2
     """Networks with different initial weights, trained side by side on different batches; the probe answers with their
     mean. How far they disagree is reported: on generated frames, where nobody knows the state, nothing else tells."""
@@ -84,7 +86,7 @@ class ProbeSpec(Spec):
             eye += 9 * above * width + width + self.blocks * (18 * width**2 + 4 * width)
             eye += above * width + above + 9 * above**2 + above
         readout = (4 * widths[self.finest] + 13) * hidden + 2 * (3 * hidden + 1) * hidden
-        readout += 13 * (hidden + 1) + (hidden + 9) * hidden + 5 * (hidden + 1) + tasks * (hidden + 2)
+        readout += 4 * (hidden + 1) + (hidden + 9) * hidden + 5 * (hidden + 1) + tasks * (hidden + 2)
         return self.members * (eye + readout)
 
     def operations(self, height: int, width: int) -> float:

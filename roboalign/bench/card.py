@@ -2,7 +2,7 @@
 
 ```
 artifacts/bench/card/README.md       the card
-artifacts/bench/card/card.json       its tables and pictures, for the report: see `CardJson`
+artifacts/bench/card/card.json       its tables and pictures, for the report: see `Card.json`
 artifacts/bench/card/*.png           histograms, and a strip for each degradation and world model
 ```
 """
@@ -38,6 +38,13 @@ PROVENANCES: dict[Provenance, str] = {
     "vlm": "the mean of vision-language models' scores",
 }
 """What each provenance means."""
+
+LICENCES = (
+    "Simulated sources are recorded by this experiment, with Meta-World (MIT), Gymnasium-Robotics (MIT) and dm_control "
+    "(Apache-2.0) on MuJoCo (Apache-2.0), and with panda-gym (MIT) on PyBullet (zlib). A data set that was recorded "
+    "elsewhere keeps its own licence, and so do the clips made of it."
+)
+"""Where the recordings come from, and under which licences."""
 
 LIMITS = (
     "Labels by declaration (blur, noise, flicker, swapped instructions) are our judgement of how bad that looks, not a "
@@ -93,12 +100,11 @@ class Card:
         }
 
 
-def write_card(folder: Path, builder: Builder, bench: Bench, found: Sequence[Effect], notes: str = "") -> Card:
-    """Write the card of a bench into `folder`; `found` are the effects of the degradations, `notes` is said below the
-    heading (sources, licences)."""
+def write_card(folder: Path, builder: Builder, bench: Bench, found: Sequence[Effect]) -> Card:
+    """Write the card of a bench into `folder`; `found` are the effects of the degradations."""
     card = Card(_tables(builder, bench.pairs, found), _pictures(folder, builder, bench))
     write_json(folder / "card.json", card.json())
-    write_text(folder / "README.md", _markdown(card, bench, notes))
+    write_text(folder / "README.md", _markdown(card, bench))
     return card
 
 
@@ -175,8 +181,7 @@ def _sources(builder: Builder) -> Table:
         kind = "simulator states" if any(info.success is not None for info in own) else "none"
         tasks = ", ".join(dict.fromkeys(info.task for info in own))
         rows.append([source, str(len(own)), str(sum(info.length for info in own)), tasks, kind])
-    note = "Simulated sources are recorded here; a data set read from elsewhere keeps its own licence."
-    return Table("Sources", note, ["source", "episodes", "frames", "tasks", "truth"], rows)
+    return Table("Sources", LICENCES, ["source", "episodes", "frames", "tasks", "truth"], rows)
 
 
 def _sights(builder: Builder) -> Table:
@@ -230,7 +235,7 @@ def _typical(pairs: Sequence[Pair], kind: str) -> int:
     return rows[len(rows) // 2]
 
 
-def _markdown(card: Card, bench: Bench, notes: str) -> str:
+def _markdown(card: Card, bench: Bench) -> str:
     """The card as Markdown."""
     distinct = len({pair.id for pair in bench.pairs})
     hidden = sum(not pair.judged for pair in bench.pairs)
@@ -241,7 +246,6 @@ def _markdown(card: Card, bench: Bench, notes: str) -> str:
         f"{bench.scores.shape[1]} dimensions and the provenance of that label. {hidden} pairs have labels that video "
         "and instruction cannot show; judges neither train nor are tested on them unless the spec says so.",
         "",
-        *([notes, ""] if notes else []),
     ]
     for table in card.tables:
         lines += [f"## {table.title}", "", *([table.note, ""] if table.note else [])]

@@ -178,12 +178,13 @@ def moved_keypoints(kind: Moving, keypoints: Float32, severity: float, seed: int
     return result
 
 
-def visible_change(kind: Moving, frames: UInt8, keypoints: Float32, severity: float, seed: int) -> float:
-    """Share of the frames without the object, or with it elsewhere, in which enough of it is found to be moved."""
+def visible_change(kind: Moving, sizes: NDArray[np.float64], keypoints: Float32, severity: float, seed: int) -> float:
+    """Share of the frames without the object, or with it elsewhere, in which enough of it is found to be moved;
+    `sizes` (T,) are the shares of the picture that it covers."""
     rng = np.random.default_rng(seed)
-    span = absence(len(frames), severity, rng) if kind == "object_removed" else teleport(keypoints, severity, rng)[0]
-    sizes = object_masks(frames, keypoints).sum((1, 2))[span]
-    return float((sizes >= FOUND * frames.shape[1] * frames.shape[2]).mean()) if len(sizes) else 0.0
+    length = len(keypoints)
+    span = absence(length, severity, rng) if kind == "object_removed" else teleport(keypoints, severity, rng)[0]
+    return float((sizes[span] >= FOUND).mean()) if len(sizes[span]) else 0.0
 
 
 def degrade(

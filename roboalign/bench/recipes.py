@@ -10,8 +10,10 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
+from numpy.typing import NDArray
 
 from roboalign.bench.degradations import moves, visible_change
+from roboalign.bench.objects import object_masks
 from roboalign.bench.pairs import Origin, Pair
 from roboalign.bench.spec import BenchSpec, DegradationSpec
 from roboalign.store import Corpus, EpisodeInfo
@@ -195,9 +197,23 @@ class Recipes:
         points = self.keypoints[pair.episode]
         if points is None or pair.degradation == "" or not moves(pair.degradation):
             return False
-        frames = self.corpus.frames(self.numbers[pair.episode], pair.start, pair.stop)
-        clip = points[pair.start : pair.stop]
-        return visible_change(pair.degradation, frames, clip, pair.severity, pair.seed) >= FOUND
+        clip = slice(pair.start, pair.stop)
+        sizes = self._object_sizes(pair.episode)[clip]
+        return visible_change(pair.degradation, sizes, points[clip], pair.severity, pair.seed) >= FOUND
+
+    def _object_sizes(self, episode: str) -> NDArray[np.float64]:
+        """The share of the picture that the object covers in each frame of an episode, (T,)."""
+        if episode not in self._sizes:
+            points = self.keypoints[episode]
+            assert points is not None
+            masks = object_masks(self.corpus.frames(self.numbers[episode]), points)
+            self._sizes[episode] = masks.mean((1, 2))
+        return self._sizes[episode]
+
+    @cached_property
+    def _sizes(self) -> dict[str, NDArray[np.float64]]:
+        """What `_object_sizes` found: an episode is spoilt many times."""
+        return {}
 
     @cached_property
     def numbers(self) -> dict[str, int]:

@@ -20,7 +20,9 @@ COMMANDS = {
     "schema": "write or check the JSON Schemas that editors use",
     "verify": "re-hash what the stages produced and name damaged files",
     "use": "switch params.yaml to another experiment",
+    "bench": "export the bench's clips, to be labelled by people or vision-language models",
     "annotate": "let people score the bench's clips, blind, and compare their scores with the labels",
+    "score": "score any folder of videos by the judge, with intervals",
 }
 
 
@@ -58,7 +60,9 @@ def parser() -> argparse.ArgumentParser:
     add["use"].add_argument("experiment", help="one of specs/experiments/")
     add["use"].add_argument("--keep", action="store_true", help="keep the variants and values that params.yaml sets")
     inspect_arguments(add["inspect"])
+    bench_arguments(add["bench"])
     annotate_arguments(add["annotate"])
+    score_arguments(add["score"])
     return main
 
 
@@ -76,6 +80,17 @@ def inspect_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--sheet", type=Path, metavar="OUT.png", help="draw a contact sheet: episodes over time")
     command.add_argument("--option", action="append", default=[], metavar="KEY=VALUE",
                          help="fsspec's option for the place, such as anon=true; may be repeated")  # fmt: skip
+
+
+def bench_arguments(command: argparse.ArgumentParser) -> None:
+    """The arguments of `bench`."""
+    export = command.add_subparsers(dest="action", metavar="ACTION", required=True).add_parser(
+        "export", help="write clips, strips of their frames, and what to do with them, into a folder"
+    )
+    export.add_argument("folder", type=Path, metavar="FOLDER", help="where to write")
+    export.add_argument("--clips", type=int, default=0, metavar="N", help="how many clips (all)")
+    export.add_argument("--split", choices=("train", "validation", "test"), default="test", help="whose clips (test)")
+    export.add_argument("--blind", action="store_true", help="leave out scores and where a clip comes from")
 
 
 def annotate_arguments(command: argparse.ArgumentParser) -> None:
@@ -101,6 +116,33 @@ def annotate_arguments(command: argparse.ArgumentParser) -> None:
                          help="whose clips (test)")  # fmt: skip
     command.add_argument("--seed", type=int, default=0, help="which clips are drawn (0)")
     command.add_argument("--rater", default="", metavar="NAME", help="who scores; decides the order of the clips")
+
+
+def score_arguments(command: argparse.ArgumentParser) -> None:
+    """The arguments of `score`."""
+    command.epilog = (
+        "Each score stands with an interval that holds the label of at least --level of the bench's own clips; the "
+        "means have their 95 %% interval over videos. Exit code 1: some videos could not be scored, and are named. A "
+        "file from --json enters the evaluation's tables by the field external of specs/evaluation."
+    )
+    command.add_argument(
+        "videos", type=Path, metavar="VIDEOS", help="a folder of videos, arrays or folders of pictures"
+    )
+    command.add_argument("--instructions", type=Path, required=True, metavar="FILE",
+                         help="JSONL, JSON or CSV of video and instruction")  # fmt: skip
+    command.add_argument("--judge", default="teacher", metavar="teacher|student|PATH", help="who scores (teacher)")
+    command.add_argument("--name", metavar="MODEL", help="the model that made the videos (the folder's name)")
+    command.add_argument("--json", type=Path, metavar="OUT", help="write the scores to this file, too")
+    command.add_argument("--fit", choices=("crop", "pad", "stretch"), default="crop",
+                         help="what becomes of another aspect ratio (crop, as sources do)")  # fmt: skip
+    command.add_argument("--stride", type=int, default=1, metavar="N", help="take every Nth frame (1)")
+    command.add_argument("--first-frames", type=Path, metavar="FOLDER",
+                         help="pictures, named as the videos, to put before videos that begin after it")  # fmt: skip
+    command.add_argument("--level", type=float, default=0.9, help="of the intervals of single videos (0.9)")
+    command.add_argument("--like", choices=("generated", "all"), default="generated",
+                         help="which of the bench's clips tell the judge's error: world models' rollouts, the default, "
+                         "or clips of all origins")  # fmt: skip
+    command.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where to compute (cpu)")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -142,8 +184,14 @@ def run(arguments: argparse.Namespace) -> int:
             return verify(arguments.root, arguments.cache)
         case "inspect":
             return inspect(arguments)
+        case "bench":
+            from roboalign.bench.export import run as export
+
+            return export(arguments.root, arguments.folder, arguments.split, arguments.clips, blind=arguments.blind)
         case "annotate":
             return annotate(arguments)
+        case "score":
+            return score(arguments)
         case _:
             return use(arguments.root, arguments.experiment, arguments.keep)
 
@@ -262,6 +310,26 @@ def annotate(arguments: argparse.Namespace) -> int:
     if arguments.serve:
         return command.serve(arguments.root, arguments.port, arguments.answers, *which)
     return command.write(arguments.root, arguments.out, *which)
+
+
+def score(arguments: argparse.Namespace) -> int:
+    """Score a folder of videos."""
+    if not 0 < arguments.level < 1:
+        print(f"error: --level is {arguments.level:g}; give a share between 0 and 1", file=sys.stderr)
+        return 2
+    if arguments.stride < 1:
+        print(f"error: --stride is {arguments.stride}; give 1 or more", file=sys.stderr)
+        return 2
+    if arguments.name is not None and not re.fullmatch(r"[a-z0-9][a-z0-9_]{0,63}", arguments.name):
+        print(f"error: --name is '{arguments.name}'; give lower-case letters, digits and underscores", file=sys.stderr)
+        return 2
+    from roboalign.scoring.command import model_name, run
+    from roboalign.scoring.score import Options
+
+    name = arguments.name or model_name(arguments.videos)
+    options = Options(name, arguments.fit, arguments.stride, arguments.level, arguments.like, arguments.first_frames)
+    return run(arguments.root, arguments.videos, arguments.instructions, arguments.judge, options, arguments.json,
+               arguments.device)  # fmt: skip
 
 
 if __name__ == "__main__":

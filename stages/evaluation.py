@@ -3,16 +3,19 @@
 from pathlib import Path
 
 from roboalign.evaluation.clips import read_clip_sets, true_clips
+from roboalign.evaluation.external import scored_sets
 from roboalign.evaluation.gates import gates
 from roboalign.evaluation.scoring import Scorer, best_of_n, evaluate, rows, score
 from roboalign.evaluation.spec import EvaluationSpec, ScorerName
 from roboalign.hardware.spec import DeviceSpec
-from roboalign.io import read_json, write_json, write_tsv
+from roboalign.io import digest, read_json, write_json, write_tsv
 from roboalign.judge.model import load_judge
 from roboalign.reward.spec import RewardSpec
 from roboalign.run import Run, execute
 from roboalign.store import Corpus
 from roboalign.student.model import load_student
+
+MODEL = "model.safetensors"
 
 MEASURED = ("tokenizer", "world_model", "student", "rl", "rollout")
 """The metrics files whose figures the gates read."""
@@ -37,6 +40,9 @@ def main(run: Run) -> None:
         if one.best_of_n:
             scored[name] = best_of_n(scored[name], "student")
         run.say(f"scored {name}, {number} of {len(sets)} clip sets")
+    judges: dict[ScorerName, str] = {name: digest([folders[name] / MODEL]) for name in spec.scorers}
+    listed = [(entry, run.input(entry.scores)) for entry in spec.external]
+    scored |= scored_sets(listed, reward.names, judges)
     result = evaluate(scored, reward.names, spec)
     metrics = {name: read_json(run.input(f"metrics/{name}.json")) for name in MEASURED}
     result["gates"], result["gates_not_measured"] = gates(metrics, result["differences"], spec)
@@ -47,7 +53,7 @@ def main(run: Run) -> None:
 
 
 def _load(name: ScorerName, folder: Path, device: str) -> Scorer:
-    path = folder / "model.safetensors"
+    path = folder / MODEL
     return load_student(path).to(device) if name == "student" else load_judge(path).to(device)
 
 

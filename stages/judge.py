@@ -4,7 +4,8 @@ import time
 
 import torch
 
-from roboalign.bench.agreement import score_all
+from roboalign.bench.agreement import Scores, score_all
+from roboalign.bench.calibration import calibrate, interval_metrics
 from roboalign.bench.dataset import PairDataset
 from roboalign.bench.pairs import Bench
 from roboalign.hardware.spec import DeviceSpec
@@ -40,13 +41,23 @@ def main(run: Run) -> None:
     )  # fmt: skip
     judge.to(device.accelerator).eval()
     save_judge(run.output("artifacts/judge/model.safetensors"), judge, run.provenance)
-    pairs = PairDataset(bench, test, normalise(bench.scores[test], reward), judge.vocabulary)
+
+    def scored(rows: list[int]) -> Scores:
+        pairs = PairDataset(bench, rows, normalise(bench.scores[rows], reward), judge.vocabulary)
+        return score_all(lambda v, t: judge.sample(v, t, judge.spec.samples), pairs, judge.spec.batch)
+
     began = time.monotonic()
-    scores = score_all(lambda v, t: judge.sample(v, t, judge.spec.samples), pairs, judge.spec.batch)
+    scores = scored(test)
     seconds = time.monotonic() - began
+    validation = bench.where(split="validation")
+    calibration = calibrate(
+        bench, corpus, reward, train, validation, scored(validation).mean(0) if validation else None
+    )
+    write_json(run.output("artifacts/judge/calibration.json"), calibration.model_dump(mode="json"))
     taught = {pair.degradation for pair in (bench.pairs[row] for row in train)}
     held_out = sorted({bench.pairs[row].degradation for row in test} - taught)
     metrics = measure(judge, bench, test, scores, bench.scores[train].mean(0), held_out)
+    metrics["interval"] = interval_metrics(calibration, scores.mean(0), bench, test, train, reward)
     write_json(run.output("metrics/judge.json"), metrics)
     write_json(run.root / "timings/judge.json", {"videos_per_second": len(test) / seconds})
     run.say(f"total MAE {metrics['total']['mae']:.2f} (constant {metrics['total']['constant_mae']:.2f})")

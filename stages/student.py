@@ -6,6 +6,7 @@ from itertools import pairwise
 import torch
 
 from roboalign.bench.agreement import score_all
+from roboalign.bench.calibration import calibrate, interval_metrics
 from roboalign.bench.dataset import PairDataset
 from roboalign.bench.pairs import Bench
 from roboalign.hardware.spec import DeviceSpec
@@ -51,6 +52,12 @@ def main(run: Run) -> None:
     scores = score_all(lambda v, t: student(v, t).unsqueeze(0), pairs, spec.batch)[0]
     times.append(time.monotonic())
     metrics = measure(scores, teacher, taught.mean(0), bench, test, reward)
+    validation = bench.where(split="validation")
+    unseen = PairDataset(bench, validation, bench.scores[validation], student.vocabulary)
+    guessed = score_all(lambda v, t: student(v, t).unsqueeze(0), unseen, spec.batch)[0] if validation else None
+    calibration = calibrate(bench, corpus, reward, train, validation, guessed)
+    write_json(run.output("artifacts/student/calibration.json"), calibration.model_dump(mode="json"))
+    metrics["interval"] = interval_metrics(calibration, scores, bench, test, train, reward)
     parameters = {f"{name}parameters": sum(p.numel() for p in model.parameters())
                   for name, model in (("", student), ("teacher_", judge))}  # fmt: skip
     write_json(run.output("metrics/student.json"), metrics | parameters)

@@ -125,11 +125,11 @@ def difference(
 ) -> dict[str, Json] | None:
     """Paired differences, {scorer: {dimension or "total": {mean, low, high, n, wilcoxon_p, holm_p}}}.
 
-    Paired over the episodes that both have; None where they share fewer than two. The total's Wilcoxon p stands
-    alone; `holm_p` corrects the dimensions' for their number.
+    Paired over the episodes that both have, by the scorers that both have; None where they share fewer than two
+    episodes or no scorer. The total's Wilcoxon p stands alone; `holm_p` corrects the dimensions' for their number.
     """
     result: dict[str, Json] = {}
-    for scorer in model.scores:
+    for scorer in (name for name in model.scores if name in against.scores):
         ours, theirs = model.by_episode(scorer), against.by_episode(scorer)
         shared = [episode for episode in ours if episode in theirs]
         if len(shared) < 2:
@@ -143,7 +143,7 @@ def difference(
         for name, p in zip(dimensions, holm([entry[name]["wilcoxon_p"] for name in dimensions]), strict=True):
             entry[name]["holm_p"] = p
         result[scorer] = entry
-    return result
+    return result or None
 
 
 def matches(name: str, patterns: Sequence[str]) -> bool:
@@ -153,7 +153,8 @@ def matches(name: str, patterns: Sequence[str]) -> bool:
 
 def strongest_baseline(models: Mapping[str, Json], spec: StrongestBaselineSpec) -> str | None:
     """The baseline with the highest mean total by `spec.scorer`; None where no clip set competes."""
-    names = [name for name in sorted(models) if matches(name, spec.among) and not matches(name, spec.leaving_out)]
+    scored = [name for name in sorted(models) if spec.scorer in models[name]]
+    names = [name for name in scored if matches(name, spec.among) and not matches(name, spec.leaving_out)]
     return max(names, key=lambda name: float(models[name][spec.scorer][TOTAL]["mean"]), default=None)
 
 

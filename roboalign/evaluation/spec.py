@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from roboalign.spec.base import FieldError, Positive, Seed, Spec, items
+from roboalign.spec.base import FieldError, Name, Positive, Seed, Spec, items
 
 ClipSet = Annotated[str, Field(pattern=r"^[a-z0-9_]+(\.[a-z0-9_]+)*$", max_length=128)]
 """The name of a set of clips that the rollout stage wrote: `copy_last`, `supervised.swr.greedy`."""
@@ -36,6 +36,16 @@ class StrongestBaselineSpec(Spec):
     """The clip sets to compare with the winner."""
     scorer: ScorerName = "teacher"
     """The strongest baseline is the one with the highest mean total by this scorer (paper: the judge)."""
+
+
+class ExternalSpec(Spec):
+    """Videos that another model made, scored by `python -m roboalign score`, as one more model of the tables."""
+
+    name: Name
+    """The model's name; in tables, comparisons and patterns `external.<name>`."""
+    scores: Annotated[str, Field(pattern=r"^external/[A-Za-z0-9_\-][A-Za-z0-9_.\-]*\.json$", max_length=200)]
+    """What `score --json` wrote, in the folder `external/`, which the stage depends on. Two files of one name are the
+    same videos by the two scorers."""
 
 
 class GatesSpec(Spec):
@@ -84,6 +94,8 @@ class EvaluationSpec(Spec):
         ComparisonSpec(model="aligned.swr.greedy", against="supervised.swr.greedy"),
     )
     """The comparisons that the gate "aligned above supervised" reads: each of them has to pass."""
+    external: Annotated[tuple[ExternalSpec, ...], items(0)] = ()
+    """Other models' videos. A comparison with one of them pairs videos that are named as the episodes."""
     gates: GatesSpec = GatesSpec()
     """Thresholds of the gates."""
 
@@ -96,4 +108,8 @@ class EvaluationSpec(Spec):
                 "strongest_baseline.scorer",
                 f"strongest_baseline.scorer is {self.strongest_baseline.scorer}, which scorers does not list; add it",
             )
+        files = [entry.scores for entry in self.external]
+        for index, file in enumerate(files):
+            if file in files[:index]:
+                raise FieldError(f"external.{index}.scores", f"external lists {file} twice; remove one")
         return self

@@ -1,0 +1,1 @@
+"""Score any folder of videos by an experiment's judge or student."""

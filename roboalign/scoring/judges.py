@@ -1,0 +1,78 @@
+"""A judge or a student from its file, with its calibration beside it."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from pydantic import ValidationError
+from torch import Tensor
+
+from roboalign.bench.calibration import Calibration
+from roboalign.checkpoint import CheckpointError
+from roboalign.evaluation.spec import ScorerName
+from roboalign.io import digest
+from roboalign.judge.model import load_judge
+from roboalign.reward.spec import RewardSpec
+from roboalign.reward.text import Vocabulary
+from roboalign.student.model import load_student
+
+PLACES: dict[str, Path] = {"teacher": Path("artifacts/judge"), "student": Path("artifacts/student")}
+"""Where an experiment keeps its scorers."""
+
+MODEL, CALIBRATION = "model.safetensors", "calibration.json"
+
+
+class JudgeError(Exception):
+    """A judge cannot be used; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class LoadedJudge:
+    """A scorer with what it knows."""
+
+    scorer: ScorerName
+    """What it is: a teacher, which scores a clip several times, or a student."""
+    digest: str
+    """The hash of its weights' file."""
+    reward: RewardSpec
+    vocabulary: Vocabulary
+    calibration: Calibration
+    sample: Callable[[Tensor, Sequence[str]], Tensor]
+    """Clips (B, T, 3, H, W), uint8, and instructions to raw scores (S, B, D)."""
+
+
+def load(which: str, root: Path, device: str) -> LoadedJudge:
+    """The scorer `teacher` or `student` of the experiment at `root`, or the one in a file or folder of that name.
+
+    Raises JudgeError where it is missing, damaged, or has no calibration.
+    """
+    if device == "cuda" and not torch.cuda.is_available():
+        raise JudgeError("torch sees no CUDA device; leave --device out")
+    folder = root / PLACES[which] if which in PLACES else Path(which)
+    path = folder / MODEL if folder.is_dir() or which in PLACES else folder
+    if not path.exists():
+        remedy = "run `dvc repro` or `dvc pull`" if which in PLACES else "name teacher, student, or a judge's file"
+        raise JudgeError(f"{path} is missing; {remedy}")
+    try:
+        calibration = Calibration.model_validate_json((path.parent / CALIBRATION).read_text(encoding="utf-8"))
+    except (OSError, ValidationError):
+        raise JudgeError(
+            f"{path.parent / CALIBRATION} is missing or damaged, without which there are no intervals; the stages "
+            "judge and student write it: run `dvc repro`"
+        ) from None
+    try:
+        judge = load_judge(path).to(device)
+    except CheckpointError:
+        try:
+            student = load_student(path).to(device)
+        except CheckpointError as error:
+            raise JudgeError(str(error)) from None
+        return LoadedJudge(
+            "student", digest([path]), student.reward, student.vocabulary, calibration,
+            lambda videos, instructions: student(videos, instructions).unsqueeze(0),
+        )  # fmt: skip
+    return LoadedJudge(
+        "teacher", digest([path]), judge.reward, judge.vocabulary, calibration,
+        lambda videos, instructions: judge.sample(videos, instructions, judge.spec.samples),
+    )  # fmt: skip

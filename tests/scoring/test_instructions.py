@@ -1,0 +1,49 @@
+import json
+
+import pytest
+
+from roboalign.scoring.instructions import InstructionError, read
+
+ROWS = {"a.mp4": "push the block", "b/c": "öffne, bitte"}
+
+
+def test_all_three_kinds_of_table_say_the_same(tmp_path):
+    rows = [{"video": video, "instruction": text, "more": 1} for video, text in ROWS.items()]
+    texts = {
+        "a.jsonl": "\n".join(json.dumps(row) for row in rows) + "\n\n",
+        "a.json": json.dumps(rows),
+        "b.json": json.dumps(ROWS),
+        "a.csv": 'instruction,video\npush the block,a.mp4\n"öffne, bitte",b/c\n',
+        "a.tsv": "video\tinstruction\n./a.mp4\tpush the block\nb/c\töffne, bitte\n",
+    }
+    for name, text in texts.items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+        assert read(tmp_path / name) == ROWS, name
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("a.txt", "x", r"a\.txt: instructions come as"),
+        ("a.jsonl", '{"video": "a", "instruction": "x"}\n{"video"', r"a\.jsonl:2: is no JSON"),
+        ("a.jsonl", '{"video": "a"}', r"a\.jsonl:1: instruction: is missing"),
+        ("a.jsonl", '{"video": "a", "instruction": " "}', r"a\.jsonl:1: instruction: is no text, or empty"),
+        ("a.jsonl", '{"video": 3, "instruction": "x"}', r"a\.jsonl:1: video: is no text"),
+        ("a.jsonl", "[1]", r"a\.jsonl:1: is no object"),
+        ("a.jsonl", "\n", "holds no instructions"),
+        ("a.json", "3", "neither a list of objects nor one object"),
+        ("a.json", "{", "is no JSON"),
+        ("a.csv", "video;instruction\na;b\n", r"a\.csv:2: video: is missing"),
+        ("a.csv", "video,instruction\na\n", r"a\.csv:2: instruction: is missing"),
+        ("a.csv", "video,instruction\na,x\nb,y\na,z\n", r"a\.csv:4: video: a has an instruction at .*a\.csv:2"),
+    ],
+)
+def test_errors_name_file_line_and_field(tmp_path, name, text, message):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(InstructionError, match=message):
+        read(tmp_path / name)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(InstructionError, match=r"none\.csv cannot be read"):
+        read(tmp_path / "none.csv")

@@ -62,7 +62,7 @@ def agreement(scores: Scores, labels: Scores, baseline: Scores, reward: RewardSp
 
 def sections(bench: Bench, rows: Sequence[int], held_out: Sequence[str]) -> Mapping[str, NDArray[np.bool_]]:
     """Which of the pairs `rows` count where: `` for those labelled by the rubric and of known kinds of degradation,
-    then the held-out degradations and the generated clips, whose labels are a rule."""
+    then the held-out degradations and the generated clips, which a probe or a rule labelled."""
 
     def mask(pairs: list[Pair], name: str) -> NDArray[np.bool_]:
         return np.array([_section(pair, held_out) == name for pair in pairs], dtype=bool)

@@ -26,9 +26,7 @@ MEASURED: tuple[Provenance, ...] = ("rubric", "rubric_rearranged", "rubric_moved
 
 def recorded_states(corpus: Corpus) -> dict[str, Float32 | None]:
     """The states (T, 14) of each episode by id; None where the source has none."""
-    return {
-        info.id: None if info.success is None else corpus.read(number).state for number, info in enumerate(corpus.infos)
-    }
+    return {info.id: None if info.success is None else corpus.state(number) for number, info in enumerate(corpus.infos)}
 
 
 def all_limits(
@@ -70,7 +68,7 @@ class Labels:
     @cached_property
     def keypoints(self) -> dict[str, Float32 | None]:
         """The keypoints (T, 6) of each episode by id; None where it has none."""
-        return {info.id: self.corpus.read(number).keypoints for number, info in enumerate(self.infos)}
+        return {info.id: self.corpus.keypoints(number) for number, info in enumerate(self.infos)}
 
     @cached_property
     def cameras(self) -> dict[tuple[str, str], NDArray[np.float64]]:

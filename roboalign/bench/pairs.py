@@ -29,6 +29,9 @@ from roboalign.types import KEYPOINT_NAMES, Float32, Split, UInt8
 Origin = Literal["real", "policy", "degraded", "generated"]
 """Where a clip comes from; see OriginsSpec."""
 
+CACHE_BYTES = 2**29
+"""Decoded frames that a bench keeps, at most."""
+
 SCORE = "score_"
 """Prefix of the score columns."""
 
@@ -115,18 +118,19 @@ def read_pairs(path: Path, dimensions: Sequence[str]) -> tuple[Pair, ...]:
 
 
 class Bench:
-    """The pairs with their clips, made on reading. `cached` episodes are kept decoded."""
+    """The pairs with their clips, made on reading. Decoded episodes are kept up to CACHE_BYTES."""
 
-    def __init__(
-        self, pairs: Sequence[Pair], corpus: Corpus, generated: EpisodeStore | None = None, cached: int = 1024
-    ) -> None:
+    def __init__(self, pairs: Sequence[Pair], corpus: Corpus, generated: EpisodeStore | None = None) -> None:
         self.pairs = tuple(pairs)
         self._generated = generated
         index = {info.id: number for number, info in enumerate(corpus.infos)}
         missing = {pair.episode for pair in pairs} - set(index)
         if missing:
             raise BenchError(f"the bench has episodes that the sources lack ({min(missing)}); run `dvc repro bench`")
-        self._episode = lru_cache(maxsize=cached)(lambda id_: corpus.read(index[id_]))
+        largest = max(info.length for info in corpus.infos) * corpus.frames(0, 0, 1).nbytes if len(corpus) else 1
+        kept = max(2, CACHE_BYTES // largest)
+        self._frames = lru_cache(maxsize=kept)(lambda id_: corpus.frames(index[id_]))
+        self._keypoints = lru_cache(maxsize=None)(lambda id_: corpus.keypoints(index[id_]))
 
     @classmethod
     def open(cls, folder: Path, corpus: Corpus, dimensions: Sequence[str]) -> "Bench":
@@ -154,18 +158,18 @@ class Bench:
             if self._generated is None:
                 raise BenchError("the bench's generated clips are missing; run `dvc repro bench`")
             return self._generated.frames(pair.generated)
-        episode = self._episode(pair.episode)
-        frames = episode.frames[pair.start : pair.stop]
+        frames = self._frames(pair.episode)[pair.start : pair.stop]
         if pair.degradation == "":
             return frames
-        other = self._episode(pair.other).frames if pair.degradation == "splice" else None
-        points = None if episode.keypoints is None else episode.keypoints[pair.start : pair.stop]
-        return degrade(pair.degradation, frames, pair.severity, pair.seed, other, points)
+        other = self._frames(pair.other) if pair.degradation == "splice" else None
+        points = self._keypoints(pair.episode) if moves(pair.degradation) else None
+        own = None if points is None else points[pair.start : pair.stop]
+        return degrade(pair.degradation, frames, pair.severity, pair.seed, other, own)
 
     def keypoints(self, number: int) -> Float32:
         """The keypoints (T, 6) of a pair's clip, as it shows them; NaN where they are not known or not shown."""
         pair = self.pairs[number]
-        points = self._episode(pair.episode).keypoints
+        points = self._keypoints(pair.episode)
         if points is None or pair.generated >= 0:
             return np.full((pair.stop - pair.start, len(KEYPOINT_NAMES)), np.nan, np.float32)
         points = points[pair.start : pair.stop]
@@ -176,5 +180,5 @@ class Bench:
         if not rearranges(pair.degradation):
             return points
         order = rearrange(pair.degradation, len(points), pair.severity, np.random.default_rng(pair.seed))
-        foreign = self._episode(pair.other).keypoints if pair.other else None
+        foreign = self._keypoints(pair.other) if pair.other else None
         return points[order] if foreign is None else np.concatenate([points, foreign])[order]

@@ -22,7 +22,7 @@ from roboalign.sources.simulators.spec import SimulatedSpec
 from roboalign.sources.spec import DatasetSpec, RecordedSpec, SimulatedRobotSpec, SourceSpec
 from roboalign.sources.splits import split_groups
 from roboalign.store import EpisodeStore, EpisodeWriter
-from roboalign.store.merge import merge
+from roboalign.store.merging import merge
 from roboalign.types import Split
 
 SHARD = 10

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from roboalign.store.corpus import ActionRange, Corpus
     from roboalign.store.images import decode_png, encode_png
     from roboalign.store.layout import EpisodeInfo, StoreError
-    from roboalign.store.merge import merge
+    from roboalign.store.merging import merge
     from roboalign.store.reader import EpisodeStore
     from roboalign.store.spec import StorageSpec
     from roboalign.store.writer import EpisodeWriter
@@ -49,7 +49,7 @@ _HOMES = {
     "StoreError": "layout",
     "decode_png": "images",
     "encode_png": "images",
-    "merge": "merge",
+    "merge": "merging",
 }
 
 

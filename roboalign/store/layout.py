@@ -151,7 +151,9 @@ def features_of(episode: Episode, storage: StorageSpec, fps: float) -> dict[str,
             "video.crf": storage.crf,
             "has_audio": False,
         }
-    return {IMAGE: image} | vectors | {k: {"dtype": v, "shape": [1], "names": None} for k, v in scalars.items()}
+    features = {IMAGE: image} | vectors | {k: {"dtype": v, "shape": [1], "names": None} for k, v in scalars.items()}
+    # In the order that info.json has them: columns follow it, whether a store was written or merged.
+    return dict(sorted(features.items()))
 
 
 def data_schema(features: dict[str, Any]) -> pa.Schema:

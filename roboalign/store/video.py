@@ -15,6 +15,7 @@ from typing import Any, cast
 
 import av
 import numpy as np
+from av.container import InputContainer
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
@@ -23,7 +24,8 @@ from roboalign.store.layout import StoreError
 from roboalign.store.spec import Images, StorageSpec
 from roboalign.types import UInt8
 
-_BITEXACT = {"fflags": "+bitexact"}
+# Without `btrt`, whose bit rate would tell of what a file was put together from.
+_BITEXACT = {"fflags": "+bitexact", "write_btrt": "0"}
 
 
 def encode_clip(frames: UInt8, rate: Fraction, images: Images, storage: StorageSpec) -> bytes:
@@ -120,11 +122,7 @@ class Packets:
     ) -> None:
         self.name = str(source) if isinstance(source, Path) else "an encoded clip"
         self.rate, self.start, self.length, self.checksums = rate, start, length, checksums
-        try:
-            self._input = av.open(str(source) if isinstance(source, Path) else io.BytesIO(source), "r")
-            self.stream = self._input.streams.video[0]
-        except (OSError, av.FFmpegError, IndexError) as error:
-            raise damaged(self.name, error) from None
+        self._input, self.stream = _opened(io.BytesIO(source) if isinstance(source, bytes) else str(source), self.name)
         self.header = bytes(self.stream.codec_context.extradata or b"")
         self._seed = zlib.crc32(self.header)
 
@@ -165,11 +163,7 @@ class VideoReader:
 
     def __init__(self, path: Path, rate: Fraction, gop: int) -> None:
         self.path, self.rate, self.gop = path, rate, gop
-        try:
-            self._input = av.open(str(path), "r")
-            self._stream = self._input.streams.video[0]
-        except (OSError, av.FFmpegError, IndexError) as error:
-            raise damaged(path, error) from None
+        self._input, self._stream = _opened(str(path), path)
         self._stream.codec_context.thread_count = 1
         self._seed = zlib.crc32(bytes(self._stream.codec_context.extradata or b""))
         self._packets: Iterator[Any] = iter(())
@@ -237,6 +231,20 @@ class VideoReader:
         # What the decoder still holds back; after that it has to start at a key frame.
         self._next = None
         yield from context.decode(None)
+
+
+def _opened(file: str | io.BytesIO, name: Path | str) -> tuple[InputContainer, VideoStream]:
+    """A video and its stream. Raises StoreError where there is none that can be decoded."""
+    try:
+        container = av.open(file, "r")
+    except (OSError, ValueError, av.FFmpegError) as error:
+        raise damaged(name, error) from None
+    for stream in container.streams.video:
+        # A codec that is not known has no context, whatever the types say.
+        if cast(Any, stream.codec_context) is not None and stream.time_base:
+            return container, stream
+    container.close()
+    raise damaged(name, "it holds no video of a known codec")
 
 
 def ticks(number: int, stream: Any, rate: Fraction) -> int:

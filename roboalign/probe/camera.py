@@ -4,10 +4,13 @@ A fixed camera maps a point X of the world to (u, v, 1) ~ P (X, 1). From some po
 follows by the direct linear transform; back from the picture, only the depth along the ray remains to be known.
 """
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
+
+if TYPE_CHECKING:  # the bench reads cameras where nothing else needs torch: `roboalign annotate`
+    from torch import Tensor
 
 Floats = NDArray[np.float64]
 
@@ -60,8 +63,10 @@ def lens(camera: Floats) -> Floats:
     return result
 
 
-def unproject(lenses: Tensor, pixels: Tensor, depths: Tensor) -> Tensor:
+def unproject(lenses: "Tensor", pixels: "Tensor", depths: "Tensor") -> "Tensor":
     """Points (..., 3), in metres, that lie at image coordinates (..., 2) in depths (...) for lenses (..., 3, 4)."""
+    import torch
+
     rays = torch.cat([pixels, torch.ones_like(pixels[..., :1])], -1) * depths.unsqueeze(-1)
     return (lenses[..., :3] @ rays.unsqueeze(-1)).squeeze(-1) + lenses[..., 3]
 

@@ -14,7 +14,8 @@ def table(file: ScoreFile) -> str:
     for video in file.videos:
         cells = "  ".join(f"{video.scores[name].score:5.2f}" for name in file.dimensions)
         lines.append(f"{video.video:{width}}  {cells}  {_estimate(video.scores[TOTAL])}")
-    lines += ["", f"mean of {len(file.videos)} videos by the {file.scorer}, with its 95 % interval over videos"]
+    videos = f"{len(file.videos)} video{'s'[: len(file.videos) != 1]}"
+    lines += ["", f"mean of {videos} by the {file.scorer}, with its 95 % interval over videos"]
     names = {**{name: f"{name} ({letters})" for name, letters in short.items()}, TOTAL: TOTAL}
     widest = max(map(len, names.values()))
     for name, text in names.items():

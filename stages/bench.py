@@ -74,6 +74,8 @@ def main(run: Run) -> None:
     pairs = build(builder, models, run.output("artifacts/bench") / "generated", fps, progress)
     write_pairs(run.output("artifacts/bench/pairs.parquet"), pairs, reward.names)
     write_json(run.output("artifacts/bench/limits.json"), limits_to_json(dict(builder.limits)))
+    seen = {source: own.limits for source, own in builder.sights.items()}
+    write_json(run.output("artifacts/bench/probed_limits.json"), limits_to_json(seen))
     effects = degradation_effects(builder)
     metrics = measure(builder, pairs, effects)
     write_json(run.output("metrics/bench.json"), metrics)

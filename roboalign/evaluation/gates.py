@@ -1,7 +1,7 @@
 """The gates: each one a rule over measured figures; passed, failed, or not measured for want of named figures.
 
-A gate is never passed by an absent figure. Gates that need a scorer which does not exist yet (a held-out judge, the
-simulator's gold) are listed as not measured, with what they need.
+A gate is never passed by an absent figure. Gates that need a scorer which does not exist yet (a held-out judge; gold,
+where no source has states) are listed as not measured, with what they need.
 """
 
 from collections.abc import Callable, Mapping
@@ -91,12 +91,20 @@ def swr_above_ar(metrics: Mapping[str, Json], spec: EvaluationSpec) -> Verdict:
     return Verdict("SSIM and PSNR higher, perceptual distance lower, over the horizon", passed, figures)
 
 
+def student_gold(metrics: Mapping[str, Json], spec: EvaluationSpec) -> Verdict:
+    """The student ranks generated clips as gold does, which took no part in its training."""
+    path, least = "evaluation/agreement/student/gold", spec.gates.student_gold_spearman
+    figures = {key: figure(metrics, f"{path}/{key}") for key in ("spearman", "low", "high", "clips", "n")}
+    passed = figures["spearman"] > least
+    return Verdict(f"Spearman of the student's and gold's totals of generated clips above {least:g}", passed, figures)
+
+
 WAITING: Mapping[str, str] = {
     "student_gold_agreement": "needs gold: scores from the simulator's state",
     "aligned_above_supervised_held_out": "needs a held-out judge",
     "aligned_above_supervised_gold": "needs gold: scores from the simulator's state",
 }
-"""Gates of the protocol whose scorers do not exist yet, and what they wait for."""
+"""Gates of the protocol whose scorers may be absent, and what they then wait for."""
 
 
 def gates(
@@ -104,7 +112,8 @@ def gates(
 ) -> tuple[dict[str, Json], dict[str, str]]:
     """All gates: those measured, as {name: {passed, rule, figures}}, and those not, as {name: what they need}.
 
-    `metrics` maps the name of a metrics file to its content (absent files left out); `differences` is
+    `metrics` maps the name of a metrics file to its content (absent files left out), and `evaluation` to what is known
+    of its own by then; `differences` is
     {model: {against: {scorer: {dimension or "total": {mean, low, high, …}}}}}.
     """
     rules: dict[str, Callable[[], Verdict]] = {
@@ -113,8 +122,9 @@ def gates(
         "action_gap": lambda: action_gap(metrics),
         "motion_ratio": lambda: motion_ratio(metrics, spec),
         "swr_above_ar": lambda: swr_above_ar(metrics, spec),
+        "student_gold_agreement": lambda: student_gold(metrics, spec),
     }
-    for scorer in spec.scorers:
+    for scorer in (*spec.scorers, "gold"):
         rules[f"aligned_above_supervised_{scorer}"] = partial(aligned_above_supervised, differences, spec, scorer)
     measured: dict[str, Json] = {}
     missing: dict[str, str] = dict(WAITING)
@@ -127,7 +137,8 @@ def gates(
         try:
             verdict = rule()
         except NotMeasuredError as error:
-            missing[name] = str(error)
+            missing.setdefault(name, str(error))
         else:
+            missing.pop(name, None)
             measured[name] = {"passed": verdict.passed, "rule": verdict.rule, "figures": dict(verdict.figures)}
     return measured, missing

@@ -15,13 +15,22 @@ from torch import Tensor
 
 from roboalign.evaluation.clips import Clip
 from roboalign.evaluation.spec import ComparisonSpec, EvaluationSpec, StrongestBaselineSpec
-from roboalign.evaluation.statistics import bootstrap, holm, paired, wilcoxon
+from roboalign.evaluation.statistics import bootstrap, holm, pair_accuracy, paired, spearman, wilcoxon
 from roboalign.types import Json
 
 Scorer = Callable[[Tensor, Sequence[str]], Tensor]
 """Videos (B, T, 3, H, W) in [0, 1] and B instructions to scores (B, D) in their raw ranges."""
 
 Scores = NDArray[np.float64]
+
+ClipScorer = Callable[[Sequence[Clip]], Scores]
+"""Clips to their scores (N, D) by what is known of their episodes, such as the true outcome; NaN where nothing is."""
+
+GOLD = "gold"
+"""The scorer that reads the simulator's state through the probe."""
+
+AGREEMENT_DRAWS = 1000
+"""Bootstrap draws of the intervals of rank correlations, each of which sorts all clips."""
 
 TOTAL = "total"
 """The key of the sum over the dimensions, beside their names."""
@@ -46,20 +55,28 @@ class ScoredSet:
         )
 
     def by_episode(self, scorer: str) -> dict[str, Scores]:
-        """The mean score vector (D,) of each episode over its samples, in order of the episodes' names."""
+        """The mean score vector (D,) of each episode over its samples, in order of the episodes' names; without the
+        episodes of which the scorer knows nothing."""
         groups: dict[str, list[Scores]] = {}
         for episode, values in zip(self.episodes, self.scores[scorer], strict=True):
-            groups.setdefault(episode, []).append(values)
+            if np.isfinite(values).all():
+                groups.setdefault(episode, []).append(values)
         return {episode: np.mean(groups[episode], axis=0) for episode in sorted(groups)}
 
 
 @torch.no_grad()
 def score(
-    name: str, clips: Iterable[Clip], scorers: Mapping[str, Scorer], batch: int, device: str = "cpu"
+    name: str,
+    clips: Iterable[Clip],
+    scorers: Mapping[str, Scorer],
+    batch: int,
+    device: str = "cpu",
+    gold: ClipScorer | None = None,
 ) -> ScoredSet:
-    """Score `clips` by every scorer, `batch` at a time; clips of different lengths never share a batch.
+    """Score `clips` by every scorer, and by gold, `batch` at a time; clips of different lengths never share a batch.
 
-    Raises ValueError where a scorer answers with NaN or with another number of rows.
+    Gold is left out where it knows nothing of any clip. Raises ValueError where a scorer answers with NaN or with
+    another number of rows.
     """
     episodes: list[str] = []
     samples: list[int] = []
@@ -76,6 +93,8 @@ def score(
                     f"the {label} gave no valid scores for {name}, episode {group[0].episode} and following"
                 )
             parts[label].append(values)
+        if gold is not None:
+            parts.setdefault(GOLD, []).append(gold(group))
         episodes.extend(clip.episode for clip in group)
         samples.extend(clip.sample for clip in group)
 
@@ -88,9 +107,9 @@ def score(
     if not waiting:
         raise ValueError(f"the clip set {name} is empty")
     flush(waiting)
-    return ScoredSet(
-        name, tuple(episodes), tuple(samples), {label: np.concatenate(values) for label, values in parts.items()}
-    )
+    scores = {label: np.concatenate(values) for label, values in parts.items()}
+    known = {label: values for label, values in scores.items() if np.isfinite(values).any()}
+    return ScoredSet(name, tuple(episodes), tuple(samples), known)
 
 
 def best_of_n(candidates: ScoredSet, scorer: str) -> ScoredSet:
@@ -168,7 +187,8 @@ def comparisons(names: Iterable[str], strongest: str | None, spec: EvaluationSpe
 
 
 def evaluate(sets: Mapping[str, ScoredSet], dimensions: Sequence[str], spec: EvaluationSpec) -> dict[str, Json]:
-    """metrics/evaluation.json but for the gates: models, strongest_baseline, differences, comparisons not made."""
+    """metrics/evaluation.json but for the gates: models, strongest_baseline, differences, comparisons not made, and how
+    the learned scorers agree with gold."""
     models = {name: summary(scored, dimensions, spec) for name, scored in sets.items()}
     strongest = strongest_baseline(models, spec.strongest_baseline)
     result: dict[str, Json] = {"models": models, "differences": {}, "comparisons_not_measured": []}
@@ -181,11 +201,47 @@ def evaluate(sets: Mapping[str, ScoredSet], dimensions: Sequence[str], spec: Eva
                 result["differences"].setdefault(pair.model, {})[pair.against] = values
                 continue
         result["comparisons_not_measured"].append(f"{pair.model} against {pair.against}")
+    agreed = agreement([scored for name, scored in sets.items() if matches(name, spec.agreement)], spec)
+    if agreed:
+        result["agreement"] = agreed
+    return result
+
+
+def agreement(sets: Sequence[ScoredSet], spec: EvaluationSpec) -> dict[str, Json]:
+    """How the learned scorers' totals agree with gold's over all clips of `sets` that gold knows, {scorer: {gold:
+    {spearman, low, high, pair_accuracy, clips, n}}}; without what is undefined.
+
+    The interval is over `n` episodes: clips of one episode are drawn together. `pair_accuracy` is over pairs of clips
+    of one episode: what one first frame and one list of actions became.
+    """
+    known = [scored for scored in sets if GOLD in scored.scores]
+    if not known:
+        return {}
+    gold = np.concatenate([scored.scores[GOLD].sum(1) for scored in known])
+    episodes = np.array([episode for scored in known for episode in scored.episodes])
+    keep = np.isfinite(gold)
+    result: dict[str, Json] = {}
+    for scorer in (name for name in known[0].scores if name != GOLD):
+        totals = np.concatenate([scored.scores[scorer].sum(1) for scored in known])
+        mean = spearman(totals[keep], gold[keep])
+        if mean is None:
+            continue
+        _, of = np.unique(episodes[keep], return_inverse=True)
+        members = [np.flatnonzero(of == number) for number in range(of.max() + 1)]
+        rng, drawn = np.random.default_rng(spec.seed), []
+        for _ in range(AGREEMENT_DRAWS):
+            taken = np.concatenate([members[number] for number in rng.integers(len(members), size=len(members))])
+            value = spearman(totals[keep][taken], gold[keep][taken])
+            drawn += [] if value is None else [value]
+        low, high = np.quantile(drawn, (0.025, 0.975)) if drawn else (mean, mean)
+        entry = {"spearman": mean, "low": float(low), "high": float(high), "clips": int(keep.sum()), "n": len(members)}
+        within = pair_accuracy(totals[keep], gold[keep], episodes[keep])
+        result[scorer] = {GOLD: entry if within is None else entry | {"pair_accuracy": within}}
     return result
 
 
 def rows(sets: Iterable[ScoredSet], dimensions: Sequence[str]) -> list[dict[str, object]]:
-    """One row a clip and scorer: model, scorer, episode, sample, each dimension, total."""
+    """One row a clip and scorer that knows it: model, scorer, episode, sample, each dimension, total."""
     return [
         {
             "model": scored.name,
@@ -197,4 +253,5 @@ def rows(sets: Iterable[ScoredSet], dimensions: Sequence[str]) -> list[dict[str,
         for scored in sets
         for scorer, values in scored.scores.items()
         for episode, sample, vector in zip(scored.episodes, scored.samples, with_total(values), strict=True)
+        if np.isfinite(vector).all()
     ]

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from roboalign.spec.base import FieldError, Name, Positive, Seed, Spec, items
+from roboalign.spec.base import FieldError, Fraction, Name, Positive, Seed, Spec, items
 
 ClipSet = Annotated[str, Field(pattern=r"^[a-z0-9_]+(\.[a-z0-9_]+)*$", max_length=128)]
 """The name of a set of clips that the rollout stage wrote: `copy_last`, `supervised.swr.greedy`."""
@@ -55,6 +55,8 @@ class GatesSpec(Spec):
     """Least motion energy of aligned rollouts over that of the supervised model's (EVALUATION.md); below: frozen."""
     motion_ratio_high: Positive = 1.3
     """Most motion energy of aligned rollouts over that of the supervised model's; above: flicker."""
+    student_gold_spearman: Fraction = 0.6
+    """Least rank correlation of the student's totals with gold's over generated clips (EVALUATION.md)."""
     swr: ComparisonSpec = ComparisonSpec(model="supervised.swr.greedy", against="supervised.ar.greedy")
     """The two decodings of one model whose SSIM, PSNR and perceptual distance the SWR gate compares."""
 
@@ -74,6 +76,11 @@ class EvaluationSpec(Spec):
 
     scorers: Annotated[tuple[ScorerName, ...], items()] = ("student", "teacher")
     """Who scores. A gain that only the training judge sees is reward hacking and is reported as such."""
+    gold: bool = True
+    """Score by gold too: the rubric over the states that the probe sees, against the true outcome of the same actions.
+    Of sources without states it knows nothing."""
+    agreement: Annotated[tuple[Pattern, ...], items()] = ("supervised.*", "aligned.*")
+    """The clip sets over which the learned scorers' agreement with gold is measured: generated ones."""
     draws: Annotated[int, Field(ge=100, le=1_000_000)] = 10_000
     """Bootstrap draws of the 95 % intervals (our choice)."""
     seed: Seed = 0

@@ -67,13 +67,13 @@ class Probe(nn.Module):
                 points[index, rows] = centres(heat).view(*videos.shape[:2], 6).cpu().numpy()
         return states, points
 
-    def states(self, source: str, task: str, clips: UInt8) -> Float32:
+    def states(self, source: str, task: str, frames: UInt8) -> Float32:
         """The states (N, T, 14), columns STATE_NAMES, that clips (N, T, H, W, 3) of a source's task show.
 
         Contact and success are probabilities; the goal is the same in all frames of a clip. Deterministic. Raises
         ValueError as `look` does.
         """
-        states: Float32 = self.look(source, task, clips)[0].mean(0)
+        states: Float32 = self.look(source, task, frames)[0].mean(0)
         return states
 
     def forward(self, videos: Tensor, tasks: Tensor, member: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -55,19 +55,29 @@ def scores(inputs: Inputs) -> Section:
     full = sum(float(dimension["maximum"]) for dimension in dims)
     chart = intervals(bars, "scores", "Total score by model and scorer", f"total (0{DASH}{significant(full)})", None)
     blocks: list[Block] = [
-        Prose(
-            [
-                "Both scorers took part in training: the student is what alignment maximised, and the teacher taught "
-                "the student. A gain that only they see may be reward hacking; a held-out judge and the simulator's "
-                "own state are not among the scorers yet."
-            ]
-        ),
+        Prose([scorers_text("gold" in scorers)]),
         Picture("Total score: mean and 95 % interval over episodes", chart),
     ]
     blocks += [tables.scores(evaluation, scorer, dims) for scorer in scorers]
     if dig(evaluation, "differences"):
         blocks.append(tables.differences(evaluation, dims))
     return Section("scores", "Scores", blocks)
+
+
+def scorers_text(gold: bool) -> str:
+    """What to think of the scorers, with or without gold among them."""
+    text = (
+        "Student and teacher took part in training: the student is what alignment maximised, and the teacher taught "
+        "the student. A gain that only they see may be reward hacking; a held-out judge is not among the scorers yet"
+    )
+    if not gold:
+        return text + ", nor is the simulator's own state."
+    return (
+        text
+        + ". Gold is the rubric over the simulator states that a probe sees in the clip, against those that it sees "
+        "in the true outcome of the same actions; it took no part in alignment. The probe errs: the row of the ground "
+        "truth shows what that costs."
+    )
 
 
 def video_metrics(inputs: Inputs) -> list[tuple[str, str, int]]:

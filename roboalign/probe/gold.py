@@ -1,0 +1,49 @@
+"""The gold scorer: the rubric over the states that the probe sees in a rollout, against the true outcome.
+
+It took no part in training any model that it scores. The probe errs on true frames too, and these errors are no fault
+of a rollout: so the true outcome of the same actions is seen through the same probe, and the rubric's limits are those
+of probed true clips. A true clip's own score, below full marks where the probe's jitter costs some, is the ceiling.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from roboalign.probe.data import Task
+from roboalign.reward.rubric import Floats, Limits, score
+from roboalign.reward.spec import RewardSpec
+from roboalign.types import Float32, UInt8
+
+Look = Callable[[str, str, UInt8], Float32]
+"""A probe: a source, its task and clips (N, T, H, W, 3) to states (N, T, 14)."""
+
+
+@dataclass(frozen=True)
+class Gold:
+    """Scores clips of the sources that have limits; nothing is said of other sources."""
+
+    look: Look
+    reward: RewardSpec
+    limits: Mapping[str, Limits]
+    """The rubric's limits of each source, from probed true clips."""
+
+    def covers(self, task: Task) -> bool:
+        """Whether clips of this source and task can be scored."""
+        return task[0] in self.limits
+
+    def __call__(self, tasks: Sequence[Task], clips: Sequence[UInt8], truths: Sequence[UInt8]) -> Floats:
+        """Raw scores (N, D) of clips, each (T, H, W, 3), whose true outcomes are `truths`, of the same shapes.
+
+        A row is NaN where the source has no states: a real robot's.
+        """
+        result = np.full((len(clips), len(self.reward.dimensions)), np.nan)
+        for task in sorted(set(tasks)):
+            if not self.covers(task):
+                continue
+            rows = [row for row, own in enumerate(tasks) if own == task]
+            seen = self.look(*task, np.stack([clips[row] for row in rows]))
+            truth = self.look(*task, np.stack([truths[row] for row in rows]))
+            for place, row in enumerate(rows):
+                result[row] = score(self.reward, seen[place], truth[place], self.limits[task[0]])
+        return result

@@ -1,6 +1,7 @@
 """Align the world model by GRPO, the student distilled online: `python -m stages.rl`."""
 
 import time
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -8,13 +9,16 @@ from torch import Tensor
 from roboalign.bench.pairs import Bench
 from roboalign.evaluation.video import Perceptual
 from roboalign.hardware.spec import DeviceSpec
-from roboalign.io import write_json
+from roboalign.io import read_json, write_json
 from roboalign.judge.model import load_judge
-from roboalign.reward.dimensions import normalise
+from roboalign.probe.gold import Gold
+from roboalign.probe.model import load_probe
+from roboalign.reward.dimensions import normalise, weighted
 from roboalign.reward.rewards import build_reward, distilled
+from roboalign.reward.rubric import limits_from_json
 from roboalign.reward.spec import DistilledSignal, RewardSpec
 from roboalign.rl.distillation import BenchClips, Ring, Scored, StudentLoss, spread
-from roboalign.rl.interfaces import Draw, Reward, Score
+from roboalign.rl.interfaces import Draw, PromptReward, Reward, Score
 from roboalign.rl.lit import GRPOModule, Surroundings
 from roboalign.rl.measure import compared, rolled_out
 from roboalign.rl.prompts import Prompts
@@ -25,6 +29,7 @@ from roboalign.student.distill import distillation_loss
 from roboalign.student.model import Student, load_student, save_student
 from roboalign.tokenizer.model import load_tokenizer
 from roboalign.training import fit
+from roboalign.types import UInt8
 from roboalign.world_model.model import WorldModel, load_world_model, save_world_model
 from roboalign.world_model.sampler import Sampler
 
@@ -79,20 +84,38 @@ def main(run: Run) -> None:
         rewards["student_online"] = distilled(student, reward)
     if not isinstance(spec.reward, DistilledSignal):
         rewards[spec.reward.kind] = signal
+    gold = by_gold(run, held, reward, where)
     before, after = (
         rolled_out(
             model, drawing(model, spec.temperature), reference, tokenizer, held, numbers, rewards,
             temperature=spec.temperature, seed=spec.measure.seed, batch=spec.measure.batch, device=where,
+            gold=gold,
         )
         for model in (reference, policy)
     )  # fmt: skip
     episodes = [held.corpus.infos[held.places[number][0]].id for number in numbers]
-    metrics = compared(before, after, rewards, episodes) | {"steps": spec.training.steps}
+    metrics = compared(before, after, (*rewards, "gold"), episodes) | {"steps": spec.training.steps}
     write_json(run.output("metrics/rl.json"), metrics)
     write_json(run.root / "timings/rl.json", {"seconds": seconds, "steps": spec.training.steps})
     gain = metrics["reward"]["student"]
     run.say(f"held-out reward by the student {gain['before']:.3f} → {gain['after']:.3f} "
             f"({gain['mean']:+.3f} [{gain['low']:+.3f}, {gain['high']:+.3f}])")  # fmt: skip
+
+
+def by_gold(run: Run, prompts: Prompts, reward: RewardSpec, device: torch.device) -> PromptReward:
+    """The reward of the gold scores: what the probe sees of a rollout, against what it sees of the true future."""
+    probe = load_probe(run.input("artifacts/probe/model.safetensors")).to(device)
+    gold = Gold(probe.states, reward, limits_from_json(read_json(run.input("artifacts/bench/probed_limits.json"))))
+
+    def frames(videos: Tensor) -> list[UInt8]:
+        return list((videos.clamp(0, 1) * 255).round().byte().permute(0, 1, 3, 4, 2).cpu().numpy())
+
+    def score(numbers: Sequence[int], videos: Tensor, futures: Tensor) -> Tensor:
+        infos = [prompts.corpus.infos[prompts.places[number][0]] for number in numbers]
+        scores = gold([(info.source, info.task) for info in infos], frames(videos), frames(futures))
+        return torch.from_numpy(weighted(scores, reward))
+
+    return score
 
 
 def drawing(model: WorldModel, temperature: float) -> Draw:

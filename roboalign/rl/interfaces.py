@@ -12,6 +12,10 @@ the temperature of the spec; row p * G + g is rollout g of prompt p."""
 Reward = Callable[[Tensor, Sequence[str], Tensor], Tensor]
 """(videos (B, T, 3, H, W), instructions, true futures (B, T, 3, H, W)) -> (B,)."""
 
+PromptReward = Callable[[Sequence[int], Tensor, Tensor], Tensor]
+"""(numbers of prompts, videos (B, T, 3, H, W), true futures (B, T, 3, H, W)) -> (B,), NaN where it knows nothing: what
+needs to know which episode a prompt is of."""
+
 Score = Callable[[Tensor, Sequence[str]], Tensor]
 """(videos (B, T, 3, H, W), instructions) -> raw scores (B, D)."""
 

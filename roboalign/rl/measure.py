@@ -11,7 +11,7 @@ from torch.utils.data import default_collate
 from roboalign.evaluation.statistics import paired
 from roboalign.evaluation.video import psnr, repeated_frames
 from roboalign.rl.grpo import low_variance_kl, token_log_probabilities
-from roboalign.rl.interfaces import Draw, Reward, Tokenizer
+from roboalign.rl.interfaces import Draw, PromptReward, Reward, Tokenizer
 from roboalign.rl.prompts import Prompts
 from roboalign.training import fold
 from roboalign.types import Json
@@ -36,8 +36,10 @@ def rolled_out(
     seed: int,
     batch: int,
     device: torch.device,
+    gold: PromptReward | None = None,
 ) -> Values:
-    """Of one sampled rollout of each prompt: each reward, psnr, repeated_frames, motion, kl and entropy, (N,) each.
+    """Of one sampled rollout of each prompt: each reward, psnr, repeated_frames, motion, kl and entropy, (N,) each, and
+    gold, NaN where it knows nothing of a prompt's source.
 
     `draw` draws from `model`. The KL is to `reference`, estimated on these samples, in nats a token.
     """
@@ -62,6 +64,8 @@ def rolled_out(
             "true_motion": item["frames"].diff(dim=1).square().mean((1, 2, 3, 4)),
         }
         found |= {name: reward(video, words, item["frames"]) for name, reward in rewards.items()}
+        if gold is not None:
+            found["gold"] = gold(part, video, item["frames"])
         for name, value in found.items():
             values.setdefault(name, []).append(value)
     return {name: torch.cat(parts).double().cpu().numpy() for name, parts in values.items()}
@@ -71,19 +75,18 @@ def compared(before: Values, after: Values, rewards: Iterable[str], episodes: Se
     """The figures of metrics/rl.json that need both models: reward by scorer, KL, what would show hacking.
 
     The unit of the intervals is the episode: prompts of one episode are averaged first. `motion_ratio` is the motion
-    energy of the aligned rollouts over that of the supervised ones; it is absent where the latter stand still.
+    energy of the aligned rollouts over that of the supervised ones; it is absent where the latter stand still. A reward
+    that knows nothing of some prompts is compared on the others; one that knows nothing of any is absent.
     """
     old, new = by_episode(before, episodes), by_episode(after, episodes)
 
     def change(name: str) -> dict[str, Json]:
-        return {
-            "before": float(old[name].mean()),
-            "after": float(new[name].mean()),
-            **paired(new[name], old[name]).json(),
-        }
+        known = np.isfinite(old[name]) & np.isfinite(new[name])
+        ours, theirs = new[name][known], old[name][known]
+        return {"before": float(theirs.mean()), "after": float(ours.mean()), **paired(ours, theirs).json()}
 
     result: dict[str, Json] = {
-        "reward": {name: change(name) for name in rewards},
+        "reward": {name: change(name) for name in rewards if np.isfinite(old[name]).any()},
         "kl": float(new["kl"].mean()),
         "repeated_frames": float(new["repeated_frames"].mean()),
         "indicators": {name: change(name) for name in INDICATORS},

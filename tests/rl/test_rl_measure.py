@@ -1,9 +1,12 @@
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 import torch
 from rl_fakes import ToyPolicy, ToyTokenizer, draw_from, teacher
 from torch import Tensor
 
+from roboalign.rl.interfaces import PromptReward
 from roboalign.rl.measure import by_episode, compared, rolled_out
 from roboalign.rl.prompts import Prompts
 from roboalign.store import Corpus
@@ -14,11 +17,13 @@ def reward(videos: Tensor, words: list[str], targets: Tensor) -> Tensor:
     return teacher(videos, words).sum(1)
 
 
-def roll(model: ToyPolicy, reference: ToyPolicy, episodes: list[Episode], batch: int) -> dict[str, np.ndarray]:
+def roll(
+    model: ToyPolicy, reference: ToyPolicy, episodes: list[Episode], batch: int, gold: PromptReward | None = None
+) -> dict[str, np.ndarray]:
     prompts = Prompts(Corpus.of([episode for episode in episodes if episode.split == "test"]), 3, 4)
     values = rolled_out(
         model, draw_from(model), reference, ToyTokenizer(), prompts, prompts.evenly(6), {"teacher": reward},
-        temperature=1.0, seed=1, batch=batch, device=torch.device("cpu"),
+        temperature=1.0, seed=1, batch=batch, device=torch.device("cpu"), gold=gold,
     )  # fmt: skip
     return dict(values)
 
@@ -58,6 +63,24 @@ def test_an_unchanged_policy_gains_nothing(toy_episodes: list[Episode]) -> None:
     assert figures["reward"]["teacher"]["mean"] == 0
     assert figures["motion_ratio"] == 1
     assert figures["kl"] == pytest.approx(0, abs=1e-6)
+
+
+def test_gold_is_compared_on_the_prompts_that_it_knows(toy_episodes: list[Episode]) -> None:
+    before, after = policies()
+
+    def gold(numbers: Sequence[int], videos: Tensor, futures: Tensor) -> Tensor:
+        values = -(videos - futures).abs().mean((1, 2, 3, 4))
+        return torch.where(torch.tensor(numbers) % 2 == 0, values, torch.nan)
+
+    old, new = (roll(model, before, toy_episodes, 4, gold) for model in (before, after))
+    known = np.isfinite(old["gold"])
+    assert 0 < known.sum() < 6
+    found = compared(old, new, ["teacher", "gold"], list("abcdef"))["reward"]
+    assert found["gold"]["n"] == known.sum()
+    assert found["gold"]["before"] == pytest.approx(old["gold"][known].mean())
+    assert found["teacher"]["n"] == 6
+    nothing = {name: np.full(6, np.nan) if name == "gold" else value for name, value in old.items()}
+    assert set(compared(nothing, nothing, ["teacher", "gold"], list("abcdef"))["reward"]) == {"teacher"}
 
 
 def test_prompts_of_one_episode_count_once() -> None:

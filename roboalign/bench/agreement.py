@@ -61,17 +61,18 @@ def agreement(scores: Scores, labels: Scores, baseline: Scores, reward: RewardSp
 
 
 def sections(bench: Bench, rows: Sequence[int], held_out: Sequence[str]) -> Mapping[str, NDArray[np.bool_]]:
-    """Which of the pairs `rows` count where: `` for those labelled by the rubric and of known kinds of degradation,
-    then the held-out degradations and the generated clips, which a probe or a rule labelled."""
+    """Which of the pairs `rows` count where: `` for those labelled by the rubric and of known kinds of degradation;
+    then those of sources that training has none of, the held-out degradations, and the generated clips, which a probe
+    or a rule labelled."""
+    taught = {pair.source for pair in bench.pairs if pair.split == "train"}
 
-    def mask(pairs: list[Pair], name: str) -> NDArray[np.bool_]:
-        return np.array([_section(pair, held_out) == name for pair in pairs], dtype=bool)
+    def section(pair: Pair) -> str:
+        if taught and pair.source not in taught:
+            return "held_out_sources"
+        if pair.origin == "generated":
+            return "generated"
+        return "held_out_degradations" if pair.degradation in held_out else ""
 
-    pairs = [bench.pairs[row] for row in rows]
-    return {name: mask(pairs, name) for name in ("", "held_out_degradations", "generated")}
-
-
-def _section(pair: Pair, held_out: Sequence[str]) -> str:
-    if pair.origin == "generated":
-        return "generated"
-    return "held_out_degradations" if pair.degradation in held_out else ""
+    names = [section(bench.pairs[row]) for row in rows]
+    every = ("", "held_out_sources", "held_out_degradations", "generated")
+    return {name: np.array([each == name for each in names], dtype=bool) for name in every}

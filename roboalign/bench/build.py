@@ -61,6 +61,8 @@ class Builder(Labels):
         origins: dict[Origin, float] = self.spec.origins.model_dump()  # type: ignore[assignment]
         result: dict[tuple[str, str], tuple[float, list[int]]] = {}
         for source in self.sources:
+            if source in self.spec.held_out_sources and split != "test":
+                continue
             size = 1.0
             if self.spec.balance.sources == "episodes":
                 size = float(sum((info.source, info.split) == (source, split) for info in self.infos))

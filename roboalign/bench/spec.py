@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from roboalign.reward.spec import LabellerKind
-from roboalign.spec.base import FieldError, Fraction, Positive, Seed, Spec, items
+from roboalign.spec.base import FieldError, Fraction, Name, Positive, Seed, Spec, items
 
 DegradationKind = Literal[
     "shuffle",
@@ -222,6 +222,8 @@ class BenchSpec(Spec):
     from the training and the tests of judges, or treated as the others."""
     held_out: Annotated[tuple[DegradationKind, ...], items(0)] = ("splice", "noise")
     """Degradations that only the test split has: does a judge see quality, or the degradations it was taught?"""
+    held_out_sources: Annotated[tuple[Name, ...], items(0)] = ()
+    """Sources that only the test split has: does a judge carry over to a robot that it was not taught?"""
     generated: GeneratedSpec = GeneratedSpec()
     """World-model rollouts."""
     seed: Seed = 0

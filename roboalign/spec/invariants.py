@@ -116,7 +116,17 @@ def actions(experiment: Experiment) -> Iterator[Violation]:
 
 
 def splits(experiment: Experiment) -> Iterator[Violation]:
-    """Every source has episodes to train and to test on, in splits that are disjoint by construction."""
+    """Every source has episodes to train and to test on, in splits that are disjoint by construction, and some source
+    is left to teach the judge."""
+    held_out = experiment.bench.held_out_sources
+    for index, name in enumerate(held_out):
+        if name not in experiment.sources:
+            yield Violation(
+                f"bench.held_out_sources.{index}",
+                f"the experiment has no source {name}; it has {', '.join(experiment.sources)}",
+            )
+    if set(experiment.sources) <= set(held_out):
+        yield Violation("bench.held_out_sources", "every source is held out, so training would have none; remove one")
     for name, source in experiment.sources.items():
         for split in ("train", "test"):
             if getattr(source.split, split) == 0:

@@ -15,7 +15,15 @@ class FakeBench:
     def __init__(self, labels, origins, degradations):
         self.scores = np.asarray(labels, float)
         self.pairs = [
-            SimpleNamespace(origin=origin, degradation=kind, episode=f"toy/{number // 2}", start=0, stop=5 + number % 4)
+            SimpleNamespace(
+                origin=origin,
+                degradation=kind,
+                source="toy",
+                split="train",
+                episode=f"toy/{number // 2}",
+                start=0,
+                stop=5 + number % 4,
+            )
             for number, (origin, kind) in enumerate(zip(origins, degradations, strict=True))
         ]
 

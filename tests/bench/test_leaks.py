@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from roboalign.bench.agreement import sections
 from roboalign.bench.build import Builder, all_limits, build, recorded_states
 from roboalign.bench.pairs import Bench
 from roboalign.store import Corpus, EpisodeStore
@@ -101,3 +102,17 @@ def test_limits_and_cameras_never_see_evaluation_episodes(many, six):
     alone = Builder(train, many.spec, six, states, all_limits(train.infos, states, six))
     assert alone.limits == many.limits
     assert alone.cameras.keys() == many.cameras.keys()
+
+
+def test_a_held_out_source_is_tested_alone(many):
+    spec = many.spec.model_copy(update={"held_out_sources": ("toy1",)})
+    pairs = build(replace(many, spec=spec), {}, Path("unused"), 10.0)
+    assert {pair.split for pair in pairs if pair.source == "toy1"} == {"test"}
+    assert {pair.source for pair in pairs if pair.split == "train"} == {"toy0"}
+    bench = Bench(pairs, many.corpus)
+    rows = bench.where(split="test")
+    kept = sections(bench, rows, ("splice", "noise"))
+    assert {bench.pairs[row].source for row, keep in zip(rows, kept["held_out_sources"], strict=True) if keep} == {
+        "toy1"
+    }
+    assert sum(mask.sum() for mask in kept.values()) == len(rows)

@@ -171,6 +171,8 @@ CROSS = [
     ("rl.group: 1", "'group' must be at least 2, not 1"),
     ("rollout.swr.window: 31", "window 31 is above the horizon of 30 frames"),
     ("bench.shortest: 33", "shortest is 33, above longest 32; lower it"),
+    ("bench.held_out_sources: [rt9]", "bench.held_out_sources.0: the experiment has no source rt9; it has"),
+    ("bench.held_out_sources: [metaworld, fetch, panda, jaco]", "every source is held out"),
 ]  # fmt: skip
 
 

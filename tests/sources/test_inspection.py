@@ -24,7 +24,7 @@ from roboalign.__main__ import main
 from roboalign.sources.inspection.command import inspect_spec
 from roboalign.sources.inspection.layouts.layout import Column, best
 from roboalign.sources.inspection.looks import CELL, shaded, spread
-from roboalign.sources.inspection.proposal import divided, flow
+from roboalign.sources.inspection.proposal import divided, flow, propose
 from roboalign.sources.inspection.summary import dimensions
 from roboalign.sources.inspection.text import histogram
 from roboalign.sources.readers.reader import Part
@@ -231,6 +231,33 @@ def test_what_the_proposal_lists(tmp_path: Path, capsys: Capture) -> None:
     assert found["instructions"] == {"ann": '"push the red block"'}
     assert found["spec"]["actions"] == [{"key": "rel_actions"}]
     assert "its environments are A, B" in found["format"]
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_liberos_own_files_are_told_from_robomimics(tmp_path: Path, own: bool) -> None:
+    def edit(file: Any) -> None:
+        del file["data"].attrs["macros_image_convention"]
+        if own:
+            file["data"].attrs["bddl_file_name"] = "libero_goal/put_the_bowl_on_the_plate.bddl"
+        file["data"].attrs["env_args"] = json.dumps({"env_kwargs": {"control_freq": 10}})
+
+    test_libero.write(tmp_path / "data/a.hdf5", edit=edit)
+    spec = propose(str(tmp_path / "data"), {}, tmp_path).spec
+    assert (spec.kind, spec.after_action, spec.upside_down, spec.fps) == ("libero", own, own, 10)
+
+
+def test_a_data_set_of_lerobot_is_recognised(tmp_path: Path, toy_episodes: list[Episode]) -> None:
+    with EpisodeWriter(tmp_path / "toy", fps=10) as writer:
+        for episode in toy_episodes[:3]:
+            writer.add(episode)
+    proposal = propose(str(tmp_path / "toy"), {}, tmp_path)
+    assert proposal.layout.what == "LeRobotDataset v3.0, 3 episodes at 10 frames a second"
+    assert proposal.problem == ""
+    spec = proposal.spec
+    assert (spec.kind, spec.camera, spec.instruction) == ("lerobot", "observation.images.main", "task")
+    episodes, damaged, _ = read_all(spec, tmp_path)
+    assert not damaged
+    np.testing.assert_array_equal(episodes[1].frames, toy_episodes[1].frames)
 
 
 @pytest.mark.skipif(not SAMPLE.is_dir(), reason="the BridgeData sample is not there")

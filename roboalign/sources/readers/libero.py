@@ -22,6 +22,8 @@ FEW = 16
 """With no more files than this, each is divided into parts, so that all workers have something to do."""
 DEMONSTRATIONS = 50
 """Demonstrations of a part where files are divided."""
+UNREADABLE = (OSError, RuntimeError, KeyError, ValueError, TypeError, IndexError, OverflowError, MemoryError)
+"""What h5py raises on damaged files; DamagedError and SourceError, which are ValueErrors, are caught before."""
 CHUNKS = 64 * 2**20
 """Bytes of HDF5's chunk cache: compressed chunks of many pictures are unpacked once, not once a picture."""
 LONGEST = 2000
@@ -72,12 +74,14 @@ class Libero:
                         yield self._raw(where, part.path, file["data"][name], known, stream)
                     except DamagedError as error:
                         yield Damaged(where, str(error))
-                    except (OSError, RuntimeError, KeyError, ValueError) as error:
+                    except UNREADABLE as error:
                         stream.refuse(where)
                         yield Damaged(where, f"HDF5 cannot read it: {error}")
         except DamagedError as error:
             yield Damaged(part.path, str(error))
-        except (OSError, RuntimeError, KeyError) as error:
+        except SourceError:
+            raise
+        except UNREADABLE as error:
             yield Damaged(part.path, f"HDF5 cannot read it: {error}")
 
     def _raw(self, where: str, path: str, group: Any, known: dict[str, str], stream: "Watched") -> Raw:
@@ -97,10 +101,14 @@ class Libero:
         chosen = known | attributes(group)
 
         def column(name: str) -> Any:
-            array = arrays[name]
-            if len(array) != recorded:
-                raise DamagedError(f"its '{name}' has {len(array)} rows, but there are {recorded} of '{key}'")
-            return array[late:]
+            rows = shapes[name][0]
+            if rows != recorded:
+                raise DamagedError(f"its '{name}' has {rows} rows, but there are {recorded} of '{key}'")
+            try:
+                return arrays[name][late:]
+            except UNREADABLE as error:
+                stream.refuse(where)
+                raise DamagedError(f"its '{name}' cannot be read: {error}") from None
 
         def pictures(steps: Sequence[int]) -> Iterator[UInt8]:
             required(shapes, self.spec.camera, "camera")
@@ -110,7 +118,7 @@ class Libero:
                     found = picture(array[step], self.spec.camera)
                 except DamagedError:
                     raise
-                except (OSError, RuntimeError, ValueError, IndexError) as error:
+                except UNREADABLE as error:
                     stream.refuse(where)
                     raise DamagedError(f"its picture {step} of '{self.spec.camera}' cannot be read: {error}") from None
                 yield found[::-1] if self.spec.upside_down else found
@@ -149,15 +157,19 @@ def opened(files: Files, path: str) -> Iterator[tuple[Any, "Watched"]]:
     with stream.stream:
         try:
             file = h5py.File(stream, "r", rdcc_nbytes=CHUNKS)
-        except (OSError, RuntimeError, ValueError) as error:
+        except UNREADABLE as error:
             stream.refuse(path)
             raise DamagedError(f"it is no HDF5 file, or a truncated one: {error}") from None
         with file:
-            if not isinstance(file.get("data"), h5py.Group):
-                raise DamagedError(
-                    f"it has no group 'data' with demonstrations; there is: {', '.join(file) or 'nothing'}"
-                )
-            if not demonstrations(file):
+            try:
+                there = ", ".join(file) or "nothing"
+                names = demonstrations(file) if isinstance(file.get("data"), h5py.Group) else None
+            except UNREADABLE as error:
+                stream.refuse(path)
+                raise DamagedError(f"HDF5 cannot read it: {error}") from None
+            if names is None:
+                raise DamagedError(f"it has no group 'data' with demonstrations; there is: {there}")
+            if not names:
                 raise DamagedError("its group 'data' is empty: it has no demonstration demo_*")
             yield file, stream
 

@@ -194,7 +194,7 @@ class CalvinSpec(DatasetSpec):
     instruction: Key = "ann"
     """The list of instructions among the language annotations."""
     subset: Literal["training", "validation"] = "training"
-    """Which of its folders is read."""
+    """Which of its folders is read. The annotations of `validation` in task_ABC_D and task_ABCD_D repeat themselves."""
     annotations: Annotated[str, Field(min_length=1, max_length=200)] = "lang_annotations/auto_lang_ann.npy"
     """The language annotations, inside that folder."""
     environments: Annotated[tuple[Literal["A", "B", "C", "D"], ...], items(0, 4)] = ()

@@ -8,6 +8,8 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import numpy as np
+
 from roboalign.sources.builder import build_reader
 from roboalign.sources.readers.convert import LeftOut, convert
 from roboalign.sources.readers.reader import Damaged
@@ -37,6 +39,22 @@ def only(found: list[Damaged]) -> Damaged:
     """The one damaged thing."""
     assert len(found) == 1, found
     return found[0]
+
+
+def mutilated(content: bytes, seed: int) -> bytes:
+    """A file's content with its end cut off, some bytes changed, or a stretch of it overwritten."""
+    rng = np.random.default_rng(seed)
+    changed = bytearray(content)
+    match seed % 3:
+        case 0:
+            return bytes(changed[: rng.integers(len(changed))])
+        case 1:
+            for place in rng.integers(min(len(changed), 6000), size=6):
+                changed[place] = rng.integers(256)
+        case _:
+            start = rng.integers(len(changed))
+            changed[start : start + 200] = rng.bytes(len(changed[start : start + 200]))
+    return bytes(changed)
 
 
 class Ranges(SimpleHTTPRequestHandler):

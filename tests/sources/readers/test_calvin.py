@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from reading import only, read_all, served
+from reading import mutilated, only, read_all, served
 
 from roboalign.sources.errors import DamagedError, SourceError
 from roboalign.sources.readers.calvin import Calvin
@@ -403,3 +403,17 @@ def test_unusable_annotations_are_refused(tmp_path: Path, language: Any, message
 def test_a_folder_without_annotations_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"has no training/lang_annotations/auto_lang_ann\.npy; put CALVIN's place"):
         read_all(spec(tmp_path), tmp_path)
+
+
+def test_no_mutilated_file_ends_the_reading(tmp_path: Path) -> None:
+    write(tmp_path)
+    path = tmp_path / "training/episode_0000063.npz"
+    content = path.read_bytes()
+    found = 0
+    for seed in range(60):
+        path.write_bytes(mutilated(content, seed))
+        episodes, damaged, _ = read_all(spec(tmp_path), tmp_path)
+        assert len(episodes) + len(damaged) == 3
+        assert len(episodes) >= 2
+        found += len(damaged)
+    assert found >= 20

@@ -8,7 +8,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-from reading import only, read_all, served
+from reading import mutilated, only, read_all, served
 
 from roboalign.sources.errors import SourceError
 from roboalign.sources.readers.files import Files
@@ -328,3 +328,18 @@ def test_a_lost_connection_is_not_taken_for_damage(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(Files, "open", lambda files, name: Lost(real(files, name)))
     with pytest.raises(SourceError, match="does not answer; run it again"):
         list(reader.read(parts[0]))
+
+
+def test_no_mutilated_file_ends_the_reading(tmp_path: Path) -> None:
+    write(tmp_path / "a.hdf5")
+    path = tmp_path / "a.hdf5"
+    content = path.read_bytes()
+    found = 0
+    for seed in range(60):
+        path.write_bytes(mutilated(content, seed))
+        episodes, damaged, _ = read_all(spec(tmp_path), tmp_path)
+        for each in damaged:
+            assert each.name.startswith("a.hdf5")
+        assert len(episodes) + len(damaged) <= 3
+        found += len(damaged)
+    assert found >= 20

@@ -9,7 +9,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
-from reading import only, read_all, served
+from reading import mutilated, only, read_all, served
 
 from roboalign.sources.errors import SourceError
 from roboalign.sources.readers.files import Files
@@ -299,3 +299,17 @@ def test_a_part_ends_where_it_should(tmp_path: Path) -> None:
     write(tmp_path)
     reader = Videos(spec(tmp_path), Files.at(str(tmp_path), {}, tmp_path))
     assert [each.name for each in reader.read(Part("episodes.jsonl", 1, 2))] == ["episodes.jsonl:2"]
+
+
+def test_no_mutilated_file_ends_the_reading(tmp_path: Path) -> None:
+    write(tmp_path)
+    path = tmp_path / "clips/1.mp4"
+    content = path.read_bytes()
+    found = 0
+    for seed in range(60):
+        path.write_bytes(mutilated(content, seed))
+        episodes, damaged, _ = read_all(spec(tmp_path), tmp_path)
+        assert len(episodes) + len(damaged) == 3
+        assert len(episodes) >= 2
+        found += len(damaged)
+    assert found >= 20

@@ -1,6 +1,7 @@
 """Build RobotWorldBench from recorded episodes and world-model rollouts: `python -m stages.bench`."""
 
 import time
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -46,6 +47,20 @@ def roller(tokenizer: DualBranchTokenizer, model: WorldModel, temperature: float
     return roll
 
 
+def reconstructing(tokenizer: DualBranchTokenizer, device: torch.device) -> Callable[[UInt8], UInt8]:
+    """A clip (T, H, W, 3) as the tokenizer gives it back; the first frame, its context, as it was."""
+
+    @torch.no_grad()
+    def reconstruct(frames: UInt8) -> UInt8:
+        video = torch.from_numpy(frames).to(device).permute(0, 3, 1, 2).float() / 255
+        context = tokenizer.encode_context(video[:1])
+        made = tokenizer.decode(context, tokenizer.encode(context, video[None, 1:]))[0].clamp(0, 1)
+        future = np.ascontiguousarray((made * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy())
+        return np.concatenate([frames[:1], future])
+
+    return reconstruct
+
+
 def main(run: Run) -> None:
     """Run the stage."""
     spec: BenchSpec = run.section("bench", BenchSpec)
@@ -62,7 +77,9 @@ def main(run: Run) -> None:
     probe = load_probe(run.input("artifacts/probe/model.safetensors")).to(device)
     look = probe.states if probe.tasks else None  # without a source that has states, distances label what is generated
     annotations = read_annotations(spec.annotations, reward)
-    builder = Builder(corpus, spec, reward, states, all_limits(corpus.infos, states, reward), look, annotations)
+    limits = all_limits(corpus.infos, states, reward)
+    again = reconstructing(tokenizer, device)
+    builder = Builder(corpus, spec, reward, states, limits, look, annotations, again)
     run.say(f"{spec.pairs} pairs from {len(corpus)} episodes of {', '.join(corpus.sources)}")
     began = time.monotonic()
     fps = next((store.fps for store in corpus.stores if isinstance(store, EpisodeStore)), 10.0)

@@ -59,6 +59,8 @@ LIMITS = (
     "that a person would find nothing.",
     "Labels of generated clips are only as good as the probe, whose errors stand in the table below, or, without a "
     "probe, as the rule of distances, which says nothing of what a clip shows.",
+    "The probe sees places, not looks: a generated clip that is blurred keeps its marks for physics and contact as far "
+    "as its bodies are where they should be.",
     "Sources without states give every recording full marks, failed ones too, unless annotations say otherwise.",
 )
 """What the labels cannot be trusted for."""
@@ -191,9 +193,9 @@ def _sights(builder: Builder) -> Table:
         [source, str(own.clips), *(f"{value:.2f}" for value in own.slack)] for source, own in builder.sights.items()
     ]
     note = (
-        "Raw score by which the probe's own errors move the labels of true clips of unseen episodes; a generated "
-        "clip's difference from its true future counts only beyond this. A slack near full marks says that the "
-        "probe cannot see the dimension: such labels are the true future's."
+        "Raw score that the probe finds between true clips of unseen episodes and the same clips as the tokenizer "
+        "gives them back; a generated clip's difference from its true future counts only beyond this. A slack near full "
+        "marks says that the probe cannot see the dimension: such labels are the true future's."
     )
     return Table("The state probe's slack", note, ["source", "clips", *(n.replace("_", " ") for n in names)], rows)
 

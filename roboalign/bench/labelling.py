@@ -1,6 +1,6 @@
 """The labels of pairs: what they are read off, and the annotations that replace them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -17,7 +17,7 @@ from roboalign.probe.camera import fit_camera
 from roboalign.reward.rubric import Limits, calibrate
 from roboalign.reward.spec import RewardSpec
 from roboalign.store import Corpus, EpisodeInfo
-from roboalign.types import Float32
+from roboalign.types import Float32, UInt8
 
 MEASURED: tuple[Provenance, ...] = ("rubric", "rubric_rearranged", "rubric_moved", "rubric_swapped", "rubric_declared",
                                     "rubric_probed")  # fmt: skip
@@ -54,6 +54,8 @@ class Labels:
     """Sees the states that generated clips show; without one, they are labelled by their distance."""
     annotations: Sequence[Annotation] = field(default=())
     """Labels by people and vision-language models."""
+    reconstruct: Callable[[UInt8], UInt8] | None = None
+    """The tokenizer: a clip (T, H, W, 3) as it gives it back, its first frame as it was."""
 
     @cached_property
     def infos(self) -> tuple[EpisodeInfo, ...]:
@@ -111,10 +113,14 @@ class Labels:
             return []
         starts = range(0, info.length - length + 1, max(1, length // 2))
         frames = self.corpus.frames(self.numbers[info.id])
-        seen = self.probe(info.source, info.task, np.stack([frames[start : start + length] for start in starts]))
+        clips = [frames[start : start + length] for start in starts]
+        seen = self.probe(info.source, info.task, np.stack(clips))
+        again: list[Float32 | None] = [None] * len(clips)
+        if self.reconstruct is not None:
+            again = [*self.probe(info.source, info.task, np.stack([self.reconstruct(clip) for clip in clips]))]
         return [
-            TrueClip(each, state[start : start + length], is_success(info))
-            for start, each in zip(starts, seen, strict=True)
+            TrueClip(one, other, state[start : start + length], is_success(info))
+            for start, one, other in zip(starts, seen, again, strict=True)
         ]
 
     def state(self, episode: str, start: int, stop: int | None) -> Float32 | None:

@@ -2,7 +2,7 @@
 
 The probe errs, on true frames too, and its errors must cost no marks. So a generated clip is compared with what the
 same probe sees in the true future of the same actions, never with the recorded states; the rubric's limits are those
-of probed true clips; and a difference of scores that the probe's own errors make on true clips counts as none:
+of probed true clips; and a difference of scores that it also finds between a true clip and its reconstruction is none:
 
     label = score(true states) + shrink(score(seen in the clip) - score(seen in the true future), slack)
 
@@ -43,28 +43,41 @@ class Sight:
 
 @dataclass(frozen=True, slots=True)
 class TrueClip:
-    """A recorded clip: what the probe sees (T, 14), what was (T, 14), and whether it is of an expert's success."""
+    """A recorded clip, by its states (T, 14)."""
 
     seen: Float32
+    """What the probe sees."""
+    again: Float32 | None
+    """What it sees in the same clip as the tokenizer gives it back; None where there is no tokenizer."""
     state: Float32
+    """What was."""
     success: bool
+    """Whether it is of an expert's success."""
 
 
 def sight(spec: RewardSpec, clips: Sequence[TrueClip], limits: Limits, quantile: float) -> Sight:
     """Limits and slack of a source from clips that the probe was not trained on.
 
-    The slack of a dimension is the `quantile` of what the probe's errors change in its score, times the square root of
-    2: in a comparison of two clips it errs twice. Raises ValueError without clips.
+    The slack of a dimension is the `quantile` of what a comparison finds between a clip and itself as the tokenizer
+    gives it back: all that a world model could do right, seen as its frames look. Without a tokenizer it is that of
+    what the probe's errors change in the score of a true clip, times the square root of 2: in a comparison of two clips
+    it errs twice. Raises ValueError without clips.
     """
-    probed = calibrate([(clip.seen, clip.success) for clip in clips], spec.calibration)
+    looks = [(state, clip.success) for clip in clips for state in (clip.seen, clip.again) if state is not None]
+    probed = calibrate(looks, spec.calibration)
     loose = Limits(
         **{name: max(getattr(limits, name), getattr(probed, name)) for name in Limits.__slots__},
     )
-    changes = [
-        np.abs(score(spec, clip.seen, clip.state, loose) - score(spec, clip.state, clip.state, limits))
-        for clip in clips
-    ]
-    return Sight(loose, np.asarray(np.sqrt(2) * np.quantile(changes, quantile, axis=0)), len(clips))
+    changes = [_confused(spec, clip, loose, limits) for clip in clips]
+    return Sight(loose, np.asarray(np.quantile(changes, quantile, axis=0)), len(clips))
+
+
+def _confused(spec: RewardSpec, clip: TrueClip, loose: Limits, limits: Limits) -> Floats:
+    """What the probe takes for a difference where there is none, (D,), at least 0."""
+    if clip.again is not None:
+        return np.abs(score(spec, clip.again, clip.seen, loose) - score(spec, clip.seen, clip.seen, loose))
+    true = score(spec, clip.state, clip.state, limits)
+    return np.asarray(np.sqrt(2) * np.abs(score(spec, clip.seen, clip.state, loose) - true))
 
 
 def shrink(values: Floats, slack: Floats) -> Floats:

@@ -47,9 +47,9 @@ def true_future(episodes):
 def generated(builder, toy_episodes, tmp_path):
     spec = builder.spec.model_copy(update={"generated": GeneratedSpec(frames=6, batch=3)})
 
-    def run(deviation):
+    def run(deviation, reconstruct=None):
         probe = NoisyProbe(toy_episodes, deviation)
-        own = Builder(builder.corpus, spec, builder.reward, builder.states, builder.limits, probe)
+        own = Builder(builder.corpus, spec, builder.reward, builder.states, builder.limits, probe, (), reconstruct)
         pairs = build(own, {"final": true_future(toy_episodes)}, tmp_path / str(deviation), 10.0)
         return own, [pair for pair in pairs if pair.origin == "generated"]
 
@@ -71,9 +71,10 @@ def test_a_probe_without_errors_gives_the_rubrics_own_scores(generated):
     assert (own.sights["toy"].slack < 0.2).all()
 
 
+@pytest.mark.parametrize("reconstruct", [None, np.copy], ids=["states", "reconstructions"])
 @pytest.mark.parametrize("deviation", [0.005, 0.02])
-def test_the_probes_own_errors_cost_hardly_any_marks(generated, deviation):
-    own, pairs = generated(deviation)
+def test_the_probes_own_errors_cost_hardly_any_marks(generated, deviation, reconstruct):
+    own, pairs = generated(deviation, reconstruct)
     lost = np.array([exact(own, pair) - np.array(pair.scores) for pair in pairs])
     assert (np.abs(lost).sum(1) < 0.5).mean() > 0.9
     assert np.abs(lost.sum(1)).mean() < 0.2
@@ -86,7 +87,7 @@ def test_what_a_clip_gets_wrong_still_costs(six, toy_episodes, limits):
     def look(state):
         return (state + np.pad(rng.normal(0, 0.005, (len(state), 6)), ((0, 0), (0, 8)))).astype(np.float32)
 
-    clips = [TrueClip(look(e.state), e.state, bool(e.success)) for e in toy_episodes]
+    clips = [TrueClip(look(e.state), look(e.state), e.state, bool(e.success)) for e in toy_episodes]
     own = sight(six, clips, limits, 0.9)
     still = np.repeat(expert.state[:1], len(expert.state), 0)
     good = label_probed(six, look(expert.state), look(expert.state), expert.state, limits, own)
@@ -110,7 +111,7 @@ def test_a_success_that_the_actions_did_not_bring_counts_as_seen_and_costs_consi
 
 
 def test_limits_are_never_stricter_than_for_recorded_states(six, toy_episodes, limits):
-    calm = [TrueClip(e.state[:2], e.state[:2], True) for e in toy_episodes[:2]]
+    calm = [TrueClip(e.state[:2], None, e.state[:2], True) for e in toy_episodes[:2]]
     own = sight(six, calm, limits, 0.9)
     for name in type(limits).__slots__:
         assert getattr(own.limits, name) >= getattr(limits, name)

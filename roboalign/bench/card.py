@@ -194,8 +194,8 @@ def _sights(builder: Builder) -> Table:
     ]
     note = (
         "Raw score that the probe finds between true clips of unseen episodes and the same clips as the tokenizer "
-        "gives them back; a generated clip's difference from its true future counts only beyond this. A slack near full "
-        "marks says that the probe cannot see the dimension: such labels are the true future's."
+        "gives them back; a generated clip's difference from its true future counts only beyond this. A slack near "
+        "full marks says that the probe cannot see the dimension: such labels are the true future's."
     )
     return Table("The state probe's slack", note, ["source", "clips", *(n.replace("_", " ") for n in names)], rows)
 

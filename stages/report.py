@@ -13,9 +13,9 @@ from roboalign.run import Run, execute
 from roboalign.store import Corpus, EpisodeStore
 
 METRICS = (
-    "sources", "tokenizer", "world_model", "bench", "judge", "student", "rl", "rollout", "drift", "evaluation",
+    "sources", "tokenizer", "world_model", "probe", "bench", "judge", "student", "rl", "rollout", "drift", "evaluation",
 )  # fmt: skip
-CURVES = ("tokenizer", "world_model", "judge", "student", "rl", "rollout", "drift")
+CURVES = ("tokenizer", "world_model", "probe", "judge", "student", "rl", "rollout", "drift")
 
 
 def main(run: Run) -> None:

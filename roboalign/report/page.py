@@ -13,6 +13,7 @@ from roboalign.report.blocks import Block, Cell, Prose, Section, Source, Table
 from roboalign.report.inputs import Inputs, perceptual
 from roboalign.report.making import alignment, data_card, reward_quality, training
 from roboalign.report.names import TIMES, dig, joined, significant, title, words
+from roboalign.report.probe import probe
 from roboalign.report.results import drift, films, gates, scores, sliding_window
 from roboalign.types import Json
 
@@ -28,6 +29,7 @@ def render(inputs: Inputs) -> str:
             sliding_window(inputs),
             drift(inputs),
             films(inputs),
+            probe(inputs),
             reward_quality(inputs),
             alignment(inputs),
             training(inputs),
@@ -121,7 +123,7 @@ def not_measured(inputs: Inputs) -> Section:
             f"LPIPS: its published weights were not at hand. {perceptual(inputs)} stands in under its own name; its "
             "values cannot be compared with published LPIPS."
         )
-    names = ("tokenizer", "world_model", "judge", "student", "rl", "rollout", "drift", "evaluation")
+    names = ("tokenizer", "world_model", "probe", "judge", "student", "rl", "rollout", "drift", "evaluation")
     items += [f"Nothing was reported by the stage {name}." for name in names if not inputs.metrics.get(name)]
     items += [
         "Variation over training seeds: every model here was trained once. Intervals are over episodes only.",

@@ -106,6 +106,13 @@ def toy_metrics() -> dict[str, Any]:
         "world_model": {
             "psnr": 25.8, "copy_context_psnr": 23.6, "action_gap_psnr": toy_interval(1.57, 0.3), "horizon": 8, "n": 40,
         },
+        "probe": {
+            "sources": ["fetch"], "n": 24, "members": 2,
+            "true": toy_probe(1.0) | {"pixels": {"object": toy_interval(0.6, 0.1)}},
+            "reconstructed": toy_probe(1.6), "generated": {"from_true_outcome": toy_probe(4.0)},
+            "baselines": {"mean_state": toy_probe(7.0), "first_state": toy_probe(6.0)},
+            "by_source": {"fetch": {"true": toy_probe(1.0)}},
+        },
         "bench": {
             "pairs": 1200,
             "by_source": {"metaworld": 600, "fetch": 600},
@@ -136,6 +143,10 @@ def toy_metrics() -> dict[str, Any]:
         },
         "evaluation": toy_evaluation(),
     }  # fmt: skip
+
+
+def toy_probe(level: float) -> dict[str, Any]:
+    return {"object_cm": toy_interval(level, 0.2), "disagreement": {"object_cm": toy_interval(0.7 * level, 0.1)}}
 
 
 def toy_curve(columns: Mapping[str, float], steps: int = 40) -> list[dict[str, str]]:

@@ -58,7 +58,7 @@ def page(full_inputs: Inputs) -> str:
 
 def test_every_section_is_there(page: str) -> None:
     assert read(page).sections == [
-        "experiment", "gates", "scores", "swr", "drift", "clips", "reward", "alignment", "training", "data",
+        "experiment", "gates", "scores", "swr", "drift", "clips", "probe", "reward", "alignment", "training", "data",
         "not-measured",
     ]  # fmt: skip
 
@@ -109,7 +109,7 @@ def test_the_real_perceptual_metric_is_named(full_inputs: Inputs) -> None:
     assert "ST-LPIPS" not in text
 
 
-@pytest.mark.parametrize("absent", ["tokenizer", "bench", "judge", "rollout", "evaluation"])
+@pytest.mark.parametrize("absent", ["tokenizer", "probe", "bench", "judge", "rollout", "evaluation"])
 def test_the_page_stands_without_one_file(full_inputs: Inputs, absent: str) -> None:
     metrics = {name: value for name, value in full_inputs.metrics.items() if name != absent}
     reader = read(render(replace(full_inputs, metrics=metrics, curves={}, showcases=())))

@@ -23,6 +23,7 @@ COMMANDS = {
     "bench": "export the bench's clips, to be labelled by people or vision-language models",
     "annotate": "let people score the bench's clips, blind, and compare their scores with the labels",
     "score": "score any folder of videos by the judge, with intervals",
+    "rollout": "show what the world model predicts for an episode's first picture and any actions",
 }
 
 
@@ -63,6 +64,7 @@ def parser() -> argparse.ArgumentParser:
     bench_arguments(add["bench"])
     annotate_arguments(add["annotate"])
     score_arguments(add["score"])
+    rollout_arguments(add["rollout"])
     return main
 
 
@@ -145,6 +147,24 @@ def score_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where to compute (cpu)")
 
 
+def rollout_arguments(command: argparse.ArgumentParser) -> None:
+    """The arguments of `rollout`."""
+    command.epilog = "The same as a simulator for Python, with step, reset and branch: roboalign/simulation/load.py."
+    command.add_argument("--episode", required=True, metavar="ID", help="a recorded episode, such as fetch/000012")
+    command.add_argument("--actions", type=Path, metavar="FILE",
+                         help="a row a step in the source's units: .npy or a JSON list (the recorded ones)")  # fmt: skip
+    command.add_argument("--out", type=Path, default=Path("rollout.mp4"), metavar="FILE",
+                         help=".mp4, .png (a strip) or .npy (rollout.mp4)")  # fmt: skip
+    command.add_argument("--model", choices=("aligned", "supervised"), default="aligned", help="which (aligned)")
+    command.add_argument("--decoding", choices=("swr", "ar", "kv_window"), default="swr", help="how (swr)")
+    command.add_argument("--window", type=int, default=6, help="frames of swr's segments, or of kv_window (6)")
+    command.add_argument("--start", type=int, default=0, metavar="N", help="the episode's frame to begin with (0)")
+    command.add_argument("--frames", type=int, default=0, metavar="N", help="how many to predict (one an action)")
+    command.add_argument("--temperature", type=float, default=0.0, help="0 takes the likeliest tokens (0)")
+    command.add_argument("--seed", type=int, default=0, help="of the random draws (0)")
+    command.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where to compute (cpu)")
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run one command; the exit code."""
     words = sys.argv[1:] if argv is None else argv
@@ -192,8 +212,30 @@ def run(arguments: argparse.Namespace) -> int:
             return annotate(arguments)
         case "score":
             return score(arguments)
+        case "rollout":
+            return rollout(arguments)
         case _:
             return use(arguments.root, arguments.experiment, arguments.keep)
+
+
+def rollout(arguments: argparse.Namespace) -> int:
+    """Roll the world model out."""
+    from roboalign.simulation.command import run as simulate
+
+    return simulate(
+        arguments.root,
+        arguments.episode,
+        arguments.actions,
+        arguments.out,
+        model=arguments.model,
+        decoding=arguments.decoding,
+        window=arguments.window,
+        start=arguments.start,
+        frames=arguments.frames,
+        temperature=arguments.temperature,
+        seed=arguments.seed,
+        device=arguments.device,
+    )
 
 
 def check(root: Path, experiment: str | None, as_json: bool) -> int:

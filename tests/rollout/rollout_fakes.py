@@ -27,6 +27,9 @@ def level(frames: Tensor) -> Tensor:
 class ToyContext:
     tokens: Tensor
 
+    def select(self, rows: Tensor) -> "ToyContext":
+        return ToyContext(self.tokens[rows])
+
 
 @dataclass
 class ToyTokenizer:
@@ -62,6 +65,10 @@ class ToyState:
     @property
     def cache_bytes(self) -> int:
         return 8 * len(self.seeds) * (1 + 2 * self.capacity)
+
+    def select(self, rows: Tensor, seeds: Tensor) -> "ToyState":
+        tokens = [each[rows] for each in self.tokens]
+        return ToyState(self.context[rows], seeds, tokens, self.frame, self.capacity, self.age)
 
 
 @dataclass

@@ -1,0 +1,128 @@
+"""`python -m roboalign rollout`: what the world model shows for an episode's first picture and a row of actions."""
+
+import json
+import sys
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from roboalign.checkpoint import CheckpointError
+from roboalign.io import replacing
+from roboalign.rollout.simulator import Endless
+from roboalign.rollout.spec import ArSpec, KvWindowSpec, SwrSpec
+from roboalign.simulation.load import ModelName, SimulationError, load
+from roboalign.store import Corpus, EpisodeStore, StoreError
+from roboalign.store.spec import StorageSpec
+from roboalign.store.video import encode_clip
+from roboalign.types import Float32, UInt8
+
+GAP = 2
+"""Pixels between the two pictures of a comparison."""
+SMALLEST = 192
+"""Videos are enlarged by whole pixels to at least this height."""
+
+
+def run(
+    root: Path,
+    episode: str,
+    actions: Path | None,
+    out: Path,
+    *,
+    model: ModelName,
+    decoding: str,
+    window: int,
+    start: int,
+    frames: int,
+    temperature: float,
+    seed: int,
+    device: str,
+) -> int:
+    """Roll out and write `out`; 0 on success, 1 where something is missing, 2 for wrong arguments."""
+    if out.suffix not in (".mp4", ".npy", ".png"):
+        return fail(f"{out}: a rollout is written as .mp4, .npy (frames, H, W, 3) or .png (a strip)", 2)
+    try:
+        corpus = Corpus.open(root / "artifacts/sources/index.json")
+        number = next((n for n, info in enumerate(corpus.infos) if info.id == episode), None)
+        if number is None:
+            some = ", ".join(info.id for info in corpus.infos[:3])
+            return fail(f"no episode '{episode}'; there are {len(corpus)}, such as {some}", 2)
+        info = corpus.infos[number]
+        if not 0 <= start < info.length:
+            return fail(f"--start {start}: {episode} has frames 0 to {info.length - 1}", 2)
+        recorded = corpus.frames(number, start)
+        taken = corpus.read(number).actions[start:-1] if actions is None else read_actions(actions)
+        taken = taken[:frames] if frames else taken
+        if len(taken) == 0:
+            return fail("there is no action to roll out", 2)
+        simulation = load(
+            root, model, chosen(decoding, window), temperature=temperature, longest=len(taken), device=device
+        )
+        world = simulation.reset(info.source, recorded[0], seed)
+        shown = [recorded[0], *(simulation.step(world, info.source, action) for action in taken)]
+    except (SimulationError, StoreError, CheckpointError, ValueError) as error:
+        return fail(str(error), 1)
+    video = np.stack(shown)
+    truth = recorded[: len(video)] if actions is None else None
+    if truth is not None:
+        squares = ((video[1:].astype(np.float64) - truth[1:]) ** 2).mean((1, 2, 3))
+        quality = 10 * np.log10(255**2 / np.maximum(squares, 1e-9))
+        print(f"PSNR against the recording: {quality.mean():.2f} dB over {len(quality)} frames, last {quality[-1]:.2f}")
+    store = next((s for s in corpus.stores if isinstance(s, EpisodeStore) and s.infos[0].source == info.source), None)
+    write(out, video, truth, store.fps if store else 10.0)
+    sides = {".mp4": ": the recording left, the model right", ".png": ": the recording above, the model below"}
+    beside = sides.get(out.suffix, "") if truth is not None else ""
+    print(f"{len(video)} frames of '{info.instruction}' in {out}{beside}")
+    return 0
+
+
+def chosen(name: str, window: int) -> Endless:
+    """The decoding of a name."""
+    match name:
+        case "ar":
+            return ArSpec()
+        case "kv_window":
+            return KvWindowSpec(frames=window)
+        case _:
+            return SwrSpec(window=window)
+
+
+def read_actions(path: Path) -> Float32:
+    """Actions (T, A) from `.npy` or a JSON list of rows. Raises SimulationError."""
+    try:
+        rows = np.load(path, allow_pickle=False) if path.suffix == ".npy" else json.loads(path.read_text("utf-8"))
+        values = np.asarray(rows, np.float32)
+    except (OSError, ValueError, TypeError) as error:
+        raise SimulationError(f"{path} cannot be read as actions ({error}); it needs one row a step") from None
+    if values.ndim != 2:
+        raise SimulationError(f"{path} holds an array of shape {values.shape}; actions are (steps, dimensions)")
+    return values
+
+
+def write(out: Path, video: UInt8, truth: UInt8 | None, fps: float) -> None:
+    """Write a rollout (T, H, W, 3), beside the recording where it is given; `.npy` holds the rollout alone."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(out) as temporary:
+        if out.suffix == ".npy":
+            with temporary.open("wb") as file:
+                np.save(file, video)
+            return
+        panels = [video] if truth is None else [truth, video]
+        gap = np.full((*video.shape[:2], GAP, 3), 255, np.uint8)
+        wide = np.concatenate([piece for panel in panels for piece in (gap, panel)][1:], 2)
+        if out.suffix == ".png":
+            rows = [np.concatenate(list(panel), 1) for panel in panels]
+            Image.fromarray(np.concatenate(rows, 0)).save(temporary, "PNG")
+            return
+        factor = -(-SMALLEST // video.shape[1])
+        big = wide.repeat(factor, 1).repeat(factor, 2)
+        big = big[:, : big.shape[1] // 2 * 2, : big.shape[2] // 2 * 2]
+        rate = Fraction(fps).limit_denominator(1000)
+        temporary.write_bytes(encode_clip(big, rate, "h264", StorageSpec(kind="h264", crf=16, gop=12)))
+
+
+def fail(text: str, code: int) -> int:
+    """One line on stderr, and the exit code."""
+    print(f"error: {text}", file=sys.stderr)
+    return code

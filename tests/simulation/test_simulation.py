@@ -1,0 +1,125 @@
+"""Simulators from an experiment's files, and the command: with untrained models of a few thousand weights."""
+
+import json
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+from roboalign import checkpoint
+from roboalign.__main__ import main
+from roboalign.io import write_json
+from roboalign.rollout.spec import ArSpec
+from roboalign.simulation.load import SimulationError, load
+from roboalign.sources.index import entry
+from roboalign.store import EpisodeWriter
+from roboalign.tokenizer.model import DualBranchTokenizer
+from roboalign.tokenizer.spec import TokenizerSpec
+from roboalign.types import Episode
+from roboalign.world_model.layout import TokenShape
+from roboalign.world_model.model import save_world_model, seeded_world_model
+from roboalign.world_model.spec import WorldModelSpec
+
+SPECS = Path(__file__).parents[2] / "specs"
+
+
+@pytest.fixture(scope="module")
+def experiment(tmp_path_factory: pytest.TempPathFactory, toy_episodes: list[Episode]) -> Path:
+    root = tmp_path_factory.mktemp("experiment")
+    with EpisodeWriter(root / "artifacts/episodes/toy", fps=10) as writer:
+        for episode in toy_episodes:
+            writer.add(episode)
+    listed = {"toy": entry(root / "artifacts/episodes/toy", root / "artifacts")}
+    write_json(root / "artifacts/sources/index.json", {"sources": listed})
+    spec = TokenizerSpec.model_validate(yaml.safe_load((SPECS / "tokenizer/smoke.yaml").read_text()))
+    torch.manual_seed(0)
+    checkpoint.save_model(root / "artifacts/tokenizer/model.safetensors", DualBranchTokenizer(spec), spec, "test")
+    values = yaml.safe_load((SPECS / "world_model/smoke.yaml").read_text())
+    model = seeded_world_model(WorldModelSpec.model_validate(values), TokenShape.of(spec, 4), 0)
+    for folder in ("world_model", "rl"):
+        save_world_model(root / f"artifacts/{folder}/model.safetensors", model, "test")
+    return root
+
+
+def test_stepping_gives_pictures_and_the_same_ones_again(experiment: Path, toy_episodes: list[Episode]) -> None:
+    simulation = load(experiment, decoding=ArSpec())
+    episode = toy_episodes[0]
+    runs = []
+    for _ in range(2):
+        world = simulation.reset("toy", episode.frames[0])
+        runs.append([simulation.step(world, "toy", action) for action in episode.actions[:3]])
+    assert runs[0][0].shape == episode.frames[0].shape
+    assert runs[0][0].dtype == np.uint8
+    np.testing.assert_array_equal(runs[0], runs[1])
+
+
+def test_a_robot_shows_the_same_alone_and_among_others(experiment: Path, toy_episodes: list[Episode]) -> None:
+    simulation = load(experiment, temperature=1.0)
+    world = simulation.reset("toy", toy_episodes[0].frames[0], seed=7)
+    crowd = simulation.simulator.branch(world, torch.zeros(3, dtype=torch.long), torch.tensor([7, 8, 9]))
+    for action in toy_episodes[0].actions[:8]:
+        simulation.step(world, "toy", action)
+        simulation.simulator.step(crowd, simulation.actions("toy", np.stack([action] * 3)))
+    assert torch.equal(crowd.state.tokens[0], world.state.tokens[0])
+    torch.testing.assert_close(crowd.picture[0], world.picture[0], atol=1e-5, rtol=0)
+    assert not torch.equal(crowd.state.tokens[1], world.state.tokens[0])
+
+
+def test_what_does_not_fit_is_named(experiment: Path, toy_episodes: list[Episode], tmp_path: Path) -> None:
+    simulation = load(experiment)
+    frame = toy_episodes[0].frames[0]
+    with pytest.raises(SimulationError, match="no source 'fetch'; it was trained on: toy"):
+        simulation.reset("fetch", frame)
+    with pytest.raises(SimulationError, match="the tokenizer takes"):
+        simulation.reset("toy", frame[:16])
+    world = simulation.reset("toy", frame)
+    with pytest.raises(SimulationError, match="4 dimensions, these 3"):
+        simulation.step(world, "toy", np.zeros(3, np.float32))
+    with pytest.raises(SimulationError, match="NaN"):
+        simulation.step(world, "toy", np.full(4, np.nan, np.float32))
+    with pytest.raises(SimulationError, match=r"index\.json is missing"):
+        load(tmp_path)
+
+
+def test_the_command_writes_a_video_beside_the_recording(
+    experiment: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "clip.mp4"
+    assert main(["--root", str(experiment), "rollout", "--episode", "toy/000001", "--out", str(out)]) == 0
+    assert "PSNR against the recording" in capsys.readouterr().out
+    with av.open(str(out)) as video:
+        frames = [frame.to_ndarray(format="rgb24") for frame in video.decode(video=0)]
+    assert len(frames) == 12
+    assert frames[0].shape[1] > 2 * frames[0].shape[0] * 0.99
+
+
+def test_the_command_takes_actions_of_ones_own(experiment: Path, tmp_path: Path) -> None:
+    actions = tmp_path / "actions.json"
+    actions.write_text(json.dumps([[0.1, 0, 0, 0]] * 5))
+    command = ["--root", str(experiment), "rollout", "--episode", "toy/000001", "--actions", str(actions)]
+    assert main([*command, "--out", str(tmp_path / "clip.npy")]) == 0
+    assert np.load(tmp_path / "clip.npy").shape == (6, 32, 32, 3)
+    assert main([*command, "--frames", "2", "--out", str(tmp_path / "strip.png")]) == 0
+    with Image.open(tmp_path / "strip.png") as strip:
+        assert strip.size == (96, 32)
+
+
+@pytest.mark.parametrize(
+    ("changes", "code", "message"),
+    [
+        (["--episode", "toy/9"], 2, "no episode 'toy/9'"),
+        (["--start", "12"], 2, "frames 0 to 11"),
+        (["--out", "clip.gif"], 2, "written as .mp4"),
+        (["--actions", "none.npy"], 1, "none.npy cannot be read"),
+        (["--start", "11"], 2, "no action"),
+    ],
+)
+def test_wrong_arguments_are_answered(
+    experiment: Path, capsys: pytest.CaptureFixture[str], changes: list[str], code: int, message: str
+) -> None:
+    assert main(["--root", str(experiment), "rollout", "--episode", "toy/000001", *changes]) == code
+    assert message in capsys.readouterr().err

@@ -63,7 +63,7 @@ def by_gold(run: Run, corpus: Corpus, reward: RewardSpec, device: str) -> ClipSc
     """The gold scorer of clips of the corpus's episodes."""
     probe = load_probe(run.input("artifacts/probe/model.safetensors")).to(device)
     limits = limits_from_json(read_json(run.input("artifacts/bench/probed_limits.json")))
-    gold, numbers = Gold(probe.states, reward, limits), {info.id: n for n, info in enumerate(corpus.infos)}
+    gold, numbers = Gold(probe, reward, limits), {info.id: n for n, info in enumerate(corpus.infos)}
 
     def score_clips(clips: Sequence[Clip]) -> Scores:
         infos = [corpus.infos[numbers[clip.episode]] for clip in clips]

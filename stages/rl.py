@@ -105,7 +105,7 @@ def main(run: Run) -> None:
 def by_gold(run: Run, prompts: Prompts, reward: RewardSpec, device: torch.device) -> PromptReward:
     """The reward of the gold scores: what the probe sees of a rollout, against what it sees of the true future."""
     probe = load_probe(run.input("artifacts/probe/model.safetensors")).to(device)
-    gold = Gold(probe.states, reward, limits_from_json(read_json(run.input("artifacts/bench/probed_limits.json"))))
+    gold = Gold(probe, reward, limits_from_json(read_json(run.input("artifacts/bench/probed_limits.json"))))
 
     def frames(videos: Tensor) -> list[UInt8]:
         return list((videos.clamp(0, 1) * 255).round().byte().permute(0, 1, 3, 4, 2).cpu().numpy())

@@ -5,32 +5,30 @@ of a rollout: so the true outcome of the same actions is seen through the same p
 of probed true clips. A true clip's own score, below full marks where the probe's jitter costs some, is the ceiling.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from roboalign.probe.data import Task
+from roboalign.probe.model import Probe
 from roboalign.reward.rubric import Floats, Limits, score
 from roboalign.reward.spec import RewardSpec
-from roboalign.types import Float32, UInt8
-
-Look = Callable[[str, str, UInt8], Float32]
-"""A probe: a source, its task and clips (N, T, H, W, 3) to states (N, T, 14)."""
+from roboalign.types import UInt8
 
 
 @dataclass(frozen=True)
 class Gold:
-    """Scores clips of the sources that have limits; nothing is said of other sources."""
+    """Scores clips of the tasks that the probe covers and whose sources have limits; nothing is said of others."""
 
-    look: Look
+    probe: Probe
     reward: RewardSpec
     limits: Mapping[str, Limits]
     """The rubric's limits of each source, from probed true clips."""
 
     def covers(self, task: Task) -> bool:
         """Whether clips of this source and task can be scored."""
-        return task[0] in self.limits
+        return task[0] in self.limits and self.probe.covers(*task)
 
     def __call__(self, tasks: Sequence[Task], clips: Sequence[UInt8], truths: Sequence[UInt8]) -> Floats:
         """Raw scores (N, D) of clips, each (T, H, W, 3), whose true outcomes are `truths`, of the same shapes.
@@ -42,8 +40,8 @@ class Gold:
             if not self.covers(task):
                 continue
             rows = [row for row, own in enumerate(tasks) if own == task]
-            seen = self.look(*task, np.stack([clips[row] for row in rows]))
-            truth = self.look(*task, np.stack([truths[row] for row in rows]))
+            seen = self.probe.states(*task, np.stack([clips[row] for row in rows]))
+            truth = self.probe.states(*task, np.stack([truths[row] for row in rows]))
             for place, row in enumerate(rows):
                 result[row] = score(self.reward, seen[place], truth[place], self.limits[task[0]])
         return result

@@ -6,6 +6,8 @@ import yaml
 from probe_fakes import seen_episode, state_of
 
 from roboalign.probe.gold import Gold
+from roboalign.probe.model import Probe
+from roboalign.probe.spec import ProbeSpec
 from roboalign.reward.rubric import calibrate
 from roboalign.reward.spec import RewardSpec
 from roboalign.types import STATE_NAMES, Float32, UInt8
@@ -22,10 +24,16 @@ def number_of(frames: UInt8) -> int:
     return int(frames[0, 0, 0, 0])
 
 
-def look(source: str, task: str, clips: UInt8) -> Float32:
-    """A probe that sees exactly: a clip's first pixel is the number of its episode."""
-    assert (source, task) == TASK
-    return np.stack([state_of(seen_episode(number_of(clip))) for clip in clips])
+class ExactProbe(Probe):
+    """Sees exactly: a clip's first pixel is the number of its episode."""
+
+    def __init__(self) -> None:
+        spec = {"training": {"steps": 1, "batch": 2, "learning_rate": 0.1}}
+        super().__init__(ProbeSpec.model_validate(spec), [TASK], (4, 4))
+
+    def states(self, source: str, task: str, frames: UInt8) -> Float32:
+        assert (source, task) == TASK
+        return np.stack([state_of(seen_episode(number_of(clip))) for clip in frames])
 
 
 def clip(number: int) -> UInt8:
@@ -35,7 +43,7 @@ def clip(number: int) -> UInt8:
 @pytest.fixture(scope="module")
 def gold(six: RewardSpec) -> Gold:
     limits = calibrate([(state_of(seen_episode(number)), number % 2 == 0) for number in range(10)], six.calibration)
-    return Gold(look, six, {"seen": limits})
+    return Gold(ExactProbe(), six, {"seen": limits, "real": limits})
 
 
 def test_the_true_outcome_has_full_marks_where_it_succeeds(gold: Gold, six: RewardSpec) -> None:
@@ -55,4 +63,5 @@ def test_nothing_is_said_of_sources_without_states(gold: Gold) -> None:
     scores = gold([("real", "push"), TASK], [clip(1), clip(2)], [clip(1), clip(2)])
     assert np.isnan(scores[0]).all()
     assert np.isfinite(scores[1]).all()
-    assert not gold.covers(("real", "push"))
+    assert not gold.covers(("real", "push")), "the probe does not know it"
+    assert not Gold(gold.probe, gold.reward, {}).covers(TASK), "without limits there is no rubric"

@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from roboalign.bench.balance import Counts, level, shares, stratum
+from roboalign.bench.degradations import moves
 from roboalign.bench.generate import Generate, Progress, generate
 from roboalign.bench.labelling import Labels, all_limits, recorded_states
-from roboalign.bench.pairs import Origin, Pair, identity
+from roboalign.bench.pairs import BenchError, Origin, Pair, identity
 from roboalign.bench.recipes import Recipes, generator, is_success
 from roboalign.types import Split
 
@@ -68,7 +69,9 @@ class Builder(Labels):
                 size = float(sum((info.source, info.split) == (source, split) for info in self.infos))
             for origin, share in origins.items():
                 episodes = self.recipes.cell(split, source, origin)
-                if episodes and share > 0 and (origin != "generated" or generated):
+                if not episodes or share == 0 or (origin == "generated" and not generated):
+                    continue
+                if origin != "degraded" or self.recipes.degradations(split, episodes):
                     result[source, origin] = (share * size, episodes)
         return result
 
@@ -107,7 +110,9 @@ class Builder(Labels):
         kinds = self.recipes.degradations(split, episodes)
         # Where there are fewer pairs than kinds, chance decides which of them are had.
         order = generator(self.spec.seed, split, source, "kinds").permutation(len(kinds))
-        for number, degradation in enumerate(kinds[place] for place in order):
+        # Those that may find no object to move come first: the others make up for what they cannot give.
+        ordered = sorted((kinds[place] for place in order), key=lambda each: not moves(each.kind))
+        for number, degradation in enumerate(ordered):
             quota = -(-count // (len(kinds) - number))
             drawn = [
                 self.recipes.draw_degraded(split, source, degradation, episodes, place)
@@ -146,8 +151,13 @@ class Builder(Labels):
 def build(
     builder: Builder, models: Mapping[str, Generate], folder: Path, fps: float, progress: Progress | None = None
 ) -> list[Pair]:
-    """All pairs, labelled; the generated clips are written to the store `folder`."""
+    """All pairs, labelled; the generated clips are written to the store `folder`. Raises BenchError for none at all."""
     plan = list(builder.plan([name for name in builder.spec.generated.models if name in models]))
+    if not plan:
+        raise BenchError(
+            f"no pair can be made: no source has episodes of {builder.spec.shortest} frames"
+            f"{' and recorded states' if builder.spec.unlabelled == 'skip' else ''}; see the bench's spec"
+        )
     recipes = [pair for pair in plan if pair.origin == "generated"]
     made = iter(generate(builder, recipes, models, folder, fps, progress))
     return builder.annotated([next(made) if pair.origin == "generated" else pair for pair in plan])

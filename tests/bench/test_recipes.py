@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from roboalign.bench.annotations import Annotation
 from roboalign.bench.build import Builder, all_limits, build, recorded_states
-from roboalign.bench.pairs import Bench, identity
+from roboalign.bench.pairs import Bench, BenchError, identity
+from roboalign.bench.recipes import Recipes
 from roboalign.bench.spec import BalanceSpec
 from roboalign.store import Corpus
 from tests.conftest import toy_episode
@@ -75,6 +76,18 @@ def test_sources_without_states_are_skipped_by_spec(robots, toy_episodes, small,
     spec = small.model_copy(update={"unlabelled": "skip"})
     assert {pair.source for pair in built(both, spec, six)} == {"toy"}
     assert {pair.source for pair in built(both, small, six)} == {"toy", "robot"}
+
+
+def test_a_bench_without_pairs_is_refused(robots, small, six):
+    with pytest.raises(BenchError, match="recorded states"):
+        built(robots, small.model_copy(update={"unlabelled": "skip"}), six)
+
+
+def test_objects_that_are_not_found_leave_their_share_to_other_kinds(corpus, small, six, monkeypatch):
+    monkeypatch.setattr(Recipes, "_visible", lambda self, pair: False)
+    pairs = built(corpus, small, six)
+    assert len(pairs) == small.pairs
+    assert not {"object_removed", "object_teleported"} & {pair.degradation for pair in pairs}
 
 
 def answer(pair, six, share, kind="person"):

@@ -25,7 +25,9 @@ COLUMNS = 6
 """Frames of an episode on the contact sheet."""
 ROWS = 8
 """Episodes on the contact sheet."""
-CELL = 144
+STRIPS = 60
+"""Episodes of which pictures are kept, for the sheet to choose from: about half a megabyte each."""
+CELL = 128
 """Height of its pictures in pixels."""
 SHADE = 0.3
 """Brightness of what the crop cuts off."""
@@ -157,7 +159,7 @@ def look(raw: Raw, spec: DatasetSpec, source: str, row: int, left_out: Counter[s
     assert isinstance(result, Episode)
     return Look(
         raw.name, raw.length, len(result.frames), reason, result.instruction, result.task, result.scene, None,
-        result.actions, tap.size, raw.attributes, tap.strip(result.frames) if row < ROWS else None,
+        result.actions, tap.size, raw.attributes, tap.strip(result.frames) if row < STRIPS else None,
         tuple(len(entry.columns) or np.atleast_2d(raw.columns[entry.key].T).shape[0] for entry in spec.actions),
     )  # fmt: skip
 
@@ -231,7 +233,9 @@ def of_simulator(spec: SimulatedRobotSpec, source: str, count: int) -> Looks:
             episodes = [record(spec, source, each, simulator) for each in chosen if each.task == task]
         finally:
             simulator.close()
-        looks += [seen(episode, strip(episode.frames) if row < 2 else None) for row, episode in enumerate(episodes)]
+        looks += [
+            seen(episode, strip(episode.frames) if row < STRIPS else None) for row, episode in enumerate(episodes)
+        ]
     complete = len(chosen) == len(everything)
     how = f"all {len(chosen)} episodes" if complete else f"{len(chosen)} of {len(everything)} episodes"
     splits = dict(Counter(each.split for each in everything))
@@ -244,7 +248,7 @@ def of_store(store: EpisodeStore, count: int) -> Looks:
     looks = []
     for row in range(number):
         episode = store.read(row * len(store) // number)
-        looks.append(seen(episode, strip(episode.frames) if row < ROWS else None))
+        looks.append(seen(episode, strip(episode.frames) if row < STRIPS else None))
     complete = number == len(store)
     how = f"all {number} episodes" if complete else f"{number} of {len(store)} episodes; --episodes 0 looks at all"
     splits = dict(Counter(info.split for info in store.infos))

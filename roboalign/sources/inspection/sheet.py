@@ -20,8 +20,8 @@ COLOURS = (
 """Of the actions' lines, in turn."""
 MARGIN, GAP, WIDE = 28, 6, 8
 CHART = 200
-"""Width of the actions' chart."""
-LEAST = 1000
+"""Width of the actions' chart at least."""
+LEAST = 1120
 """Width of the sheet at least."""
 
 Font = ImageFont.FreeTypeFont
@@ -37,8 +37,7 @@ def save(looks: Looks, summary: Summary, path: Path) -> None:
 def drawn(looks: Looks, summary: Summary) -> Image.Image:
     """The sheet. Pure: the same episodes give the same picture."""
     found = [look for look in looks.episodes if look.strip]
-    # What is kept comes first; what is left out only fills up.
-    chosen = sorted(found, key=lambda look: bool(look.left_out))[:ROWS]
+    chosen = spread(found)
     if not chosen:
         raise SourceError(f"{summary.uri} gives no episode to draw a sheet of")
     rows = [(look, row) for look in chosen if (row := look.strip)]
@@ -67,8 +66,17 @@ def drawn(looks: Looks, summary: Summary) -> Image.Image:
             x = left + place * (cell + GAP)
             paste(image, frame, x, y + 40)
             draw.text((x + 5, y + 42), str(row.numbers[place]), PAPER, font(12), stroke_width=2, stroke_fill=INK)
-        lines(draw, look, summary, (chart, y + 40, chart + CHART, y + 39 + high))
+        lines(draw, look, summary, (chart, y + 40, width - MARGIN - 1, y + 39 + high))
     return image
+
+
+def spread(found: list[Look]) -> list[Look]:
+    """The rows of the sheet: kept episodes at even distances; what is left out only fills up."""
+    kept = [look for look in found if not look.left_out]
+    rest = [look for look in found if look.left_out]
+    if len(kept) < ROWS:
+        return [*kept, *rest][:ROWS]
+    return [kept[index * len(kept) // ROWS] for index in range(ROWS)]
 
 
 def head(draw: ImageDraw.ImageDraw, summary: Summary, width: int) -> None:

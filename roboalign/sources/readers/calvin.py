@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from roboalign.sources.errors import DamagedError, SourceError
-from roboalign.sources.readers.columns import BAD_ARRAY, Columns, picture
+from roboalign.sources.readers.columns import BAD_ARRAY, MISSING, Columns, picture
 from roboalign.sources.readers.files import Files
 from roboalign.sources.readers.pickled import read_pickled
 from roboalign.sources.readers.reader import Damaged, Part, Raw, required
@@ -102,9 +102,9 @@ class Calvin:
         try:
             with self.files.open(path) as file:
                 return read_pickled(file)
-        except FileNotFoundError:
+        except MISSING:
             raise SourceError(f"{self.files.uri} has no {path}; {remedy}") from None
-        except DamagedError as error:
+        except (DamagedError, OSError) as error:
             raise SourceError(f"{self.files.uri}/{path} cannot be read: {error}") from None
 
     def read(self, part: Part) -> Iterator[Raw | Damaged]:
@@ -165,8 +165,10 @@ class Calvin:
                 for key in keys:
                     required(dict.fromkeys(arrays.files), key, "array")
                 return {key: arrays[key] for key in keys or arrays.files}
-        except FileNotFoundError:
+        except MISSING:
             raise DamagedError(f"{path} is missing") from None
+        except OSError as error:
+            raise SourceError(f"{self.files.uri}/{path} cannot be fetched: {error}; run it again") from None
         except DamagedError as error:
             raise DamagedError(f"{path} cannot be used: {error}") from None
         except BAD_ARRAY as error:

@@ -18,6 +18,9 @@ BAD_ARRAY = (
 )  # fmt: skip
 """What numpy raises on damaged `.npy` and `.npz` files: their headers are parsed as Python, their sizes believed."""
 
+MISSING = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
+"""What opening a file raises where there is none. Any other OSError tells of a connection or a disk, not of a file."""
+
 
 class Columns(Mapping[str, Float32]):
     """All numeric columns of an episode by name; each is loaded at its first use. Raises DamagedError then."""

@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 
 from roboalign.sources.errors import DamagedError, SourceError
-from roboalign.sources.readers.columns import Columns, picture
+from roboalign.sources.readers.columns import MISSING, Columns, picture
 from roboalign.sources.readers.files import Files
 from roboalign.sources.readers.reader import Damaged, Part, Raw, required
 from roboalign.sources.readers.spec import LiberoSpec
@@ -152,8 +152,10 @@ def opened(files: Files, path: str) -> Iterator[tuple[Any, "Watched"]]:
     """
     try:
         stream = Watched(files.open(path))
-    except FileNotFoundError:
+    except MISSING:
         raise DamagedError("the file is missing") from None
+    except OSError as error:
+        raise SourceError(f"{files.uri}/{path} cannot be fetched: {error}; run it again") from None
     with stream.stream:
         try:
             file = h5py.File(stream, "r", rdcc_nbytes=CHUNKS)

@@ -11,7 +11,7 @@ import av
 import numpy as np
 
 from roboalign.sources.errors import DamagedError, SourceError
-from roboalign.sources.readers.columns import BAD_ARRAY, Columns
+from roboalign.sources.readers.columns import BAD_ARRAY, MISSING, Columns
 from roboalign.sources.readers.files import Files
 from roboalign.sources.readers.reader import Damaged, Part, Raw, required
 from roboalign.sources.readers.spec import VideosSpec
@@ -44,8 +44,10 @@ class Videos:
                 for number, line in enumerate(file, 1):
                     if line.strip():
                         yield number, line
-        except FileNotFoundError:
+        except MISSING:
             raise SourceError(f"{self.files.uri} has no {self.spec.manifest}; correct `uri` or `manifest`") from None
+        except OSError as error:
+            raise SourceError(f"{self.files.uri}/{self.spec.manifest} cannot be fetched: {error}") from None
 
     def parts(self) -> list[Part]:
         """Some lines each. Raises SourceError where the manifest is missing or empty."""
@@ -92,8 +94,10 @@ class Videos:
         path = inside(value, key)
         try:
             return np.load(io.BytesIO(self.files.bytes(path)), allow_pickle=False)
-        except FileNotFoundError:
+        except MISSING:
             raise DamagedError(f"its '{key}' is the file {path}, which is missing") from None
+        except OSError as error:
+            raise SourceError(f"{self.files.uri}/{path} cannot be fetched: {error}; run it again") from None
         except BAD_ARRAY:
             raise DamagedError(f"its '{key}' is the file {path}, which is no .npy file with numbers") from None
 
@@ -117,19 +121,15 @@ class Videos:
                     if count in wanted:
                         yield np.ascontiguousarray(image.to_ndarray(format="rgb24"))
                     count += 1
-        except FileNotFoundError:
+        except MISSING:
             raise DamagedError(f"the video {path} is missing") from None
         except DamagedError:
             raise
         except (av.error.FFmpegError, ValueError, OSError) as error:
-            # Looking for a place before a short file's start is an invalid argument; other errors are not the file's.
-            if (
-                isinstance(error, OSError)
-                and not isinstance(error, av.error.FFmpegError)
-                and error.errno != errno.EINVAL
-            ):
-                raise
             reason = getattr(error, "strerror", None) or error
+            # Looking for a place before a short file's start is an invalid argument.
+            if not isinstance(error, av.error.FFmpegError | ValueError) and error.errno != errno.EINVAL:
+                raise SourceError(f"{self.files.uri}/{path} cannot be fetched: {reason}; run it again") from None
             raise DamagedError(f"the video {path} cannot be decoded after {count} frames: {reason}") from None
         if count != length:
             raise DamagedError(f"the video {path} has {count} frames, but there are {length} actions")

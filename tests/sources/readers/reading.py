@@ -7,11 +7,15 @@ from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
+from unittest.mock import MagicMock
 
 import numpy as np
+import pytest
 
 from roboalign.sources.builder import build_reader
 from roboalign.sources.readers.convert import LeftOut, convert
+from roboalign.sources.readers.files import Files
 from roboalign.sources.readers.reader import Damaged
 from roboalign.sources.spec import RecordedSpec
 from roboalign.types import Episode
@@ -55,6 +59,26 @@ def mutilated(content: bytes, seed: int) -> bytes:
             start = rng.integers(len(changed))
             changed[start : start + 200] = rng.bytes(len(changed[start : start + 200]))
     return bytes(changed)
+
+
+def lose(monkeypatch: pytest.MonkeyPatch, ending: str) -> None:
+    """From now on, files with this ending are opened, but the connection is lost when they are read."""
+    real = Files.open
+
+    def read(*_: object) -> bytes:
+        raise TimeoutError("the server does not answer")
+
+    def opened(files: Files, name: str) -> Any:
+        stream = real(files, name)
+        if not name.endswith(ending):
+            return stream
+        lost = MagicMock(wraps=stream)
+        lost.read = lost.readinto = lost.readline = lost.__next__ = read
+        lost.__enter__.return_value = lost
+        lost.__exit__.side_effect = lambda *_: stream.close()
+        return lost
+
+    monkeypatch.setattr(Files, "open", opened)
 
 
 class Ranges(SimpleHTTPRequestHandler):

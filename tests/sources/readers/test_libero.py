@@ -8,7 +8,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-from reading import mutilated, only, read_all, served
+from reading import lose, mutilated, only, read_all, served
 
 from roboalign.sources.errors import SourceError
 from roboalign.sources.readers.files import Files
@@ -307,25 +307,7 @@ def test_a_lost_connection_is_not_taken_for_damage(tmp_path: Path, monkeypatch: 
     write(tmp_path / "a.hdf5", demos=1)
     reader = Libero(spec(tmp_path), Files.at(str(tmp_path), {}, tmp_path))
     parts = reader.parts()
-
-    class Lost:
-        def __init__(self, stream: Any) -> None:
-            self.stream = stream
-
-        def __getattr__(self, name: str) -> Any:
-            return getattr(self.stream, name)
-
-        def __enter__(self) -> "Lost":
-            return self
-
-        def __exit__(self, *_: object) -> None:
-            self.stream.close()
-
-        def read(self, size: int = -1) -> bytes:
-            raise TimeoutError("the server does not answer")
-
-    real = Files.open
-    monkeypatch.setattr(Files, "open", lambda files, name: Lost(real(files, name)))
+    lose(monkeypatch, ".hdf5")
     with pytest.raises(SourceError, match="does not answer; run it again"):
         list(reader.read(parts[0]))
 

@@ -9,7 +9,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
-from reading import mutilated, only, read_all, served
+from reading import lose, mutilated, only, read_all, served
 
 from roboalign.sources.errors import SourceError
 from roboalign.sources.readers.files import Files
@@ -313,3 +313,10 @@ def test_no_mutilated_file_ends_the_reading(tmp_path: Path) -> None:
         assert len(episodes) >= 2
         found += len(damaged)
     assert found >= 20
+
+
+def test_a_lost_connection_is_not_taken_for_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path)
+    lose(monkeypatch, ".mp4")
+    with pytest.raises(SourceError, match="cannot be fetched: the server does not answer; run it again"):
+        read_all(spec(tmp_path), tmp_path)

@@ -1,5 +1,6 @@
 """Files of a data set through fsspec: local ones as they are, remote ones block by block through a local cache."""
 
+import errno
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,14 @@ from roboalign.sources.errors import SourceError
 
 BLOCK = 4 * 2**20
 """Bytes that are fetched of a remote file at once."""
+
+
+def unreachable(error: BaseException) -> bool:
+    """Whether an error tells of a connection or a disk that fails, not of what a file holds; trying again may help."""
+    if not isinstance(error, OSError) or isinstance(error, FileNotFoundError):
+        return False
+    # What parsers find wrong has no number; looking for a place before a short file's start is an invalid argument.
+    return isinstance(error, TimeoutError | ConnectionError) or error.errno not in (None, errno.EINVAL)
 
 
 @dataclass(frozen=True)

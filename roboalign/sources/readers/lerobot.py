@@ -17,8 +17,8 @@ from roboalign.sources.readers.reader import Damaged, Part, Raw
 from roboalign.sources.readers.spec import LerobotSpec
 from roboalign.types import UInt8
 
-EPISODES = 50
-"""Episodes of a part at most."""
+EPISODES, PARTS = 50, 500
+"""Episodes of a part at most, and parts of the data set: then they hold more, for each one reads the whole index."""
 TASK = "task"
 """The `instruction` that stands for the task table."""
 _NUMBERS = ("float", "int", "uint", "bool")
@@ -82,10 +82,11 @@ class Lerobot:
             return entry.data if isinstance(entry, Entry) and not entry.alone else ""
 
         found = []
+        size = max(EPISODES, len(self._entries) // PARTS)
         for path, run in groupby(range(len(self._entries)), file):
             places = list(run)
-            for first in range(places[0], places[-1] + 1, EPISODES):
-                found.append(Part(path or "meta", first, min(first + EPISODES, places[-1] + 1)))
+            for first in range(places[0], places[-1] + 1, size):
+                found.append(Part(path or "meta", first, min(first + size, places[-1] + 1)))
         return found
 
     def read(self, part: Part) -> Iterator[Raw | Damaged]:

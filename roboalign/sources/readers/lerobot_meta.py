@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from roboalign.sources.errors import DamagedError, SourceError
-from roboalign.sources.readers.files import Files
+from roboalign.sources.readers.files import Files, unreachable
 from roboalign.sources.readers.reader import Damaged
 from roboalign.types import Json
 
@@ -177,6 +177,8 @@ def _rows_v3(meta: Meta, files: Files) -> Iterator[tuple[str, dict[str, Json] | 
                 return
             raise SourceError(f"{files.uri} has no {name}, where its episodes are listed") from None
         except BAD_PARQUET as error:
+            if unreachable(error):
+                raise SourceError(f"{files.uri}: {name} cannot be fetched: {error}; run it again") from None
             yield name, Damaged(name, f"this list of episodes cannot be read: {error}")
             continue
         found += len(rows)

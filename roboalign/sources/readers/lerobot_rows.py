@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from roboalign.sources.errors import DamagedError
-from roboalign.sources.readers.files import Files
+from roboalign.sources.errors import DamagedError, SourceError
+from roboalign.sources.readers.files import Files, unreachable
 from roboalign.sources.readers.lerobot_meta import BAD_PARQUET
 from roboalign.types import Json
 
@@ -45,7 +45,9 @@ class DataFile:
             self.close()
             raise self._broken(error) from None
 
-    def _broken(self, error: BaseException) -> DamagedError:
+    def _broken(self, error: Exception) -> Exception:
+        if unreachable(error):
+            return SourceError(f"{self._files.uri}: {self.path} cannot be fetched: {error}; run it again")
         return DamagedError(f"its data file {self.path} cannot be read: {error}")
 
     def _open(self) -> pq.ParquetFile:

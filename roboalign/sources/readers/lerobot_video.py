@@ -1,13 +1,12 @@
 """The frames of an episode out of a video that it may share with others."""
 
-import errno
 from collections.abc import Iterator, Sequence
 
 import av
 import numpy as np
 
-from roboalign.sources.errors import DamagedError
-from roboalign.sources.readers.files import Files
+from roboalign.sources.errors import DamagedError, SourceError
+from roboalign.sources.readers.files import Files, unreachable
 from roboalign.types import UInt8
 
 EARLY = 0.25
@@ -34,6 +33,8 @@ def frames(
             if held and ((exactly and held != exactly) or held < least):
                 few = f"{exactly}" if exactly else f"the {least} that its episodes need"
                 raise DamagedError(f"its video {path} has {held} frames, not {few}")
+            if stream.codec_context is None:
+                raise DamagedError(f"its video {path} is of a codec that cannot be decoded")
             stream.codec_context.options = _STRICT
             if times[0] > margin and stream.time_base is not None:
                 container.seek(int((times[0] - margin) / stream.time_base), stream=stream)
@@ -53,9 +54,8 @@ def frames(
     except FileNotFoundError:
         raise DamagedError(f"its video {path} is missing") from None
     except (av.error.FFmpegError, ValueError, OSError) as error:
-        # A place before a short file's start is an invalid argument; other errors of reading are not the file's fault.
-        if not isinstance(error, av.error.FFmpegError | ValueError) and error.errno != errno.EINVAL:
-            raise
+        if unreachable(error) and not isinstance(error, av.error.FFmpegError):
+            raise SourceError(f"{files.uri}: {path} cannot be fetched: {error}; run it again") from None
         reason = getattr(error, "strerror", None) or error
         raise DamagedError(f"its video {path} cannot be decoded at {times[place]:.4f} s: {reason}") from None
     raise DamagedError(f"its video {path} ends before {times[place]:.4f} s")

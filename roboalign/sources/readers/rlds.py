@@ -64,26 +64,32 @@ class Rlds:
         except OSError as error:
             raise SourceError(f"{self._files.uri}: {shard.path} cannot be opened: {error}") from None
         count = 0
-        with file:
-            for record in records(file):
-                name = f"{shard.label}#{count}"
-                if not isinstance(record, Fault):
-                    yield self._raw(name, record)
-                elif record.rest:
-                    lost = shard.episodes - count
-                    cost = f"{lost} of the" if lost > 0 else "it lies behind the"
-                    end = " are lost" if lost > 0 else ""
-                    yield Damaged(name, f"{record.reason}; {cost} file's {shard.episodes} episodes{end}")
-                    return
-                else:
-                    yield Damaged(name, record.reason)
-                count += 1
+        try:
+            with file:
+                for record in records(file):
+                    yield self._episode(shard, count, record)
+                    if isinstance(record, Fault) and record.rest:
+                        return
+                    count += 1
+        except OSError as error:
+            raise SourceError(f"{self._files.uri}: {shard.path} cannot be fetched: {error}; run it again") from None
         if count < shard.episodes:
             lost = shard.episodes - count
             yield Damaged(
                 f"{shard.label}#{count}",
                 f"the file ends after {count} of the {shard.episodes} episodes in {INFO}; {lost} are lost",
             )
+
+    def _episode(self, shard: Shard, number: int, record: bytes | Fault) -> Raw | Damaged:
+        name = f"{shard.label}#{number}"
+        if not isinstance(record, Fault):
+            return self._raw(name, record)
+        if not record.rest:
+            return Damaged(name, record.reason)
+        lost = shard.episodes - number
+        cost = f"{lost} of the" if lost > 0 else "it lies behind the"
+        end = " are lost" if lost > 0 else ""
+        return Damaged(name, f"{record.reason}; {cost} file's {shard.episodes} episodes{end}")
 
     def _raw(self, name: str, record: bytes) -> Raw | Damaged:
         try:

@@ -142,10 +142,17 @@ def png(frame: np.ndarray[Any, Any]) -> dict[str, Any]:
     return {"bytes": buffer.getvalue(), "path": None}
 
 
-def video(path: Path, pictures: np.ndarray[Any, Any], rate: int = FPS, codec: str = "libx264") -> None:
+def video(
+    path: Path,
+    pictures: np.ndarray[Any, Any],
+    rate: int = FPS,
+    codec: str = "libx264",
+    options: dict[str, str] | None = None,
+) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as output:
-        stream = cast(VideoStream, output.add_stream(codec, rate=rate, options={"g": "2", "crf": "18"}))
+        chosen = options or {"g": "2", "crf": "18"}
+        stream = cast(VideoStream, output.add_stream(codec, rate=rate, options=chosen))
         stream.height, stream.width, stream.pix_fmt = *pictures.shape[1:3], "yuv420p"
         for picture in pictures:
             output.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")))

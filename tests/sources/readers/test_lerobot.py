@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ import pytest
 from roboalign.sources.errors import SourceError
 from roboalign.sources.readers.files import Files
 from roboalign.sources.readers.lerobot import Lerobot
-from roboalign.store import EpisodeWriter
+from roboalign.store import EpisodeStore, EpisodeWriter
+from roboalign.store.spec import StorageSpec
 
 ALL = [(2, "video"), (2, "image"), (3, "video"), (3, "image")]
 
@@ -58,6 +60,26 @@ def test_av1_and_older_tables(tmp_path: Path) -> None:
     arm.video(path, large, codec="libsvtav1")
     raw = arm.sound(tmp_path)[1]
     assert arm.close(np.stack(list(raw.pictures(range(5)))), large, "video")
+
+
+def test_a_shared_video_with_long_groups_of_frames_that_refer_to_later_ones(tmp_path: Path) -> None:
+    arm.write(tmp_path, 3, "video")
+    path = tmp_path / f"videos/{arm.CAMERA}/chunk-000/file-000.mp4"
+    arm.video(path, np.concatenate([arm.frames(n) for n in range(3)]), options={"g": "250", "bf": "3", "crf": "18"})
+    for number, raw in enumerate(arm.sound(tmp_path)):
+        for steps in (range(raw.length), [raw.length - 1], [0]):
+            assert arm.close(np.stack(list(raw.pictures(steps))), arm.frames(number)[list(steps)], "video")
+
+
+def test_an_own_store_of_videos_is_one(toy_episodes: Any, tmp_path: Path) -> None:
+    episodes = [replace(e, frames=e.frames.repeat(3, axis=1).repeat(3, axis=2)) for e in toy_episodes[:3]]
+    with EpisodeWriter(tmp_path / "store", fps=12.5, storage=StorageSpec(kind="h264")) as writer:
+        for episode in episodes:
+            writer.add(episode)
+    changes = {"camera": "observation.images.main", "actions": [{"key": "action"}], "action_width": 4}
+    store = EpisodeStore(tmp_path / "store")
+    for number, raw in enumerate(arm.sound(tmp_path / "store", **changes)):
+        assert np.array_equal(np.stack(list(raw.pictures(range(raw.length)))), store.frames(number))
 
 
 def test_pictures_in_files_of_their_own(tmp_path: Path) -> None:

@@ -9,6 +9,9 @@ import numpy as np
 import pytest
 
 from roboalign.sources.errors import SourceError
+from roboalign.sources.readers.convert import convert
+from roboalign.sources.readers.reader import Damaged
+from roboalign.store import EpisodeWriter
 
 Spoil = Callable[[arm.Plan], None]
 
@@ -191,6 +194,7 @@ def spoilt(content: bytes) -> bytes:
         (VIDEO, cut(0.0), "cannot be decoded"),
         (VIDEO, spoilt, "cannot be decoded|is damaged|ends before"),
         (VIDEO, lambda _: b"no video" * 100, "cannot be decoded"),
+        (VIDEO, lambda content: content.replace(b"avc1", b"what"), "of a codec that cannot be decoded"),
     ],
 )
 def test_a_damaged_file_of_version_2(path: str, change: Any, reason: str, tmp_path: Path) -> None:
@@ -273,8 +277,6 @@ def test_a_broken_list_of_version_3(tmp_path: Path) -> None:
 
 
 def test_a_flipped_bit_in_an_own_store_is_found(toy_episodes: Any, tmp_path: Path) -> None:
-    from roboalign.store import EpisodeWriter
-
     with EpisodeWriter(tmp_path / "data", fps=10) as writer:
         for episode in toy_episodes[:2]:
             writer.add(episode)
@@ -289,3 +291,31 @@ def test_a_flipped_bit_in_an_own_store_is_found(toy_episodes: Any, tmp_path: Pat
     assert damaged.name == "episode_000001"
     assert "cannot be read" in damaged.reason
     assert np.array_equal(store.actions(0), toy_episodes[0].actions)
+
+
+@pytest.mark.parametrize(("version", "kind"), [(2, "video"), (3, "video"), (3, "image")])
+def test_no_damage_whatever_ends_in_another_error(version: int, kind: str, tmp_path: Path) -> None:
+    arm.write(tmp_path, version, kind)
+    files = sorted(path for path in tmp_path.rglob("*") if path.is_file())
+    rng = np.random.default_rng(version)
+    spec = arm.spec(tmp_path)
+    refused = 0
+    for turn in range(40):
+        path = files[turn % len(files)]
+        whole = path.read_bytes()
+        content, place = bytearray(whole), int(rng.integers(len(whole)))
+        match turn // len(files) % 3:
+            case 0:
+                del content[place:]
+            case 1:
+                content[place : place + 40] = rng.bytes(len(content[place : place + 40]))
+            case _:
+                content[place] ^= 1 << int(rng.integers(8))
+        path.write_bytes(content)
+        try:
+            found = [raw if isinstance(raw, Damaged) else convert(raw, spec, "arm") for raw in arm.read(tmp_path)]
+            refused += any(isinstance(each, Damaged) for each in found)
+        except SourceError:
+            refused += 1
+        path.write_bytes(whole)
+    assert refused > 20

@@ -1,4 +1,6 @@
+import io
 from pathlib import Path
+from typing import Any
 
 import lerobot_files as arm
 import numpy as np
@@ -64,3 +66,31 @@ def test_lerobot_is_read_in_place(kind: str, tmp_path: Path, monkeypatch: pytest
             assert arm.close(np.stack(list(raw.pictures([0, 2]))), arm.frames(number)[[0, 2]], kind)
         whole = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
         assert 0 < sent.total() <= whole  # nothing is fetched twice
+
+
+class Lost(io.BytesIO):
+    """A file whose connection is lost when it is read."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        raise ConnectionResetError("reset by peer")
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "mp4", "tfrecord-00000-of-00001"])
+def test_a_lost_connection_is_no_damage(suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = Files.open
+
+    def lost(self: Files, name: str) -> Any:
+        file = plain(self, name)
+        if not name.endswith(suffix) or name.startswith("meta"):
+            return file
+        with file:
+            return Lost(file.read())
+
+    if suffix.startswith("tfrecord"):
+        toy.write(tmp_path / "data", [toy.record(n) for n in range(3)])
+    else:
+        arm.write(tmp_path / "data", 3, "video")
+    monkeypatch.setattr(Files, "open", lost)
+    make = toy.made if suffix.startswith("tfrecord") else arm.made
+    with pytest.raises(SourceError, match=r"cannot be fetched: reset by peer; run it again"):
+        make(tmp_path / "data", tmp_path)

@@ -73,12 +73,12 @@ class ProbeClips(Dataset[Sample]):
         self.frames, self.spec, self.seed = frames, spec, seed
         self.episodes = list(episodes)
         self.numbers = [tasks.index((episode.source, episode.task)) for episode in episodes]
-        self.reconstructed: list[UInt8] = []
-        for number, episode in enumerate(episodes if reconstruct is not None else ()):
+        self.reconstructed: dict[int, UInt8] = {}
+        for number, episode in enumerate(self.episodes[::2] if reconstruct is not None else ()):
             # Any frame of the first half may be the context, as it may be when clips are generated.
             context = int(np.random.default_rng((seed, number, 1)).integers(len(episode.frames) // 2))
             assert reconstruct is not None
-            self.reconstructed.append(reconstruct(episode.frames[context:]))
+            self.reconstructed[2 * number] = reconstruct(episode.frames[context:])
 
     def __len__(self) -> int:
         return len(self.episodes) * VARIANTS
@@ -87,7 +87,7 @@ class ProbeClips(Dataset[Sample]):
         row = number % len(self.episodes)
         episode, rng = self.episodes[row], np.random.default_rng((self.seed, number))
         frames = episode.frames
-        if self.reconstructed and rng.random() < self.spec.reconstructed:
+        if row in self.reconstructed and rng.random() < 2 * self.spec.reconstructed:
             frames = self.reconstructed[row]
         first = len(episode.frames) - len(frames)
         order = clip_order(len(frames), self.frames, self.spec.rearranged, rng)

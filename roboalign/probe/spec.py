@@ -18,9 +18,9 @@ class AugmentationSpec(Spec):
     All of it is our choice. None of it changes the state that a frame shows.
     """
 
-    reconstructed: Fraction = 0.5
+    reconstructed: Annotated[float, Field(ge=0, le=0.5)] = 0.4
     """Share of the training clips shown as the tokenizer reconstructs them, from a context in the first half of the
-    episode."""
+    episode. Every other episode is reconstructed, which takes as long as a sixth of the training."""
     blurred: Fraction = 0.3
     """Share of the clips blurred, by a Gaussian of up to one pixel."""
     noise: Annotated[float, Field(ge=0, le=0.5)] = 0.03

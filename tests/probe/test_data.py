@@ -27,15 +27,16 @@ def darker(frames: UInt8) -> UInt8:
     return np.asarray(frames + 200, np.uint8)
 
 
-@pytest.mark.parametrize("share", [0.0, 1.0])
+@pytest.mark.parametrize("share", [0.0, 0.5])
 def test_a_sample_has_the_states_of_its_frames(seen: list[Episode], share: float) -> None:
     episodes = marked(seen)
     spec = PLAIN.model_copy(update={"reconstructed": share})
     clips = ProbeClips(episodes, tasks_of(episodes), 4, spec, 0, darker if share else None)
     found = set()
     for number in range(0, len(clips), 31):
-        sample = clips[number]
-        marks = (sample["frames"][:, 0, 0, 0].int() - (200 if share else 0)) % 256
+        sample, row = clips[number], number % 16
+        # Every other episode is reconstructed: at the greatest share all of its clips are.
+        marks = (sample["frames"][:, 0, 0, 0].int() - (200 if share and row % 2 == 0 else 0)) % 256
         i, times = int(marks[0]) // 12, (marks % 12).tolist()
         assert (marks // 12 == i).all()
         assert torch.equal(sample["state"], torch.from_numpy(state_of(seen[i])[times]))

@@ -119,16 +119,21 @@ def guide(reward: RewardSpec, clips: int) -> str:
 
 def run(root: Path, folder: Path, split: Split, clips: int, *, blind: bool) -> int:
     """Export from the experiment at `root`; the exit code."""
+    if clips < 0:
+        print(f"error: --clips is {clips}; name how many, or 0 for all", file=sys.stderr)
+        return 2
     try:
         section = yaml.safe_load((root / "build/spec/reward.yaml").read_text(encoding="utf-8"))
         reward = RewardSpec.model_validate(section["reward"])
         corpus = Corpus.open(root / "artifacts/sources/index.json")
         bench = Bench.open(root / "artifacts/bench", corpus, reward.names)
         rows = chosen(bench.pairs, split, clips)
+        if not rows:
+            raise ValueError(f"the bench has no clip in the {split} split")
         fps = next((store.fps for store in corpus.stores if isinstance(store, EpisodeStore)), 10.0)
         export(folder, bench, rows, reward, fps, blind=blind)
     except (OSError, ValueError) as error:
-        print(f"error: {error}; `dvc repro bench` makes the bench", file=sys.stderr)
+        print(f"error: {error} (`dvc repro bench` makes the bench)", file=sys.stderr)
         return 1
     print(f"{folder}: {len(rows)} clips of the {split} split; {folder / 'README.md'} says how to score them")
     return 0

@@ -83,6 +83,11 @@ def test_without_a_bench_the_command_says_what_to_do(tmp_path, capsys):
     assert "dvc repro bench" in capsys.readouterr().err
 
 
+def test_a_negative_number_of_clips_is_refused(tmp_path, capsys):
+    assert main(["--root", str(tmp_path), "bench", "export", str(tmp_path / "out"), "--clips", "-1"]) == 2
+    assert "--clips is -1" in capsys.readouterr().err
+
+
 def test_the_command_writes_the_folder(bench, six, builder, tmp_path, capsys, monkeypatch):
     (tmp_path / "build/spec").mkdir(parents=True)
     (tmp_path / "build/spec/reward.yaml").write_text(yaml.safe_dump({"reward": six.model_dump(mode="json")}))

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from roboalign.sources.errors import DamagedError, SourceError
+from roboalign.sources.readers.columns import MISSING
 from roboalign.sources.readers.files import Files, unreachable
 from roboalign.sources.readers.reader import Damaged
 from roboalign.types import Json
@@ -71,7 +72,7 @@ def open_meta(files: Files) -> Meta:
     """Parse `meta/info.json`. Raises SourceError where it is missing, garbled, or of a version that cannot be read."""
     try:
         info = json.loads(files.bytes(INFO))
-    except FileNotFoundError:
+    except MISSING:
         raise SourceError(f"{files.uri} has no {INFO}; `uri` is the folder that holds `meta/`") from None
     except (OSError, ValueError, RecursionError) as error:
         raise SourceError(f"{files.uri}: {INFO} cannot be read: {error}") from None
@@ -114,7 +115,7 @@ def tasks(meta: Meta, files: Files) -> dict[int, str]:
         # pandas wrote the text as its index, which has this or that name.
         (text,) = [column for column in table.column_names if column != "task_index"]
         return dict(zip(table["task_index"].to_pylist(), map(str, table[text].to_pylist()), strict=True))
-    except FileNotFoundError:
+    except MISSING:
         raise SourceError(f"{files.uri} has no {name}, where its instructions are") from None
     except (*BAD_PARQUET, KeyError, TypeError) as error:
         raise SourceError(f"{files.uri}: {name} cannot be read: {error}") from None
@@ -149,7 +150,7 @@ def _rows_v2(files: Files) -> Iterator[tuple[str, dict[str, Json] | Damaged]]:
     name = "meta/episodes.jsonl"
     try:
         content = files.bytes(name)
-    except FileNotFoundError:
+    except MISSING:
         raise SourceError(f"{files.uri} has no {name}, where its episodes are listed") from None
     for number, line in enumerate(content.splitlines(), 1):
         place = f"{name}:{number}"
@@ -172,7 +173,7 @@ def _rows_v3(meta: Meta, files: Files) -> Iterator[tuple[str, dict[str, Json] | 
                 bulk = ("stats/", "meta/")
                 kept = [c for c in source.schema_arrow.names if not c.startswith(bulk) and not c.endswith("/crc32")]
                 rows = source.read(columns=kept).to_pylist()
-        except FileNotFoundError:
+        except MISSING:
             if found or number:
                 return
             raise SourceError(f"{files.uri} has no {name}, where its episodes are listed") from None

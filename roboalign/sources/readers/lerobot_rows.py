@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from roboalign.sources.errors import DamagedError, SourceError
+from roboalign.sources.readers.columns import MISSING
 from roboalign.sources.readers.files import Files, unreachable
 from roboalign.sources.readers.lerobot_meta import BAD_PARQUET
 from roboalign.types import Json
@@ -54,7 +55,7 @@ class DataFile:
         if self._parquet is None:
             try:
                 self._file = self._files.open(self.path)
-            except FileNotFoundError:
+            except MISSING:
                 raise DamagedError(f"its data file {self.path} is missing") from None
             try:
                 self._parquet = pq.ParquetFile(self._file, page_checksum_verification=True)
@@ -155,5 +156,5 @@ def picture_bytes(value: Json, files: Files, step: int) -> bytes:
         raise DamagedError(f"its picture at step {step} is the file {path}, which lies outside of the data set")
     try:
         return files.bytes(path)
-    except FileNotFoundError:
+    except MISSING:
         raise DamagedError(f"its picture at step {step} is the file {path}, which is missing") from None

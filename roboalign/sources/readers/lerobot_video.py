@@ -6,6 +6,7 @@ import av
 import numpy as np
 
 from roboalign.sources.errors import DamagedError, SourceError
+from roboalign.sources.readers.columns import MISSING
 from roboalign.sources.readers.files import Files, unreachable
 from roboalign.types import UInt8
 
@@ -47,11 +48,13 @@ def frames(
                     raise DamagedError(f"its video {path} has no frame at {times[place]:.4f} s")
                 if image.is_corrupt:
                     raise DamagedError(f"the frame of its video {path} at {times[place]:.4f} s is damaged")
+                if image.rotation:
+                    raise DamagedError(f"its video {path} is to be turned by {image.rotation}° when it is shown")
                 yield np.ascontiguousarray(image.to_ndarray(format="rgb24"))
                 place += 1
                 if place == len(times):
                     return
-    except FileNotFoundError:
+    except MISSING:
         raise DamagedError(f"its video {path} is missing") from None
     except (av.error.FFmpegError, ValueError, OSError) as error:
         if unreachable(error) and not isinstance(error, av.error.FFmpegError):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from roboalign.sources.errors import DamagedError, SourceError
-from roboalign.sources.readers.columns import Columns
+from roboalign.sources.readers.columns import MISSING, Columns
 from roboalign.sources.readers.example import features
 from roboalign.sources.readers.files import Files
 from roboalign.sources.readers.reader import Damaged, Part, Raw
@@ -58,7 +58,7 @@ class Rlds:
         shard = self._shards[part.path]
         try:
             file = self._files.open(shard.path)
-        except FileNotFoundError:
+        except MISSING:
             yield Damaged(shard.label, f"the file {shard.path} is missing; {shard.episodes} episodes are lost")
             return
         except OSError as error:
@@ -212,7 +212,7 @@ def _folder(files: Files) -> str:
 def _json(files: Files, path: str) -> Json:
     try:
         return json.loads(files.bytes(path))
-    except FileNotFoundError:
+    except MISSING:
         raise SourceError(f"{files.uri} has no {path}; copy it from where the data set came from") from None
     except (OSError, ValueError, RecursionError) as error:
         raise SourceError(f"{files.uri}: {path} cannot be read: {error}") from None

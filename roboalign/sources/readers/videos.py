@@ -113,6 +113,8 @@ class Videos:
                 if not container.streams.video:
                     raise DamagedError(f"the video {path} has no pictures")
                 stream = container.streams.video[0]
+                if stream.codec_context is None:
+                    raise DamagedError(f"the video {path} is of a codec that cannot be decoded")
                 stream.codec_context.options = {"err_detect": "explode"}
                 rate = float(stream.average_rate or 0)
                 before: float | None = None

@@ -186,6 +186,8 @@ def spoilt(content: bytes) -> bytes:
     ("path", "change", "reason"),
     [
         (DATA, None, "its data file .*episode_000001.parquet is missing"),
+        (DATA, "folder", "its data file .*episode_000001.parquet is missing"),
+        (VIDEO, "folder", "its video .*episode_000001.mp4 is missing"),
         (DATA, cut(0.9), "its data file .*episode_000001.parquet cannot be read"),
         (DATA, cut(0.0), "cannot be read"),
         (DATA, lambda _: b"PAR1 nothing at all PAR1", "cannot be read"),
@@ -202,7 +204,9 @@ def test_a_damaged_file_of_version_2(path: str, change: Any, reason: str, tmp_pa
     file = tmp_path / "data" / path
     content = file.read_bytes()
     file.unlink()
-    if change:
+    if change == "folder":
+        file.mkdir()
+    elif change:
         file.write_bytes(change(content))
     account, store = arm.made(tmp_path / "data", tmp_path)
     (damaged,) = account.damaged

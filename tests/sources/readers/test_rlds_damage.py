@@ -158,7 +158,10 @@ def test_a_damaged_file_loses_no_more_than_it_must(case: str, tmp_path: Path) ->
         assert np.array_equal(store.frames(index), toy.frames(number))
 
 
-def test_a_missing_file_is_named_with_what_is_lost(tmp_path: Path) -> None:
+@pytest.mark.parametrize("folder", [False, True])
+def test_a_missing_file_is_named_with_what_is_lost(folder: bool, tmp_path: Path) -> None:
+    if folder:
+        (tmp_path / toy.shard(1, 2)).mkdir()
     toy.write(tmp_path, [toy.record(0)])
     (tmp_path / toy.shard()).rename(tmp_path / toy.shard(0, 2))
     (tmp_path / "dataset_info.json").write_text(json.dumps(toy.info((1, 40))))

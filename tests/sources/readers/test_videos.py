@@ -208,6 +208,11 @@ def sound_alone(folder: Path, _: list[Line]) -> None:
         container.mux(stream.encode())
 
 
+def unknown(folder: Path, _: list[Line]) -> None:
+    path = folder / "clips/1.mp4"
+    path.write_bytes(path.read_bytes().replace(b"avc1", b"what"))
+
+
 def nan() -> list[list[float]]:
     values = actions(1)
     values[4, 1] = np.nan
@@ -232,6 +237,7 @@ DAMAGE = {
     "no video at all": (file("clips/1.mp4", b"not a video" * 90), "the video clips/1.mp4 cannot be decoded after 0"),
     "empty video": (file("clips/1.mp4", b""), "the video clips/1.mp4 cannot be decoded after 0"),
     "sound alone": (sound_alone, "the video clips/1.mp4 has no pictures"),
+    "unknown codec": (unknown, "the video clips/1.mp4 is of a codec that cannot be decoded"),
     "a gap": (uneven, "frame 4 of the video clips/1.mp4 comes 0.2 s after the one before, not 0.1 s"),
     "a variable rate": (uneven_on_average, "its rate is variable"),
     "another rate": (faster, "the video clips/1.mp4 shows that it has 15 frames a second, but fps is 10"),

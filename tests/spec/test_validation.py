@@ -76,7 +76,7 @@ CASES = [
     ("colour: blue", ["1:9: unknown value 'blue'; it is one of red, green"]),
     ("open: yes", ["1:7: 'open' must be true or false, not the text 'yes'; write true"]),
     ("open: 'false'", ["1:7: 'open' must be true or false, not the text 'false'; write false"]),
-    ("open: |\n  a: 1\n  b: 2", ["1:7: 'open' must be true or false, not the text 'a: 1 b: 2'"]),
+    ("open: |\n  a: 1\n  b: 2", ["1:1: 'open' must be true or false, not the text 'a: 1 b: 2'"]),
     ("label: 12", ["1:8: 'label' must be text, not 12; put it in quotes"]),
     ("pet: {kind: cow}", ["1:13: unknown value 'cow'; it is one of cat, dog"]),
     ("pet: {kind: cart}", ["1:13: unknown value 'cart'; did you mean 'cat'?"]),

@@ -6,8 +6,14 @@ from typing import Any
 import numpy as np
 import pytest
 import rlds_files as toy
+import yaml
 
 from roboalign.sources.errors import SourceError
+from roboalign.sources.readers.convert import convert
+from roboalign.sources.readers.files import Files
+from roboalign.sources.readers.reader import Raw
+from roboalign.sources.readers.rlds import Rlds
+from roboalign.types import Episode
 
 
 @pytest.fixture(scope="module")
@@ -186,3 +192,32 @@ def test_a_description_that_cannot_be_used(tmp_path: Path, name: str, content: s
         (tmp_path / name).write_text(content, encoding="latin-1")
     with pytest.raises(SourceError, match=reason):
         toy.opened(tmp_path)
+
+
+def test_the_shipped_spec_of_rt1_reads_its_layout(tmp_path: Path) -> None:
+    widths = {
+        "world_vector": 3, "rotation_delta": 3, "gripper_closedness_action": 1, "base_displacement_vector": 2,
+        "base_displacement_vertical_rotation": 1, "terminate_episode": 3,
+    }  # fmt: skip
+    rng = np.random.default_rng(0)
+    values = {key: rng.normal(size=(5, width)).astype(np.float32) for key, width in widths.items()}
+    values["terminate_episode"] = np.asarray([[0, 1, 0]] * 4 + [[1, 0, 0]])
+    record = {f"steps/action/{key}": value for key, value in values.items()}
+    record["steps/observation/image"] = [toy.image(each, "JPEG") for each in toy.frames(1)]
+    record["steps/observation/natural_language_instruction"] = [b"pick coke can"] * 5
+    action = {key: toy.tensor("float32", width) for key, width in widths.items()}
+    action["terminate_episode"] = toy.tensor("int32", 3)
+    seen = toy.group(image=toy.picture(16, 24, 3), natural_language_instruction={"text": {}})
+    steps = {"sequence": {"feature": toy.group(observation=seen, action=toy.group(**action)), "length": "-1"}}
+    toy.write(tmp_path, [record], toy.group(steps=steps))
+    shipped = yaml.safe_load((Path(__file__).parents[3] / "specs/sources/rt1.yaml").read_text())
+    changes = {"uri": str(tmp_path), "image": {"height": 16, "width": 24}, "length": 5}
+    spec = toy.SPEC.validate_python(shipped | changes)
+    reader = Rlds(spec, Files.at(spec.uri, {}, tmp_path))
+    (raw,) = reader.read(reader.parts()[0])
+    assert isinstance(raw, Raw)
+    episode = convert(raw, spec, "rt1")
+    assert isinstance(episode, Episode)
+    assert episode.instruction == "pick coke can"
+    assert episode.actions.shape == (5, 13)
+    assert np.array_equal(episode.actions, np.concatenate(list(values.values()), axis=1).astype(np.float32))

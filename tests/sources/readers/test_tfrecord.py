@@ -1,5 +1,7 @@
 import io
 import struct
+import tracemalloc
+from pathlib import Path
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -65,3 +67,17 @@ def test_garbage_is_never_a_record(data: bytes) -> None:
         framed(e) in data for e in found if isinstance(e, bytes)
     )
     assert bool(found) == bool(data)
+
+
+def test_one_record_is_in_memory_at_a_time(tmp_path: Path) -> None:
+    path = tmp_path / "shard"
+    with path.open("wb") as file:
+        for number in range(20):
+            file.write(framed(bytes([number]) * 500_000))
+    tracemalloc.start()
+    try:
+        with path.open("rb") as file:
+            assert [each[0] for each in records(file) if isinstance(each, bytes)] == list(range(20))
+        assert tracemalloc.get_traced_memory()[1] < 2_500_000
+    finally:
+        tracemalloc.stop()

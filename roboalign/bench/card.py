@@ -190,14 +190,27 @@ def _sights(builder: Builder) -> Table:
     """What the probe's own errors change in the scores of true clips."""
     names = builder.reward.names
     rows = [
-        [source, str(own.clips), *(f"{value:.2f}" for value in own.slack)] for source, own in builder.sights.items()
+        [
+            source,
+            f"{100 * own.share:.0f} %",
+            "yes" if source in builder.sights else "no",
+            str(own.clips),
+            *(f"{value:.2f}" for value in own.slack),
+        ]
+        for source, own in builder.looks.items()
     ]
     note = (
-        "Raw score that the probe finds between true clips of unseen episodes and the same clips as the tokenizer "
-        "gives them back; a generated clip's difference from its true future counts only beyond this. A slack near "
-        "full marks says that the probe cannot see the dimension: such labels are the true future's."
+        "`sees`: the share of the variance of gripper's and object's places, within a task, in true clips; below the "
+        "spec's `trust` the probe is not asked. Then its slack: raw score that it finds between true clips of unseen "
+        "episodes and the same clips as the tokenizer gives them back; a generated clip's difference from its true "
+        "future counts only beyond this."
     )
-    return Table("The state probe's slack", note, ["source", "clips", *(n.replace("_", " ") for n in names)], rows)
+    return Table(
+        "What the state probe sees",
+        note,
+        ["source", "sees", "asked", "clips", *(n.replace("_", " ") for n in names)],
+        rows,
+    )
 
 
 def _pictures(folder: Path, builder: Builder, bench: Bench) -> list[Picture]:

@@ -23,6 +23,9 @@ MEASURED: tuple[Provenance, ...] = ("rubric", "rubric_rearranged", "rubric_moved
                                     "rubric_probed")  # fmt: skip
 """Labels that rest on recorded or probed states."""
 
+TAUGHT = 4
+"""Training episodes of each task that the probe looks at, to see whether it sees anything."""
+
 
 def recorded_states(corpus: Corpus) -> dict[str, Float32 | None]:
     """The states (T, 14) of each episode by id; None where the source has none."""
@@ -92,18 +95,30 @@ class Labels:
 
     @cached_property
     def sights(self) -> dict[str, Sight]:
-        """How the probe sees each source that has states: by its validation episodes, or, where there is none that
-        is long enough, by those it was trained on."""
+        """How the probe sees each source that has states: by its validation episodes, or, where none of them is long
+        enough, by some of those it was trained on. Sources that it sees too little of are left out."""
+        return {name: own for name, own in self.looks.items() if own.share >= self.spec.generated.trust}
+
+    @cached_property
+    def looks(self) -> dict[str, Sight]:
+        """`sights`, those of which it sees too little among them."""
         if self.probe is None:
             return {}
         result: dict[str, Sight] = {}
         for source, limits in self.limits.items():
             own = [info for info in self.infos if info.source == source and self.states[info.id] is not None]
             clips = [clip for info in own if info.split == "validation" for clip in self._true_clips(info)]
-            clips = clips or [clip for info in own if info.split == "train" for clip in self._true_clips(info)]
-            if clips:
-                result[source] = sight(self.reward, clips, limits, self.spec.generated.probe_quantile)
+            taught = [info for info in own if info.split == "train"]
+            some = [info for task in self._tasks(own) for info in [i for i in taught if i.task == task][:TAUGHT]]
+            known = [clip for info in some for clip in self._true_clips(info)]
+            if clips or known:
+                quantile = self.spec.generated.probe_quantile
+                result[source] = sight(self.reward, clips or known, known, limits, quantile)
         return result
+
+    @staticmethod
+    def _tasks(infos: Sequence[EpisodeInfo]) -> list[str]:
+        return list(dict.fromkeys(info.task for info in infos))
 
     def _true_clips(self, info: EpisodeInfo) -> list[TrueClip]:
         """An episode's stretches of the length of generated clips, one after the other, as the probe sees them."""
@@ -119,7 +134,7 @@ class Labels:
         if self.reconstruct is not None:
             again = [*self.probe(info.source, info.task, np.stack([self.reconstruct(clip) for clip in clips]))]
         return [
-            TrueClip(one, other, state[start : start + length], is_success(info))
+            TrueClip(info.task, one, other, state[start : start + length], is_success(info))
             for start, one, other in zip(starts, seen, again, strict=True)
         ]
 

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roboalign.bench.degradations import absence, moves, rearrange, rearranges, teleport
+from roboalign.bench.probed import GRIPPER
 from roboalign.bench.spec import DegradationSpec, GeneratedSpec
 from roboalign.probe.camera import depths_of, lens
 from roboalign.reward.rubric import OBJECT, Limits, score
@@ -44,7 +45,6 @@ Provenance = Literal[
 ]
 """Where a label came from."""
 
-GRIPPER = slice(STATE_NAMES.index("gripper_x"), STATE_NAMES.index("gripper_z") + 1)
 _SUCCESS = STATE_NAMES.index("success")
 _TOUCH = slice(STATE_NAMES.index("contact"), STATE_NAMES.index("force") + 1)
 

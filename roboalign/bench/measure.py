@@ -120,10 +120,15 @@ def effects_json(found: Sequence[Effect]) -> dict[str, Json]:
 def measure(builder: Builder, pairs: Sequence[Pair], found: Sequence[Effect]) -> Mapping[str, Json]:
     """metrics/bench.json; `found` are the effects of the degradations."""
     result = {**counts(pairs, builder.reward), "rubric": rubric(builder), "effects": effects_json(found)}
-    if builder.sights:
+    if builder.looks:
         names = builder.reward.names
-        result["probe_slack"] = {
-            source: {"clips": own.clips} | dict(zip(names, map(float, own.slack), strict=True))
-            for source, own in builder.sights.items()
+        result["probe"] = {
+            source: {
+                "clips": own.clips,
+                "seen_share": own.share,
+                "asked": source in builder.sights,
+                "slack": dict(zip(names, map(float, own.slack), strict=True)),
+            }
+            for source, own in builder.looks.items()
         }
     return result

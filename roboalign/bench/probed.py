@@ -6,8 +6,9 @@ of probed true clips; and a difference of scores that it also finds between a tr
 
     label = score(true states) + shrink(score(seen in the clip) - score(seen in the true future), slack)
 
-A clip that equals the true future gets its exact score. One that shows a success that the actions did not bring gains
-the marks of success, and loses those of action-outcome consistency.
+A probe that sees too little of what happens in true clips is not asked at all. A clip that equals the true future gets
+its exact score. One that shows a success that the actions did not bring gains the marks of success, and loses those of
+action-outcome consistency.
 """
 
 from collections.abc import Sequence
@@ -16,9 +17,12 @@ from typing import Protocol
 
 import numpy as np
 
-from roboalign.reward.rubric import Floats, Limits, calibrate, score
+from roboalign.reward.rubric import OBJECT, Floats, Limits, calibrate, score
 from roboalign.reward.spec import RewardSpec
-from roboalign.types import Float32, UInt8
+from roboalign.types import STATE_NAMES, Float32, UInt8
+
+GRIPPER = slice(STATE_NAMES.index("gripper_x"), STATE_NAMES.index("gripper_z") + 1)
+"""The gripper's position among the columns of a state."""
 
 
 class Look(Protocol):
@@ -39,12 +43,16 @@ class Sight:
     """(D,): raw score that the probe's own errors change."""
     clips: int
     """Clips that this was measured on."""
+    share: float
+    """Share of the variance of the places of gripper and object, within a task, that it sees in true clips, the lesser
+    of the two: 1 for a probe without errors, 0 or less for one that always answers the same."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrueClip:
     """A recorded clip, by its states (T, 14)."""
 
+    task: str
     seen: Float32
     """What the probe sees."""
     again: Float32 | None
@@ -55,8 +63,25 @@ class TrueClip:
     """Whether it is of an expert's success."""
 
 
-def sight(spec: RewardSpec, clips: Sequence[TrueClip], limits: Limits, quantile: float) -> Sight:
-    """Limits and slack of a source from clips that the probe was not trained on.
+def seen_share(clips: Sequence[TrueClip]) -> float:
+    """Share of the variance of gripper's and object's places, within a task, that the probe sees; see Sight."""
+    found: list[float] = []
+    for part in (GRIPPER, OBJECT):
+        error = spread = 0.0
+        for task in {clip.task for clip in clips}:
+            true = np.concatenate([clip.state[:, part] for clip in clips if clip.task == task]).astype(np.float64)
+            seen = np.concatenate([clip.seen[:, part] for clip in clips if clip.task == task]).astype(np.float64)
+            error += float(((seen - true) ** 2).sum())
+            spread += float(((true - true.mean(0)) ** 2).sum())
+        found.append(1 - error / max(spread, 1e-12))
+    return min(found)
+
+
+def sight(
+    spec: RewardSpec, clips: Sequence[TrueClip], known: Sequence[TrueClip], limits: Limits, quantile: float
+) -> Sight:
+    """Limits and slack of a source from clips that the probe was not trained on; its share of the variance from these
+    and some `known` ones that it was trained on, as a few clips vary too little.
 
     The slack of a dimension is the `quantile` of what a comparison finds between a clip and itself as the tokenizer
     gives it back: all that a world model could do right, seen as its frames look. Without a tokenizer it is that of
@@ -69,7 +94,8 @@ def sight(spec: RewardSpec, clips: Sequence[TrueClip], limits: Limits, quantile:
         **{name: max(getattr(limits, name), getattr(probed, name)) for name in Limits.__slots__},
     )
     changes = [_confused(spec, clip, loose, limits) for clip in clips]
-    return Sight(loose, np.asarray(np.quantile(changes, quantile, axis=0)), len(clips))
+    slack = np.asarray(np.quantile(changes, quantile, axis=0))
+    return Sight(loose, slack, len(clips), seen_share([*clips, *known]))
 
 
 def _confused(spec: RewardSpec, clip: TrueClip, loose: Limits, limits: Limits) -> Floats:

@@ -117,6 +117,9 @@ class GeneratedSpec(Spec):
     probe_quantile: Annotated[float, Field(ge=0.5, le=1)] = 0.9
     """A difference of scores counts as none up to this quantile of those that the probe's own errors make on true
     clips. Our choice."""
+    trust: Fraction = 0.5
+    """Share of the variance of the places of gripper and object, within a task, that the probe has to see in a source's
+    true clips to be asked about its generated ones; below, distances label these. Our choice."""
     floor: Positive = 5e-5
     """Squared error added below the ratio: a scene that does not move gives no infinite distance. Our choice."""
     lowers: dict[LabellerKind, Fraction] = Field(default_factory=_default_losses)

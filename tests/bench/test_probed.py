@@ -5,7 +5,7 @@ import pytest
 
 from roboalign.bench.build import Builder, build
 from roboalign.bench.labels import label_recorded
-from roboalign.bench.probed import Sight, TrueClip, label_probed, shrink, sight
+from roboalign.bench.probed import Sight, TrueClip, label_probed, seen_share, shrink, sight
 from roboalign.bench.spec import GeneratedSpec
 from roboalign.reward.rubric import calibrate
 from roboalign.types import STATE_NAMES
@@ -87,8 +87,8 @@ def test_what_a_clip_gets_wrong_still_costs(six, toy_episodes, limits):
     def look(state):
         return (state + np.pad(rng.normal(0, 0.005, (len(state), 6)), ((0, 0), (0, 8)))).astype(np.float32)
 
-    clips = [TrueClip(look(e.state), look(e.state), e.state, bool(e.success)) for e in toy_episodes]
-    own = sight(six, clips, limits, 0.9)
+    clips = [TrueClip("push", look(e.state), look(e.state), e.state, bool(e.success)) for e in toy_episodes]
+    own = sight(six, clips, [], limits, 0.9)
     still = np.repeat(expert.state[:1], len(expert.state), 0)
     good = label_probed(six, look(expert.state), look(expert.state), expert.state, limits, own)
     bad = label_probed(six, look(still), look(expert.state), expert.state, limits, own)
@@ -102,7 +102,7 @@ def test_a_success_that_the_actions_did_not_bring_counts_as_seen_and_costs_consi
     lazy = expert.state.copy()
     lazy[:, :6] = lazy[0, :6]
     lazy[:, SUCCESS] = 0
-    clear = Sight(limits, np.zeros(6), 1)
+    clear = Sight(limits, np.zeros(6), 1, 1.0)
     label = label_probed(six, expert.state, lazy, lazy, limits, clear)
     truth, _ = label_recorded(six, lazy, limits)
     assert label[1] == 2 > truth[1]
@@ -111,12 +111,32 @@ def test_a_success_that_the_actions_did_not_bring_counts_as_seen_and_costs_consi
 
 
 def test_limits_are_never_stricter_than_for_recorded_states(six, toy_episodes, limits):
-    calm = [TrueClip(e.state[:2], None, e.state[:2], True) for e in toy_episodes[:2]]
-    own = sight(six, calm, limits, 0.9)
+    calm = [TrueClip("push", e.state[:2], None, e.state[:2], True) for e in toy_episodes[:2]]
+    own = sight(six, calm, [], limits, 0.9)
     for name in type(limits).__slots__:
         assert getattr(own.limits, name) >= getattr(limits, name)
     with pytest.raises(ValueError, match="without recorded states"):
-        sight(six, [], limits, 0.9)
+        sight(six, [], [], limits, 0.9)
+
+
+def test_a_probe_that_always_says_the_same_is_not_asked(builder, toy_episodes, models, tmp_path):
+    mean = np.mean([e.state.mean(0) for e in toy_episodes], 0)
+
+    def blind(source, task, frames):
+        return np.broadcast_to(mean, (*frames.shape[:2], 14)).astype(np.float32)
+
+    own = Builder(builder.corpus, builder.spec, builder.reward, builder.states, builder.limits, blind)
+    assert own.looks["toy"].share < 0.2
+    assert own.sights == {}
+    made = [p for p in build(own, models, tmp_path / "g", 10.0) if p.origin == "generated"]
+    assert {pair.provenance for pair in made} == {"distance_rule"}
+
+
+def test_the_share_of_the_variance_by_example(toy_episodes):
+    clips = [TrueClip("push", e.state, None, e.state, True) for e in toy_episodes]
+    assert seen_share(clips) == 1
+    far = [replace(clip, seen=clip.state + 5) for clip in clips]
+    assert seen_share(far) < 0
 
 
 def test_shrinking_never_changes_sides():

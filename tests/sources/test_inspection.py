@@ -145,6 +145,7 @@ def test_where_everything_is_left_out_it_is_shown_all_the_same(tmp_path: Path, c
     path = spec_file(tmp_path / "mine.yaml", of_videos(tmp_path / "data", length=20))
     assert main(["inspect", str(path), "--sheet", "sheet.png"]) == 0
     printed = capsys.readouterr().out
+    assert "instructions: 3 different\n" in printed
     assert "kept          0; 3 left out by length; 0 damaged" in printed
     assert "the longest has 9 frames, and length is 20: lower length or stride" in printed
     assert Path("sheet.png").is_file()
@@ -155,6 +156,15 @@ def test_more_damage_than_tolerated_fails(tmp_path: Path, capsys: Capture) -> No
     code, found = problems(tmp_path, capsys, of_videos(tmp_path / "data"))
     assert code == 1
     assert "33.3% of the episodes are damaged, more than tolerance (1.0%) allows: the stage would fail" in found
+
+
+def test_missing_instructions_are_counted(tmp_path: Path, capsys: Capture) -> None:
+    test_videos.write(tmp_path / "data", test_videos.change(instruction=None))
+    path = spec_file(tmp_path / "mine.yaml", of_videos(tmp_path / "data", tolerance=0.5))
+    assert main(["inspect", str(path)]) == 0
+    printed = capsys.readouterr().out
+    assert "instructions: 2 different; 1 without one\n" in printed
+    assert "  episodes.jsonl:2: its instruction 'instruction' is missing or empty\n" in printed
 
 
 def test_a_sheet_shows_what_is_kept_of_the_pictures(tmp_path: Path) -> None:

@@ -83,6 +83,8 @@ class Looks:
     damaged: tuple[Damaged, ...] = ()
     left_out: Mapping[str, int] = field(default_factory=dict)
     """By field of the spec, how many; a few of them are among the episodes."""
+    without: int = 0
+    """Episodes without an instruction, whatever became of them."""
     splits: Mapping[Split, int] = field(default_factory=dict)
     """Of all episodes, where that is known without looking at them."""
 
@@ -95,7 +97,7 @@ def of_data_set(spec: RecordedSpec, source: str, count: int, cache: Path) -> Loo
     looks: list[Look] = []
     damaged: list[Damaged] = []
     left_out: Counter[str] = Counter()
-    seen = whole = opened = 0
+    seen = whole = opened = without = 0
     for place, part in enumerate(chosen):
         opened += 1
         share = -(-(count - seen) // (len(chosen) - place)) if count else 0
@@ -105,6 +107,7 @@ def of_data_set(spec: RecordedSpec, source: str, count: int, cache: Path) -> Loo
             if count and taken == share:  # there is more than was asked for
                 break
             taken += 1
+            without += isinstance(raw, Raw) and not raw.instruction.strip()
             result = raw if isinstance(raw, Damaged) else look(raw, spec, source, len(looks), left_out)
             if isinstance(result, Damaged):
                 damaged.append(result)
@@ -122,7 +125,7 @@ def of_data_set(spec: RecordedSpec, source: str, count: int, cache: Path) -> Loo
     else:
         unit = "part" if len(parts) == 1 else "parts"
         how = f"{seen} episodes, from {opened} of {len(parts)} {unit}; --episodes 0 looks at all"
-    return Looks(how, complete, reader.fps, tuple(looks), tuple(damaged), dict(left_out))
+    return Looks(how, complete, reader.fps, tuple(looks), tuple(damaged), dict(left_out), without)
 
 
 def close(stream: Iterator[object]) -> None:

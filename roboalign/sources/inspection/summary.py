@@ -82,6 +82,8 @@ class Summary:
     actions: tuple[Dimension, ...]
     instructions: int
     """Different ones."""
+    without_instruction: int
+    """Episodes that have none, whatever became of them."""
     frequent: Mapping[str, int]
     """The most frequent instructions, and how many episodes have each."""
     attributes: Mapping[str, Attribute]
@@ -141,6 +143,7 @@ def summarise(looks: Looks, about: Frame, spec: DatasetSpec | None = None) -> Su
         quantile=about.quantile,
         actions=dimensions([look.actions for look in shown], about.names, about.quantile),
         instructions=len({look.instruction for look in shown}),
+        without_instruction=looks.without,
         frequent=dict(list(ranked(Counter(look.instruction for look in shown)).items())[:MANY]),
         attributes=attributes(shown),
         groups=len(scenes),

@@ -51,7 +51,8 @@ def about(summary: Summary) -> Iterator[str]:
     yield f"actions: {len(summary.actions)} dimensions"
     yield from actions(summary.actions, summary.quantile)
     yield ""
-    yield f"instructions: {summary.instructions} different"
+    without = f"; {summary.without_instruction} without one" if summary.without_instruction else ""
+    yield f"instructions: {summary.instructions} different{without}"
     yield from (f"  {count:>5}  {text}" for text, count in summary.frequent.items())
     if summary.instructions > len(summary.frequent):
         yield f"         and {summary.instructions - len(summary.frequent)} more"

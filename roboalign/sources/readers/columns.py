@@ -53,6 +53,8 @@ def numbers(values: Any, key: str) -> Float32:
         array = np.asarray(values)
     except ValueError:
         raise DamagedError(f"its '{key}' is no table of numbers: its rows differ in length") from None
+    if array.ndim == 0:
+        raise DamagedError(f"its '{key}' is a single value, not one row for each step")
     if array.dtype.kind not in "biuf":
         held = "text" if array.dtype.kind in "US" else f"values of type {array.dtype}"
         raise DamagedError(f"its '{key}' holds {held}, not numbers")

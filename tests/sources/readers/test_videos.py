@@ -1,5 +1,6 @@
 """Videos with a manifest: what PyAV and numpy wrote comes back, and ten kinds of damage are named."""
 
+import io
 import json
 from collections.abc import Callable, Sequence
 from fractions import Fraction
@@ -225,6 +226,12 @@ def ragged() -> list[list[float]]:
     return values
 
 
+def single() -> bytes:
+    stream = io.BytesIO()
+    np.save(stream, np.float32(3))
+    return stream.getvalue()
+
+
 DAMAGE = {
     "no video key": (change(video=None), "no key 'video'; there is: actions, instruction, operator, success"),
     "missing video": (change(video="clips/none.mp4"), "the video clips/none.mp4 is missing"),
@@ -251,6 +258,7 @@ DAMAGE = {
     "text": (change(actions=[["a", "b", "c"]] * LENGTH), "holds text, not numbers"),
     "null": (change(actions=[[0, None, 0]] * LENGTH), "holds values of type object, not numbers"),
     "narrow": (change(actions=actions(1)[:, :2].tolist()), "have width 2, but action_width is 3"),
+    "a single action": (file("clips/1.npy", single()), "its 'actions' is a single value, not one row for each step"),
     "missing actions": (change(actions="clips/1.npy"), "the file clips/1.npy, which is missing"),
     "actions outside": (change(actions="../1.npy"), "which is no path inside the folder"),
     "no array": (file("clips/1.npy", b"hello"), "clips/1.npy, which is no .npy file with numbers"),

@@ -1,6 +1,6 @@
-"""The command line: `python -m roboalign check | show | plan | schema | verify | use`.
+"""The command line: `python -m roboalign COMMAND`; `--help` lists the commands.
 
-Nothing here imports torch: every command but `verify` answers at once.
+Each imports what it needs when it runs: those that look at specs and data alone never load torch.
 """
 
 import argparse

@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).parent / "readers"))
 import test_calvin
 import test_libero
 import test_videos
-from reading import read_all, served
+from reading import mutilated, read_all, served
 
 from roboalign.__main__ import main
 from roboalign.sources.inspection.command import inspect_spec
@@ -241,6 +241,16 @@ def test_what_the_proposal_lists(tmp_path: Path, capsys: Capture) -> None:
     assert found["instructions"] == {"ann": '"push the red block"'}
     assert found["spec"]["actions"] == [{"key": "rel_actions"}]
     assert "its environments are A, B" in found["format"]
+
+
+def test_damaged_files_do_not_hide_the_format(tmp_path: Path) -> None:
+    for name in ("a", "b", "c"):
+        test_libero.write(tmp_path / f"data/{name}.hdf5", demos=2)
+    content = (tmp_path / "data/a.hdf5").read_bytes()
+    (tmp_path / "data/a.hdf5").write_bytes(b"none")
+    for seed in range(30):
+        (tmp_path / "data/b.hdf5").write_bytes(mutilated(content, seed))
+        assert propose(str(tmp_path / "data"), {}, tmp_path).layout.kind == "libero"
 
 
 @pytest.mark.parametrize("own", [True, False])

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from roboalign.io import read_json
-from roboalign.store.images import decode_png
+from roboalign.store.images import PngReader
 from roboalign.store.layout import (
     ACTION,
     CHUNK_FILES,
@@ -172,10 +172,10 @@ class EpisodeStore:
         else:
             images = self.columns(index, [f"{IMAGE}.bytes"]).column(IMAGE).combine_chunks().field("bytes")
             try:
-                frames = np.stack([decode_png(images[n].as_buffer()) for n in numbers])
-            except (OSError, ValueError, SyntaxError) as error:
+                frames = PngReader().read([images[n].as_buffer() for n in numbers], *self.frame_size)
+            except StoreError as error:
                 path = data_file(self.folder, self._places[index][0])
-                raise StoreError(f"{path}: a frame of {self.infos[index].id} cannot be decoded ({error})") from None
+                raise StoreError(f"{path}: {error} in episode {self.infos[index].id}") from None
         if frames.shape[1:3] != self.frame_size:
             raise StoreError(f"{self.folder}: {self.infos[index].id} has frames of another size than meta/info.json")
         return frames

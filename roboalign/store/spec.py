@@ -20,8 +20,9 @@ class StorageSpec(Spec):
     """`auto`: PNG where both sides are at most 64 pixels or one is odd (4:2:0 video has even sides), else H.264."""
     crf: Annotated[int, Field(ge=0, le=63)] = 18
     """Constant rate factor of video: lower is better and larger; 0 to 51 for H.264, 0 to 63 for AV1 (our choice)."""
-    gop: Annotated[int, Field(ge=1, le=300)] = 2
-    """Frames from one key frame of video to the next: what must be decoded to reach a frame (LeRobot: 2)."""
+    gop: Annotated[int, Field(ge=1, le=300)] = 8
+    """Frames from one key frame of video to the next (our choice; LeRobot: 2). Clips of 16 frames are read faster from
+    groups of 8, at a third of the size, and single frames as fast: frames between key frames decode quicker."""
 
     @model_validator(mode="after")
     def _crf_of_the_codec(self) -> Self:

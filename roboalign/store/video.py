@@ -20,6 +20,7 @@ from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
+from roboalign.store.images import copy_rgb
 from roboalign.store.layout import StoreError
 from roboalign.store.spec import Images, StorageSpec
 from roboalign.types import UInt8
@@ -35,7 +36,8 @@ def encode_clip(frames: UInt8, rate: Fraction, images: Images, storage: StorageS
         case "h264":
             codec = "libx264"
             # A scene cut would move the key frames; frames that refer to later ones would have to be reordered.
-            options |= {"preset": "veryfast", "bf": "0", "sc_threshold": "0"}
+            # `fastdecode` is read 2.5 times as fast at the same error, for a sixth more bytes.
+            options |= {"preset": "veryfast", "tune": "fastdecode", "bf": "0", "sc_threshold": "0"}
         case "av1":
             codec = "libsvtav1"
             # The encoder greets on standard error unless told not to. `pred-struct` 1: no frame refers to a later one.
@@ -122,7 +124,8 @@ class Packets:
     ) -> None:
         self.name = str(source) if isinstance(source, Path) else "an encoded clip"
         self.rate, self.start, self.length, self.checksums = rate, start, length, checksums
-        self._input, self.stream = _opened(io.BytesIO(source) if isinstance(source, bytes) else str(source), self.name)
+        file = io.BytesIO(source) if isinstance(source, bytes) else str(source)
+        self._input, self.stream, self._step = _opened(file, rate, self.name)
         self.header = bytes(self.stream.codec_context.extradata or b"")
         self._seed = zlib.crc32(self.header)
 
@@ -136,11 +139,11 @@ class Packets:
         expected = self.start
         try:
             if self.start:
-                self._input.seek(ticks(self.start, self.stream, self.rate), stream=self.stream)
+                self._input.seek(self.start * self._step, stream=self.stream)
             for packet in self._input.demux(self.stream):
                 if packet.pts is None or not packet.size:
                     continue
-                number = number_of(packet.pts, self.stream, self.rate)
+                number = packet.pts // self._step
                 if number < self.start:
                     continue
                 if number >= self.start + self.length:
@@ -163,7 +166,7 @@ class VideoReader:
 
     def __init__(self, path: Path, rate: Fraction, gop: int) -> None:
         self.path, self.rate, self.gop = path, rate, gop
-        self._input, self._stream = _opened(str(path), path)
+        self._input, self._stream, self._step = _opened(str(path), rate, path)
         self._stream.codec_context.thread_count = 1
         self._seed = zlib.crc32(bytes(self._stream.codec_context.extradata or b""))
         self._packets: Iterator[Any] = iter(())
@@ -188,12 +191,11 @@ class VideoReader:
                 while stop < len(numbers) and numbers[stop] - numbers[stop - 1] <= self.gop:
                     stop += 1
                 for frame in self._run(place, numbers[at], numbers[stop - 1]):
-                    number = number_of(frame.pts, self._stream, self.rate) - place.start
+                    number = frame.pts // self._step - place.start
                     if number == numbers[at]:
-                        rgb = self._reformatter.reformat(frame, format="rgb24", threads=1).to_ndarray()
                         if result is None:
-                            result = np.empty((len(numbers), *rgb.shape), np.uint8)
-                        result[at] = rgb
+                            result = np.empty((len(numbers), frame.height, frame.width, 3), np.uint8)
+                        copy_rgb(self._reformatter.reformat(frame, format="rgb24", threads=1), result[at])
                         at += 1
                         if at == stop:
                             break
@@ -213,13 +215,13 @@ class VideoReader:
         goal, end = place.start + first, place.start + len(place.checksums)
         context = self._stream.codec_context
         if self._next is None or self._next < place.start or not self._next <= goal <= self._next + self.gop:
-            self._input.seek(ticks(goal, self._stream, self.rate), stream=self._stream)
+            self._input.seek(goal * self._step, stream=self._stream)
             self._packets = self._input.demux(self._stream)
             self._next = None
         for packet in self._packets:
             if packet.pts is None or not packet.size:
                 continue
-            number = number_of(packet.pts, self._stream, self.rate)
+            number = packet.pts // self._step
             if not place.start <= number < end or (self._next is None and number > goal):
                 raise damaged(self.path, f"frame {goal} is not where it was written")
             if zlib.crc32(packet, self._seed) != place.checksums[number - place.start]:
@@ -233,28 +235,19 @@ class VideoReader:
         yield from context.decode(None)
 
 
-def _opened(file: str | io.BytesIO, name: Path | str) -> tuple[InputContainer, VideoStream]:
-    """A video and its stream. Raises StoreError where there is none that can be decoded."""
+def _opened(file: str | io.BytesIO, rate: Fraction, name: Path | str) -> tuple[InputContainer, VideoStream, int]:
+    """A video, its stream, and the stream's units of time a frame. Raises StoreError where it is not ours to decode."""
     try:
         container = av.open(file, "r")
     except (OSError, ValueError, av.FFmpegError) as error:
         raise damaged(name, error) from None
     for stream in container.streams.video:
         # A codec that is not known has no context, whatever the types say.
-        if cast(Any, stream.codec_context) is not None and stream.time_base:
-            return container, stream
+        step = 1 / (rate * stream.time_base) if stream.time_base else Fraction(0)
+        if cast(Any, stream.codec_context) is not None and step >= 1 and step.denominator == 1:
+            return container, stream, int(step)
     container.close()
-    raise damaged(name, "it holds no video of a known codec")
-
-
-def ticks(number: int, stream: Any, rate: Fraction) -> int:
-    """The time of a frame in the stream's units."""
-    return round(Fraction(number / (rate * stream.time_base)))
-
-
-def number_of(pts: int, stream: Any, rate: Fraction) -> int:
-    """The number of the frame at a time in the stream's units."""
-    return round(Fraction(pts * stream.time_base * rate))
+    raise damaged(name, f"it holds no video of {rate} frames a second")
 
 
 def damaged(path: Path | str, why: object) -> StoreError:

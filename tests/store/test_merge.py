@@ -43,7 +43,7 @@ def test_merging_neither_decodes_nor_encodes(
     def never(*_: object) -> None:
         raise AssertionError("a frame was decoded or encoded")
 
-    for name in ("writer.encode_png", "writer.encode_clip", "reader.decode_png", "reader.VideoReader"):
+    for name in ("writer.encode_png", "writer.encode_clip", "reader.PngReader", "reader.VideoReader"):
         monkeypatch.setattr(f"roboalign.store.{name}", never)
     merge(tmp_path / "store", places)
     monkeypatch.undo()

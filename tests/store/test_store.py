@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from roboalign.io import digest, write_json
-from roboalign.store import ActionRange, Corpus, EpisodeStore, EpisodeWriter, StoreError
+from roboalign.store import ActionRange, Corpus, EpisodeStore, EpisodeWriter, StoreError, decode_png, encode_png
+from roboalign.store.images import PngReader
 from roboalign.types import Episode
 
 
@@ -194,3 +195,76 @@ def test_the_layout_is_that_of_lerobot(tmp_path: Path, toy_episodes: list[Episod
         "meta/episodes/chunk-000/file-000.parquet",
         "data/chunk-000/file-000.parquet",
     }
+
+
+def test_damage_anywhere_in_a_data_file_is_named_or_harmless(tmp_path: Path, toy_episodes: list[Episode]) -> None:
+    folder = write(tmp_path / "toy", toy_episodes[:3])
+    path = folder / "data/chunk-000/file-000.parquet"
+    intact = path.read_bytes()
+    rng = np.random.default_rng(0)
+    refused = 0
+    for position in rng.choice(len(intact), 100, replace=False):
+        damaged = bytearray(intact)
+        damaged[position] ^= 1 << int(rng.integers(8))
+        path.write_bytes(bytes(damaged))
+        store = EpisodeStore(folder)
+        for index, given in enumerate(toy_episodes[:3]):
+            try:
+                back = store.read(index)
+            except StoreError as error:
+                refused += 1
+                named = str(error)
+            else:
+                named = path.name
+                np.testing.assert_array_equal(back.frames, given.frames)
+                np.testing.assert_array_equal(back.actions, given.actions)
+                np.testing.assert_array_equal(back.state, given.state)
+            assert path.name in named
+    assert refused > 50
+
+
+def test_damaged_images_are_refused() -> None:
+    image = encode_png(np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.uint8))
+    np.testing.assert_array_equal(PngReader().read([image, image], 64, 64)[1], decode_png(image))
+    for cut in (0, 10, 40, len(image) // 2):
+        with pytest.raises(StoreError, match="image 1"):
+            PngReader().read([image, image[:cut]], 64, 64)
+    with pytest.raises(StoreError, match="64x64, not 32x64"):
+        PngReader().read([image], 32, 64)
+    for position in range(50, len(image) - 20, 97):
+        damaged = bytearray(image)
+        damaged[position] ^= 4
+        with pytest.raises(StoreError, match="image 0"):
+            PngReader().read([bytes(damaged)], 64, 64)
+
+
+def test_states_are_read_without_frames(
+    tmp_path: Path, toy_episodes: list[Episode], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = Corpus.open(corpus(tmp_path, toy_episodes))
+    monkeypatch.setattr(EpisodeStore, "frames_at", None)
+    for i in (0, 7, 20):
+        given = toy_episodes[i if i < 18 else i - 18]
+        np.testing.assert_array_equal(data.state(i), given.state)
+        np.testing.assert_array_equal(data.keypoints(i), given.keypoints)
+    memory = Corpus.of(toy_episodes)
+    np.testing.assert_array_equal(memory.state(4), toy_episodes[4].state)
+    np.testing.assert_array_equal(memory.frames_at(4, [1, 5]), toy_episodes[4].frames[[1, 5]])
+
+
+def test_frames_that_are_not_there_are_refused(tmp_path: Path, toy_episodes: list[Episode]) -> None:
+    store = EpisodeStore(write(tmp_path / "toy", toy_episodes[:1]))
+    for numbers in ([12], [-1], [3, 3], [4, 2]):
+        with pytest.raises(ValueError, match="rising"):
+            store.frames_at(0, numbers)
+    assert store.frames_at(0, []).shape == (0, 32, 32, 3)
+
+
+@pytest.mark.parametrize("name", ["meta/info.json", "meta/episodes/chunk-000/file-000.parquet"])
+def test_damaged_metadata_names_the_store(tmp_path: Path, toy_episodes: list[Episode], name: str) -> None:
+    folder = write(tmp_path / "toy", toy_episodes[:2])
+    content = (folder / name).read_bytes()
+    for damaged in (b"", b"{}", content[: len(content) // 2]):
+        (folder / name).write_bytes(damaged)
+        with pytest.raises(StoreError, match=r"toy.*dvc repro"):
+            EpisodeStore(folder)

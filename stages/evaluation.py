@@ -35,6 +35,9 @@ def main(run: Run) -> None:
         "teacher": run.input("artifacts/judge"),
     }
     scorers: dict[str, Scorer] = {name: _load(name, folders[name], device.accelerator) for name in spec.scorers}
+    judges: dict[ScorerName, str] = {name: digest([folders[name] / MODEL]) for name in spec.scorers}
+    listed = [(entry, run.input(entry.scores)) for entry in spec.external]
+    external = scored_sets(listed, reward.names, judges)
     sets = read_clip_sets(run.input("artifacts/rollout"))
     corpus = Corpus.open(run.input("artifacts/sources/index.json")).where(split="test")
     gold = by_gold(run, corpus, reward, device.accelerator) if spec.gold else None
@@ -46,9 +49,7 @@ def main(run: Run) -> None:
         if one.best_of_n:
             scored[name] = best_of_n(scored[name], "student")
         run.say(f"scored {name}, {number} of {len(sets)} clip sets")
-    judges: dict[ScorerName, str] = {name: digest([folders[name] / MODEL]) for name in spec.scorers}
-    listed = [(entry, run.input(entry.scores)) for entry in spec.external]
-    scored |= scored_sets(listed, reward.names, judges)
+    scored |= external
     result = evaluate(scored, reward.names, spec)
     metrics = {name: read_json(run.input(f"metrics/{name}.json")) for name in MEASURED}
     metrics["evaluation"] = result

@@ -152,7 +152,7 @@ def rollout_arguments(command: argparse.ArgumentParser) -> None:
     command.epilog = "The same as a simulator for Python, with step, reset and branch: roboalign/simulation/load.py."
     command.add_argument("--episode", required=True, metavar="ID", help="a recorded episode, such as fetch/000012")
     command.add_argument("--actions", type=Path, metavar="FILE",
-                         help="a row a step in the source's units: .npy or a JSON list (the recorded ones)")  # fmt: skip
+                         help="a row a step in the source's units, .npy or JSON (the recorded ones)")  # fmt: skip
     command.add_argument("--out", type=Path, default=Path("rollout.mp4"), metavar="FILE",
                          help=".mp4, .png (a strip) or .npy (rollout.mp4)")  # fmt: skip
     command.add_argument("--model", choices=("aligned", "supervised"), default="aligned", help="which (aligned)")

@@ -1,12 +1,12 @@
 import pytest
 import torch
+from rollout_fakes import ToySampler, ToyTokenizer, level, picture
 from torch import Tensor
 
 from roboalign.rollout.rollout import rollout
 from roboalign.rollout.segment import Prompt
 from roboalign.rollout.simulator import Endless, Simulator
 from roboalign.rollout.spec import ArSpec, KvWindowSpec, SwrSpec
-from rollout_fakes import ToySampler, ToyTokenizer, level, picture
 
 FRAMES = picture(torch.tensor([100, 200]))
 MASK = torch.ones(2, 1, dtype=torch.bool)

@@ -6,14 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-import fsspec
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
 from roboalign.sources.errors import SourceError
-
-BLOCK = 4 * 2**20
-"""Bytes that are fetched of a remote file at once."""
+from roboalign.sources.readers.blocks import open_remote
 
 
 def unreachable(error: BaseException) -> bool:
@@ -30,35 +27,33 @@ class Files:
 
     uri: str
     system: Any
-    """The fsspec file system that files are read through: the cache, where they are remote."""
+    """An fsspec file system."""
     root: str
     """The URI's path on it."""
-    place: Any
-    """The file system itself, which knows what is there; a cache asks for listings, which web servers do not give."""
+    cache: Path
 
     @classmethod
     def at(cls, uri: str, options: Mapping[str, bool | int | str], cache: Path) -> "Files":
         """Open a place. Raises SourceError where it does not exist, or fsspec cannot open it."""
         try:
-            place, root = url_to_fs(uri, **options)
-            system = place
-            if not isinstance(place, LocalFileSystem):
-                system = fsspec.filesystem("blockcache", fs=place, cache_storage=str(cache), check_files=True)
+            system, root = url_to_fs(uri, **options)
             # A web server that has files need not answer for their folder.
-            found = place.exists(root) or root.startswith(("http://", "https://"))
+            found = root.startswith(("http://", "https://")) or system.exists(root)
         except (ValueError, ImportError, OSError) as error:
             raise SourceError(f"{uri} cannot be opened: {error}") from None
         if not found:
             raise SourceError(f"{uri} does not exist; put your copy's place into `uri`")
-        return cls(uri, system, root.rstrip("/"), place)
+        return cls(uri, system, root.rstrip("/"), cache)
 
     def path(self, name: str) -> str:
         """The path of a file on the file system."""
         return f"{self.root}/{name}" if name else self.root
 
     def open(self, name: str) -> IO[bytes]:
-        """Open a file for reading. Raises FileNotFoundError."""
-        opened: IO[bytes] = self.system.open(self.path(name), "rb", block_size=BLOCK)
+        """Open a file for reading. Raises FileNotFoundError; ConnectionError where a remote place does not answer."""
+        if not isinstance(self.system, LocalFileSystem):
+            return open_remote(self.system, self.path(name), self.cache)
+        opened: IO[bytes] = self.system.open(self.path(name), "rb")
         return opened
 
     def bytes(self, name: str) -> bytes:
@@ -68,15 +63,15 @@ class Files:
 
     def exists(self, name: str) -> bool:
         """Whether a file or folder is there."""
-        return bool(self.place.exists(self.path(name)))
+        return bool(self.system.exists(self.path(name)))
 
     def size(self, name: str) -> int:
         """Bytes of a file."""
-        return int(self.place.size(self.path(name)))
+        return int(self.system.size(self.path(name)))
 
     def glob(self, pattern: str) -> list[str]:
         """The files that match a pattern such as `**/*.hdf5`, relative to the root, sorted."""
-        found = self.place.glob(self.path(pattern))
+        found = self.system.glob(self.path(pattern))
         return sorted(self._relative(path) for path in found)
 
     def _relative(self, path: str) -> str:

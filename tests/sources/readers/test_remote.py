@@ -16,7 +16,7 @@ from roboalign.sources.readers.rlds import Rlds
 
 
 def test_a_remote_file_is_fetched_block_by_block_and_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("roboalign.sources.readers.files.BLOCK", 4096)
+    monkeypatch.setattr("roboalign.sources.readers.blocks.BLOCK", 16384)
     records = [toy.record(n) | {"steps/observation/other": [bytes(20_000)] * toy.LENGTHS[n]} for n in range(3)]
     folder = toy.write(tmp_path / "data", records)
     whole = (folder / toy.shard()).stat().st_size
@@ -54,7 +54,7 @@ def test_a_remote_place_that_is_not_there(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["video", "image"])
 def test_lerobot_is_read_in_place(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("roboalign.sources.readers.files.BLOCK", 1024)
+    monkeypatch.setattr("roboalign.sources.readers.blocks.BLOCK", 1024)
     folder = arm.write(tmp_path / "data", 3, kind)
     with serving(folder) as (address, sent):
         spec = arm.spec(folder, uri=address)

@@ -15,6 +15,7 @@ def serving(folder: Path) -> Iterator[tuple[str, Counter[str]]]:
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        wbufsize = 2**16  # head and body in one packet: the second would wait for the first one's receipt
 
         def do_HEAD(self) -> None:
             self.answer(body=False)

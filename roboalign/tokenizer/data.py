@@ -15,8 +15,8 @@ from roboalign.types import KEYPOINT_NAMES, Float32, UInt8
 VARIANTS = 64
 """Draws of later frames for each context frame. A sample is a function of its number alone: training can resume."""
 
-MEMORY = 2 * 2**30
-"""Bytes of frames that are kept in memory; a larger corpus is read from its store sample by sample."""
+MEMORY = 2**30
+"""Bytes of frames that are kept in memory; of a larger corpus, each sample reads the frames that it needs."""
 
 POINTS = tuple(KEYPOINT_NAMES.index(name) for name in ("gripper_u", "gripper_v", "object_u", "object_v"))
 """Columns of the keypoints that must stay legible."""
@@ -53,33 +53,39 @@ class Clips(Dataset[Clip]):
         total = sum(info.length for info in corpus.infos) * size[0] * size[1] * 3
         self.episodes: dict[int, tuple[UInt8, Float32]] = {}
         if total <= MEMORY:
-            self.episodes = {i: self._read(i) for i in range(len(corpus))}
+            self.episodes = {i: self._read(i, range(info.length)) for i, info in enumerate(corpus.infos)}
 
-    def _read(self, number: int) -> tuple[UInt8, Float32]:
-        """Frames (T, H, W, 3) and points (T, 4) of an episode."""
-        episode = self.corpus.read(number)
-        if episode.frames.shape[1:3] != self.size:
+    def _read(self, number: int, times: Sequence[int]) -> tuple[UInt8, Float32]:
+        """Frames (len(times), H, W, 3) and points (len(times), 4) of an episode at rising times."""
+        frames = self.corpus.frames_at(number, times)
+        if frames.shape[1:3] != self.size:
             raise ValueError(
-                f"{episode.id} has frames of {episode.frames.shape[1]}x{episode.frames.shape[2]}, the tokenizer takes "
-                f"{self.size[0]}x{self.size[1]}; set tokenizer.height and .width, or the source's size"
+                f"{self.corpus.infos[number].id} has frames of {frames.shape[1]}x{frames.shape[2]}, the tokenizer "
+                f"takes {self.size[0]}x{self.size[1]}; set tokenizer.height and .width, or the source's size"
             )
-        if episode.keypoints is None:
-            return episode.frames, np.full((len(episode.frames), len(POINTS)), np.nan, np.float32)
-        return episode.frames, episode.keypoints[:, POINTS]
+        points = self.corpus.keypoints(number)
+        if points is None:
+            return frames, np.full((len(frames), len(POINTS)), np.nan, np.float32)
+        return frames, points[np.ix_(times, POINTS)]
 
     def __len__(self) -> int:
         return len(self.contexts) * VARIANTS
 
     def __getitem__(self, number: int) -> Clip:
-        i, t = self.contexts[number // VARIANTS]
-        frames, points = self.episodes.get(int(i)) or self._read(int(i))
+        i, t = map(int, self.contexts[number // VARIANTS])
         generator = np.random.default_rng((self.seed, number))
-        last = min(t + self.spec.horizon, len(frames) - 1)
-        later = np.sort(generator.integers(t + 1, last + 1, self.spec.frames))
+        last = min(t + self.spec.horizon, self.corpus.infos[i].length - 1)
+        times = np.array([t, *np.sort(generator.integers(t + 1, last + 1, self.spec.frames))])
+        if i in self.episodes:
+            frames, points = (values[times] for values in self.episodes[i])
+        else:
+            # The same time may have been drawn twice.
+            distinct, place = np.unique(times, return_inverse=True)
+            frames, points = (values[place] for values in self._read(i, distinct.tolist()))
         return {
-            "context": as_tensor(frames[t]),
-            "frames": as_tensor(frames[later]),
-            "points": torch.from_numpy(points[[t, *later]].reshape(-1, 2, 2)),
+            "context": as_tensor(frames[0]),
+            "frames": as_tensor(frames[1:]),
+            "points": torch.from_numpy(points.reshape(-1, 2, 2)),
         }
 
 

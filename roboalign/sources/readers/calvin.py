@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -19,6 +19,8 @@ from roboalign.types import UInt8
 EPISODES = 25
 """Annotated stretches of a part: about sixty steps each."""
 SCENES = "scene_info.npy"
+APART = 30
+"""Steps that lie at least between two recordings: a second, after which pictures are no longer nearly the same."""
 LONGEST = 10_000
 """Steps of a stretch; CALVIN's annotations span 64 at most, and more than this is a damaged annotation."""
 
@@ -33,6 +35,8 @@ class Stretch:
     last: Any
     instruction: Any
     task: Any
+    recording: str = ""
+    """What it shares with the stretches that overlap with it or follow closely; they must not be divided."""
 
 
 class Calvin:
@@ -73,6 +77,7 @@ class Calvin:
             for number, (pair, text, task) in enumerate(zip(pairs, texts, tasks, strict=True))
         ]
         chosen = (None, *self.spec.environments)
+        every = joined(every)
         result = [each for each in every if not self.spec.environments or self.environment(each.first) in chosen]
         if result:
             return result
@@ -95,8 +100,7 @@ class Calvin:
 
     def environment(self, step: Any) -> str | None:
         """The environment that a step was recorded in; None where that is not known."""
-        whole = isinstance(step, int | np.integer)
-        return next((name for name, (a, b) in self.scenes.items() if whole and a <= step <= b), None)
+        return next((name for name, (a, b) in self.scenes.items() if whole(step) and a <= step <= b), None)
 
     def _pickled(self, path: str, remedy: str) -> Any:
         try:
@@ -118,7 +122,7 @@ class Calvin:
 
     def _raw(self, name: str, stretch: Stretch) -> Raw:
         for bound in (stretch.first, stretch.last):
-            if not isinstance(bound, int | np.integer) or bound < 0:
+            if not whole(bound):
                 raise DamagedError(f"its bounds are {stretch.first} and {stretch.last}, not two numbers of steps")
         first, last = int(stretch.first), int(stretch.last)
         if last - first >= LONGEST:
@@ -144,7 +148,7 @@ class Calvin:
                 except DamagedError as error:
                     raise DamagedError(f"at step {steps[frame]} {error}") from None
 
-        attributes = {"subset": self.spec.subset, "task": str(stretch.task)}
+        attributes = {"subset": self.spec.subset, "task": str(stretch.task), "recording": stretch.recording}
         if environment := self.environment(first):
             attributes["environment"] = environment
         return Raw(
@@ -181,3 +185,22 @@ def stacked(rows: list[Any], key: str, first: int) -> Any:
         if row.shape != rows[0].shape:
             raise DamagedError(f"its '{key}' has shape {row.shape} at step {first + number}, {rows[0].shape} before")
     return np.stack(rows) if rows else np.empty((0,))
+
+
+def joined(stretches: list[Stretch]) -> list[Stretch]:
+    """The stretches in their order, each with the name of its recording: the first step of it. CALVIN annotates a
+    third of its steps several times, so that many stretches show the same pictures."""
+    names: dict[int, str] = {}
+    start = end = -APART
+    sound = [each for each in stretches if whole(each.first) and whole(each.last)]
+    for each in sorted(sound, key=lambda each: int(each.first)):
+        if each.first - end > APART:
+            start = each.first
+        end = max(end, each.last)
+        names[each.number] = f"{start:07d}"
+    return [replace(each, recording=names.get(each.number, "")) for each in stretches]
+
+
+def whole(value: Any) -> bool:
+    """Whether a value is the number of a step."""
+    return isinstance(value, int | np.integer) and bool(value >= 0)

@@ -187,7 +187,8 @@ class CalvinSpec(DatasetSpec):
     """CALVIN in its own layout: one `.npz` a step, language annotations for stretches of steps.
 
     `uri` is the folder that holds `training/` and `validation/`. Keys are arrays of a step (`rgb_static`,
-    `rel_actions`); attributes are `task`, `environment` and `subset`.
+    `rel_actions`); attributes are `task`, `environment`, `subset`, and `recording`, which stretches share that overlap
+    or follow each other within a second.
     """
 
     kind: Literal["calvin"]
@@ -201,6 +202,8 @@ class CalvinSpec(DatasetSpec):
     """Which of its environments are read, by `scene_info.npy`; none named reads all."""
     fps: Annotated[float, Field(gt=0, le=1000)] = 30.0
     """Frames per second of the recording (CALVIN's 30 Hz)."""
+    split: GroupSplitSpec = GroupSplitSpec(scene="recording")
+    """How the episodes are split. Stretches that show the same pictures stay together."""
 
 
 class LiberoSpec(DatasetSpec):

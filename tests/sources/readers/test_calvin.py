@@ -12,7 +12,7 @@ import pytest
 from reading import lose, mutilated, only, read_all, served
 
 from roboalign.sources.errors import DamagedError, SourceError
-from roboalign.sources.readers.calvin import Calvin
+from roboalign.sources.readers.calvin import Calvin, Stretch, joined
 from roboalign.sources.readers.files import Files
 from roboalign.sources.readers.pickled import read_pickled
 from roboalign.sources.readers.reader import Part, Raw
@@ -113,7 +113,9 @@ def test_environments_are_chosen_by_scene_info(tmp_path: Path) -> None:
         read_all(spec(tmp_path, environments=["C"]), tmp_path)
     reader = Calvin(spec(tmp_path), Files.at(str(tmp_path), {}, tmp_path))
     found = [raw.attributes for raw in reader.read(Part("training")) if isinstance(raw, Raw)]
-    assert found[0] == {"subset": "training", "task": "push_red_block_left", "environment": "B"}
+    assert found[0] == {
+        "subset": "training", "task": "push_red_block_left", "environment": "B", "recording": "0000040",
+    }  # fmt: skip
     # Older copies spell it shorter.
     np.save(tmp_path / "training/scene_info.npy", {"scene_D": [0, 99]})
     assert len(read_all(spec(tmp_path, environments=["D"]), tmp_path)[0]) == 3
@@ -263,6 +265,16 @@ def test_a_stretch_between_environments(tmp_path: Path) -> None:
     bounds(45, 55)(tmp_path)
     _, damaged, _ = read_all(spec(tmp_path, environments=["A", "B"]), tmp_path)
     assert only(damaged).reason == "its steps 45 to 55 lie in no single environment of scene_info.npy"
+
+
+def test_stretches_that_show_the_same_pictures_are_one_scene(tmp_path: Path) -> None:
+    pairs = [(500, 563), (100, 163), (120, 150), (163, 227), (600, 663), (257, 300), (331, 340), ("x", 3)]
+    found = joined([Stretch(number, first, last, "", "") for number, (first, last) in enumerate(pairs)])
+    names = ["0000500", "0000100", "0000100", "0000100", "0000600", "0000100", "0000331", ""]
+    assert [each.recording for each in found] == names
+    assert [(each.first, each.last) for each in found] == pairs
+    write(tmp_path)
+    assert len({episode.scene for episode in read_all(spec(tmp_path), tmp_path)[0]}) == 1
 
 
 class Evil:

@@ -14,6 +14,9 @@ from roboalign.types import Json
 
 Scores = NDArray[np.float64]
 
+RATED = ("people", "vlm")
+"""Provenances of labels that are raters' scores themselves."""
+
 DRAWS = 10_000
 """Bootstrap draws of every 95 % interval."""
 
@@ -72,10 +75,11 @@ def agreement(annotations: Sequence[Annotation], pairs: Sequence[Pair], reward: 
     - `between`: each two raters on the clips that both scored;
     - `repeats`: each rater's second showings against the first.
 
-    The clips have to be the bench's; see `read_annotations`.
+    The clips have to be the bench's; see `read_annotations`. Where raters gave the label, it tells nothing about them:
+    such clips are left out of comparisons with labels.
     """
     names = reward.names
-    labels = {pair.id: np.array(pair.scores) for pair in pairs}
+    labels = {pair.id: np.array(pair.scores) for pair in pairs if pair.provenance not in RATED}
     first = [row for row in annotations if row.showing == 1]
     again = [row for row in annotations if row.showing == 2]
     given: dict[str, dict[str, Scores]] = {}
@@ -91,7 +95,7 @@ def agreement(annotations: Sequence[Annotation], pairs: Sequence[Pair], reward: 
     if people:
         means = {clip: scores for clip, (scores, _, _) in average(people, names).items()}
         entry = against(means, labels, names)
-        for provenance in sorted({pair.provenance for pair in pairs if pair.id in means}):
+        for provenance in sorted({pair.provenance for pair in pairs if pair.id in means and pair.id in labels}):
             part = {pair.id for pair in pairs if pair.provenance == provenance}
             entry.setdefault("by_provenance", {})[provenance] = against(
                 {clip: scores for clip, scores in means.items() if clip in part}, labels, names
@@ -111,8 +115,10 @@ def agreement(annotations: Sequence[Annotation], pairs: Sequence[Pair], reward: 
 
 
 def against(ours: Mapping[str, Scores], theirs: Mapping[str, Scores], names: Sequence[str]) -> dict[str, Json]:
-    """`compare` on the clips that both have; there has to be one."""
+    """`compare` on the clips that both have; n alone where there is none."""
     clips = sorted(ours.keys() & theirs.keys())
+    if not clips:
+        return {"n": 0}
     return compare(np.stack([ours[clip] for clip in clips]), np.stack([theirs[clip] for clip in clips]), names)
 
 
@@ -139,6 +145,8 @@ def _block(title: str, entry: Mapping[str, Json], names: Sequence[str]) -> str:
     columns = [*names, "total"]
     width = max(map(len, columns))
     clips = f"{entry['n']} clip{'s'[: entry['n'] != 1]}"
+    if not entry["n"]:
+        return f"{title}: no clip has a label of its own"
     lines = [f"{title}, {clips}", f"  {'':{width}}  {'MAE':20}  {'difference':>10}  weighted kappa"]
     for name in columns:
         row = entry[name]

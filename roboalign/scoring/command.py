@@ -46,7 +46,10 @@ def run(
         file = score_file(results, problems, judge, options)
         print(table(file))
         if out is not None:
-            write_json(out, file.model_dump(mode="json"))
+            try:
+                write_json(out, file.model_dump(mode="json"))
+            except OSError as error:
+                return fail(f"{out} cannot be written ({error})", 1)
     for problem in problems:
         print(f"not scored: {problem.video}: {problem.reason}", file=sys.stderr)
     if not results:

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from annotate_fakes import MAXIMA, fake_pairs
@@ -95,6 +97,16 @@ def test_raters_are_compared_with_each_other_and_with_themselves(six):
     assert {key: entry["n"] for key, entry in result["people"]["by_provenance"].items()} == {
         "full_marks": 14, "rubric": 26,
     }  # fmt: skip
+
+
+def test_labels_that_raters_gave_say_nothing_about_raters(six):
+    rated = [replace(pair, provenance="people") if number < 30 else pair for number, pair in enumerate(PAIRS)]
+    result = agreement(rows(six, "anna", same), rated, six)
+    assert result["raters"]["anna"]["n"] == result["people"]["n"] == 10
+    assert "people" not in result["people"]["by_provenance"]
+    result = agreement(rows(six, "anna", same, PAIRS[:5]), rated, six)
+    assert result["raters"]["anna"] == {"kind": "person", "n": 0}
+    assert "no clip has a label of its own" in table(result, six.names)
 
 
 def test_models_alone_are_no_people(six):

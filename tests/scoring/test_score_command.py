@@ -88,3 +88,9 @@ def test_what_has_no_counterpart_is_listed_and_the_rest_scored(root, capsys):
     assert "not scored: b.npy: it has no instruction" in shown.err
     assert "not scored: ghost: there is no such video" in shown.err
     assert "mean of 1 video by the student" in shown.out
+
+
+def test_a_file_that_cannot_be_written_is_named(root, capsys):
+    (root / "taken").write_text("a file, no folder")
+    assert score(root, "--judge", "student", "--json", str(root / "taken/out.json")) == 1
+    assert "out.json cannot be written" in capsys.readouterr().err

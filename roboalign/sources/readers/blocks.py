@@ -19,7 +19,7 @@ ATTEMPTS, PAUSE = 3, 1.0
 """How often a block is asked for, and the seconds before the second time; before the third they are twice as many."""
 _IDENTITY = {
     "etag", "last-modified", "lastmodified", "mtime", "updated", "generation", "md5hash", "crc32c", "content-md5",
-    "digest", "versionid", "created",
+    "digest", "versionid", "created", "blob_id",
 }  # fmt: skip
 """What file systems tell of a file that changes with its content, in small letters."""
 
@@ -91,7 +91,7 @@ def open_remote(system: Any, path: str, cache: Path) -> IO[bytes]:
 
     Raises FileNotFoundError, or ConnectionError where the place cannot be reached.
     """
-    info = _asked(lambda: system.info(path), path)
+    info = described(system, path)
     if info.get("type") == "directory":
         raise IsADirectoryError(path)
     size = info.get("size")
@@ -101,6 +101,12 @@ def open_remote(system: Any, path: str, cache: Path) -> IO[bytes]:
     text = f"{system.unstrip_protocol(path)} {size} {BLOCK} {known}"
     key = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
     return io.BufferedReader(Blocks(system, path, int(size), cache / key[:2] / key), 2**16)
+
+
+def described(system: Any, path: str) -> dict[str, Any]:
+    """What an fsspec file system tells of a file or folder. Raises FileNotFoundError, or ConnectionError."""
+    answer: dict[str, Any] = _asked(lambda: system.info(path), path)
+    return answer
 
 
 def _asked(ask: Callable[[], Any], path: str, length: int | None = None) -> Any:

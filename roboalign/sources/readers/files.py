@@ -10,7 +10,7 @@ from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
 from roboalign.sources.errors import SourceError
-from roboalign.sources.readers.blocks import open_remote
+from roboalign.sources.readers.blocks import described, open_remote
 
 
 def unreachable(error: BaseException) -> bool:
@@ -62,12 +62,14 @@ class Files:
             return file.read()
 
     def exists(self, name: str) -> bool:
-        """Whether a file or folder is there."""
-        return bool(self.system.exists(self.path(name)))
-
-    def size(self, name: str) -> int:
-        """Bytes of a file."""
-        return int(self.system.size(self.path(name)))
+        """Whether a file or folder is there. Raises ConnectionError where a remote place does not answer."""
+        if isinstance(self.system, LocalFileSystem):
+            return bool(self.system.exists(self.path(name)))
+        try:
+            described(self.system, self.path(name))
+        except FileNotFoundError:
+            return False
+        return True
 
     def glob(self, pattern: str) -> list[str]:
         """The files that match a pattern such as `**/*.hdf5`, relative to the root, sorted."""

@@ -11,6 +11,7 @@ from web import serving
 
 from roboalign.sources.readers import blocks
 from roboalign.sources.readers.blocks import open_remote
+from roboalign.sources.readers.files import Files
 
 CONTENT = np.random.default_rng(0).bytes(100)
 
@@ -143,3 +144,9 @@ def test_missing_files_folders_and_servers(tmp_path: Path) -> None:
         port = free.getsockname()[1]
     with pytest.raises(ConnectionError, match="none"):  # nobody answers there
         open_remote(web, f"http://127.0.0.1:{port}/none", tmp_path)
+    away = Files.at(f"http://127.0.0.1:{port}", {}, tmp_path)
+    with pytest.raises(ConnectionError, match="none"):
+        away.exists("none")
+    near = Files.at("memory://blocks/some", {}, tmp_path)
+    assert (near.exists("file"), near.exists("none")) == (True, False)
+    assert near.bytes("file") == CONTENT

@@ -36,7 +36,8 @@ def main(run: Run) -> None:
     }
     scorers: dict[str, Scorer] = {name: _load(name, folders[name], device.accelerator) for name in spec.scorers}
     judges: dict[ScorerName, str] = {name: digest([folders[name] / MODEL]) for name in spec.scorers}
-    listed = [(entry, run.input(entry.scores)) for entry in spec.external]
+    folder = run.input("external")
+    listed = [(entry, folder.parent / entry.scores) for entry in spec.external]
     external = scored_sets(listed, reward.names, judges)
     sets = read_clip_sets(run.input("artifacts/rollout"))
     corpus = Corpus.open(run.input("artifacts/sources/index.json")).where(split="test")

@@ -119,4 +119,13 @@ class EvaluationSpec(Spec):
         for index, file in enumerate(files):
             if file in files[:index]:
                 raise FieldError(f"external.{index}.scores", f"external lists {file} twice; remove one")
+        known = {f"external.{entry.name}" for entry in self.external}
+        for field in ("comparisons", "aligned"):
+            for index, pair in enumerate(getattr(self, field)):
+                for side in ("model", "against"):
+                    name = getattr(pair, side)
+                    if name.startswith("external.") and name not in known:
+                        raise FieldError(
+                            f"{field}.{index}.{side}", f"{name} is not listed under external; add its name and scores"
+                        )
         return self

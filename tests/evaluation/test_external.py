@@ -91,6 +91,7 @@ def test_an_external_model_stands_in_the_tables_and_is_compared_on_shared_episod
     spec = EvaluationSpec(
         draws=200,
         comparisons=(ComparisonSpec(model="aligned.swr.greedy", against="external.cosmos"),),
+        external=(ExternalSpec(name="cosmos", scores="external/a.json"),),
     )
     result = evaluate({ours.name: ours} | external, NAMES, spec)
     assert result["models"]["external.cosmos"]["teacher"]["total"]["mean"] == pytest.approx(1.75)
@@ -118,3 +119,11 @@ def test_a_file_is_listed_once() -> None:
     twice = [{"name": "a", "scores": "external/a.json"}, {"name": "b", "scores": "external/a.json"}]
     with pytest.raises(ValidationError, match="twice"):
         EvaluationSpec.model_validate({"external": twice})
+
+
+@pytest.mark.parametrize(("field", "side"), [("comparisons", "against"), ("aligned", "model")])
+def test_a_comparison_with_a_model_that_is_not_listed_is_refused(field: str, side: str) -> None:
+    pair = {"model": "aligned.swr.greedy", "against": "supervised.swr.greedy"} | {side: "external.cosmos"}
+    with pytest.raises(ValidationError, match=r"external\.cosmos is not listed"):
+        EvaluationSpec.model_validate({field: [pair]})
+    EvaluationSpec.model_validate({field: [pair], "external": [{"name": "cosmos", "scores": "external/a.json"}]})

@@ -160,8 +160,9 @@ class DatasetSpec(Spec):
 class RldsSpec(DatasetSpec):
     """TFRecord shards as TensorFlow Datasets writes them, in RLDS: RT-1, BridgeData V2, Open X-Embodiment.
 
-    `uri` is the folder that holds `features.json` and the shards. Keys are those of a step (`observation/image`,
-    `action/world_vector`); attributes are those of an episode (`episode_metadata/file_path`).
+    `uri` is the folder that holds `features.json` and the shards, or the one above it where it has one version. Keys
+    are those of a step (`observation/image`, `action/world_vector`); attributes are those of an episode
+    (`episode_metadata/file_path`), numbers as text, and `true` or `false`.
     """
 
     kind: Literal["rlds"]

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from roboalign.__main__ import COMMANDS, main
+from roboalign.__main__ import main
+from roboalign.arguments import COMMANDS
 from roboalign.spec.diagnostics import distance, nearest
 from roboalign.spec.document import parse, plain, read
 from roboalign.spec.library import Library

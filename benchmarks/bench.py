@@ -7,7 +7,6 @@ one is missed.
 """
 
 import argparse
-import resource
 import subprocess
 import sys
 import tempfile
@@ -15,6 +14,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import yaml
 
 from benchmarks.results import machine, record
@@ -27,13 +27,12 @@ MINUTES, GIGABYTES = 10.0, 4.0
 
 
 def child(root: Path) -> None:
-    """Run the stage in `root`, and print the most memory it held, in bytes."""
+    """Run the stage in `root`."""
     from stages.bench import main
 
     run = replace(declared("bench"), root=root)
     prepare(run.section("hardware.device", DeviceSpec))
     main(run)
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
 
 
 def prepared(root: Path, artifacts: Path, pairs: int, threads: int) -> None:
@@ -53,11 +52,33 @@ def prepared(root: Path, artifacts: Path, pairs: int, threads: int) -> None:
 
 
 def timed(root: Path) -> tuple[float, float]:
-    """Seconds and gigabytes of the stage in a fresh process."""
-    began = time.monotonic()
-    command = [sys.executable, "-m", "benchmarks.bench", "--child", str(root)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    return time.monotonic() - began, int(done.stdout.split()[-1]) / 1e9
+    """Seconds of the stage in a fresh process, and the most gigabytes that it and its own processes held at once: the
+    sum of what is resident in each, looked at twice a second."""
+    began, most = time.monotonic(), 0
+    with subprocess.Popen([sys.executable, "-m", "benchmarks.bench", "--child", str(root)]) as process:
+        top = psutil.Process(process.pid)
+        while process.poll() is None:
+            most = max(most, sum(map(resident, [top, *descendants(top)])))
+            time.sleep(0.5)
+    if process.returncode:
+        raise SystemExit("the stage failed; see above")
+    return time.monotonic() - began, most / 1e9
+
+
+def descendants(process: psutil.Process) -> list[psutil.Process]:
+    """The processes that a process has started, and theirs; none where it has ended."""
+    try:
+        return process.children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []
+
+
+def resident(process: psutil.Process) -> int:
+    """Bytes of memory of a process; 0 where it has ended."""
+    try:
+        return int(process.memory_info().rss)
+    except psutil.NoSuchProcess:
+        return 0
 
 
 def main() -> int:

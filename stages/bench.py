@@ -1,7 +1,12 @@
 """Build RobotWorldBench from recorded episodes and world-model rollouts: `python -m stages.bench`."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from multiprocessing import get_context
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -10,9 +15,10 @@ from numpy.typing import NDArray
 from roboalign.bench.annotations import read_annotations
 from roboalign.bench.build import Builder, all_limits, build, recorded_states
 from roboalign.bench.card import write_card
-from roboalign.bench.generate import Generate
+from roboalign.bench.generate import Chunks, Generate, Made, make
 from roboalign.bench.measure import degradation_effects, measure
-from roboalign.bench.pairs import Bench, write_pairs
+from roboalign.bench.pairs import Bench, Pair, write_pairs
+from roboalign.bench.probed import Look
 from roboalign.bench.spec import BenchSpec
 from roboalign.hardware.spec import DeviceSpec
 from roboalign.io import write_json
@@ -28,6 +34,9 @@ from roboalign.world_model.sampler import generate
 
 FILES = {"early": "early.safetensors", "final": "model.safetensors"}
 """The world model's checkpoints by the names that BenchSpec uses."""
+
+MANY = 256
+"""Clips from which on several processes make them, each with one thread: twice the speed of threads on two cores."""
 
 
 def roller(tokenizer: DualBranchTokenizer, model: WorldModel, temperature: float, device: torch.device) -> Generate:
@@ -61,25 +70,81 @@ def reconstructing(tokenizer: DualBranchTokenizer, device: torch.device) -> Call
     return reconstruct
 
 
+@dataclass(frozen=True)
+class Workshop:
+    """What makes generated clips: files of models, and where they run."""
+
+    tokenizer: Path
+    models: dict[str, Path]
+    probe: Path
+    temperature: float
+    device: torch.device
+
+    def generators(self) -> dict[str, Generate]:
+        """The world models, loaded."""
+        tokenizer = load_tokenizer(self.tokenizer).to(self.device)
+        return {
+            name: roller(tokenizer, load_world_model(file).to(self.device), self.temperature, self.device)
+            for name, file in self.models.items()
+        }
+
+    def look(self) -> Look | None:
+        """The probe, loaded; None where it covers no source, so that distances label what is generated."""
+        probe = load_probe(self.probe).to(self.device)
+        return probe.states if probe.tasks else None
+
+
+_here: dict[str, tuple[Builder, dict[str, Generate]]] = {}
+"""What a process that makes clips has loaded."""
+
+
+def start(builder: Builder, workshop: Workshop) -> None:
+    """Load the models into this process, which has one thread: several processes share the cores."""
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(True)
+    _here["work"] = replace(builder, probe=workshop.look()), workshop.generators()
+
+
+def made(recipes: Sequence[Pair]) -> list[Made]:
+    """Make a chunk of clips in a process that `start` has prepared."""
+    return make(*_here["work"], recipes)
+
+
+@contextmanager
+def processes(builder: Builder, workshop: Workshop, count: int) -> Iterator[Callable[[int], Chunks | None]]:
+    """What makes many clips in `count` processes, on a CPU; few, or on another device, are made in this one."""
+    with ExitStack() as stack:
+
+        def chunks(clips: int) -> Chunks | None:
+            if clips < MANY or workshop.device.type != "cpu":
+                return None
+            plain = replace(builder, probe=None, reconstruct=None, measured_looks=builder.looks)
+            pool = ProcessPoolExecutor(
+                count, mp_context=get_context("spawn"), initializer=start, initargs=(plain, workshop)
+            )
+            stack.enter_context(pool)
+            return lambda parts: pool.map(made, parts)
+
+        yield chunks
+
+
 def main(run: Run) -> None:
     """Run the stage."""
     spec: BenchSpec = run.section("bench", BenchSpec)
     reward: RewardSpec = run.section("reward", RewardSpec)
-    device = torch.device(run.section("hardware.device", DeviceSpec).accelerator)
+    hardware: DeviceSpec = run.section("hardware.device", DeviceSpec)
+    device = torch.device(hardware.accelerator)
     corpus = Corpus.open(run.input("artifacts/sources/index.json"))
-    tokenizer = load_tokenizer(run.input("artifacts/tokenizer/model.safetensors")).to(device)
-    models: dict[str, Generate] = {
-        name: roller(tokenizer, load_world_model(run.input(f"artifacts/world_model/{FILES[name]}")).to(device),
-                     spec.generated.temperature, device)
-        for name in spec.generated.models
-    }  # fmt: skip
+    models = {str(name): run.input(f"artifacts/world_model/{FILES[name]}") for name in spec.generated.models}
+    workshop = Workshop(
+        run.input("artifacts/tokenizer/model.safetensors"), models, run.input("artifacts/probe/model.safetensors"),
+        spec.generated.temperature, device,
+    )  # fmt: skip
     states = recorded_states(corpus)
-    probe = load_probe(run.input("artifacts/probe/model.safetensors")).to(device)
-    look = probe.states if probe.tasks else None  # without a source that has states, distances label what is generated
     annotations = read_annotations(spec.annotations, reward)
     limits = all_limits(corpus.infos, states, reward)
-    again = reconstructing(tokenizer, device)
-    builder = Builder(corpus, spec, reward, states, limits, look, annotations, again)
+    again = reconstructing(load_tokenizer(workshop.tokenizer).to(device), device)
+    builder = Builder(corpus, spec, reward, states, limits, workshop.look(), annotations, again)
     run.say(f"{spec.pairs} pairs from {len(corpus)} episodes of {', '.join(corpus.sources)}")
     began = time.monotonic()
     fps = next((store.fps for store in corpus.stores if isinstance(store, EpisodeStore)), 10.0)
@@ -88,7 +153,9 @@ def main(run: Run) -> None:
         passed = time.monotonic() - began
         run.say(f"{done} of {total} generated clips, about {passed / done * (total - done):.0f} s left")
 
-    pairs = build(builder, models, run.output("artifacts/bench") / "generated", fps, progress)
+    with processes(builder, workshop, hardware.threads) as chunks:
+        folder = run.output("artifacts/bench") / "generated"
+        pairs = build(builder, workshop.generators(), folder, fps, progress, chunks)
     write_pairs(run.output("artifacts/bench/pairs.parquet"), pairs, reward.names)
     write_json(run.output("artifacts/bench/limits.json"), limits_to_json(dict(builder.limits)))
     seen = {source: own.limits for source, own in builder.sights.items()}

@@ -12,7 +12,7 @@ import numpy as np
 
 from roboalign.bench.balance import Counts, level, shares, stratum
 from roboalign.bench.degradations import moves
-from roboalign.bench.generate import Generate, Progress, generate
+from roboalign.bench.generate import Chunks, Generate, Progress, generate
 from roboalign.bench.labelling import Labels, all_limits, recorded_states
 from roboalign.bench.pairs import BenchError, Origin, Pair, identity
 from roboalign.bench.recipes import Recipes, generator, is_success
@@ -149,9 +149,17 @@ class Builder(Labels):
 
 
 def build(
-    builder: Builder, models: Mapping[str, Generate], folder: Path, fps: float, progress: Progress | None = None
+    builder: Builder,
+    models: Mapping[str, Generate],
+    folder: Path,
+    fps: float,
+    progress: Progress | None = None,
+    chunks: Callable[[int], Chunks | None] = lambda clips: None,
 ) -> list[Pair]:
-    """All pairs, labelled; the generated clips are written to the store `folder`. Raises BenchError for none at all."""
+    """All pairs, labelled; the generated clips are written to the store `folder`. Raises BenchError for none at all.
+
+    `chunks` is told how many clips are to be generated, and gives what makes them, or None to make them here.
+    """
     plan = list(builder.plan([name for name in builder.spec.generated.models if name in models]))
     if not plan:
         raise BenchError(
@@ -159,5 +167,5 @@ def build(
             f"{' and recorded states' if builder.spec.unlabelled == 'skip' else ''}; see the bench's spec"
         )
     recipes = [pair for pair in plan if pair.origin == "generated"]
-    made = iter(generate(builder, recipes, models, folder, fps, progress))
+    made = iter(generate(builder, recipes, models, folder, fps, progress, chunks(len(recipes))))
     return builder.annotated([next(made) if pair.origin == "generated" else pair for pair in plan])

@@ -1,6 +1,6 @@
 """Generated clips: rollouts of world models from recorded first frames and actions, made, written and labelled."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +22,23 @@ Progress = Callable[[int, int], None]
 """Told how many clips are made, of how many."""
 
 
+Made = tuple[Pair, UInt8]
+"""A generated pair, labelled, and its clip (T, H, W, 3)."""
+
+Chunks = Callable[[Sequence[Sequence[Pair]]], Iterable[Sequence[Made]]]
+"""What makes many chunks of recipes, each as `make` does, in order; perhaps in several processes."""
+
+
+def make(labels: Labels, models: Mapping[str, Generate], recipes: Sequence[Pair]) -> list[Made]:
+    """The clips of a chunk of recipes, and the pairs with their labels and ids."""
+    made = dict(clip for name, run in models.items() for clip in _rollouts(labels, recipes, name, run))
+    result: list[Made] = []
+    for row, pair in enumerate(_labelled(labels, recipes, made)):
+        clip, scene = made[row][0], labels.infos[labels.numbers[pair.episode]].scene
+        result.append((replace(pair, id=identity(pair, scene, clip)), clip))
+    return result
+
+
 def generate(
     labels: Labels,
     recipes: Sequence[Pair],
@@ -29,27 +46,27 @@ def generate(
     folder: Path,
     fps: float,
     progress: Progress | None = None,
+    chunks: Chunks | None = None,
 ) -> list[Pair]:
     """Make the clips of generated pairs, write them to the store `folder`, and label them; in the order given.
 
-    Only the clips of one batch of each model are in memory at a time.
+    A chunk is one batch of each model; only one is in memory at a time. `chunks` makes them in another way than one
+    after the other.
     """
     if not recipes:
         return []
     result: list[Pair] = []
-    chunk = labels.spec.generated.batch * len(models)
+    size = labels.spec.generated.batch * len(models)
+    parts = [recipes[first : first + size] for first in range(0, len(recipes), size)]
+    every = (make(labels, models, part) for part in parts) if chunks is None else chunks(parts)
     with EpisodeWriter(folder, fps=fps) as writer:
-        for first in range(0, len(recipes), chunk):
-            part = recipes[first : first + chunk]
-            made = dict(clip for name, run in models.items() for clip in _rollouts(labels, part, name, run))
-            pairs = _labelled(labels, part, made)
-            for row, pair in enumerate(pairs):
-                clip, _ = made[row]
+        for made in every:
+            for pair, clip in made:
                 number = labels.numbers[pair.episode]
+                numbered = replace(pair, generated=len(result))
                 actions = labels.corpus.actions(number)[pair.start : pair.stop]
-                pair = replace(pair, generated=first + row, id=identity(pair, labels.infos[number].scene, clip))
-                writer.add(_episode(pair, labels.infos[number], clip, actions))
-                result.append(pair)
+                writer.add(_episode(numbered, labels.infos[number], clip, actions))
+                result.append(numbered)
             if progress is not None:
                 progress(len(result), len(recipes))
     return result

@@ -59,6 +59,8 @@ class Labels:
     """Labels by people and vision-language models."""
     reconstruct: Callable[[UInt8], UInt8] | None = None
     """The tokenizer: a clip (T, H, W, 3) as it gives it back, its first frame as it was."""
+    measured_looks: Mapping[str, Sight] | None = None
+    """What `looks` is, where it was measured before."""
 
     @cached_property
     def infos(self) -> tuple[EpisodeInfo, ...]:
@@ -102,6 +104,8 @@ class Labels:
     @cached_property
     def looks(self) -> dict[str, Sight]:
         """`sights`, those of which it sees too little among them."""
+        if self.measured_looks is not None:
+            return dict(self.measured_looks)
         if self.probe is None:
             return {}
         result: dict[str, Sight] = {}

@@ -7,7 +7,7 @@ import yaml
 from pydantic import ValidationError
 
 from roboalign.bench.build import Builder, all_limits, build, recorded_states, shares
-from roboalign.bench.generate import generate
+from roboalign.bench.generate import generate, make
 from roboalign.bench.measure import auc, degradation_effects, measure
 from roboalign.bench.pairs import Bench, BenchError, read_pairs, write_pairs
 from roboalign.bench.spec import BenchSpec
@@ -202,3 +202,17 @@ def test_contradictions_are_refused(change, message):
 @pytest.mark.parametrize("path", sorted(Path("specs/bench").glob("*.yaml")), ids=lambda path: path.stem)
 def test_shipped_specs_are_valid(path):
     BenchSpec.model_validate(yaml.safe_load(path.read_text()))
+
+
+def test_clips_made_elsewhere_are_the_same(folder, bench, builder, models, tmp_path, six):
+    asked = []
+
+    def elsewhere(clips):
+        asked.append(clips)
+        return lambda parts: [make(builder, models, part) for part in parts]
+
+    pairs = build(builder, models, tmp_path / "generated", 10.0, chunks=elsewhere)
+    assert tuple(pairs) == bench.pairs
+    assert asked == [sum(pair.origin == "generated" for pair in pairs)]
+    for file in (folder / "generated").rglob("*.parquet"):
+        assert file.read_bytes() == (tmp_path / "generated" / file.relative_to(folder / "generated")).read_bytes()

@@ -81,12 +81,16 @@ def speed(store: Path, work: dict[str, Any]) -> dict[str, Any]:
         options["delta_timestamps"] = {IMAGE: offsets, "action": offsets}
     data = opened(store, **options)
     clips = Clips(data, work["starts"])
-    _ = clips[0]  # what is opened once is not counted
+    if not work["workers"]:
+        _ = clips[0]  # what is opened once is not counted; workers must not inherit open decoders
     start, frames = time.perf_counter(), 0
     if work["workers"]:
         loader = torch.utils.data.DataLoader(clips, batch_size=work["batch"], num_workers=work["workers"])
-        for batch in loader:
-            frames += batch[IMAGE].shape[0] * length
+        for number, batch in enumerate(loader):
+            if number == 0:  # the workers have begun
+                start = time.perf_counter()
+            else:
+                frames += batch[IMAGE].shape[0] * length
     else:
         for number in range(len(clips)):
             item = clips[number]

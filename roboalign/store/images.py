@@ -37,9 +37,8 @@ class PngReader:
         # Damage is an error, not a warning on standard error.
         self._codec.options = {"err_detect": "crccheck+explode"}
 
-    def read(self, images: Sequence[bytes | memoryview], height: int, width: int) -> UInt8:
-        """(len(images), height, width, 3). Raises StoreError where one is damaged or of another size."""
-        result = np.empty((len(images), height, width, 3), np.uint8)
+    def read(self, images: Sequence[bytes | memoryview], out: UInt8) -> None:
+        """Decode images into `out` (len(images), H, W, 3). Raises StoreError on damage or another size."""
         for number, image in enumerate(images):
             if not len(image):
                 raise StoreError(f"image {number} is empty")
@@ -50,12 +49,11 @@ class PngReader:
                 (frame,) = self._codec.decode(packet)
             except (OSError, ValueError, av.FFmpegError) as error:
                 raise StoreError(f"image {number} cannot be decoded ({error})") from None
-            if (frame.height, frame.width) != (height, width):
-                raise StoreError(f"image {number} is {frame.height}x{frame.width}, not {height}x{width}")
+            if (frame.height, frame.width) != out.shape[1:3]:
+                raise StoreError(f"image {number} is {frame.height}x{frame.width}, not {out.shape[1]}x{out.shape[2]}")
             if frame.format.name != "rgb24":
                 frame = frame.reformat(format="rgb24", threads=1)
-            copy_rgb(frame, result[number])
-        return result
+            copy_rgb(frame, out[number])
 
 
 def copy_rgb(frame: av.VideoFrame, out: UInt8) -> None:

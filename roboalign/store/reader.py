@@ -3,7 +3,9 @@
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from itertools import pairwise
+from multiprocessing import parent_process
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -30,12 +32,17 @@ from roboalign.store.layout import (
 from roboalign.store.video import Place, VideoReader
 from roboalign.types import Episode, Float32, UInt8
 
-OPEN_FILES = 8
+OPEN_FILES = 16
 """Data files and video files of a store that stay open."""
+THREADS = 4
+"""Threads that decode at most, in a process that is nobody's worker."""
+SHARE = 4
+"""Frames that are worth a thread."""
 _INFO = ("id", "source", "task", "tasks", "policy", "scene", "split", "length", "success")
 _PLACE = ("data/chunk_index", "data/file_index", "data/row_group")
 _VIDEO = tuple(f"videos/{IMAGE}/{name}" for name in ("chunk_index", "file_index", "from_timestamp", "crc32"))
 
+K = TypeVar("K")
 F = TypeVar("F", pq.ParquetFile, VideoReader)
 
 
@@ -75,17 +82,23 @@ class EpisodeStore:
             self._checksums = table.column(crc)
             self._gop = int(self.features[IMAGE]["info"]["video.g"])
         self._statistics: pa.Table | None = None
-        self._files = _Files()
+        self._opened = _Files()
 
     def __len__(self) -> int:
         return len(self.infos)
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_files": _Files(), "_statistics": None}
+        return self.__dict__ | {"_opened": _Files(), "_statistics": None}
 
     def close(self) -> None:
         """Close the files that reading opened; reading on opens them again."""
-        self._files.close()
+        self._files().close()
+
+    def _files(self) -> "_Files":
+        if self._opened.process != os.getpid():
+            # Two processes would move each other's place in a file, and threads are not inherited.
+            self._opened = _Files()
+        return self._opened
 
     def _episodes(self, columns: list[str]) -> pa.Table:
         files = sorted((self.folder / "meta/episodes").glob("*/*.parquet"))
@@ -122,7 +135,7 @@ class EpisodeStore:
         file, group = self._places[index]
         path = data_file(self.folder, file)
         try:
-            table = self._files.data(path).read_row_group(group, columns=list(names), use_threads=False)
+            table = self._files().data(path).read_row_group(group, columns=list(names), use_threads=False)
         except (OSError, ValueError, IndexError, KeyError) as error:
             raise StoreError(f"{path} cannot be read ({error}); `dvc checkout` or `dvc repro` restores it") from None
         if table.num_rows != self.infos[index].length:
@@ -163,22 +176,27 @@ class EpisodeStore:
         length = self.infos[index].length
         if any(not 0 <= n < length for n in numbers) or any(a >= b for a, b in pairwise(numbers)):
             raise ValueError(f"frames {list(numbers)} are not rising numbers below {length}")
-        if not numbers:
-            return np.empty((0, *self.frame_size, 3), np.uint8)
+        frames = np.empty((len(numbers), *self.frame_size, 3), np.uint8)
+        if not len(numbers):
+            return frames
         if self.video:
             path, place = self.video_place(index)
-            reader = self._files.video(path, lambda: VideoReader(path, rate_of(self.fps), self._gop))
-            frames = reader.read(place, numbers)
-        else:
-            images = self.columns(index, [f"{IMAGE}.bytes"]).column(IMAGE).combine_chunks().field("bytes")
-            try:
-                frames = PngReader().read([images[n].as_buffer() for n in numbers], *self.frame_size)
-            except StoreError as error:
-                path = data_file(self.folder, self._places[index][0])
-                raise StoreError(f"{path}: {error} in episode {self.infos[index].id}") from None
-        if frames.shape[1:3] != self.frame_size:
-            raise StoreError(f"{self.folder}: {self.infos[index].id} has frames of another size than meta/info.json")
+            shares = _shares(numbers, self._files().threads, self._gop)
+            readers = [self._files().video(path, k, self._open_video) for k in range(len(shares))]
+            self._files().spread(shares, lambda k, share: readers[k].read(place, numbers[share], frames[share]))
+            return frames
+        images = self.columns(index, [f"{IMAGE}.bytes"]).column(IMAGE).combine_chunks().field("bytes")
+        wanted = [images[n].as_buffer() for n in numbers]
+        shares = _shares(numbers, self._files().threads, 1)
+        try:
+            self._files().spread(shares, lambda _, share: PngReader().read(wanted[share], frames[share]))
+        except StoreError as error:
+            path = data_file(self.folder, self._places[index][0])
+            raise StoreError(f"{path}: {error} in episode {self.infos[index].id}") from None
         return frames
+
+    def _open_video(self, path: Path) -> VideoReader:
+        return VideoReader(path, rate_of(self.fps), self._gop)
 
     def read(self, index: int) -> Episode:
         """The whole episode."""
@@ -207,35 +225,62 @@ def _matrix(table: pa.Table, name: str) -> Float32:
     return np.asarray(values, np.float32).reshape(len(chunk), -1).copy()
 
 
+def _shares(numbers: Sequence[int], threads: int, gop: int) -> list[slice]:
+    """Parts of about the same length for some threads. A group of frames is decoded by one of them."""
+    length = len(numbers)
+    cuts = [0]
+    borders = [p for p in range(1, length) if numbers[p] // gop != numbers[p - 1] // gop]
+    for k in range(1, min(threads, length // SHARE)):
+        ideal = length * k // threads
+        cut = min((abs(p - ideal), p) for p in [*borders, 0])[1]
+        if cut > cuts[-1]:
+            cuts.append(cut)
+    return [slice(*pair) for pair in pairwise([*cuts, length])]
+
+
 class _Files:
-    """The files that stay open: the last ones used. A forked process opens its own."""
+    """The files that stay open, the last ones used, and the threads that decode. A forked process needs its own."""
 
     def __init__(self) -> None:
-        self._process = os.getpid()
+        self.process = os.getpid()
         self._data: OrderedDict[Path, pq.ParquetFile] = OrderedDict()
-        self._video: OrderedDict[Path, VideoReader] = OrderedDict()
+        self._video: OrderedDict[tuple[Path, int], VideoReader] = OrderedDict()
+        # A process that has siblings leaves the other cores to them.
+        self.threads = 1 if parent_process() else min(THREADS, os.cpu_count() or 1)
+        self._pool: ThreadPoolExecutor | None = None
 
     def data(self, path: Path) -> pq.ParquetFile:
-        return self._get(self._data, path, lambda: pq.ParquetFile(path, page_checksum_verification=True))
+        """The open data file."""
+        return _recent(self._data, path, lambda: pq.ParquetFile(path, page_checksum_verification=True))
 
-    def video(self, path: Path, open_it: Callable[[], VideoReader]) -> VideoReader:
-        return self._get(self._video, path, open_it)
+    def video(self, path: Path, number: int, open_it: Callable[[Path], VideoReader]) -> VideoReader:
+        """A reader of the video file for the thread with that number."""
+        return _recent(self._video, (path, number), lambda: open_it(path))
 
-    def _get(self, files: OrderedDict[Path, F], path: Path, open_it: Callable[[], F]) -> F:
-        if self._process != os.getpid():
-            # The two processes would move each other's place in the file.
-            self._process = os.getpid()
-            self._data.clear()
-            self._video.clear()
-        if path not in files:
-            files[path] = open_it()
-            if len(files) > OPEN_FILES:
-                files.popitem(last=False)[1].close()
-        files.move_to_end(path)
-        return files[path]
+    def spread(self, shares: list[slice], work: Callable[[int, slice], None]) -> None:
+        """Do the work of all shares at once; raises what the first of them raises."""
+        if len(shares) == 1:
+            work(0, shares[0])
+            return
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(THREADS, "frames")
+        # All are waited for: nobody may write to the frames of an error that was handled.
+        done = [self._pool.submit(work, k, share) for k, share in enumerate(shares)]
+        wait(done)
+        for future in done:
+            future.result()
 
     def close(self) -> None:
         for file in (*self._data.values(), *self._video.values()):
             file.close()
         self._data.clear()
         self._video.clear()
+
+
+def _recent(files: OrderedDict[K, F], key: K, open_it: Callable[[], F]) -> F:
+    if key not in files:
+        files[key] = open_it()
+        if len(files) > OPEN_FILES:
+            files.popitem(last=False)[1].close()
+    files.move_to_end(key)
+    return files[key]

@@ -177,12 +177,9 @@ class VideoReader:
         """Close the file."""
         self._input.close()
 
-    def read(self, place: Place, numbers: Sequence[int]) -> UInt8:
-        """(len(numbers), H, W, 3): the frames with these numbers, counted from the episode's first, in rising order.
-
-        Raises StoreError where the file is not what was written.
-        """
-        result: UInt8 | None = None
+    def read(self, place: Place, numbers: Sequence[int], out: UInt8) -> None:
+        """Decode the frames with these numbers, counted from the episode's first, in rising order, into `out`
+        (len(numbers), H, W, 3). Raises StoreError where the file is not what was written."""
         at = 0
         try:
             while at < len(numbers):
@@ -193,9 +190,9 @@ class VideoReader:
                 for frame in self._run(place, numbers[at], numbers[stop - 1]):
                     number = frame.pts // self._step - place.start
                     if number == numbers[at]:
-                        if result is None:
-                            result = np.empty((len(numbers), frame.height, frame.width, 3), np.uint8)
-                        copy_rgb(self._reformatter.reformat(frame, format="rgb24", threads=1), result[at])
+                        if (frame.height, frame.width) != out.shape[1:3]:
+                            raise damaged(self.path, f"its frames are {frame.height}x{frame.width}")
+                        copy_rgb(self._reformatter.reformat(frame, format="rgb24", threads=1), out[at])
                         at += 1
                         if at == stop:
                             break
@@ -207,8 +204,6 @@ class VideoReader:
         except StoreError:
             self._next = None
             raise
-        assert result is not None
-        return result
 
     def _run(self, place: Place, first: int, last: int) -> Iterator[Any]:
         """Decoded frames that hold `first` to `last`, and some before."""

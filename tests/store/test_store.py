@@ -225,17 +225,19 @@ def test_damage_anywhere_in_a_data_file_is_named_or_harmless(tmp_path: Path, toy
 
 def test_damaged_images_are_refused() -> None:
     image = encode_png(np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.uint8))
-    np.testing.assert_array_equal(PngReader().read([image, image], 64, 64)[1], decode_png(image))
+    out = np.zeros((2, 64, 64, 3), np.uint8)
+    PngReader().read([image, image], out)
+    np.testing.assert_array_equal(out[1], decode_png(image))
     for cut in (0, 10, 40, len(image) // 2):
         with pytest.raises(StoreError, match="image 1"):
-            PngReader().read([image, image[:cut]], 64, 64)
+            PngReader().read([image, image[:cut]], out)
     with pytest.raises(StoreError, match="64x64, not 32x64"):
-        PngReader().read([image], 32, 64)
+        PngReader().read([image], out[:1, :32])
     for position in range(50, len(image) - 20, 97):
         damaged = bytearray(image)
         damaged[position] ^= 4
         with pytest.raises(StoreError, match="image 0"):
-            PngReader().read([bytes(damaged)], 64, 64)
+            PngReader().read([bytes(damaged)], out[:1])
 
 
 def test_states_are_read_without_frames(

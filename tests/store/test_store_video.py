@@ -1,6 +1,7 @@
 import multiprocessing
 import pickle
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import av
@@ -10,6 +11,7 @@ from store_tools import enlarged, write
 
 from roboalign.io import digest
 from roboalign.store import EpisodeStore, StorageSpec, StoreError
+from roboalign.store.reader import _shares
 from roboalign.store.spec import Images
 from roboalign.types import Episode, UInt8
 
@@ -185,3 +187,32 @@ def test_the_video_tells_neither_time_nor_maker(tmp_path: Path, episodes: list[E
         told = {**container.metadata, **container.streams.video[0].metadata}
         assert not {"creation_time", "encoder"} & set(told)
         assert container.streams.video[0].average_rate == 10
+
+
+def test_shares_of_threads_hold_whole_groups() -> None:
+    for length, threads, gop in ((16, 2, 8), (50, 4, 8), (7, 2, 1), (40, 3, 50), (1, 4, 1), (33, 4, 2)):
+        numbers = [n + 3 for n in range(length)]
+        parts = [numbers[share] for share in _shares(numbers, threads, gop)]
+        assert [n for part in parts for n in part] == numbers
+        assert 1 <= len(parts) <= threads
+        assert all(a[-1] // gop != b[0] // gop for a, b in pairwise(parts))
+    assert len(_shares(range(16), 2, 8)) == 2
+    assert len(_shares(range(100), 4, 8)) == 4
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("kind", ["png", "h264"])
+def test_threads_read_the_same(tmp_path: Path, episodes: list[Episode], kind: Images, threads: int) -> None:
+    store = EpisodeStore(write(tmp_path / "store", episodes, storage=StorageSpec(kind=kind, gop=3)))
+    alone = [store.frames_at(0, [n])[0] for n in range(12)]
+    store._files().threads = threads
+    np.testing.assert_array_equal(store.frames(0), np.stack(alone))
+    if kind == "h264":
+        (path,) = store.folder.rglob("*.mp4")
+        content = bytearray(path.read_bytes())
+        content[content.index(b"mdat") + 200] ^= 1
+        path.write_bytes(bytes(content))
+        store.close()
+        with pytest.raises(StoreError, match=r"file-000\.mp4"):
+            store.frames(0)
+        np.testing.assert_array_equal(store.frames_at(0, [11])[0], alone[11])

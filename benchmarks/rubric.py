@@ -94,17 +94,19 @@ def report(results: dict[str, tuple[dict[str, Json], list[Effect]]], dimensions:
         "failures; the rubric reads the simulator's verdict, hence the column without it.",
         "",
         f"| source | experts | total (target {EXPERT_TOTAL}) | successes | total | failures | total | "
-        f"AUC (target {AUC}) | AUC without verdict | degradations as declared |",
+        f"AUC (target {AUC}) | AUC without verdict | measured effects as declared |",
         "|" + " --- |" * 10,
     ]
     for source, (values, found) in results.items():
-        kept = sum(effect.holds for effect in found)
-        met &= values["expert_total"] >= EXPERT_TOTAL and values["manipulation_auc"] >= AUC and kept == len(found)
+        # What is declared, not measured, holds by definition and does not count.
+        known = [effect for effect in found if effect.measured]
+        kept = sum(effect.holds for effect in known)
+        met &= values["expert_total"] >= EXPERT_TOTAL and values["manipulation_auc"] >= AUC and kept == len(known)
         lines.append(
             f"| {source} | {values['experts']} | {values['expert_total']:.3f} | {values['expert_successes']} | "
             f"{values['expert_success_total']:.3f} | {values['failures']} | {values['failure_total']:.2f} | "
             f"{values['manipulation_auc']:.4f} | {values['manipulation_auc_without_verdict']:.4f} | "
-            f"{kept} of {len(found)} |"
+            f"{kept} of {len(known)} |"
         )
     lines += [
         "",

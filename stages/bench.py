@@ -156,6 +156,7 @@ def main(run: Run) -> None:
     with processes(builder, workshop, hardware.threads) as chunks:
         folder = run.output("artifacts/bench") / "generated"
         pairs = build(builder, workshop.generators(), folder, fps, progress, chunks)
+    read_annotations(spec.annotations, reward, {pair.id for pair in pairs})  # refuses those of clips that are not here
     write_pairs(run.output("artifacts/bench/pairs.parquet"), pairs, reward.names)
     write_json(run.output("artifacts/bench/limits.json"), limits_to_json(dict(builder.limits)))
     seen = {source: own.limits for source, own in builder.sights.items()}

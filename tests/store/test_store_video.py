@@ -10,7 +10,7 @@ import pytest
 from store_tools import enlarged, write
 
 from roboalign.io import digest
-from roboalign.store import EpisodeStore, StorageSpec, StoreError
+from roboalign.store import EpisodeStore, EpisodeWriter, StorageSpec, StoreError
 from roboalign.store.reader import _shares
 from roboalign.store.spec import Images
 from roboalign.types import Episode, UInt8
@@ -216,3 +216,15 @@ def test_threads_read_the_same(tmp_path: Path, episodes: list[Episode], kind: Im
         with pytest.raises(StoreError, match=r"file-000\.mp4"):
             store.frames(0)
         np.testing.assert_array_equal(store.frames_at(0, [11])[0], alone[11])
+
+
+def interrupted(folder: Path, episode: Episode) -> None:
+    with EpisodeWriter(folder, fps=10) as writer:
+        writer.add(episode)
+        raise KeyboardInterrupt
+
+
+def test_an_interrupted_video_leaves_nothing(tmp_path: Path, episodes: list[Episode]) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        interrupted(tmp_path / "store", episodes[0])
+    assert not list(tmp_path.iterdir())

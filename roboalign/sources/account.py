@@ -25,6 +25,11 @@ class Account:
     left_out: tuple[tuple[str, int], ...] = ()
     """By field of the spec, how many."""
 
+    @property
+    def lost(self) -> int:
+        """Damaged episodes."""
+        return sum(each.lost for each in self.damaged)
+
 
 def total(accounts: Sequence[Account]) -> Account:
     """The sum of all."""
@@ -46,13 +51,15 @@ def quarantine(account: Account) -> dict[str, Json]:
 
 def tolerate(account: Account, spec: DatasetSpec, source: str, listed: Path) -> None:
     """Raise SourceError where nothing is kept or too much is damaged; everything damaged is listed in a file."""
-    found, damaged = account.kept + len(account.damaged), len(account.damaged)
+    damaged = account.lost
+    found = account.kept + damaged
     share = damaged / max(1, found)
     if account.kept and share <= spec.tolerance:
         return
     write_json(listed, quarantine(account))
     examples = "".join(f"\n  {each.name}: {each.reason}" for each in account.damaged[:5])
-    more = f"\n  and {damaged - 5} more, listed in {listed}" if damaged > 5 else ""
+    rest = len(account.damaged) - 5
+    more = f"\n  and {rest} more, listed in {listed}" if rest > 0 else ""
     if share > spec.tolerance:
         raise SourceError(
             f"{damaged} of {found} episodes of {spec.uri} are damaged, more than sources.{source}.tolerance "

@@ -45,7 +45,7 @@ def metrics(folder: Path) -> dict[str, Any]:
     result: dict[str, Any] = {"episodes": len(infos), "frames": sum(info.length for info in infos)}
     if (folder / QUARANTINE).exists():
         lost = read_json(folder / QUARANTINE)
-        result |= {"damaged": len(lost["damaged"]), "left_out": sum(lost["left_out"].values())}
+        result |= {"damaged": sum(each["lost"] for each in lost["damaged"]), "left_out": sum(lost["left_out"].values())}
     judged = [(info, info.success) for info in infos if info.success is not None]
     if judged:
         result["success"] = _mean([success for _, success in judged])

@@ -71,7 +71,7 @@ def test_the_figures_of_a_data_set(tmp_path: Path, capsys: Capture) -> None:
     found = json.loads(capsys.readouterr().out)
     assert found["source"] == "mine"
     assert (found["kept"], found["damaged"], found["left_out"]) == (3, 1, {"filter.without": 1})
-    assert found["damage"] == [{"name": "episodes.jsonl:4", "reason": "the video clips/none.mp4 is missing"}]
+    assert found["damage"] == [{"name": "episodes.jsonl:4", "reason": "the video clips/none.mp4 is missing", "lost": 1}]
     assert (found["complete"], found["looked_at"]) == (True, "all 5 episodes")
     assert (found["frames_recorded"], found["frames"], found["lengths"]) == (27, 15, {"5": 3})
     assert (found["fps_recorded"], found["fps"]) == (10, 5)

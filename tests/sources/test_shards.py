@@ -86,7 +86,7 @@ def test_what_is_damaged_or_left_out_is_listed(tmp_path: Path, monkeypatch: pyte
     store = materialise(tmp_path, reader, spec(), monkeypatch)
     assert len(store) == 17
     assert read_json(store.folder / shards.QUARANTINE) == {
-        "damaged": [{"name": "part1#2", "reason": "its checksum is wrong"}],
+        "damaged": [{"name": "part1#2", "reason": "its checksum is wrong", "lost": 1}],
         "left_out": {"length": 2},
     }
     measured = metrics(store.folder)
@@ -100,6 +100,20 @@ def test_more_damage_than_tolerated_fails_and_lists_it(tmp_path: Path, monkeypat
     listed = json.loads((tmp_path / "out.scratch/damaged.json").read_text())
     assert len(listed["damaged"]) == 4
     assert not (tmp_path / "out").exists()
+
+
+def test_a_lost_file_counts_as_the_episodes_it_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Missing(Numbers):
+        def read(self, part: Part) -> Iterator[Raw | Damaged]:
+            if part.path == "part2":
+                yield Damaged("part2", "the file is missing", 5)
+            else:
+                yield from super().read(part)
+
+    with pytest.raises(SourceError, match="5 of 20 episodes"):
+        materialise(tmp_path, Missing(), spec(), monkeypatch)
+    store = materialise(tmp_path, Missing(), spec(tolerance=0.25), monkeypatch, "again")
+    assert metrics(store.folder)["damaged"] == 5
 
 
 def test_a_source_of_which_nothing_is_left_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

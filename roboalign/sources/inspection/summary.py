@@ -119,7 +119,8 @@ def summarise(looks: Looks, about: Frame, spec: DatasetSpec | None = None) -> Su
     """The figures. Where nothing is kept they are those of the episodes that the spec leaves out, and that is said."""
     kept = [look for look in looks.episodes if not look.left_out]
     shown = kept or list(looks.episodes)
-    found = len(kept) + len(looks.damaged)
+    lost = sum(each.lost for each in looks.damaged)
+    found = len(kept) + lost
     scenes = Counter(look.scene for look in kept)
     return Summary(
         source=about.source,
@@ -129,8 +130,8 @@ def summarise(looks: Looks, about: Frame, spec: DatasetSpec | None = None) -> Su
         complete=looks.complete,
         kept=len(kept),
         left_out=looks.left_out,
-        damaged=len(looks.damaged),
-        damaged_share=len(looks.damaged) / max(1, found),
+        damaged=lost,
+        damaged_share=lost / max(1, found),
         damage=looks.damaged[:MANY],
         frames_recorded=sum(look.recorded for look in shown),
         frames=sum(look.length for look in shown),

@@ -142,7 +142,8 @@ def episodes(meta: Meta, files: Files, camera: str) -> list[Entry | Damaged]:
             found.append(Damaged(name, f"it does not describe an episode ({type(error).__name__}: {error})"))
     if meta.total is not None and len(missing := sorted(set(range(meta.total)) - seen)):
         listed = ", ".join(map(str, missing[:5])) + (", …" if len(missing) > 5 else "")
-        found.append(Damaged("meta", f"{len(missing)} of the {meta.total} episodes in {INFO} are not listed: {listed}"))
+        reason = f"{len(missing)} of the {meta.total} episodes in {INFO} are not listed: {listed}"
+        found.append(Damaged("meta", reason, len(missing)))
     return found
 
 

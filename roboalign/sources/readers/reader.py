@@ -49,6 +49,8 @@ class Damaged:
     """Where it lies in the data set."""
     reason: str
     """What is wrong with it."""
+    lost: int = 1
+    """How many episodes are lost by it, as far as the data set tells."""
 
 
 class Reader(Protocol):

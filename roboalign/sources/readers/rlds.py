@@ -59,7 +59,8 @@ class Rlds:
         try:
             file = self._files.open(shard.path)
         except MISSING:
-            yield Damaged(shard.label, f"the file {shard.path} is missing; {shard.episodes} episodes are lost")
+            reason = f"the file {shard.path} is missing; {shard.episodes} episodes are lost"
+            yield Damaged(shard.label, reason, max(1, shard.episodes))
             return
         except OSError as error:
             raise SourceError(f"{self._files.uri}: {shard.path} cannot be opened: {error}") from None
@@ -78,6 +79,7 @@ class Rlds:
             yield Damaged(
                 f"{shard.label}#{count}",
                 f"the file ends after {count} of the {shard.episodes} episodes in {INFO}; {lost} are lost",
+                lost,
             )
 
     def _episode(self, shard: Shard, number: int, record: bytes | Fault) -> Raw | Damaged:
@@ -89,7 +91,7 @@ class Rlds:
         lost = shard.episodes - number
         cost = f"{lost} of the" if lost > 0 else "it lies behind the"
         end = " are lost" if lost > 0 else ""
-        return Damaged(name, f"{record.reason}; {cost} file's {shard.episodes} episodes{end}")
+        return Damaged(name, f"{record.reason}; {cost} file's {shard.episodes} episodes{end}", max(1, lost))
 
     def _raw(self, name: str, record: bytes) -> Raw | Damaged:
         try:

@@ -161,6 +161,6 @@ def test_a_damaged_episode_is_quarantined_and_the_others_are_kept(case: str, ver
     for place, number in enumerate((0, 2)):
         assert arm.close(store.frames(place), arm.frames(number), kind)
     written = json.loads((tmp_path / "store/meta/quarantine.json").read_text())
-    assert {"name": damaged.name, "reason": damaged.reason} in written["damaged"]
+    assert {"name": damaged.name, "reason": damaged.reason, "lost": damaged.lost} in written["damaged"]
     with pytest.raises(SourceError, match=r"of \d episodes"):
         arm.made(tmp_path / "data", tmp_path / "strict", tolerance=0.0)

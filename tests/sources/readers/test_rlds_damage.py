@@ -112,7 +112,7 @@ def test_a_damaged_episode_is_quarantined_and_the_others_are_kept(case: str, tmp
     assert [info.id for info in store.infos] == [f"toy/train-00000-of-00001#{n}" for n in (0, 2)]
     assert np.array_equal(store.frames(1), toy.frames(2))
     listed = json.loads((tmp_path / "store/meta/quarantine.json").read_text())
-    assert listed["damaged"] == [{"name": damaged.name, "reason": damaged.reason}]
+    assert listed["damaged"] == [{"name": damaged.name, "reason": damaged.reason, "lost": damaged.lost}]
     with pytest.raises(SourceError, match=r"1 of 3 episodes .* are damaged"):
         toy.made(tmp_path / "data", tmp_path / "strict", tolerance=0.0)
 
@@ -167,4 +167,5 @@ def test_a_missing_file_is_named_with_what_is_lost(folder: bool, tmp_path: Path)
     (tmp_path / "dataset_info.json").write_text(json.dumps(toy.info((1, 40))))
     first, missing = toy.read(tmp_path)
     assert isinstance(first, Raw)
-    assert missing == Damaged("train-00001-of-00002", f"the file {toy.shard(1, 2)} is missing; 40 episodes are lost")
+    reason = f"the file {toy.shard(1, 2)} is missing; 40 episodes are lost"
+    assert missing == Damaged("train-00001-of-00002", reason, 40)

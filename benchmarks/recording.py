@@ -50,9 +50,7 @@ def recorded(spec: SimulatedRobotSpec, source: str, workers: int) -> float:
         base = Path(folder)
         began = time.perf_counter()
         executor = ProcessesSpec(kind="processes", workers=workers)
-        made = materialise(
-            spec, source, base / "store", base / "scratch", base / "cache", executor, lambda *_: None
-        )
+        made = materialise(spec, source, base / "store", base / "scratch", base / "cache", executor, lambda *_: None)
         return made.frames / (time.perf_counter() - began)
 
 

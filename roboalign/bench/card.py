@@ -32,7 +32,7 @@ PROVENANCES: dict[Provenance, str] = {
     "rubric_swapped": "the rubric over recorded states against the outcome of another episode's actions",
     "rubric_declared": "the rubric, lowered by what the degradation declares",
     "full_marks_declared": "no states: full marks, lowered by what the degradation declares",
-    "rubric_probed": "the rubric over what the state probe sees in a generated clip",
+    "rubric_probed": "the rubric over what the state probe sees in a generated clip, and the distance for its looks",
     "distance_rule": "a rule, no measurement: the true future's scores, lowered by the distance from it",
     "people": "the mean of people's scores",
     "vlm": "the mean of vision-language models' scores",
@@ -59,8 +59,9 @@ LIMITS = (
     "that a person would find nothing.",
     "Labels of generated clips are only as good as the probe, whose errors stand in the table below, or, without a "
     "probe, as the rule of distances, which says nothing of what a clip shows.",
-    "The probe sees places, not looks: a generated clip that is blurred keeps its marks for physics and contact as far "
-    "as its bodies are where they should be.",
+    "The probe sees places, not looks: for the dimensions that the spec names under `looks` the lower one of its "
+    "label and the distance's counts, and where it is blind the distance's alone. So bodies that melt lose marks, but "
+    "a sharp clip that shows another motion loses some for physics, too.",
     "Sources without states give every recording full marks, failed ones too, unless annotations say otherwise.",
 )
 """What the labels cannot be trusted for."""

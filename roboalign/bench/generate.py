@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from roboalign.bench.labelling import Labels
 from roboalign.bench.labels import distance, label_generated
 from roboalign.bench.pairs import Pair, identity
-from roboalign.bench.probed import label_probed
+from roboalign.bench.probed import label_probed, with_distance
 from roboalign.store import EpisodeInfo, EpisodeWriter
 from roboalign.types import Episode, Float32, UInt8
 
@@ -100,14 +100,12 @@ def _labelled(labels: Labels, recipes: Sequence[Pair], made: Mapping[int, tuple[
         clip, truth = made[row]
         state, limits = labels.state(pair.episode, pair.start, pair.stop), labels.limits.get(pair.source)
         own = labels.sights.get(pair.source)
+        rule = labels.spec.generated
+        scores, provenance = label_generated(labels.reward, rule, distance(clip, truth, rule.floor), state, limits)
         if row in seen and state is not None and limits is not None and own is not None:
-            scores = label_probed(labels.reward, *seen[row], state, limits, own)
-            result.append(labels.marked(pair, scores, "rubric_probed"))
-        else:
-            far = distance(clip, truth, labels.spec.generated.floor)
-            result.append(
-                labels.marked(pair, *label_generated(labels.reward, labels.spec.generated, far, state, limits))
-            )
+            probed = label_probed(labels.reward, *seen[row], state, limits, own)
+            scores, provenance = with_distance(labels.reward, rule, probed, scores, own), "rubric_probed"
+        result.append(labels.marked(pair, scores, provenance))
     return result
 
 

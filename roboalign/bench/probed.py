@@ -6,9 +6,12 @@ of probed true clips; and a difference of scores that it also finds between a tr
 
     label = score(true states) + shrink(score(seen in the clip) - score(seen in the true future), slack)
 
+(a difference of full marks stays one, see `shrink`).
+
 A probe that sees too little of what happens in true clips is not asked at all. A clip that equals the true future gets
 its exact score. One that shows a success that the actions did not bring gains the marks of success, and loses those of
-action-outcome consistency.
+action-outcome consistency. Of what it cannot see, the looks of bodies and the dimensions that it confuses, the distance
+from the true future tells instead, see `with_distance`.
 """
 
 from collections.abc import Sequence
@@ -17,6 +20,7 @@ from typing import Protocol
 
 import numpy as np
 
+from roboalign.bench.spec import GeneratedSpec
 from roboalign.reward.rubric import OBJECT, Floats, Limits, calibrate, score
 from roboalign.reward.spec import RewardSpec
 from roboalign.types import STATE_NAMES, Float32, UInt8
@@ -106,9 +110,20 @@ def _confused(spec: RewardSpec, clip: TrueClip, loose: Limits, limits: Limits) -
     return np.asarray(np.sqrt(2) * np.abs(score(spec, clip.seen, clip.state, loose) - true))
 
 
-def shrink(values: Floats, slack: Floats) -> Floats:
-    """Values nearer to 0 by `slack`, none beyond it."""
-    return np.asarray(np.sign(values) * np.maximum(np.abs(values) - slack, 0))
+def shrink(values: Floats, slack: Floats, maxima: Floats) -> Floats:
+    """Differences of scores (D,) without their slack: none up to it, and from there on in proportion, so that a
+    difference of full marks (`maxima`) stays one. Where the slack is full marks, nothing is left."""
+    room = np.maximum(maxima - slack, 1e-12)
+    beyond = np.where(slack < maxima, np.maximum(np.abs(values) - slack, 0) * maxima / room, 0)
+    return np.asarray(np.sign(values) * beyond)
+
+
+def with_distance(spec: RewardSpec, rule: GeneratedSpec, probed: Floats, distant: Floats, own: Sight) -> Floats:
+    """Scores (D,) by the probe, `probed`, and by the rule of distances, `distant`: the latter where the probe is blind,
+    the lower one where looks matter, else the probe's."""
+    blind = own.slack > rule.blind * np.array(spec.maxima)
+    looks = np.array([dimension.labeller.kind in rule.looks for dimension in spec.dimensions])
+    return np.where(blind, distant, np.where(looks, np.minimum(probed, distant), probed))
 
 
 def label_probed(
@@ -117,5 +132,5 @@ def label_probed(
     """Scores (D,) of a generated clip in which the probe sees `seen` (T, 14); `future` (T, 14) is what it sees in the
     true future of the same actions, whose states are `state` (T, 14)."""
     change = score(spec, seen, future, own.limits) - score(spec, future, future, own.limits)
-    label = score(spec, state, state, limits) + shrink(change, own.slack)
+    label = score(spec, state, state, limits) + shrink(change, own.slack, np.array(spec.maxima))
     return np.asarray(np.clip(label, 0, spec.maxima))

@@ -120,6 +120,12 @@ class GeneratedSpec(Spec):
     trust: Fraction = 0.5
     """Share of the variance of the places of gripper and object, within a task, that the probe has to see in a source's
     true clips to be asked about its generated ones; below, distances label these. Our choice."""
+    blind: Fraction = 0.25
+    """Share of full marks: a dimension in which the probe takes more than this for a difference where there is none
+    keeps the label of the distance. Our choice."""
+    looks: Annotated[tuple[LabellerKind, ...], items(0)] = ("temporal", "contact", "physics")
+    """Dimensions that depend on looks too, of which the probe, who sees places, knows nothing: bodies that melt. Here
+    the lower one of its label and the distance's counts. Our choice."""
     floor: Positive = 5e-5
     """Squared error added below the ratio: a scene that does not move gives no infinite distance. Our choice."""
     lowers: dict[LabellerKind, Fraction] = Field(default_factory=_default_losses)

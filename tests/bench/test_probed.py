@@ -2,10 +2,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from roboalign.bench.build import Builder, build
 from roboalign.bench.labels import label_recorded
-from roboalign.bench.probed import Sight, TrueClip, label_probed, seen_share, shrink, sight
+from roboalign.bench.probed import Sight, TrueClip, label_probed, seen_share, shrink, sight, with_distance
 from roboalign.bench.spec import GeneratedSpec
 from roboalign.reward.rubric import calibrate
 from roboalign.types import STATE_NAMES
@@ -139,9 +141,25 @@ def test_the_share_of_the_variance_by_example(toy_episodes):
     assert seen_share(far) < 0
 
 
-def test_shrinking_never_changes_sides():
-    values, slack = np.array([-2.0, -0.1, 0.0, 0.1, 2.0]), np.full(5, 0.5)
-    assert shrink(values, slack).tolist() == [-1.5, 0, 0, 0, 1.5]
+def test_a_difference_counts_beyond_the_slack_and_a_whole_one_wholly():
+    values, slack, maxima = np.array([-2.0, -0.5, 0.0, 0.1, 1.25]), np.full(5, 0.5), np.full(5, 2.0)
+    assert shrink(values, slack, maxima) == pytest.approx([-2, 0, 0, 0, 1])
+    assert shrink(values, np.full(5, 2.5), maxima).tolist() == [0] * 5
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.floats(-3, 3), st.floats(0, 4))
+def test_shrinking_never_changes_sides_or_grows(value, slack):
+    shrunk = float(shrink(np.array([value]), np.array([slack]), np.array([3.0]))[0])
+    assert shrunk * value >= 0
+    assert abs(shrunk) <= abs(value) + 1e-9
+
+
+def test_the_distance_tells_what_the_probe_cannot(six, limits):
+    probed, distant = np.array(six.maxima), 0.4 * np.array(six.maxima)
+    slack = np.array([0.0, 1.9, 0.0, 0.0, 0.0, 0.0])
+    label = with_distance(six, GeneratedSpec(), probed, distant, Sight(limits, slack, 1, 1.0))
+    assert label == pytest.approx([3, 0.8, 1, 0.4, 0.4, 0.8])
 
 
 def test_without_validation_episodes_the_slack_comes_from_training(builder, toy_episodes):

@@ -37,6 +37,16 @@ class Picture:
 
 
 @dataclass(frozen=True)
+class Photo:
+    """A picture of pixels, as a data URI."""
+
+    caption: str
+    uri: str
+    note: str = ""
+    kind: Literal["photo"] = "photo"
+
+
+@dataclass(frozen=True)
 class Prose:
     """Paragraphs, or the items of a list."""
 
@@ -69,7 +79,7 @@ class Film:
     kind: Literal["film"] = "film"
 
 
-Block = Table | Picture | Prose | Source | Film
+Block = Table | Picture | Photo | Prose | Source | Film
 
 
 @dataclass(frozen=True)

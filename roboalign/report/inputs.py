@@ -2,11 +2,28 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
 
+from roboalign.io import read_json
 from roboalign.report.charts import Rows
 from roboalign.report.clips import Showcase
 from roboalign.report.names import dig
 from roboalign.types import Json
+
+
+@dataclass(frozen=True)
+class Card:
+    """The bench's data card: its card.json, and its pictures by their file names."""
+
+    text: Json
+    pictures: Mapping[str, bytes]
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """The card in a folder."""
+        text = read_json(folder / "card.json")
+        return cls(text, {each["file"]: (folder / each["file"]).read_bytes() for each in text["pictures"]})
 
 
 @dataclass(frozen=True)
@@ -24,6 +41,8 @@ class Inputs:
     """Frames a second of the clips."""
     stills: int = 8
     """Stills of a strip."""
+    card: Card | None = None
+    """The bench's data card."""
 
 
 def dimensions(inputs: Inputs) -> list[Mapping[str, Json]]:

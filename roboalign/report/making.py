@@ -1,12 +1,12 @@
 """The sections of how the results came about: judge and student, alignment, training, data."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from roboalign.report import charts, tables
 from roboalign.report.blocks import Block, Picture, Section, Table
 from roboalign.report.inputs import Inputs, dimensions, perceptual
 from roboalign.report.names import dig, named, significant, title
-from roboalign.report.plots import histograms, lines
+from roboalign.report.plots import lines
 from roboalign.types import Json
 
 AGREEMENT = ("mae", "constant_mae", "spearman", "kendall", "qwk")
@@ -81,52 +81,3 @@ def training(inputs: Inputs) -> Section:
             if isinstance(by_source, Mapping):
                 blocks.append(tables.turned(tables.grid(f"{title(part)}, by source", by_source, "Source")))
     return Section("training", "Training", blocks)
-
-
-def data_card(inputs: Inputs) -> Section:
-    """Where episodes and labels come from."""
-    blocks: list[Block] = []
-    by_source = dig(inputs.metrics, "sources", "sources") or inputs.metrics.get("sources")
-    if isinstance(by_source, Mapping) and any(isinstance(value, Mapping) for value in by_source.values()):
-        blocks.append(tables.grid("Recorded episodes by source", by_source, "Source"))
-    bench = inputs.metrics.get("bench")
-    if bench:
-        counts = [
-            (title(key), list(map(str, value)), [float(item) for item in value.values()])
-            for key in ("by_source", "by_origin")
-            if isinstance(value := dig(bench, key), Mapping) and all(isinstance(v, int | float) for v in value.values())
-        ]
-        if counts:
-            chart = histograms(counts, 2, "counts", "Pairs of the bench by source and origin")
-            blocks.append(Picture(f"RobotWorldBench: {significant(dig(bench, 'pairs'))} pairs", chart))
-        bars = [
-            histogram
-            for dimension in dimensions(inputs)
-            if (histogram := _histogram(str(dimension["name"]), float(dimension["maximum"]), bench)) is not None
-        ]
-        if bars:
-            chart = histograms(bars, 3, "labels", "Labels of the bench by dimension")
-            blocks.append(Picture("Labels by dimension: pairs by score, the lower edge of each bar below it", chart))
-        for key, caption in (
-            ("by_degradation", "Pairs by degradation"),
-            ("by_provenance", "Pairs by where the label came from"),
-            ("by_split", "Pairs by split"),
-            ("mean_total_by_origin", "Mean total label by origin"),
-        ):
-            if isinstance(values := dig(bench, key), Mapping):
-                blocks.append(tables.flat(caption, values))
-        if isinstance(rubric := dig(bench, "rubric"), Mapping):
-            blocks.append(
-                tables.grid("The rubric on recorded episodes: successful experts against failures", rubric, "Source")
-            )
-    return Section("data", "Data card", blocks)
-
-
-def _histogram(name: str, maximum: float, bench: Json) -> tuple[str, list[str], list[float]] | None:
-    """Name, lower edges and counts of a dimension's bars, which are of equal width from 0 to its maximum."""
-    counts = dig(bench, "dimensions", name, "histogram")
-    if not isinstance(counts, Sequence) or isinstance(counts, str) or not counts:
-        return None
-    # Every second edge is named: all of them would run into each other.
-    edges = [f"{maximum * number / len(counts):.3g}" if number % 2 == 0 else "" for number in range(len(counts))]
-    return title(name), edges, [float(count) for count in counts]

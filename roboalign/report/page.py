@@ -10,8 +10,9 @@ from importlib.resources import files
 import jinja2
 
 from roboalign.report.blocks import Block, Cell, Prose, Section, Source, Table
+from roboalign.report.data_card import data_card
 from roboalign.report.inputs import Inputs, perceptual
-from roboalign.report.making import alignment, data_card, reward_quality, training
+from roboalign.report.making import alignment, reward_quality, training
 from roboalign.report.names import TIMES, dig, joined, significant, title, words
 from roboalign.report.probe import probe
 from roboalign.report.results import drift, films, gates, scores, sliding_window

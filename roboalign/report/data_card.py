@@ -1,0 +1,70 @@
+"""The section on the data: recorded episodes, and the bench's own card."""
+
+import base64
+from collections.abc import Mapping, Sequence
+
+from roboalign.report import tables
+from roboalign.report.blocks import Block, Cell, Photo, Picture, Prose, Section, Table
+from roboalign.report.inputs import Card, Inputs, dimensions
+from roboalign.report.names import dig, significant, title
+from roboalign.report.plots import histograms
+from roboalign.types import Json
+
+
+def data_card(inputs: Inputs) -> Section:
+    """Where episodes and labels come from."""
+    blocks: list[Block] = []
+    by_source = dig(inputs.metrics, "sources", "sources") or inputs.metrics.get("sources")
+    if isinstance(by_source, Mapping) and any(isinstance(value, Mapping) for value in by_source.values()):
+        blocks.append(tables.grid("Recorded episodes by source", by_source, "Source"))
+    bench = inputs.metrics.get("bench")
+    if bench:
+        counts = [
+            (title(key), list(map(str, value)), [float(item) for item in value.values()])
+            for key in ("by_source", "by_origin")
+            if isinstance(value := dig(bench, key), Mapping) and all(isinstance(v, int | float) for v in value.values())
+        ]
+        if counts:
+            chart = histograms(counts, 2, "counts", "Pairs of the bench by source and origin")
+            blocks.append(Picture(f"RobotWorldBench: {significant(dig(bench, 'pairs'))} pairs", chart))
+        bars = [
+            histogram
+            for dimension in dimensions(inputs)
+            if (histogram := _histogram(str(dimension["name"]), float(dimension["maximum"]), bench)) is not None
+        ]
+        if bars:
+            chart = histograms(bars, 3, "labels", "Labels of the bench by dimension")
+            blocks.append(Picture("Labels by dimension: pairs by score, the lower edge of each bar below it", chart))
+        if isinstance(values := dig(bench, "mean_total_by_origin"), Mapping):
+            blocks.append(tables.flat("Mean total label by origin", values))
+    if inputs.card is not None:
+        blocks += card_blocks(inputs.card)
+    return Section("data", "Data card", blocks)
+
+
+def card_blocks(card: Card) -> list[Block]:
+    """What the bench's own card says: tables, examples, limits. `**` around a cell's text makes it strong."""
+    blocks: list[Block] = []
+    for each in card.text["tables"]:
+        rows = [[_cell(text) for text in row] for row in each["rows"]]
+        blocks.append(Table(each["title"], each["head"], rows, each["note"]))
+    for each in card.text["pictures"]:
+        data = base64.b64encode(card.pictures[each["file"]]).decode("ascii")
+        blocks.append(Photo(each["title"], f"data:image/png;base64,{data}", each["note"]))
+    blocks.append(Prose(["Known limits:", *card.text["limits"]], listed=True))
+    return blocks
+
+
+def _cell(text: str) -> Cell:
+    strong = text.startswith("**")
+    return Cell(text.replace("**", ""), tone="strong" if strong else "")
+
+
+def _histogram(name: str, maximum: float, bench: Json) -> tuple[str, list[str], list[float]] | None:
+    """Name, lower edges and counts of a dimension's bars, which are of equal width from 0 to its maximum."""
+    counts = dig(bench, "dimensions", name, "histogram")
+    if not isinstance(counts, Sequence) or isinstance(counts, str) or not counts:
+        return None
+    # Every second edge is named: all of them would run into each other.
+    edges = [f"{maximum * number / len(counts):.3g}" if number % 2 == 0 else "" for number in range(len(counts))]
+    return title(name), edges, [float(count) for count in counts]

@@ -1,0 +1,29 @@
+import json
+from pathlib import Path
+
+from roboalign.report.blocks import Photo, Prose, Table
+from roboalign.report.data_card import card_blocks
+from roboalign.report.inputs import Card, Inputs
+from roboalign.report.page import render
+
+TEXT = {
+    "tables": [{"title": "Labels <&>", "note": "By rule.", "head": ["kind", "n"], "rows": [["freeze", "**-50 ✓**"]]}],
+    "pictures": [{"title": "freeze", "note": "Severity .7.", "file": "freeze.png"}],
+    "limits": ["Nobody has looked at them."],
+}
+
+
+def test_the_card_of_the_bench_is_shown_whole(tmp_path: Path) -> None:
+    (tmp_path / "card.json").write_text(json.dumps(TEXT))
+    (tmp_path / "freeze.png").write_bytes(b"pixels")
+    card = Card.read(tmp_path)
+    table, photo, limits = card_blocks(card)
+    assert isinstance(table, Table)
+    assert (table.rows[0][1].text, table.rows[0][1].tone) == ("-50 ✓", "strong")
+    assert isinstance(photo, Photo)
+    assert photo.uri == "data:image/png;base64,cGl4ZWxz"
+    assert isinstance(limits, Prose)
+    page = render(Inputs({}, {}, {}, {}, card=card))
+    for text in ("Labels &lt;&amp;&gt;", "By rule.", "Severity .7.", photo.uri, "Nobody has looked at them."):
+        assert text in page
+    assert "**" not in page.partition("<main>")[2]

@@ -1,6 +1,6 @@
 """The sections of how the results came about: judge and student, alignment, training, data."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from roboalign.report import charts, tables
 from roboalign.report.blocks import Block, Picture, Section, Table
@@ -36,8 +36,29 @@ def reward_quality(inputs: Inputs) -> Section:
                 word = "against" if group == "labels" else "on"
                 table = tables.by_name(f"{title(part)} {word} {what}{_clips_n(nested)}", nested, rows, AGREEMENT)
                 blocks.append(table if table.rows else tables.flat(f"{title(part)} {word} {what}", nested))
-        blocks.append(tables.flat(f"{title(part)}, further figures", metrics, [*rows, *GROUPS]))
+        if isinstance(interval := dig(metrics, "interval"), Mapping):
+            level = significant(dig(interval, "level"))
+            caption = f"{title(part)}: intervals of nominal coverage {level}, and the share of test labels in them"
+            blocks.append(tables.grid(caption, _coverages(interval, rows), "Dimension"))
+        blocks.append(tables.flat(f"{title(part)}, further figures", metrics, [*rows, *GROUPS, "interval"]))
     return Section("reward", "Judge and student", [b for b in blocks if not isinstance(b, Table) or b.rows])
+
+
+def _coverages(interval: Mapping[str, Json], rows: Sequence[str]) -> dict[str, dict[str, Json]]:
+    """By dimension: half widths and coverages of the intervals, by the clips that tell the error and those tested."""
+    result: dict[str, dict[str, Json]] = {}
+    for name in rows:
+        result[name] = {}
+        for kind, measured in interval.items():
+            if not isinstance(measured, Mapping):
+                continue
+            width = dig(measured, "half_width", name)
+            if width is not None:
+                result[name][f"{kind}: half width"] = width
+            for tested, shares in (dig(measured, "coverage") or {}).items():
+                if (share := dig(shares, name)) is not None:
+                    result[name][f"{kind}: {tested.replace('_', ' ')}"] = share
+    return result
 
 
 def _clips_n(metrics: Json) -> str:

@@ -128,3 +128,16 @@ def test_text_from_data_cannot_become_markup(full_inputs: Inputs) -> None:
     page = render(Inputs({}, {}, {}, {}, [bad]))
     assert read(page).scripts == 0
     assert "&lt;script" in page
+
+
+def test_intervals_of_the_judge_stand_by_dimension() -> None:
+    shares = {"all": {"realism": 0.91, "n": 30}, "held_out_degradations": {"realism": 0.6, "n": 5}}
+    interval = {"level": 0.9, "all": {"half_width": {"realism": 0.7}, "coverage": shares, "pairs": 20}}
+    spec = {"reward": {"dimensions": [{"name": "realism", "maximum": 1.0}]}}
+    agreement = {"mae": 0.2, "spearman": 0.5}
+    metrics = {"judge": {"n": 30, "realism": agreement, "total": agreement, "interval": interval}}
+    page = render(Inputs(spec, {}, metrics, {}))
+    assert "intervals of nominal coverage 0.9" in page
+    for text in ("All: half width", "All: held out degradations", "0.91"):
+        assert text in page
+    assert "Interval · " not in page

@@ -1,6 +1,6 @@
 """LeRobot reads the store. The layout it needs is pinned here; its own loader is asked where it is at hand:
 
-ROBOALIGN_LEROBOT_PYTHON=/path/to/python pytest tests/store/test_lerobot.py
+ROBOALIGN_LEROBOT_PYTHON=/path/to/python pytest tests/store/test_store_lerobot.py
 """
 
 import json

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
-from benchmarks.results import record
+from benchmarks.results import machine, record
 from roboalign.hardware.spec import ProcessesSpec
 from roboalign.sources.builder import build_simulator
 from roboalign.sources.shards import materialise
@@ -63,7 +63,8 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="write the table to benchmarks/RESULTS.md")
     arguments = parser.parse_args()
     lines = [
-        f"{arguments.episodes} episodes a source, {arguments.workers} processes.",
+        f"`python -m benchmarks.recording`: {machine()} {arguments.episodes} episodes a source, {arguments.workers} "
+        "processes, their start included.",
         "",
         "| source | raw frames/s, one process | x processes | recorded frames/s | ratio |",
         "| --- | --- | --- | --- | --- |",

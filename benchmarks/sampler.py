@@ -8,7 +8,6 @@ after the other, so that they do not disturb each other. Where G rollouts share 
 
 import argparse
 import json
-import platform
 import resource
 import subprocess
 import sys
@@ -20,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.results import record
+from benchmarks.results import machine, record
 from roboalign.spec.training import TrainingSpec
 from roboalign.world_model.huggingface import Vocabulary, export_llama, import_llama
 from roboalign.world_model.layout import TokenShape
@@ -197,8 +196,8 @@ def main() -> None:
     import transformers
 
     lines = [
-        f"torch {torch.__version__}, transformers {transformers.__version__}, {torch.get_num_threads()} threads, "
-        f"{arguments.device}, {platform.machine()}.",
+        f"`python -m benchmarks.sampler`: {machine()} torch {torch.__version__}, transformers {transformers.__version__}, {torch.get_num_threads()} threads, "
+        f"{arguments.device}.",
         "",
         "| size | same greedy tokens | ours, tokens/s | transformers, tokens/s | ratio | our peak MiB | theirs |",
         "| --- | --- | --- | --- | --- | --- | --- |",

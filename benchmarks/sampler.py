@@ -196,8 +196,9 @@ def main() -> None:
     import transformers
 
     lines = [
-        f"`python -m benchmarks.sampler`: {machine()} torch {torch.__version__}, transformers {transformers.__version__}, "
-        f"{torch.get_num_threads()} threads, {arguments.device}.",
+        f"`python -m benchmarks.sampler`: {machine()}",
+        f"torch {torch.__version__}, transformers {transformers.__version__}, {torch.get_num_threads()} threads, "
+        f"{arguments.device}.",
         "",
         "| size | same greedy tokens | ours, tokens/s | transformers, tokens/s | ratio | our peak MiB | theirs |",
         "| --- | --- | --- | --- | --- | --- | --- |",

@@ -16,7 +16,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 
 import numpy as np
 import torch
-from lerobot.datasets.lerobot_dataset import LeRobotDataset  # type: ignore[import-not-found]
+from lerobot.datasets.lerobot_dataset import LeRobotDataset
 
 IMAGE = "observation.images.main"
 

@@ -97,7 +97,7 @@ def theirs(size: Size, folder: Path, device: str) -> tuple[torch.Tensor, float]:
     import transformers
 
     transformers.logging.set_verbosity_error()
-    model = transformers.LlamaForCausalLM.from_pretrained(folder).eval().to(device)
+    model = transformers.LlamaForCausalLM.from_pretrained(folder, use_safetensors=True).eval().to(device)
     words = Vocabulary.usual(size.shape, BINS)
     context, actions = (tensor.to(device) for tensor in inputs(size))
     prompt = words.context + context[:, : size.shape.context_tokens].repeat_interleave(size.group, 0)

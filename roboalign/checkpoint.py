@@ -34,7 +34,7 @@ def load(path: Path, device: str = "cpu") -> tuple[dict[str, torch.Tensor], dict
     try:
         with safe_open(str(path), framework="pt", device=device) as file:
             metadata = json.loads((file.metadata() or {}).get("roboalign", "{}"))
-            return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118
+            return {name: file.get_tensor(name) for name in sorted(file.keys())}, metadata
     except (SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(f"{path}: cannot be read ({error}); remove it and run `dvc repro` again") from error
 

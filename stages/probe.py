@@ -10,7 +10,7 @@ from roboalign.hardware.spec import DeviceSpec
 from roboalign.io import write_json, write_tsv
 from roboalign.probe.data import ProbeClips, Reconstruct, episodes_of
 from roboalign.probe.lit import ProbeModule
-from roboalign.probe.measure import Medium, TestClip, measure, test_clips
+from roboalign.probe.measure import MeasuredClip, Medium, measure, measured_clips
 from roboalign.probe.model import Probe, save_probe
 from roboalign.probe.spec import ProbeSpec
 from roboalign.run import Run, execute
@@ -61,7 +61,7 @@ def main(run: Run) -> None:
         "reconstructed": lambda clips: [reconstructing(tokenizer, where)(clip.shown) for clip in clips],
         "generated": generating(tokenizer, world, test, spec.measure.seed, where),
     }
-    metrics = measure(probe, test_clips(probe, test, spec.measure), media, spec.measure)
+    metrics = measure(probe, measured_clips(probe, test, spec.measure), media, spec.measure)
     write_json(run.output("metrics/probe.json"), metrics)
     write_json(run.root / "timings/probe.json", {"seconds": seconds, "steps": spec.training.steps})
     if "true" in metrics:
@@ -88,7 +88,7 @@ def generating(
     """Clips as the world model continues their first frame under their recorded actions, greedily."""
 
     @torch.no_grad()
-    def roll(clips: Sequence[TestClip]) -> list[UInt8]:
+    def roll(clips: Sequence[MeasuredClip]) -> list[UInt8]:
         made: list[UInt8] = []
         for first in range(0, len(clips), ROLLOUTS):
             part = clips[first : first + ROLLOUTS]

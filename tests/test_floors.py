@@ -18,9 +18,9 @@ SHARED = (
 )  # fmt: skip
 LENT = (
     "roboalign.reward.dimensions", "roboalign.evaluation.video", "roboalign.evaluation.statistics",
-    "roboalign.evaluation.clips", "roboalign.probe.camera",
+    "roboalign.evaluation.clips", "roboalign.probe.camera", "roboalign.tokenizer.layers",
 )  # fmt: skip
-"""Modules of parts that other parts may import: pure functions, measures and records, no models."""
+"""Modules of parts that other parts may import: pure functions, measures, records and layers, no models."""
 COMPOSITION = "roboalign.spec.experiment"
 COMMAND_LINE = "roboalign.__main__"
 

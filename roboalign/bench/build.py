@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 
@@ -59,7 +60,7 @@ class Builder(Labels):
 
     def _cells(self, split: Split, *, generated: bool) -> dict[tuple[str, str], tuple[float, list[int]]]:
         """The weight and the episodes of each source and origin that can be had."""
-        origins: dict[Origin, float] = self.spec.origins.model_dump()  # type: ignore[assignment]
+        origins: dict[Origin, float] = {origin: getattr(self.spec.origins, origin) for origin in get_args(Origin)}
         result: dict[tuple[str, str], tuple[float, list[int]]] = {}
         for source in self.sources:
             if source in self.spec.held_out_sources and split != "test":

@@ -10,7 +10,7 @@ import tempfile
 import warnings
 from contextlib import redirect_stdout
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -75,7 +75,10 @@ def ssim(video: Tensor, target: Tensor, weights: Tensor | None = None) -> Tensor
     return _weighted(full.mean(1).reshape(*batch, *full.shape[2:]), weights)
 
 
-PUBLISHED = {
+Backbone = Literal["alex", "vgg", "squeeze"]
+"""A backbone that LPIPS is defined on."""
+
+PUBLISHED: dict[Backbone, tuple[str, str]] = {
     "alex": ("alexnet-owt-7be5be79.pth", "7be5be79"),
     "vgg": ("vgg16-397923af.pth", "397923af"),
     "squeeze": ("squeezenet1_1-b8a52dc0.pth", "b8a52dc0"),
@@ -94,12 +97,13 @@ class Perceptual(nn.Module):
         self,
         weights: str | None = None,
         sha256: str | None = None,
-        backbone: Literal["alex", "vgg", "squeeze"] = "alex",
+        backbone: Backbone = "alex",
     ) -> None:
         """Raises ValueError where the file at `weights` is not the published one, or not that of `sha256`."""
         super().__init__()
         self.name = "ST-LPIPS" if weights is None else "LPIPS"
-        self.net = _shift_tolerant() if weights is None else _published(weights, sha256, backbone)
+        # `spatial` is an option of the network that nn.Module does not know of.
+        self.net: Any = _shift_tolerant() if weights is None else _published(weights, sha256, backbone)
         self.requires_grad_(False).eval()
 
     def train(self, mode: bool = True) -> "Perceptual":
@@ -110,7 +114,7 @@ class Perceptual(nn.Module):
         """Distances (B, T) of videos (B, T, 3, H, W)."""
         _matching(video, target)
         batch = video.shape[:2]
-        setattr(self.net, "spatial", weights is not None)  # noqa: B010 - an option of the network, unknown to nn.Module
+        self.net.spatial = weights is not None
         distances: Tensor = self.net(video.flatten(0, 1), target.flatten(0, 1), normalize=True)
         return _weighted(distances[:, 0].reshape(*batch, *distances.shape[2:]), weights)
 
@@ -125,7 +129,7 @@ def _shift_tolerant() -> nn.Module:
     return net
 
 
-def _published(uri: str, sha256: str | None, backbone: str) -> nn.Module:
+def _published(uri: str, sha256: str | None, backbone: Backbone) -> nn.Module:
     """torchmetrics' LPIPS network on the backbone weights at `uri`, after checking their hash."""
     import fsspec
     from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
@@ -145,7 +149,7 @@ def _published(uri: str, sha256: str | None, backbone: str) -> nn.Module:
         (Path(folder) / "checkpoints" / name).write_bytes(content)
         try:  # torchvision looks here before it asks the network
             torch.hub.set_dir(folder)
-            net: nn.Module = LearnedPerceptualImagePatchSimilarity(backbone).net  # type: ignore[arg-type]
+            net: nn.Module = LearnedPerceptualImagePatchSimilarity(backbone).net
         finally:
             torch.hub.set_dir(kept)
     return net

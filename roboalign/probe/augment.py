@@ -1,7 +1,7 @@
 """What is done to the frames of training clips; nothing of it changes the state that they show."""
 
 import torch
-import torch.nn.functional as F  # noqa: N812 - the usual name
+import torch.nn.functional as F
 from torch import Tensor
 
 from roboalign.probe.spec import AugmentationSpec

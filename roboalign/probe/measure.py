@@ -20,7 +20,7 @@ from roboalign.types import Episode, Float32, Json, UInt8
 
 
 @dataclass(frozen=True)
-class TestClip:
+class MeasuredClip:
     """A stretch of a test episode: its first frame and `frames - 1` later ones, of which the state is measured."""
 
     __test__ = False
@@ -50,11 +50,11 @@ class TestClip:
         return self.episode.keypoints[self.start : self.start + self.frames]
 
 
-Medium = Callable[[Sequence[TestClip]], list[UInt8]]
+Medium = Callable[[Sequence[MeasuredClip]], list[UInt8]]
 """Clips to their frames as they come through some medium, each (T, H, W, 3), the first one as it was recorded."""
 
 
-def test_clips(probe: Probe, corpus: Corpus, spec: ProbeMeasureSpec) -> list[TestClip]:
+def measured_clips(probe: Probe, corpus: Corpus, spec: ProbeMeasureSpec) -> list[MeasuredClip]:
     """The clips to measure: the beginning and the end of at most `spec.episodes` episodes, the tasks in turn; of those
     the ones that the probe covers and that are long enough."""
     clips = []
@@ -64,11 +64,8 @@ def test_clips(probe: Probe, corpus: Corpus, spec: ProbeMeasureSpec) -> list[Tes
             continue
         episode = corpus.read(number)
         for start in sorted({0, len(episode.frames) - 1 - spec.frames}):
-            clips.append(TestClip(number, start, episode, spec.frames + 1))
+            clips.append(MeasuredClip(number, start, episode, spec.frames + 1))
     return clips
-
-
-test_clips.__test__ = False  # type: ignore[attr-defined]
 
 
 @dataclass(frozen=True)
@@ -83,7 +80,7 @@ class Readings:
     """Points in the picture by the mean of the members, (T, 6) each."""
 
 
-def read(probe: Probe, clips: Sequence[TestClip], frames: Sequence[UInt8]) -> Readings:
+def read(probe: Probe, clips: Sequence[MeasuredClip], frames: Sequence[UInt8]) -> Readings:
     """Probe the clips, those of one task together."""
     said: dict[int, tuple[Float32, Float32]] = {}
     for source, task in probe.tasks:
@@ -100,7 +97,7 @@ def read(probe: Probe, clips: Sequence[TestClip], frames: Sequence[UInt8]) -> Re
 
 
 def measure(
-    probe: Probe, clips: Sequence[TestClip], media: Mapping[str, Medium], spec: ProbeMeasureSpec
+    probe: Probe, clips: Sequence[MeasuredClip], media: Mapping[str, Medium], spec: ProbeMeasureSpec
 ) -> dict[str, Json]:
     """The metrics file. Without clips (no source has states) it says so: n is 0, and no error is given."""
     covered = sorted({source for source, _ in probe.tasks})
@@ -125,7 +122,7 @@ def measure(
 
 def section(
     probe: Probe,
-    clips: Sequence[TestClip],
+    clips: Sequence[MeasuredClip],
     readings: Mapping[str, Readings],
     rows: Sequence[int],
     spec: ProbeMeasureSpec,
@@ -161,7 +158,7 @@ def section(
     return result
 
 
-def pixel_errors(points: Float32, clip: TestClip) -> dict[str, float]:
+def pixel_errors(points: Float32, clip: MeasuredClip) -> dict[str, float]:
     """The distance in pixels of points (T, 6) in the picture from the recorded ones, the mean over the frames in which
     a point lies within the picture (over all, where it never does)."""
     height, width = clip.shown.shape[1:3]

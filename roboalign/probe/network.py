@@ -3,16 +3,14 @@
 from itertools import pairwise
 
 import torch
-import torch.nn.functional as F  # noqa: N812 - the usual name
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from roboalign.probe.camera import unproject
 from roboalign.probe.scene import Scenes
 from roboalign.probe.spec import ProbeSpec
 from roboalign.reward.landmarks import COUNT, FEATURES, centres, geometry
-
-GROUPS = 8
-"""Groups of every group normalisation."""
+from roboalign.tokenizer.layers import Block
 
 GAIN = 3.0
 """Factor on the difference to the background, which is small beside the colours themselves. Our choice."""
@@ -22,23 +20,6 @@ NEAR = 0.1
 
 TOUCH = 5
 """What the temporal readout says beside the points: opening, contact, force, penetration, success."""
-
-
-class Block(nn.Module):
-    """A residual block: normalisation, two 3x3 convolutions."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.norm = nn.GroupNorm(GROUPS, width)
-        self.first = nn.Conv2d(width, width, 3, padding=1)
-        self.second = nn.Conv2d(width, width, 3, padding=1)
-        with torch.no_grad():  # starts near the identity
-            self.second.weight.mul_(0.1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Same shape as `x`."""
-        change: Tensor = self.second(F.silu(self.first(F.silu(self.norm(x)))))
-        return x + change
 
 
 class Eye(nn.Module):

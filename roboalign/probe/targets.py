@@ -1,7 +1,7 @@
 """States as the readout learns and says them: the scales of forces and depths, and the loss."""
 
 import torch
-import torch.nn.functional as F  # noqa: N812 - the usual name
+import torch.nn.functional as F
 from torch import Tensor
 
 from roboalign.reward.landmarks import landmark_loss

@@ -1,7 +1,7 @@
 """Where gripper, object and goal are in the picture: heat maps, their centres, and the loss that teaches them."""
 
 import torch
-import torch.nn.functional as F  # noqa: N812 - the usual name
+import torch.nn.functional as F
 from torch import Tensor
 
 COUNT = 3

@@ -223,10 +223,10 @@ class Composer:
         """The file's only document, which must be a mapping."""
         empty = Mapping({}, Mark(self.source))
         next(self.events)
-        event = next(self.events)
+        event: Any = next(self.events)
         if isinstance(event, yaml.StreamEndEvent):
             return empty
-        if event.version or event.tags:  # type: ignore[attr-defined]
+        if event.version or event.tags:
             raise DocumentError("%-directives are not allowed; remove this line", Mark(self.source))
         first = next(self.events)
         node, _, _ = self.node(first, 0)

@@ -1,7 +1,7 @@
 """Layers of the tokenizer. Feature maps are (N, C, rows, columns)."""
 
 import torch
-import torch.nn.functional as F  # noqa: N812 - the usual name
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 GROUPS = 8

@@ -1,7 +1,7 @@
 """The tokenizer's losses, as functions of tensors."""
 
 import torch
-import torch.nn.functional as F  # noqa: N812 - the usual name
+import torch.nn.functional as F
 from torch import Tensor
 
 from roboalign.tokenizer.spec import LossSpec

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import cast
 
 import torch
-import torch.nn.functional as F  # noqa: N812 - the usual name
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from roboalign import checkpoint

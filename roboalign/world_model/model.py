@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import assert_never
 
 import torch
-import torch.nn.functional as F  # noqa: N812 - the name every torch user knows
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from roboalign import checkpoint

@@ -16,7 +16,7 @@ know of the dropped frames stays in them.
 """
 
 import torch
-import torch.nn.functional as F  # noqa: N812 - the name every torch user knows
+import torch.nn.functional as F
 from torch import Tensor
 
 from roboalign.world_model.layout import Layout

@@ -10,7 +10,7 @@ from roboalign.hardware.spec import DeviceSpec
 from roboalign.io import read_tsv
 from roboalign.probe.data import ProbeClips, Sample, tasks_of
 from roboalign.probe.lit import ProbeModule
-from roboalign.probe.measure import Medium, TestClip, measure, test_clips
+from roboalign.probe.measure import MeasuredClip, Medium, measure, measured_clips
 from roboalign.probe.model import Probe
 from roboalign.probe.spec import ProbeMeasureSpec, ProbeSpec
 from roboalign.store import Corpus
@@ -61,7 +61,7 @@ def test_a_killed_run_ends_with_the_same_weights(tmp_path: Path, seen: list[Epis
 def media(dim: float) -> dict[str, Medium]:
     """True frames, and frames of two machines that dim them, as tokenizer and world model do not."""
 
-    def dimmed(clips: Sequence[TestClip]) -> list[UInt8]:
+    def dimmed(clips: Sequence[MeasuredClip]) -> list[UInt8]:
         return [np.asarray(clip.shown * dim, np.uint8) for clip in clips]
 
     return {"true": lambda clips: [clip.shown for clip in clips], "reconstructed": dimmed, "generated": dimmed}
@@ -81,7 +81,7 @@ def learned(tmp_path_factory: pytest.TempPathFactory, seen: list[Episode]) -> Pr
 
 def test_it_learns_where_things_are(learned: Probe, seen: list[Episode]) -> None:
     test = Corpus.of(seen).where(split="test")
-    found = measure(learned, test_clips(learned, test, SPEC), media(1.0), SPEC)
+    found = measure(learned, measured_clips(learned, test, SPEC), media(1.0), SPEC)
     assert found["n"] == 6
     assert found["sources"] == ["seen"]
     true, mean = found["true"], found["baselines"]["mean_state"]
@@ -96,7 +96,7 @@ def test_it_learns_where_things_are(learned: Probe, seen: list[Episode]) -> None
 def test_the_media_are_measured_apart_and_generated_frames_by_their_own_names(
     learned: Probe, seen: list[Episode]
 ) -> None:
-    clips = test_clips(learned, Corpus.of(seen).where(split="test"), SPEC)
+    clips = measured_clips(learned, Corpus.of(seen).where(split="test"), SPEC)
     same, dim = measure(learned, clips, media(1.0), SPEC), measure(learned, clips, media(0.2), SPEC)
     assert same["true"] == same["reconstructed"] == dim["true"]
     assert dim["reconstructed"]["gripper_cm"]["mean"] > dim["true"]["gripper_cm"]["mean"]
@@ -107,10 +107,13 @@ def test_the_media_are_measured_apart_and_generated_frames_by_their_own_names(
 
 
 def test_clips_begin_and_end_with_the_episode(learned: Probe, seen: list[Episode]) -> None:
-    clips = test_clips(learned, Corpus.of(seen).where(split="test"), SPEC)
+    clips = measured_clips(learned, Corpus.of(seen).where(split="test"), SPEC)
     assert {(clip.start, len(clip.shown), len(clip.state)) for clip in clips} == {(0, 7, 7), (3, 7, 7)}
     few = SPEC.model_copy(update={"episodes": 2})
-    assert {c.episode.task for c in test_clips(learned, Corpus.of(seen).where(split="test"), few)} == {"push", "place"}
+    assert {c.episode.task for c in measured_clips(learned, Corpus.of(seen).where(split="test"), few)} == {
+        "push",
+        "place",
+    }
 
 
 def test_without_states_nothing_is_claimed(smoke: ProbeSpec) -> None:

@@ -31,7 +31,7 @@ class Blocks(io.RawIOBase):
         self._system, self._path, self._size, self._folder = system, path, size, folder
         self._place = 0
         self._number = -1
-        self._held: IO[bytes] | None = None
+        self._held: io.BufferedReader | None = None
 
     def readable(self) -> bool:
         """Always."""
@@ -62,9 +62,9 @@ class Blocks(io.RawIOBase):
             self._hold(number)
         assert self._held is not None
         self._held.seek(offset)
-        count = self._held.readinto(buffer)  # type: ignore[attr-defined]
+        count = self._held.readinto(buffer)
         self._place += count
-        return int(count)
+        return count
 
     def close(self) -> None:
         """Close the block that is open."""

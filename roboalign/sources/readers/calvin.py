@@ -93,7 +93,10 @@ class Calvin:
         found = self._pickled(path, f"without it leave `environments` empty; {self.spec.subset}/ needs it to choose")
         try:
             # Older copies say scene_A where newer ones say calvin_scene_A.
-            ranges = {re.fullmatch(r".*scene_([A-D])", name)[1]: (int(a), int(b)) for name, (a, b) in found.items()}  # type: ignore[index]
+            named = [(re.fullmatch(r".*scene_([A-D])", name), ends) for name, ends in found.items()]
+            ranges = {match[1]: (int(first), int(last)) for match, (first, last) in named if match}
+            if len(ranges) < len(named):
+                raise ValueError("it has other names")
         except (AttributeError, TypeError, ValueError):
             raise SourceError(f"{path} is no table of environments, such as calvin_scene_A: [0, 611098]") from None
         return ranges

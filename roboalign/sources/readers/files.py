@@ -76,6 +76,13 @@ class Files:
         found = self.system.glob(self.path(pattern))
         return sorted(self._relative(path) for path in found)
 
+    def listed(self, pattern: str) -> list[str]:
+        """As `glob`; nothing where the place cannot list its folders, as many web servers."""
+        try:
+            return self.glob(pattern)
+        except (OSError, NotImplementedError, ValueError):
+            return []
+
     def _relative(self, path: str) -> str:
         # Some file systems answer with a leading slash that the root lacks, or the other way round.
         root = self.root.lstrip("/")

@@ -196,10 +196,7 @@ def _folder(files: Files) -> str:
     """'' or the one version folder inside the URI, with a slash. Raises SourceError where it holds none or several."""
     if files.exists(FEATURES):
         return ""
-    try:
-        versions = [path.removesuffix(FEATURES) for path in files.glob(f"*/{FEATURES}")]
-    except (OSError, NotImplementedError, ValueError):  # not every place can list its folders
-        versions = []
+    versions = [path.removesuffix(FEATURES) for path in files.listed(f"*/{FEATURES}")]
     if len(versions) == 1:
         return versions[0]
     if versions:

@@ -2,6 +2,7 @@
 
 import ctypes.util
 import os
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -55,17 +56,17 @@ class View:
     """Renders a MuJoCo model. Shadows, reflections and multi-sampling are off: in software they cost most of the time
     and show nothing of the task."""
 
-    def __init__(self, model: object, image: ImageSpec, camera: CameraSpec) -> None:
+    def __init__(self, model: Any, image: ImageSpec, camera: CameraSpec) -> None:
         require_egl()
         import mujoco
 
         self._image, self._camera = image, camera
         height, width = image.height * image.supersample, image.width * image.supersample
-        model.vis.quality.offsamples = 0  # type: ignore[attr-defined]
-        model.vis.quality.shadowsize = 512  # type: ignore[attr-defined]
-        model.vis.global_.offheight = height  # type: ignore[attr-defined]
-        model.vis.global_.offwidth = width  # type: ignore[attr-defined]
-        model.vis.global_.fovy = camera.fovy  # type: ignore[attr-defined]
+        model.vis.quality.offsamples = 0
+        model.vis.quality.shadowsize = 512
+        model.vis.global_.offheight = height
+        model.vis.global_.offwidth = width
+        model.vis.global_.fovy = camera.fovy
         try:
             self._renderer = mujoco.Renderer(model, height, width)
         except (ImportError, AttributeError, RuntimeError, mujoco.FatalError) as error:

@@ -2,7 +2,7 @@
 
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -59,6 +59,18 @@ def mutilated(content: bytes, seed: int) -> bytes:
             start = rng.integers(len(changed))
             changed[start : start + 200] = rng.bytes(len(changed[start : start + 200]))
     return bytes(changed)
+
+
+def survives(path: Path, read: Callable[[], tuple[list[Episode], list[Damaged], list[LeftOut]]]) -> None:
+    """However the file of one of three episodes is spoilt, the reading ends, and the other two are read."""
+    content, found = path.read_bytes(), 0
+    for seed in range(60):
+        path.write_bytes(mutilated(content, seed))
+        episodes, damaged, _ = read()
+        assert len(episodes) + len(damaged) == 3
+        assert len(episodes) >= 2
+        found += len(damaged)
+    assert found >= 20
 
 
 def lose(monkeypatch: pytest.MonkeyPatch, ending: str) -> None:

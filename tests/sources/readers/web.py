@@ -42,7 +42,7 @@ def serving(folder: Path) -> Iterator[tuple[str, Counter[str]]]:
                 sent[path.name] += stop - start
                 self.wfile.write(data[start:stop])
 
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+        def log_message(self, *_: object) -> None:
             """Say nothing."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)

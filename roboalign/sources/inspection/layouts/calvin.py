@@ -1,5 +1,7 @@
 """Recognising CALVIN by its language annotations."""
 
+from typing import Literal
+
 from roboalign.sources.errors import DamagedError, SourceError
 from roboalign.sources.inspection.layouts.layout import Column, Layout, shape
 from roboalign.sources.inspection.summary import cut
@@ -10,6 +12,7 @@ from roboalign.sources.readers.pickled import read_pickled
 from roboalign.sources.readers.spec import ActionKeySpec, CalvinSpec
 
 ANNOTATIONS = "lang_annotations/auto_lang_ann.npy"
+SUBSETS: tuple[Literal["training", "validation"], ...] = ("training", "validation")
 LOOKED_FOR = f"training/{ANNOTATIONS} or validation/{ANNOTATIONS} (CALVIN)"
 FIRST = 20
 """Annotations that are tried for one whose first step is there."""
@@ -17,7 +20,7 @@ FIRST = 20
 
 def recognised(files: Files) -> Layout | None:
     """The layout by the first annotated step that is there, or None. Raises SourceError where none can be read."""
-    subset = next((name for name in ("training", "validation") if files.exists(f"{name}/{ANNOTATIONS}")), None)
+    subset = next((name for name in SUBSETS if files.exists(f"{name}/{ANNOTATIONS}")), None)
     if subset is None:
         return None
     try:
@@ -33,7 +36,7 @@ def recognised(files: Files) -> Layout | None:
     if not texts:
         raise SourceError(f"{files.uri}/{subset}/{ANNOTATIONS} has no list of instructions")
     spec = CalvinSpec(
-        kind="calvin", uri=files.uri, camera="rgb_static", instruction=texts[0].key, subset=subset,  # type: ignore[arg-type]
+        kind="calvin", uri=files.uri, camera="rgb_static", instruction=texts[0].key, subset=subset,
         actions=(ActionKeySpec(key="rel_actions"),), action_width=7,
     )  # fmt: skip
     reader = Calvin(spec, files)

@@ -4,7 +4,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from roboalign.sources.readers.files import Files
 from roboalign.types import Json
 
 VIDEOS = (".mp4", ".mkv", ".mov", ".avi", ".webm", ".m4v")
@@ -75,11 +74,3 @@ def best(columns: Sequence[Column], wanted: str, unwanted: str) -> str:
 def shape(sizes: Sequence[int]) -> str:
     """Sizes, joined by x; `?` where one varies."""
     return "x".join("?" if size < 0 else str(size) for size in sizes)
-
-
-def listed(files: Files, pattern: str) -> list[str]:
-    """The files that match, where the place can list them."""
-    try:
-        return files.glob(pattern)
-    except (OSError, NotImplementedError, ValueError):
-        return []

@@ -1,7 +1,7 @@
 """Recognising LIBERO's and robomimic's HDF5 by the group `data` with demonstrations."""
 
 from roboalign.sources.errors import SourceError
-from roboalign.sources.inspection.layouts.layout import Column, Layout, listed, shape
+from roboalign.sources.inspection.layouts.layout import Column, Layout, shape
 from roboalign.sources.inspection.summary import cut
 from roboalign.sources.readers.files import Files
 from roboalign.sources.readers.libero import PATTERNS, UNREADABLE, attributes, data_sets, demonstrations, opened
@@ -11,7 +11,7 @@ LOOKED_FOR = "**/*.hdf5 or **/*.h5 with data/demo_* (LIBERO, robomimic)"
 
 def recognised(files: Files) -> Layout | None:
     """The layout by the first file that can be read, or None. Raises SourceError where the connection is lost."""
-    paths = [path for pattern in PATTERNS for path in listed(files, pattern)]
+    paths = [path for pattern in PATTERNS for path in files.listed(pattern)]
     for path in sorted(paths)[:5]:
         try:
             return described(files, path, len(paths))

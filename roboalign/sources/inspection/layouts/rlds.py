@@ -3,7 +3,7 @@
 import json
 
 from roboalign.sources.errors import SourceError
-from roboalign.sources.inspection.layouts.layout import Column, Layout, listed, shape
+from roboalign.sources.inspection.layouts.layout import Column, Layout, shape
 from roboalign.sources.readers.files import Files
 from roboalign.sources.readers.rlds_features import Leaf, parse
 
@@ -14,7 +14,7 @@ def recognised(files: Files) -> Layout | None:
     """The layout, or None. Raises SourceError where `features.json` is there but not readable."""
     folder = ""
     if not files.exists("features.json"):
-        versions = listed(files, "*/features.json")
+        versions = files.listed("*/features.json")
         if len(versions) != 1:
             return None
         folder = versions[0].removesuffix("features.json")

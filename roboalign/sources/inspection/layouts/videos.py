@@ -7,7 +7,7 @@ import av
 import numpy as np
 
 from roboalign.sources.errors import DamagedError, SourceError
-from roboalign.sources.inspection.layouts.layout import VIDEOS, Column, Layout, best, listed, shape
+from roboalign.sources.inspection.layouts.layout import VIDEOS, Column, Layout, best, shape
 from roboalign.sources.inspection.summary import cut
 from roboalign.sources.readers.columns import BAD_ARRAY, numbers
 from roboalign.sources.readers.files import Files
@@ -21,7 +21,7 @@ LINES = 20
 
 def recognised(files: Files) -> Layout | None:
     """The layout by the first lines of a manifest, or None."""
-    names = listed(files, "*.jsonl") or [name for name in ("episodes.jsonl",) if files.exists(name)]
+    names = files.listed("*.jsonl") or [name for name in ("episodes.jsonl",) if files.exists(name)]
     for name in sorted(names, key=lambda each: (each != "episodes.jsonl", each)):
         lines: list[dict[str, Json]] = []
         with files.open(name) as file:

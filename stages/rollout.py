@@ -15,6 +15,7 @@ from roboalign.rollout.study import ModelName, Study, clip_sets
 from roboalign.run import Run, execute
 from roboalign.store import Corpus
 from roboalign.tokenizer.model import load_tokenizer
+from roboalign.tokenizer.steady import SteadyTokenizer
 from roboalign.world_model.model import load_world_model
 from roboalign.world_model.sampler import Sampler
 
@@ -26,7 +27,7 @@ def main(run: Run) -> None:
     where = torch.device(device.accelerator)
     corpus = Corpus.open(run.input("artifacts/sources/index.json")).where(split="test")
     scenes = Scenes.of(corpus, spec.horizon, spec.episodes, spec.seed, where)
-    tokenizer = load_tokenizer(run.input("artifacts/tokenizer/model.safetensors")).to(where)
+    tokenizer = SteadyTokenizer(load_tokenizer(run.input("artifacts/tokenizer/model.safetensors")).to(where))
     files = {"supervised": "artifacts/world_model/model.safetensors", "aligned": "artifacts/rl/model.safetensors"}
     models = {name: load_world_model(run.input(files[name]), str(where)) for name in get_args(ModelName)}
     temperatures = {"greedy": 0.0, "sampled": spec.temperature}

@@ -18,7 +18,8 @@ from roboalign.io import read_json
 from roboalign.rollout.simulator import Endless, Simulator, World
 from roboalign.rollout.spec import SwrSpec
 from roboalign.store import ActionRange
-from roboalign.tokenizer.model import Context, DualBranchTokenizer, load_tokenizer
+from roboalign.tokenizer.model import Context, load_tokenizer
+from roboalign.tokenizer.steady import SteadyTokenizer
 from roboalign.types import Float32, UInt8
 from roboalign.world_model.model import load_world_model
 from roboalign.world_model.sampler import Sampler, State
@@ -38,7 +39,7 @@ class Simulation:
     """A simulator, and the scale of each source's actions."""
 
     simulator: Simulator[Context, State]
-    tokenizer: DualBranchTokenizer
+    tokenizer: SteadyTokenizer
     ranges: dict[str, ActionRange]
     device: torch.device
 
@@ -111,7 +112,7 @@ def load(
     ranges = {
         name: ActionRange(tuple(entry["action_low"]), tuple(entry["action_high"])) for name, entry in listed.items()
     }
-    tokenizer = load_tokenizer(places["tokenizer"]).to(device)
+    tokenizer = SteadyTokenizer(load_tokenizer(places["tokenizer"]).to(device))
     sampler = Sampler(load_world_model(places["model"], device), temperature=temperature)
     simulator = Simulator(tokenizer, sampler, decoding or SwrSpec(), longest=longest)
     return Simulation(simulator, tokenizer, ranges, torch.device(device))

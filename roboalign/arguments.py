@@ -147,7 +147,8 @@ def rollout_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--out", type=Path, default=Path("rollout.mp4"), metavar="FILE",
                          help=".mp4, .png (a strip) or .npy (rollout.mp4)")  # fmt: skip
     command.add_argument("--model", choices=("aligned", "supervised"), default="aligned", help="which (aligned)")
-    command.add_argument("--decoding", choices=("swr", "ar", "kv_window"), default="swr", help="how (swr)")
+    decodings = ("swr", "swr_anchored", "ar", "kv_window")
+    command.add_argument("--decoding", choices=decodings, default="swr", help="how (swr)")
     command.add_argument("--window", type=int, default=6, help="frames of swr's segments, or of kv_window (6)")
     command.add_argument("--start", type=int, default=0, metavar="N", help="the episode's frame to begin with (0)")
     command.add_argument("--frames", type=int, default=0, metavar="N", help="how many to predict (one an action)")

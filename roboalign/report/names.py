@@ -13,6 +13,8 @@ FIRST = ("ground_truth", "reconstruction", "copy_context", "copy_last")
 WORDS: Mapping[str, str] = {
     "ar": "AR",
     "swr": "SWR",
+    "swr_anchored": "SWR, anchored",
+    "swr_entropy": "SWR by entropy",
     "kv_window": "KV window",
     "carry_tokens": "carried tokens",
     "true_refresh": "refresh with the true frame",

@@ -1,6 +1,6 @@
 """What a rollout needs of a tokenizer and of a world model's sampler; stages pass the real ones in."""
 
-from typing import Protocol, TypeVar
+from typing import Protocol, Self, TypeVar
 
 from torch import Tensor
 
@@ -11,6 +11,9 @@ class Context(Protocol):
     @property
     def tokens(self) -> Tensor:
         """Context tokens (B, Nc)."""
+
+    def select(self, rows: Tensor) -> Self:
+        """The contexts at `rows`, which may repeat."""
 
 
 ContextT = TypeVar("ContextT", bound=Context)
@@ -39,6 +42,13 @@ class State(Protocol):
     @property
     def cache_bytes(self) -> int:
         """Bytes of the key-value cache."""
+
+    @property
+    def entropy(self) -> Tensor:
+        """Mean entropy in nats of the distributions that the last frame's tokens were drawn from, (B,)."""
+
+    def select(self, rows: Tensor, seeds: Tensor) -> Self:
+        """The sequences at `rows`, which may repeat, with new seeds; they share no memory with these."""
 
 
 StateT = TypeVar("StateT", bound=State)

@@ -12,8 +12,18 @@ from roboalign.rollout.carry_tokens import carry_tokens
 from roboalign.rollout.interfaces import ContextT, Sampler, StateT, Tokenizer
 from roboalign.rollout.kv_window import kv_window
 from roboalign.rollout.segment import Log, Prompt
-from roboalign.rollout.spec import ArSpec, CarryTokensSpec, DecodingSpec, KvWindowSpec, SwrSpec, TrueRefreshSpec
-from roboalign.rollout.swr import swr
+from roboalign.rollout.spec import (
+    AnchoredSwrSpec,
+    ArSpec,
+    CarryTokensSpec,
+    DecodingSpec,
+    EntropySwrSpec,
+    KvWindowSpec,
+    SwrSpec,
+    TrueRefreshSpec,
+)
+from roboalign.rollout.swr import anchored, swr, true_frame
+from roboalign.rollout.swr_entropy import swr_entropy
 
 
 @dataclass(frozen=True)
@@ -50,6 +60,11 @@ def rollout(
             frames, tokens = ar(tokenizer, sampler, prompt, log)
         case SwrSpec():
             frames, tokens = swr(tokenizer, sampler, prompt, decoding.window, log)
+        case AnchoredSwrSpec():
+            refresh = anchored(prompt.frames, decoding.threshold)
+            frames, tokens = swr(tokenizer, sampler, prompt, decoding.window, log, refresh)
+        case EntropySwrSpec():
+            frames, tokens = swr_entropy(tokenizer, sampler, prompt, decoding, log)
         case KvWindowSpec():
             frames, tokens = kv_window(tokenizer, sampler, prompt, decoding.frames, log)
         case CarryTokensSpec():
@@ -57,7 +72,7 @@ def rollout(
         case TrueRefreshSpec():
             if truth is None:
                 raise ValueError("true_refresh needs the true frames; pass `truth`")
-            frames, tokens = swr(tokenizer, sampler, prompt, decoding.window, log, truth)
+            frames, tokens = swr(tokenizer, sampler, prompt, decoding.window, log, true_frame(truth))
         case _:
             assert_never(decoding)
     return Rollout(

@@ -52,6 +52,17 @@ class Log:
         share = self._lap() / frames
         self.seconds[-frames:] = [value + share for value in self.seconds[-frames:]]
 
+    def segment(self, state: State, first: int, last: int) -> None:
+        """Frames `first` to `last` (exclusive) of some rows were written to `state`; the time is spent evenly on them.
+
+        For decodings whose rows go their own ways: what several groups of rows took for a frame adds up.
+        """
+        self.peak_sequence = max(self.peak_sequence, state.sequence_length)
+        self.cache_bytes = max(self.cache_bytes, state.cache_bytes)
+        self.seconds += [0.0] * (last - len(self.seconds))
+        share = self._lap() / (last - first)
+        self.seconds[first:last] = [value + share for value in self.seconds[first:last]]
+
     def _lap(self) -> float:
         # An accelerator runs on after a call returns; without waiting, its time would go to a later frame.
         if torch.cuda.is_available():

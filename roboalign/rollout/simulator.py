@@ -6,37 +6,21 @@
     worlds = simulator.branch(world, torch.tensor([0, 0, 0]), seeds)      # three futures of the first robot
 
 Each row of a world is a robot of its own: what it shows follows from its picture, actions and seed, whatever else is in
-the batch. A world under `swr` or `kv_window` goes on for ever; under `ar` it ends with the model's position limit.
+the batch. A world under `swr`, `swr_anchored` or `kv_window` goes on for ever; under `ar` it ends with the model's
+position limit.
 """
 
 from dataclasses import dataclass
-from typing import Generic, Protocol, Self, TypeVar, assert_never
+from typing import Generic, assert_never
 
 import torch
 from torch import Tensor
 
-from roboalign.rollout.interfaces import Context, Sampler, State, Tokenizer
-from roboalign.rollout.spec import ArSpec, KvWindowSpec, SwrSpec
+from roboalign.rollout.interfaces import ContextT, Sampler, StateT, Tokenizer
+from roboalign.rollout.spec import AnchoredSwrSpec, ArSpec, KvWindowSpec, SwrSpec
+from roboalign.rollout.swr import anchored
 
-
-class BranchingContext(Context, Protocol):
-    """A context of which rows can be taken."""
-
-    def select(self, rows: Tensor) -> Self:
-        """The contexts at `rows`, which may repeat."""
-
-
-class BranchingState(State, Protocol):
-    """A sequence of which rows can be taken."""
-
-    def select(self, rows: Tensor, seeds: Tensor) -> Self:
-        """The sequences at `rows`, which may repeat, with new seeds; they share no memory with these."""
-
-
-ContextT = TypeVar("ContextT", bound=BranchingContext)
-StateT = TypeVar("StateT", bound=BranchingState)
-
-Endless = ArSpec | SwrSpec | KvWindowSpec
+Endless = ArSpec | SwrSpec | AnchoredSwrSpec | KvWindowSpec
 """Decodings that need neither the horizon nor the true frames beforehand."""
 
 
@@ -44,8 +28,10 @@ Endless = ArSpec | SwrSpec | KvWindowSpec
 class World(Generic[ContextT, StateT]):
     """B robots in a simulator. `Simulator.step` changes it; `Simulator.branch` copies it."""
 
+    beginning: Tensor
+    """What they looked like when the world began, (B, 3, H, W) in [0, 1]."""
     picture: Tensor
-    """What they look like now, (B, 3, H, W) in [0, 1]."""
+    """What they look like now."""
     action_mask: Tensor
     """(B, A): which action dimensions each robot has."""
     seeds: Tensor
@@ -78,7 +64,7 @@ class Simulator(Generic[ContextT, StateT]):
         match decoding:
             case ArSpec():
                 self._room = longest
-            case SwrSpec():
+            case SwrSpec() | AnchoredSwrSpec():
                 self._room = decoding.window
             case KvWindowSpec():
                 self._room = decoding.frames
@@ -90,7 +76,7 @@ class Simulator(Generic[ContextT, StateT]):
         """A new world that begins with pictures (B, 3, H, W) in [0, 1]; masks (B, A) and seeds (B,)."""
         context = self._tokenizer.encode_context(frames)
         state = self._sampler.start(context.tokens, action_mask, seeds, self._room)
-        return World(frames, action_mask, seeds, 0, context, state, 0)
+        return World(frames, frames, action_mask, seeds, 0, context, state, 0)
 
     @torch.no_grad()
     def step(self, world: World[ContextT, StateT], action: Tensor) -> Tensor:
@@ -105,11 +91,10 @@ class Simulator(Generic[ContextT, StateT]):
                         f"plain autoregression has room for {self._room} frames; raise `longest`, or take swr"
                     )
                 case SwrSpec():
-                    world.context = self._tokenizer.encode_context(world.picture)
-                    world.state = self._sampler.start(
-                        world.context.tokens, world.action_mask, world.seeds, self._room, first_frame=world.frame
-                    )
-                    world.age = 0
+                    self._refresh(world, world.picture)
+                case AnchoredSwrSpec():
+                    refresh = anchored(world.beginning, self._decoding.threshold)
+                    self._refresh(world, refresh(world.picture, world.frame))
                 case KvWindowSpec():
                     self._sampler.drop(world.state)
                     world.age -= 1
@@ -120,6 +105,14 @@ class Simulator(Generic[ContextT, StateT]):
         world.frame += 1
         world.age += 1
         return world.picture
+
+    def _refresh(self, world: World[ContextT, StateT], picture: Tensor) -> None:
+        """Begin a segment with `picture` (B, 3, H, W) as the context."""
+        world.context = self._tokenizer.encode_context(picture)
+        world.state = self._sampler.start(
+            world.context.tokens, world.action_mask, world.seeds, self._room, first_frame=world.frame
+        )
+        world.age = 0
 
     @torch.no_grad()
     def branch(
@@ -134,6 +127,6 @@ class Simulator(Generic[ContextT, StateT]):
             raise ValueError(f"{len(rows)} branches need as many seeds, got {len(chosen)}")
         state = world.state.select(rows, chosen)
         return World(
-            world.picture[rows], world.action_mask[rows], chosen, world.frame, world.context.select(rows), state,
-            world.age,
+            world.beginning[rows], world.picture[rows], world.action_mask[rows], chosen, world.frame,
+            world.context.select(rows), state, world.age,
         )  # fmt: skip

@@ -24,7 +24,7 @@ from roboalign.rollout.measure_drift import divergences, encode_truth, one_step_
 from roboalign.rollout.rollout import Rollout, joined, rollout
 from roboalign.rollout.scenes import Scenes
 from roboalign.rollout.segment import Prompt
-from roboalign.rollout.spec import ArSpec, DecodingName, DecodingSpec, RolloutSpec, SamplingName, SwrSpec
+from roboalign.rollout.spec import ALWAYS, ArSpec, DecodingName, DecodingSpec, RolloutSpec, SamplingName, SwrSpec
 from roboalign.types import Json
 
 ModelName = Literal["supervised", "aligned"]
@@ -51,7 +51,7 @@ class ClipSet:
 
 
 def clip_sets(spec: RolloutSpec) -> list[ClipSet]:
-    """All sets of the spec. Each way of sampling is made with `ar` and `swr`, the other decodings with the first."""
+    """All sets of the spec. Each way of sampling is made with the decodings of `ALWAYS`, the others with the first."""
     models: dict[ModelName, Sequence[DecodingName]] = {
         "supervised": spec.decodings,
         "aligned": spec.aligned_decodings,
@@ -61,7 +61,7 @@ def clip_sets(spec: RolloutSpec) -> list[ClipSet]:
         for model, decodings in models.items()
         for sampling in spec.sampling
         for decoding in decodings
-        if sampling == spec.sampling[0] or decoding in ("ar", "swr")
+        if sampling == spec.sampling[0] or decoding in ALWAYS
     ]
 
 

@@ -1,15 +1,20 @@
-"""Sliding Window Re-encoding (paper, training-free), and the same with true frames as an upper bound.
+"""Sliding Window Re-encoding (paper, training-free), and what else may be encoded at a boundary.
 
-The horizon is cut into segments of W frames. At each boundary the last predicted frame, decoded to pixels, is encoded
-as a fresh context and the prompt is reset: the sequence never holds more than W frames. Frames keep their absolute
-number, so a row's random stream goes on where it was.
+The horizon is cut into segments of W frames. At each boundary a picture is encoded as a fresh context and the prompt is
+reset: the sequence never holds more than W frames. In the paper it is the last predicted frame, decoded to pixels.
+Frames keep their absolute number, so a row's random stream goes on where it was.
 """
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from roboalign.rollout.interfaces import ContextT, Sampler, StateT, Tokenizer
 from roboalign.rollout.segment import Log, Prompt, write_segment
+
+Refresh = Callable[[Tensor, int], Tensor]
+"""The picture (B, 3, H, W) to encode, given the last predicted one and the number of frames so far."""
 
 
 def swr(
@@ -18,12 +23,9 @@ def swr(
     prompt: Prompt,
     window: int,
     log: Log,
-    truth: Tensor | None = None,
+    refresh: Refresh = lambda last, _: last,
 ) -> tuple[Tensor, Tensor]:
-    """Frames (B, F, 3, H, W) and tokens (B, F, Nd), a fresh context every `window` frames.
-
-    With `truth` (B, F, 3, H, W) the fresh context is the true frame instead of the predicted one.
-    """
+    """Frames (B, F, 3, H, W) and tokens (B, F, Nd), a fresh context every `window` frames."""
     picture, frames, tokens = prompt.frames, [], []
     for first in range(0, prompt.horizon, window):
         last = min(first + window, prompt.horizon)
@@ -31,7 +33,26 @@ def swr(
         drawn = write_segment(sampler, context.tokens, prompt, first, last, log)
         seen = tokenizer.decode(context, drawn)
         log.spread(last - first)
-        picture = seen[:, -1] if truth is None else truth[:, last - 1]
+        picture = refresh(seen[:, -1], last)
         frames.append(seen)
         tokens.append(drawn)
     return torch.cat(frames, 1), torch.cat(tokens, 1)
+
+
+def true_frame(truth: Tensor) -> Refresh:
+    """Refresh with the true frame of `truth` (B, F, 3, H, W): an upper bound."""
+    return lambda _, frames: truth[:, frames - 1]
+
+
+def anchored(first: Tensor, threshold: float) -> Refresh:
+    """Refresh with the last frame, but pixels that have not moved since `first` (B, 3, H, W) are taken from there.
+
+    What nothing has covered is then as sharp after many refreshes as after none. A pixel whose colours differ by at
+    most `threshold` has not moved; up to twice as much, the two frames are blended.
+    """
+
+    def picture(last: Tensor, _: int) -> Tensor:
+        change = (last - first).abs().amax(1, keepdim=True)
+        return first + (change / threshold - 1).clamp(0, 1) * (last - first)
+
+    return picture

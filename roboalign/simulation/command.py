@@ -11,7 +11,7 @@ from PIL import Image
 from roboalign.checkpoint import CheckpointError
 from roboalign.io import replacing
 from roboalign.rollout.simulator import Endless
-from roboalign.rollout.spec import ArSpec, KvWindowSpec, SwrSpec
+from roboalign.rollout.spec import AnchoredSwrSpec, ArSpec, KvWindowSpec, SwrSpec
 from roboalign.simulation.load import ModelName, SimulationError, load
 from roboalign.store import Corpus, EpisodeStore, StoreError
 from roboalign.store.spec import StorageSpec
@@ -84,6 +84,8 @@ def chosen(name: str, window: int) -> Endless:
             return ArSpec()
         case "kv_window":
             return KvWindowSpec(frames=window)
+        case "swr_anchored":
+            return AnchoredSwrSpec(window=window)
         case _:
             return SwrSpec(window=window)
 

@@ -50,7 +50,7 @@ class SteadyTokenizer:
             self.tokenizer.encode(context.select(rows // count), flat[rows, None])
             for rows in self._blocks(len(flat), flat.device)
         ]
-        return torch.cat(parts)[: len(flat), 0].unflatten(0, (-1, count))
+        return torch.cat(parts)[: len(flat)].reshape(len(frames), count, -1)
 
     @torch.no_grad()
     def decode(self, context: Context, tokens: Tensor) -> Tensor:
@@ -60,9 +60,9 @@ class SteadyTokenizer:
             self.tokenizer.decode(context.select(rows // count), flat[rows, None])
             for rows in self._blocks(len(flat), flat.device)
         ]
-        return torch.cat(parts)[: len(flat), 0].unflatten(0, (-1, count))
+        return torch.cat(parts)[: len(flat)].reshape(len(tokens), count, *context.pixels.shape[1:])
 
     def _blocks(self, count: int, device: torch.device) -> Iterator[Tensor]:
         """Row numbers, `block` at a time; the last row fills the last block up."""
         rows = torch.arange(-(-count // self.block) * self.block, device=device).clamp(max=count - 1)
-        yield from rows.split(self.block)
+        yield from torch.split(rows, self.block)

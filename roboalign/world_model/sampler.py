@@ -55,6 +55,9 @@ class State:
         """The sum (B, A) of the actions since the context."""
         self.tokens = tokens
         """The last frame's tokens (B, Nd); before the first frame, those that the prompt gives for the context."""
+        self.entropy = torch.zeros(seeds.shape, device=seeds.device)
+        """Mean entropy in nats, (B,), of the model's distributions of the last drawn frame's tokens, at temperature 1
+        and before top-k and top-p; 0 before the first one."""
 
     @property
     def rows(self) -> int:
@@ -97,7 +100,7 @@ class State:
                 self.frame,
             )
             chosen.frames, chosen.dropped, chosen.cached = self.frames, self.dropped, self.cached
-            chosen.moved = self.moved[rows]
+            chosen.moved, chosen.entropy = self.moved[rows], self.entropy[rows]
             chosen.waiting = None if self.waiting is None else self.waiting[rows]
         if len(chosen.seeds) != chosen.keys.shape[1]:
             raise ValueError(f"{chosen.keys.shape[1]} rollouts need as many seeds, got {len(chosen.seeds)}")
@@ -220,13 +223,16 @@ class Sampler:
             if state.waiting is not None:
                 x = torch.cat([state.waiting, x], 1)
             tokens = torch.empty(state.rows, layout.dynamics, dtype=torch.long, device=action.device)
+            unsure = []
             for place in range(layout.dynamics):
                 logits = self._logits(self._forward(x, state.keys, state.values, state.cached))
                 state.cached += x.shape[1]
+                unsure.append(entropy(logits))
                 chosen = self._choose(logits, keys[:, place])
                 tokens[:, place] = chosen
                 x = (self._packed["dynamics"][chosen] + added[:, layout.actions + place])[:, None]
             state.waiting, state.tokens = x, tokens
+            state.entropy = torch.stack(unsure).mean(0)
         state.frame += 1
         state.frames += 1
         return tokens
@@ -348,6 +354,12 @@ class Sampler:
             return logits.argmax(-1)
         kept = restrict(logits / self.temperature, self.top_k, self.top_p)
         return (kept + gumbel(keys, logits.shape[-1])).argmax(-1)
+
+
+def entropy(logits: Tensor) -> Tensor:
+    """The entropy in nats, (...), of the distributions with these `logits` (..., codes)."""
+    logarithms = logits.log_softmax(-1)
+    return -(logarithms.exp() * logarithms).sum(-1)
 
 
 def restrict(logits: Tensor, top_k: int, top_p: float) -> Tensor:

@@ -59,6 +59,11 @@ class ToyState:
     age: int = 0
 
     @property
+    def entropy(self) -> Tensor:
+        """The age of the sequence, squared in rows of an odd seed."""
+        return self.age ** (1.0 + self.seeds % 2)
+
+    @property
     def sequence_length(self) -> int:
         return 1 + 2 * len(self.tokens)
 

@@ -9,7 +9,15 @@ import yaml
 from roboalign import checkpoint
 from roboalign.rollout.rollout import rollout
 from roboalign.rollout.segment import Prompt
-from roboalign.rollout.spec import ArSpec, CarryTokensSpec, DecodingSpec, KvWindowSpec, SwrSpec
+from roboalign.rollout.spec import (
+    AnchoredSwrSpec,
+    ArSpec,
+    CarryTokensSpec,
+    DecodingSpec,
+    EntropySwrSpec,
+    KvWindowSpec,
+    SwrSpec,
+)
 from roboalign.tokenizer.model import DualBranchTokenizer, load_tokenizer
 from roboalign.tokenizer.spec import TokenizerSpec
 from roboalign.tokenizer.steady import SteadyTokenizer
@@ -40,7 +48,16 @@ def prompt() -> Prompt:
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 @pytest.mark.parametrize(
-    "decoding", [ArSpec(), SwrSpec(window=2), KvWindowSpec(frames=2), CarryTokensSpec(window=2)], ids=lambda d: d.kind
+    "decoding",
+    [
+        ArSpec(),
+        SwrSpec(window=2),
+        AnchoredSwrSpec(window=2),
+        EntropySwrSpec(shortest=1, longest=3, rise=1.01),
+        KvWindowSpec(frames=2),
+        CarryTokensSpec(window=2),
+    ],
+    ids=lambda d: d.kind,
 )
 def test_the_same_seed_gives_the_same_video(
     decoding: DecodingSpec, temperature: float, models: tuple[DualBranchTokenizer, WorldModel], tmp_path: Path

@@ -7,19 +7,24 @@ from roboalign.rollout.baselines import copy_context, copy_last, reconstruction
 from roboalign.rollout.rollout import joined, rollout
 from roboalign.rollout.segment import Prompt
 from roboalign.rollout.spec import (
+    AnchoredSwrSpec,
     ArSpec,
     CarryTokensSpec,
     DecodingSpec,
+    EntropySwrSpec,
     KvWindowSpec,
     SwrSpec,
     TrueRefreshSpec,
     peak_sequence,
 )
+from roboalign.rollout.swr import anchored
 
 HORIZON = 10
 EVERY: list[DecodingSpec] = [
     ArSpec(),
     SwrSpec(window=4),
+    AnchoredSwrSpec(window=4, threshold=1e-4),
+    EntropySwrSpec(shortest=2, longest=5, rise=10),
     KvWindowSpec(frames=4),
     CarryTokensSpec(window=4),
     TrueRefreshSpec(window=4),
@@ -91,6 +96,44 @@ def test_a_window_of_the_whole_horizon_is_plain_autoregression() -> None:
     wide = rollout(SwrSpec(window=HORIZON), ToyTokenizer(loss=2), ToySampler(drift=1, noisy=True), start)
     assert torch.equal(plain.frames, wide.frames)
     assert torch.equal(plain.tokens, wide.tokens)
+
+
+def test_an_anchored_refresh_takes_what_has_not_moved_from_the_first_frame() -> None:
+    first = torch.zeros(1, 3, 1, 4)
+    last = torch.tensor([0.0, 0.1, 0.15, 0.3]).expand(1, 3, 1, 4).clone()
+    last[:, 1:] = 0.05  # one colour tells
+    made = anchored(first, 0.1)(last, 6)
+    torch.testing.assert_close(made[0, 0, 0], torch.tensor([0.0, 0.0, 0.075, 0.3]))
+    torch.testing.assert_close(made[0, 1, 0], torch.tensor([0.0, 0.0, 0.025, 0.05]))
+
+
+def test_an_anchored_rollout_forgets_small_errors_of_the_codec() -> None:
+    start, still = prompt(), torch.zeros(2, HORIZON, 1)
+    still = Prompt(start.frames, still, start.action_mask, start.seeds)
+    plain = rollout(SwrSpec(window=2), ToyTokenizer(loss=3), ToySampler(), still)
+    made = rollout(AnchoredSwrSpec(window=2, threshold=0.1), ToyTokenizer(loss=3), ToySampler(), still)
+    assert (level(plain.frames) - level(start.frames)[:, None])[0, 1:].tolist() == [3, 3, 6, 6, 9, 9, 12, 12, 15, 15]
+    assert (level(made.frames) - level(start.frames)[:, None])[0, 1:].tolist() == [3] * HORIZON
+
+
+def test_rows_are_refreshed_where_their_own_entropy_rises() -> None:
+    start = prompt(3)
+    spec = EntropySwrSpec(shortest=2, longest=9, rise=2)
+    codec = ToyTokenizer(loss=3)
+    made = rollout(spec, codec, ToySampler(noisy=True), start)
+    plain = rollout(ArSpec(), ToyTokenizer(), ToySampler(noisy=True), start)
+    refreshes = (level(made.frames) - level(plain.frames))[:, 1:] // 3
+    assert refreshes.tolist() == [
+        [1, 1, 1, 2, 2, 2, 3, 3, 3, 4],  # ages 1, 2, 3 are at most twice the mean of 1 and 2
+        [1, 1, 2, 2, 3, 3, 4, 4, 5, 5],  # of 1, 4, 9 only the first two are
+        [1, 1, 1, 2, 2, 2, 3, 3, 3, 4],
+    ]
+    assert codec.encoded == 1 + 4 + 3 - 1  # both kinds of rows are refreshed together after frame 6
+    for row in range(3):
+        alone = rollout(spec, ToyTokenizer(loss=3), ToySampler(noisy=True), start.rows(slice(row, row + 1)))
+        assert torch.equal(alone.frames[0], made.frames[row])
+        assert torch.equal(alone.tokens[0], made.tokens[row])
+    assert len(made.seconds_per_frame) == HORIZON
 
 
 def test_carry_tokens_never_encodes_again() -> None:

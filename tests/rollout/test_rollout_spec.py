@@ -15,6 +15,7 @@ from roboalign.rollout.study import clip_sets
         ({"horizon": 30, "drift": {"starts": [26], "steps": 6}}, "drift", "ends beyond the horizon"),
         ({"horizon": 30, "drift": {"ages": [1, 31]}}, "drift", "age 31 is above"),
         ({"horizon": 30, "decodings": ["swr"]}, "decodings", "`ar`"),
+        ({"swr_entropy": {"shortest": 5, "longest": 4}}, "swr_entropy", "below shortest"),
         ({"horizon": 30, "sweep": [4, 4]}, "sweep", "listed twice"),
     ],
 )
@@ -34,11 +35,11 @@ def test_every_other_decoding_is_compared_with_plain_autoregression_made_before_
     assert len(names) == len(set(names))
     for one in sets:
         assert names.index(one.base) <= names.index(one.name)
-    assert {"supervised.swr.greedy", "aligned.swr.sampled", "supervised.kv_window.greedy"} <= set(names)
-    assert "supervised.kv_window.sampled" not in names
+    assert {"supervised.swr.greedy", "aligned.swr.sampled", "supervised.kv_window.sampled"} <= set(names)
+    assert "supervised.carry_tokens.sampled" not in names
 
 
 def test_the_window_is_one_value_for_all_segmented_decodings() -> None:
     spec = RolloutSpec.model_validate({"swr": {"window": 9}})
-    windows = {spec.decoding(name).window for name in ("swr", "carry_tokens", "true_refresh")}  # type: ignore[union-attr]
+    windows = {spec.decoding(name).window for name in ("swr", "swr_anchored", "carry_tokens", "true_refresh")}  # type: ignore[union-attr]
     assert windows == {9}

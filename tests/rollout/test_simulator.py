@@ -6,7 +6,7 @@ from torch import Tensor
 from roboalign.rollout.rollout import rollout
 from roboalign.rollout.segment import Prompt
 from roboalign.rollout.simulator import Endless, Simulator
-from roboalign.rollout.spec import ArSpec, KvWindowSpec, SwrSpec
+from roboalign.rollout.spec import AnchoredSwrSpec, ArSpec, KvWindowSpec, SwrSpec
 
 FRAMES = picture(torch.tensor([100, 200]))
 MASK = torch.ones(2, 1, dtype=torch.bool)
@@ -20,7 +20,9 @@ def played(decoding: Endless) -> Tensor:
     return torch.stack([simulator.step(world, action) for action in ACTIONS.unbind(1)], 1)
 
 
-@pytest.mark.parametrize("decoding", [ArSpec(), SwrSpec(window=3), KvWindowSpec(frames=2)])
+@pytest.mark.parametrize(
+    "decoding", [ArSpec(), SwrSpec(window=3), AnchoredSwrSpec(window=3, threshold=0.01), KvWindowSpec(frames=2)]
+)
 def test_stepping_shows_what_a_rollout_of_the_same_actions_shows(decoding: Endless) -> None:
     whole = rollout(
         decoding, ToyTokenizer(loss=1), ToySampler(drift=1, noisy=True), Prompt(FRAMES, ACTIONS, MASK, SEEDS)

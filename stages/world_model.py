@@ -37,10 +37,12 @@ def main(run: Run) -> None:
     model = seeded_world_model(spec, TokenShape.of(tokenizer.spec, corpus.action_width), fold(seed, 3))
     early = scratch / "early.safetensors"
     snapshot = Snapshot(model, early_step(spec.training.steps, spec.early_fraction), early, provenance)
+    training = WorldModelTraining(model)
     fit(
-        WorldModelTraining(model), segments, spec.training, device, label=run.label, scratch=scratch,
+        training, segments, spec.training, device, label=run.label, scratch=scratch,
         curves=run.output("plots/world_model.tsv"), callbacks=(snapshot,),
     )  # fmt: skip
+    model = training.result
     times.append(time.monotonic())
     save_world_model(run.output("artifacts/world_model/model.safetensors"), model, provenance)
     with replacing(run.output("artifacts/world_model/early.safetensors")) as temporary:

@@ -15,6 +15,7 @@ PARTS = (
 BASE = ("roboalign.spec.base", "roboalign.spec.training")
 SHARED = (
     "roboalign.types", "roboalign.io", "roboalign.store", "roboalign.checkpoint", "roboalign.run", "roboalign.training",
+    "roboalign.optimizer",
 )  # fmt: skip
 LENT = (
     "roboalign.reward.dimensions", "roboalign.evaluation.video", "roboalign.evaluation.statistics",

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from roboalign.judge.model import Judge
+from roboalign.optimizer import optimizer
 from roboalign.reward.encoder import scoring_loss
 from roboalign.reward.frames import gather, positions
 from roboalign.reward.landmarks import COUNT, landmark_loss
@@ -35,5 +36,4 @@ class JudgeModule(TrainedModule):
         return loss
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        training = self.judge.spec.training
-        return torch.optim.AdamW(self.judge.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay)
+        return optimizer(self.judge.named_parameters(), self.judge.spec.training)

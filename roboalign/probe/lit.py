@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from roboalign.optimizer import optimizer
 from roboalign.probe.augment import augment
 from roboalign.probe.data import Sample
 from roboalign.probe.model import Probe
@@ -33,5 +34,4 @@ class ProbeModule(TrainedModule):
         return loss * spec.members
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        training = self.probe.spec.training
-        return torch.optim.AdamW(self.probe.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay)
+        return optimizer(self.probe.named_parameters(), self.probe.spec.training)

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
-from torch.optim import AdamW, Optimizer
 
+from roboalign.optimizer import Muon, in_a_layer, optimizer
 from roboalign.rl.advantage import group_advantage
 from roboalign.rl.distillation import BenchClips, Ring, Scored, StudentLoss, draw_indices, spread
 from roboalign.rl.grpo import grpo, token_log_probabilities
@@ -50,15 +50,12 @@ class GRPOModule(TrainedModule):
         # A buffer, so that the curve of a resumed run repeats the value of the last round as an unbroken one does.
         self.register_buffer("distillation_loss", torch.zeros(()))
 
-    def configure_optimizers(self) -> list[Optimizer]:
+    def configure_optimizers(self) -> list[Muon]:
         training = self.spec.training
-        optimizers: list[Optimizer] = [
-            AdamW(self.policy.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay)
-        ]
+        optimizers = [optimizer(self.policy.named_parameters(), training, hidden=in_a_layer)]
         if self.spec.distillation is not None:
             scale = self.spec.distillation.learning_rate / training.learning_rate
-            group = {"params": list(self.student.parameters()), "lr_scale": scale}
-            optimizers.append(AdamW([group], lr=training.learning_rate, weight_decay=training.weight_decay))
+            optimizers.append(optimizer(self.student.named_parameters(), training, scale=scale))
         return optimizers
 
     def training_step(self, batch: Item, index: int) -> None:

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from roboalign.optimizer import optimizer
 from roboalign.reward.encoder import scoring_loss
 from roboalign.reward.frames import gather, positions
 from roboalign.reward.landmarks import COUNT, landmark_loss
@@ -35,7 +36,4 @@ class StudentModule(TrainedModule):
         return loss
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        training = self.student.spec.training
-        return torch.optim.AdamW(
-            self.student.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay
-        )
+        return optimizer(self.student.named_parameters(), self.student.spec.training)

@@ -4,15 +4,21 @@ from typing import Any
 
 import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer
-from torch import Tensor
+from torch import Tensor, nn
 
 from roboalign.evaluation.video import Perceptual
+from roboalign.optimizer import Muon, optimizer
 from roboalign.tokenizer.data import Clip, as_float
 from roboalign.tokenizer.discriminator import Discriminator
 from roboalign.tokenizer.losses import hinge_discriminator, hinge_generator, pixel_weights, reconstruction
 from roboalign.tokenizer.model import DualBranchTokenizer
 from roboalign.tokenizer.spec import TokenizerSpec
 from roboalign.training import TrainedModule
+
+
+def between_features(name: str, parameter: nn.Parameter) -> bool:
+    """Whether a parameter maps features to features: all weights but the positions of cross-attention."""
+    return parameter.ndim > 1 and not name.endswith("position")
 
 
 class TokenizerModule(TrainedModule):
@@ -87,12 +93,10 @@ class TokenizerModule(TrainedModule):
             self.clip_gradients(optimizer.optimizer, self.spec.training.gradient_clip, "norm")
         optimizer.step()
 
-    def configure_optimizers(self) -> list[torch.optim.Optimizer]:
+    def configure_optimizers(self) -> list[Muon]:
         spec = self.spec.training
-        optimizers: list[torch.optim.Optimizer] = [
-            torch.optim.AdamW(self.model.parameters(), lr=spec.learning_rate, weight_decay=spec.weight_decay)
-        ]
+        optimizers = [optimizer(self.model.named_parameters(), spec, hidden=between_features)]
         if self.discriminator is not None and self.spec.adversarial is not None:
-            group = {"params": self.discriminator.parameters(), "lr_scale": self.spec.adversarial.learning_rate_scale}
-            optimizers.append(torch.optim.AdamW([group], lr=spec.learning_rate, weight_decay=spec.weight_decay))
+            scale = self.spec.adversarial.learning_rate_scale
+            optimizers.append(optimizer(self.discriminator.named_parameters(), spec, scale=scale))
         return optimizers

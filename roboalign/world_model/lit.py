@@ -1,12 +1,17 @@
 """Training the world model: one step, its logs, the optimizer, and the early snapshot."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import lightning
 import torch
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor
+from torch.optim.swa_utils import AveragedModel
 
+from roboalign.optimizer import in_a_layer, optimizer
 from roboalign.training import TrainedModule
 from roboalign.world_model.model import WorldModel, save_world_model, token_loss
 
@@ -17,33 +22,55 @@ class WorldModelTraining(TrainedModule):
     def __init__(self, model: WorldModel) -> None:
         super().__init__()
         self.model = model
+        decay = model.spec.averaging
+        self.average: AveragedModel | None = None
+        if decay:
+            self.average = AveragedModel(model, avg_fn=lambda mean, weight, _: torch.lerp(mean, weight, 1 - decay))
+
+    @property
+    def result(self) -> WorldModel:
+        """The model to keep: the average of the weights where the spec asks for one, else the trained weights."""
+        if self.average is None:
+            return self.model
+        averaged = self.average.module
+        assert isinstance(averaged, WorldModel)
+        return averaged
+
+    def optimizer_step(
+        self,
+        epoch: int,
+        batch_idx: int,
+        optimizer: torch.optim.Optimizer | LightningOptimizer,
+        optimizer_closure: Callable[[], Any] | None = None,
+    ) -> None:
+        super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+        if self.average is not None:  # before the callbacks of the batch's end, which write the scratch checkpoint
+            self.average.update_parameters(self.model)
 
     def training_step(self, batch: dict[str, Tensor], index: int) -> Tensor:
-        spec, dynamics = self.model.spec, batch["dynamics"]
-        seen = corrupt(dynamics, self.model.shape.dynamics_codes, spec.corruption)
-        logits = self.model(batch["context"], seen, batch["actions"], batch["action_mask"])
+        spec, shape, dynamics = self.model.spec, self.model.shape, batch["dynamics"]
+        seen = corrupt(dynamics, shape.dynamics_codes, spec.corruption)
+        # The context's codes and, behind them, those that say "nothing has moved", each in its own vocabulary.
+        context, still = torch.split(batch["context"], [shape.context_tokens, shape.dynamics_tokens], 1)
+        context = corrupt(context, shape.context_codes, spec.context_corruption)
+        still = corrupt(still, shape.dynamics_codes, spec.context_corruption)
+        logits = self.model(torch.cat([context, still], 1), seen, batch["actions"], batch["action_mask"])
         loss = token_loss(logits, dynamics, spec.change_weight)
         accuracy = (logits.detach().argmax(-1) == dynamics).float().mean()
         self.log_dict({"loss": loss.detach(), "accuracy": accuracy})
         return loss
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        training = self.model.spec.training
-        matrices = [p for name, p in self.model.named_parameters() if name.startswith("layers.") and p.ndim == 2]
-        others = [p for name, p in self.model.named_parameters() if not (name.startswith("layers.") and p.ndim == 2)]
-        groups = [
-            {"params": matrices, "weight_decay": training.weight_decay},
-            {"params": others, "weight_decay": 0.0},
-        ]
-        return torch.optim.AdamW(groups, lr=training.learning_rate, betas=(0.9, 0.95))
+        parameters = self.model.named_parameters()
+        return optimizer(parameters, self.model.spec.training, hidden=in_a_layer, betas=(0.9, 0.95))
 
 
-def corrupt(dynamics: Tensor, codes: int, share: float) -> Tensor:
-    """`dynamics` with a `share` of its codes drawn anew, so that training sees errors as rollouts make them."""
+def corrupt(tokens: Tensor, codes: int, share: float) -> Tensor:
+    """`tokens` with a `share` of its codes drawn anew, so that training sees errors as rollouts make them."""
     if share == 0:
-        return dynamics
-    chosen = torch.rand(dynamics.shape, device=dynamics.device) < share
-    return torch.where(chosen, torch.randint_like(dynamics, codes), dynamics)
+        return tokens
+    chosen = torch.rand(tokens.shape, device=tokens.device) < share
+    return torch.where(chosen, torch.randint_like(tokens, codes), tokens)
 
 
 class Snapshot(Callback):

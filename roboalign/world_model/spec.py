@@ -47,6 +47,11 @@ class SegmentSpec(Spec):
     """Predicted frames of one training sequence, after its context frame (8: RLVR-World)."""
     stride: Annotated[int, Field(ge=1, le=1024)] = 1
     """Frames between the starts of two segments of an episode (our choice)."""
+    reencoded: Fraction = 0.0
+    """Share of the segments whose context is not the true frame but what the tokenizer makes of it after one or more
+    refreshes, as SWR's contexts are (our choice). Their first frames are then no clean pictures either."""
+    refreshes: Annotated[int, Field(ge=1, le=64)] = 3
+    """Most refreshes that such a context went through; each at most `frames` frames after the one before."""
 
 
 class MeasureSpec(Spec):
@@ -105,6 +110,10 @@ class WorldModelSpec(Spec):
     """Share of what a layer adds to the residual stream that training sets to zero, against overfitting."""
     corruption: Fraction = 0.0
     """Share of the input dynamics codes that training replaces by codes drawn at random, against compounding errors."""
+    context_corruption: Fraction = 0.0
+    """The same share of the prompt's codes, against errors in contexts that are no true frames."""
+    averaging: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Decay of the exponential average of the weights; the average is what is kept. 0 keeps the last weights."""
     change_weight: Annotated[float, Field(ge=0, le=100)] = 0.0
     """Extra weight in the loss of tokens whose code differs from the previous frame's; 0 weighs all alike."""
     early_fraction: Fraction = 0.2

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from lightning.pytorch.callbacks import Callback
 
 from roboalign.hardware.spec import DeviceSpec
 from roboalign.io import read_tsv
@@ -35,9 +36,10 @@ class Samples(torch.utils.data.Dataset):
 def train(spec, data, folder):
     """Train from scratch or from what a killed run left in `folder`; the bytes of model and snapshot."""
     model = seeded_world_model(spec, SHAPE, 5)
+    module = WorldModelTraining(model)
     snapshot = Snapshot(model, early_step(spec.training.steps, spec.early_fraction), folder / "early.safetensors", "p")
     fit(
-        WorldModelTraining(model),
+        module,
         data,
         spec.training,
         DeviceSpec(threads=1),
@@ -46,13 +48,15 @@ def train(spec, data, folder):
         curves=folder / "curve.tsv",
         callbacks=(snapshot,),
     )
-    return model, (folder / "early.safetensors").read_bytes()
+    return module.result, (folder / "early.safetensors").read_bytes()
 
 
 @pytest.fixture
 def spec(spec_of):
     training = TrainingSpec(steps=8, batch=2, learning_rate=0.02, warmup=1, checkpoint_every=2, log_every=4)
-    return spec_of(early_fraction=0.5, corruption=0.3, change_weight=1.0, training=training)
+    return spec_of(
+        early_fraction=0.5, corruption=0.3, context_corruption=0.1, change_weight=1.0, averaging=0.5, training=training
+    )
 
 
 @pytest.mark.parametrize("fatal", [9, 10, 13])
@@ -65,6 +69,33 @@ def test_a_killed_run_ends_with_the_same_model_and_the_same_early_model(spec, ba
     again, early_again = train(spec, Samples(batch_of), tmp_path / "killed")
     assert all(torch.equal(a, b) for a, b in zip(whole.state_dict().values(), again.state_dict().values(), strict=True))
     assert early == early_again
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_an_average_of_the_weights_is_kept_where_the_spec_asks_for_it(spec_of, batch_of, tmp_path, optimizer):
+    training = TrainingSpec(steps=5, batch=2, learning_rate=0.02, warmup=1, optimizer=optimizer)
+    path = []
+
+    class Watch(Callback):
+        def on_train_batch_end(self, trainer, module, outputs, batch, index):
+            path.append(module.model.head.weight.detach().clone())
+
+    def fitted(decay):
+        module = WorldModelTraining(seeded_world_model(spec_of(averaging=decay, training=training), SHAPE, 5))
+        folder = tmp_path / f"{decay}"
+        fit(
+            module, Samples(batch_of), training, DeviceSpec(threads=1), label="test", scratch=folder,
+            curves=folder / "curve.tsv", callbacks=(Watch(),),
+        )  # fmt: skip
+        return module.result.head.weight
+
+    last = fitted(0.0)
+    assert torch.equal(last, path[-1])
+    averaged = fitted(0.9)
+    expected = path[0]
+    for weights in path[1:5]:
+        expected = 0.9 * expected + 0.1 * weights
+    torch.testing.assert_close(averaged, expected)
 
 
 def test_the_early_model_is_that_after_its_steps(spec, batch_of, tmp_path):

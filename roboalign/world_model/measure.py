@@ -1,7 +1,6 @@
 """How good a world model is: rollouts of the test episodes against what happened, with intervals over episodes."""
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -14,7 +13,7 @@ from roboalign.store import Corpus
 from roboalign.types import Json
 from roboalign.world_model.model import WorldModel
 from roboalign.world_model.sampler import generate
-from roboalign.world_model.segments import ContextT, Encoder, Segment, as_video, leading_actions
+from roboalign.world_model.segments import Codec, ContextT, Segment, as_video, leading_actions
 from roboalign.world_model.spec import MeasureSpec
 
 Distance = Callable[[Tensor, Tensor], Tensor]
@@ -22,14 +21,6 @@ Distance = Callable[[Tensor, Tensor], Tensor]
 
 Values = dict[str, NDArray[np.float64]]
 """Named measures, one number a rollout each."""
-
-
-class Codec(Encoder[ContextT], Protocol[ContextT]):
-    """A tokenizer that can also decode."""
-
-    def decode(self, context: ContextT, tokens: Tensor) -> Tensor:
-        """Frames (B, F, 3, H, W) of dynamics tokens (B, F, Nd)."""
-        ...
 
 
 def chosen_segments(corpus: Corpus, spec: MeasureSpec) -> list[Segment]:

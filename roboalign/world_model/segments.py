@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -31,8 +32,8 @@ class ContextLike(Protocol):
 ContextT = TypeVar("ContextT", bound=ContextLike)
 
 
-class Encoder(Protocol[ContextT]):
-    """The part of a tokenizer that segments need."""
+class Codec(Protocol[ContextT]):
+    """What segments and measures need of a tokenizer."""
 
     def encode_context(self, frames: Tensor) -> ContextT:
         """The context of frames (B, 3, H, W)."""
@@ -40,6 +41,10 @@ class Encoder(Protocol[ContextT]):
 
     def encode(self, context: ContextT, frames: Tensor) -> Tensor:
         """Dynamics tokens (B, F, Nd) of frames (B, F, 3, H, W)."""
+        ...
+
+    def decode(self, context: ContextT, tokens: Tensor) -> Tensor:
+        """Frames (B, F, 3, H, W) of dynamics tokens (B, F, Nd)."""
         ...
 
 
@@ -96,7 +101,7 @@ class Segments(Dataset[dict[str, Tensor]]):
 
 
 def encode_segments(
-    tokenizer: Encoder[ContextT],
+    tokenizer: Codec[ContextT],
     corpus: Corpus,
     spec: SegmentSpec,
     folder: Path,
@@ -116,32 +121,62 @@ def encode_segments(
         file = folder / f"segments-{number:05d}.safetensors"
         if not file.exists():
             part = segments[number * SHARD : (number + 1) * SHARD]
-            checkpoint.save(file, _encode(tokenizer, corpus, part, device, batch))
+            checkpoint.save(file, _encode(tokenizer, corpus, part, spec, device, batch))
             say(f"encoded {min((number + 1) * SHARD, len(segments))} of {len(segments)} segments")
         shards.append(checkpoint.load(file)[0])
     return Segments(shards)
 
 
+def refreshes(segment: Segment, spec: SegmentSpec) -> list[int]:
+    """The frames of the episode that the segment's context is refreshed at, rising, the last one its `start`.
+
+    The first is a true frame, each later one is seen by the tokenizer under the one before. A segment with a true
+    context has one. Drawn from (episode, start): what else is encoded makes no difference.
+    """
+    draws = np.random.default_rng((segment.episode, segment.start))
+    frames = [segment.start]
+    if draws.random() < spec.reencoded:
+        for _ in range(draws.integers(1, spec.refreshes + 1)):
+            frames.insert(0, max(0, frames[0] - int(draws.integers(1, spec.frames + 1))))
+    return sorted(set(frames))
+
+
+def _contexts(tokenizer: Codec[ContextT], videos: list[Tensor], chains: list[list[int]]) -> Tensor:
+    """The context pictures (B, 3, H, W) after the refreshes of `chains` in the videos (T, 3, H, W)."""
+    pictures = torch.stack([video[chain[0]] for video, chain in zip(videos, chains, strict=True)])
+    for link in range(1, max(map(len, chains))):
+        rows = [row for row, chain in enumerate(chains) if len(chain) > link]
+        later = torch.stack([videos[row][chains[row][link]] for row in rows])[:, None]
+        context = tokenizer.encode_context(pictures[rows])
+        pictures[rows] = tokenizer.decode(context, tokenizer.encode(context, later))[:, 0]
+    return pictures
+
+
 def _encode(
-    tokenizer: Encoder[ContextT], corpus: Corpus, segments: list[Segment], device: str, batch: int
+    tokenizer: Codec[ContextT],
+    corpus: Corpus,
+    segments: list[Segment],
+    spec: SegmentSpec,
+    device: str,
+    batch: int,
 ) -> dict[str, Tensor]:
     """The tensors of one file of the cache; frames of an episode are read once."""
     context, dynamics, actions, masks = [], [], [], []
     read, video = -1, torch.empty(0)
     for first in range(0, len(segments), batch):
-        part, clips = segments[first : first + batch], []
+        part, clips, videos = segments[first : first + batch], [], []
         for segment in part:
             if segment.episode != read:
                 read, video = segment.episode, as_video(corpus.frames(segment.episode), device)
                 every, mask = corpus.actions(read), torch.from_numpy(corpus.action_mask(read))
-            clips.append(video[segment.start : segment.start + segment.frames + 1])
+            videos.append(video)
+            clips.append(video[segment.start + 1 : segment.start + segment.frames + 1])
             actions.append(leading_actions(every, segment))
             masks.append(mask)
         with torch.inference_mode():
-            stacked = torch.stack(clips)
-            encoded = tokenizer.encode_context(stacked[:, 0])
+            encoded = tokenizer.encode_context(_contexts(tokenizer, videos, [refreshes(s, spec) for s in part]))
             context.append(encoded.tokens.to("cpu", torch.int32))
-            dynamics.append(tokenizer.encode(encoded, stacked[:, 1:]).to("cpu", torch.int32))
+            dynamics.append(tokenizer.encode(encoded, torch.stack(clips)).to("cpu", torch.int32))
     return {
         "context": torch.cat(context),
         "dynamics": torch.cat(dynamics),

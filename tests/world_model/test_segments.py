@@ -1,4 +1,5 @@
 from dataclasses import dataclass
+from itertools import pairwise
 
 import pytest
 import torch
@@ -6,8 +7,10 @@ from torch import Tensor
 
 from roboalign.store import Corpus
 from roboalign.world_model import segments as module
-from roboalign.world_model.segments import encode_segments, segments_of
+from roboalign.world_model.segments import Segment, as_video, encode_segments, refreshes, segments_of
 from roboalign.world_model.spec import SegmentSpec
+
+SIZE = (32, 32)
 
 
 @dataclass
@@ -28,6 +31,11 @@ class Means:
         self.frames += frames.shape[0] * frames.shape[1]
         tokens = self.encode_context(frames.flatten(0, 1)).tokens.view(*frames.shape[:2], 4)
         return tokens - context.tokens[:, None] + 1000
+
+    def decode(self, context: Mean, tokens: Tensor) -> Tensor:
+        levels = (tokens + context.tokens[:, None] - 1000).float().add(0.5) / 1000
+        quadrants = levels.view(*tokens.shape[:2], 1, 2, 2).expand(-1, -1, 3, -1, -1)
+        return torch.nn.functional.interpolate(quadrants.flatten(0, 1), SIZE).unflatten(0, tokens.shape[:2])
 
 
 @pytest.fixture
@@ -88,3 +96,38 @@ def test_an_index_out_of_range(corpus, tmp_path):
 
 def test_too_short_episodes_leave_nothing(corpus, tmp_path):
     assert len(encode_segments(Means(), corpus, SegmentSpec(frames=50, stride=1), tmp_path)) == 0
+
+
+def test_refreshes_end_at_the_start_and_are_drawn_by_the_segment_alone():
+    spec = SegmentSpec(frames=4, reencoded=0.5, refreshes=3)
+    chains = {(e, start): refreshes(Segment(e, start, 4), spec) for e in range(40) for start in range(20)}
+    for (episode, start), chain in chains.items():
+        assert chain == refreshes(Segment(episode, start, 4), spec)
+        assert chain[-1] == start
+        assert all(0 < b - a <= 4 for a, b in pairwise(chain))
+        assert chain[0] >= 0
+    lengths = [len(chain) for (_, start), chain in chains.items() if start >= 12]
+    assert sum(length == 1 for length in lengths) / len(lengths) == pytest.approx(0.5, abs=0.1)
+    assert {2, 3, 4} <= set(lengths)
+    assert refreshes(Segment(3, 9, 4), SegmentSpec(frames=4)) == [9]
+
+
+def test_a_share_of_the_contexts_is_the_tokenizers_own_output(corpus, tmp_path):
+    spec = SegmentSpec(frames=3, stride=1, reencoded=0.7, refreshes=2)
+    data = encode_segments(Means(), corpus, spec, tmp_path)
+    changed = 0
+    for index in range(len(data)):
+        sample = data[index]
+        segment = Segment(int(sample["episode"]), int(sample["start"]), 3)
+        video = as_video(corpus.frames(segment.episode))
+        picture, *later = refreshes(segment, spec)
+        context = video[picture][None]
+        for frame in later:
+            encoded = Means().encode_context(context)
+            context = Means().decode(encoded, Means().encode(encoded, video[frame][None, None]))[:, 0]
+        encoded = Means().encode_context(context)
+        assert torch.equal(sample["context"], encoded.tokens[0])
+        truth = video[segment.start + 1 : segment.start + 4]
+        assert torch.equal(sample["dynamics"], Means().encode(encoded, truth[None])[0])
+        changed += bool(later)
+    assert 0.3 < changed / len(data) < 0.7

@@ -79,6 +79,19 @@ def motion_ratio(metrics: Mapping[str, Json], spec: EvaluationSpec) -> Verdict:
     return Verdict(f"motion ratio within {low:g} and {high:g}", low <= ratio <= high, figures)
 
 
+def motion_against_truth(metrics: Mapping[str, Json], spec: EvaluationSpec) -> Verdict:
+    """Rollouts move as much as the true future does: a blurred or frozen one moves less, a flickering one more."""
+    low, high = spec.gates.motion_ratio_low, spec.gates.motion_ratio_high
+    figures: dict[str, float] = {}
+    for name in spec.gates.motion:
+        for key in ("mean", "low", "high"):
+            figures[f"{name} {key}"] = figure(metrics, f"rollout/{name}/motion_ratio", key)
+    passed = all(low <= figures[f"{name} mean"] <= high for name in spec.gates.motion)
+    return Verdict(
+        f"motion energy of rollouts over that of the true future within {low:g} and {high:g}", passed, figures
+    )
+
+
 def swr_above_ar(metrics: Mapping[str, Json], spec: EvaluationSpec) -> Verdict:
     """SWR better than plain autoregression on all three video metrics over the whole horizon."""
     model, against = spec.gates.swr.model, spec.gates.swr.against
@@ -121,6 +134,7 @@ def gates(
         "world_model_above_copy_context": lambda: above_copy_context(metrics, "world_model"),
         "action_gap": lambda: action_gap(metrics),
         "motion_ratio": lambda: motion_ratio(metrics, spec),
+        "motion_against_truth": lambda: motion_against_truth(metrics, spec),
         "swr_above_ar": lambda: swr_above_ar(metrics, spec),
         "student_gold_agreement": lambda: student_gold(metrics, spec),
     }

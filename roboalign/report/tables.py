@@ -3,7 +3,20 @@
 from collections.abc import Mapping, Sequence
 
 from roboalign.report.blocks import Cell, Table, Tone
-from roboalign.report.names import DASH, bounds, dig, is_bound, mean_of, model, number, order, significant, title, words
+from roboalign.report.names import (
+    DASH,
+    FIRST,
+    bounds,
+    dig,
+    is_bound,
+    mean_of,
+    model,
+    number,
+    order,
+    significant,
+    title,
+    words,
+)
 from roboalign.types import Json
 
 FEWEST = 6
@@ -59,8 +72,13 @@ def _figures(figures: Mapping[str, Json]) -> str:
     if {"mean", "low", "high"} <= set(figures):
         parts.append(f"{significant(figures['mean'])} ({_note(figures)})")
     else:
-        parts += [f"{words(key.replace(' ', '_'))} {significant(value)}" for key, value in figures.items()]
+        parts += [f"{_figure_name(key)} {significant(value)}" for key, value in figures.items()]
     return " · ".join(parts)
+
+
+def _figure_name(key: str) -> str:
+    """A clip set by its name in the tables, anything else in words."""
+    return f"{model(key)}:" if "." in key or key in FIRST else words(key.replace(" ", "_"))
 
 
 def scores(evaluation: Json, scorer: str, dimensions: Sequence[Mapping[str, Json]]) -> Table:

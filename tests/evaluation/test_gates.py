@@ -57,6 +57,16 @@ def test_all_that_can_be_measured_passes() -> None:
     assert measured["codec_above_copy_context"]["figures"]["difference"] == pytest.approx(4.0)
 
 
+def test_the_motion_gate_shows_what_the_codec_leaves_without_judging_it() -> None:
+    metrics = passing()
+    metrics["rollout"]["reconstruction"] = {"motion_ratio": MOTION | {"mean": 0.5}}
+    gate = gates(metrics, difference(0.1), SPEC)[0]["motion_against_truth"]
+    assert gate["passed"]
+    assert gate["figures"] == {
+        "supervised.ar.greedy": 0.9, "supervised.swr.greedy": 0.9, "reconstruction": 0.5,
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("gate", "path", "value"),
     [

@@ -91,3 +91,14 @@ def test_summary_difference_and_curve() -> None:
         {"frame": 1, "model": "a", "psnr": 22.0},
         {"frame": 2, "model": "a", "psnr": 24.0, "ssim": 0.6},
     ]
+
+
+def test_values_leave_the_device_once_a_measure(monkeypatch: pytest.MonkeyPatch) -> None:
+    transfers = []
+    leave = Tensor.cpu
+    monkeypatch.setattr(Tensor, "cpu", lambda tensor: transfers.append(tensor.shape) or leave(tensor))
+    for name in ("item", "tolist", "__bool__", "__float__"):
+        monkeypatch.setattr(Tensor, name, lambda tensor: pytest.fail("a batch waits for the device"))
+    measures(*clips(), distance, every=2, batch=1)
+    over_time(clips()[0], 1)
+    assert transfers == [(3, 5), (3, 2), (3, 2), (3, 2), (3,), (3,), (3,)]

@@ -27,9 +27,9 @@ def main(run: Run) -> None:
     train, test = corpus.where(split="train"), corpus.where(split="test")
     clips = Clips(train, spec.samples, (spec.height, spec.width), spec.training.seed)
     run.say(f"{spec.parameters:,} parameters; {len(train)} episodes to train on, {len(test)} to measure")
+    distance = build_perceptual(run.section("evaluation.perceptual", PerceptualSpec))
     torch.manual_seed(fold(spec.training.seed, 0))
     model = DualBranchTokenizer(spec)
-    distance = build_perceptual(run.section("evaluation.perceptual", PerceptualSpec))
     began = time.monotonic()
     module = TokenizerModule(model, spec, distance)
     fit(

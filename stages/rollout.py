@@ -4,7 +4,7 @@ from typing import get_args
 
 import torch
 
-from roboalign.evaluation.frechet import Frechet
+from roboalign.evaluation.frechet import Frechet, between_halves
 from roboalign.evaluation.frechet_spec import FrechetSpec
 from roboalign.evaluation.perceptual_spec import PerceptualSpec
 from roboalign.evaluation.video import build_perceptual
@@ -43,12 +43,15 @@ def main(run: Run) -> None:
     truth = scenes.frames
     names = {"perceptual_name": distance.name}
     frechet: FrechetSpec | None = run.section("evaluation.frechet", FrechetSpec | None)
-    whole = None
+    whole, halves = None, {}
     if frechet is not None:
+        measured = truth[:, :: spec.measured_every]
         whole = Frechet(frechet, distance)
-        whole.reference(torch.split(truth[:, :: spec.measured_every], spec.batch))
+        whole.reference(torch.split(measured, spec.batch))
+        halves = between_halves(frechet, distance, measured, spec.batch)
         names["frechet_name"] = whole.name
     results = Results(run.output("artifacts/rollout"), scenes, distance, spec.measured_every, spec.batch, whole)
+    results.metrics["ground_truth"] |= halves
     baselines = {
         "reconstruction": reconstruction(tokenizer, truth),
         "copy_context": copy_context(truth),

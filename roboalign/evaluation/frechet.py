@@ -116,6 +116,7 @@ class Frechet:
         self._metrics: dict[str, FrechetInceptionDistance] = {}
         self._scale = torch.ones(())
 
+    @torch.no_grad()
     def features(self, video: Tensor, maps: Maps | None = None) -> Tensor:
         """Projected features (B, T, dimension) of a video (B, T, 3, H, W); `maps` spares the trunk where it has run."""
         wide: Tensor
@@ -152,7 +153,6 @@ class Frechet:
             metric.to(features.device)
         self._take(features, real=True)
 
-    @torch.no_grad()
     def update(self, features: Tensor) -> None:
         """Take in a batch of a set: `features` of its frames, (B, 1 + F, dimension), the given frame first."""
         self._take(features, real=False)
@@ -176,6 +176,21 @@ class Frechet:
         for metric in self._metrics.values():
             metric.reset()
         return found
+
+
+def between_halves(spec: FrechetSpec, perceptual: Perceptual, truth: Tensor, batch: int) -> dict[str, float]:
+    """The distances of every second true clip to the others: what other scenes and few frames alone come to.
+
+    Empty where half of the clips (N, 1 + F, 3, H, W) have too few frames for the spec.
+    """
+    one, other = truth[::2], truth[1::2]
+    if len(other) * (truth.shape[1] - 1) < spec.samples:
+        return {}
+    made = Frechet(spec, perceptual)
+    made.reference(torch.split(one, batch))
+    for part in torch.split(other, batch):
+        made.update(made.features(part))
+    return made.compute()
 
 
 def projection(width: int, spec: FrechetSpec) -> Tensor:

@@ -113,7 +113,8 @@ def over_time_note(rollout: Json) -> str:
         return text
     return (
         f"{text} {name}: of the whole set to the true clips, so it asks whether frames look real, not whether they are "
-        "the right ones: copies of a true frame come out well where only frames are compared. It is neither FID nor "
+        "the right ones: copies of a true frame come out well where only frames are compared. In the ground truth's "
+        "row, for scale, that of every second true clip to the others, which show other scenes. It is neither FID nor "
         "FVD, has no interval, and is biased upwards on few frames; compare within this table alone."
     )
 

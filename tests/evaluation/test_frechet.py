@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
-from roboalign.evaluation.frechet import Frechet, TimmFeatures, projection
+from roboalign.evaluation.frechet import Frechet, TimmFeatures, between_halves, projection
 from roboalign.evaluation.frechet_spec import FrechetSpec, TimmFeaturesSpec
 from roboalign.evaluation.video import Perceptual
 
@@ -132,6 +132,15 @@ def test_too_few_frames_are_refused_with_the_remedy(perceptual: Perceptual) -> N
     made.update(made.features(clips(1)))
     with pytest.raises(ValueError, match="needs 9 frames, and this set has 5"):
         made.compute()
+
+
+def test_the_halves_of_the_truth_are_apart_only_by_their_scenes(perceptual: Perceptual) -> None:
+    twice = clips(6).repeat_interleave(2, 0)
+    assert max(between_halves(SPEC, perceptual, twice, 4).values()) < 1e-6
+    found = between_halves(SPEC, perceptual, clips(12), 4)
+    assert found["frechet"] > 1e-4
+    assert found == pytest.approx(distances(clips(12)[1::2], clips(12)[::2], perceptual), rel=1e-4)
+    assert between_halves(SPEC, perceptual, clips(2), 4) == {}
 
 
 def test_the_projection_is_seeded_and_keeps_lengths_in_the_mean() -> None:

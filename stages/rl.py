@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from roboalign.bench.pairs import Bench
-from roboalign.evaluation.video import Perceptual
+from roboalign.evaluation.perceptual_spec import PerceptualSpec
+from roboalign.evaluation.video import build_perceptual
 from roboalign.hardware.spec import DeviceSpec
 from roboalign.io import read_json, write_json
 from roboalign.judge.model import load_judge
@@ -48,7 +49,8 @@ def main(run: Run) -> None:
     policy, reference = (load_world_model(world, str(where)) for _ in range(2))
     student, untouched = (load_student(run.input("artifacts/student/model.safetensors")).to(where) for _ in range(2))
     teacher = load_judge(run.input("artifacts/judge/model.safetensors")).to(where)
-    signal = build_reward(spec.reward, reward, scorer=student, distance=lambda: Perceptual().to(where))
+    perceptual: PerceptualSpec = run.section("evaluation.perceptual", PerceptualSpec)
+    signal = build_reward(spec.reward, reward, scorer=student, distance=lambda: build_perceptual(perceptual).to(where))
     ring = bench = None
     if spec.distillation is not None:
         clip = (spec.horizon + 1, 3, tokenizer.spec.height, tokenizer.spec.width)

@@ -4,7 +4,10 @@ from typing import get_args
 
 import torch
 
-from roboalign.evaluation.video import Perceptual
+from roboalign.evaluation.frechet import Frechet, between_halves
+from roboalign.evaluation.frechet_spec import FrechetSpec
+from roboalign.evaluation.perceptual_spec import PerceptualSpec
+from roboalign.evaluation.video import build_perceptual
 from roboalign.hardware.spec import DeviceSpec
 from roboalign.io import write_json, write_tsv
 from roboalign.rollout.baselines import copy_context, copy_last, reconstruction
@@ -37,9 +40,19 @@ def main(run: Run) -> None:
         for sampling in get_args(SamplingName)
     }
     study = Study(spec, tokenizer, samplers, scenes)
-    distance = Perceptual().to(where)
-    results = Results(run.output("artifacts/rollout"), scenes, distance, spec.measured_every, spec.batch)
+    distance = build_perceptual(run.section("evaluation.perceptual", PerceptualSpec)).to(where)
     truth = scenes.frames
+    names = {"perceptual_name": distance.name}
+    frechet: FrechetSpec | None = run.section("evaluation.frechet", FrechetSpec | None)
+    whole, halves = None, {}
+    if frechet is not None:
+        measured = truth[:, :: spec.measured_every]
+        whole = Frechet(frechet, distance)
+        whole.reference(torch.split(measured, spec.batch))
+        halves = between_halves(frechet, distance, measured, spec.batch)
+        names["frechet_name"] = whole.name
+    results = Results(run.output("artifacts/rollout"), scenes, distance, spec.measured_every, spec.batch, whole)
+    results.metrics["ground_truth"] |= halves
     baselines = {
         "reconstruction": reconstruction(tokenizer, truth),
         "copy_context": copy_context(truth),
@@ -63,7 +76,7 @@ def main(run: Run) -> None:
     results.write_index()
     write_json(
         run.output("metrics/rollout.json"),
-        results.metrics | {"episodes": len(scenes), "horizon": spec.horizon, "perceptual_name": distance.name},
+        results.metrics | {"episodes": len(scenes), "horizon": spec.horizon} | names,
     )
     write_tsv(run.output("plots/rollout.tsv"), results.curves)
     write_json(run.output("metrics/drift.json"), figures)

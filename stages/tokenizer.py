@@ -5,7 +5,8 @@ import time
 import torch
 
 from roboalign.checkpoint import save_model
-from roboalign.evaluation.video import Perceptual
+from roboalign.evaluation.perceptual_spec import PerceptualSpec
+from roboalign.evaluation.video import build_perceptual
 from roboalign.hardware.spec import DeviceSpec
 from roboalign.io import write_json
 from roboalign.run import Run, execute
@@ -26,10 +27,11 @@ def main(run: Run) -> None:
     train, test = corpus.where(split="train"), corpus.where(split="test")
     clips = Clips(train, spec.samples, (spec.height, spec.width), spec.training.seed)
     run.say(f"{spec.parameters:,} parameters; {len(train)} episodes to train on, {len(test)} to measure")
+    distance = build_perceptual(run.section("evaluation.perceptual", PerceptualSpec))
     torch.manual_seed(fold(spec.training.seed, 0))
     model = DualBranchTokenizer(spec)
     began = time.monotonic()
-    module = TokenizerModule(model, spec)
+    module = TokenizerModule(model, spec, distance)
     fit(
         module, clips, spec.training, device, label=run.label, scratch=run.scratch,
         curves=run.output("plots/tokenizer.tsv"),
@@ -37,7 +39,7 @@ def main(run: Run) -> None:
     seconds = time.monotonic() - began
     save_model(run.output("artifacts/tokenizer/model.safetensors"), model, spec, run.provenance)
     where = torch.device(device.accelerator)
-    metrics = measure(model.to(where).eval(), train, test, Perceptual().to(where), where)
+    metrics = measure(model.to(where).eval(), train, test, distance.to(where), where)
     write_json(run.output("metrics/tokenizer.json"), metrics)
     write_json(run.root / "timings/tokenizer.json", {"seconds": seconds, "steps": spec.training.steps})
     gain = metrics["gain_psnr"]

@@ -6,7 +6,8 @@ python -m stages.world_model
 import shutil
 import time
 
-from roboalign.evaluation.video import Perceptual
+from roboalign.evaluation.perceptual_spec import PerceptualSpec
+from roboalign.evaluation.video import build_perceptual
 from roboalign.hardware.spec import DeviceSpec
 from roboalign.io import replacing, write_json
 from roboalign.run import Run, execute
@@ -29,6 +30,7 @@ def main(run: Run) -> None:
     corpus = Corpus.open(run.input("artifacts/sources/index.json"))
     train, test = corpus.where(split="train"), corpus.where(split="test")
     tokenizer = load_tokenizer(run.input("artifacts/tokenizer/model.safetensors")).to(where)
+    distance = build_perceptual(run.section("evaluation.perceptual", PerceptualSpec)).to(where)
     scratch, provenance, times = run.scratch, run.provenance, [time.monotonic()]
     segments = encode_segments(
         tokenizer, train, spec.segment, scratch / "segments", device=where, say=run.say
@@ -47,7 +49,6 @@ def main(run: Run) -> None:
     save_world_model(run.output("artifacts/world_model/model.safetensors"), model, provenance)
     with replacing(run.output("artifacts/world_model/early.safetensors")) as temporary:
         shutil.copyfile(early, temporary)
-    distance = Perceptual().to(where)
     metrics = measure(
         model.to(where).eval(), tokenizer, test, spec.measure, donors=corpus, seed=seed, distance=distance,
         device=where, say=run.say,

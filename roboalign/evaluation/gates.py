@@ -5,6 +5,7 @@ where no source has states) are listed as not measured, with what they need.
 """
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -76,7 +77,22 @@ def motion_ratio(metrics: Mapping[str, Json], spec: EvaluationSpec) -> Verdict:
     """Alignment neither freezes the video nor makes it flicker."""
     ratio, low, high = figure(metrics, "rl/motion_ratio"), spec.gates.motion_ratio_low, spec.gates.motion_ratio_high
     figures = {"motion_ratio": ratio, "lowest": low, "highest": high}
-    return Verdict(f"motion ratio within {low:g} and {high:g}", low <= ratio <= high, figures)
+    return Verdict(
+        f"motion energy of the aligned model's rollouts over the supervised one's within {low:g} and {high:g}",
+        low <= ratio <= high,
+        figures,
+    )
+
+
+def motion_against_truth(metrics: Mapping[str, Json], spec: EvaluationSpec) -> Verdict:
+    """Rollouts move as much as the true future does: a blurred or frozen one moves less, a flickering one more."""
+    low, high = spec.gates.motion_ratio_low, spec.gates.motion_ratio_high
+    found = {name: figure(metrics, f"rollout/{name}/motion_ratio") for name in spec.gates.motion}
+    figures = dict(found)
+    with suppress(NotMeasuredError):  # what the codec alone leaves of the motion
+        figures["reconstruction"] = figure(metrics, "rollout/reconstruction/motion_ratio")
+    rule = f"motion energy of rollouts over that of the true future within {low:g} and {high:g}"
+    return Verdict(rule, all(low <= ratio <= high for ratio in found.values()), figures)
 
 
 def swr_above_ar(metrics: Mapping[str, Json], spec: EvaluationSpec) -> Verdict:
@@ -121,6 +137,7 @@ def gates(
         "world_model_above_copy_context": lambda: above_copy_context(metrics, "world_model"),
         "action_gap": lambda: action_gap(metrics),
         "motion_ratio": lambda: motion_ratio(metrics, spec),
+        "motion_against_truth": lambda: motion_against_truth(metrics, spec),
         "swr_above_ar": lambda: swr_above_ar(metrics, spec),
         "student_gold_agreement": lambda: student_gold(metrics, spec),
     }

@@ -4,6 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from roboalign.evaluation.frechet_spec import FrechetSpec
+from roboalign.evaluation.perceptual_spec import PerceptualSpec, StLpipsSpec
 from roboalign.spec.base import FieldError, Fraction, Name, Positive, Seed, Spec, items
 
 ClipSet = Annotated[str, Field(pattern=r"^[a-z0-9_]+(\.[a-z0-9_]+)*$", max_length=128)]
@@ -55,6 +57,8 @@ class GatesSpec(Spec):
     """Least motion energy of aligned rollouts over that of the supervised model's (EVALUATION.md); below: frozen."""
     motion_ratio_high: Positive = 1.3
     """Most motion energy of aligned rollouts over that of the supervised model's; above: flicker."""
+    motion: Annotated[tuple[ClipSet, ...], items()] = ("supervised.ar.greedy", "supervised.swr.greedy")
+    """Clip sets whose motion energy over that of the true future has to lie between the same two thresholds."""
     student_gold_spearman: Fraction = 0.6
     """Least rank correlation of the student's totals with gold's over generated clips (EVALUATION.md)."""
     swr: ComparisonSpec = ComparisonSpec(model="supervised.swr.greedy", against="supervised.ar.greedy")
@@ -72,8 +76,12 @@ class GatesSpec(Spec):
 
 
 class EvaluationSpec(Spec):
-    """Scoring of every clip set by every scorer, paired comparisons, gates."""
+    """How videos are measured in all stages; scoring of every clip set by every scorer, paired comparisons, gates."""
 
+    perceptual: PerceptualSpec = StLpipsSpec(kind="st_lpips")
+    """The perceptual distance of every stage that has one: tokenizer, world model, alignment and rollouts."""
+    frechet: FrechetSpec | None = FrechetSpec()
+    """The Fréchet distance of the clip sets, which the rollout stage measures; null measures none."""
     scorers: Annotated[tuple[ScorerName, ...], items()] = ("student", "teacher")
     """Who scores. A gain that only the training judge sees is reward hacking and is reported as such."""
     gold: bool = True

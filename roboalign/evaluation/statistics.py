@@ -45,17 +45,40 @@ def _pair(a: ArrayLike, b: ArrayLike) -> tuple[Floats, Floats]:
     return left, right
 
 
-def bootstrap(values: ArrayLike, draws: int = 10_000, seed: int = 0) -> Interval:
-    """The mean of `values`, one per episode, with its 95 % percentile interval over `draws` resamplings of episodes."""
-    vector = _vector(values, "the sample")
-    generator, n = np.random.default_rng(seed), vector.size
-    means: list[Floats] = []
+def _resampled(vectors: Sequence[Floats], draws: int, seed: int) -> list[Floats]:
+    """The means of each vector over the same `draws` resamplings of episodes, (draws,) each."""
+    generator, n = np.random.default_rng(seed), vectors[0].size
+    means: list[list[Floats]] = [[] for _ in vectors]
     rows = max(1, CHUNK // n)
     for start in range(0, draws, rows):
         chosen = generator.integers(n, size=(min(rows, draws - start), n))
-        means.append(vector[chosen].mean(axis=1))
-    low, high = np.quantile(np.concatenate(means), (0.025, 0.975))
-    return Interval(float(vector.mean()), float(low), float(high), n)
+        for vector, found in zip(vectors, means, strict=True):
+            found.append(vector[chosen].mean(axis=1))
+    return [np.concatenate(found) for found in means]
+
+
+def _percentiles(draws: Floats) -> tuple[float, float]:
+    low, high = np.quantile(draws, (0.025, 0.975))
+    return float(low), float(high)
+
+
+def bootstrap(values: ArrayLike, draws: int = 10_000, seed: int = 0) -> Interval:
+    """The mean of `values`, one per episode, with its 95 % percentile interval over `draws` resamplings of episodes."""
+    vector = _vector(values, "the sample")
+    (means,) = _resampled([vector], draws, seed)
+    return Interval(float(vector.mean()), *_percentiles(means), vector.size)
+
+
+def ratio(a: ArrayLike, b: ArrayLike, draws: int = 10_000, seed: int = 0) -> Interval:
+    """The mean of a over the mean of b, with its interval over resamplings of episodes; b is above 0 everywhere.
+
+    A mean of the episodes' own ratios would hang on those with hardly anything below the line.
+    """
+    above, below = _pair(a, b)
+    if (below <= 0).any():
+        raise ValueError("the second sample of a ratio holds a value that is not above 0")
+    tops, bottoms = _resampled([above, below], draws, seed)
+    return Interval(float(above.mean() / below.mean()), *_percentiles(tops / bottoms), above.size)
 
 
 def paired(a: ArrayLike, b: ArrayLike, draws: int = 10_000, seed: int = 0) -> Interval:

@@ -9,12 +9,16 @@ import io
 import tempfile
 import warnings
 from contextlib import redirect_stdout
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, assert_never
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import interpolate, max_pool2d, normalize
 from torchmetrics.functional.image import structural_similarity_index_measure
+
+from roboalign.evaluation.perceptual_spec import Backbone, LpipsSpec, PerceptualSpec, StLpipsSpec
 
 CEILING = 100.0
 """PSNR in dB of equal frames, where the formula has no finite value."""
@@ -47,7 +51,7 @@ def moving_region(target: Tensor, threshold: float = 0.1, grow: int = 2) -> Tens
     A pixel belongs to it where a colour differs by more than `threshold`, or such a pixel is at most `grow` pixels off.
     """
     moved = ((target - target[:, :1]).abs().amax(2) > threshold).to(target.dtype)
-    return torch.nn.functional.max_pool2d(moved, 2 * grow + 1, stride=1, padding=grow)
+    return max_pool2d(moved, 2 * grow + 1, stride=1, padding=grow)
 
 
 def psnr(video: Tensor, target: Tensor, weights: Tensor | None = None) -> Tensor:
@@ -75,15 +79,32 @@ def ssim(video: Tensor, target: Tensor, weights: Tensor | None = None) -> Tensor
     return _weighted(full.mean(1).reshape(*batch, *full.shape[2:]), weights)
 
 
-Backbone = Literal["alex", "vgg", "squeeze"]
-"""A backbone that LPIPS is defined on."""
-
 PUBLISHED: dict[Backbone, tuple[str, str]] = {
     "alex": ("alexnet-owt-7be5be79.pth", "7be5be79"),
     "vgg": ("vgg16-397923af.pth", "397923af"),
     "squeeze": ("squeezenet1_1-b8a52dc0.pth", "b8a52dc0"),
 }
 """torchvision's ImageNet backbones that LPIPS is defined on: file name, and the start of the file's SHA-256."""
+
+TRUNKS: dict[Backbone, str] = {"alex": "AlexNet", "vgg": "VGG16", "squeeze": "SqueezeNet"}
+"""The backbones by their names."""
+
+
+@dataclass(frozen=True)
+class Maps:
+    """What a distance's trunk sees in a video of frames `size` (H, W): of each layer the maps (B, T, C, h, w)."""
+
+    layers: tuple[Tensor, ...]
+    size: tuple[int, int]
+
+    @property
+    def pooled(self) -> Tensor:
+        """The last layer's features of each frame, averaged over its places, (B, T, C)."""
+        return self.layers[-1].mean((-2, -1))
+
+    def later(self, start: int) -> "Maps":
+        """The maps of the frames from number `start` on."""
+        return Maps(tuple(layer[:, start:] for layer in self.layers), self.size)
 
 
 class Perceptual(nn.Module):
@@ -102,7 +123,7 @@ class Perceptual(nn.Module):
         """Raises ValueError where the file at `weights` is not the published one, or not that of `sha256`."""
         super().__init__()
         self.name = "ST-LPIPS" if weights is None else "LPIPS"
-        # `spatial` is an option of the network that nn.Module does not know of.
+        self.trunk = TRUNKS["alex" if weights is None else backbone]
         self.net: Any = _shift_tolerant() if weights is None else _published(weights, sha256, backbone)
         self.requires_grad_(False).eval()
 
@@ -113,10 +134,37 @@ class Perceptual(nn.Module):
     def forward(self, video: Tensor, target: Tensor, weights: Tensor | None = None) -> Tensor:
         """Distances (B, T) of videos (B, T, 3, H, W)."""
         _matching(video, target)
-        batch = video.shape[:2]
-        self.net.spatial = weights is not None
-        distances: Tensor = self.net(video.flatten(0, 1), target.flatten(0, 1), normalize=True)
-        return _weighted(distances[:, 0].reshape(*batch, *distances.shape[2:]), weights)
+        return self.between(self.maps(video), self.maps(target), weights)
+
+    def maps(self, video: Tensor) -> Maps:
+        """What the trunk sees in a video (B, T, 3, H, W): nearly all of the work, so take it once for several uses."""
+        layers = self.net.net(self.net.scaling_layer(2 * video.flatten(0, 1) - 1))
+        batch, (height, width) = video.shape[:2], video.shape[-2:]
+        return Maps(tuple(layer.reshape(*batch, *layer.shape[1:]) for layer in layers), (height, width))
+
+    def between(self, ours: Maps, theirs: Maps, weights: Tensor | None = None) -> Tensor:
+        """The distances (B, T) of what was seen in two videos: the head of LPIPS, which ST-LPIPS shares."""
+        total: Tensor | None = None
+        for linear, one, other in zip(self.net.lins, ours.layers, theirs.layers, strict=True):
+            apart = (normalize(one, dim=2) - normalize(other, dim=2)).square()
+            found: Tensor = linear(apart.flatten(0, 1))
+            if weights is not None:
+                found = interpolate(found, ours.size, mode="bilinear", align_corners=False)
+            found = _weighted(found[:, 0].reshape(*apart.shape[:2], *found.shape[2:]), weights)
+            total = found if total is None else total + found
+        assert total is not None
+        return total
+
+
+def build_perceptual(spec: PerceptualSpec) -> Perceptual:
+    """The perceptual distance of a spec. Raises ValueError where the weights are not the published ones."""
+    match spec:
+        case StLpipsSpec():
+            return Perceptual()
+        case LpipsSpec():
+            return Perceptual(spec.weights, spec.sha256, spec.backbone)
+        case _:
+            assert_never(spec)
 
 
 def _shift_tolerant() -> nn.Module:
@@ -166,12 +214,21 @@ def repeated_frames(video: Tensor, tolerance: float = 1 / 255) -> Tensor:
     return (video.diff(dim=1).abs().mean((2, 3, 4)) <= tolerance).to(video.dtype).mean(1)
 
 
+STILL = 1e-7
+"""Mean squared difference of a clip that does not move visibly: keeps a ratio of two such clips at 1."""
+
+
+def motion_energy(video: Tensor) -> Tensor:
+    """The mean square of a clip's frame differences, (B,); 0 for a clip of one frame."""
+    if video.shape[1] < 2:
+        return video.new_zeros(len(video))
+    return video.diff(dim=1).square().mean((1, 2, 3, 4))
+
+
 def motion_ratio(video: Tensor, target: Tensor) -> Tensor:
     """The energy of a clip's frame differences over the target's, (B,); 1 where neither moves."""
     _matching(video, target)
-    energy, reference = (clip.diff(dim=1).square().mean((1, 2, 3, 4)) for clip in (video, target))
-    still = 1e-7  # mean squared difference of a clip that does not move visibly: keeps 0 / 0 at 1
-    return (energy + still) / (reference + still)
+    return (motion_energy(video) + STILL) / (motion_energy(target) + STILL)
 
 
 def flicker(video: Tensor) -> Tensor:

@@ -92,6 +92,33 @@ def video_metrics(inputs: Inputs) -> list[tuple[str, str, int]]:
     ]
 
 
+OVER_TIME = (
+    ("motion_ratio", "Motion over the truth's (1 is best)", 2),
+    ("flicker", "Flicker", 4),
+    ("repeated_frames", "Repeated frames (share)", 3),
+    ("frechet", "Fréchet distance, frames (lower is better)", 5),
+    ("frechet_motion", "Fréchet distance, frames with change (lower is better)", 5),
+)
+"""The columns of what a video does over time and what a set of clips looks like: key, heading, decimals."""
+
+
+def over_time_note(rollout: Json) -> str:
+    """How to read the columns of OVER_TIME."""
+    text = (
+        "Motion: mean square of frame differences, over that of the true future. Flicker: how far frames lie from the "
+        "mean of their two neighbours; read it beside the ground truth's."
+    )
+    name = dig(rollout, "frechet_name")
+    if not isinstance(name, str):
+        return text
+    return (
+        f"{text} {name}: of the whole set to the true clips, so it asks whether frames look real, not whether they are "
+        "the right ones: copies of a true frame come out well where only frames are compared. In the ground truth's "
+        "row, for scale, that of every second true clip to the others, which show other scenes. It is neither FID nor "
+        "FVD, has no interval, and is biased upwards on few frames; compare within this table alone."
+    )
+
+
 def sliding_window(inputs: Inputs) -> Section:
     """SWR against the other decodings."""
     rollout = inputs.metrics.get("rollout")
@@ -107,6 +134,8 @@ def sliding_window(inputs: Inputs) -> Section:
         table = tables.decodings(entries, columns, caption + _n(rollout))
         if table.rows and len(table.head) > 1:
             blocks.append(table)
+    table = tables.decodings(others, OVER_TIME, f"Over time, and as whole sets{_n(rollout)}", over_time_note(rollout))
+    blocks += [table] if table.rows else []
     panels = charts.panels(
         inputs.curves.get("rollout", ()),
         keep=lambda name: (

@@ -3,7 +3,20 @@
 from collections.abc import Mapping, Sequence
 
 from roboalign.report.blocks import Cell, Table, Tone
-from roboalign.report.names import DASH, bounds, dig, is_bound, mean_of, model, number, order, significant, title, words
+from roboalign.report.names import (
+    DASH,
+    FIRST,
+    bounds,
+    dig,
+    is_bound,
+    mean_of,
+    model,
+    number,
+    order,
+    significant,
+    title,
+    words,
+)
 from roboalign.types import Json
 
 FEWEST = 6
@@ -59,8 +72,13 @@ def _figures(figures: Mapping[str, Json]) -> str:
     if {"mean", "low", "high"} <= set(figures):
         parts.append(f"{significant(figures['mean'])} ({_note(figures)})")
     else:
-        parts += [f"{words(key.replace(' ', '_'))} {significant(value)}" for key, value in figures.items()]
+        parts += [f"{_figure_name(key)} {significant(value)}" for key, value in figures.items()]
     return " · ".join(parts)
+
+
+def _figure_name(key: str) -> str:
+    """A clip set by its name in the tables, anything else in words."""
+    return f"{model(key)}:" if "." in key or key in FIRST else words(key.replace(" ", "_"))
 
 
 def scores(evaluation: Json, scorer: str, dimensions: Sequence[Mapping[str, Json]]) -> Table:
@@ -132,9 +150,14 @@ def p_value(p: float) -> str:
     return "p < .001" if p < 0.001 else f"p = {p:.2g}".replace("0.", ".")
 
 
-def decodings(rollout: Json, metrics: Sequence[tuple[str, str, int]], caption: str) -> Table:
-    """One row a model and decoding; columns are the `metrics` (key, heading, decimals) that any row has."""
-    entries = {name: value for name, value in sorted((rollout or {}).items()) if isinstance(value, Mapping)}
+def decodings(rollout: Json, metrics: Sequence[tuple[str, str, int]], caption: str, note: str = "") -> Table:
+    """One row a model and decoding that has any of the `metrics` (key, heading, decimals), of which those that no row
+    has are left out."""
+    entries = {
+        name: value
+        for name, value in sorted((rollout or {}).items())
+        if any(mean_of(dig(value, key)) is not None for key, _, _ in metrics)
+    }
     shown = [item for item in metrics if any(mean_of(dig(value, item[0])) is not None for value in entries.values())]
     rows = [
         [
@@ -143,7 +166,7 @@ def decodings(rollout: Json, metrics: Sequence[tuple[str, str, int]], caption: s
         ]
         for name in sorted(entries, key=order)
     ]
-    return Table(caption, ["Model and decoding", *(heading for _, heading, _ in shown)], rows)
+    return Table(caption, ["Model and decoding", *(heading for _, heading, _ in shown)], rows, note)
 
 
 def against(rollout: Json, first: str, second: str, metrics: Sequence[tuple[str, str, int]], caption: str) -> Table:

@@ -1,41 +1,101 @@
 """How close rollouts come to the true future: by frame, by episode, with intervals."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from roboalign.evaluation.statistics import bootstrap, paired
-from roboalign.evaluation.video import moving_region, psnr, ssim
+from roboalign.evaluation.statistics import bootstrap, paired, ratio
+from roboalign.evaluation.video import STILL, Maps, flicker, motion_energy, moving_region, psnr, repeated_frames, ssim
 from roboalign.types import Json
 
 Floats = NDArray[np.float64]
 
-Distance = Callable[[Tensor, Tensor, Tensor | None], Tensor]
-"""A perceptual distance: (video, target, weights or None) -> (B, T)."""
+
+class Distance(Protocol):
+    """A perceptual distance in two steps, so that what is seen in a video serves several measures."""
+
+    def maps(self, video: Tensor, /) -> Maps:
+        """What is seen in a video (B, T, 3, H, W)."""
+        ...
+
+    def between(self, ours: Maps, theirs: Maps, weights: Tensor | None, /) -> Tensor:
+        """The distance of each frame, (B, T)."""
+        ...
+
+
+class SetDistance(Protocol):
+    """A distance of a whole set of clips to the true ones, streamed."""
+
+    def features(self, video: Tensor, maps: Maps, /) -> Tensor:
+        """Features of each frame."""
+        ...
+
+    def update(self, features: Tensor, /) -> None:
+        """Take a batch in."""
+        ...
+
+    def compute(self) -> Mapping[str, float]:
+        """The distances of what was taken in, by name."""
+        ...
 
 
 @torch.no_grad()
-def measures(video: Tensor, truth: Tensor, distance: Distance | None, every: int, batch: int) -> dict[str, Floats]:
+def measures(
+    video: Tensor, truth: Tensor, distance: Distance | None, every: int, batch: int, whole: SetDistance | None = None
+) -> dict[str, Floats]:
     """`psnr` of each predicted frame, (N, F), and the other measures of every `every`-th, (N, F // every).
 
     Videos are (N, 1 + F, 3, H, W); the context frame is left out. `roi_perceptual` weighs the region that moves in the
-    true future. Without a `distance` there is no perceptual measure.
+    true future. Without a `distance` there is no perceptual measure. `whole` takes the same frames in, the context
+    frame before them.
     """
     parts: dict[str, list[Tensor]] = {}
     for ours, theirs in zip(torch.split(video, batch), torch.split(truth, batch), strict=True):
         found = {"psnr": psnr(ours[:, 1:], theirs[:, 1:])}
         region = moving_region(theirs)[:, every::every]
-        ours, theirs = ours[:, every::every], theirs[:, every::every]
-        found["ssim"] = ssim(ours, theirs)
+        ours, theirs = ours[:, ::every], theirs[:, every::every]
+        found["ssim"] = ssim(ours[:, 1:], theirs)
         if distance is not None:
-            found["perceptual"] = distance(ours, theirs, None)
-            found["roi_perceptual"] = distance(ours, theirs, region)
+            seen, target = distance.maps(ours), distance.maps(theirs)
+            if whole is not None:
+                whole.update(whole.features(ours, seen))
+            found["perceptual"] = distance.between(seen.later(1), target, None)
+            found["roi_perceptual"] = distance.between(seen.later(1), target, region)
         for name, values in found.items():
             parts.setdefault(name, []).append(values)
+    return gathered(parts)
+
+
+@torch.no_grad()
+def over_time(video: Tensor, batch: int) -> dict[str, Floats]:
+    """`flicker`, `repeated_frames` and `motion` (the mean square of frame differences) of each clip, (N,).
+
+    Of the predicted frames alone: the step from the given frame to the first predicted one is the codec's.
+    """
+    parts: dict[str, list[Tensor]] = {}
+    for clips in torch.split(video[:, 1:], batch):
+        for name, values in (
+            ("flicker", flicker(clips)),
+            ("repeated_frames", repeated_frames(clips)),
+            ("motion", motion_energy(clips)),
+        ):
+            parts.setdefault(name, []).append(values)
+    return gathered(parts)
+
+
+def gathered(parts: Mapping[str, list[Tensor]]) -> dict[str, Floats]:
+    """All batches' values in one array each: the one transfer from the device."""
     return {name: torch.cat(values).double().cpu().numpy() for name, values in parts.items()}
+
+
+def time_summary(values: Mapping[str, Floats], truth: Mapping[str, Floats]) -> dict[str, Json]:
+    """The mean of each measure of `over_time`, and `motion_ratio`, the motion over that of the true future."""
+    result: dict[str, Any] = {name: bootstrap(values[name]).json() for name in ("flicker", "repeated_frames")}
+    return result | {"motion_ratio": ratio(values["motion"] + STILL, truth["motion"] + STILL).json()}
 
 
 def summary(values: Mapping[str, Floats]) -> dict[str, Json]:

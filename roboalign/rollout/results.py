@@ -7,7 +7,17 @@ from pathlib import Path
 from torch import Tensor
 
 from roboalign.io import write_json
-from roboalign.rollout.measures import Distance, Floats, curve, difference, measures, summary
+from roboalign.rollout.measures import (
+    Distance,
+    Floats,
+    SetDistance,
+    curve,
+    difference,
+    measures,
+    over_time,
+    summary,
+    time_summary,
+)
 from roboalign.rollout.rollout import Rollout
 from roboalign.rollout.scenes import Scenes, as_stored, write_clips
 from roboalign.rollout.study import ClipSet
@@ -28,11 +38,21 @@ class Results:
     every: int
     """Frames between two measures of SSIM and the perceptual distances."""
     batch: int
+    whole: SetDistance | None = None
+    """The distance of whole sets of clips; it has taken the true ones in."""
     metrics: dict[str, Json] = field(default_factory=dict)
     curves: list[dict[str, object]] = field(default_factory=list)
     timings: dict[str, Json] = field(default_factory=dict)
     index: list[dict[str, Json]] = field(default_factory=list)
     _by_set: dict[str, dict[str, Floats]] = field(default_factory=dict)
+    _truth: dict[str, Floats] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._truth = over_time(self.scenes.frames, self.batch)
+        found = time_summary(self._truth, self._truth)
+        self.metrics["ground_truth"] = {name: found[name] for name in ("flicker", "repeated_frames")} | {
+            "n": len(self.scenes)
+        }
 
     def add(self, one: ClipSet, made: Rollout) -> None:
         """A set of rollouts: clips, metrics, differences to plain autoregression (which comes first), timings."""
@@ -66,11 +86,16 @@ class Results:
 
     def compare(self, name: str, video: Tensor, *, perceptual: bool = True) -> None:
         """Video metrics of frames (N, 1 + F, 3, H, W) against the truth."""
-        values = measures(
-            as_stored(video), self.scenes.frames, self.distance if perceptual else None, self.every, self.batch
-        )
+        stored = as_stored(video)
+        distance, whole = (self.distance, self.whole) if perceptual else (None, None)
+        values = measures(stored, self.scenes.frames, distance, self.every, self.batch, whole)
         self._by_set[name] = values
-        self.metrics[name] = {**summary(values), "n": len(self.scenes)}
+        self.metrics[name] = {
+            **summary(values),
+            **time_summary(over_time(stored, self.batch), self._truth),
+            **({} if whole is None else whole.compute()),
+            "n": len(self.scenes),
+        }
         self.curves += curve(name, values, self.every)
 
     def write_index(self) -> None:

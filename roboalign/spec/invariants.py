@@ -29,6 +29,7 @@ def violations(experiment: Experiment) -> Iterator[Violation]:
     yield from splits(experiment)
     yield from vocabulary(experiment)
     yield from weights(experiment)
+    yield from samples(experiment)
     yield from devices(experiment)
 
 
@@ -159,6 +160,21 @@ def weights(experiment: Experiment) -> Iterator[Violation]:
                 f"no dimension of the reward is labelled by {', '.join(degradation.lowers)}, so the degradation "
                 f"'{degradation.kind}' would change no score; add a dimension, or leave this degradation out",
             )
+
+
+def samples(experiment: Experiment) -> Iterator[Violation]:
+    """The Fréchet distance has frames enough for its dimensions."""
+    spec, rollout = experiment.evaluation.frechet, experiment.rollout
+    if spec is None:
+        return
+    frames = rollout.episodes * (rollout.horizon // rollout.measured_every)
+    if frames < spec.samples:
+        yield Violation(
+            "evaluation.frechet.dimension",
+            f"{spec.dimension} dimensions, with as many of change, need {spec.samples} measured frames, and the "
+            f"rollouts have at most {frames} (episodes x horizon / measured_every); "
+            + (f"lower this to {(frames - 1) // 2}" if frames > 2 else "set evaluation.frechet to null"),
+        )
 
 
 def devices(experiment: Experiment) -> Iterator[Violation]:

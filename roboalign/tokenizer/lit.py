@@ -24,13 +24,14 @@ def between_features(name: str, parameter: nn.Parameter) -> bool:
 class TokenizerModule(TrainedModule):
     """Trains a tokenizer on batches of clips. With a discriminator, it takes both optimizers' steps itself."""
 
-    def __init__(self, model: DualBranchTokenizer, spec: TokenizerSpec) -> None:
+    def __init__(self, model: DualBranchTokenizer, spec: TokenizerSpec, distance: Perceptual | None = None) -> None:
+        """`distance` is that of the perceptual term; without one it is ST-LPIPS."""
         super().__init__()
         self.model, self.spec = model, spec
         self.discriminator = Discriminator(spec.adversarial.width) if spec.adversarial else None
         self.automatic_optimization = spec.adversarial is None
         # In a tuple it is no submodule: frozen weights of a package stay out of the checkpoints.
-        self.frozen = (Perceptual(),) if spec.loss.perceptual else ()
+        self.frozen = (distance or Perceptual(),) if spec.loss.perceptual else ()
 
     def on_fit_start(self) -> None:
         for module in self.frozen:

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from roboalign.evaluation.statistics import bootstrap, paired
 from roboalign.evaluation.video import Perceptual, psnr, ssim
@@ -23,7 +24,7 @@ def scores(model: DualBranchTokenizer, corpus: Corpus, perceptual: Perceptual, d
 
     `copy_context_psnr` repeats the context, `copy_last_psnr` the true frame before.
     """
-    rows: list[dict[str, float]] = []
+    rows: list[dict[str, Tensor]] = []
     for number, info in enumerate(corpus.infos):
         video = as_float(as_tensor(corpus.frames(number))).to(device)
         later = spread(info.length, model.spec.samples.horizon, model.spec.samples.evaluated)
@@ -33,17 +34,18 @@ def scores(model: DualBranchTokenizer, corpus: Corpus, perceptual: Perceptual, d
             output = model.decode(context, model.encode(context, target))
             rows.append(
                 {
-                    "psnr": psnr(output, target).mean().item(),
-                    "ssim": ssim(output, target).mean().item(),
-                    "perceptual": perceptual(output, target).mean().item(),
-                    "copy_context_psnr": psnr(video[:1].expand_as(target), target).mean().item(),
-                    "copy_context_ssim": ssim(video[:1].expand_as(target), target).mean().item(),
-                    "copy_last_psnr": psnr(video[[t - 1 for t in later]].unsqueeze(0), target).mean().item(),
-                    "copy_last_ssim": ssim(video[[t - 1 for t in later]].unsqueeze(0), target).mean().item(),
-                    "context_psnr": psnr(model.decode_context(context.tokens)[:, None], video[None, :1]).mean().item(),
+                    "psnr": psnr(output, target).mean(),
+                    "ssim": ssim(output, target).mean(),
+                    "perceptual": perceptual(output, target).mean(),
+                    "copy_context_psnr": psnr(video[:1].expand_as(target), target).mean(),
+                    "copy_context_ssim": ssim(video[:1].expand_as(target), target).mean(),
+                    "copy_last_psnr": psnr(video[[t - 1 for t in later]].unsqueeze(0), target).mean(),
+                    "copy_last_ssim": ssim(video[[t - 1 for t in later]].unsqueeze(0), target).mean(),
+                    "context_psnr": psnr(model.decode_context(context.tokens)[:, None], video[None, :1]).mean(),
                 }
             )
-    return {key: np.array([row[key] for row in rows]) for key in rows[0]}
+    # One transfer from the device for each measure, not for each number.
+    return {key: torch.stack([row[key] for row in rows]).double().cpu().numpy() for key in rows[0]}
 
 
 def codes_used(model: DualBranchTokenizer, corpus: Corpus, device: torch.device) -> tuple[dict[str, float], int]:

@@ -10,6 +10,9 @@ from roboalign.evaluation.spec import ComparisonSpec, EvaluationSpec
 SPEC = EvaluationSpec()
 
 
+MOTION = {"mean": 0.9, "low": 0.6, "high": 1.1, "n": 24}
+
+
 def passing() -> dict[str, Any]:
     return {
         "tokenizer": {"psnr": {"mean": 27.0, "low": 26.0, "high": 28.0}, "copy_context_psnr": 23.0},
@@ -20,10 +23,13 @@ def passing() -> dict[str, Any]:
         },
         "rl": {"motion_ratio": 0.95},
         "rollout": {
-            "supervised.ar.greedy": {"ssim": 0.80, "psnr": 23.0, "perceptual": 0.20},
-            "supervised.swr.greedy": {"ssim": 0.81, "psnr": 23.4, "perceptual": 0.19},
+            "supervised.ar.greedy": {"ssim": 0.80, "psnr": 23.0, "perceptual": 0.20, "motion_ratio": MOTION},
+            "supervised.swr.greedy": {"ssim": 0.81, "psnr": 23.4, "perceptual": 0.19, "motion_ratio": MOTION},
         },
     }
+
+
+SWR = passing()["rollout"]["supervised.swr.greedy"]
 
 
 def difference(low: float) -> dict[str, Any]:
@@ -38,6 +44,7 @@ def test_all_that_can_be_measured_passes() -> None:
         "world_model_above_copy_context": True,
         "action_gap": True,
         "motion_ratio": True,
+        "motion_against_truth": True,
         "swr_above_ar": True,
         "aligned_above_supervised_student": True,
         "aligned_above_supervised_teacher": True,
@@ -50,6 +57,16 @@ def test_all_that_can_be_measured_passes() -> None:
     assert measured["codec_above_copy_context"]["figures"]["difference"] == pytest.approx(4.0)
 
 
+def test_the_motion_gate_shows_what_the_codec_leaves_without_judging_it() -> None:
+    metrics = passing()
+    metrics["rollout"]["reconstruction"] = {"motion_ratio": MOTION | {"mean": 0.5}}
+    gate = gates(metrics, difference(0.1), SPEC)[0]["motion_against_truth"]
+    assert gate["passed"]
+    assert gate["figures"] == {
+        "supervised.ar.greedy": 0.9, "supervised.swr.greedy": 0.9, "reconstruction": 0.5,
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("gate", "path", "value"),
     [
@@ -58,9 +75,11 @@ def test_all_that_can_be_measured_passes() -> None:
         ("action_gap", ("world_model", "action_gap_psnr"), {"mean": 0.4, "low": -0.01, "high": 0.8, "n": 24}),
         ("motion_ratio", ("rl", "motion_ratio"), 0.69),
         ("motion_ratio", ("rl", "motion_ratio"), 1.31),
-        ("swr_above_ar", ("rollout", "supervised.swr.greedy"), {"ssim": 0.79, "psnr": 23.4, "perceptual": 0.19}),
-        ("swr_above_ar", ("rollout", "supervised.swr.greedy"), {"ssim": 0.81, "psnr": 23.0, "perceptual": 0.19}),
-        ("swr_above_ar", ("rollout", "supervised.swr.greedy"), {"ssim": 0.81, "psnr": 23.4, "perceptual": 0.21}),
+        ("motion_against_truth", ("rollout", "supervised.swr.greedy"), SWR | {"motion_ratio": MOTION | {"mean": 0.69}}),
+        ("motion_against_truth", ("rollout", "supervised.swr.greedy"), SWR | {"motion_ratio": MOTION | {"mean": 1.31}}),
+        ("swr_above_ar", ("rollout", "supervised.swr.greedy"), SWR | {"ssim": 0.79, "psnr": 23.4, "perceptual": 0.19}),
+        ("swr_above_ar", ("rollout", "supervised.swr.greedy"), SWR | {"ssim": 0.81, "psnr": 23.0, "perceptual": 0.19}),
+        ("swr_above_ar", ("rollout", "supervised.swr.greedy"), SWR | {"ssim": 0.81, "psnr": 23.4, "perceptual": 0.21}),
     ],
 )
 def test_one_bad_figure_fails_its_gate_alone(gate: str, path: tuple[str, str], value: Any) -> None:
@@ -86,6 +105,7 @@ def test_an_absent_figure_never_passes() -> None:
     measured, missing = gates({}, {}, SPEC)
     assert measured == {}
     assert missing["motion_ratio"] == "needs rl motion_ratio"
+    assert missing["motion_against_truth"] == "needs rollout supervised.ar.greedy motion_ratio"
     assert missing["codec_above_copy_context"] == "needs tokenizer psnr"
     assert missing["aligned_above_supervised_teacher"].startswith("needs aligned.swr.greedy and supervised.swr.greedy")
     assert missing["student_gold_agreement"] == "needs gold: scores from the simulator's state"

@@ -8,6 +8,7 @@ from roboalign.evaluation.statistics import (
     pair_accuracy,
     paired,
     quadratic_weighted_kappa,
+    ratio,
     spearman,
     wilcoxon,
 )
@@ -23,6 +24,22 @@ def test_bootstrap_interval_is_that_of_the_mean() -> None:
     assert interval.high == pytest.approx(interval.mean + 1.96 * error, abs=0.02)
     assert interval == bootstrap(values)
     assert interval != bootstrap(values, seed=1)
+
+
+def test_a_ratio_is_that_of_the_means_and_its_interval_pairs_episodes() -> None:
+    below = np.random.default_rng(0).uniform(0.1, 4, 200)
+    assert ratio(3 * below, below).json() == {
+        "mean": pytest.approx(3), "low": pytest.approx(3), "high": pytest.approx(3), "n": 200,
+    }  # fmt: skip
+    above = below + np.random.default_rng(1).normal(0, 1, 200)
+    interval = ratio(above, below)
+    # The delta method: the deviation of a - r b over the mean of b.
+    error = (above - interval.mean * below).std(ddof=1) / np.sqrt(200) / below.mean()
+    assert interval.mean == pytest.approx(above.mean() / below.mean())
+    assert interval.low == pytest.approx(interval.mean - 1.96 * error, abs=0.02)
+    assert interval.high == pytest.approx(interval.mean + 1.96 * error, abs=0.02)
+    with pytest.raises(ValueError, match="not above 0"):
+        ratio([1.0, 2.0], [1.0, 0.0])
 
 
 def test_bootstrap_covers_the_truth_about_as_often_as_it_says() -> None:

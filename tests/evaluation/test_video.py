@@ -6,9 +6,12 @@ import torch
 from torch import Tensor
 
 from roboalign.evaluation import video as measures
+from roboalign.evaluation.perceptual_spec import LpipsSpec, StLpipsSpec
 from roboalign.evaluation.video import (
     Perceptual,
+    build_perceptual,
     flicker,
+    motion_energy,
     motion_ratio,
     moving_region,
     psnr,
@@ -92,6 +95,34 @@ def test_st_lpips_weighs_regions(perceptual: Perceptual) -> None:
     assert perceptual(video, target, left) < perceptual(video, target) < perceptual(video, target, right)
 
 
+def test_st_lpips_is_what_its_package_computes(perceptual: Perceptual) -> None:
+    video, target = clip(1, size=64), clip(size=64)
+    frames = video.flatten(0, 1), target.flatten(0, 1)
+    perceptual.net.spatial = False
+    plain = perceptual.net(*frames, normalize=True)
+    assert torch.allclose(perceptual(video, target).flatten(), plain.flatten(), rtol=1e-5)
+    weights = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(2))
+    perceptual.net.spatial = True
+    places = perceptual.net(*frames, normalize=True)[:, 0].reshape(2, 3, 64, 64)
+    expected = (places * weights).sum((-2, -1)) / weights.sum((-2, -1))
+    assert torch.allclose(perceptual(video, target, weights), expected, rtol=1e-5)
+
+
+def test_what_was_seen_serves_several_measures(perceptual: Perceptual) -> None:
+    video, target = clip(1, size=48), clip(size=48)
+    seen = perceptual.maps(video)
+    assert seen.pooled.shape == (2, 3, 256)
+    later = perceptual.between(seen.later(1), perceptual.maps(target[:, 1:]))
+    assert torch.allclose(later, perceptual(video, target)[:, 1:], rtol=1e-5)
+
+
+def test_a_perceptual_loss_has_finite_gradients_where_frames_are_equal(perceptual: Perceptual) -> None:
+    video = torch.zeros(1, 1, 3, 64, 64, requires_grad=True)
+    perceptual(video, torch.zeros(1, 1, 3, 64, 64)).sum().backward()
+    assert video.grad is not None
+    assert video.grad.isfinite().all()
+
+
 def test_lpips_needs_the_published_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from torchvision.models import squeezenet1_1
 
@@ -110,6 +141,14 @@ def test_lpips_needs_the_published_weights(tmp_path: Path, monkeypatch: pytest.M
     assert lpips.name == "LPIPS"
     target = clip(size=48)
     assert lpips(target, target).abs().max() == 0
+    frames = clip(1, size=48).flatten(0, 1), target.flatten(0, 1)
+    expected = lpips.net(*frames, normalize=True).flatten()
+    assert torch.allclose(lpips(clip(1, size=48), target).flatten(), expected, rtol=1e-5)
+    spec = LpipsSpec(kind="lpips", backbone="squeeze", weights=str(file), sha256=found)
+    built = build_perceptual(spec)
+    assert (built.name, built.trunk) == ("LPIPS", "SqueezeNet")
+    assert torch.equal(built(clip(1, size=48), target), lpips(clip(1, size=48), target))
+    assert build_perceptual(StLpipsSpec(kind="st_lpips")).name == "ST-LPIPS"
     assert lpips(clip(1, size=48), target).shape == (2, 3)
     assert (lpips(clip(1, size=48), target, torch.ones(2, 3, 48, 48)) > 0).all()
 
@@ -127,4 +166,6 @@ def test_repeated_frames_motion_and_flicker() -> None:
     assert motion_ratio(still, ramp).item() < 1e-3
     assert flicker(ramp).item() == pytest.approx(0, abs=1e-6)
     assert flicker(blink).item() == pytest.approx(0.2)
+    assert motion_energy(ramp).item() == pytest.approx(0.01)
+    assert motion_energy(ramp[:, :1]).item() == 0
     assert repeated_frames(still[:, :1]).item() == flicker(still[:, :2]).item() == 0

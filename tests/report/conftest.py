@@ -77,6 +77,11 @@ def toy_metrics() -> dict[str, Any]:
             "ssim": toy_interval(0.8 + 0.1 * level, 0.01),
             "perceptual": toy_interval(0.3 - 0.1 * level, 0.01),
             "peak_sequence": 574,
+            "motion_ratio": toy_interval(0.6 + 0.1 * level, 0.1),
+            "flicker": toy_interval(0.012, 0.002),
+            "repeated_frames": toy_interval(0.2, 0.1),
+            "frechet": 0.0012 - 0.0002 * level,
+            "frechet_motion": 0.002,
             "less_ar": {"psnr": toy_interval(0.4, 0.2), "ssim": toy_interval(0.005, 0.006)},
         }
         for name, level in MODELS.items()
@@ -135,7 +140,10 @@ def toy_metrics() -> dict[str, Any]:
             "indicators": {"psnr": {"before": 24.0, "after": 24.3} | toy_interval(0.3, 0.2)},
             "kl": 0.04, "steps": 60, "repeated_frames": 0.08, "motion_ratio": 0.93,
         },
-        "rollout": decodings | {"episodes": 24, "horizon": 30, "perceptual_name": "ST-LPIPS"},
+        "rollout": decodings
+        | {"ground_truth": {"flicker": toy_interval(0.0123, 0.001), "repeated_frames": toy_interval(0.1, 0.1), "n": 24}}
+        | {"episodes": 24, "horizon": 30, "perceptual_name": "ST-LPIPS"}
+        | {"frechet_name": "Fréchet distance on resnet10t features"},
         "drift": {
             "delta": 0.02, "alpha": 0.94, "predicted_window": 7, "swept_window": 6, "rank_correlation": 0.6,
             "predicted": {"2": 0.04, "6": 0.03}, "swept": {"2": 0.05, "6": 0.04},

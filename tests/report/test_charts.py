@@ -2,10 +2,13 @@
 
 import pytest
 
+from roboalign.report.blocks import Table
 from roboalign.report.charts import panels
-from roboalign.report.names import model, named, number, significant, title
+from roboalign.report.inputs import Inputs
+from roboalign.report.names import DASH, model, named, number, significant, title
 from roboalign.report.plots import INK, RULE, Bar, Panel, Series, histograms, intervals, lines
-from roboalign.report.tables import against, estimate, flat, grid, p_value, turned
+from roboalign.report.results import sliding_window
+from roboalign.report.tables import against, estimate, flat, gates, grid, p_value, turned
 
 
 def test_number_columns_become_panels_and_text_columns_series() -> None:
@@ -124,3 +127,22 @@ def test_change_is_good_where_distance_falls() -> None:
     )
     assert [(row[0].text, row[3].tone) for row in table.rows] == [("LPIPS", "good"), ("PSNR", "bad")]
     assert table.rows[0][4].text == "\N{MINUS SIGN}10.0 %"
+
+
+def test_clip_sets_over_time_stand_beside_the_ground_truth(full_inputs: Inputs) -> None:
+    blocks = [block for block in sliding_window(full_inputs).blocks if isinstance(block, Table)]
+    table = next(block for block in blocks if block.caption.startswith("Over time"))
+    assert [cell.text for cell in table.rows[0]] == ["Ground truth", DASH, "0.0123", "0.100", DASH, DASH]
+    supervised = next(row for row in table.rows if row[0].text == "Supervised · AR · greedy")
+    assert supervised[1].note
+    assert supervised[4].text == "0.00107"
+    assert "Fréchet distance on resnet10t features" in table.note
+    # What has no figure of a frame's likeness is no row of that table.
+    whole = next(block for block in blocks if block.caption.startswith("All models"))
+    assert "Ground truth" not in [row[0].text for row in whole.rows]
+
+
+def test_gates_name_clip_sets_as_the_tables_do() -> None:
+    gate = {"passed": True, "rule": "a rule", "figures": {"supervised.ar.greedy": 0.9, "psnr SWR": 1.5}}
+    cell = gates({"gates": {"a": gate}}).rows[0][2]
+    assert cell.note == "Supervised · AR · greedy: 0.9 · PSNR SWR 1.5"

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from roboalign.evaluation.video import Maps
+
 SCALE = 1000
 
 
@@ -115,3 +117,14 @@ class ToySampler:
 
     def drop(self, state: ToyState, frames: int = 1) -> None:
         del state.tokens[:frames]
+
+
+class PixelDistance:
+    """A distance that sees pixels, and takes their mean absolute difference."""
+
+    def maps(self, video: Tensor) -> Maps:
+        return Maps((video,), (video.shape[-2], video.shape[-1]))
+
+    def between(self, ours: Maps, theirs: Maps, weights: Tensor | None = None) -> Tensor:
+        error = (ours.layers[0] - theirs.layers[0]).abs().mean(2)
+        return error.mean((-2, -1)) if weights is None else (error * weights).sum((-2, -1)) / weights.sum((-2, -1))

@@ -1,14 +1,31 @@
 import numpy as np
 import pytest
 import torch
+from rollout_fakes import PixelDistance
 from torch import Tensor
 
-from roboalign.rollout.measures import curve, difference, measures, summary
+from roboalign.evaluation.video import Maps
+from roboalign.rollout.measures import curve, difference, measures, over_time, summary, time_summary
 
 
-def distance(video: Tensor, target: Tensor, weights: Tensor | None = None) -> Tensor:
-    error = (video - target).abs().mean(2)
-    return error.mean((-2, -1)) if weights is None else (error * weights).sum((-2, -1)) / weights.sum((-2, -1))
+class Whole:
+    """Remembers the frames that it was given."""
+
+    def __init__(self) -> None:
+        self.taken: list[Tensor] = []
+
+    def features(self, video: Tensor, maps: Maps) -> Tensor:
+        assert torch.equal(maps.layers[0], video)
+        return video
+
+    def update(self, features: Tensor) -> None:
+        self.taken.append(features)
+
+    def compute(self) -> dict[str, float]:
+        return {"frechet": 0.5}
+
+
+distance = PixelDistance()
 
 
 def clips() -> tuple[Tensor, Tensor]:
@@ -36,6 +53,35 @@ def test_without_a_distance_nothing_perceptual_is_reported() -> None:
     assert set(measures(*clips(), None, every=1, batch=8)) == {"psnr", "ssim"}
 
 
+def test_a_distance_of_sets_takes_in_the_measured_frames_after_the_given_one() -> None:
+    video, truth = clips()
+    whole = Whole()
+    measures(video, truth, distance, every=2, batch=2, whole=whole)
+    assert [len(part) for part in whole.taken] == [2, 1]
+    assert torch.equal(torch.cat(whole.taken), video[:, [0, 2, 4]])
+
+
+def test_flicker_repeats_and_motion_against_the_truth() -> None:
+    steps = torch.arange(6).float() / 10
+    truth = steps.view(1, 6, 1, 1, 1).expand(2, 6, 3, 16, 16).clone()
+    still = truth.clone()
+    still[:, 1:] = still[:, 1:2]  # moves from the given frame to the first predicted one alone
+    double = truth.clone()
+    double[:, 2::2] += 0.1
+    values = {name: over_time(video, 1) for name, video in (("truth", truth), ("still", still), ("double", double))}
+    assert {name: array.shape for name, array in values["truth"].items()} == {
+        "flicker": (2,), "repeated_frames": (2,), "motion": (2,),
+    }  # fmt: skip
+    found = {name: time_summary(value, values["truth"]) for name, value in values.items()}
+    assert found["truth"]["motion_ratio"] == {"mean": 1.0, "low": 1.0, "high": 1.0, "n": 2}
+    assert found["still"]["motion_ratio"]["mean"] < 1e-4
+    assert found["still"]["repeated_frames"]["mean"] == 1
+    # Steps of .2 and 0 in turn: twice the energy, and .1 off the neighbours' mean.
+    assert found["double"]["motion_ratio"]["mean"] == pytest.approx(2, rel=1e-3)
+    assert found["double"]["flicker"]["mean"] == pytest.approx(0.1)
+    assert found["truth"]["flicker"]["mean"] == pytest.approx(0, abs=1e-6)
+
+
 def test_summary_difference_and_curve() -> None:
     values = {"psnr": np.array([[20.0, 22.0], [24.0, 26.0]]), "ssim": np.array([[0.5], [0.7]])}
     lower = {"psnr": values["psnr"] - 1}
@@ -45,3 +91,14 @@ def test_summary_difference_and_curve() -> None:
         {"frame": 1, "model": "a", "psnr": 22.0},
         {"frame": 2, "model": "a", "psnr": 24.0, "ssim": 0.6},
     ]
+
+
+def test_values_leave_the_device_once_a_measure(monkeypatch: pytest.MonkeyPatch) -> None:
+    transfers = []
+    leave = Tensor.cpu
+    monkeypatch.setattr(Tensor, "cpu", lambda tensor: transfers.append(tensor.shape) or leave(tensor))
+    for name in ("item", "tolist", "__bool__", "__float__"):
+        monkeypatch.setattr(Tensor, name, lambda tensor: pytest.fail("a batch waits for the device"))
+    measures(*clips(), distance, every=2, batch=1)
+    over_time(clips()[0], 1)
+    assert transfers == [(3, 5), (3, 2), (3, 2), (3, 2), (3,), (3,), (3,)]

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
+from rollout_fakes import PixelDistance
 
 from roboalign.io import read_json
 from roboalign.rollout.results import Results
@@ -57,10 +57,6 @@ def study(episodes: list[Episode], one: RolloutSpec) -> Study[Context, State]:
     return Study(one, tokenizer, samplers, scenes(episodes, one))  # type: ignore[arg-type]
 
 
-def distance(video: Tensor, target: Tensor, weights: Tensor | None = None) -> Tensor:
-    return (video - target).abs().mean((2, 3, 4))
-
-
 def test_the_batch_changes_no_token(toy_episodes: list[Episode]) -> None:
     small, large = (study(toy_episodes, spec(batch=batch)) for batch in (2, 32))
     for one in clip_sets(spec()):
@@ -110,7 +106,7 @@ def test_clips_index_and_metrics(tmp_path: Path, toy_episodes: list[Episode]) ->
     def write(folder: Path) -> Results:
         one = spec()
         made = study(toy_episodes, one)
-        results = Results(folder, made.scenes, distance, 2, one.batch)
+        results = Results(folder, made.scenes, PixelDistance(), 2, one.batch)
         for clips in clip_sets(one)[:2]:
             results.add(clips, made.make(clips))
         results.keep("best_of_2", [sample.frames for sample in made.samples(2)], "supervised", "ar", "sampled")
@@ -130,8 +126,10 @@ def test_clips_index_and_metrics(tmp_path: Path, toy_episodes: list[Episode]) ->
     assert (store.frames(4)[0] == test[1].frames[0]).all()
     assert store.infos[4].instruction == test[1].instruction
     assert set(results.metrics["supervised.swr.greedy"]) == {
-        "psnr", "ssim", "perceptual", "roi_perceptual", "peak_sequence", "cache_bytes", "n", "less_ar",
+        "psnr", "ssim", "perceptual", "roi_perceptual", "flicker", "repeated_frames", "motion_ratio", "peak_sequence",
+        "cache_bytes", "n", "less_ar",
     }  # fmt: skip
+    assert set(results.metrics["ground_truth"]) == {"flicker", "repeated_frames", "n"}
     assert results.metrics["supervised.ar.greedy"]["peak_sequence"] == 16 + 6 * 5
     assert results.metrics["supervised.swr.greedy"]["peak_sequence"] == 16 + 2 * 5
     write(tmp_path / "b")

@@ -1,9 +1,12 @@
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
+from roboalign.evaluation.video import PUBLISHED
 from roboalign.hardware.spec import DeviceSpec
 from roboalign.io import read_json, read_tsv, write_json, write_text
 from roboalign.run import declared
@@ -40,7 +43,13 @@ def root(tmp_path: Path, toy_episodes: list[Episode]) -> Path:
     write_text(tmp_path / "build/spec/tokenizer.yaml", yaml.safe_dump({"tokenizer": spec.model_dump(mode="json")}))
     device = DeviceSpec(threads=1).model_dump(mode="json")
     write_text(tmp_path / "build/spec/hardware.yaml", yaml.safe_dump({"hardware": {"device": device}}))
+    choose(tmp_path, {"kind": "st_lpips"})
     return tmp_path
+
+
+def choose(root: Path, perceptual: dict[str, str]) -> None:
+    """Choose the perceptual distance."""
+    write_text(root / "build/spec/evaluation.yaml", yaml.safe_dump({"evaluation": {"perceptual": perceptual}}))
 
 
 def test_the_stage_writes_what_it_declares_and_repeats_itself(root: Path) -> None:
@@ -61,3 +70,18 @@ def test_the_stage_writes_what_it_declares_and_repeats_itself(root: Path) -> Non
     assert [row["step"] for row in read_tsv(root / "plots/tokenizer.tsv")][-1] == "12"
     assert load_tokenizer(root / files[0]).spec.dynamics_tokens == 4
     assert read_json(root / "timings/tokenizer.json")["seconds"] > 0
+
+
+def test_the_perceptual_distance_is_the_chosen_one(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from torchvision.models import squeezenet1_1
+
+    torch.manual_seed(0)
+    torch.save(squeezenet1_1().state_dict(), root / "weights.pth")
+    choose(root, {"kind": "lpips", "backbone": "squeeze", "weights": str(root / "weights.pth")})
+    with pytest.raises(ValueError, match=r"is not torchvision's squeezenet1_1-b8a52dc0\.pth"):
+        main(declared("tokenizer", root=root))
+    assert not (root / "metrics/tokenizer.json").exists()
+    start = hashlib.sha256((root / "weights.pth").read_bytes()).hexdigest()[:8]
+    monkeypatch.setitem(PUBLISHED, "squeeze", (PUBLISHED["squeeze"][0], start))
+    main(declared("tokenizer", root=root))
+    assert read_json(root / "metrics/tokenizer.json")["perceptual_name"] == "LPIPS"

@@ -35,7 +35,7 @@ def main(run: Run) -> None:
     models = {name: load_world_model(run.input(files[name]), str(where)) for name in get_args(ModelName)}
     temperatures = {"greedy": 0.0, "sampled": spec.temperature}
     samplers: dict[tuple[ModelName, SamplingName], Sampler] = {
-        (name, sampling): Sampler(models[name], temperature=temperatures[sampling])
+        (name, sampling): Sampler(models[name], temperature=temperatures[sampling], compiled=device.compile)
         for name in get_args(ModelName)
         for sampling in get_args(SamplingName)
     }

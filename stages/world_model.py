@@ -37,6 +37,8 @@ def main(run: Run) -> None:
     )  # fmt: skip
     times.append(time.monotonic())
     model = seeded_world_model(spec, TokenShape.of(tokenizer.spec, corpus.action_width), fold(seed, 3))
+    if device.compile:
+        model.compile()
     early = scratch / "early.safetensors"
     snapshot = Snapshot(model, early_step(spec.training.steps, spec.early_fraction), early, provenance)
     training = WorldModelTraining(model)

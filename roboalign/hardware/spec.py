@@ -21,7 +21,8 @@ class DeviceSpec(Spec):
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     """Lightning's precision of training steps."""
     compile: bool = False
-    """Compile models with torch.compile. On a CPU it costs 45-70 s a stage and gains nothing for small models."""
+    """Compile the world model's transformer with torch.compile, in training and in long rollouts. On a CPU that costs a
+    minute or more a stage and gains nothing for small models."""
     threads: Annotated[int, Field(ge=1, le=256)] = 2
     """CPU threads of one process."""
     loader_workers: Annotated[int, Field(ge=0, le=256)] = 0

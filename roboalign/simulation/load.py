@@ -22,7 +22,8 @@ from roboalign.tokenizer.model import Context, load_tokenizer
 from roboalign.tokenizer.steady import SteadyTokenizer
 from roboalign.types import Float32, UInt8
 from roboalign.world_model.model import load_world_model
-from roboalign.world_model.sampler import Sampler, State
+from roboalign.world_model.sampler import Sampler
+from roboalign.world_model.state import State
 
 FILES = {"supervised": "artifacts/world_model/model.safetensors", "aligned": "artifacts/rl/model.safetensors"}
 """The world models of an experiment."""

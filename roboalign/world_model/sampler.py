@@ -8,139 +8,44 @@
 *Batch invariance.* The tokens of a row depend on its own prompt, actions and seed alone. The noise is a function of
 (seed, absolute frame, place, code). A matrix library sums in another order for another number of rows, so each
 product is cut into blocks of a fixed number of rows (`block`), the last one filled up; prompts are read one by one.
-
-*Windows.* `State.drop` forgets the oldest frames and moves the later ones up, directly behind the context, which stays
-as the attention sink (StreamingLLM). Cached keys were rotated by their old positions; rotations add, so turning a key
-back by the distance it moves gives the key of its new position. Values carry no position. What the kept keys and values
-know of the dropped frames stays in them.
 """
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from roboalign.world_model.layout import Layout
-from roboalign.world_model.model import Layer, WorldModel, rotate
+from roboalign.world_model.model import Layer, WorldModel
 from roboalign.world_model.noise import gumbel, keys_of
-
-
-class State:
-    """A batch of rollouts in progress. All rows have the same number of frames."""
-
-    def __init__(
-        self,
-        layout: Layout,
-        keys: Tensor,
-        values: Tensor,
-        tokens: Tensor,
-        mask: Tensor,
-        seeds: Tensor,
-        first_frame: int,
-    ) -> None:
-        self.layout = layout
-        self.keys, self.values = keys, values
-        """The cache, (layers, B, key-value heads, capacity, head width) each."""
-        self.mask, self.seeds = mask, seeds
-        self.frame = first_frame
-        """Absolute number of the next frame."""
-        self.frames = 0
-        """Frames made since the start, dropped ones included."""
-        self.dropped = 0
-        """Frames dropped from the cache."""
-        self.cached = layout.context
-        """Tokens in the cache. Once there is a frame, its last token waits in `waiting`, to be read with the next."""
-        self.waiting: Tensor | None = None
-        """The input vectors (B, 1, hidden) of the last frame's last token."""
-        self.moved = torch.zeros(mask.shape, device=mask.device)
-        """The sum (B, A) of the actions since the context."""
-        self.tokens = tokens
-        """The last frame's tokens (B, Nd); before the first frame, those that the prompt gives for the context."""
-        self.entropy = torch.zeros(seeds.shape, device=seeds.device)
-        """Mean entropy in nats, (B,), of the model's distributions of the last drawn frame's tokens, at temperature 1
-        and before top-k and top-p; 0 before the first one."""
-
-    @property
-    def rows(self) -> int:
-        """Rollouts in the batch."""
-        return len(self.seeds)
-
-    @property
-    def cached_frames(self) -> int:
-        """Frames that the next one can attend to."""
-        return self.frames - self.dropped
-
-    @property
-    def capacity(self) -> int:
-        """Most frames that the cache holds."""
-        return self.layout.frames(self.keys.shape[3])
-
-    @property
-    def sequence_length(self) -> int:
-        """Tokens of the sequence so far, without dropped frames."""
-        return self.layout.length(self.cached_frames)
-
-    @property
-    def cache_bytes(self) -> int:
-        """Bytes of the allocated cache."""
-        return 2 * self.keys.numel() * self.keys.element_size()
-
-    def select(self, rows: Tensor, seeds: Tensor | None = None) -> "State":
-        """A new state of the rollouts `rows`, an index that may repeat; they share no memory with this one.
-
-        Rows keep their seeds unless `seeds` names new ones: copies that are to differ need seeds of their own.
-        """
-        with torch.inference_mode():
-            chosen = State(
-                self.layout,
-                self.keys[:, rows],
-                self.values[:, rows],
-                self.tokens[rows],
-                self.mask[rows],
-                self.seeds[rows] if seeds is None else seeds,
-                self.frame,
-            )
-            chosen.frames, chosen.dropped, chosen.cached = self.frames, self.dropped, self.cached
-            chosen.moved, chosen.entropy = self.moved[rows], self.entropy[rows]
-            chosen.waiting = None if self.waiting is None else self.waiting[rows]
-        if len(chosen.seeds) != chosen.keys.shape[1]:
-            raise ValueError(f"{chosen.keys.shape[1]} rollouts need as many seeds, got {len(chosen.seeds)}")
-        return chosen
-
-    def fork(self, copies: int, seeds: Tensor) -> "State":
-        """Each rollout `copies` times in a row, each copy with its own of the `seeds` (B * copies,)."""
-        rows = torch.arange(self.rows, device=self.seeds.device).repeat_interleave(copies)
-        return self.select(rows, seeds)
-
-    def drop(self, frames: int, cosines: Tensor, sines: Tensor) -> None:
-        """Forget the oldest `frames` frames (see `Sampler.drop`, which has the model's angles)."""
-        if not 0 <= frames < max(self.cached_frames, 1):
-            raise ValueError(f"cannot drop {frames} of {self.cached_frames} cached frames: the last one must stay")
-        if frames == 0:
-            return
-        start, distance = self.layout.context, frames * self.layout.frame
-        old, new = slice(start + distance, self.cached), slice(start, self.cached - distance)
-        # The angles of position p turn by p; with the sines negated they turn back.
-        self.keys[..., new, :] = rotate(self.keys[..., old, :], cosines[distance], -sines[distance])
-        self.values[..., new, :] = self.values[..., old, :].clone()
-        self.cached -= distance
-        self.dropped += frames
+from roboalign.world_model.reading import LayerWeights, product, read, transposed
+from roboalign.world_model.state import State
 
 
 class Sampler:
     """Rolls a world model out. Follows the model's weights: after training steps, `start` sees the new ones."""
 
     def __init__(
-        self, model: WorldModel, *, temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0, block: int = 16
+        self,
+        model: WorldModel,
+        *,
+        temperature: float = 1.0,
+        top_k: int = 0,
+        top_p: float = 1.0,
+        block: int = 16,
+        compiled: bool = False,
     ) -> None:
         """`temperature` 0 is greedy; `top_k` 0 and `top_p` 1 keep all codes.
 
         `block` rows go through a matrix product at a time; 0 takes all at once, which gives up batch invariance.
+        `compiled` layers run fused (torch.compile), after about a minute of compiling.
         Raises ValueError on values out of range.
         """
         if temperature < 0 or top_k < 0 or not 0 < top_p <= 1 or block < 0:
             raise ValueError("temperature, top_k and block must be at least 0, and top_p above 0 and at most 1")
         self.model, self.temperature, self.top_k, self.top_p, self.block = model, temperature, top_k, top_p, block
+        # One graph for all layers and lengths: weights and cache are inputs, sizes are symbols.
+        self._read = torch.compile(read, dynamic=True) if compiled else read
         self._packed: dict[str, Tensor] = {}
+        self._layers: list[LayerWeights] = []
         self._versions: list[tuple[int, int]] = []
         self._refresh()
 
@@ -275,7 +180,7 @@ class Sampler:
             state.drop(frames, self.model.cosines, self.model.sines)
 
     def _refresh(self) -> None:
-        """Take up the model's weights if they have changed: transposed for the CPU, whose products then run faster."""
+        """Take up the model's weights if they have changed."""
         versions = [(parameter.data_ptr(), parameter._version) for parameter in self.model.parameters()]
         if versions == self._versions:
             return
@@ -283,70 +188,38 @@ class Sampler:
         packed = {"context": self.model.context.table(), "dynamics": self.model.dynamics.table()}
         if self.model.previous is not None:
             packed["previous"] = self.model.previous.table()
-        matrices = {"head": self.model.output_matrix()}
-        for number, layer in enumerate(self.model.layers):
-            assert isinstance(layer, Layer)
-            matrices |= {f"{number}.qkv": layer.qkv.weight, f"{number}.out": layer.out.weight}
-            matrices |= {f"{number}.up": layer.up.weight, f"{number}.down": layer.down.weight}
-        for name, matrix in matrices.items():
-            packed[name] = matrix.t().contiguous() if matrix.device.type == "cpu" else matrix.t()
+        # Transposed on a CPU, whose products then run faster.
+        packed["head"] = transposed(self.model.output_matrix())
         self._packed = {name: tensor.detach() for name, tensor in packed.items()}
-
-    def _product(self, x: Tensor, name: str, whole: bool) -> Tensor:
-        """The product of rows (N, in) and a packed matrix (in, out), in blocks of `block` rows unless `whole`.
-
-        N must be a multiple of the block.
-        """
-        matrix = self._packed[name]
-        if whole or len(x) <= self.block:
-            return x @ matrix
-        out = x.new_empty(len(x), matrix.shape[1])
-        for start in range(0, len(x), self.block):
-            torch.mm(x[start : start + self.block], matrix, out=out[start : start + self.block])
-        return out
+        self._layers = []
+        for layer in self.model.layers:
+            assert isinstance(layer, Layer)
+            matrices = (layer.qkv.weight, layer.out.weight, layer.up.weight, layer.down.weight)
+            qkv, out, up, down = (transposed(matrix.detach()) for matrix in matrices)
+            norms = layer.attention_norm.detach(), layer.ffn_norm.detach()
+            self._layers.append(LayerWeights(qkv, out, up, down, *norms, layer.epsilon, layer.heads, layer.kv_heads))
 
     def _forward(self, x: Tensor, keys: Tensor, values: Tensor, cached: int) -> Tensor:
         """Read (B, t, hidden) behind `cached` tokens, write their keys and values, return the last ones (B, hidden)."""
-        spec, (batch, count, hidden) = self.model.spec, x.shape
-        heads, kv_heads, width = spec.heads, spec.kv_heads, spec.head_width
+        batch, count, hidden = x.shape
         rows, end = batch * count, cached + count
-        whole = self.block == 0 or (cached == 0 and batch == 1)  # a prompt's shape is always the same
-        extra = 0 if whole else -rows % self.block
-        x = F.pad(x.reshape(rows, hidden), (0, 0, 0, extra)) if extra else x.reshape(rows, hidden)
-        cosines, sines = self.model.cosines[cached:end, None], self.model.sines[cached:end, None]
+        # A prompt read alone always has the same shape: its products need no blocks.
+        block = 0 if cached == 0 and batch == 1 else self.block
+        filled = F.pad(x.reshape(rows, hidden), (0, 0, 0, -rows % block)) if block else x.reshape(rows, hidden)
+        angles = self.model.cosines[cached:end, None], self.model.sines[cached:end, None]
         mask = None
         if count > 1 and cached:
             at = torch.arange(end, device=x.device)
             mask = at <= at[cached:, None]
-        for number, layer in enumerate(self.model.layers):
-            assert isinstance(layer, Layer)
-            normed = F.rms_norm(x, (hidden,), layer.attention_norm, layer.epsilon)
-            qkv = self._product(normed, f"{number}.qkv", whole)[:rows].view(batch, count, -1, width)
-            both = rotate(qkv[:, :, : heads + kv_heads], cosines, sines).transpose(1, 2)
-            key, value = keys[number], values[number]
-            key[:, :, cached:end] = both[:, heads:]
-            value[:, :, cached:end] = qkv[:, :, heads + kv_heads :].transpose(1, 2)
-            mixed = F.scaled_dot_product_attention(
-                both[:, :heads],
-                key[:, :, :end],
-                value[:, :, :end],
-                attn_mask=mask,
-                is_causal=count > 1 and cached == 0,
-                enable_gqa=kv_heads != heads,
-            )
-            mixed = mixed.transpose(1, 2).reshape(rows, hidden)
-            x = x + self._product(F.pad(mixed, (0, 0, 0, extra)) if extra else mixed, f"{number}.out", whole)
-            normed = F.rms_norm(x, (hidden,), layer.ffn_norm, layer.epsilon)
-            gate, up = self._product(normed, f"{number}.up", whole).chunk(2, -1)
-            x = x + self._product(F.silu(gate) * up, f"{number}.down", whole)
-        return x[:rows].view(batch, count, hidden)[:, -1]
+        for weights, key, value in zip(self._layers, keys, values, strict=True):
+            filled = self._read(filled, weights, key, value, (batch, cached, end), angles, mask, block)
+        return filled[:rows].view(batch, count, hidden)[:, -1]
 
     def _logits(self, x: Tensor) -> Tensor:
         """The logits (B, codes) of the last layer's output (B, hidden)."""
-        rows, whole = len(x), self.block == 0
-        extra = 0 if whole else -rows % self.block
         normed = F.rms_norm(x, x.shape[1:], self.model.norm, self.model.spec.norm_epsilon)
-        return self._product(F.pad(normed, (0, 0, 0, extra)) if extra else normed, "head", whole)[:rows]
+        filled = F.pad(normed, (0, 0, 0, -len(x) % self.block)) if self.block else normed
+        return product(filled, self._packed["head"], self.block)[: len(x)]
 
     def _choose(self, logits: Tensor, keys: Tensor) -> Tensor:
         """One code for each row of `logits` (B, codes), by the noise of its key (B,)."""

@@ -16,8 +16,9 @@ from roboalign.tokenizer.spec import TokenizerSpec
 from roboalign.types import Episode
 from roboalign.world_model.layout import TokenShape
 from roboalign.world_model.model import WorldModel
-from roboalign.world_model.sampler import Sampler, State
+from roboalign.world_model.sampler import Sampler
 from roboalign.world_model.spec import WorldModelSpec
+from roboalign.world_model.state import State
 
 TRAINING = TrainingSpec(steps=1, batch=1, learning_rate=0.1)
 

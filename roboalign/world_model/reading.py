@@ -1,0 +1,80 @@
+"""How a layer reads new tokens behind a cache: pure functions of tensors, the same bits for a row in any batch.
+
+A matrix library sums in another order for another number of rows, so each product is cut into blocks of a fixed number
+of rows.
+"""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from roboalign.world_model.model import rotate
+
+
+class LayerWeights(NamedTuple):
+    """What a layer computes with; matrices are (in, out)."""
+
+    qkv: Tensor
+    out: Tensor
+    up: Tensor
+    down: Tensor
+    attention_norm: Tensor
+    ffn_norm: Tensor
+    epsilon: float
+    heads: int
+    kv_heads: int
+
+
+def transposed(matrix: Tensor) -> Tensor:
+    """The transpose: in memory too on a CPU, whose products then run faster."""
+    return matrix.t().contiguous() if matrix.device.type == "cpu" else matrix.t()
+
+
+def product(x: Tensor, matrix: Tensor, block: int) -> Tensor:
+    """The product of rows (N, in), N a multiple of `block`, and a matrix (in, out), `block` rows at a time; 0: all."""
+    if block == 0 or len(x) <= block:
+        return x @ matrix
+    out = x.new_empty(len(x), matrix.shape[1])
+    for start in range(0, len(x), block):
+        torch.mm(x[start : start + block], matrix, out=out[start : start + block])
+    return out
+
+
+def read(
+    x: Tensor,
+    layer: LayerWeights,
+    key: Tensor,
+    value: Tensor,
+    sizes: tuple[int, int, int],
+    angles: tuple[Tensor, Tensor],
+    mask: Tensor | None,
+    block: int,
+) -> Tensor:
+    """One layer over new tokens, whose keys and values are written to the cache (B, heads, capacity, width).
+
+    `x` is (N, hidden): the tokens (B * t, hidden), row by row, filled up to blocks. `sizes` are B, how many tokens the
+    cache holds before and after. `angles` are those of the new positions, `mask` (t, after) where it is needed.
+    """
+    (batch, cached, end), hidden = sizes, x.shape[1]
+    rows, count, width = batch * (end - cached), end - cached, key.shape[-1]
+    normed = F.rms_norm(x, (hidden,), layer.attention_norm, layer.epsilon)
+    qkv = product(normed, layer.qkv, block)[:rows].view(batch, count, -1, width)
+    turning = layer.heads + layer.kv_heads
+    both = rotate(qkv[:, :, :turning], *angles).transpose(1, 2)
+    key[:, :, cached:end] = both[:, layer.heads :]
+    value[:, :, cached:end] = qkv[:, :, turning:].transpose(1, 2)
+    mixed = F.scaled_dot_product_attention(
+        both[:, : layer.heads],
+        key[:, :, :end],
+        value[:, :, :end],
+        attn_mask=mask,
+        is_causal=count > 1 and cached == 0,
+        enable_gqa=layer.kv_heads != layer.heads,
+    )
+    mixed = mixed.transpose(1, 2).reshape(rows, hidden)
+    x = x + product(F.pad(mixed, (0, 0, 0, len(x) - rows)), layer.out, block)
+    normed = F.rms_norm(x, (hidden,), layer.ffn_norm, layer.epsilon)
+    gate, up = product(normed, layer.up, block).chunk(2, -1)
+    return x + product(F.silu(gate) * up, layer.down, block)

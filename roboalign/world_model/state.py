@@ -1,0 +1,115 @@
+"""A batch of rollouts in progress: the cache of keys and values, and what the next frame needs.
+
+*Windows.* `State.drop` forgets the oldest frames and moves the later ones up, directly behind the context, which stays
+as the attention sink (StreamingLLM). Cached keys were rotated by their old positions; rotations add, so turning a key
+back by the distance it moves gives the key of its new position. Values carry no position. What the kept keys and values
+know of the dropped frames stays in them.
+"""
+
+import torch
+from torch import Tensor
+
+from roboalign.world_model.layout import Layout
+from roboalign.world_model.model import rotate
+
+
+class State:
+    """A batch of rollouts in progress. All rows have the same number of frames."""
+
+    def __init__(
+        self,
+        layout: Layout,
+        keys: Tensor,
+        values: Tensor,
+        tokens: Tensor,
+        mask: Tensor,
+        seeds: Tensor,
+        first_frame: int,
+    ) -> None:
+        self.layout = layout
+        self.keys, self.values = keys, values
+        """The cache, (layers, B, key-value heads, capacity, head width) each."""
+        self.mask, self.seeds = mask, seeds
+        self.frame = first_frame
+        """Absolute number of the next frame."""
+        self.frames = 0
+        """Frames made since the start, dropped ones included."""
+        self.dropped = 0
+        """Frames dropped from the cache."""
+        self.cached = layout.context
+        """Tokens in the cache. Once there is a frame, its last token waits in `waiting`, to be read with the next."""
+        self.waiting: Tensor | None = None
+        """The input vectors (B, 1, hidden) of the last frame's last token."""
+        self.moved = torch.zeros(mask.shape, device=mask.device)
+        """The sum (B, A) of the actions since the context."""
+        self.tokens = tokens
+        """The last frame's tokens (B, Nd); before the first frame, those that the prompt gives for the context."""
+        self.entropy = torch.zeros(seeds.shape, device=seeds.device)
+        """Mean entropy in nats, (B,), of the model's distributions of the last drawn frame's tokens, at temperature 1
+        and before top-k and top-p; 0 before the first one."""
+
+    @property
+    def rows(self) -> int:
+        """Rollouts in the batch."""
+        return len(self.seeds)
+
+    @property
+    def cached_frames(self) -> int:
+        """Frames that the next one can attend to."""
+        return self.frames - self.dropped
+
+    @property
+    def capacity(self) -> int:
+        """Most frames that the cache holds."""
+        return self.layout.frames(self.keys.shape[3])
+
+    @property
+    def sequence_length(self) -> int:
+        """Tokens of the sequence so far, without dropped frames."""
+        return self.layout.length(self.cached_frames)
+
+    @property
+    def cache_bytes(self) -> int:
+        """Bytes of the allocated cache."""
+        return 2 * self.keys.numel() * self.keys.element_size()
+
+    def select(self, rows: Tensor, seeds: Tensor | None = None) -> "State":
+        """A new state of the rollouts `rows`, an index that may repeat; they share no memory with this one.
+
+        Rows keep their seeds unless `seeds` names new ones: copies that are to differ need seeds of their own.
+        """
+        with torch.inference_mode():
+            chosen = State(
+                self.layout,
+                self.keys[:, rows],
+                self.values[:, rows],
+                self.tokens[rows],
+                self.mask[rows],
+                self.seeds[rows] if seeds is None else seeds,
+                self.frame,
+            )
+            chosen.frames, chosen.dropped, chosen.cached = self.frames, self.dropped, self.cached
+            chosen.moved, chosen.entropy = self.moved[rows], self.entropy[rows]
+            chosen.waiting = None if self.waiting is None else self.waiting[rows]
+        if len(chosen.seeds) != chosen.keys.shape[1]:
+            raise ValueError(f"{chosen.keys.shape[1]} rollouts need as many seeds, got {len(chosen.seeds)}")
+        return chosen
+
+    def fork(self, copies: int, seeds: Tensor) -> "State":
+        """Each rollout `copies` times in a row, each copy with its own of the `seeds` (B * copies,)."""
+        rows = torch.arange(self.rows, device=self.seeds.device).repeat_interleave(copies)
+        return self.select(rows, seeds)
+
+    def drop(self, frames: int, cosines: Tensor, sines: Tensor) -> None:
+        """Forget the oldest `frames` frames (see `Sampler.drop`, which has the model's angles)."""
+        if not 0 <= frames < max(self.cached_frames, 1):
+            raise ValueError(f"cannot drop {frames} of {self.cached_frames} cached frames: the last one must stay")
+        if frames == 0:
+            return
+        start, distance = self.layout.context, frames * self.layout.frame
+        old, new = slice(start + distance, self.cached), slice(start, self.cached - distance)
+        # The angles of position p turn by p; with the sines negated they turn back.
+        self.keys[..., new, :] = rotate(self.keys[..., old, :], cosines[distance], -sines[distance])
+        self.values[..., new, :] = self.values[..., old, :].clone()
+        self.cached -= distance
+        self.dropped += frames

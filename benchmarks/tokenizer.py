@@ -47,7 +47,7 @@ from roboalign.tokenizer.spec import TokenizerSpec
 from roboalign.training import fit
 
 SIDE = Path(__file__).parent / "vqmodel_side.py"
-SIZES = {"8x8": [16, 32, 64, 64], "16x16": [16, 32, 32], "32x32": [16, 32]}
+SIZES = {"8x8": [16, 32, 64, 64], "16x16 narrow": [8, 16, 32], "16x16": [16, 32, 32]}
 """Channels of a VQModel at each resolution, by its grid of tokens for 64 pixels."""
 BATCH, RATE = 8, 3e-3
 """Frames a step and learning rate of the VQModels."""

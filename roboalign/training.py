@@ -6,13 +6,14 @@ written atomically to a scratch folder now and then. A run killed at any moment 
 scratch checkpoint and ends with the weights of an uninterrupted run, bit for bit on a CPU.
 """
 
+import ctypes
 import logging
 import math
 import sys
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -165,6 +166,20 @@ def quiet() -> Iterator[None]:
         log.setLevel(level)
 
 
+def keep_memory() -> None:
+    """Have glibc keep what is freed for the next tensors; elsewhere, do nothing.
+
+    By default it hands large blocks back to the kernel, which clears each page anew when the next step takes the same
+    tensors again: a tenth of a step on a CPU.
+    """
+    most_mapped_blocks, least_to_trim = -4, -1  # M_MMAP_MAX and M_TRIM_THRESHOLD of malloc.h
+    if sys.platform == "linux":
+        with suppress(OSError, AttributeError):
+            library = ctypes.CDLL("libc.so.6")
+            library.mallopt(most_mapped_blocks, 0)
+            library.mallopt(least_to_trim, -1)
+
+
 def fit(
     module: TrainedModule,
     dataset: Dataset[Any],
@@ -184,6 +199,7 @@ def fit(
     size = len(dataset)  # type: ignore[arg-type]
     if size == 0:
         raise ValueError(f"{label}: there is nothing to train on; record more episodes or shorten the segment")
+    keep_memory()
     steps = Steps(spec, label, scratch)
     manual = not module.automatic_optimization
     with quiet():

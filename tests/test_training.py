@@ -1,3 +1,5 @@
+import platform
+import resource
 import warnings
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ from roboalign import checkpoint
 from roboalign.hardware.spec import DeviceSpec
 from roboalign.io import read_tsv
 from roboalign.spec.training import TrainingSpec
-from roboalign.training import StepBatches, Steps, TrainedModule, fit, fold, learning_rate
+from roboalign.training import StepBatches, Steps, TrainedModule, fit, fold, keep_memory, learning_rate
 
 SPEC = TrainingSpec(
     steps=11, batch=4, learning_rate=0.05, warmup=2, checkpoint_every=3, log_every=2, gradient_clip=0.5, seed=3
@@ -183,3 +185,15 @@ def test_a_damaged_checkpoint_names_its_file(tmp_path: Path) -> None:
     (tmp_path / "checkpoint.safetensors").write_bytes(b"nothing")
     with pytest.raises(checkpoint.CheckpointError, match=r"checkpoint\.safetensors"):
         Steps(SPEC, "line", tmp_path)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc's allocator is told to keep memory")
+def test_a_step_takes_the_memory_of_the_step_before() -> None:
+    keep_memory()
+
+    def faults() -> int:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        torch.ones(2**24)
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+    assert min(faults() for _ in range(6)) < 1000  # of the 16384 pages that 64 MiB are

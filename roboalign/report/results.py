@@ -130,6 +130,8 @@ def sliding_window(inputs: Inputs) -> Section:
         blocks.append(tables.against(rollout, first, second, columns, f"SWR against plain autoregression{_n(rollout)}"))
     sweep = {name: value for name, value in (rollout or {}).items() if SWEPT.search(name)}
     others = {name: value for name, value in (rollout or {}).items() if name not in sweep}
+    table = tables.less_autoregression(others, columns, f"Each decoding less plain autoregression{_n(rollout)}")
+    blocks += [table] if table.rows else []
     for entries, caption in ((others, "All models and decodings"), (sweep, "SWR by window")):
         table = tables.decodings(entries, columns, caption + _n(rollout))
         if table.rows and len(table.head) > 1:
@@ -179,7 +181,7 @@ def drift(inputs: Inputs) -> Section:
     metrics = inputs.metrics.get("drift")
     panels = charts.panels(inputs.curves.get("drift", ()))
     if metrics or panels:
-        blocks.append(Prose([DRIFT]))
+        blocks.append(Prose([DRIFT, *claims(metrics)]))
     if panels:
         chart = lines(panels, 2 if len(panels) in (2, 4) else 3, "drift", "Drift measurements", 2.5)
         blocks.append(Picture(f"Error by frame{_n(metrics)}", chart))
@@ -195,6 +197,32 @@ def drift(inputs: Inputs) -> Section:
         ]
         blocks += [table for table in listed if table.rows]
     return Section("drift", "Drift", blocks)
+
+
+def claims(metrics: Json) -> list[str]:
+    """What the measurements say of Proposition 1 and of the recursion, in sentences; nothing of what is absent."""
+    alpha, sentences = dig(metrics, "alpha"), []
+    if isinstance(alpha, int | float):
+        if alpha >= 1:
+            sentences.append(
+                f"Proposition 1 does not apply here: it needs errors that shrink from frame to frame, and alpha is "
+                f"{alpha:.3f}, so neither bound exists."
+            )
+        else:
+            limits = dig(metrics, "bound") or {}
+            plain = dig(metrics, "bound_autoregressive")
+            least = min(limits.values(), default=None)
+            if least is not None and isinstance(plain, int | float):
+                sentences.append(
+                    f"With alpha {alpha:.3f}, Proposition 1 bounds the error of SWR by {least:.3f} at best and that of "
+                    f"plain autoregression by {plain:.3f}: at equal alpha its bound is never the smaller one, so it "
+                    "does not explain a gain of SWR."
+                )
+    predicted, swept = dig(metrics, "predicted_window_swept"), dig(metrics, "swept_window")
+    if isinstance(predicted, int) and isinstance(swept, int):
+        verdict = "as measured" if predicted == swept else f"but W = {swept} was measured to be best"
+        sentences.append(f"Of the windows tried, the recursion calls W = {predicted} best, {verdict}.")
+    return [" ".join(sentences)] if sentences else []
 
 
 def films(inputs: Inputs) -> Section:

@@ -183,9 +183,7 @@ def against(rollout: Json, first: str, second: str, metrics: Sequence[tuple[str,
         paired = dig(rollout, second, "less_ar", key)
         gain = b - a if mean_of(paired) is None else float(mean_of(paired) or 0.0)
         change = estimate(paired if bounds(paired) else gain, digits, sign=True)
-        tone = difference_tone(paired)
-        if tone and key not in HIGHER_IS_BETTER:
-            tone = "bad" if tone == "good" else "good"
+        tone = _tone(key, paired)
         share = "" if key == "psnr" or not a else f"{'+' if gain > 0 else ''}{number(100 * gain / a, 1)} %"
         left, right = estimate(dig(rollout, first, key), digits), estimate(dig(rollout, second, key), digits)
         rows.append([Cell(heading), left, right, Cell(change.text, change.note, tone), Cell(share)])
@@ -195,6 +193,30 @@ def against(rollout: Json, first: str, second: str, metrics: Sequence[tuple[str,
         rows,
         "Mean and 95 % interval over episodes. Coloured: the interval of the change leaves out 0.",
     )
+
+
+def _tone(key: str, paired: Json) -> Tone:
+    """Good or bad where the interval of a metric's paired difference leaves out 0; distances are better lower."""
+    tone = difference_tone(paired)
+    if tone and key not in HIGHER_IS_BETTER:
+        return "bad" if tone == "good" else "good"
+    return tone
+
+
+def less_autoregression(rollout: Json, metrics: Sequence[tuple[str, str, int]], caption: str) -> Table:
+    """Each decoding less plain autoregression of the same model, sampled alike: which one wins."""
+    entries = {name: dig(value, "less_ar") for name, value in (rollout or {}).items() if dig(value, "less_ar")}
+    shown = [item for item in metrics if any(dig(entry, item[0]) for entry in entries.values())]
+    rows: list[list[Cell]] = []
+    for name in sorted(entries, key=order):
+        beyond = is_bound(name)
+        cells = [Cell(model(name), tone="muted" if beyond else "")]
+        for key, _, digits in shown:
+            value = dig(entries[name], key)
+            cells.append(estimate(value, digits, "" if beyond else _tone(key, value), sign=True))
+        rows.append(cells)
+    note = "Paired by episode. Coloured: the 95 % interval leaves out 0."
+    return Table(caption, ["Model and decoding", *(heading for _, heading, _ in shown)], rows, note)
 
 
 def flat(caption: str, metrics: Json, leaving_out: Sequence[str] = ()) -> Table:

@@ -39,7 +39,7 @@ def main(run: Run) -> None:
     folder = run.input("external")
     listed = [(entry, folder.parent / entry.scores) for entry in spec.external]
     external = scored_sets(listed, reward.names, judges)
-    sets = read_clip_sets(run.input("artifacts/rollout"))
+    sets = {name: one for name, one in read_clip_sets(run.input("artifacts/rollout")).items() if one.scored}
     corpus = Corpus.open(run.input("artifacts/sources/index.json")).where(split="test")
     gold = by_gold(run, corpus, reward, device.accelerator) if spec.gold else None
     first = next(iter(sets.values()))

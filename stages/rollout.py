@@ -4,6 +4,7 @@ from typing import get_args
 
 import torch
 
+from roboalign.evaluation.clips import OTHER_ACTIONS
 from roboalign.evaluation.frechet import Frechet, between_halves
 from roboalign.evaluation.frechet_spec import FrechetSpec
 from roboalign.evaluation.perceptual_spec import PerceptualSpec
@@ -12,7 +13,7 @@ from roboalign.hardware.spec import DeviceSpec
 from roboalign.io import write_json, write_tsv
 from roboalign.rollout.baselines import copy_context, copy_last, reconstruction
 from roboalign.rollout.results import Results
-from roboalign.rollout.scenes import Scenes
+from roboalign.rollout.scenes import Scenes, under_other_actions
 from roboalign.rollout.spec import RolloutSpec, SamplingName
 from roboalign.rollout.study import ModelName, Study, clip_sets
 from roboalign.run import Run, execute
@@ -28,8 +29,8 @@ def main(run: Run) -> None:
     spec: RolloutSpec = run.section("rollout", RolloutSpec)
     device: DeviceSpec = run.section("hardware.device", DeviceSpec)
     where = torch.device(device.accelerator)
-    corpus = Corpus.open(run.input("artifacts/sources/index.json")).where(split="test")
-    scenes = Scenes.of(corpus, spec.horizon, spec.episodes, spec.seed, where)
+    corpus = Corpus.open(run.input("artifacts/sources/index.json"))
+    scenes = Scenes.of(corpus.where(split="test"), spec.horizon, spec.episodes, spec.seed, where)
     tokenizer = SteadyTokenizer(load_tokenizer(run.input("artifacts/tokenizer/model.safetensors")).to(where))
     files = {"supervised": "artifacts/world_model/model.safetensors", "aligned": "artifacts/rl/model.safetensors"}
     models = {name: load_world_model(run.input(files[name]), str(where)) for name in get_args(ModelName)}
@@ -68,6 +69,9 @@ def main(run: Run) -> None:
         clips = [made.frames for made in study.samples(spec.best_of)]
         results.keep(f"best_of_{spec.best_of}", clips, "supervised", "ar", "sampled")
     first, *others = spec.sampling
+    if len(swapped := under_other_actions(scenes, corpus)):
+        made = study.other_actions(swapped)
+        results.keep(OTHER_ACTIONS, [made.frames], "supervised", "swr", first, swapped)
     for window, made in study.sweep(first).items():
         if window not in (spec.swr.window, spec.horizon):
             results.measure(f"supervised.swr_w{window}.{first}", made, f"supervised.ar.{first}")

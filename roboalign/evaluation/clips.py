@@ -8,6 +8,9 @@ from roboalign.io import read_json
 from roboalign.store import Corpus, EpisodeStore
 from roboalign.types import UInt8
 
+OTHER_ACTIONS = "other_actions"
+"""The clip set of rollouts under another episode's actions: to be looked at. No truth belongs to it, and no score."""
+
 
 @dataclass(frozen=True)
 class Clip:
@@ -36,6 +39,11 @@ class ClipSet:
     def best_of_n(self) -> bool:
         """Whether its clips are candidates, of which the best of each episode counts."""
         return self.name.startswith("best_of_")
+
+    @property
+    def scored(self) -> bool:
+        """Whether a scorer may judge its clips by their episode's instruction and outcome."""
+        return self.name != OTHER_ACTIONS
 
     def clips(self) -> Iterator[Clip]:
         """All clips in their order. Raises ValueError where the store does not hold what the index lists."""

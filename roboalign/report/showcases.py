@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 
-from roboalign.evaluation.clips import ClipSet, true_clips
+from roboalign.evaluation.clips import OTHER_ACTIONS, ClipSet, true_clips
 from roboalign.report.charts import Rows
 from roboalign.report.clips import Lane, Showcase
 from roboalign.report.names import number
@@ -14,6 +14,7 @@ LANES: tuple[tuple[str, str], ...] = (
     ("reconstruction", "Reconstruction"),
     ("supervised.ar.{}", "Supervised AR"),
     ("supervised.swr.{}", "Supervised SWR"),
+    (OTHER_ACTIONS, "Supervised SWR, other actions"),
     ("aligned.swr.{}", "Aligned SWR"),
 )
 """Clip sets from left to right, and their headings; `{}` is the way of sampling. Absent sets are left out."""
@@ -68,7 +69,11 @@ def showcases(sets: Mapping[str, ClipSet], corpus: Corpus, rows: Rows, scorer: s
             sources[episode],
             infos[episode].instruction,
             pick,
-            [_lane(name, title, episode, sets, truths[episode], scored) for name, title in lanes],
+            [
+                _lane(name, title, episode, sets, truths[episode], scored)
+                for name, title in lanes
+                if name == "ground_truth" or episode in sets[name].episodes
+            ],
         )
 
 

@@ -60,10 +60,16 @@ class Results:
         self.measure(one.name, made, one.base, perceptual=True)
 
     def keep(
-        self, name: str, videos: Sequence[Tensor], model: str = "", decoding: str = "", sampling: str = ""
+        self,
+        name: str,
+        videos: Sequence[Tensor],
+        model: str = "",
+        decoding: str = "",
+        sampling: str = "",
+        scenes: Scenes | None = None,
     ) -> None:
-        """Store clips under `name`: one or more samples (N, T, 3, H, W) of every scene."""
-        listed = write_clips(self.folder / name, self.scenes, videos, FPS)
+        """Store clips under `name`: one or more samples (N, T, 3, H, W) of every scene, or of the `scenes` given."""
+        listed = write_clips(self.folder / name, scenes or self.scenes, videos, FPS)
         self.index.append(
             {"name": name, "model": model, "decoding": decoding, "sampling": sampling, "folder": name} | listed
         )

@@ -64,6 +64,39 @@ class Scenes:
         return replace(self.prompt, seeds=seeds(seed, self.numbers, sample).to(self.frames.device))
 
 
+def under_other_actions(scenes: Scenes, donors: Corpus) -> Scenes:
+    """The same scenes under the actions of another episode of their source, by which nobody acted in them.
+
+    Each takes the actions of the next of `donors` after it, those of other scenes in turn; only actions are taken, so
+    any split may give them. Scenes without a donor that is long enough are left out.
+    """
+    horizon, order = scenes.prompt.horizon, {info.id: number for number, info in enumerate(donors.infos)}
+    kept, actions = [], []
+    for row, info in enumerate(scenes.infos):
+        start = order.get(info.id, -1) + 1
+        turn = [*range(start, len(donors)), *range(start)]
+        fitting = (
+            number
+            for number in turn
+            if donors.infos[number].source == info.source
+            and donors.infos[number].id != info.id
+            and donors.infos[number].length > horizon
+        )
+        donor = next(fitting, None)
+        if donor is not None:
+            kept.append(row)
+            actions.append(torch.from_numpy(donors.actions(donor)[:horizon]))
+    rows = torch.tensor(kept, dtype=torch.long, device=scenes.frames.device)
+    prompt = scenes.prompt
+    given = torch.stack(actions).to(prompt.actions) if actions else prompt.actions[rows]
+    return Scenes(
+        tuple(scenes.infos[row] for row in kept),
+        tuple(scenes.numbers[row] for row in kept),
+        scenes.frames[rows],
+        Prompt(prompt.frames[rows], given, prompt.action_mask[rows], prompt.seeds[rows]),
+    )
+
+
 def seeds(seed: int, numbers: Sequence[int], sample: int = 0) -> Tensor:
     """One random seed for each episode number, (N,), a pure function of (seed, number, sample)."""
     states = [np.random.SeedSequence((seed, number, sample)).generate_state(1, np.uint64)[0] for number in numbers]

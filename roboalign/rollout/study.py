@@ -1,7 +1,7 @@
 """All rollouts of the stage: every model, decoding and sampling over the same scenes, and the drift behind them."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Generic, Literal
 
 import numpy as np
@@ -104,6 +104,11 @@ class Study(Generic[ContextT, StateT]):
             decoding = ArSpec() if window == self.spec.horizon else SwrSpec(window=window)
             kept[window] = self.roll(decoding, self.samplers["supervised", sampling])
         return kept[window]
+
+    def other_actions(self, scenes: Scenes) -> Rollout:
+        """SWR of the supervised model over other scenes than its own, by the first way of sampling."""
+        sampler = self.samplers["supervised", self.spec.sampling[0]]
+        return replace(self, scenes=scenes, _swept={}).roll(self.spec.swr, sampler)
 
     def samples(self, count: int) -> Iterator[Rollout]:
         """`count` samples of every scene by the supervised model, sampled, plain autoregression; each its own seeds."""

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from roboalign.evaluation.clips import read_clip_sets
+from roboalign.evaluation.clips import OTHER_ACTIONS, read_clip_sets
 from roboalign.io import write_json
 from roboalign.report.showcases import choose, showcases, totals
 from roboalign.store import Corpus, EpisodeWriter
@@ -63,3 +63,23 @@ def test_lanes_are_the_clips_that_exist_with_their_scores(tmp_path: Path, toy_ep
     np.testing.assert_array_equal(truth.frames, tests[2].frames[:4])
     assert (reconstruction.frames == 40).all()
     assert (aligned.title, aligned.score, reconstruction.score) == ("Aligned SWR", "2.00", "")
+
+
+def test_other_actions_are_shown_where_there_are_any_and_never_scored(
+    tmp_path: Path, toy_episodes: list[Episode]
+) -> None:
+    tests = [episode for episode in toy_episodes if episode.split == "test"]
+    index = []
+    for name, episodes in ((OTHER_ACTIONS, tests[:1]), (MODEL, tests)):
+        with EpisodeWriter(tmp_path / name, fps=5) as writer:
+            for episode in episodes:
+                writer.add(episode)
+        ids = [episode.id for episode in episodes]
+        parts = {"model": "aligned", "decoding": "swr", "sampling": "greedy", "samples": [0] * len(ids)}
+        index.append({"name": name, "folder": name, "episodes": ids} | parts)
+    write_json(tmp_path / "index.json", index)
+    sets = read_clip_sets(tmp_path)
+    assert [one.scored for one in sets.values()] == [False, True]
+    rows = [{"model": MODEL, "scorer": "teacher", "episode": e.id, "sample": "0", "total": "1"} for e in tests]
+    lanes = {one.episode: len(one.lanes) for one in showcases(sets, Corpus.of(toy_episodes), rows, "teacher")}
+    assert lanes == {tests[0].id: 3, tests[1].id: 2, tests[2].id: 2}

@@ -6,7 +6,7 @@ from rollout_fakes import PixelDistance
 
 from roboalign.io import read_json
 from roboalign.rollout.results import Results
-from roboalign.rollout.scenes import Scenes, seeds
+from roboalign.rollout.scenes import Scenes, seeds, under_other_actions
 from roboalign.rollout.spec import RolloutSpec
 from roboalign.rollout.study import Study, clip_sets
 from roboalign.spec.training import TrainingSpec
@@ -135,6 +135,38 @@ def test_clips_index_and_metrics(tmp_path: Path, toy_episodes: list[Episode]) ->
     assert results.metrics["supervised.swr.greedy"]["peak_sequence"] == 16 + 2 * 5
     write(tmp_path / "b")
     assert contents(tmp_path / "a") == contents(tmp_path / "b")
+
+
+def test_other_actions_are_those_of_another_episode_of_the_source(toy_episodes: list[Episode]) -> None:
+    one = spec()
+    made, corpus = study(toy_episodes, one), Corpus.of(toy_episodes)
+    swapped = under_other_actions(made.scenes, corpus)
+    numbers = {info.id: number for number, info in enumerate(corpus.infos)}
+    assert swapped.infos == made.scenes.infos
+    assert torch.equal(swapped.frames, made.scenes.frames)
+    for row, info in enumerate(swapped.infos):
+        donors = [
+            other.id
+            for number, other in enumerate(corpus.infos)
+            if other.source == info.source
+            and other.id != info.id
+            and torch.equal(torch.from_numpy(corpus.actions(number)[: one.horizon]), swapped.prompt.actions[row])
+        ]
+        assert donors
+        own = torch.from_numpy(corpus.actions(numbers[info.id])[: one.horizon])
+        assert not torch.equal(own, swapped.prompt.actions[row])
+    shown = made.other_actions(swapped).frames
+    assert torch.equal(shown[:, 0], made.scenes.frames[:, 0])
+    [swr] = [each for each in clip_sets(one) if each.name == "supervised.swr.greedy"]
+    assert not torch.equal(shown, made.make(swr).frames)
+
+
+def test_scenes_without_a_donor_are_left_out(toy_episodes: list[Episode]) -> None:
+    made = study(toy_episodes, spec())
+    alone = Corpus.of([episode for episode in toy_episodes if episode.id == made.scenes.infos[0].id])
+    found = under_other_actions(made.scenes, alone)
+    same = {info.id for info in made.scenes.infos if info.source == made.scenes.infos[0].source}
+    assert {info.id for info in found.infos} == same - {made.scenes.infos[0].id}
 
 
 def contents(folder: Path) -> dict[str, bytes]:

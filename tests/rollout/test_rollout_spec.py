@@ -1,7 +1,7 @@
 import pytest
 from pydantic import ValidationError
 
-from roboalign.rollout.spec import RolloutSpec
+from roboalign.rollout.spec import DecodingName, RolloutSpec
 from roboalign.rollout.study import clip_sets
 
 
@@ -41,5 +41,5 @@ def test_every_other_decoding_is_compared_with_plain_autoregression_made_before_
 
 def test_the_window_is_one_value_for_all_segmented_decodings() -> None:
     spec = RolloutSpec.model_validate({"swr": {"window": 9}})
-    windows = {spec.decoding(name).window for name in ("swr", "swr_anchored", "carry_tokens", "true_refresh")}  # type: ignore[union-attr]
-    assert windows == {9}
+    names: tuple[DecodingName, ...] = ("swr", "swr_anchored", "carry_tokens", "true_refresh")
+    assert {spec.decoding(name).model_dump()["window"] for name in names} == {9}

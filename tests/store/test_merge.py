@@ -89,7 +89,7 @@ def test_stores_that_do_not_fit_are_refused(tmp_path: Path, toy_episodes: list[E
 
 def test_a_damaged_shard_is_named_and_nothing_is_written(tmp_path: Path, toy_episodes: list[Episode]) -> None:
     for kind, pattern in (("png", "*.parquet"), ("h264", "*.mp4")):
-        places = shards(tmp_path / kind, toy_episodes, StorageSpec(kind=kind))  # type: ignore[arg-type]
+        places = shards(tmp_path / kind, toy_episodes, StorageSpec.model_validate({"kind": kind}))
         folder = tmp_path / kind / "shard-1" / ("data" if kind == "png" else "videos")
         (path,) = folder.rglob(pattern)
         content = bytearray(path.read_bytes())

@@ -135,7 +135,11 @@ def test_folders_are_chosen_by_attribute(tmp_path: Path) -> None:
 
 def test_few_files_are_divided_and_many_are_not(tmp_path: Path) -> None:
     write(tmp_path / "a.hdf5", demos=1)
-    many = lambda file: [file["data"].create_group(f"demo_{number}") for number in range(1, 120)]  # noqa: E731
+
+    def many(file: h5py.File) -> None:
+        for number in range(1, 120):
+            file["data"].create_group(f"demo_{number}")
+
     write(tmp_path / "b.hdf5", demos=1, edit=many)
     reader = Libero(spec(tmp_path), Files.at(str(tmp_path), {}, tmp_path))
     assert reader.parts() == [

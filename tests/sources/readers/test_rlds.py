@@ -121,14 +121,14 @@ def test_a_version_folder_is_found_and_two_are_named(tmp_path: Path) -> None:
 
 def test_splits_and_shards_are_those_of_the_index(tmp_path: Path) -> None:
     toy.write(tmp_path, [toy.record(0)])
-    info = {"name": "toy", "splits": []}
+    splits: list[dict[str, object]] = []
     for split, lengths, template in (
         ("train", (1, 1), None),
         ("val", (1,), "{SPLIT}/{DATASET}.{FILEFORMAT}-{SHARD_INDEX}-of-{NUM_SHARDS}"),
     ):
-        described = {"name": split, "shardLengths": [str(each) for each in lengths]}
-        info["splits"].append(described | ({"filepathTemplate": template} if template else {}))  # type: ignore[attr-defined]
-    (tmp_path / "dataset_info.json").write_text(json.dumps(info))
+        described: dict[str, object] = {"name": split, "shardLengths": [str(each) for each in lengths]}
+        splits.append(described | ({"filepathTemplate": template} if template else {}))
+    (tmp_path / "dataset_info.json").write_text(json.dumps({"name": "toy", "splits": splits}))
     trained = [f"toy-train.tfrecord-{n:05d}-of-00002" for n in range(2)]
     assert [part.path for part in toy.opened(tmp_path).parts()] == trained
     assert [part.path for part in toy.opened(tmp_path, subset="*").parts()] == [

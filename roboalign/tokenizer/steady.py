@@ -5,7 +5,7 @@ pictures go through in blocks, the last one filled up. So a rollout shows the sa
 step by step or as a whole; memory stays that of one block. Training does not need this and keeps the plain tokenizer.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -45,22 +45,19 @@ class SteadyTokenizer:
     @torch.no_grad()
     def encode(self, context: Context, frames: Tensor) -> Tensor:
         """Dynamics tokens (B, F, dynamics_tokens) of frames (B, F, 3, H, W) under their contexts."""
-        count, flat = frames.shape[1], frames.flatten(0, 1)
-        parts = [
-            self.tokenizer.encode(context.select(rows // count), flat[rows, None])
-            for rows in self._blocks(len(flat), flat.device)
-        ]
-        return torch.cat(parts)[: len(flat)].reshape(len(frames), count, -1)
+        return self._each(self.tokenizer.encode, context, frames)
 
     @torch.no_grad()
     def decode(self, context: Context, tokens: Tensor) -> Tensor:
         """Frames (B, F, 3, H, W) in [0, 1] of dynamics tokens (B, F, dynamics_tokens) under their contexts."""
-        count, flat = tokens.shape[1], tokens.flatten(0, 1)
-        parts = [
-            self.tokenizer.decode(context.select(rows // count), flat[rows, None])
-            for rows in self._blocks(len(flat), flat.device)
-        ]
-        return torch.cat(parts)[: len(flat)].reshape(len(tokens), count, *context.pixels.shape[1:])
+        return self._each(self.tokenizer.decode, context, tokens)
+
+    def _each(self, call: Callable[[Context, Tensor], Tensor], context: Context, given: Tensor) -> Tensor:
+        """`call` of every picture of `given` (B, F, …) with its context, as (B, F, …)."""
+        count, flat = given.shape[1], given.flatten(0, 1)
+        blocks = self._blocks(len(flat), flat.device)
+        made = torch.cat([call(context.select(rows // count), flat[rows, None]) for rows in blocks])[: len(flat), 0]
+        return made.reshape(*given.shape[:2], *made.shape[1:])
 
     def _blocks(self, count: int, device: torch.device) -> Iterator[Tensor]:
         """Row numbers, `block` at a time; the last row fills the last block up."""

@@ -40,7 +40,11 @@ def main(run: Run) -> None:
         for name in get_args(ModelName)
         for sampling in get_args(SamplingName)
     }
-    study = Study(spec, tokenizer, samplers, scenes)
+    validation = None
+    if "swr_drift" in (*spec.decodings, *spec.aligned_decodings):
+        kept = corpus.where(split="validation")
+        validation = Scenes.of(kept, spec.horizon, spec.drift.validation_episodes, spec.seed, where)
+    study = Study(spec, tokenizer, samplers, scenes, validation)
     distance = build_perceptual(run.section("evaluation.perceptual", PerceptualSpec)).to(where)
     truth = scenes.frames
     names = {"perceptual_name": distance.name}

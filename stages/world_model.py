@@ -33,7 +33,7 @@ def main(run: Run) -> None:
     distance = build_perceptual(run.section("evaluation.perceptual", PerceptualSpec)).to(where)
     scratch, provenance, times = run.scratch, run.provenance, [time.monotonic()]
     segments = encode_segments(
-        tokenizer, train, spec.segment, scratch / "segments", device=where, say=run.say
+        tokenizer, train, spec.segment, scratch / "segments", contexts=spec.contexts, device=where, say=run.say
     )  # fmt: skip
     times.append(time.monotonic())
     model = seeded_world_model(spec, TokenShape.of(tokenizer.spec, corpus.action_width), fold(seed, 3))

@@ -66,10 +66,12 @@ class Sampler(Protocol[StateT]):
         *,
         first_frame: int = 0,
         moved: Tensor | None = None,
+        beginning: Tensor | None = None,
     ) -> StateT:
-        """A sequence of only the context; the random stream of the row starts at the absolute frame `first_frame`.
+        """A sequence of only the context, or of `beginning`, that of the rollout's first frame, and the context.
 
-        `moved` (B, A) is the sum of the actions between the context and the first frame to come, where there are any.
+        The random stream of the row starts at the absolute frame `first_frame`. `moved` (B, A) is the sum of the
+        actions between the context and the first frame to come, where there are any.
         """
 
     def step(self, state: StateT, action: Tensor) -> Tensor:

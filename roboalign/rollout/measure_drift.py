@@ -1,6 +1,6 @@
 """The figures that drift.py reasons with, measured on a world model and its tokenizer."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,8 +8,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from roboalign.rollout.drift import best_window, contraction, epsilon, every_age, predicted_error
 from roboalign.rollout.interfaces import ContextT, Sampler, StateT, Tokenizer
 from roboalign.rollout.segment import Prompt
+from roboalign.rollout.spec import DriftSpec
 
 Floats = NDArray[np.float64]
 
@@ -90,3 +92,53 @@ def refresh_errors(tokenizer: Tokenizer[ContextT], frames: Tensor) -> Floats:
     context = tokenizer.encode_context(flat)
     again = tokenizer.decode(context, tokenizer.encode(context, flat[:, None]))
     return rmse(again, flat[:, None])[:, 0].double().cpu().numpy()
+
+
+@dataclass(frozen=True)
+class Growth:
+    """How the errors of a model grow, in the symbols of drift.py."""
+
+    at_ages: Mapping[int, float]
+    """epsilon(n) at the ages where it was measured."""
+    error: Floats
+    """epsilon(n) for ages n = 1 … T, linear between those."""
+    floor: Floats
+    """The codec's error for ages n = 1 … T, (T,)."""
+    delta: float
+    """What a refresh adds."""
+    alpha: float | None
+    """What is left of an error after a frame; None where the pairs that it is measured on have met."""
+
+    def predicted(self) -> dict[int, float]:
+        """The mean error of every window from 1 to T, by the recursion; where pairs have met, nothing is left: 0."""
+        alpha, horizon = self.alpha or 0.0, self.error.size
+        return {w: predicted_error(w, alpha, self.error, self.floor, self.delta) for w in range(1, horizon + 1)}
+
+    def window(self) -> int:
+        """The window with the smallest predicted error."""
+        return best_window(self.predicted())
+
+
+def growth(
+    tokenizer: Tokenizer[ContextT],
+    sampler: Sampler[StateT],
+    batches: Iterable[tuple[Prompt, Tensor, Tensor]],
+    spec: DriftSpec,
+    window: int,
+) -> Growth:
+    """Measure over batches of prompts with their true futures and autoregressive rollouts, (B, F, 3, H, W) each.
+
+    delta is that of refreshes every `window` frames.
+    """
+    one_step, floors, pairs, refreshed = [], [], [], []
+    for prompt, future, plain in batches:
+        truth = encode_truth(tokenizer, prompt, future)
+        floors.append(rmse(truth.reconstruction, truth.frames).double().cpu().numpy())
+        one_step.append(one_step_errors(tokenizer, sampler, prompt, truth, spec.ages))
+        pairs.append(divergences(tokenizer, sampler, prompt, truth, plain, spec.starts, spec.steps))
+        refreshed.append(refresh_errors(tokenizer, plain[:, window - 1 :: window]))
+    floor = np.concatenate(floors).mean(0)
+    measured = epsilon(np.concatenate(one_step).mean(0), floor[[age - 1 for age in spec.ages]])
+    at_ages = dict(zip(spec.ages, map(float, measured), strict=True))
+    alpha, delta = contraction(np.concatenate(pairs)), float(np.concatenate(refreshed).mean())
+    return Growth(at_ages, every_age(at_ages, floor.size), floor, delta, alpha)

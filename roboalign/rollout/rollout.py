@@ -21,6 +21,7 @@ from roboalign.rollout.spec import (
     KvWindowSpec,
     SwrSpec,
     TrueRefreshSpec,
+    TwoContextsSwrSpec,
 )
 from roboalign.rollout.swr import anchored, swr, true_frame
 from roboalign.rollout.swr_entropy import swr_entropy
@@ -63,6 +64,8 @@ def rollout(
         case AnchoredSwrSpec():
             refresh = anchored(prompt.frames, decoding.threshold)
             frames, tokens = swr(tokenizer, sampler, prompt, decoding.window, log, refresh)
+        case TwoContextsSwrSpec():
+            frames, tokens = swr(tokenizer, sampler, prompt, decoding.window, log, both=True)
         case EntropySwrSpec():
             frames, tokens = swr_entropy(tokenizer, sampler, prompt, decoding, log)
         case KvWindowSpec():

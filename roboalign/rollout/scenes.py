@@ -31,10 +31,12 @@ class Scenes:
 
         Raises ValueError where there are fewer than two: no interval could be given.
         """
+        splits = {info.split for info in corpus.infos}
+        split = f"{splits.pop()} " if len(splits) == 1 else ""
         long = [number for number, info in enumerate(corpus.infos) if info.length > horizon]
         if len(long) < 2:
             raise ValueError(
-                f"{len(long)} test episodes have more than rollout.horizon = {horizon} frames, and two are needed; "
+                f"{len(long)} {split}episodes have more than rollout.horizon = {horizon} frames, and two are needed; "
                 "lower it, or record more or longer episodes"
             )
         count = min(count, len(long))

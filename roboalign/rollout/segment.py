@@ -73,10 +73,20 @@ class Log:
 
 
 def write_segment(
-    sampler: Sampler[StateT], context_tokens: Tensor, prompt: Prompt, first: int, last: int, log: Log
+    sampler: Sampler[StateT],
+    context_tokens: Tensor,
+    prompt: Prompt,
+    first: int,
+    last: int,
+    log: Log,
+    beginning: Tensor | None = None,
 ) -> Tensor:
-    """Frames `first` to `last` (exclusive, from 0) drawn under one context and from nothing before: (B, F, Nd)."""
-    state = sampler.start(context_tokens, prompt.action_mask, prompt.seeds, last - first, first_frame=first)
+    """Frames `first` to `last` (exclusive, from 0) drawn under one context and from nothing before: (B, F, Nd).
+
+    `beginning` are the tokens of the context that the rollout began with, for a sampler of two contexts.
+    """
+    masks, seeds = prompt.action_mask, prompt.seeds
+    state = sampler.start(context_tokens, masks, seeds, last - first, first_frame=first, beginning=beginning)
     tokens = []
     for frame in range(first, last):
         tokens.append(sampler.step(state, prompt.actions[:, frame]))

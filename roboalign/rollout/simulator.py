@@ -6,8 +6,7 @@
     worlds = simulator.branch(world, torch.tensor([0, 0, 0]), seeds)      # three futures of the first robot
 
 Each row of a world is a robot of its own: what it shows follows from its picture, actions and seed, whatever else is in
-the batch. A world under `swr`, `swr_anchored` or `kv_window` goes on for ever; under `ar` it ends with the model's
-position limit.
+the batch. A world under `ar` ends with the model's position limit; under a decoding with windows it goes on for ever.
 """
 
 from dataclasses import dataclass
@@ -17,10 +16,10 @@ import torch
 from torch import Tensor
 
 from roboalign.rollout.interfaces import ContextT, Sampler, StateT, Tokenizer
-from roboalign.rollout.spec import AnchoredSwrSpec, ArSpec, KvWindowSpec, SwrSpec
+from roboalign.rollout.spec import AnchoredSwrSpec, ArSpec, KvWindowSpec, SwrSpec, TwoContextsSwrSpec
 from roboalign.rollout.swr import anchored
 
-Endless = ArSpec | SwrSpec | AnchoredSwrSpec | KvWindowSpec
+Endless = ArSpec | SwrSpec | AnchoredSwrSpec | TwoContextsSwrSpec | KvWindowSpec
 """Decodings that need neither the horizon nor the true frames beforehand."""
 
 
@@ -64,7 +63,7 @@ class Simulator(Generic[ContextT, StateT]):
         match decoding:
             case ArSpec():
                 self._room = longest
-            case SwrSpec() | AnchoredSwrSpec():
+            case SwrSpec() | AnchoredSwrSpec() | TwoContextsSwrSpec():
                 self._room = decoding.window
             case KvWindowSpec():
                 self._room = decoding.frames
@@ -95,6 +94,8 @@ class Simulator(Generic[ContextT, StateT]):
                 case AnchoredSwrSpec():
                     refresh = anchored(world.beginning, self._decoding.threshold)
                     self._refresh(world, refresh(world.picture, world.frame))
+                case TwoContextsSwrSpec():
+                    self._refresh(world, world.picture, self._tokenizer.encode_context(world.beginning).tokens)
                 case KvWindowSpec():
                     self._sampler.drop(world.state)
                     world.age -= 1
@@ -106,12 +107,13 @@ class Simulator(Generic[ContextT, StateT]):
         world.age += 1
         return world.picture
 
-    def _refresh(self, world: World[ContextT, StateT], picture: Tensor) -> None:
-        """Begin a segment with `picture` (B, 3, H, W) as the context."""
+    def _refresh(self, world: World[ContextT, StateT], picture: Tensor, beginning: Tensor | None = None) -> None:
+        """Begin a segment with `picture` (B, 3, H, W) as the context, and `beginning` as the tokens of the first."""
         world.context = self._tokenizer.encode_context(picture)
         world.state = self._sampler.start(
-            world.context.tokens, world.action_mask, world.seeds, self._room, first_frame=world.frame
-        )
+            world.context.tokens, world.action_mask, world.seeds, self._room,
+            first_frame=world.frame, beginning=beginning,
+        )  # fmt: skip
         world.age = 0
 
     @torch.no_grad()

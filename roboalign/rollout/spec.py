@@ -9,14 +9,26 @@ from roboalign.spec.base import FieldError, Positive, Seed, Spec, items
 Frames = Annotated[int, Field(ge=1, le=10_000)]
 """A number of frames."""
 
-DecodingName = Literal["ar", "swr", "swr_anchored", "swr_entropy", "kv_window", "carry_tokens", "true_refresh"]
+DecodingName = Literal[
+    "ar",
+    "swr",
+    "swr_anchored",
+    "swr_drift",
+    "swr_entropy",
+    "swr_two_contexts",
+    "kv_window",
+    "carry_tokens",
+    "true_refresh",
+]
 """A way to roll a world model out; each is documented at its spec class."""
 
 SamplingName = Literal["greedy", "sampled"]
 """`greedy` takes the likeliest token; `sampled` draws from the model's distribution at `temperature`."""
 
 
-ALWAYS: frozenset[DecodingName] = frozenset({"ar", "swr", "swr_anchored", "kv_window"})
+ALWAYS: frozenset[DecodingName] = frozenset(
+    {"ar", "swr", "swr_anchored", "swr_drift", "swr_entropy", "swr_two_contexts", "kv_window"}
+)
 """Decodings that are made with every way of sampling."""
 
 
@@ -50,6 +62,13 @@ class AnchoredSwrSpec(Spec):
     Chosen on test episodes among .04 and .1."""
 
 
+class DriftSwrSpec(Spec):
+    """As `swr`, with the window that the drift measured on validation episodes predicts to be best (our choice)."""
+
+    kind: Literal["swr_drift"] = "swr_drift"
+    """The decoding."""
+
+
 class EntropySwrSpec(Spec):
     """As `swr`, but each row is refreshed when the model grows unsure: before the first frame whose tokens have a mean
     entropy above `rise` times that of the segment's first `shortest` frames (our choice)."""
@@ -69,6 +88,16 @@ class EntropySwrSpec(Spec):
         if longest < info.data.get("shortest", longest):
             raise ValueError(f"{longest} is below shortest, {info.data['shortest']}; raise it")
         return longest
+
+
+class TwoContextsSwrSpec(Spec):
+    """As `swr`, but each prompt holds two contexts, that of the first frame, which is true, and the fresh one (our
+    choice). Takes a world model of two contexts (`use.world_model=two_contexts`)."""
+
+    kind: Literal["swr_two_contexts"] = "swr_two_contexts"
+    """The decoding."""
+    window: Frames = 6
+    """Frames of a segment."""
 
 
 class KvWindowSpec(Spec):
@@ -99,7 +128,14 @@ class TrueRefreshSpec(Spec):
 
 
 DecodingSpec: TypeAlias = (
-    ArSpec | SwrSpec | AnchoredSwrSpec | EntropySwrSpec | KvWindowSpec | CarryTokensSpec | TrueRefreshSpec
+    ArSpec
+    | SwrSpec
+    | AnchoredSwrSpec
+    | EntropySwrSpec
+    | TwoContextsSwrSpec
+    | KvWindowSpec
+    | CarryTokensSpec
+    | TrueRefreshSpec
 )
 """One decoding with its numbers."""
 
@@ -109,6 +145,8 @@ class DriftSpec(Spec):
 
     ages: Annotated[tuple[Frames, ...], items(2)] = (1, 2, 4, 6, 8, 12, 16, 24, 30)
     """Ages of the context at which the one-step error is measured, up to the horizon; between them it is linear."""
+    validation_episodes: Annotated[int, Field(ge=2, le=100_000)] = 16
+    """Validation episodes on which it is measured to choose the window of `swr_drift`, spread evenly."""
     starts: Annotated[tuple[Frames, ...], items()] = (2, 8, 16)
     """Frames of true tokens before a paired rollout leaves the truth, each below the horizon (our choice)."""
     steps: Annotated[int, Field(ge=2, le=1000)] = 6
@@ -128,6 +166,7 @@ class RolloutSpec(Spec):
         "ar",
         "swr",
         "swr_anchored",
+        "swr_drift",
         "swr_entropy",
         "kv_window",
         "carry_tokens",
@@ -141,7 +180,7 @@ class RolloutSpec(Spec):
     temperature: Positive = 1.0
     """Temperature of `sampled`; the drift and the sweep are measured with the first of `sampling`."""
     swr: SwrSpec = SwrSpec()
-    """The window of `swr`, `swr_anchored`, `carry_tokens` and `true_refresh`, so that they differ in nothing else."""
+    """The window of all `swr` but `swr_entropy`, of `carry_tokens` and `true_refresh`: they differ in nothing else."""
     anchor: Annotated[float, Field(gt=0, le=1)] = 0.1
     """The threshold of `swr_anchored`."""
     swr_entropy: EntropySwrSpec = EntropySwrSpec()
@@ -217,14 +256,16 @@ class RolloutSpec(Spec):
             raise FieldError("ages", "an age is listed twice; remove one")
         return drift
 
-    def decoding(self, name: DecodingName) -> DecodingSpec:
-        """The decoding `name` with this spec's numbers."""
+    def decoding(self, name: DecodingName) -> DecodingSpec | DriftSwrSpec:
+        """The decoding `name` with this spec's numbers; the window of `swr_drift` has to be measured."""
         window = self.swr.window
-        choices: dict[DecodingName, DecodingSpec] = {
+        choices: dict[DecodingName, DecodingSpec | DriftSwrSpec] = {
             "ar": ArSpec(),
             "swr": self.swr,
             "swr_anchored": AnchoredSwrSpec(window=window, threshold=self.anchor),
+            "swr_drift": DriftSwrSpec(),
             "swr_entropy": self.swr_entropy,
+            "swr_two_contexts": TwoContextsSwrSpec(window=window),
             "kv_window": self.kv_window,
             "carry_tokens": CarryTokensSpec(window=window),
             "true_refresh": TrueRefreshSpec(window=window),
@@ -232,9 +273,12 @@ class RolloutSpec(Spec):
         return choices[name]
 
 
-def peak_frames(decoding: DecodingSpec, horizon: int) -> int:
-    """The most frames that stand in the sequence at once during a rollout of `horizon` frames."""
-    if isinstance(decoding, SwrSpec | AnchoredSwrSpec | TrueRefreshSpec):
+def peak_frames(decoding: DecodingSpec | DriftSwrSpec, horizon: int) -> int:
+    """The most frames that stand in the sequence at once during a rollout of `horizon` frames.
+
+    For `swr_drift`, which may choose any window, the most that it may choose.
+    """
+    if isinstance(decoding, SwrSpec | AnchoredSwrSpec | TwoContextsSwrSpec | TrueRefreshSpec):
         return min(decoding.window, horizon)
     if isinstance(decoding, EntropySwrSpec):
         return min(decoding.longest, horizon)
@@ -245,8 +289,8 @@ def peak_frames(decoding: DecodingSpec, horizon: int) -> int:
     return horizon
 
 
-def peak_sequence(decoding: DecodingSpec, horizon: int, context_tokens: int, frame_tokens: int) -> int:
-    """Tokens of the longest sequence: the context and, for each frame, `frame_tokens` (its action's included).
+def peak_sequence(decoding: DecodingSpec | DriftSwrSpec, horizon: int, context_tokens: int, frame_tokens: int) -> int:
+    """Tokens of the longest sequence: the contexts and, for each frame, `frame_tokens` (its action's included).
 
     With the paper's 1280 context tokens, 93 a frame and 30 frames: 4070 for plain autoregression, 1838 with W = 6.
     """

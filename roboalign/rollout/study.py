@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Generic, Literal
 
 import numpy as np
+from torch import Tensor
 
 from roboalign.evaluation.statistics import spearman
 from roboalign.rollout.drift import (
@@ -12,19 +13,25 @@ from roboalign.rollout.drift import (
     bound,
     bound_autoregressive,
     closed_form_window,
-    contraction,
-    epsilon,
-    every_age,
-    predicted_error,
     predicted_error_independent,
     rows,
 )
 from roboalign.rollout.interfaces import ContextT, Sampler, StateT, Tokenizer
-from roboalign.rollout.measure_drift import divergences, encode_truth, one_step_errors, refresh_errors, rmse
+from roboalign.rollout.measure_drift import Growth, growth, rmse
 from roboalign.rollout.rollout import Rollout, joined, rollout
 from roboalign.rollout.scenes import Scenes
 from roboalign.rollout.segment import Prompt
-from roboalign.rollout.spec import ALWAYS, ArSpec, DecodingName, DecodingSpec, RolloutSpec, SamplingName, SwrSpec
+from roboalign.rollout.spec import (
+    ALWAYS,
+    ArSpec,
+    DecodingName,
+    DecodingSpec,
+    DriftSwrSpec,
+    RolloutSpec,
+    SamplingName,
+    SwrSpec,
+    peak_frames,
+)
 from roboalign.types import Json
 
 ModelName = Literal["supervised", "aligned"]
@@ -73,6 +80,10 @@ class Study(Generic[ContextT, StateT]):
     tokenizer: Tokenizer[ContextT]
     samplers: Mapping[tuple[ModelName, SamplingName], Sampler[StateT]]
     scenes: Scenes
+    validation: Scenes | None = None
+    """Scenes that `swr_drift` chooses its window on; without any it cannot be made."""
+    windows: dict[tuple[ModelName, SamplingName], int] = field(default_factory=dict)
+    """The windows that it chose so far."""
     _swept: dict[SamplingName, dict[int, Rollout]] = field(default_factory=dict)
     """Autoregressive and SWR rollouts of the supervised model, by window; the horizon is plain autoregression."""
 
@@ -92,10 +103,17 @@ class Study(Generic[ContextT, StateT]):
 
     def make(self, one: ClipSet) -> Rollout:
         """The rollouts of one set."""
-        windows = {"ar": self.spec.horizon, "swr": self.spec.swr.window}
-        if one.model == "supervised" and one.decoding in windows:
-            return self._window(one.sampling, windows[one.decoding])
-        return self.roll(self.spec.decoding(one.decoding), self.samplers[one.model, one.sampling])
+        decoding = self.decoding(one)
+        if one.model == "supervised" and isinstance(decoding, ArSpec | SwrSpec):
+            return self._window(one.sampling, peak_frames(decoding, self.spec.horizon))
+        return self.roll(decoding, self.samplers[one.model, one.sampling])
+
+    def decoding(self, one: ClipSet) -> DecodingSpec:
+        """The decoding of a set, its window measured where the spec leaves that open."""
+        decoding = self.spec.decoding(one.decoding)
+        if isinstance(decoding, DriftSwrSpec):
+            return SwrSpec(window=self.drift_window(one.model, one.sampling))
+        return decoding
 
     def _window(self, sampling: SamplingName, window: int) -> Rollout:
         """SWR of the supervised model, made once; with the horizon as window it is plain autoregression."""
@@ -116,7 +134,7 @@ class Study(Generic[ContextT, StateT]):
             yield self._window("sampled", self.spec.horizon)
         for sample in range(1, count):
             prompt = self.scenes.sampled(self.spec.seed, sample)
-            yield self.roll(self.spec.decoding("ar"), self.samplers["supervised", "sampled"], prompt)
+            yield self.roll(ArSpec(), self.samplers["supervised", "sampled"], prompt)
 
     def sweep(self, sampling: SamplingName) -> dict[int, Rollout]:
         """SWR of the supervised model by window, ascending; the widest, the horizon, is plain autoregression.
@@ -127,58 +145,56 @@ class Study(Generic[ContextT, StateT]):
         windows = {*more, self.spec.swr.window, self.spec.horizon}
         return {window: self._window(sampling, window) for window in sorted(windows)}
 
+    def growth(self, model: ModelName, sampling: SamplingName, plain: Tensor) -> Growth:
+        """How the model's errors grow over the scenes, given its autoregressive rollouts (N, F, 3, H, W)."""
+        batches = ((self.scenes.prompt.rows(part), self.scenes.future[part], plain[part]) for part in self._parts())
+        sampler = self.samplers[model, sampling]
+        return growth(self.tokenizer, sampler, batches, self.spec.drift, self.spec.swr.window)
+
+    def drift_window(self, model: ModelName, sampling: SamplingName) -> int:
+        """The window of `swr_drift`: the one that the growth of errors over the validation scenes predicts.
+
+        Raises ValueError where there are none.
+        """
+        if self.validation is None:
+            raise ValueError("swr_drift chooses its window on validation scenes; pass `validation`")
+        if (model, sampling) not in self.windows:
+            study = replace(self, scenes=self.validation, _swept={})
+            plain = study.roll(ArSpec(), self.samplers[model, sampling])
+            self.windows[model, sampling] = study.growth(model, sampling, plain.frames[:, 1:]).window()
+        return self.windows[model, sampling]
+
     def drift(self, sampling: SamplingName) -> tuple[dict[str, Json], list[dict[str, object]]]:
         """The figures of metrics/drift.json and the rows of plots/drift.tsv, of the supervised model."""
-        spec, scenes, swept = self.spec, self.scenes, self.sweep(sampling)
-        sampler, horizon = self.samplers["supervised", sampling], spec.horizon
-        plain = swept[horizon].frames[:, 1:]
-        ages = spec.drift.ages
-        one_step, floors, pairs = [], [], []
-        for part in self._parts():
-            prompt = scenes.prompt.rows(part)
-            truth = encode_truth(self.tokenizer, prompt, scenes.future[part])
-            floors.append(rmse(truth.reconstruction, truth.frames).double().cpu().numpy())
-            one_step.append(one_step_errors(self.tokenizer, sampler, prompt, truth, ages))
-            pairs.append(
-                divergences(self.tokenizer, sampler, prompt, truth, plain[part], spec.drift.starts, spec.drift.steps)
-            )
-        floor = np.concatenate(floors).mean(0)
-        one = np.concatenate(one_step).mean(0)
-        measured_ages = epsilon(one, floor[[age - 1 for age in ages]])
-        error = every_age(dict(zip(ages, map(float, measured_ages), strict=True)), horizon)
-        boundaries = slice(spec.swr.window - 1, None, spec.swr.window)
-        delta = float(refresh_errors(self.tokenizer, plain[:, boundaries]).mean())
-        alpha = contraction(np.concatenate(pairs))
+        swept = self.sweep(sampling)
+        grown = self.growth("supervised", sampling, swept[self.spec.horizon].frames[:, 1:])
         measured = {
-            window: rmse(made.frames[:, 1:], scenes.future).double().cpu().numpy().mean(0)
+            window: rmse(made.frames[:, 1:], self.scenes.future).double().cpu().numpy().mean(0)
             for window, made in swept.items()
         }
         figures: dict[str, Json] = {
-            "n": len(scenes),
-            "epsilon": {str(age): float(value) for age, value in zip(ages, measured_ages, strict=True)},
-            "floor": {str(age): float(floor[age - 1]) for age in ages},
-            "delta": delta,
+            "n": len(self.scenes),
+            "epsilon": {str(age): value for age, value in grown.at_ages.items()},
+            "floor": {str(age): float(grown.floor[age - 1]) for age in grown.at_ages},
+            "delta": grown.delta,
             "swept": {str(window): float(values.mean()) for window, values in measured.items()},
             "swept_window": best_window({window: float(values.mean()) for window, values in measured.items()}),
         }
-        if alpha is None:
+        chosen = self.windows.get(("supervised", sampling))
+        if chosen is not None:
+            figures["validation_window"] = chosen
+        if grown.alpha is None:
             return figures, []
-        return figures | _predicted(list(measured), alpha, error, floor, delta, measured), rows(
-            list(measured), alpha, error, floor, delta, measured
-        )
+        curves = rows(list(measured), grown.alpha, grown.error, grown.floor, grown.delta, measured)
+        return figures | _predicted(grown, grown.alpha, measured), curves
 
 
 def _predicted(
-    windows: Sequence[int],
-    alpha: float,
-    error: np.ndarray[tuple[int, ...], np.dtype[np.float64]],
-    floor: np.ndarray[tuple[int, ...], np.dtype[np.float64]],
-    delta: float,
-    measured: Mapping[int, np.ndarray[tuple[int, ...], np.dtype[np.float64]]],
+    grown: Growth, alpha: float, measured: Mapping[int, np.ndarray[tuple[int, ...], np.dtype[np.float64]]]
 ) -> dict[str, Json]:
     """What follows from alpha; keys of what does not exist (a bound where alpha is 1 or more) are absent."""
-    horizon, mean = error.size, float(error.mean())
-    errors = {window: predicted_error(window, alpha, error, floor, delta) for window in range(1, horizon + 1)}
+    windows, error, floor, delta = list(measured), grown.error, grown.floor, grown.delta
+    horizon, mean, errors = error.size, float(error.mean()), grown.predicted()
     result: dict[str, Json] = {
         "alpha": alpha,
         "predicted": {str(window): errors[window] for window in windows},

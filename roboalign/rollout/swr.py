@@ -24,13 +24,21 @@ def swr(
     window: int,
     log: Log,
     refresh: Refresh = lambda last, _: last,
+    *,
+    both: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """Frames (B, F, 3, H, W) and tokens (B, F, Nd), a fresh context every `window` frames."""
+    """Frames (B, F, 3, H, W) and tokens (B, F, Nd), a fresh context every `window` frames.
+
+    With `both`, each prompt holds the context of the first frame too, before the fresh one.
+    """
     picture, frames, tokens = prompt.frames, [], []
+    beginning: Tensor | None = None
     for first in range(0, prompt.horizon, window):
         last = min(first + window, prompt.horizon)
         context = tokenizer.encode_context(picture)
-        drawn = write_segment(sampler, context.tokens, prompt, first, last, log)
+        if both and beginning is None:
+            beginning = context.tokens
+        drawn = write_segment(sampler, context.tokens, prompt, first, last, log, beginning)
         seen = tokenizer.decode(context, drawn)
         log.spread(last - first)
         picture = refresh(seen[:, -1], last)

@@ -126,7 +126,8 @@ def parts(experiment: Experiment) -> Iterator[Estimate]:
     spec = experiment.rollout
     frame = model.frame_tokens(tokenizer.dynamics_tokens)
     peak = max(
-        peak_sequence(spec.decoding(name), spec.horizon, tokenizer.context_tokens, frame) for name in spec.decodings
+        peak_sequence(spec.decoding(name), spec.horizon, model.contexts * tokenizer.context_tokens, frame)
+        for name in spec.decodings
     )
     made = spec.episodes * (len(spec.decodings) + len(spec.aligned_decodings) + spec.best_of + len(spec.sweep))
     decoding = made * spec.horizon * convolution_flops(tokenizer) / 2

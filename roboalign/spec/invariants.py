@@ -25,6 +25,7 @@ def violations(experiment: Experiment) -> Iterator[Violation]:
     yield from sizes(experiment)
     yield from lengths(experiment)
     yield from positions(experiment)
+    yield from decodings(experiment)
     yield from actions(experiment)
     yield from splits(experiment)
     yield from vocabulary(experiment)
@@ -93,7 +94,7 @@ def positions(experiment: Experiment) -> Iterator[Violation]:
     for name in dict.fromkeys((*rollout.decodings, *rollout.aligned_decodings)):
         decoding = rollout.decoding(name)
         field = {"swr": "rollout.swr.window", "kv_window": "rollout.kv_window.frames"}.get(name, "rollout.horizon")
-        length = peak_sequence(decoding, rollout.horizon, tokenizer.context_tokens, frame)
+        length = peak_sequence(decoding, rollout.horizon, model.contexts * tokenizer.context_tokens, frame)
         needs[field] = max(needs.get(field, 0), length)
     longest = max(needs, key=lambda field: needs[field])
     if needs[longest] > model.positions:
@@ -101,6 +102,23 @@ def positions(experiment: Experiment) -> Iterator[Violation]:
             "world_model.positions",
             f"a sequence of {needs[longest]} tokens ({longest}) does not fit into {model.positions} positions; raise "
             f"them to {needs[longest]}, or lower {longest}",
+        )
+
+
+def decodings(experiment: Experiment) -> Iterator[Violation]:
+    """A decoding has the model and the episodes that it takes."""
+    listed = (*experiment.rollout.decodings, *experiment.rollout.aligned_decodings)
+    if "swr_drift" in listed and not any(source.split.validation for source in experiment.sources.values()):
+        yield Violation(
+            "rollout.decodings",
+            "swr_drift chooses its window on validation episodes, and no source has any; give a source's "
+            "split.validation a share above 0, or remove the decoding",
+        )
+    if "swr_two_contexts" in listed and experiment.world_model.contexts != 2:
+        yield Violation(
+            "world_model.contexts",
+            "rollout lists the decoding swr_two_contexts, which takes a world model of 2 contexts; raise them to 2 "
+            "(use.world_model: two_contexts), or remove the decoding",
         )
 
 

@@ -9,6 +9,9 @@ ever predicted across them), so codes need no offsets.
 
 A prompt is what a tokenizer makes of the context frame: its Nc context codes, then the Nd dynamics codes that the same
 frame gets as a later frame. The latter have no slots of their own: they are the previous codes of frame 0.
+
+A model of two contexts has the Nc codes of the frame that the rollout began with before those of the context frame,
+which sliding windows refresh. Until the first refresh the two are one frame.
 """
 
 import math
@@ -70,15 +73,17 @@ class Layout:
     """Positions in the sequence, from 0, given the sizes of its parts."""
 
     context: int
-    """Nc, tokens of the context."""
+    """Tokens of the context, or of both contexts."""
     actions: int
     """Action slots of each frame."""
     dynamics: int
     """Nd, dynamics tokens of each frame."""
+    contexts: int = 1
+    """Contexts of a prompt, 1 or 2."""
 
     @property
     def prompt(self) -> int:
-        """Codes of a prompt."""
+        """Codes of a whole prompt."""
         return self.context + self.dynamics
 
     @property

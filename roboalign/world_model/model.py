@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from roboalign import checkpoint
 from roboalign.world_model.layout import Layout, TokenShape
+from roboalign.world_model.prompts import whole_prompts
 from roboalign.world_model.spec import SlotActionsSpec, TokenActionsSpec, WorldModelSpec
 
 
@@ -160,7 +161,9 @@ class WorldModel(nn.Module):
     def __init__(self, spec: WorldModelSpec, shape: TokenShape) -> None:
         super().__init__()
         self.spec, self.shape = spec, shape
-        self.layout = Layout(shape.context_tokens, spec.action_slots, shape.dynamics_tokens)
+        self.layout = Layout(
+            spec.contexts * shape.context_tokens, spec.action_slots, shape.dynamics_tokens, spec.contexts
+        )
         digits = spec.embedding == "digits"
         self.context = CodeEmbedding(shape.context_levels, spec.hidden, digits=digits)
         self.dynamics = CodeEmbedding(shape.dynamics_levels, spec.hidden, digits=digits)
@@ -169,7 +172,7 @@ class WorldModel(nn.Module):
         )
         self.actions = ActionEmbedding(spec.actions, shape.action_width, spec.hidden)
         # Rotary positions tell distances; these tell the place in the picture.
-        for name, count in (("context_places", shape.context_tokens), ("frame_places", self.layout.frame)):
+        for name, count in (("context_places", self.layout.context), ("frame_places", self.layout.frame)):
             if spec.places:
                 self.register_parameter(name, nn.Parameter(torch.randn(count, spec.hidden) * 0.02))
             else:
@@ -205,16 +208,12 @@ class WorldModel(nn.Module):
     def forward(self, context_tokens: Tensor, dynamics: Tensor, actions: Tensor, action_mask: Tensor) -> Tensor:
         """Teacher-forced logits (B, F, Nd, codes): those of each dynamics token given all before it.
 
-        `context_tokens` (B, Nc + Nd) are prompts (layout.py), `dynamics` (B, F, Nd) are codes, `actions` (B, F, A) lie
-        in [-1, 1] (action f leads to frame f), `action_mask` (B, A) is true where the episode has the dimension.
+        `context_tokens` (B, Nc + Nd) are prompts (layout.py), or whole ones of two contexts, `dynamics` (B, F, Nd) are
+        codes, `actions` (B, F, A) lie in [-1, 1] (action f leads to frame f), `action_mask` (B, A) is true where the
+        episode has the dimension.
         Raises ValueError on prompts of another width and on a sequence beyond the position limit.
         """
-        if context_tokens.shape[1] != self.layout.prompt:
-            raise ValueError(
-                f"prompts have {context_tokens.shape[1]} codes, the model takes {self.layout.context} of the context "
-                f"and {self.layout.dynamics} of the same frame as a later frame"
-            )
-        x = self.embed(context_tokens, dynamics, actions, action_mask)
+        x = self.embed(whole_prompts(self.layout, context_tokens), dynamics, actions, action_mask)
         length = x.shape[1]
         if length > self.spec.positions:
             raise ValueError(

@@ -65,15 +65,15 @@ def read(
     both = rotate(qkv[:, :, :turning], *angles).transpose(1, 2)
     key[:, :, cached:end] = both[:, layer.heads :]
     value[:, :, cached:end] = qkv[:, :, turning:].transpose(1, 2)
-    mixed = F.scaled_dot_product_attention(
-        both[:, : layer.heads],
-        key[:, :, :end],
-        value[:, :, :end],
-        attn_mask=mask,
-        is_causal=count > 1 and cached == 0,
-        enable_gqa=layer.kv_heads != layer.heads,
-    )
-    mixed = mixed.transpose(1, 2).reshape(rows, hidden)
+    query, cache = both[:, : layer.heads], (key[:, :, :end], value[:, :, :end])
+    if count == 1:
+        # Heads that share keys stand as several queries of one head, so that the cache is read once for all of them.
+        mixed = F.scaled_dot_product_attention(query.reshape(batch, layer.kv_heads, -1, width), *cache)
+    else:
+        causal, grouped = cached == 0, layer.kv_heads != layer.heads
+        mixed = F.scaled_dot_product_attention(query, *cache, attn_mask=mask, is_causal=causal, enable_gqa=grouped)
+        mixed = mixed.transpose(1, 2)
+    mixed = mixed.reshape(rows, hidden)
     x = x + product(F.pad(mixed, (0, 0, 0, len(x) - rows)), layer.out, block)
     normed = F.rms_norm(x, (hidden,), layer.ffn_norm, layer.epsilon)
     gate, up = product(normed, layer.up, block).chunk(2, -1)

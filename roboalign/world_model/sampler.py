@@ -16,6 +16,7 @@ from torch import Tensor
 
 from roboalign.world_model.model import Layer, WorldModel
 from roboalign.world_model.noise import gumbel, keys_of
+from roboalign.world_model.prompts import whole_prompts
 from roboalign.world_model.reading import LayerWeights, product, read, transposed
 from roboalign.world_model.state import State
 
@@ -59,6 +60,7 @@ class Sampler:
         groups: int = 1,
         first_frame: int = 0,
         moved: Tensor | None = None,
+        beginning: Tensor | None = None,
     ) -> State:
         """Read the prompts and return the state before the first frame.
 
@@ -67,16 +69,14 @@ class Sampler:
         g of prompt p, and `seeds` is (P * G,). `max_frames` is what the cache has room for. `first_frame` is the
         absolute number of the next frame, by which the noise is drawn: a rollout that continues under a new context
         passes how many frames it already has. `moved` (P * G, A) is the sum of the actions since the context that come
-        before the next frame's; none by default. Raises ValueError where shapes do not fit or the position limit is
-        passed.
+        before the next frame's; none by default. `beginning` (P, Nc + Nd) are the prompts of the frames that the
+        rollouts began with, for a model of two contexts; `context_tokens` themselves by default. Raises ValueError
+        where shapes do not fit or the position limit is passed.
         """
         model, layout, spec = self.model, self.model.layout, self.model.spec
-        prompts = len(context_tokens)
-        if context_tokens.shape != (prompts, layout.prompt) or len(action_mask) != prompts:
-            raise ValueError(
-                f"prompts are {tuple(context_tokens.shape)} with masks {tuple(action_mask.shape)}, "
-                f"the model takes (P, {layout.prompt}) and (P, {model.shape.action_width})"
-            )
+        prompts, context_tokens = len(context_tokens), whole_prompts(layout, context_tokens, beginning)
+        if len(action_mask) != prompts:
+            raise ValueError(f"{prompts} prompts need as many action masks, got {len(action_mask)}")
         if len(seeds) != prompts * groups:
             raise ValueError(f"{prompts} prompts in groups of {groups} need {prompts * groups} seeds, got {len(seeds)}")
         capacity = layout.length(max_frames)

@@ -17,6 +17,7 @@ from torch.utils.data import Dataset
 from roboalign import checkpoint
 from roboalign.store import Corpus
 from roboalign.types import Float32, UInt8
+from roboalign.world_model.prompts import two_contexts
 from roboalign.world_model.spec import SegmentSpec
 
 SHARD = 2048
@@ -79,8 +80,8 @@ def leading_actions(actions: Float32, segment: Segment) -> Tensor:
 class Segments(Dataset[dict[str, Tensor]]):
     """Tokenised segments. A sample is a dict:
 
-    `context` (Nc + Nd,), a prompt, and `dynamics` (F, Nd), int64 codes; `actions` (F, A), action f leads to frame f;
-    `action_mask` (A,), bool; `episode` and `start`, the segment's place in the corpus.
+    `context` (Nc + Nd,), a prompt, or (2 Nc + Nd,) of two contexts, and `dynamics` (F, Nd), int64 codes; `actions`
+    (F, A), action f leads to frame f; `action_mask` (A,), bool; `episode` and `start`, its place in the corpus.
     """
 
     def __init__(self, shards: list[dict[str, Tensor]]) -> None:
@@ -106,12 +107,14 @@ def encode_segments(
     spec: SegmentSpec,
     folder: Path,
     *,
+    contexts: int = 1,
     device: str = "cpu",
     batch: int = 16,
     say: Callable[[str], None] = lambda text: None,
 ) -> Segments:
     """Encode the segments of `corpus` into the token cache at `folder`, or take up what is there already.
 
+    With two `contexts`, the frame that a prompt's rollout began with is the first of its context's `refreshes`.
     The folder must be keyed by all that the tokens depend on (a stage's scratch folder is). `batch` segments are
     encoded at a time; `say` hears about the progress.
     """
@@ -121,7 +124,7 @@ def encode_segments(
         file = folder / f"segments-{number:05d}.safetensors"
         if not file.exists():
             part = segments[number * SHARD : (number + 1) * SHARD]
-            checkpoint.save(file, _encode(tokenizer, corpus, part, spec, device, batch))
+            checkpoint.save(file, _encode(tokenizer, corpus, part, spec, contexts, device, batch))
             say(f"encoded {min((number + 1) * SHARD, len(segments))} of {len(segments)} segments")
         shards.append(checkpoint.load(file)[0])
     return Segments(shards)
@@ -157,6 +160,7 @@ def _encode(
     corpus: Corpus,
     segments: list[Segment],
     spec: SegmentSpec,
+    contexts: int,
     device: str,
     batch: int,
 ) -> dict[str, Tensor]:
@@ -174,9 +178,14 @@ def _encode(
             actions.append(leading_actions(every, segment))
             masks.append(mask)
         with torch.inference_mode():
-            encoded = tokenizer.encode_context(_contexts(tokenizer, videos, [refreshes(s, spec) for s in part]))
-            context.append(encoded.tokens.to("cpu", torch.int32))
-            dynamics.append(tokenizer.encode(encoded, torch.stack(clips)).to("cpu", torch.int32))
+            chains = [refreshes(segment, spec) for segment in part]
+            encoded = tokenizer.encode_context(_contexts(tokenizer, videos, chains))
+            codes, prompt = tokenizer.encode(encoded, torch.stack(clips)), encoded.tokens
+            if contexts == 2:
+                true = torch.stack([video[chain[0]] for video, chain in zip(videos, chains, strict=True)])
+                prompt = two_contexts(tokenizer.encode_context(true).tokens, prompt, codes.shape[2])
+            context.append(prompt.to("cpu", torch.int32))
+            dynamics.append(codes.to("cpu", torch.int32))
     return {
         "context": torch.cat(context),
         "dynamics": torch.cat(dynamics),

@@ -106,6 +106,10 @@ class WorldModelSpec(Spec):
     """Added to the mean square of RMSNorm (LLaMA)."""
     segment: SegmentSpec = SegmentSpec()
     """Training sequences."""
+    contexts: Literal[1, 2] = 1
+    """Context frames of a prompt: 1 (paper), or 2: before the context, which sliding windows refresh with predicted
+    frames, the true frame that the rollout began with (our choice; what `swr_two_contexts` needs). In training, the
+    latter is the true frame that a re-encoded context comes from, so `segment.reencoded` must be above 0."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of what a layer adds to the residual stream that training sets to zero, against overfitting."""
     corruption: Fraction = 0.0
@@ -139,6 +143,17 @@ class WorldModelSpec(Spec):
             raise ValueError(f"heads is {heads}, which {kv_heads} key and value heads do not divide")
         return kv_heads
 
+    @field_validator("contexts")
+    @classmethod
+    def _contexts(cls, contexts: int, info: ValidationInfo) -> int:
+        segment = info.data.get("segment")
+        if contexts == 2 and isinstance(segment, SegmentSpec) and segment.reencoded == 0:
+            raise ValueError(
+                "with segment.reencoded 0, both contexts of every training prompt are the same frame; raise that, or "
+                "take 1 context"
+            )
+        return contexts
+
     @property
     def action_slots(self) -> int:
         """Slots of a frame that hold its action."""
@@ -154,8 +169,8 @@ class WorldModelSpec(Spec):
         return self.action_slots + dynamics_tokens
 
     def sequence_tokens(self, context_tokens: int, dynamics_tokens: int, frames: int) -> int:
-        """Tokens of a sequence of one context and `frames` frames."""
-        return context_tokens + frames * self.frame_tokens(dynamics_tokens)
+        """Tokens of a sequence of the prompt's contexts, of `context_tokens` tokens each, and `frames` frames."""
+        return self.contexts * context_tokens + frames * self.frame_tokens(dynamics_tokens)
 
     def cache_bytes(self, tokens: int, rows: int = 1, width: int = 4) -> int:
         """Bytes of the key-value cache of `rows` sequences of `tokens` tokens, `width` bytes a number."""
@@ -181,7 +196,7 @@ class WorldModelSpec(Spec):
         vectors += sum(dynamics_levels) if self.embedding == "digits" else 0
         vectors += self.actions.bins * (action_width if self.actions.kind == "slot" else 1)
         vectors += 2 * action_width if self.actions.kind == "slot" and self.actions.displacement else 0
-        vectors += (context_tokens + self.frame_tokens(dynamics_tokens)) * self.places
+        vectors += (self.contexts * context_tokens + self.frame_tokens(dynamics_tokens)) * self.places
         return self.layers * layer + self.hidden * (vectors + 1 + _codes(dynamics_levels))
 
 

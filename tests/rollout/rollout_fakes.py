@@ -5,7 +5,7 @@ model moves the level by the action, plus `drift` for each frame that its contex
 stream at the absolute frame. Levels are in 1/1000.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -82,6 +82,8 @@ class ToyState:
 class ToySampler:
     drift: int = 0
     noisy: bool = False
+    beginnings: list[Tensor | None] = field(default_factory=list)
+    """The `beginning` of each start."""
 
     def start(
         self,
@@ -92,7 +94,9 @@ class ToySampler:
         *,
         first_frame: int = 0,
         moved: Tensor | None = None,
+        beginning: Tensor | None = None,
     ) -> ToyState:
+        self.beginnings.append(beginning)
         return ToyState(context_tokens, seeds, [], first_frame, max_frames)
 
     def step(self, state: ToyState, action: Tensor) -> Tensor:

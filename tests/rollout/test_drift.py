@@ -16,8 +16,9 @@ from roboalign.rollout.drift import (
     predicted_error_independent,
     rows,
 )
-from roboalign.rollout.measure_drift import divergences, encode_truth, one_step_errors, refresh_errors
+from roboalign.rollout.measure_drift import Growth, divergences, encode_truth, growth, one_step_errors, refresh_errors
 from roboalign.rollout.segment import Prompt
+from roboalign.rollout.spec import DriftSpec
 
 
 def test_epsilon_is_the_excess_over_the_codec_and_never_negative() -> None:
@@ -136,3 +137,37 @@ def test_measured_divergence_is_what_history_left_behind() -> None:
 def test_measured_delta_is_the_loss_of_an_encoding() -> None:
     frames = picture(torch.tensor([[100, 200]]))
     assert refresh_errors(ToyTokenizer(loss=4), frames) == pytest.approx(np.array([0.004, 0.004]), abs=1e-6)
+
+
+def test_growth_is_measured_over_batches_as_over_all() -> None:
+    prompt, frames = still(3)
+    plain = frames + torch.tensor([1, 3, 6, 10, 15, 21]).view(1, 6, 1, 1, 1) / 1000
+    spec = DriftSpec(ages=(1, 3, 5), starts=(2, 3), steps=3)
+
+    def measured(*parts: slice) -> Growth:
+        batches = [(prompt.rows(part), frames[part], plain[part]) for part in parts]
+        return growth(ToyTokenizer(loss=2), ToySampler(drift=1), batches, spec, 2)
+
+    whole = measured(slice(0, 3))
+    # A context that is 2 too bright: so is what its true tokens show, and what is drawn on top by the toy's drift.
+    assert whole.at_ages == pytest.approx({1: 0.001, 3: 0.003, 5: 0.005}, abs=1e-6)
+    assert whole.error == pytest.approx([0.001, 0.002, 0.003, 0.004, 0.005, 0.005], abs=1e-6)
+    assert whole.floor == pytest.approx([0.002] * 6, abs=1e-6)
+    assert whole.delta == pytest.approx(0.002, abs=1e-6)
+    parts = measured(slice(0, 2), slice(2, 3))
+    assert parts.alpha == pytest.approx(whole.alpha)
+    assert parts.error == pytest.approx(whole.error)
+
+
+def test_the_window_of_a_growth() -> None:
+    ages = np.arange(1.0, 7.0) ** 2 / 1000
+    steep = Growth({}, ages, np.zeros(6), delta=0.001, alpha=0.5)
+    errors = steep.predicted()
+    assert list(errors) == [1, 2, 3, 4, 5, 6]
+    assert errors[2] == pytest.approx(predicted_error(2, 0.5, ages, np.zeros(6), 0.001))
+    assert steep.window() == min(errors, key=lambda window: errors[window]) < 6
+    dear = Growth({}, ages, np.zeros(6), delta=1.0, alpha=0.5)
+    assert dear.window() == 6
+    met, forgetful = (Growth({}, ages, np.zeros(6), delta=0.001, alpha=alpha) for alpha in (None, 1e-9))
+    assert met.predicted() == pytest.approx(forgetful.predicted(), rel=1e-6)
+    assert met.window() == forgetful.window() == 1

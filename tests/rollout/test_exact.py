@@ -17,6 +17,7 @@ from roboalign.rollout.spec import (
     EntropySwrSpec,
     KvWindowSpec,
     SwrSpec,
+    TwoContextsSwrSpec,
 )
 from roboalign.tokenizer.model import DualBranchTokenizer, load_tokenizer
 from roboalign.tokenizer.spec import TokenizerSpec
@@ -32,10 +33,12 @@ ROWS, FRAMES = 8, 5
 
 @pytest.fixture(scope="module")
 def models() -> tuple[DualBranchTokenizer, WorldModel]:
+    """A world model of two contexts, which every decoding can be made with."""
     spec = TokenizerSpec.model_validate(yaml.safe_load((SPECS / "tokenizer/smoke.yaml").read_text()))
     torch.manual_seed(0)
     tokenizer = DualBranchTokenizer(spec).eval()
     values = yaml.safe_load((SPECS / "world_model/smoke.yaml").read_text())
+    values |= {"contexts": 2, "segment": values["segment"] | {"reencoded": 0.5}}
     return tokenizer, seeded_world_model(WorldModelSpec.model_validate(values), TokenShape.of(spec, 4), 0).eval()
 
 
@@ -56,6 +59,7 @@ def prompt() -> Prompt:
         EntropySwrSpec(shortest=1, longest=3, rise=1.01),
         KvWindowSpec(frames=2),
         CarryTokensSpec(window=2),
+        TwoContextsSwrSpec(window=2),
     ],
     ids=lambda d: d.kind,
 )

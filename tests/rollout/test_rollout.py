@@ -15,6 +15,7 @@ from roboalign.rollout.spec import (
     KvWindowSpec,
     SwrSpec,
     TrueRefreshSpec,
+    TwoContextsSwrSpec,
     peak_sequence,
 )
 from roboalign.rollout.swr import anchored
@@ -24,6 +25,7 @@ EVERY: list[DecodingSpec] = [
     ArSpec(),
     SwrSpec(window=4),
     AnchoredSwrSpec(window=4, threshold=1e-4),
+    TwoContextsSwrSpec(window=4),
     EntropySwrSpec(shortest=2, longest=5, rise=10),
     KvWindowSpec(frames=4),
     CarryTokensSpec(window=4),
@@ -114,6 +116,17 @@ def test_an_anchored_rollout_forgets_small_errors_of_the_codec() -> None:
     made = rollout(AnchoredSwrSpec(window=2, threshold=0.1), ToyTokenizer(loss=3), ToySampler(), still)
     assert (level(plain.frames) - level(start.frames)[:, None])[0, 1:].tolist() == [3, 3, 6, 6, 9, 9, 12, 12, 15, 15]
     assert (level(made.frames) - level(start.frames)[:, None])[0, 1:].tolist() == [3] * HORIZON
+
+
+def test_two_contexts_are_the_first_frames_and_the_fresh_one() -> None:
+    start, sampler = prompt(), ToySampler()
+    rollout(TwoContextsSwrSpec(window=4), ToyTokenizer(loss=3), sampler, start)
+    assert len(sampler.beginnings) == 3
+    for beginning in sampler.beginnings:
+        assert beginning is not None
+        assert torch.equal(beginning, level(start.frames)[:, None] + 3)
+    rollout(SwrSpec(window=4), ToyTokenizer(loss=3), plain := ToySampler(), start)
+    assert plain.beginnings == [None] * 3
 
 
 def test_rows_are_refreshed_where_their_own_entropy_rises() -> None:

@@ -41,5 +41,5 @@ def test_every_other_decoding_is_compared_with_plain_autoregression_made_before_
 
 def test_the_window_is_one_value_for_all_segmented_decodings() -> None:
     spec = RolloutSpec.model_validate({"swr": {"window": 9}})
-    names: tuple[DecodingName, ...] = ("swr", "swr_anchored", "carry_tokens", "true_refresh")
+    names: tuple[DecodingName, ...] = ("swr", "swr_anchored", "swr_two_contexts", "carry_tokens", "true_refresh")
     assert {spec.decoding(name).model_dump()["window"] for name in names} == {9}

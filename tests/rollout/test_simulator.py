@@ -6,7 +6,7 @@ from torch import Tensor
 from roboalign.rollout.rollout import rollout
 from roboalign.rollout.segment import Prompt
 from roboalign.rollout.simulator import Endless, Simulator
-from roboalign.rollout.spec import AnchoredSwrSpec, ArSpec, KvWindowSpec, SwrSpec
+from roboalign.rollout.spec import AnchoredSwrSpec, ArSpec, KvWindowSpec, SwrSpec, TwoContextsSwrSpec
 
 FRAMES = picture(torch.tensor([100, 200]))
 MASK = torch.ones(2, 1, dtype=torch.bool)
@@ -21,13 +21,30 @@ def played(decoding: Endless) -> Tensor:
 
 
 @pytest.mark.parametrize(
-    "decoding", [ArSpec(), SwrSpec(window=3), AnchoredSwrSpec(window=3, threshold=0.01), KvWindowSpec(frames=2)]
+    "decoding",
+    [
+        ArSpec(),
+        SwrSpec(window=3),
+        AnchoredSwrSpec(window=3, threshold=0.01),
+        TwoContextsSwrSpec(window=3),
+        KvWindowSpec(frames=2),
+    ],
 )
 def test_stepping_shows_what_a_rollout_of_the_same_actions_shows(decoding: Endless) -> None:
     whole = rollout(
         decoding, ToyTokenizer(loss=1), ToySampler(drift=1, noisy=True), Prompt(FRAMES, ACTIONS, MASK, SEEDS)
     )
     assert torch.equal(played(decoding), whole.frames[:, 1:])
+
+
+def test_a_refresh_with_two_contexts_keeps_the_first_one() -> None:
+    simulator = Simulator(ToyTokenizer(loss=1), sampler := ToySampler(), TwoContextsSwrSpec(window=2))
+    world = simulator.reset(FRAMES, MASK, SEEDS)
+    for action in ACTIONS[:, :5].unbind(1):
+        simulator.step(world, action)
+    first, *later = sampler.beginnings
+    assert first is None
+    assert [each.tolist() for each in later if each is not None] == [[[101], [201]]] * 2
 
 
 def test_a_branch_goes_its_own_way_and_leaves_the_world_as_it_was() -> None:

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ from rollout_fakes import PixelDistance
 from roboalign.io import read_json
 from roboalign.rollout.results import Results
 from roboalign.rollout.scenes import Scenes, seeds, under_other_actions
-from roboalign.rollout.spec import RolloutSpec
+from roboalign.rollout.spec import ArSpec, RolloutSpec, SwrSpec
 from roboalign.rollout.study import Study, clip_sets
 from roboalign.spec.training import TrainingSpec
 from roboalign.store import Corpus, EpisodeStore
@@ -31,8 +32,8 @@ def spec(**changes: object) -> RolloutSpec:
     return RolloutSpec.model_validate(fields | changes)
 
 
-def scenes(episodes: list[Episode], one: RolloutSpec) -> Scenes:
-    corpus = Corpus.of([episode for episode in episodes if episode.split == "test"])
+def scenes(episodes: list[Episode], one: RolloutSpec, split: str = "test") -> Scenes:
+    corpus = Corpus.of([episode for episode in episodes if episode.split == split])
     return Scenes.of(corpus, one.horizon, one.episodes, one.seed, torch.device("cpu"))
 
 
@@ -55,7 +56,8 @@ def study(episodes: list[Episode], one: RolloutSpec) -> Study[Context, State]:
         for name, model in zip(("supervised", "aligned"), models, strict=True)
         for sampling, temperature in (("greedy", 0.0), ("sampled", 1.0))
     }
-    return Study(one, tokenizer, samplers, scenes(episodes, one))  # type: ignore[arg-type]
+    validation = scenes(episodes, one, "validation")
+    return Study(one, tokenizer, samplers, scenes(episodes, one), validation)  # type: ignore[arg-type]
 
 
 def test_the_batch_changes_no_token(toy_episodes: list[Episode]) -> None:
@@ -95,6 +97,21 @@ def test_drift_has_the_keys_of_the_contract_and_adds_up(toy_episodes: list[Episo
     if "alpha" in figures:
         assert len(rows) == 6 * (1 + 3)
         assert ("bound" in figures) == (figures["alpha"] < 1)
+
+
+def test_the_drift_of_the_validation_scenes_chooses_the_window_of_swr_drift(toy_episodes: list[Episode]) -> None:
+    made = study(toy_episodes, spec())
+    [one] = [each for each in clip_sets(spec()) if each.name == "supervised.swr_drift.sampled"]
+    drawn = made.make(one)
+    window = made.windows["supervised", "sampled"]
+    validation = replace(made, scenes=scenes(toy_episodes, spec(), "validation"), windows={}, _swept={})
+    plain = validation.sweep("sampled")[6].frames[:, 1:]
+    assert window == validation.growth("supervised", "sampled", plain).window()
+    decoding = ArSpec() if window == 6 else SwrSpec(window=window)
+    assert torch.equal(drawn.tokens, made.roll(decoding, made.samplers["supervised", "sampled"]).tokens)
+    assert made.drift("sampled")[0]["validation_window"] == window
+    with pytest.raises(ValueError, match="swr_drift chooses its window on validation scenes"):
+        replace(made, validation=None, windows={}).make(one)
 
 
 def test_the_other_way_of_sampling_knows_only_its_window_and_the_horizon(toy_episodes: list[Episode]) -> None:

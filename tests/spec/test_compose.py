@@ -173,6 +173,8 @@ CROSS = [
     ("rl.group: 1", "'group' must be at least 2, not 1"),
     ("rollout.swr.window: 31", "window 31 is above the horizon of 30 frames"),
     ("bench.shortest: 33", "shortest is 33, above longest 32; lower it"),
+    ("rollout.decodings: [ar, swr_two_contexts]", "world_model.contexts: rollout lists the decoding swr_two_contexts"),
+    ("sources.*.split: {train: 0.8, validation: 0, test: 0.2}", "rollout.decodings: swr_drift chooses its window on"),
     ("bench.held_out_sources: [rt9]", "bench.held_out_sources.0: the experiment has no source rt9; it has"),
     ("bench.held_out_sources: [metaworld, fetch, panda, jaco]", "every source is held out"),
 ]  # fmt: skip

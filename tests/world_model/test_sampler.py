@@ -40,6 +40,23 @@ def test_stepwise_logits_are_the_teacher_forced_ones(model_of, batch_of, changes
     assert state.frames == state.cached_frames == 4
 
 
+@pytest.mark.parametrize("heads", [1, 3])
+def test_two_contexts_are_read_one_after_the_other(model_of, batch_of, heads):
+    model = model_of(contexts=2, segment={"reencoded": 0.5}, kv_heads=heads)
+    context, _, actions, mask = batch_of()
+    first = batch_of(seed=2)[0]
+    sampler, seeds = Recorder(model, temperature=0), torch.arange(3)
+    state = sampler.start(context, mask, seeds, 4, beginning=first)
+    tokens = torch.stack([sampler.step(state, action) for action in actions.unbind(1)], 1)
+    whole = torch.cat([first[:, :6], context], 1)
+    with torch.no_grad():
+        logits = model(whole, tokens, actions, mask)
+        same = model(context, tokens, actions, mask)
+    torch.testing.assert_close(torch.stack(sampler.seen, 1).view(3, 4, 4, 15), logits, atol=1e-4, rtol=0)
+    assert not torch.allclose(logits, same, atol=1e-2)
+    assert state.sequence_length == 2 * 6 + 4 * model.layout.frame
+
+
 def test_greedy_takes_the_likeliest_code(model_of, batch_of):
     model, (context, _, actions, mask) = model_of(), batch_of()
     tokens = generate(model, context, actions, mask, torch.arange(3), temperature=0)
@@ -187,8 +204,10 @@ def test_shapes_and_limits_that_do_not_fit_are_refused(model_of, batch_of):
     sampler = Sampler(model)
     with pytest.raises(ValueError, match=r"need 6 seeds, got 3"):
         sampler.start(context, mask, torch.arange(3), 2, groups=2)
-    with pytest.raises(ValueError, match=r"the model takes \(P, 10\)"):
+    with pytest.raises(ValueError, match="prompts have 6 codes, the model takes 6 of the context and 4 of the same"):
         sampler.start(context[:, :6], mask, torch.arange(3), 2)
+    with pytest.raises(ValueError, match="3 prompts need as many action masks, got 2"):
+        sampler.start(context, mask[:2], torch.arange(3), 2)
     with pytest.raises(ValueError, match=r"world_model.positions is 128"):
         sampler.start(context, mask, torch.arange(3), 1000)
     with pytest.raises(ValueError, match="temperature"):

@@ -131,3 +131,36 @@ def test_a_share_of_the_contexts_is_the_tokenizers_own_output(corpus, tmp_path):
         assert torch.equal(sample["dynamics"], Means().encode(encoded, truth[None])[0])
         changed += bool(later)
     assert 0.3 < changed / len(data) < 0.7
+
+
+class Prompts:
+    """`Means` with prompts like a real tokenizer's: behind the context's codes, the frame's as a later frame."""
+
+    def __init__(self):
+        self.means = Means()
+
+    def encode_context(self, frames: Tensor) -> Mean:
+        codes = self.means.encode_context(frames).tokens
+        return Mean(torch.cat([codes, torch.full_like(codes, 1000)], 1))
+
+    def encode(self, context: Mean, frames: Tensor) -> Tensor:
+        return self.means.encode(Mean(context.tokens[:, :4]), frames)
+
+    def decode(self, context: Mean, tokens: Tensor) -> Tensor:
+        return self.means.decode(Mean(context.tokens[:, :4]), tokens)
+
+
+def test_of_two_contexts_the_first_is_the_true_frame_that_the_other_comes_from(corpus, tmp_path):
+    spec = SegmentSpec(frames=3, stride=1, reencoded=0.7, refreshes=2)
+    one = encode_segments(Prompts(), corpus, spec, tmp_path / "one")
+    two = encode_segments(Prompts(), corpus, spec, tmp_path / "two", contexts=2)
+    differing = 0
+    for index in range(len(two)):
+        sample = two[index]
+        segment = Segment(int(sample["episode"]), int(sample["start"]), 3)
+        video = as_video(corpus.frames(segment.episode))
+        true = Means().encode_context(video[refreshes(segment, spec)[0]][None]).tokens[0]
+        assert torch.equal(sample["context"], torch.cat([true, one[index]["context"]]))
+        assert torch.equal(sample["dynamics"], one[index]["dynamics"])
+        differing += not torch.equal(sample["context"][:4], sample["context"][4:8])
+    assert differing > 0.3 * len(two)

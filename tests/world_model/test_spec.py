@@ -16,6 +16,7 @@ VARIANTS = [
     {"previous_codes": False},
     {"actions": {"kind": "tokens", "bins": 16, "width": 5}},
     {"actions": {"kind": "slot", "bins": 8, "every_slot": False}},
+    {"contexts": 2, "segment": {"reencoded": 0.5}},
 ]
 
 
@@ -31,6 +32,15 @@ def test_the_spec_counts_tokens_as_the_layout_does(spec_of):
     layout = Layout(1280, spec.action_slots, 80)
     assert spec.frame_tokens(80) == layout.frame == 93
     assert spec.sequence_tokens(1280, 80, 30) == layout.length(30) == 1280 + 30 * 93
+    assert spec_of(contexts=2, segment={"reencoded": 0.5}).sequence_tokens(6, 4, 2) == 2 * 6 + 2 * 5
+
+
+def test_two_contexts_that_never_differ_in_training_are_refused(spec_of):
+    with pytest.raises(ValidationError) as error:
+        spec_of(contexts=2)
+    [found] = error.value.errors()
+    assert found["loc"] == ("contexts",)
+    assert "segment.reencoded 0" in found["msg"]
 
 
 def test_the_cache_of_a_long_rollout(spec_of):

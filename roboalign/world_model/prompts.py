@@ -1,0 +1,33 @@
+"""Prompts of one context or two, put together (layout.py has their order)."""
+
+import torch
+from torch import Tensor
+
+from roboalign.world_model.layout import Layout
+
+
+def two_contexts(beginning: Tensor, latest: Tensor, dynamics: int) -> Tensor:
+    """The prompts (B, 2 Nc + Nd) of two contexts, given those of each, (B, Nc + Nd), and Nd, `dynamics`."""
+    return torch.cat([beginning[:, :-dynamics], latest], 1)
+
+
+def whole_prompts(layout: Layout, prompts: Tensor, beginning: Tensor | None = None) -> Tensor:
+    """Whole prompts for a model of this layout, given the contexts' `prompts` (B, Nc + Nd); whole ones stay so.
+
+    For two contexts, `beginning` (B, Nc + Nd) are the prompts of the frames that the rollouts began with; the same
+    frames by default. Raises ValueError on prompts of another width, and on a `beginning` that has no place.
+    """
+    width = layout.context // layout.contexts + layout.dynamics
+    if layout.contexts == 2 and prompts.shape[1] == width:
+        return two_contexts(prompts if beginning is None else beginning, prompts, layout.dynamics)
+    if beginning is not None:
+        raise ValueError(
+            "the world model has one context, which leaves no place for the frame that the rollout began with; train "
+            "one with world_model.contexts: 2"
+        )
+    if prompts.shape[1] != layout.prompt:
+        raise ValueError(
+            f"prompts have {prompts.shape[1]} codes, the model takes {width - layout.dynamics} of the context and "
+            f"{layout.dynamics} of the same frame as a later frame"
+        )
+    return prompts

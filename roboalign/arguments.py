@@ -147,7 +147,7 @@ def rollout_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--out", type=Path, default=Path("rollout.mp4"), metavar="FILE",
                          help=".mp4, .png (a strip) or .npy (rollout.mp4)")  # fmt: skip
     command.add_argument("--model", choices=("aligned", "supervised"), default="aligned", help="which (aligned)")
-    decodings = ("swr", "swr_anchored", "ar", "kv_window")
+    decodings = ("swr", "swr_anchored", "swr_two_contexts", "ar", "kv_window")
     command.add_argument("--decoding", choices=decodings, default="swr", help="how (swr)")
     command.add_argument("--window", type=int, default=6, help="frames of swr's segments, or of kv_window (6)")
     command.add_argument("--start", type=int, default=0, metavar="N", help="the episode's frame to begin with (0)")

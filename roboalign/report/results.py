@@ -222,6 +222,11 @@ def claims(metrics: Json) -> list[str]:
     if isinstance(predicted, int) and isinstance(swept, int):
         verdict = "as measured" if predicted == swept else f"but W = {swept} was measured to be best"
         sentences.append(f"Of the windows tried, the recursion calls W = {predicted} best, {verdict}.")
+    chosen = dig(metrics, "validation_window")
+    if isinstance(chosen, int):
+        sentences.append(
+            f"By the drift on validation episodes, it calls W = {chosen} best of all: that of SWR by drift."
+        )
     return [" ".join(sentences)] if sentences else []
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 from roboalign.checkpoint import CheckpointError
 from roboalign.io import replacing
 from roboalign.rollout.simulator import Endless
-from roboalign.rollout.spec import AnchoredSwrSpec, ArSpec, KvWindowSpec, SwrSpec
+from roboalign.rollout.spec import AnchoredSwrSpec, ArSpec, KvWindowSpec, SwrSpec, TwoContextsSwrSpec
 from roboalign.simulation.load import ModelName, SimulationError, load
 from roboalign.store import Corpus, EpisodeStore, StoreError
 from roboalign.store.spec import StorageSpec
@@ -86,6 +86,8 @@ def chosen(name: str, window: int) -> Endless:
             return KvWindowSpec(frames=window)
         case "swr_anchored":
             return AnchoredSwrSpec(window=window)
+        case "swr_two_contexts":
+            return TwoContextsSwrSpec(window=window)
         case _:
             return SwrSpec(window=window)
 

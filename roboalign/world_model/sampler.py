@@ -11,13 +11,12 @@ product is cut into blocks of a fixed number of rows (`block`), the last one fil
 """
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from roboalign.world_model.model import Layer, WorldModel
 from roboalign.world_model.noise import gumbel, keys_of
 from roboalign.world_model.prompts import whole_prompts
-from roboalign.world_model.reading import LayerWeights, product, read, transposed
+from roboalign.world_model.reading import LayerWeights, filled, normalised, product, read, transposed
 from roboalign.world_model.state import State
 
 
@@ -128,16 +127,16 @@ class Sampler:
             if state.waiting is not None:
                 x = torch.cat([state.waiting, x], 1)
             tokens = torch.empty(state.rows, layout.dynamics, dtype=torch.long, device=action.device)
-            unsure = []
+            weighed: list[Tensor] = []
             for place in range(layout.dynamics):
                 logits = self._logits(self._forward(x, state.keys, state.values, state.cached))
                 state.cached += x.shape[1]
-                unsure.append(entropy(logits))
+                weighed.append(logits)
                 chosen = self._choose(logits, keys[:, place])
                 tokens[:, place] = chosen
                 x = (self._packed["dynamics"][chosen] + added[:, layout.actions + place])[:, None]
             state.waiting, state.tokens = x, tokens
-            state.entropy = torch.stack(unsure).mean(0)
+            state.logits = torch.stack(weighed, 1)
         state.frame += 1
         state.frames += 1
         return tokens
@@ -188,16 +187,16 @@ class Sampler:
         packed = {"context": self.model.context.table(), "dynamics": self.model.dynamics.table()}
         if self.model.previous is not None:
             packed["previous"] = self.model.previous.table()
-        # Transposed on a CPU, whose products then run faster.
-        packed["head"] = transposed(self.model.output_matrix())
+        # Transposed on a CPU, whose products then run faster; what a norm multiplies by is multiplied in beforehand.
+        packed["head"] = transposed(self.model.output_matrix() * self.model.norm)
         self._packed = {name: tensor.detach() for name, tensor in packed.items()}
         self._layers = []
         for layer in self.model.layers:
             assert isinstance(layer, Layer)
-            matrices = (layer.qkv.weight, layer.out.weight, layer.up.weight, layer.down.weight)
+            qkv, up = layer.qkv.weight * layer.attention_norm, layer.up.weight * layer.ffn_norm
+            matrices = (qkv, layer.out.weight, up, layer.down.weight)
             qkv, out, up, down = (transposed(matrix.detach()) for matrix in matrices)
-            norms = layer.attention_norm.detach(), layer.ffn_norm.detach()
-            self._layers.append(LayerWeights(qkv, out, up, down, *norms, layer.epsilon, layer.heads, layer.kv_heads))
+            self._layers.append(LayerWeights(qkv, out, up, down, layer.epsilon, layer.heads, layer.kv_heads))
 
     def _forward(self, x: Tensor, keys: Tensor, values: Tensor, cached: int) -> Tensor:
         """Read (B, t, hidden) behind `cached` tokens, write their keys and values, return the last ones (B, hidden)."""
@@ -205,21 +204,22 @@ class Sampler:
         rows, end = batch * count, cached + count
         # A prompt read alone always has the same shape: its products need no blocks.
         block = 0 if cached == 0 and batch == 1 else self.block
-        filled = F.pad(x.reshape(rows, hidden), (0, 0, 0, -rows % block)) if block else x.reshape(rows, hidden)
+        x = x.reshape(rows, hidden)
+        x = filled(x, rows + -rows % block) if block else x
         angles = self.model.cosines[cached:end, None], self.model.sines[cached:end, None]
         mask = None
         if count > 1 and cached:
             at = torch.arange(end, device=x.device)
             mask = at <= at[cached:, None]
         for weights, key, value in zip(self._layers, keys, values, strict=True):
-            filled = self._read(filled, weights, key, value, (batch, cached, end), angles, mask, block)
-        return filled[:rows].view(batch, count, hidden)[:, -1]
+            x = self._read(x, weights, key, value, (batch, cached, end), angles, mask, block)
+        return x[:rows].view(batch, count, hidden)[:, -1]
 
     def _logits(self, x: Tensor) -> Tensor:
         """The logits (B, codes) of the last layer's output (B, hidden)."""
-        normed = F.rms_norm(x, x.shape[1:], self.model.norm, self.model.spec.norm_epsilon)
-        filled = F.pad(normed, (0, 0, 0, -len(x) % self.block)) if self.block else normed
-        return product(filled, self._packed["head"], self.block)[: len(x)]
+        normed = normalised(x, self.model.spec.norm_epsilon)
+        rows = len(x) + -len(x) % self.block if self.block else len(x)
+        return product(filled(normed, rows), self._packed["head"], self.block)[: len(x)]
 
     def _choose(self, logits: Tensor, keys: Tensor) -> Tensor:
         """One code for each row of `logits` (B, codes), by the noise of its key (B,)."""
@@ -227,12 +227,6 @@ class Sampler:
             return logits.argmax(-1)
         kept = restrict(logits / self.temperature, self.top_k, self.top_p)
         return (kept + gumbel(keys, logits.shape[-1])).argmax(-1)
-
-
-def entropy(logits: Tensor) -> Tensor:
-    """The entropy in nats, (...), of the distributions with these `logits` (..., codes)."""
-    logarithms = logits.log_softmax(-1)
-    return -(logarithms.exp() * logarithms).sum(-1)
 
 
 def restrict(logits: Tensor, top_k: int, top_p: float) -> Tensor:

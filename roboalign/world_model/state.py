@@ -44,9 +44,15 @@ class State:
         """The sum (B, A) of the actions since the context."""
         self.tokens = tokens
         """The last frame's tokens (B, Nd); before the first frame, those that the prompt gives for the context."""
-        self.entropy = torch.zeros(seeds.shape, device=seeds.device)
-        """Mean entropy in nats, (B,), of the model's distributions of the last drawn frame's tokens, at temperature 1
-        and before top-k and top-p; 0 before the first one."""
+        self.logits = torch.zeros(*tokens.shape, 1, device=seeds.device)
+        """Logits (B, Nd, codes) of the last drawn frame's tokens, at temperature 1 and before top-k and top-p; before
+        the first one, those of a single code, which is certain."""
+
+    @property
+    def entropy(self) -> Tensor:
+        """Mean entropy in nats, (B,), of the model's distributions of the last drawn frame's tokens."""
+        logarithms = self.logits.log_softmax(-1)
+        return -(logarithms.exp() * logarithms).sum(-1).mean(-1)
 
     @property
     def rows(self) -> int:
@@ -89,7 +95,7 @@ class State:
                 self.frame,
             )
             chosen.frames, chosen.dropped, chosen.cached = self.frames, self.dropped, self.cached
-            chosen.moved, chosen.entropy = self.moved[rows], self.entropy[rows]
+            chosen.moved, chosen.logits = self.moved[rows], self.logits[rows]
             chosen.waiting = None if self.waiting is None else self.waiting[rows]
         if len(chosen.seeds) != chosen.keys.shape[1]:
             raise ValueError(f"{chosen.keys.shape[1]} rollouts need as many seeds, got {len(chosen.seeds)}")

@@ -46,6 +46,7 @@ def test_each_decoding_is_coloured_by_its_difference_to_plain_autoregression() -
         ({"alpha": 0.9}, []),
         ({"predicted_window_swept": 6, "swept_window": 6}, ["W = 6 best, as measured"]),
         ({"predicted_window_swept": 30, "swept_window": 6}, ["W = 30 best, but W = 6 was measured"]),
+        ({"validation_window": 9}, ["it calls W = 9 best of all"]),
     ],
 )
 def test_claims_follow_the_figures(metrics: Json, expected: list[str]) -> None:

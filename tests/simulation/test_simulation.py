@@ -116,6 +116,7 @@ def test_the_command_takes_actions_of_ones_own(experiment: Path, tmp_path: Path)
         (["--out", "clip.gif"], 2, "written as .mp4"),
         (["--actions", "none.npy"], 1, "none.npy cannot be read"),
         (["--start", "11"], 2, "no action"),
+        (["--decoding", "swr_two_contexts", "--window", "3"], 1, "train one with world_model.contexts: 2"),
     ],
 )
 def test_wrong_arguments_are_answered(

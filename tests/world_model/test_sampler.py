@@ -97,6 +97,19 @@ def test_stepwise_logits_do_not_change_by_a_bit_with_the_batch(model_of, batch_o
         assert torch.equal(logits(rows), every[rows])
 
 
+def test_entropy_is_that_of_the_models_distributions(model_of, batch_of):
+    model, (context, _, actions, mask) = model_of(), batch_of()
+    sampler = Recorder(model, temperature=0.5, top_k=3)
+    state = sampler.start(context, mask, torch.arange(3), 2)
+    assert state.entropy.tolist() == [0, 0, 0]
+    for action in actions[:, :2].unbind(1):
+        sampler.step(state, action)
+    logits = torch.stack(sampler.seen[-4:], 1)
+    expected = torch.distributions.Categorical(logits=logits).entropy().mean(1)
+    torch.testing.assert_close(state.entropy, expected)
+    torch.testing.assert_close(state.select(torch.tensor([2, 0])).entropy, expected[[2, 0]])
+
+
 def test_groups_share_a_prompt_and_differ_by_seed(model_of, batch_of):
     model, (context, _, actions, mask) = model_of(), batch_of(2)
     seeds = torch.arange(6)

@@ -14,12 +14,14 @@ from roboalign.world_model.model import rotate
 
 
 class LayerWeights(NamedTuple):
-    """What a layer computes with; matrices are (in, out), and `qkv` and `up` hold the weights of the norms too."""
+    """What a layer computes with; matrices are (in, out)."""
 
     qkv: Tensor
     out: Tensor
     up: Tensor
     down: Tensor
+    attention_norm: Tensor
+    ffn_norm: Tensor
     epsilon: float
     heads: int
     kv_heads: int
@@ -28,15 +30,6 @@ class LayerWeights(NamedTuple):
 def transposed(matrix: Tensor) -> Tensor:
     """The transpose: in memory too on a CPU, whose products then run faster."""
     return matrix.t().contiguous() if matrix.device.type == "cpu" else matrix.t()
-
-
-def normalised(x: Tensor, epsilon: float) -> Tensor:
-    """Rows (N, hidden) over their root mean square: RMSNorm without weights."""
-    if x.device.type != "cpu":
-        return F.rms_norm(x, x.shape[1:], eps=epsilon)
-    # There torch has no kernel of its own for it, and each of its steps costs more than the numbers of a few rows.
-    lengths = torch.linalg.vector_norm(x, dim=1, keepdim=True)
-    return x * torch.addcmul(lengths.new_full((), epsilon), lengths, lengths, value=1 / x.shape[1]).rsqrt_()
 
 
 def product(x: Tensor, matrix: Tensor, block: int) -> Tensor:
@@ -49,9 +42,10 @@ def product(x: Tensor, matrix: Tensor, block: int) -> Tensor:
     return out
 
 
-def filled(x: Tensor, rows: int) -> Tensor:
-    """`x` (N, width) with rows of zeros behind it, (rows, width)."""
-    return x if len(x) == rows else F.pad(x, (0, 0, 0, rows - len(x)))
+def filled(x: Tensor, block: int) -> Tensor:
+    """Rows (N, width) with zeros behind them up to a multiple of `block`; 0: as they are."""
+    missing = -len(x) % block if block else 0
+    return F.pad(x, (0, 0, 0, missing)) if missing else x
 
 
 def read(
@@ -71,7 +65,8 @@ def read(
     """
     (batch, cached, end), hidden = sizes, x.shape[1]
     rows, count, width = batch * (end - cached), end - cached, key.shape[-1]
-    qkv = product(normalised(x, layer.epsilon), layer.qkv, block)[:rows].view(batch, count, -1, width)
+    normed = F.rms_norm(x, (hidden,), layer.attention_norm, layer.epsilon)
+    qkv = product(normed, layer.qkv, block)[:rows].view(batch, count, -1, width)
     turning = layer.heads + layer.kv_heads
     both = rotate(qkv[:, :, :turning], *angles).transpose(1, 2)
     key[:, :, cached:end] = both[:, layer.heads :]
@@ -84,6 +79,7 @@ def read(
         causal, grouped = cached == 0, layer.kv_heads != layer.heads
         mixed = F.scaled_dot_product_attention(query, *cache, attn_mask=mask, is_causal=causal, enable_gqa=grouped)
         mixed = mixed.transpose(1, 2)
-    x = x + product(filled(mixed.reshape(rows, hidden), len(x)), layer.out, block)
-    gate, up = product(normalised(x, layer.epsilon), layer.up, block).chunk(2, -1)
+    x = x + product(filled(mixed.reshape(rows, hidden), block), layer.out, block)
+    normed = F.rms_norm(x, (hidden,), layer.ffn_norm, layer.epsilon)
+    gate, up = product(normed, layer.up, block).chunk(2, -1)
     return x + product(F.silu(gate) * up, layer.down, block)

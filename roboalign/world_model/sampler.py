@@ -11,12 +11,13 @@ product is cut into blocks of a fixed number of rows (`block`), the last one fil
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from roboalign.world_model.model import Layer, WorldModel
 from roboalign.world_model.noise import gumbel, keys_of
 from roboalign.world_model.prompts import whole_prompts
-from roboalign.world_model.reading import LayerWeights, filled, normalised, product, read, transposed
+from roboalign.world_model.reading import LayerWeights, filled, product, read, transposed
 from roboalign.world_model.state import State
 
 
@@ -187,16 +188,16 @@ class Sampler:
         packed = {"context": self.model.context.table(), "dynamics": self.model.dynamics.table()}
         if self.model.previous is not None:
             packed["previous"] = self.model.previous.table()
-        # Transposed on a CPU, whose products then run faster; what a norm multiplies by is multiplied in beforehand.
-        packed["head"] = transposed(self.model.output_matrix() * self.model.norm)
+        # Transposed on a CPU, whose products then run faster.
+        packed["head"] = transposed(self.model.output_matrix())
         self._packed = {name: tensor.detach() for name, tensor in packed.items()}
         self._layers = []
         for layer in self.model.layers:
             assert isinstance(layer, Layer)
-            qkv, up = layer.qkv.weight * layer.attention_norm, layer.up.weight * layer.ffn_norm
-            matrices = (qkv, layer.out.weight, up, layer.down.weight)
+            matrices = (layer.qkv.weight, layer.out.weight, layer.up.weight, layer.down.weight)
             qkv, out, up, down = (transposed(matrix.detach()) for matrix in matrices)
-            self._layers.append(LayerWeights(qkv, out, up, down, layer.epsilon, layer.heads, layer.kv_heads))
+            norms = layer.attention_norm.detach(), layer.ffn_norm.detach()
+            self._layers.append(LayerWeights(qkv, out, up, down, *norms, layer.epsilon, layer.heads, layer.kv_heads))
 
     def _forward(self, x: Tensor, keys: Tensor, values: Tensor, cached: int) -> Tensor:
         """Read (B, t, hidden) behind `cached` tokens, write their keys and values, return the last ones (B, hidden)."""
@@ -204,8 +205,7 @@ class Sampler:
         rows, end = batch * count, cached + count
         # A prompt read alone always has the same shape: its products need no blocks.
         block = 0 if cached == 0 and batch == 1 else self.block
-        x = x.reshape(rows, hidden)
-        x = filled(x, rows + -rows % block) if block else x
+        x = filled(x.reshape(rows, hidden), block)
         angles = self.model.cosines[cached:end, None], self.model.sines[cached:end, None]
         mask = None
         if count > 1 and cached:
@@ -217,9 +217,8 @@ class Sampler:
 
     def _logits(self, x: Tensor) -> Tensor:
         """The logits (B, codes) of the last layer's output (B, hidden)."""
-        normed = normalised(x, self.model.spec.norm_epsilon)
-        rows = len(x) + -len(x) % self.block if self.block else len(x)
-        return product(filled(normed, rows), self._packed["head"], self.block)[: len(x)]
+        normed = F.rms_norm(x, x.shape[1:], self.model.norm, self.model.spec.norm_epsilon)
+        return product(filled(normed, self.block), self._packed["head"], self.block)[: len(x)]
 
     def _choose(self, logits: Tensor, keys: Tensor) -> Tensor:
         """One code for each row of `logits` (B, codes), by the noise of its key (B,)."""

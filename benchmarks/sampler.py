@@ -58,13 +58,16 @@ SIZES = {
 
 
 def build(size: Size, folder: Path) -> None:
-    """Write a model with weights large enough that no two codes are nearly equally likely."""
+    """Write a model with large random weights, so that codes differ in likelihood by more than arithmetic does.
+
+    Seed 0 draws one token, in 8,192, whose two likeliest codes lie 4e-7 apart in float64: float32 cannot order them.
+    """
     spec = WorldModelSpec(
         layers=size.layers, hidden=size.hidden, heads=size.heads, kv_heads=size.kv_heads, ffn=size.ffn, positions=4096,
         actions=TokenActionsSpec(kind="tokens", bins=BINS, width=size.shape.action_width), embedding="table",
         previous_codes=False, places=False, training=TrainingSpec(steps=1, batch=1, learning_rate=0.1),
     )  # fmt: skip
-    torch.manual_seed(0)
+    torch.manual_seed(1)
     model = WorldModel(spec, size.shape)
     with torch.no_grad():
         for parameter in model.parameters():

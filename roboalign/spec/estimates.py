@@ -27,8 +27,8 @@ KEPT = 14
 """Activations of width `hidden` that a transformer layer keeps for the backward pass of one token (our count)."""
 KEPT_OPERATIONS, KEPT_PIXEL = 1_400, 24
 """Operations of a backbone for each activation that it keeps (a ViT's), and the least it keeps for a pixel of input."""
-CONVOLUTIONS, TRANSFORMERS, SAMPLING = 0.33, 0.8, 0.25
-"""Shares of the matrix-product rate that training and sampling reach; from trials on two CPU cores."""
+CONVOLUTIONS, TRANSFORMERS, SAMPLING = 0.44, 0.8, 0.25
+"""Shares of the matrix-product rate that training and sampling reach; from the default experiment on two CPU cores."""
 LATENCY = 2e-4
 """Seconds that one layer takes for one token at the least, on a CPU as on a GPU: calls, not arithmetic."""
 BACKBONES = {

@@ -167,7 +167,7 @@ CROSS = [
     ("tokenizer.dynamics_levels: [64, 64, 64]", "tokenizer.dynamics_levels: their product is 262,144 codes"),
     ("hardware.device.devices: 3", "tokenizer.training.batch: 3 devices do not divide a batch of 8"),
     ("hardware.limits.memory_gb: 0.5", "world_model.training.batch: needs about"),
-    ("evaluation.frechet.dimension: 96", "evaluation.frechet.dimension: 96 dimensions, with as many of change"),
+    ("evaluation.frechet.dimension: 160", "evaluation.frechet.dimension: 160 dimensions, with as many of change"),
     ("rollout.episodes: 2", "the rollouts have at most 12 (episodes x horizon / measured_every); lower this to 5"),
     ("student.encoder.image_size: [32, 32]", "student.encoder.image_size: the tokenizer's images are [64, 64]"),
     ("rl.group: 1", "'group' must be at least 2, not 1"),

@@ -53,7 +53,8 @@ def test_scorers_have_the_parameters_that_are_estimated(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "text"), [(0.5, "0.5 s"), (90, "90 s"), (600, "10 min"), (7200, "2 h"), (864000, "10 d")]
+    ("seconds", "text"),
+    [(0.5, "0.5 s"), (90, "90 s"), (101.4, "101 s"), (600, "10 min"), (7200, "2 h"), (864000, "10 d")],
 )
 def test_durations_are_said_as_people_say_them(seconds: float, text: str) -> None:
     assert duration(seconds) == text

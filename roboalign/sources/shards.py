@@ -179,7 +179,13 @@ def order(
             if not isinstance(shard.work, Part)
             for index, assignment in enumerate(shard.work)
         )
-        return [(number, index, None) for _, number, index in numbered]
+        infos = [EpisodeStore(shard.folder / "store").infos for shard in shards]
+        # Two of many random scenes of a task can coincide: the later episode then joins the split of the first.
+        first: dict[str, Split] = {}
+        return [
+            (number, index, first.setdefault(infos[number][index].scene, infos[number][index].split))
+            for _, number, index in numbered
+        ]
     places = [(number, index) for number, account in enumerate(accounts) for index in range(account.kept)]
     places = places[: spec.episodes or None]
     scenes = [

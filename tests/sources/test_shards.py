@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from roboalign.sources.index import metrics
 from roboalign.sources.readers.reader import Damaged, Part, Raw
 from roboalign.sources.readers.spec import VideosSpec
 from roboalign.store import EpisodeStore
-from roboalign.types import UInt8
+from roboalign.types import Episode, UInt8
 
 ALONE = ProcessesSpec(kind="processes", workers=1)
 
@@ -167,6 +168,36 @@ def test_a_cluster_records_the_same_bytes(tmp_path: Path, executor: ExecutorSpec
     assert digest([tmp_path / "alone/data", tmp_path / "alone/meta"]) == digest(
         [tmp_path / "cluster/data", tmp_path / "cluster/meta"]
     )
+
+
+def test_two_episodes_of_one_scene_share_a_split_after_merging(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Random scenes of a task can coincide: the later episode then joins the split of the first."""
+    from pydantic import TypeAdapter
+
+    from roboalign.sources.spec import SourceSpec
+
+    drawn = shards.record
+
+    def coinciding(spec: Any, source: str, assignment: Any, simulator: Any) -> Episode:
+        episode = drawn(spec, source, assignment, simulator)
+        return replace(episode, scene=f"{episode.task}/{assignment.number % 4}")
+
+    fetch = TypeAdapter(SourceSpec).validate_python(
+        {"kind": "fetch", "episodes": 16, "length": 2, "image": {"height": 16, "width": 16}}
+    )
+    monkeypatch.setattr(shards, "record", coinciding)
+    folder = tmp_path / "out"
+    shards.materialise(fetch, "fetch", folder, tmp_path / "s", tmp_path / "c", ALONE, lambda *_: None)
+    infos = EpisodeStore(folder).infos
+    assert len(infos) == 16
+    splits: dict[str, set[str]] = {}
+    for info in infos:
+        splits.setdefault(info.scene, set()).add(info.split)
+    assert all(len(found) == 1 for found in splits.values())
+    recorded = [
+        info.split for shard in sorted((tmp_path / "s").glob("shard-*")) for info in EpisodeStore(shard / "store").infos
+    ]
+    assert len({*map(str, recorded)}) > 1, "they were recorded with different splits"
 
 
 def test_a_scheduler_that_does_not_answer_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .PHONY: repro test check setup lock
 
 repro: setup
-	@echo "repro: running the stages that changed; the default experiment takes about 30 minutes on 2 cores from nothing"
+	@echo "repro: running the stages that changed; the default experiment takes about 50 minutes on 2 cores from nothing"
 	dvc repro
 	@echo "repro: done; open report/index.html"
 

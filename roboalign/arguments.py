@@ -123,7 +123,7 @@ def score_arguments(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--instructions", type=Path, required=True, metavar="FILE",
                          help="JSONL, JSON or CSV of video and instruction")  # fmt: skip
-    command.add_argument("--judge", default="teacher", metavar="teacher|student|PATH", help="who scores (teacher)")
+    command.add_argument("--judge", default="judge", metavar="judge|student|PATH", help="who scores (judge)")
     command.add_argument("--name", metavar="MODEL", help="the model that made the videos (the folder's name)")
     command.add_argument("--json", type=Path, metavar="OUT", help="write the scores to this file, too")
     command.add_argument("--fit", choices=("crop", "pad", "stretch"), default="crop",

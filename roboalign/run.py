@@ -7,6 +7,7 @@ declares for that stage: what DVC tracks and what the code reads cannot drift ap
 import fcntl
 import os
 import random
+import re
 import shutil
 import sys
 import threading
@@ -30,6 +31,9 @@ T = TypeVar("T")
 
 SCRATCH = Path(".scratch")
 """Git-ignored folder of resumable checkpoints; not an output of any stage."""
+
+ITEM = re.compile(r"\$\{item\.[a-z_]+\}")
+"""DVC's name for the item of a stage's matrix, such as `${item.source}`."""
 
 FREE_KEYS = ("hardware.executor", "hardware.cache")
 """Spec keys that stages may read undeclared, because they never change a result."""
@@ -129,13 +133,13 @@ def declared(name: str, item: str = "", root: Path = Path()) -> Run:
 
     def path(entry: Any) -> Path:
         text = entry if isinstance(entry, str) else next(iter(entry))
-        return Path(text.replace("${item.source}", item))
+        return Path(ITEM.sub(item, text))
 
     sections: dict[str, Path] = {}
     for entry in stage.get("params", []):
         for file, keys in entry.items() if isinstance(entry, dict) else [("params.yaml", [entry])]:
             for key in keys:
-                sections[key.replace("${item.source}", item)] = Path(file.replace("${item.source}", item))
+                sections[ITEM.sub(item, key)] = Path(ITEM.sub(item, file))
     outputs = [path(entry) for kind in ("outs", "metrics", "plots") for entry in stage.get(kind, [])]
     return Run(name, item, sections, tuple(map(path, stage.get("deps", []))), tuple(outputs), root)
 

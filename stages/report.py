@@ -8,14 +8,18 @@ from roboalign.evaluation.clips import read_clip_sets
 from roboalign.io import read_json, read_tsv, write_text
 from roboalign.report.inputs import Card, Inputs
 from roboalign.report.page import render
-from roboalign.report.showcases import showcases
+from roboalign.report.showcases import showcase_scorer, showcases
 from roboalign.run import Run, execute
 from roboalign.store import Corpus, EpisodeStore
 
+PROBES = ("probe/judge", "probe/gold", "probe/held_out")
 METRICS = (
-    "sources", "tokenizer", "world_model", "probe", "bench", "judge", "student", "rl", "rollout", "drift", "evaluation",
+    "sources", "tokenizer", "world_model", *PROBES, "bench", "judge", "held_out", "student", "rl", "rollout", "drift",
+    "evaluation",
 )  # fmt: skip
-CURVES = ("tokenizer", "world_model", "probe", "judge", "student", "rl", "rollout", "drift")
+CURVES = (
+    "tokenizer", "world_model", *PROBES, "judge", "held_out", "student", "rl", "rl_checks", "rollout", "drift",
+)  # fmt: skip
 
 
 def main(run: Run) -> None:
@@ -25,13 +29,12 @@ def main(run: Run) -> None:
     sets = read_clip_sets(run.input("artifacts/rollout"))
     corpus = Corpus.open(run.input("artifacts/sources/index.json")).where(split="test")
     scores = read_tsv(run.input("artifacts/evaluation/scores.tsv"))
-    scorer = spec["evaluation"]["strongest_baseline"]["scorer"]
     inputs = Inputs(
         spec,
         texts,
         {name: read_json(run.input(f"metrics/{name}.json")) for name in METRICS},
         {name: read_tsv(run.input(f"plots/{name}.tsv")) for name in CURVES},
-        list(showcases(sets, corpus, scores, scorer)),
+        list(showcases(sets, corpus, scores, showcase_scorer(spec))),
         EpisodeStore(next(iter(sets.values())).folder).fps,
         card=Card.read(run.input("artifacts/bench/card")),
     )

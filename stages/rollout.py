@@ -31,6 +31,8 @@ def main(run: Run) -> None:
     where = torch.device(device.accelerator)
     corpus = Corpus.open(run.input("artifacts/sources/index.json"))
     scenes = Scenes.of(corpus.where(split="test"), spec.horizon, spec.episodes, spec.seed, where)
+    count = max(spec.episodes, spec.scored_episodes)
+    more = Scenes.of(corpus.where(split="test"), spec.horizon, count, spec.seed, where).without(scenes)
     tokenizer = SteadyTokenizer(load_tokenizer(run.input("artifacts/tokenizer/model.safetensors")).to(where))
     files = {"supervised": "artifacts/world_model/model.safetensors", "aligned": "artifacts/rl/model.safetensors"}
     models = {name: load_world_model(run.input(files[name]), str(where)) for name in get_args(ModelName)}
@@ -67,7 +69,7 @@ def main(run: Run) -> None:
         results.keep(name, [video])
         results.compare(name, video)
     for number, one in enumerate(sets := clip_sets(spec), 1):
-        results.add(one, study.make(one))
+        results.add(one, study.make(one), study.make_more(one, more))
         run.say(f"{number}/{len(sets)} {one.name}: PSNR {results.metrics[one.name]['psnr']['mean']:.2f} dB")
     if spec.best_of:
         clips = [made.frames for made in study.samples(spec.best_of)]

@@ -1,24 +1,26 @@
 """Distil the judge into the student reward and measure it: `python -m stages.student`."""
 
 import time
-from itertools import pairwise
 
 import torch
 
-from roboalign.bench.agreement import score_all
 from roboalign.bench.calibration import calibrate, interval_metrics
-from roboalign.bench.dataset import PairDataset
+from roboalign.bench.dataset import SetPlan, score_pairs
 from roboalign.bench.pairs import Bench
 from roboalign.hardware.spec import DeviceSpec
 from roboalign.io import write_json
-from roboalign.judge.model import load_judge
+from roboalign.judge.measure import copy_context_attack, measure_groups
+from roboalign.pipeline.judges import load_judge
+from roboalign.probe.model import load_probe
+from roboalign.probe.outcome import load_outcome_model
 from roboalign.reward.dimensions import normalise
 from roboalign.reward.spec import RewardSpec
 from roboalign.reward.text import Vocabulary
 from roboalign.run import Run, execute
 from roboalign.store import Corpus
+from roboalign.student.distill import DistillationSets, bench_clips
 from roboalign.student.lit import StudentModule
-from roboalign.student.measure import measure
+from roboalign.student.measure import measure, videos_per_second
 from roboalign.student.model import Student, save_student
 from roboalign.student.spec import StudentSpec
 from roboalign.training import fit, fold
@@ -31,37 +33,43 @@ def main(run: Run) -> None:
     device: DeviceSpec = run.section("hardware.device", DeviceSpec)
     corpus = Corpus.open(run.input("artifacts/sources/index.json"))
     bench = Bench.open(run.input("artifacts/bench"), corpus, reward.names)
-    judge = load_judge(run.input("artifacts/judge/model.safetensors")).to(device.accelerator)
-    train, test = bench.where(split="train"), bench.where(split="test")
+    judge = load_judge(run.input("artifacts/judge/model.safetensors"), device.accelerator, run.root)
+    eyes = load_probe(run.input("artifacts/probe/judge/model.safetensors")).to(device.accelerator)
+    outcome = load_outcome_model(run.input("artifacts/probe/judge/outcome.safetensors"))
+    train, validation, test = (bench.where(split=split) for split in ("train", "validation", "test"))
     torch.manual_seed(fold(spec.training.seed, 0))
-    student = Student(spec, reward, Vocabulary(judge.vocabulary.known, spec.encoder.text.words))
-    clips = PairDataset(bench, train, bench.scores[train], student.vocabulary)
-    taught = score_all(lambda v, t: judge.sample(v, t, spec.teacher_samples), clips, judge.spec.batch).mean(0)
-    clips.targets = torch.from_numpy(normalise(taught, reward)).float()
-    run.say(f"{sum(p.numel() for p in student.parameters()):,} parameters; {len(train)} clips scored by the judge")
+    vocabulary = Vocabulary.of([bench.pairs[row].instruction for row in train], spec.encoder.text.words)
+    student = Student.over(spec, reward, vocabulary, corpus.action_width, eyes, outcome).to(device.accelerator)
+    started = time.monotonic()
+    taught = score_pairs(judge.sample, bench, train).mean(0)
+    clips = bench_clips(student, eyes, bench, train, normalise(taught, reward))
+    run.say(f"{sum(p.numel() for p in student.parameters()):,} parameters; {len(train)} clips scored by the judge in "
+            f"{time.monotonic() - started:.0f} s")  # fmt: skip
     fit(
-        StudentModule(student), clips, spec.training, device, label=run.label, scratch=run.scratch,
+        StudentModule(student), DistillationSets(clips, SetPlan.of(bench, train, spec.set_size, spec.group_share),
+        spec.training.seed), spec.training, device, label=run.label, scratch=run.scratch,
         curves=run.output("plots/student.tsv"),
     )  # fmt: skip
     student.to(device.accelerator).eval()
     save_student(run.output("artifacts/student/model.safetensors"), student, run.provenance)
-    pairs = PairDataset(bench, test, normalise(bench.scores[test], reward), student.vocabulary)
-    times = [time.monotonic()]
-    teacher = score_all(lambda v, t: judge(v, t).unsqueeze(0), pairs, judge.spec.batch)[0]
-    times.append(time.monotonic())
-    scores = score_all(lambda v, t: student(v, t).unsqueeze(0), pairs, spec.batch)[0]
-    times.append(time.monotonic())
+    teacher = score_pairs(judge.sample, bench, test).mean(0)
+    scores = score_pairs(student.sample, bench, test)[0]
+    # Every eighth test clip: real rollouts and recordings, of all lengths.
+    fast, slow = (videos_per_second(scorer.sample, bench, test[::8]) for scorer in (student, judge))
     metrics = measure(scores, teacher, taught.mean(0), bench, test, reward)
-    validation = bench.where(split="validation")
-    unseen = PairDataset(bench, validation, bench.scores[validation], student.vocabulary)
-    guessed = score_all(lambda v, t: student(v, t).unsqueeze(0), unseen, spec.batch)[0] if validation else None
+    gold = Bench.open(run.input("artifacts/bench"), corpus, reward.names, "gold").labels[test]
+    metrics["within_groups"] = {
+        "judge": measure_groups(scores, bench, test, teacher, reward),
+        "gold": measure_groups(scores, bench, test, gold, reward),
+    }
+    metrics["copy_context"] = copy_context_attack(student.sample, bench, test, scores)
+    guessed = score_pairs(student.sample, bench, validation)[0, :, 0] if validation else None
     calibration = calibrate(bench, corpus, reward, train, validation, guessed)
     write_json(run.output("artifacts/student/calibration.json"), calibration.model_dump(mode="json"))
-    metrics["interval"] = interval_metrics(calibration, scores, bench, test, train, reward)
-    parameters = {f"{name}parameters": sum(p.numel() for p in model.parameters())
-                  for name, model in (("", student), ("teacher_", judge))}  # fmt: skip
-    write_json(run.output("metrics/student.json"), metrics | parameters)
-    slow, fast = (len(test) / (after - before) for before, after in pairwise(times))
+    metrics["interval"] = interval_metrics(calibration, scores[:, 0], bench, test, train, reward)
+    metrics["parameters"] = sum(p.numel() for p in student.parameters())
+    metrics["scenes_known"] = float((clips.tasks >= 0).float().mean())
+    write_json(run.output("metrics/student.json"), metrics)
     write_json(run.root / "timings/student.json",
                {"videos_per_second": fast, "teacher_videos_per_second": slow, "speedup": fast / slow})  # fmt: skip
     run.say(f"total MAE {metrics['total']['mae']:.2f} against the teacher; {fast:.0f} videos/s, judge {slow:.0f}")

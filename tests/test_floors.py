@@ -15,14 +15,29 @@ PARTS = (
 BASE = ("roboalign.spec.base", "roboalign.spec.training")
 SHARED = (
     "roboalign.types", "roboalign.io", "roboalign.store", "roboalign.checkpoint", "roboalign.run", "roboalign.training",
-    "roboalign.optimizer",
+    "roboalign.optimizer", "roboalign.video",
 )  # fmt: skip
 LENT = (
     "roboalign.reward.dimensions", "roboalign.evaluation.video", "roboalign.evaluation.statistics",
-    "roboalign.evaluation.clips", "roboalign.probe.camera", "roboalign.tokenizer.layers",
+    "roboalign.evaluation.groups", "roboalign.evaluation.clips", "roboalign.probe.camera", "roboalign.tokenizer.layers",
 )  # fmt: skip
 """Modules of parts that other parts may import: pure functions, measures, records and layers, no models."""
+BELOW = {
+    "reward": {"probe"},
+    "bench": {"reward"},
+    "judge": {"probe", "reward", "bench"},
+    "student": {"probe", "reward", "bench"},
+    "rl": {"reward", "student"},
+}
+"""Whose models a part may import beside its own.
+
+One chain leads from pictures to rewards, and each link is built on those before it: the probe perceives states, reward
+models and gold scores read them, the bench labels clips by the reward's rubric and plans sets for reward models, judge
+and student are reward models that learn from the bench's clips, and alignment trains the student online on rollouts in
+the form that rewards take. All else is passed in, by the stages and `pipeline`.
+"""
 COMPOSITION = "roboalign.spec.experiment"
+LIGHTNING = (".lit", "_lit")
 COMMAND_LINE = "roboalign.__main__"
 
 
@@ -57,7 +72,7 @@ def part_of(name: str) -> str | None:
 
 
 def floor(name: str) -> int:
-    """The floor a module stands on: base, part specs, composition, shared layers, parts, Lightning, stages."""
+    """The floor a module stands on: base, part specs, composition, shared layers, parts, Lightning, wiring, stages."""
     if name in BASE or name in ("roboalign", "roboalign.types", "roboalign.spec"):
         return 0
     if part_of(name) and name.endswith((".spec", "_spec")):
@@ -69,8 +84,10 @@ def floor(name: str) -> int:
     if name in SHARED or name.startswith("roboalign.store."):
         return 3
     if part_of(name):
-        return 5 if name.endswith(".lit") else 4
-    return 6  # the stages and the command line
+        return 5 if name.endswith(LIGHTNING) else 4
+    if name.split(".")[:2] == ["roboalign", "pipeline"]:
+        return 6  # puts parts together for several stages; no part may import it
+    return 7  # the stages and the command line
 
 
 @pytest.mark.parametrize("name", sorted(MODULES))
@@ -86,14 +103,7 @@ def test_parts_do_not_import_a_siblings_models(name: str) -> None:
         for module in EDGES[name]
         if part_of(module) not in (None, part_of(name)) and not module.endswith(".spec") and module not in LENT
     }
-    # Judge and student are built from the reward's encoder and read the bench's pairs; labels are the reward's rubric.
-    # The probe learns the keypoints as the reward's encoder does.
-    below = {
-        "probe": {"reward"},
-        "bench": {"reward"},
-        "judge": {"reward", "bench"},
-        "student": {"reward", "bench"},
-    }.get(str(part_of(name)), set())
+    below = BELOW.get(str(part_of(name)), set())
     allowed = {module for module in siblings if part_of(module) in below}
     assert not siblings - allowed, f"{name} imports a sibling; let the stage pass it in"
 
@@ -112,7 +122,7 @@ def test_stages_do_not_import_each_other(name: str) -> None:
 
 def test_models_are_plain_torch() -> None:
     for name, path in MODULES.items():
-        if part_of(name) and not name.endswith(".lit"):
+        if part_of(name) and not name.endswith(LIGHTNING):
             text = path.read_text(encoding="utf-8")
             assert "import lightning" not in text, name
             assert "from lightning" not in text, name

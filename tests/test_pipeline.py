@@ -71,17 +71,21 @@ CONTRACT: dict[str, tuple[str, ...]] = {
         "horizon",
         "n",
     ),
-    "probe": ("sources", "n", "true", "reconstructed", "generated", "baselines", "by_source"),
-    "bench": ("pairs", "by_source", "by_origin", "by_degradation"),
-    "judge": ("total", "stability_sd", "n"),
-    "student": ("total", "within_group_accuracy", "parameters"),
-    "rl": ("reward", "kl", "steps", "repeated_frames", "motion_ratio"),
+    "probe/judge": ("sources", "n", "true", "reconstructed", "generated", "baselines", "by_source", "outcome"),
+    "probe/gold": ("sources", "n", "true", "reconstructed", "generated", "baselines", "by_source"),
+    "probe/held_out": ("sources", "n", "outcome"),
+    "bench": ("pairs", "by_source", "by_origin", "by_degradation", "by_provenance"),
+    "judge": ("total", "faithful", "stability_sd", "within_groups", "n"),
+    "held_out": ("total", "faithful", "stability_sd", "within_groups", "n"),
+    "student": ("total", "faithful", "within_groups", "parameters", "scenes_known"),
+    "rl": ("reward", "kl", "steps", "repeated_frames", "motion_ratio", "indicators", "gradient_cosine", "prompts"),
     "rollout": (),
     "drift": ("epsilon", "delta", "swept_window"),
-    "evaluation": (),
+    "evaluation": ("models", "differences", "gates", "gates_not_measured", "outcomes"),
 }
 """Keys that every experiment's metrics hold. What a few test episodes leave undefined at this scale is absent there:
-the judge on held-out degradations, the drift's alpha and what follows from it. Times are in timings/, not hashed."""
+the judge on held-out degradations, the errors of a probe whose few tasks no test episode has, gold of sources that its
+probe hardly sees, the drift's alpha and what follows from it. Times are in timings/, not hashed."""
 
 
 @pytest.mark.parametrize("name", CONTRACT)
@@ -90,6 +94,23 @@ def test_every_metrics_file_of_the_contract_is_written(clone: Path, name: str) -
     assert found
     assert not set(CONTRACT[name]) - set(found), f"metrics/{name}.json lacks keys of the contract"
     assert "null" not in (clone / "metrics" / f"{name}.json").read_text()
+
+
+def test_every_clip_set_is_scored_by_every_scorer(clone: Path) -> None:
+    evaluation = metrics(clone, "evaluation")
+    models = evaluation["models"]
+    assert isinstance(models, dict)
+    learned = {f"{name}{suffix}" for name in ("student", "judge", "held_out") for suffix in ("", "_faithful")}
+    for name in ("ground_truth", "supervised.swr.greedy", "aligned.swr.greedy"):
+        assert learned <= set(models[name]), name
+
+
+def test_the_guard_checked_before_and_after(clone: Path) -> None:
+    rows = (clone / "plots/rl_checks.tsv").read_text().splitlines()
+    header, checks = rows[0].split("\t"), rows[1:]
+    assert {"step", "proxy", "confirmed", "psnr", "kl"} <= set(header)
+    assert len(checks) >= 2
+    assert checks[0].split("\t")[header.index("step")] == "0"
 
 
 def test_the_report_opens_without_a_network(clone: Path) -> None:

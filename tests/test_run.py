@@ -27,6 +27,15 @@ stages:
     params:
       - build/spec/sources.yaml: ["sources.${item.source}"]
     outs: ["artifacts/episodes/${item.source}"]
+  judge:
+    matrix: {judge: [judge, held_out]}
+    cmd: python -m stages.judge ${item.judge}
+    deps: ["artifacts/probe/${item.judge}"]
+    params:
+      - build/spec/${item.judge}.yaml: ["${item.judge}"]
+    outs: ["artifacts/${item.judge}"]
+    metrics:
+      - metrics/${item.judge}.json: {cache: false}
 """
 
 
@@ -71,6 +80,11 @@ def test_the_item_of_a_matrix_is_filled_in(project: Path) -> None:
     assert run.label == "episodes@a"
     assert run.outputs == (Path("artifacts/episodes/a"),)
     assert list(run.sections) == ["sources.a"]
+    held_out = runs.declared("judge", "held_out", project)
+    assert held_out.label == "judge@held_out"
+    assert held_out.sections == {"held_out": Path("build/spec/held_out.yaml")}
+    assert held_out.inputs == (Path("artifacts/probe/held_out"),)
+    assert held_out.outputs == (Path("artifacts/held_out"), Path("metrics/held_out.json"))
     for name, item in (("episodes", ""), ("toy", "a"), ("absent", "")):
         with pytest.raises(runs.StageError):
             runs.declared(name, item, project)

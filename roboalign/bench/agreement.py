@@ -1,40 +1,16 @@
 """How well a scorer agrees with scores it was not trained on."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from roboalign.bench.dataset import PairDataset
 from roboalign.bench.pairs import Bench, Pair
 from roboalign.evaluation.statistics import bootstrap, kendall, quadratic_weighted_kappa, spearman
 from roboalign.reward.spec import RewardSpec
 from roboalign.types import Json
 
 Scores = NDArray[np.float64]
-
-
-def score_all(sample: Callable[[Tensor, Sequence[str]], Tensor], dataset: PairDataset, batch: int) -> Scores:
-    """Raw scores (samples, N, D) of every clip of a dataset by `sample`, which gives (samples, B, D).
-
-    Clips of one length are scored together.
-    """
-    groups: dict[int, list[int]] = {}
-    for index in range(len(dataset)):
-        groups.setdefault(len(dataset.video(index)), []).append(index)
-    parts: list[Scores] = []
-    order: list[int] = []
-    for indices in groups.values():
-        for start in range(0, len(indices), batch):
-            part = indices[start : start + batch]
-            videos = torch.stack([dataset.video(index) for index in part])
-            texts = [dataset.bench.pairs[dataset.rows[index]].instruction for index in part]
-            parts.append(sample(videos, texts).double().cpu().numpy())
-            order.extend(part)
-    scores: Scores = np.concatenate(parts, axis=1)[:, np.argsort(order)]
-    return scores
 
 
 def agreement(scores: Scores, labels: Scores, baseline: Scores, reward: RewardSpec) -> dict[str, Json]:
@@ -69,7 +45,7 @@ def sections(bench: Bench, rows: Sequence[int], held_out: Sequence[str]) -> Mapp
     def section(pair: Pair) -> str:
         if taught and pair.source not in taught:
             return "held_out_sources"
-        if pair.origin == "generated":
+        if pair.origin in ("generated", "group"):
             return "generated"
         return "held_out_degradations" if pair.degradation in held_out else ""
 

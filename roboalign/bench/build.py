@@ -17,6 +17,7 @@ from roboalign.bench.generate import Chunks, Generate, Progress, generate
 from roboalign.bench.labelling import Labels, all_limits, recorded_states
 from roboalign.bench.pairs import BenchError, Origin, Pair, identity
 from roboalign.bench.recipes import Recipes, generator, is_success
+from roboalign.probe.spec import ProbeName
 from roboalign.types import Split
 
 __all__ = ["SPLITS", "Builder", "Generate", "all_limits", "build", "is_success", "recorded_states", "shares"]
@@ -58,9 +59,28 @@ class Builder(Labels):
                         episodes, count = cells[source, origin][1], counts[source, origin]
                         yield from self._fill(split, source, origin, episodes, count, filled, available)
 
+    def plan_groups(self) -> Iterator[Pair]:
+        """Recipes of all rollouts of groups."""
+        for groups in self.spec.groups:
+            episodes = {
+                source: [
+                    number
+                    for number, info in enumerate(self.infos)
+                    if (info.source, info.split) == (source, groups.split) and info.length > groups.frames
+                ]
+                for source in self.sources
+                if groups.split == "test" or source not in self.spec.held_out_sources
+            }
+            cells = {(source, ""): 1.0 for source, numbers in episodes.items() if numbers}
+            for (source, _), count in (shares(groups.prompts, cells) if cells else {}).items():
+                for place in range(count):
+                    yield from self.recipes.draw_group(groups, source, episodes[source], place)
+
     def _cells(self, split: Split, *, generated: bool) -> dict[tuple[str, str], tuple[float, list[int]]]:
         """The weight and the episodes of each source and origin that can be had."""
-        origins: dict[Origin, float] = {origin: getattr(self.spec.origins, origin) for origin in get_args(Origin)}
+        origins: dict[Origin, float] = {
+            origin: getattr(self.spec.origins, origin) for origin in get_args(Origin) if origin != "group"
+        }
         result: dict[tuple[str, str], tuple[float, list[int]]] = {}
         for source in self.sources:
             if source in self.spec.held_out_sources and split != "test":
@@ -149,6 +169,10 @@ class Builder(Labels):
         return stratum(sum(pair.scores), self.reward.maximum, self.spec.balance.strata)
 
 
+Pairs = dict[ProbeName, list[Pair]]
+"""All pairs with the labels by each state probe; the same pairs in the same order."""
+
+
 def build(
     builder: Builder,
     models: Mapping[str, Generate],
@@ -156,17 +180,24 @@ def build(
     fps: float,
     progress: Progress | None = None,
     chunks: Callable[[int], Chunks | None] = lambda clips: None,
-) -> list[Pair]:
+    others: Mapping[ProbeName, Labels] | None = None,
+) -> Pairs:
     """All pairs, labelled; the generated clips are written to the store `folder`. Raises BenchError for none at all.
 
-    `chunks` is told how many clips are to be generated, and gives what makes them, or None to make them here.
+    `models` are named as `Pair.model`. `chunks` is told how many clips are to be generated, and gives what makes them,
+    or None to make them here. `others` label the generated clips through other state probes.
     """
     plan = list(builder.plan([name for name in builder.spec.generated.models if name in models]))
+    plan += list(builder.plan_groups()) if models else []
     if not plan:
         raise BenchError(
             f"no pair can be made: no source has episodes of {builder.spec.shortest} frames"
             f"{' and recorded states' if builder.spec.unlabelled == 'skip' else ''}; see the bench's spec"
         )
-    recipes = [pair for pair in plan if pair.origin == "generated"]
-    made = iter(generate(builder, recipes, models, folder, fps, progress, chunks(len(recipes))))
-    return builder.annotated([next(made) if pair.origin == "generated" else pair for pair in plan])
+    recipes = [pair for pair in plan if pair.model]
+    made = generate(builder, recipes, models, folder, fps, progress, chunks(len(recipes)), others or {})
+    result: Pairs = {}
+    for name, generated in made.items():
+        rest = iter(generated)
+        result[name] = builder.annotated([next(rest) if pair.model else pair for pair in plan])
+    return result

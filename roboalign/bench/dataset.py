@@ -1,6 +1,8 @@
-"""The pairs of a bench as training samples."""
+"""The pairs of a bench as training samples of a reward model: sets of clips, read once by its eyes."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypedDict
 
 import numpy as np
 import torch
@@ -9,51 +11,170 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from roboalign.bench.pairs import Bench
-from roboalign.reward.text import Vocabulary
-from roboalign.types import KEYPOINT_NAMES
+from roboalign.reward.model import Observation, RewardModel
 
-CACHE_BYTES = 2**30
-"""Clips are kept in memory up to this size; the others are made anew each time."""
+Scores = NDArray[np.float64]
+
+PART = 64
+"""Clips read at once."""
 
 
-class PairDataset(Dataset[dict[str, Tensor]]):
-    """The pairs `rows` of a bench: video (T, 3, H, W) uint8, padded at its end to the longest clip; keypoints
-    (T, 6), NaN where unknown; length; words; targets (D,), shares of full marks."""
+class SetBatch(TypedDict, total=False):
+    """One set of G clips, K frames each; as a batch, each with a leading axis. See Observation."""
 
-    def __init__(self, bench: Bench, rows: Sequence[int], targets: NDArray[np.float64], vocabulary: Vocabulary) -> None:
-        """`targets` is (len(rows), D). Raises ValueError where the two do not fit."""
-        if len(targets) != len(rows):
-            raise ValueError(f"{len(rows)} pairs have {len(targets)} targets")
-        self.bench, self.rows = bench, list(rows)
+    states: Tensor
+    """(G, E, K, STATE_FEATURES)."""
+    rest: Tensor
+    """(G, K, R)."""
+    valid: Tensor
+    """(G, K)."""
+    motion: Tensor
+    """(G, PROFILE)."""
+    words: Tensor
+    """(G, L)."""
+    target: Tensor
+    """(G, 2, D), normalised scores."""
+    grouped: Tensor
+    """(): whether the clips are rollouts of one prompt."""
+    videos: Tensor
+    """(G, T, 3, H, W), uint8, padded, only for a model with an appearance encoder; with it `lengths` (G,)."""
+    lengths: Tensor
+
+
+def clips_of(bench: Bench, rows: Sequence[int]) -> Iterator[tuple[list[int], Tensor, Tensor]]:
+    """The clips of pairs, those of one length together, at most PART at a time: places in `rows`, videos
+    (B, T, 3, H, W) uint8 and actions (B, T - 1, A)."""
+    lengths: dict[int, list[int]] = {}
+    for place, row in enumerate(rows):
+        lengths.setdefault(len(bench.frames(row)), []).append(place)
+    for _, places in sorted(lengths.items()):
+        for start in range(0, len(places), PART):
+            part = places[start : start + PART]
+            frames, actions = zip(*(bench.clip(rows[place]) for place in part), strict=True)
+            videos = torch.from_numpy(np.ascontiguousarray(np.stack(frames).transpose(0, 1, 4, 2, 3)))
+            yield part, videos, torch.from_numpy(np.stack(actions))
+
+
+def score_pairs(score: Callable[[Tensor, Sequence[str], Tensor], Tensor], bench: Bench, rows: Sequence[int]) -> Scores:
+    """Raw scores (S, N, 2, D) of pairs by `score`, which gives (S, B, 2, D) for videos, instructions and actions."""
+    parts, order = [], []
+    for places, videos, actions in clips_of(bench, rows):
+        texts = [bench.pairs[rows[place]].instruction for place in places]
+        parts.append(score(videos, texts, actions).double().cpu().numpy())
+        order += places
+    scores: Scores = np.concatenate(parts, axis=1)[:, np.argsort(order)]
+    return scores
+
+
+@torch.no_grad()
+def observe_pairs(model: RewardModel, bench: Bench, rows: Sequence[int]) -> list[Observation]:
+    """What a reward model reads of each pair, without padding, one clip each; on the CPU."""
+    result: dict[int, Observation] = {}
+    for places, videos, actions in clips_of(bench, rows):
+        seen = model.observe(videos, actions)
+        for index, place in enumerate(places):
+            own = slice(index, index + 1)
+            result[place] = Observation(
+                seen.states[:, own].cpu(), seen.rest[own].cpu(), seen.valid[own].cpu(), seen.motion[own].cpu(),
+                None if seen.videos is None else videos[own], None if seen.lengths is None else seen.lengths[own].cpu(),
+            )  # fmt: skip
+    return [result[place] for place in range(len(rows))]
+
+
+@dataclass(frozen=True)
+class SetPlan:
+    """Which pairs stand together: groups of rollouts of one prompt, and the other pairs, which are drawn in sets."""
+
+    groups: tuple[tuple[int, ...], ...]
+    """Places of the rollouts of each group."""
+    singles: tuple[int, ...]
+    """Places of all other pairs."""
+    size: int
+    """Clips of a set."""
+    group_share: float
+    """Share of the sets that are groups."""
+
+    @classmethod
+    def of(cls, bench: Bench, rows: Sequence[int], size: int, group_share: float) -> "SetPlan":
+        """The plan of the pairs `rows`. Groups smaller than `size` count as single pairs."""
+        groups: dict[str, list[int]] = {}
+        for place, row in enumerate(rows):
+            groups.setdefault(bench.pairs[row].group, []).append(place)
+        singles = [*groups.pop("", [])]
+        singles += [place for places in groups.values() if len(places) < size for place in places]
+        whole = tuple(tuple(places) for places in groups.values() if len(places) >= size)
+        share = 0.0 if not whole else 1.0 if not singles else group_share
+        return cls(whole, tuple(singles), size, share)
+
+    def draw(self, number: int, seed: int) -> tuple[list[int], bool]:
+        """Set number `number`: the places of its clips, and whether they are a group; a function of both arguments."""
+        rng = np.random.default_rng((seed, number))
+        if rng.random() < self.group_share:
+            group = self.groups[int(rng.integers(len(self.groups)))]
+            return [group[index] for index in rng.permutation(len(group))[: self.size]], True
+        return [self.singles[index] for index in rng.integers(len(self.singles), size=self.size)], False
+
+
+SETS = 1_000_000
+"""Numbers of sets: each step draws some at random, and a number determines its set."""
+
+
+class ObservedSets(Dataset[SetBatch]):
+    """Sets of observed pairs with their targets (N, 2, D), normalised scores."""
+
+    def __init__(
+        self, observations: Sequence[Observation], words: Tensor, targets: Scores, plan: SetPlan, seed: int
+    ) -> None:
+        """Raises ValueError if observations, words and targets differ in number."""
+        if not len(observations) == len(words) == len(targets):
+            raise ValueError(f"{len(observations)} observations have {len(words)} texts and {len(targets)} targets")
+        self.plan, self.seed, self.words = plan, seed, words
         self.targets = torch.from_numpy(targets).float()
-        self.words = vocabulary.encode([bench.pairs[row].instruction for row in rows])
-        self.longest = max((bench.pairs[row].stop - bench.pairs[row].start for row in rows), default=0)
-        self._cache: dict[int, Tensor] = {}
-        self._cached = 0
+        longest = max((item.valid.shape[1] for item in observations), default=0)
+        # Padded once and for all: a step then only gathers rows.
+        self.states = torch.cat([_pad(item.states, longest).transpose(0, 1) for item in observations])
+        self.rest = torch.cat([_pad(item.rest, longest) for item in observations])
+        self.valid = torch.cat([_pad(item.valid.unsqueeze(-1), longest)[..., 0] for item in observations])
+        self.motion = torch.cat([item.motion for item in observations])
+        self.videos = [item.videos for item in observations if item.videos is not None]
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return SETS
 
-    def video(self, index: int) -> Tensor:
-        """The clip (T, 3, H, W), uint8, not padded."""
-        if index in self._cache:
-            return self._cache[index]
-        video = torch.from_numpy(np.ascontiguousarray(self.bench.frames(self.rows[index]).transpose(0, 3, 1, 2)))
-        if self._cached + video.nbytes <= CACHE_BYTES:
-            self._cache[index] = video
-            self._cached += video.nbytes
-        return video
-
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
-        video = self.video(index)
-        padded = torch.zeros(self.longest, *video.shape[1:], dtype=torch.uint8)
-        padded[: len(video)] = video
-        points = torch.full((self.longest, len(KEYPOINT_NAMES)), torch.nan)
-        points[: len(video)] = torch.from_numpy(self.bench.keypoints(self.rows[index]))
-        return {
-            "video": padded,
-            "keypoints": points,
-            "length": torch.tensor(len(video)),
-            "words": self.words[index],
-            "target": self.targets[index],
+    def __getitem__(self, number: int) -> SetBatch:
+        places, grouped = self.plan.draw(number, self.seed)
+        batch: SetBatch = {
+            "states": self.states[places],
+            "rest": self.rest[places],
+            "valid": self.valid[places],
+            "motion": self.motion[places],
+            "words": self.words[places],
+            "target": self.targets[places],
+            "grouped": torch.tensor(float(grouped)),
         }
+        if self.videos:
+            frames = max(video.shape[1] for video in self.videos)
+            videos = [self.videos[place] for place in places]
+            batch["lengths"] = torch.tensor([video.shape[1] for video in videos])
+            batch["videos"] = torch.cat(
+                [torch.nn.functional.pad(video, (0, 0, 0, 0, 0, 0, 0, frames - video.shape[1])) for video in videos]
+            )
+        return batch
+
+
+def _pad(values: Tensor, count: int) -> Tensor:
+    """(..., K, C) with zeros behind, to `count` frames."""
+    return torch.nn.functional.pad(values, (0, 0, 0, count - values.shape[-2]))
+
+
+def observation_of(batch: SetBatch) -> Observation:
+    """The observation of N sets of a batch as one of N * G clips."""
+    videos, lengths = batch.get("videos"), batch.get("lengths")
+    return Observation(
+        batch["states"].flatten(0, 1).transpose(0, 1),
+        batch["rest"].flatten(0, 1),
+        batch["valid"].flatten(0, 1),
+        batch["motion"].flatten(0, 1),
+        None if videos is None else videos.flatten(0, 1).float() / 255,
+        None if lengths is None else lengths.flatten(),
+    )

@@ -68,9 +68,9 @@ def change(
     reward: RewardSpec, degradation: DegradationSpec, severity: float, seed: int, track: Track, limits: Limits
 ) -> tuple[Scores, bool]:
     """The change of each dimension (D,) in shares of full marks, and whether the rubric measured it."""
-    before, _ = label_recorded(reward, track.state, limits)
+    before = label_recorded(reward, track.state, limits).scores
     after = measured(reward, degradation, severity, seed, track, limits)
-    spoilt = lower(before, reward, degradation.lowers, severity) if after is None else after[0]
+    spoilt = lower(before, reward, degradation.lowers, severity) if after is None else after.scores
     return np.asarray((spoilt - before) / np.array(reward.maxima)), after is not None
 
 

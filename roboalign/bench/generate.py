@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roboalign.bench.labelling import Labels
-from roboalign.bench.labels import distance, label_generated
+from roboalign.bench.labels import Label, distance, label_generated
 from roboalign.bench.pairs import Pair, identity
-from roboalign.bench.probed import label_probed, with_distance
+from roboalign.bench.probed import change_probed, label_probed, shrink, with_distance
+from roboalign.probe.spec import ProbeName
 from roboalign.store import EpisodeInfo, EpisodeWriter
 from roboalign.types import Episode, Float32, UInt8
 
@@ -22,20 +23,25 @@ Progress = Callable[[int, int], None]
 """Told how many clips are made, of how many."""
 
 
-Made = tuple[Pair, UInt8]
-"""A generated pair, labelled, and its clip (T, H, W, 3)."""
+Made = tuple[dict[ProbeName, Pair], UInt8]
+"""A generated pair with the label by each state probe, and its clip (T, H, W, 3)."""
 
 Chunks = Callable[[Sequence[Sequence[Pair]]], Iterable[Sequence[Made]]]
 """What makes many chunks of recipes, each as `make` does, in order; perhaps in several processes."""
 
 
-def make(labels: Labels, models: Mapping[str, Generate], recipes: Sequence[Pair]) -> list[Made]:
+def make(
+    labels: Labels, models: Mapping[str, Generate], recipes: Sequence[Pair], others: Mapping[ProbeName, Labels]
+) -> list[Made]:
     """The clips of a chunk of recipes, and the pairs with their labels and ids."""
     made = dict(clip for name, run in models.items() for clip in _rollouts(labels, recipes, name, run))
+    labelled: dict[ProbeName, list[Pair]] = {"judge": _labelled(labels, recipes, made)}
+    labelled |= {name: _labelled(other, recipes, made) for name, other in others.items()}
     result: list[Made] = []
-    for row, pair in enumerate(_labelled(labels, recipes, made)):
-        clip, scene = made[row][0], labels.infos[labels.numbers[pair.episode]].scene
-        result.append((replace(pair, id=identity(pair, scene, clip)), clip))
+    for row, recipe in enumerate(recipes):
+        clip, scene = made[row][0], labels.infos[labels.numbers[recipe.episode]].scene
+        number = identity(recipe, scene, clip)
+        result.append(({name: replace(pairs[row], id=number) for name, pairs in labelled.items()}, clip))
     return result
 
 
@@ -47,29 +53,45 @@ def generate(
     fps: float,
     progress: Progress | None = None,
     chunks: Chunks | None = None,
-) -> list[Pair]:
+    others: Mapping[ProbeName, Labels] | None = None,
+) -> dict[ProbeName, list[Pair]]:
     """Make the clips of generated pairs, write them to the store `folder`, and label them; in the order given.
 
-    A chunk is one batch of each model; only one is in memory at a time. `chunks` makes them in another way than one
-    after the other.
+    Only one chunk is in memory at a time. `chunks` makes them in another way than one after the other. The result has
+    the pairs with the labels by the judge's state probe, and by each of `others`.
     """
+    others = others or {}
+    result: dict[ProbeName, list[Pair]] = {"judge": [], **{name: [] for name in others}}
     if not recipes:
-        return []
-    result: list[Pair] = []
-    size = labels.spec.generated.batch * len(models)
-    parts = [recipes[first : first + size] for first in range(0, len(recipes), size)]
-    every = (make(labels, models, part) for part in parts) if chunks is None else chunks(parts)
+        return result
+    parts = list(_chunks(recipes, labels.spec.generated.batch * len(labels.spec.generated.models)))
+    every = (make(labels, models, part, others) for part in parts) if chunks is None else chunks(parts)
+    done = 0
     with EpisodeWriter(folder, fps=fps) as writer:
         for made in every:
-            for pair, clip in made:
+            for pairs, clip in made:
+                pair = pairs["judge"]
                 number = labels.numbers[pair.episode]
-                numbered = replace(pair, generated=len(result))
+                numbered = {name: replace(own, generated=done) for name, own in pairs.items()}
                 actions = labels.corpus.actions(number)[pair.start : pair.stop]
-                writer.add(_episode(numbered, labels.infos[number], clip, actions))
-                result.append(numbered)
+                writer.add(_episode(numbered["judge"], labels.infos[number], clip, actions))
+                for name, own in numbered.items():
+                    result[name].append(own)
+                done += 1
             if progress is not None:
-                progress(len(result), len(recipes))
+                progress(done, len(recipes))
     return result
+
+
+def _chunks(recipes: Sequence[Pair], size: int) -> Iterator[list[Pair]]:
+    """The recipes in their order, at most `size` at a time; those of a chunk are equally long."""
+    chunk: list[Pair] = []
+    for pair in recipes:
+        if chunk and (len(chunk) == size or pair.stop - pair.start != chunk[0].stop - chunk[0].start):
+            yield chunk
+            chunk = []
+        chunk.append(pair)
+    yield chunk
 
 
 def _rollouts(
@@ -99,13 +121,23 @@ def _labelled(labels: Labels, recipes: Sequence[Pair], made: Mapping[int, tuple[
     for row, pair in enumerate(recipes):
         clip, truth = made[row]
         state, limits = labels.state(pair.episode, pair.start, pair.stop), labels.limits.get(pair.source)
-        own = labels.sights.get(pair.source)
-        rule = labels.spec.generated
-        scores, provenance = label_generated(labels.reward, rule, distance(clip, truth, rule.floor), state, limits)
+        own, rule, reward = labels.sights.get(pair.source), labels.spec.generated, labels.reward
+        label = label_generated(reward, rule, distance(clip, truth, rule.floor), state, limits)
         if row in seen and state is not None and limits is not None and own is not None:
-            probed = label_probed(labels.reward, *seen[row], state, limits, own)
-            scores, provenance = with_distance(labels.reward, rule, probed, scores, own), "rubric_probed"
-        result.append(labels.marked(pair, scores, provenance))
+            change = change_probed(reward, *seen[row], own)
+            if pair.origin == "group":
+                # The differences within a group are smaller than the slack, and the probe's errors fall on all alike.
+                label = Label(*label_probed(reward, change, state, limits), "rubric_probed_group")
+            else:
+                scores, faithful = label_probed(
+                    reward, shrink(change, own.slack, np.array(reward.maxima)), state, limits
+                )
+                label = Label(
+                    with_distance(reward, rule, scores, label.scores, own),
+                    with_distance(reward, rule, faithful, label.faithful, own),
+                    "rubric_probed",
+                )
+        result.append(labels.marked(pair, label))
     return result
 
 
@@ -117,15 +149,18 @@ def _look(
         return {}
     groups: dict[tuple[str, str], list[int]] = {}
     for row, pair in enumerate(recipes):
-        if pair.source in labels.sights:
-            task = labels.infos[labels.numbers[pair.episode]].task
-            groups.setdefault((pair.source, task), []).append(row)
+        info = labels.infos[labels.numbers[pair.episode]]
+        if pair.source in labels.sights and labels.covers(info):
+            groups.setdefault((pair.source, info.task), []).append(row)
     seen: dict[int, tuple[Float32, Float32]] = {}
     for (source, task), rows in groups.items():
-        # Each clip and its true future are looked at side by side, so that a probe's batches treat both alike.
-        clips = np.stack([frames for row in rows for frames in made[row]])
-        states = labels.probe(source, task, clips)
-        seen |= {row: (states[2 * place], states[2 * place + 1]) for place, row in enumerate(rows)}
+        # The rollouts of a group share their true future: it is read once.
+        truths = {(recipes[row].episode, recipes[row].start, recipes[row].stop): made[row][1] for row in rows}
+        places = {key: len(rows) + place for place, key in enumerate(truths)}
+        states = labels.probe(source, task, np.stack([*(made[row][0] for row in rows), *truths.values()]))
+        for place, row in enumerate(rows):
+            true = places[recipes[row].episode, recipes[row].start, recipes[row].stop]
+            seen[row] = states[place], states[true]
     return seen
 
 

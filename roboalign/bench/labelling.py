@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roboalign.bench.annotations import Annotation, average
-from roboalign.bench.labels import Provenance, Scores, Track, label_degraded, label_recorded
+from roboalign.bench.labels import Label, Provenance, Scores, Track, label_degraded, label_recorded
 from roboalign.bench.pairs import Pair
 from roboalign.bench.probed import Look, Sight, TrueClip, sight
 from roboalign.bench.recipes import is_success
@@ -17,14 +17,14 @@ from roboalign.probe.camera import fit_camera
 from roboalign.reward.rubric import Limits, calibrate
 from roboalign.reward.spec import RewardSpec
 from roboalign.store import Corpus, EpisodeInfo
-from roboalign.types import Float32, UInt8
+from roboalign.types import Float32, Split, UInt8
 
 MEASURED: tuple[Provenance, ...] = ("rubric", "rubric_rearranged", "rubric_moved", "rubric_swapped", "rubric_declared",
-                                    "rubric_probed")  # fmt: skip
+                                    "rubric_probed", "rubric_probed_group")  # fmt: skip
 """Labels that rest on recorded or probed states."""
 
-TAUGHT = 4
-"""Training episodes of each task that the probe looks at, to see whether it sees anything."""
+TAUGHT, UNSEEN = 4, 6
+"""Training and validation episodes of each task that the probe reads, to see whether it sees anything."""
 
 
 def recorded_states(corpus: Corpus) -> dict[str, Float32 | None]:
@@ -61,6 +61,12 @@ class Labels:
     """The tokenizer: a clip (T, H, W, 3) as it gives it back, its first frame as it was."""
     measured_looks: Mapping[str, Sight] | None = None
     """What `looks` is, where it was measured before."""
+    probed_tasks: frozenset[tuple[str, str]] | None = None
+    """Source and task of what the probe covers, which may lack tasks with few episodes; None for all."""
+
+    def covers(self, info: EpisodeInfo) -> bool:
+        """Whether the probe can be asked about clips of an episode's task."""
+        return self.probed_tasks is None or (info.source, info.task) in self.probed_tasks
 
     @cached_property
     def infos(self) -> tuple[EpisodeInfo, ...]:
@@ -110,19 +116,26 @@ class Labels:
             return {}
         result: dict[str, Sight] = {}
         for source, limits in self.limits.items():
-            own = [info for info in self.infos if info.source == source and self.states[info.id] is not None]
-            clips = [clip for info in own if info.split == "validation" for clip in self._true_clips(info)]
-            taught = [info for info in own if info.split == "train"]
-            some = [info for task in self._tasks(own) for info in [i for i in taught if i.task == task][:TAUGHT]]
-            known = [clip for info in some for clip in self._true_clips(info)]
+            own = [
+                info
+                for info in self.infos
+                if info.source == source and self.states[info.id] is not None and self.covers(info)
+            ]
+            unseen, taught = self._some(own, "validation", UNSEEN), self._some(own, "train", TAUGHT)
+            clips, known = ([clip for info in some for clip in self._true_clips(info)] for some in (unseen, taught))
             if clips or known:
                 quantile = self.spec.generated.probe_quantile
                 result[source] = sight(self.reward, clips or known, known, limits, quantile)
         return result
 
     @staticmethod
-    def _tasks(infos: Sequence[EpisodeInfo]) -> list[str]:
-        return list(dict.fromkeys(info.task for info in infos))
+    def _some(infos: Sequence[EpisodeInfo], split: Split, count: int) -> list[EpisodeInfo]:
+        """The first `count` episodes of each task that are of a split."""
+        tasks: dict[str, list[EpisodeInfo]] = {}
+        for info in infos:
+            if info.split == split:
+                tasks.setdefault(info.task, []).append(info)
+        return [info for own in tasks.values() for info in own[:count]]
 
     def _true_clips(self, info: EpisodeInfo) -> list[TrueClip]:
         """An episode's stretches of the length of generated clips, one after the other, as the probe sees them."""
@@ -171,25 +184,32 @@ class Labels:
         limits = self.limits.get(pair.source)
         if pair.origin != "degraded":
             return self.marked(
-                pair, *label_recorded(self.reward, self.state(pair.episode, pair.start, pair.stop), limits)
+                pair, label_recorded(self.reward, self.state(pair.episode, pair.start, pair.stop), limits)
             )
         degradation, track = self.degradation(pair), self.track(pair)
-        scored = label_degraded(self.reward, degradation, pair.severity, pair.seed, track, limits)
-        return self.marked(pair, *scored)
+        return self.marked(pair, label_degraded(self.reward, degradation, pair.severity, pair.seed, track, limits))
 
-    def marked(self, pair: Pair, scores: Scores, provenance: Provenance) -> Pair:
-        """The pair with scores, to six digits."""
-        return replace(pair, scores=tuple(float(f"{score:.6g}") for score in scores), provenance=provenance)
+    def marked(self, pair: Pair, label: Label) -> Pair:
+        """The pair with its label, scores to six digits."""
+        return replace(
+            pair, scores=_digits(label.scores), faithful=_digits(label.faithful), provenance=label.provenance
+        )
 
     def annotated(self, pairs: Sequence[Pair]) -> list[Pair]:
         """The pairs with the labels of annotations, where the spec wants these to replace theirs; the spec says what
-        becomes of those that nobody labelled."""
+        becomes of those that nobody labelled. Annotations are absolute scores: faithful ones stay as they are."""
         means = average(self.annotations, self.reward.names)
         result: list[Pair] = []
         for pair in pairs:
             if pair.id in means and (self.spec.annotated == "all" or pair.provenance not in MEASURED):
                 scores, kind, _ = means[pair.id]
-                result.append(self.marked(pair, scores, "people" if kind == "person" else "vlm"))
+                provenance: Provenance = "people" if kind == "person" else "vlm"
+                result.append(replace(pair, scores=_digits(scores), provenance=provenance))
             elif self.spec.unlabelled != "annotations" or self.states[pair.episode] is not None:
                 result.append(pair)
         return result
+
+
+def _digits(scores: Scores) -> tuple[float, ...]:
+    """Scores to six digits."""
+    return tuple(float(f"{score:.6g}") for score in scores)

@@ -9,6 +9,7 @@ Every label says where it came from:
 - `rubric_swapped`: the rubric over the recorded states against the outcome of another episode's actions;
 - `rubric_declared`, `full_marks_declared`: either of the first two, lowered by the degradation's declared losses;
 - `rubric_probed`: a generated clip, by the states that the probe sees in it; see roboalign/bench/probed.py;
+- `rubric_probed_group`: a rollout of a group, by the same states without allowance for the probe's errors;
 - `distance_rule`: a generated clip whose states nobody sees; see GeneratedSpec;
 - `people`, `vlm`: the mean of annotations; see roboalign/bench/annotations.py.
 """
@@ -24,7 +25,7 @@ from roboalign.bench.degradations import absence, moves, rearrange, rearranges, 
 from roboalign.bench.probed import GRIPPER
 from roboalign.bench.spec import DegradationSpec, GeneratedSpec
 from roboalign.probe.camera import depths_of, lens
-from roboalign.reward.rubric import OBJECT, Limits, score
+from roboalign.reward.rubric import OBJECT, Limits, faithful_score, score
 from roboalign.reward.spec import LabellerKind, RewardSpec
 from roboalign.types import STATE_NAMES, Float32, UInt8
 
@@ -39,11 +40,15 @@ Provenance = Literal[
     "rubric_declared",
     "full_marks_declared",
     "rubric_probed",
+    "rubric_probed_group",
     "distance_rule",
     "people",
     "vlm",
 ]
 """Where a label came from."""
+
+SAME_PLACE_M = 0.03
+"""Metres between two places of an object that count as the same outcome."""
 
 _SUCCESS = STATE_NAMES.index("success")
 _TOUCH = slice(STATE_NAMES.index("contact"), STATE_NAMES.index("force") + 1)
@@ -63,6 +68,17 @@ class Track:
     """States of the other episode: from its first frame on for a splice, of the same frames for swapped actions."""
 
 
+@dataclass(frozen=True, slots=True)
+class Label:
+    """The label of a clip and its provenance."""
+
+    scores: Scores
+    """(D,): raw absolute scores."""
+    faithful: Scores
+    """(D,): raw faithful scores."""
+    provenance: Provenance
+
+
 def lower(scores: Scores, spec: RewardSpec, losses: Mapping[LabellerKind, float], amount: float) -> Scores:
     """Scores (D,) less `amount` times each labeller's share of full marks, at least 0."""
     shares = np.array([losses.get(dimension.labeller.kind, 0.0) for dimension in spec.dimensions])
@@ -70,11 +86,12 @@ def lower(scores: Scores, spec: RewardSpec, losses: Mapping[LabellerKind, float]
     return lowered
 
 
-def label_recorded(spec: RewardSpec, state: Float32 | None, limits: Limits | None) -> tuple[Scores, Provenance]:
-    """Scores of a recorded clip from its states (T, 14)."""
+def label_recorded(spec: RewardSpec, state: Float32 | None, limits: Limits | None) -> Label:
+    """The label of a recorded clip from its states (T, 14). It shows what truly happened, so it is wholly faithful."""
+    faithful = np.array(spec.maxima)
     if state is None or limits is None:
-        return np.array(spec.maxima), "full_marks"
-    return score(spec, state, state, limits), "rubric"
+        return Label(np.array(spec.maxima), faithful, "full_marks")
+    return Label(score(spec, state, state, limits), faithful, "rubric")
 
 
 def rearranged_state(state: Float32, order: NDArray[np.int64], other: Float32 | None) -> Float32:
@@ -111,10 +128,15 @@ def displaced(state: Float32, span: slice, way: Float32, camera: NDArray[np.floa
 
 def outcome_of_other(state: Float32, other: Float32) -> Float32:
     """What the actions of another episode (its states `other`, (T, 14)) would lead to from the first state: its
-    motion of gripper and object, from there. For the gripper that is nearly exact, for the object it is a guess."""
+    motion of gripper and object, from there. For the gripper that is nearly exact, for the object it is a guess.
+
+    Success is kept in the frames in which the object would be within SAME_PLACE_M of its recorded place.
+    """
     result = state.copy()
     for part in (GRIPPER, OBJECT):
         result[:, part] = state[0, part] + other[: len(state), part] - other[0, part]
+    apart = np.linalg.norm(result[:, OBJECT] - state[:, OBJECT], axis=1)
+    result[:, _SUCCESS] *= apart <= SAME_PLACE_M
     return result
 
 
@@ -147,35 +169,44 @@ def shown(
 
 def measured(
     spec: RewardSpec, degradation: DegradationSpec, severity: float, seed: int, track: Track, limits: Limits | None
-) -> tuple[Scores, Provenance] | None:
-    """The rubric's scores of what a spoilt clip shows, in all dimensions; None where the states do not tell."""
-    seen = shown(degradation, severity, seed, track)
-    if seen is None or limits is None or track.state is None:
+) -> Label | None:
+    """The rubric's label of what a spoilt clip shows, in all dimensions; None if the states cannot determine it."""
+    states = shown(degradation, severity, seed, track)
+    if states is None or limits is None or track.state is None:
         return None
-    scores = score(spec, seen[0], seen[1], limits)
+    seen, reference, provenance = states
+    scores, faithful = score(spec, seen, reference, limits), faithful_score(spec, seen, reference, limits)
     if degradation.kind == "swapped_actions":
-        # The others ask what the clip shows, whoever acted; only this one asks what the actions should have done.
+        # The absolute scores ask what the clip shows, whoever acted; only this one asks what the actions should do.
         about_actions = np.array([dimension.labeller.kind == "action_outcome" for dimension in spec.dimensions])
         scores = np.where(about_actions, scores, score(spec, track.state, track.state, limits))
-    return scores, seen[2]
+    return Label(scores, faithful, provenance)
 
 
 def label_degraded(
     spec: RewardSpec, degradation: DegradationSpec, severity: float, seed: int, track: Track, limits: Limits | None
-) -> tuple[Scores, Provenance]:
-    """Scores of a clip with the records `track`, after `degrade` with the same severity and seed.
+) -> Label:
+    """The label of a clip with the records `track`, after `degrade` with the same severity and seed.
 
-    Only the dimensions that the degradation declares (`lowers`, `may_lower`) can fall, and none can rise.
+    Only the dimensions that the degradation declares (`lowers`, `may_lower`) can fall, and none can rise. A swapped
+    instruction changes what is asked for and not what is shown, so the clip stays faithful.
     """
-    before, _ = label_recorded(spec, track.state, limits)
+    before = label_recorded(spec, track.state, limits)
+    full = np.array(spec.maxima)
+    instructed = degradation.kind == "swapped_instruction"
+    declared_faithful = full if instructed else lower(full, spec, degradation.lowers, severity)
+    declared_scores = lower(before.scores, spec, degradation.lowers, severity)
     if track.state is None or limits is None:
-        return lower(before, spec, degradation.lowers, severity), "full_marks_declared"
+        return Label(declared_scores, declared_faithful, "full_marks_declared")
     after = measured(spec, degradation, severity, seed, track, limits)
     if after is None:
-        return lower(before, spec, degradation.lowers, severity), "rubric_declared"
+        return Label(declared_scores, declared_faithful, "rubric_declared")
     declared = {*degradation.lowers, *degradation.may_lower}
     touched = np.array([dimension.labeller.kind in declared for dimension in spec.dimensions])
-    return np.where(touched, np.minimum(before, after[0]), before), after[1]
+    scores = np.where(touched, np.minimum(before.scores, after.scores), before.scores)
+    # Other actions lead elsewhere in every respect, whatever they are declared to lower in what the clip shows.
+    faithful = after.faithful if degradation.kind == "swapped_actions" else np.where(touched, after.faithful, full)
+    return Label(scores, faithful, after.provenance)
 
 
 def distance(generated: UInt8, true: UInt8, floor: float) -> float:
@@ -188,6 +219,8 @@ def distance(generated: UInt8, true: UInt8, floor: float) -> float:
 
 def label_generated(
     spec: RewardSpec, rule: GeneratedSpec, far: float, state: Float32 | None, limits: Limits | None
-) -> tuple[Scores, Provenance]:
-    """Scores of a rollout that lies `far` (0 to 1) from the true future, whose states are `state`."""
-    return lower(label_recorded(spec, state, limits)[0], spec, rule.lowers, far), "distance_rule"
+) -> Label:
+    """The label of a rollout that lies `far` (0 to 1) from the true future, whose states are `state`."""
+    true = label_recorded(spec, state, limits)
+    faithful = lower(true.faithful, spec, rule.lowers, far)
+    return Label(lower(true.scores, spec, rule.lowers, far), faithful, "distance_rule")

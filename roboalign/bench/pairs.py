@@ -1,7 +1,8 @@
 """The pairs of the bench: one row of recipe, scores and provenance each; clips are made anew when they are read.
 
 ```
-artifacts/bench/pairs.parquet   the rows
+artifacts/bench/pairs.parquet   the rows, generated clips labelled through the judge's state probe
+artifacts/bench/pairs_gold.parquet, pairs_held_out.parquet    the same rows, labelled through the other two
 artifacts/bench/limits.json     the rubric's limits by source
 artifacts/bench/generated/      an episode store of the world models' rollouts, where there are any
 ```
@@ -23,17 +24,23 @@ from roboalign.bench.degradations import degrade, moved_keypoints, moves, rearra
 from roboalign.bench.labels import Provenance
 from roboalign.bench.spec import DegradationKind
 from roboalign.io import replacing
+from roboalign.probe.spec import ProbeName
 from roboalign.store import Corpus, EpisodeStore
 from roboalign.types import KEYPOINT_NAMES, Float32, Split, UInt8
 
-Origin = Literal["real", "policy", "degraded", "generated"]
-"""Where a clip comes from; see OriginsSpec."""
+Origin = Literal["real", "policy", "degraded", "generated", "group"]
+"""Where a clip comes from; see OriginsSpec. `group`: one of several rollouts of one prompt, see GroupsSpec."""
+
+LABEL_FILES: dict[ProbeName, str] = {
+    "judge": "pairs.parquet", "gold": "pairs_gold.parquet", "held_out": "pairs_held_out.parquet",
+}  # fmt: skip
+"""The pairs with the labels by each state probe. Only the labels of generated clips differ."""
 
 CACHE_BYTES = 2**29
 """Decoded frames that a bench keeps, at most."""
 
-SCORE = "score_"
-"""Prefix of the score columns."""
+SCORE, FAITHFUL = "score_", "faithful_"
+"""Prefixes of the columns with absolute and with faithful scores."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +68,17 @@ class Pair:
     generated: int
     """Index of the clip in the store of generated ones, or -1."""
     model: str
-    """Which world model generated it, or ''."""
+    """Which world model generated it, or ''; for a rollout of a group with its decoding: `final.swr.sampled`."""
+    group: str
+    """The prompt that a rollout of a group shares with the others of the group, or ''."""
     judged: bool
     """Whether judges train and are tested on it: video and instruction show what the label says."""
     provenance: Provenance
     """Where the scores came from; see roboalign/bench/labels.py."""
     scores: tuple[float, ...]
-    """Raw scores, in the order of the reward's dimensions."""
+    """Raw absolute scores (paper), in the order of the reward's dimensions: of what the clip shows."""
+    faithful: tuple[float, ...]
+    """Raw faithful scores: how far what it shows agrees with what its actions truly led to."""
 
 
 def identity(pair: Pair, scene: str, content: UInt8 | None = None) -> str:
@@ -75,7 +86,7 @@ def identity(pair: Pair, scene: str, content: UInt8 | None = None) -> str:
     of its frames `content`, which other weights would change."""
     recipe = (
         pair.episode, scene, pair.start, pair.stop, pair.instruction, pair.degradation, f"{pair.severity:.6g}",
-        pair.seed if pair.degradation else 0, pair.other, pair.model,
+        pair.seed if pair.degradation else 0, pair.other, pair.model, pair.group,
     )  # fmt: skip
     state = hashlib.blake2b("\n".join(map(str, recipe)).encode(), digest_size=8)
     if content is not None:
@@ -88,12 +99,13 @@ class BenchError(ValueError):
 
 
 def write_pairs(path: Path, pairs: Sequence[Pair], dimensions: Sequence[str]) -> None:
-    """Write the rows as Parquet, one column `score_<dimension>` a dimension; the same bytes for the same rows."""
+    """Write the rows as Parquet, with columns `score_<dimension>` and `faithful_<dimension>`; the same rows give the
+    same bytes."""
     columns: dict[str, list[object]] = {}
     for pair in pairs:
         row = asdict(pair)
-        scores = row.pop("scores")
-        row |= {f"{SCORE}{name}": score for name, score in zip(dimensions, scores, strict=True)}
+        for prefix, key in ((SCORE, "scores"), (FAITHFUL, "faithful")):
+            row |= {f"{prefix}{name}": value for name, value in zip(dimensions, row.pop(key), strict=True)}
         for name, value in row.items():
             columns.setdefault(name, []).append(value)
     with replacing(path) as temporary:
@@ -106,13 +118,17 @@ def read_pairs(path: Path, dimensions: Sequence[str]) -> tuple[Pair, ...]:
         rows = pq.read_table(path).to_pylist()
     except (OSError, pa.ArrowInvalid) as error:
         raise BenchError(f"{path} cannot be read ({error}); run `dvc repro bench`") from None
-    names = [field.name for field in fields(Pair) if field.name != "scores"]
-    expected = {*names, *(f"{SCORE}{name}" for name in dimensions)}
+    names = [field.name for field in fields(Pair) if field.name not in ("scores", "faithful")]
+    expected = {*names, *(f"{prefix}{name}" for prefix in (SCORE, FAITHFUL) for name in dimensions)}
     if rows and set(rows[0]) != expected:
         different = ", ".join(sorted(set(rows[0]) ^ expected))
         raise BenchError(f"{path} has other columns than the reward ({different}); run `dvc repro bench`")
     return tuple(
-        Pair(**{name: row[name] for name in names}, scores=tuple(row[f"{SCORE}{name}"] for name in dimensions))
+        Pair(
+            **{name: row[name] for name in names},
+            scores=tuple(row[f"{SCORE}{name}"] for name in dimensions),
+            faithful=tuple(row[f"{FAITHFUL}{name}"] for name in dimensions),
+        )
         for row in rows
     )
 
@@ -131,13 +147,17 @@ class Bench:
         kept = max(2, CACHE_BYTES // largest)
         self._frames = lru_cache(maxsize=kept)(lambda id_: corpus.frames(index[id_]))
         self._keypoints = lru_cache(maxsize=None)(lambda id_: corpus.keypoints(index[id_]))
+        self._actions = lru_cache(maxsize=None)(lambda id_: corpus.actions(index[id_]))
 
     @classmethod
-    def open(cls, folder: Path, corpus: Corpus, dimensions: Sequence[str]) -> "Bench":
-        """Open `artifacts/bench`. Raises BenchError where it does not fit the sources or the reward."""
+    def open(cls, folder: Path, corpus: Corpus, dimensions: Sequence[str], labels: ProbeName = "judge") -> "Bench":
+        """Open `artifacts/bench` with the labels by one state probe.
+
+        Raises BenchError if it does not fit the sources or the reward.
+        """
         generated = folder / "generated"
         store = EpisodeStore(generated) if generated.exists() else None
-        return cls(read_pairs(folder / "pairs.parquet", dimensions), corpus, store)
+        return cls(read_pairs(folder / LABEL_FILES[labels], dimensions), corpus, store)
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -146,6 +166,35 @@ class Bench:
     def scores(self) -> NDArray[np.float64]:
         """Raw scores (N, D)."""
         return np.array([pair.scores for pair in self.pairs])
+
+    @property
+    def labels(self) -> NDArray[np.float64]:
+        """Raw scores (N, 2, D): absolute, then faithful."""
+        return np.array([(pair.scores, pair.faithful) for pair in self.pairs])
+
+    def groups(self, *, split: Split, frames: int | None = None) -> list[list[int]]:
+        """The numbers of the pairs of each group of rollouts of one prompt; of one length of prediction if given."""
+        found: dict[str, list[int]] = {}
+        for number, pair in enumerate(self.pairs):
+            if pair.group and pair.split == split and frames in (None, pair.stop - pair.start - 1):
+                found.setdefault(pair.group, []).append(number)
+        return list(found.values())
+
+    def actions(self, number: int) -> Float32:
+        """The actions (T - 1, A), in [-1, 1], that led to frames 1 ... T - 1 of a pair's clip.
+
+        A clip whose frames were rearranged keeps the actions in their own order. With swapped actions they are those
+        of the other episode.
+        """
+        pair = self.pairs[number]
+        episode = pair.other if pair.degradation == "swapped_actions" else pair.episode
+        return self._actions(episode)[pair.start : pair.stop - 1]
+
+    def clip(self, number: int) -> tuple[UInt8, Float32]:
+        """The clip (T, H, W, 3) of a pair and T - 1 actions: the first ones, or with zeros behind."""
+        frames, actions = self.frames(number), self.actions(number)
+        count = len(frames) - 1
+        return frames, np.pad(actions[:count], ((0, max(0, count - len(actions))), (0, 0)))
 
     def where(self, *, split: Split, hidden: bool = False) -> list[int]:
         """The numbers of the pairs of a split that judges train and are tested on; of all, with `hidden` ones."""

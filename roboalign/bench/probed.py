@@ -21,7 +21,7 @@ from typing import Protocol
 import numpy as np
 
 from roboalign.bench.spec import GeneratedSpec
-from roboalign.reward.rubric import OBJECT, Floats, Limits, calibrate, score
+from roboalign.reward.rubric import OBJECT, Floats, Limits, calibrate, from_change, score
 from roboalign.reward.spec import RewardSpec
 from roboalign.types import STATE_NAMES, Float32, UInt8
 
@@ -126,11 +126,14 @@ def with_distance(spec: RewardSpec, rule: GeneratedSpec, probed: Floats, distant
     return np.where(blind, distant, np.where(looks, np.minimum(probed, distant), probed))
 
 
-def label_probed(
-    spec: RewardSpec, seen: Float32, future: Float32, state: Float32, limits: Limits, own: Sight
-) -> Floats:
-    """Scores (D,) of a generated clip in which the probe sees `seen` (T, 14); `future` (T, 14) is what it sees in the
-    true future of the same actions, whose states are `state` (T, 14)."""
-    change = score(spec, seen, future, own.limits) - score(spec, future, future, own.limits)
-    label = score(spec, state, state, limits) + shrink(change, own.slack, np.array(spec.maxima))
-    return np.asarray(np.clip(label, 0, spec.maxima))
+def change_probed(spec: RewardSpec, seen: Float32, future: Float32, own: Sight) -> Floats:
+    """The difference (D,) of the scores of a generated clip, in which the probe sees `seen` (T, 14), from those of the
+    true future of the same actions, in which it sees `future` (T, 14)."""
+    return score(spec, seen, future, own.limits) - score(spec, future, future, own.limits)
+
+
+def label_probed(spec: RewardSpec, change: Floats, state: Float32, limits: Limits) -> tuple[Floats, Floats]:
+    """Absolute and faithful scores (D,) of a generated clip whose scores differ by `change` from those of the true
+    future of the same actions, whose states are `state` (T, 14)."""
+    absolute = np.clip(score(spec, state, state, limits) + change, 0, spec.maxima)
+    return np.asarray(absolute), from_change(spec, change)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from roboalign.bench.degradations import moves, visible_change
 from roboalign.bench.objects import object_masks
 from roboalign.bench.pairs import Origin, Pair
-from roboalign.bench.spec import BenchSpec, DegradationSpec
+from roboalign.bench.spec import BenchSpec, DegradationSpec, GroupsSpec
 from roboalign.store import Corpus, EpisodeInfo
 from roboalign.types import STATE_NAMES, Float32, Split
 
@@ -147,12 +147,32 @@ class Recipes:
                     return pair
         return None
 
+    def draw_group(self, groups: GroupsSpec, source: str, episodes: Sequence[int], place: int) -> list[Pair]:
+        """Recipes of the rollouts of group number `place` of a source; the episodes take turns."""
+        info = self.infos[episodes[place % len(episodes)]]
+        rng = generator(self.spec.seed, groups.model_dump_json(), source, place)
+        start = int(rng.integers(info.length - groups.frames))
+        name = f"{info.id}/{start}/{groups.frames}"
+        rollouts = []
+        for row in range(groups.size):
+            model = groups.models[row % len(groups.models)]
+            sampling = "greedy" if row < groups.greedy else "sampled"
+            pair = replace(
+                self._recipe(info, "group", rng),
+                start=start,
+                stop=start + groups.frames + 1,
+                model=f"{model}.{groups.decoding.kind}.{sampling}",
+                group=name,
+            )
+            rollouts.append(pair)
+        return rollouts
+
     def _recipe(self, info: EpisodeInfo, origin: Origin, rng: np.random.Generator) -> Pair:
         start, stop = self._stretch(info, origin, rng)
         return Pair(
             id="", episode=info.id, source=info.source, split=info.split, start=start, stop=stop,
             instruction=info.instruction, origin=origin, degradation="", severity=0.0, seed=int(rng.integers(2**31)),
-            other="", generated=-1, model="", judged=True, provenance="rubric", scores=(),
+            other="", generated=-1, model="", group="", judged=True, provenance="rubric", scores=(), faithful=(),
         )  # fmt: skip
 
     def _stretch(self, info: EpisodeInfo, origin: Origin, rng: np.random.Generator) -> tuple[int, int]:

@@ -5,7 +5,8 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from roboalign.reward.spec import LabellerKind
-from roboalign.spec.base import FieldError, Fraction, Name, Positive, Seed, Spec, items
+from roboalign.rollout.spec import ArSpec, KvWindowSpec, SwrSpec
+from roboalign.spec.base import FieldError, Fraction, Name, Positive, Seed, Spec, Split, items
 
 DegradationKind = Literal[
     "shuffle",
@@ -132,6 +133,39 @@ class GeneratedSpec(Spec):
     """The share of full marks that each dimension loses at distance 1. Our choice."""
 
 
+class GroupsSpec(Spec):
+    """Groups of rollouts of one prompt: what a policy-gradient method compares, and best-of-N chooses from.
+
+    The rollouts of a group take the `models` in turn. Labels compare what the state probe sees in a rollout with what
+    it sees in the true future of the same actions.
+    """
+
+    split: Split
+    """Whose episodes give the prompts."""
+    prompts: Annotated[int, Field(ge=1, le=1_000_000)]
+    """Number of groups, spread evenly over the sources, and within a source over its episodes."""
+    size: Annotated[int, Field(ge=2, le=1024)]
+    """G, rollouts of a group."""
+    greedy: Annotated[int, Field(ge=0, le=16)] = 0
+    """How many of them are greedy: one for each model at most, since a model has one greedy rollout."""
+    frames: Annotated[int, Field(ge=1, le=1024)]
+    """Predicted frames."""
+    decoding: Annotated[ArSpec | SwrSpec | KvWindowSpec, Field(discriminator="kind")] = ArSpec()
+    """How they are rolled out."""
+    models: Annotated[tuple[Literal["early", "final"], ...], items(maximum=2)] = ("final",)
+    """The world models that make them. Rollouts of the aligned model join in online distillation."""
+
+    @model_validator(mode="after")
+    def _distinct_rollouts(self) -> Self:
+        if self.greedy > len(self.models):
+            raise FieldError(
+                "greedy",
+                f"{self.greedy} greedy rollouts of {len(self.models)} models would repeat each other; lower it to "
+                f"{len(self.models)}",
+            )
+        return self
+
+
 class BalanceSpec(Spec):
     """Balance over sources and total scores; that over origins and splits has sections of its own."""
 
@@ -235,6 +269,8 @@ class BenchSpec(Spec):
     """Sources that only the test split has: does a judge carry over to a robot that it was not taught?"""
     generated: GeneratedSpec = GeneratedSpec()
     """World-model rollouts."""
+    groups: Annotated[tuple[GroupsSpec, ...], items(0)] = ()
+    """Groups of rollouts, beside the `pairs`."""
     seed: Seed = 0
     """Seed of all draws."""
 

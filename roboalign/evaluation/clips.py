@@ -6,7 +6,7 @@ from pathlib import Path
 
 from roboalign.io import read_json
 from roboalign.store import Corpus, EpisodeStore
-from roboalign.types import UInt8
+from roboalign.types import Float32, UInt8
 
 OTHER_ACTIONS = "other_actions"
 """The clip set of rollouts under another episode's actions: to be looked at. No truth belongs to it, and no score."""
@@ -21,6 +21,8 @@ class Clip:
     instruction: str
     frames: UInt8
     """(T, H, W, 3); frame 0 is the recorded one."""
+    actions: Float32
+    """(T - 1, A) in [-1, 1]: what led to frames 1 ... T - 1."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,8 @@ class ClipSet:
                 f"{self.folder} holds {len(store)} clips, its index lists {len(self.episodes)}; run `dvc repro rollout`"
             )
         for number, (episode, sample) in enumerate(zip(self.episodes, self.samples, strict=True)):
-            yield Clip(episode, sample, store.infos[number].instruction, store.frames(number))
+            instruction, actions = store.infos[number].instruction, store.actions(number)[:-1]
+            yield Clip(episode, sample, instruction, store.frames(number), actions)
 
     def frames(self, episode: str, sample: int) -> UInt8:
         """The frames of one clip. Raises KeyError where the set has no such clip."""
@@ -102,4 +105,5 @@ def true_clips(corpus: Corpus, like: ClipSet) -> Iterator[Clip]:
         if episode not in numbers:
             raise ValueError(f"{like.name} has a clip of {episode}, which no source recorded; run `dvc repro`")
         number = numbers[episode]
-        yield Clip(episode, 0, corpus.infos[number].instruction, corpus.frames(number, 0, length))
+        actions = corpus.actions(number)[: length - 1]
+        yield Clip(episode, 0, corpus.infos[number].instruction, corpus.frames(number, 0, length), actions)

@@ -1,7 +1,7 @@
 """The gates: each one a rule over measured figures; passed, failed, or not measured for want of named figures.
 
-A gate is never passed by an absent figure. Gates that need a scorer which does not exist yet (a held-out judge; gold,
-where no source has states) are listed as not measured, with what they need.
+A gate is never passed by an absent figure. Gates that need gold, where no source has states, are listed as not
+measured, with what they need.
 """
 
 from collections.abc import Callable, Mapping
@@ -57,10 +57,11 @@ def action_gap(metrics: Mapping[str, Json]) -> Verdict:
 
 
 def aligned_above_supervised(differences: Mapping[str, Json], spec: EvaluationSpec, scorer: str) -> Verdict:
-    """The aligned model's total above the supervised one's by `scorer`: interval above 0 in every listed comparison."""
+    """The aligned model's faithful total above the supervised one's by `scorer`: interval above 0 in every listed
+    comparison."""
     figures: dict[str, float] = {}
     for comparison in spec.aligned:
-        path = f"{comparison.model}/{comparison.against}/{scorer}/total"
+        path = f"{comparison.model}/{comparison.against}/{scorer}_faithful/total"
         for key in ("mean", "low", "high", "n"):
             name = key if len(spec.aligned) == 1 else f"{comparison.model} {key}"
             try:
@@ -70,7 +71,7 @@ def aligned_above_supervised(differences: Mapping[str, Json], spec: EvaluationSp
                     f"needs {comparison.model} and {comparison.against}, scored by {scorer}"
                 ) from None
     passed = all(value > 0 for name, value in figures.items() if name.split(" ")[-1] == "low")
-    return Verdict(f"total by the {scorer}, aligned less supervised: interval above 0", passed, figures)
+    return Verdict(f"faithful total by {scorer}, aligned less supervised: interval above 0", passed, figures)
 
 
 def motion_ratio(metrics: Mapping[str, Json], spec: EvaluationSpec) -> Verdict:
@@ -108,16 +109,63 @@ def swr_above_ar(metrics: Mapping[str, Json], spec: EvaluationSpec) -> Verdict:
 
 
 def student_gold(metrics: Mapping[str, Json], spec: EvaluationSpec) -> Verdict:
-    """The student ranks generated clips as gold does, which took no part in its training."""
-    path, least = "evaluation/agreement/student/gold", spec.gates.student_gold_spearman
-    figures = {key: figure(metrics, f"{path}/{key}") for key in ("spearman", "low", "high", "clips", "n")}
-    passed = figures["spearman"] > least
-    return Verdict(f"Spearman of the student's and gold's totals of generated clips above {least:g}", passed, figures)
+    """Within groups of rollouts of one prompt, the student ranks as gold does, which took no part in its training."""
+    least, best = spec.gates.student_gold_correlation, spec.gates.best_of
+    path = "student/within_groups/gold/faithful"
+    figures: dict[str, float] = {}
+    for frames in sorted(_at(metrics, path)):
+        correlation = f"{path}/{frames}/correlation"
+        figures |= {f"{key} {frames} frames": figure(metrics, correlation, key) for key in ("mean", "low", "high", "n")}
+        gain = f"{path}/{frames}/best_of/{best}"
+        figures |= {
+            f"best of {best} {key} {frames} frames": figure(metrics, gain, key) for key in ("mean", "low", "high")
+        }
+    passed = all(v >= least for k, v in figures.items() if k.startswith("mean"))
+    passed &= all(v > 0 for k, v in figures.items() if k.startswith(f"best of {best} low"))
+    rule = f"correlation within groups of at least {least:g}, and gold gained by best of {best}: interval above 0"
+    return Verdict(rule, passed, figures)
+
+
+def fidelity(differences: Mapping[str, Json], spec: EvaluationSpec) -> Verdict:
+    """Alignment lowers neither the PSNR nor the positions' accuracy by more than its interval."""
+    figures: dict[str, float] = {}
+    for comparison in spec.aligned:
+        for name in ("psnr", "position_error_cm"):
+            path = f"{comparison.model}/{comparison.against}/outcomes/{name}"
+            figures |= {
+                f"{comparison.model} {name} {key}": figure(differences, path, key) for key in ("mean", "low", "high")
+            }
+    passed = all(v >= 0 for k, v in figures.items() if k.endswith("psnr high"))
+    passed &= all(v <= 0 for k, v in figures.items() if k.endswith("position_error_cm low"))
+    return Verdict(
+        "PSNR not lower and position error not higher than supervised, beyond their intervals", passed, figures
+    )
+
+
+def false_success(differences: Mapping[str, Json], spec: EvaluationSpec) -> Verdict:
+    """Alignment does not make an optimist: rollouts of actions that truly fail show success no more often."""
+    figures: dict[str, float] = {}
+    for comparison in spec.aligned:
+        path = f"{comparison.model}/{comparison.against}/outcomes/false_success"
+        figures |= {f"{comparison.model} {key}": figure(differences, path, key) for key in ("mean", "low", "high", "n")}
+    passed = all(v <= 0 for k, v in figures.items() if k.endswith(" low"))
+    return Verdict("rate of false success, aligned less supervised: interval not above 0", passed, figures)
+
+
+def _at(metrics: Mapping[str, Json], path: str) -> Mapping[str, Json]:
+    """The mapping at a "/"-separated path. Raises NotMeasuredError if it is absent or empty."""
+    value: Json = metrics
+    for part in path.split("/"):
+        if not isinstance(value, Mapping) or part not in value:
+            raise NotMeasuredError(f"needs {path.replace('/', ' ')}")
+        value = value[part]
+    if not isinstance(value, Mapping) or not value:
+        raise NotMeasuredError(f"needs {path.replace('/', ' ')}")
+    return value
 
 
 WAITING: Mapping[str, str] = {
     "student_gold_agreement": "needs gold: scores from the simulator's state",
-    "aligned_above_supervised_held_out": "needs a held-out judge",
     "aligned_above_supervised_gold": "needs gold: scores from the simulator's state",
 }
 """Gates of the protocol whose scorers may be absent, and what they then wait for."""
@@ -140,16 +188,13 @@ def gates(
         "motion_against_truth": lambda: motion_against_truth(metrics, spec),
         "swr_above_ar": lambda: swr_above_ar(metrics, spec),
         "student_gold_agreement": lambda: student_gold(metrics, spec),
+        "fidelity": lambda: fidelity(differences, spec),
+        "false_success": lambda: false_success(differences, spec),
     }
     for scorer in (*spec.scorers, "gold"):
         rules[f"aligned_above_supervised_{scorer}"] = partial(aligned_above_supervised, differences, spec, scorer)
     measured: dict[str, Json] = {}
     missing: dict[str, str] = dict(WAITING)
-    try:
-        agreement = figure(metrics, "student/total/spearman")
-        missing["student_gold_agreement"] += f"; against the teacher, Spearman of totals is {agreement:.2f}"
-    except NotMeasuredError:
-        pass
     for name, rule in rules.items():
         try:
             verdict = rule()

@@ -14,17 +14,37 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from roboalign.evaluation.clips import Clip
-from roboalign.evaluation.spec import ComparisonSpec, EvaluationSpec, StrongestBaselineSpec
-from roboalign.evaluation.statistics import bootstrap, holm, pair_accuracy, paired, spearman, wilcoxon
+from roboalign.evaluation.spec import ComparisonSpec, EvaluationSpec, ScorerName, StrongestBaselineSpec
+from roboalign.evaluation.statistics import bootstrap, holm, pair_accuracy, paired, spearman, wilcoxon, wilson
 from roboalign.types import Json
 
-Scorer = Callable[[Tensor, Sequence[str]], Tensor]
-"""Videos (B, T, 3, H, W) in [0, 1] and B instructions to scores (B, D) in their raw ranges."""
+Scorer = Callable[[Tensor, Sequence[str], Tensor], Tensor]
+"""Videos (B, T, 3, H, W) in [0, 1], B instructions and actions (B, T - 1, A) to raw scores (B, 2, D): absolute, then
+faithful."""
 
 Scores = NDArray[np.float64]
 
-ClipScorer = Callable[[Sequence[Clip]], Scores]
-"""Clips to their scores (N, D) by what is known of their episodes, such as the true outcome; NaN where nothing is."""
+OUTCOMES = ("shown_success", "true_success", "position_error_cm", "psnr")
+"""What is known of a clip beside its scores: whether its last frame shows success and whether the true outcome of the
+same actions has it (probabilities), the mean distance of gripper and object from where the true outcome has them, and
+the PSNR in dB against the true frames."""
+
+
+@dataclass(frozen=True)
+class GoldScores:
+    """What the true outcome of the same actions says of N clips; NaN if nothing is known of their source."""
+
+    scores: Scores
+    """(N, 2, D): absolute, then faithful."""
+    outcomes: Scores
+    """(N, 4), columns OUTCOMES."""
+
+
+GoldScorer = Callable[[Sequence[Clip]], GoldScores]
+"""Clips to what the true outcomes of their actions say."""
+
+FAITHFUL = "_faithful"
+"""Ends the name of a scorer's faithful scores: `gold_faithful`."""
 
 GOLD = "gold"
 """The scorer that reads the simulator's state through the probe."""
@@ -44,6 +64,8 @@ class ScoredSet:
     episodes: tuple[str, ...]
     samples: tuple[int, ...]
     scores: Mapping[str, Scores]
+    outcomes: Scores | None = None
+    """(N, 4), columns OUTCOMES; None if no scorer knows the true outcome."""
 
     def rows(self, keep: Sequence[int]) -> "ScoredSet":
         """The scored set of the rows `keep`."""
@@ -52,7 +74,18 @@ class ScoredSet:
             tuple(self.episodes[row] for row in keep),
             tuple(self.samples[row] for row in keep),
             {scorer: values[list(keep)] for scorer, values in self.scores.items()},
+            None if self.outcomes is None else self.outcomes[list(keep)],
         )
+
+    def outcome_by_episode(self, name: str) -> dict[str, float]:
+        """The mean of an outcome of each episode over its samples, in order of the episodes' names; without those of
+        which nothing is known."""
+        column, groups = OUTCOMES.index(name), dict[str, list[float]]()
+        if self.outcomes is not None:
+            for episode, value in zip(self.episodes, self.outcomes[:, column], strict=True):
+                if np.isfinite(value):
+                    groups.setdefault(episode, []).append(float(value))
+        return {episode: float(np.mean(groups[episode])) for episode in sorted(groups)}
 
     def by_episode(self, scorer: str) -> dict[str, Scores]:
         """The mean score vector (D,) of each episode over its samples, in order of the episodes' names; without the
@@ -68,10 +101,10 @@ class ScoredSet:
 def score(
     name: str,
     clips: Iterable[Clip],
-    scorers: Mapping[str, Scorer],
+    scorers: Mapping[ScorerName, Scorer],
     batch: int,
     device: str = "cpu",
-    gold: ClipScorer | None = None,
+    gold: GoldScorer | None = None,
 ) -> ScoredSet:
     """Score `clips` by every scorer, and by gold, `batch` at a time; clips of different lengths never share a batch.
 
@@ -80,21 +113,29 @@ def score(
     """
     episodes: list[str] = []
     samples: list[int] = []
-    parts: dict[str, list[Scores]] = {scorer: [] for scorer in scorers}
+    parts: dict[str, list[Scores]] = {}
+    outcomes: list[Scores] = []
+
+    def add(label: str, values: Scores) -> None:
+        for suffix, column in (("", 0), (FAITHFUL, 1)):
+            parts.setdefault(label + suffix, []).append(values[:, column])
 
     def flush(group: list[Clip]) -> None:
         frames = torch.from_numpy(np.stack([clip.frames for clip in group]))
         videos = frames.to(device).permute(0, 1, 4, 2, 3).float() / 255
         instructions = [clip.instruction for clip in group]
+        actions = torch.from_numpy(np.stack([clip.actions for clip in group])).to(device)
         for label, scorer in scorers.items():
-            values = scorer(videos, instructions).double().cpu().numpy()
-            if values.ndim != 2 or len(values) != len(group) or not np.isfinite(values).all():
+            values = scorer(videos, instructions, actions).double().cpu().numpy()
+            if values.ndim != 3 or len(values) != len(group) or not np.isfinite(values).all():
                 raise ValueError(
                     f"the {label} gave no valid scores for {name}, episode {group[0].episode} and following"
                 )
-            parts[label].append(values)
+            add(label, values)
         if gold is not None:
-            parts.setdefault(GOLD, []).append(gold(group))
+            known = gold(group)
+            add(GOLD, known.scores)
+            outcomes.append(known.outcomes)
         episodes.extend(clip.episode for clip in group)
         samples.extend(clip.sample for clip in group)
 
@@ -108,8 +149,10 @@ def score(
         raise ValueError(f"the clip set {name} is empty")
     flush(waiting)
     scores = {label: np.concatenate(values) for label, values in parts.items()}
-    known = {label: values for label, values in scores.items() if np.isfinite(values).any()}
-    return ScoredSet(name, tuple(episodes), tuple(samples), known)
+    known_scores = {label: values for label, values in scores.items() if np.isfinite(values).any()}
+    return ScoredSet(
+        name, tuple(episodes), tuple(samples), known_scores, np.concatenate(outcomes) if outcomes else None
+    )
 
 
 def best_of_n(candidates: ScoredSet, scorer: str) -> ScoredSet:
@@ -198,18 +241,61 @@ def evaluate(sets: Mapping[str, ScoredSet], dimensions: Sequence[str], spec: Eva
         if pair.model in sets and pair.against in sets:
             values = difference(sets[pair.model], sets[pair.against], dimensions, spec)
             if values is not None:
+                values["outcomes"] = outcome_difference(sets[pair.model], sets[pair.against], spec)
                 result["differences"].setdefault(pair.model, {})[pair.against] = values
                 continue
         result["comparisons_not_measured"].append(f"{pair.model} against {pair.against}")
+    outcomes = {name: outcome_summary(scored, spec) for name, scored in sets.items() if scored.outcomes is not None}
+    if outcomes:
+        result["outcomes"] = outcomes
     agreed = agreement([scored for name, scored in sets.items() if matches(name, spec.agreement)], spec)
     if agreed:
         result["agreement"] = agreed
     return result
 
 
+def outcome_summary(scored: ScoredSet, spec: EvaluationSpec) -> dict[str, Json]:
+    """{position_error_cm, psnr: {mean, low, high, n}} of one clip set, and the rates of false and of missed success
+    with Wilson intervals: how often the last frame shows success although the true outcome fails, and the reverse."""
+    result: dict[str, Json] = {}
+    for name in ("position_error_cm", "psnr"):
+        values = list(scored.outcome_by_episode(name).values())
+        if values:
+            result[name] = bootstrap(values, spec.draws, spec.seed).json()
+    rates = {"false_success": _shown_against_truth(scored, False), "missed_success": _shown_against_truth(scored, True)}
+    return result | {name: wilson(list(values.values())).json() for name, values in rates.items() if values}
+
+
+def _shown_against_truth(scored: ScoredSet, truth: bool) -> dict[str, float]:
+    """By episode whose true outcome is `truth`, the share of its clips whose last frame shows the opposite."""
+    shown, true, groups = OUTCOMES.index("shown_success"), OUTCOMES.index("true_success"), dict[str, list[float]]()
+    if scored.outcomes is not None:
+        for episode, row in zip(scored.episodes, scored.outcomes, strict=True):
+            if np.isfinite(row[true]) and bool(row[true] > 0.5) == truth:
+                groups.setdefault(episode, []).append(float((row[shown] > 0.5) != truth))
+    return {episode: float(np.mean(groups[episode])) for episode in sorted(groups)}
+
+
+def outcome_difference(model: ScoredSet, against: ScoredSet, spec: EvaluationSpec) -> dict[str, Json]:
+    """Paired differences {position_error_cm, psnr, false_success, missed_success: {mean, low, high, n}} over the
+    episodes that both clip sets know; without what fewer than two share."""
+    pairs = {name: (model.outcome_by_episode(name), against.outcome_by_episode(name)) for name in OUTCOMES[2:]}
+    pairs |= {
+        name: (_shown_against_truth(model, truth), _shown_against_truth(against, truth))
+        for name, truth in (("false_success", False), ("missed_success", True))
+    }
+    result: dict[str, Json] = {}
+    for name, (ours, theirs) in pairs.items():
+        shared = [episode for episode in ours if episode in theirs]
+        if len(shared) > 1:
+            a, b = [ours[episode] for episode in shared], [theirs[episode] for episode in shared]
+            result[name] = paired(a, b, spec.draws, spec.seed).json()
+    return result
+
+
 def agreement(sets: Sequence[ScoredSet], spec: EvaluationSpec) -> dict[str, Json]:
-    """How the learned scorers' totals agree with gold's over all clips of `sets` that gold knows, {scorer: {gold:
-    {spearman, low, high, pair_accuracy, clips, n}}}; without what is undefined.
+    """How the learned scorers' totals agree with gold's over all clips of `sets` that gold knows, between prompts:
+    {scorer: {gold: {spearman, low, high, pair_accuracy, clips, n}}}; faithful scores with gold's faithful ones.
 
     The interval is over `n` episodes: clips of one episode are drawn together. `pair_accuracy` is over pairs of clips
     of one episode: what one first frame and one list of actions became.
@@ -217,12 +303,13 @@ def agreement(sets: Sequence[ScoredSet], spec: EvaluationSpec) -> dict[str, Json
     known = [scored for scored in sets if GOLD in scored.scores]
     if not known:
         return {}
-    gold = np.concatenate([scored.scores[GOLD].sum(1) for scored in known])
     episodes = np.array([episode for scored in known for episode in scored.episodes])
-    keep = np.isfinite(gold)
     result: dict[str, Json] = {}
-    for scorer in (name for name in known[0].scores if name != GOLD):
+    for scorer in (name for name in known[0].scores if not name.startswith(GOLD)):
+        reference = GOLD + (FAITHFUL if scorer.endswith(FAITHFUL) else "")
+        gold = np.concatenate([scored.scores[reference].sum(1) for scored in known])
         totals = np.concatenate([scored.scores[scorer].sum(1) for scored in known])
+        keep = np.isfinite(gold)
         mean = spearman(totals[keep], gold[keep])
         if mean is None:
             continue
@@ -236,7 +323,7 @@ def agreement(sets: Sequence[ScoredSet], spec: EvaluationSpec) -> dict[str, Json
         low, high = np.quantile(drawn, (0.025, 0.975)) if drawn else (mean, mean)
         entry = {"spearman": mean, "low": float(low), "high": float(high), "clips": int(keep.sum()), "n": len(members)}
         within = pair_accuracy(totals[keep], gold[keep], episodes[keep])
-        result[scorer] = {GOLD: entry if within is None else entry | {"pair_accuracy": within}}
+        result[scorer] = {reference: entry if within is None else entry | {"pair_accuracy": within}}
     return result
 
 

@@ -69,6 +69,15 @@ def bootstrap(values: ArrayLike, draws: int = 10_000, seed: int = 0) -> Interval
     return Interval(float(vector.mean()), *_percentiles(means), vector.size)
 
 
+def wilson(values: ArrayLike) -> Interval:
+    """The mean of shares from 0 to 1, one per episode, with Wilson's 95 % interval of a rate over so many episodes."""
+    vector = _vector(values, "the sample")
+    n, rate, z = vector.size, float(vector.mean()), 1.959964
+    centre = (rate + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z * np.sqrt(rate * (1 - rate) / n + z**2 / (4 * n**2)) / (1 + z**2 / n)
+    return Interval(rate, max(0.0, float(centre - half)), min(1.0, float(centre + half)), n)
+
+
 def ratio(a: ArrayLike, b: ArrayLike, draws: int = 10_000, seed: int = 0) -> Interval:
     """The mean of a over the mean of b, with its interval over resamplings of episodes; b is above 0 everywhere.
 

@@ -1,5 +1,6 @@
 """Training samples of the probe: a few frames of one episode, spoilt as a tokenizer or a world model spoils them."""
 
+import hashlib
 from collections.abc import Callable, Sequence
 from typing import TypedDict
 
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from roboalign.probe.spec import AugmentationSpec
+from roboalign.probe.spec import AugmentationSpec, ProbeSpec
 from roboalign.store import Corpus, EpisodeInfo
 from roboalign.types import Episode, UInt8
 
@@ -47,9 +48,28 @@ def in_turn(infos: Sequence[EpisodeInfo], count: int) -> list[int]:
     return sorted(turns[:count])
 
 
-def episodes_of(corpus: Corpus, count: int) -> list[Episode]:
-    """At most `count` episodes with states and keypoints, the tasks in turn."""
-    found = (corpus.read(number) for number in in_turn(corpus.infos, count))
+def select_part(infos: Sequence[EpisodeInfo], part: int, parts: int) -> list[int]:
+    """The numbers of the episodes of one of `parts` disjoint parts.
+
+    The scenes of each task are dealt to the parts in the order of a hash, so that parts are of equal size to within one
+    scene a task, and the part of a scene depends on the scenes of its own task alone.
+    """
+    scenes: dict[Task, set[str]] = {}
+    for info in infos:
+        scenes.setdefault((info.source, info.task), set()).add(info.scene)
+
+    def rank(scene: str) -> bytes:
+        return hashlib.blake2b(scene.encode(), digest_size=8).digest()
+
+    dealt = {(task, scene) for task, names in scenes.items() for scene in sorted(names, key=rank)[part::parts]}
+    return [number for number, info in enumerate(infos) if ((info.source, info.task), info.scene) in dealt]
+
+
+def episodes_of(corpus: Corpus, spec: ProbeSpec) -> list[Episode]:
+    """The episodes with states and keypoints of the probe's part, at most `spec.episodes`, the tasks in turn."""
+    numbers = select_part(corpus.infos, spec.part, spec.parts)
+    chosen = in_turn([corpus.infos[number] for number in numbers], spec.episodes)
+    found = (corpus.read(numbers[index]) for index in chosen)
     return [episode for episode in found if episode.state is not None and episode.keypoints is not None]
 
 

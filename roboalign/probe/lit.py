@@ -7,19 +7,38 @@ from roboalign.optimizer import optimizer
 from roboalign.probe.augment import augment
 from roboalign.probe.data import Sample
 from roboalign.probe.model import Probe
+from roboalign.probe.outcome import OutcomeModel, OutcomeSample, outcome_loss
+from roboalign.probe.spec import ProbeSpec
 from roboalign.probe.targets import WEIGHTS, losses
 from roboalign.training import TrainedModule, fold
+
+
+class OutcomeModule(TrainedModule):
+    """Trains the outcome model on recorded episodes as a probe perceives them."""
+
+    def __init__(self, model: OutcomeModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def training_step(self, batch: OutcomeSample, index: int) -> Tensor:
+        loss = outcome_loss(self.model(batch["states"][:, 0], batch["actions"], batch["task"]), batch["states"])
+        self.log("loss", loss)
+        return loss
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return optimizer(self.model.named_parameters(), self.model.spec.training)
 
 
 class ProbeModule(TrainedModule):
     """Trains all members at once, each on its own part of the batch, so that they differ by more than their weights."""
 
-    def __init__(self, probe: Probe) -> None:
+    def __init__(self, probe: Probe, spec: ProbeSpec) -> None:
         super().__init__()
+        self.spec = spec
         self.probe = probe.to(memory_format=torch.channels_last)
 
     def training_step(self, batch: Sample, index: int) -> Tensor:
-        spec, scenes = self.probe.spec, self.probe.scenes
+        spec, scenes = self.spec, self.probe.scenes
         generator = torch.Generator().manual_seed(fold(spec.training.seed, self.step, 3))
         frames = augment(batch["frames"].float() / 255, spec.augmentation, generator)
         found: dict[str, Tensor] = {}
@@ -34,4 +53,4 @@ class ProbeModule(TrainedModule):
         return loss * spec.members
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        return optimizer(self.probe.named_parameters(), self.probe.spec.training)
+        return optimizer(self.probe.named_parameters(), self.spec.training)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from roboalign.probe.data import in_turn
 from roboalign.probe.figures import errors, flags, means
@@ -50,8 +51,30 @@ class MeasuredClip:
         return self.episode.keypoints[self.start : self.start + self.frames]
 
 
+Generate = Callable[[UInt8, Float32, NDArray[np.bool_], NDArray[np.int64]], UInt8]
+"""A world model: first frames (B, H, W, 3), actions (B, F, A), action masks (B, A) and seeds (B,) to the predicted
+frames (B, F, H, W, 3)."""
+
+BATCH = 16
+"""Clips generated at once."""
+
 Medium = Callable[[Sequence[MeasuredClip]], list[UInt8]]
 """Clips to their frames as they come through some medium, each (T, H, W, 3), the first one as it was recorded."""
+
+
+def generate_clips(generate: Generate, clips: Sequence[MeasuredClip], corpus: Corpus, seed: int) -> list[UInt8]:
+    """The clips as a world model continues their first frame under their recorded actions, BATCH at a time."""
+    result: list[UInt8] = []
+    for start in range(0, len(clips), BATCH):
+        part = clips[start : start + BATCH]
+        futures = generate(
+            np.stack([clip.shown[0] for clip in part]),
+            np.stack([corpus.actions(clip.number)[clip.start : clip.start + clip.frames - 1] for clip in part]),
+            np.stack([corpus.action_mask(clip.number) for clip in part]),
+            np.arange(start, start + len(part)) + seed,
+        )
+        result += [np.concatenate([clip.shown[:1], future]) for clip, future in zip(part, futures, strict=True)]
+    return result
 
 
 def measured_clips(probe: Probe, corpus: Corpus, spec: ProbeMeasureSpec) -> list[MeasuredClip]:

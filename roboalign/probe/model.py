@@ -1,6 +1,7 @@
 """The state probe: clips of simulated sources to the states that they show."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -9,25 +10,40 @@ from torch import Tensor, nn
 
 from roboalign import checkpoint
 from roboalign.probe.data import Task, tasks_of
+from roboalign.probe.keypoints import centres
 from roboalign.probe.network import Member
 from roboalign.probe.scene import Scenes
-from roboalign.probe.spec import ProbeSpec
-from roboalign.probe.targets import as_state
-from roboalign.reward.landmarks import centres
+from roboalign.probe.spec import PerceptionSpec
+from roboalign.probe.targets import Outputs, as_state
 from roboalign.types import STATE_NAMES, Episode, Float32, UInt8
+
+FRAMES = 4
+"""Frames of the clips that PerceptionSpec.batch counts."""
+
+
+@dataclass(frozen=True)
+class Perception:
+    """What a probe sees in B clips of T frames."""
+
+    states: Tensor
+    """(B, T, 14), columns STATE_NAMES; contact and success are probabilities."""
+    points: Tensor
+    """(B, T, 3, 2): image coordinates of gripper, object and goal."""
+    peaks: Tensor
+    """(B, T, 3): the largest probability of each heat map: low for a point that is not found."""
 
 
 class Probe(nn.Module):
     """Some networks side by side, which answer with their mean. It covers the tasks that it was built for, no other."""
 
-    def __init__(self, spec: ProbeSpec, tasks: Sequence[Task], size: tuple[int, int]) -> None:
+    def __init__(self, spec: PerceptionSpec, tasks: Sequence[Task], size: tuple[int, int]) -> None:
         super().__init__()
         self.spec, self.tasks, self.size = spec, tuple(tasks), size
         self.scenes = Scenes(len(self.tasks), size)
         self.members = nn.ModuleList(Member(spec, len(self.tasks)) for _ in range(spec.members))
 
     @classmethod
-    def of(cls, spec: ProbeSpec, episodes: Sequence[Episode], size: tuple[int, int]) -> "Probe":
+    def of(cls, spec: PerceptionSpec, episodes: Sequence[Episode], size: tuple[int, int]) -> "Probe":
         """An untrained probe for the tasks of training episodes with states, whose cameras and backgrounds it knows."""
         probe = cls(spec, tasks_of(episodes), size)
         for number, task in enumerate(probe.tasks):
@@ -55,17 +71,32 @@ class Probe(nn.Module):
         where = self.scenes.means.device
         number = torch.tensor([self.tasks.index((source, task))], device=where)
         # Batches of a fixed number of frames, so that long clips need no more memory than short ones.
-        batch = max(1, self.spec.batch * self.spec.frames // clips.shape[1])
+        batch = max(1, self.spec.batch * FRAMES // clips.shape[1])
         for start in range(0, len(clips), batch):
             rows = slice(start, start + batch)
             part = torch.from_numpy(np.ascontiguousarray(clips[rows])).to(where)
             videos = part.permute(0, 1, 4, 2, 3).float() / 255
             tasks = number.expand(len(videos))
-            for index, member in enumerate(self.members):
-                places, touch, heat = member(videos, tasks, self.scenes)
-                states[index, rows] = as_state(places, touch, self.scenes.forces[tasks]).cpu().numpy()
-                points[index, rows] = centres(heat).view(*videos.shape[:2], 6).cpu().numpy()
+            for index in range(len(self.members)):
+                seen = self.perceive(videos, tasks, index)
+                states[index, rows] = seen.states.cpu().numpy()
+                points[index, rows] = seen.points.flatten(2).cpu().numpy()
         return states, points
+
+    def perceive(self, videos: Tensor, tasks: Tensor, member: int) -> Perception:
+        """What one member sees in videos (B, T, 3, H, W) in [0, 1] of tasks (B,), with gradients."""
+        return self.interpret(self(videos, tasks, member), tasks)
+
+    def interpret(self, outputs: Outputs, tasks: Tensor) -> Perception:
+        """What the outputs of `forward` for tasks (B,) mean."""
+        places, touch, heat = outputs
+        batch, time = places.shape[:2]
+        peaks = heat.flatten(2).softmax(-1).amax(-1)
+        return Perception(
+            as_state(places, touch, self.scenes.forces[tasks]),
+            centres(heat).view(batch, time, -1, 2),
+            peaks.view(batch, time, -1),
+        )
 
     def states(self, source: str, task: str, frames: UInt8) -> Float32:
         """The states (N, T, 14), columns STATE_NAMES, that clips (N, T, H, W, 3) of a source's task show.
@@ -76,9 +107,9 @@ class Probe(nn.Module):
         states: Float32 = self.look(source, task, frames)[0].mean(0)
         return states
 
-    def forward(self, videos: Tensor, tasks: Tensor, member: int) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, videos: Tensor, tasks: Tensor, member: int) -> Outputs:
         """What one member says of videos (B, T, 3, H, W) in [0, 1] of tasks (B,), see Member.forward."""
-        result: tuple[Tensor, Tensor, Tensor] = self.members[member](videos, tasks, self.scenes)
+        result: Outputs = self.members[member](videos, tasks, self.scenes)
         return result
 
 
@@ -91,7 +122,7 @@ def save_probe(path: Path, probe: Probe, provenance: str) -> None:
 
 def load_probe(path: Path) -> Probe:
     """The probe in a model file, frozen, in evaluation mode. Raises CheckpointError on a damaged or foreign file."""
-    spec = checkpoint.load_spec(path, ProbeSpec)
+    spec = checkpoint.load_spec(path, PerceptionSpec)
     tensors, metadata = checkpoint.load(path)
     tasks, size = [(str(s), str(t)) for s, t in metadata["tasks"]], metadata["size"]
     probe = Probe(spec, tasks, (int(size[0]), int(size[1])))

@@ -7,9 +7,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from roboalign.probe.camera import unproject
+from roboalign.probe.keypoints import COUNT, FEATURES, centres, geometry
 from roboalign.probe.scene import Scenes
-from roboalign.probe.spec import ProbeSpec
-from roboalign.reward.landmarks import COUNT, FEATURES, centres, geometry
+from roboalign.probe.spec import PerceptionSpec
 from roboalign.tokenizer.layers import Block
 
 GAIN = 3.0
@@ -25,7 +25,7 @@ TOUCH = 5
 class Eye(nn.Module):
     """Looks at single frames: heat maps of gripper, object and goal, and what is seen at those places and in all."""
 
-    def __init__(self, spec: ProbeSpec, tasks: int) -> None:
+    def __init__(self, spec: PerceptionSpec, tasks: int) -> None:
         super().__init__()
         widths, self.finest = spec.widths, spec.finest
         self.stem = nn.Conv2d(2 * 3 * 4 + 2, widths[0], 3, padding=1)
@@ -69,7 +69,7 @@ class Eye(nn.Module):
 class Member(nn.Module):
     """One network: an eye, and a readout over the neighbouring frames."""
 
-    def __init__(self, spec: ProbeSpec, tasks: int) -> None:
+    def __init__(self, spec: PerceptionSpec, tasks: int) -> None:
         super().__init__()
         self.eye = Eye(spec, tasks)
         channels, hidden = spec.widths[spec.finest], spec.hidden

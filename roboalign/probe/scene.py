@@ -7,11 +7,14 @@ import torch
 from torch import Tensor, nn
 
 from roboalign.probe.camera import depths_of, fit_camera, flat_lens, lens, plane
-from roboalign.reward.landmarks import COUNT
+from roboalign.probe.keypoints import COUNT
 from roboalign.types import STATE_NAMES, Episode, Float32
 
 FARTHEST, NEAREST = 20.0, 0.05
 """Metres: no depth is taken to be beyond these."""
+
+RADIUS_MARGIN = 1.5
+"""Factor on the largest difference between a frame of a training episode and its task's median frame."""
 
 
 class Scenes(nn.Module):
@@ -30,6 +33,9 @@ class Scenes(nn.Module):
     """(K, 14): the mean state, which is also the trivial baseline."""
     forces: Tensor
     """(K,): newtons, a typical force of contact."""
+    radii: Tensor
+    """(K,): largest mean absolute difference, in units of the pixel range, between a frame and the median frame for the
+    frame to be taken as one of the task."""
 
     def __init__(self, tasks: int, size: tuple[int, int]) -> None:
         super().__init__()
@@ -39,10 +45,20 @@ class Scenes(nn.Module):
         self.register_buffer("pictures", torch.zeros(tasks, 3, *size, dtype=torch.uint8))
         self.register_buffer("means", torch.zeros(tasks, len(STATE_NAMES)))
         self.register_buffer("forces", torch.ones(tasks))
+        self.register_buffer("radii", torch.zeros(tasks))
 
     def background(self, tasks: Tensor) -> Tensor:
         """The backgrounds (N, 3, H, W) in [0, 1] of tasks (N,)."""
         return self.pictures[tasks].float() / 255
+
+    def identify(self, frames: Tensor) -> Tensor:
+        """The task (B,) whose median frame is nearest to first frames (B, 3, H, W) in [0, 1]; -1 if none is near."""
+        if not len(self.radii):
+            return torch.full((len(frames),), -1, device=frames.device)
+        pictures = self.pictures.float() / 255
+        distances = torch.stack([(frames - picture).abs().mean((1, 2, 3)) for picture in pictures], 1)
+        nearest, tasks = distances.min(1)
+        return torch.where(nearest <= self.radii[tasks], tasks, -1)
 
     def usual_depths(self, tasks: Tensor, pixels: Tensor) -> Tensor:
         """Depths (B, T, 3) in metres of points at (B, T, 3, 2), were they on the usual planes of their tasks (B,)."""
@@ -71,6 +87,8 @@ class Scenes(nn.Module):
             self.scatter[number] = torch.from_numpy(far).sub(usual[0]).square().mean(0).sqrt()
         picture = np.median(np.concatenate([episode.frames for episode in episodes]), axis=0).astype(np.uint8)
         self.pictures[number] = torch.from_numpy(picture).permute(2, 0, 1)
+        frames = np.concatenate([episode.frames for episode in episodes]).astype(np.float32)
+        self.radii[number] = RADIUS_MARGIN * float(np.abs(frames - picture).mean((1, 2, 3)).max()) / 255
         self.means[number] = torch.from_numpy(states.mean(0))
         force = states[:, STATE_NAMES.index("force")]
         if (force > 0).any():

@@ -1,12 +1,16 @@
-"""The state probe: a small network from the frames of a clip to the simulator's state, and how it is measured."""
+"""The state probes: small networks from the frames of a clip to the simulator's state, and how they are measured."""
 
 from itertools import pairwise
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
 from roboalign.spec.base import FieldError, Fraction, Seed, Spec, items
 from roboalign.spec.training import TrainingSpec
+
+ProbeName = Literal["judge", "gold", "held_out"]
+"""`judge` is the perception of the judge and labels the bench; `gold` scores rollouts; `held_out` is the perception of
+the held-out judge."""
 
 Width = Annotated[int, Field(ge=8, le=2048, multiple_of=8)]
 """Channels of a feature map."""
@@ -32,6 +36,18 @@ class AugmentationSpec(Spec):
     what the probe says of a frame does not hang on motion being smooth."""
 
 
+class OutcomeSpec(Spec):
+    """The outcome model: a small recurrent network that predicts, from the perceived state of a first frame and the
+    actions, the states that the probe would perceive in the true future."""
+
+    hidden: Annotated[int, Field(ge=8, le=4096)] = 128
+    """Width of the network."""
+    length: Annotated[int, Field(ge=2, le=1024)] = 31
+    """Frames of a training stretch, the first one included."""
+    training: TrainingSpec = TrainingSpec(steps=800, batch=64, learning_rate=0.003, warmup=50, log_every=50)
+    """Optimisation."""
+
+
 class ProbeMeasureSpec(Spec):
     """How the probe's errors are measured, on test episodes."""
 
@@ -46,8 +62,8 @@ class ProbeMeasureSpec(Spec):
     """Seed of the bootstrap and of the world model's rollouts."""
 
 
-class ProbeSpec(Spec):
-    """The state probe: what labels generated clips. It learns from recorded frames of the sources that have states."""
+class PerceptionSpec(Spec):
+    """The networks from frames to points in the image and, from these, to the simulator's state."""
 
     widths: Annotated[tuple[Width, ...], items(2, 6)] = (16, 32, 64)
     """Channels of the feature maps, from half the image's resolution downwards. Our choice."""
@@ -57,21 +73,12 @@ class ProbeSpec(Spec):
     """Width of the readout."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """Share of the readout's features that are dropped in training."""
-    members: Annotated[int, Field(ge=1, le=8)] = 2
-    """Networks with different initial weights, trained side by side on different batches; the probe answers with their
-    mean. How far they disagree is reported: on generated frames, where nobody knows the state, nothing else tells."""
-    episodes: Annotated[int, Field(ge=1)] = 1024
-    """At most so many training episodes, the tasks in turn; they are held in memory."""
-    frames: Annotated[int, Field(ge=2, le=64)] = 4
-    """Frames of a training clip. The readout sees two frames before and after each."""
+    members: Annotated[int, Field(ge=1, le=8)] = 1
+    """Ensemble members: networks with different initial weights, trained side by side on different batches. The probe
+    returns their mean state; their disagreement is reported."""
     batch: Annotated[int, Field(ge=1, le=4096)] = 16
-    """Clips probed at once; changes the speed, not the states."""
-    augmentation: AugmentationSpec = AugmentationSpec()
-    """What is done to the training frames."""
-    measure: ProbeMeasureSpec = ProbeMeasureSpec()
-    """How the errors are measured."""
-    training: TrainingSpec
-    """Optimisation; each member gets its share of the batch."""
+    """Clips of four frames, or as many frames in longer ones, that are probed at once; changes the speed, not the
+    states."""
 
     @property
     def finest(self) -> int:
@@ -106,11 +113,70 @@ class ProbeSpec(Spec):
         cells = sum(channels * height * width / 4.0 ** (level + 1) for level, channels in enumerate(self.widths))
         return self.members * cells * (6 + 5 * self.blocks)
 
+
+class ProbeSpec(PerceptionSpec):
+    """One state probe. It learns from recorded frames of the sources that have states."""
+
+    part: Annotated[int, Field(ge=0, le=15)] = 0
+    """Which part of the training episodes it learns from, counted from 0; see `parts`."""
+    parts: Annotated[int, Field(ge=1, le=16)] = 3
+    """Number of disjoint parts that the initial scenes of the training episodes are dealt into, task by task."""
+
+    episodes: Annotated[int, Field(ge=1)] = 1024
+    """At most so many training episodes, the tasks in turn; they are held in memory."""
+    frames: Annotated[int, Field(ge=2, le=64)] = 4
+    """Frames of a training clip. The readout sees two frames before and after each."""
+    augmentation: AugmentationSpec = AugmentationSpec()
+    """What is done to the training frames."""
+    outcome: OutcomeSpec | None = OutcomeSpec()
+    """What actions lead to, in the states that this probe perceives, for the reward models that see through it; it
+    learns from all training episodes. null for none: gold knows the true future."""
+    measure: ProbeMeasureSpec = ProbeMeasureSpec()
+    """How the errors are measured."""
+    training: TrainingSpec
+    """Optimisation; each member gets its share of the batch."""
+
+    @property
+    def network(self) -> PerceptionSpec:
+        """The networks alone, which is what a model file keeps."""
+        return PerceptionSpec.model_validate(self.model_dump(include=set(PerceptionSpec.model_fields)))
+
     @model_validator(mode="after")
-    def _shared(self) -> Self:
+    def _consistent(self) -> Self:
+        if self.part >= self.parts:
+            raise FieldError("part", f"part {self.part} does not exist: parts are numbered 0 to {self.parts - 1}")
         if self.training.batch % self.members:
             raise FieldError(
                 "training.batch",
                 f"a batch of {self.training.batch} does not divide over {self.members} members; change one of them",
             )
+        return self
+
+
+class ProbesSpec(Spec):
+    """Three state probes, trained apart on disjoint episodes, so that no scorer confirms another's mistakes."""
+
+    judge: ProbeSpec
+    """The perception of the judge, which also labels generated clips for its training."""
+    gold: ProbeSpec
+    """The perception of the gold scores. No trained reward sees it."""
+    held_out: ProbeSpec
+    """The perception of the held-out judge, which also labels generated clips for that judge's training."""
+
+    @model_validator(mode="after")
+    def _disjoint(self) -> Self:
+        probes = {name: getattr(self, name) for name in get_args(ProbeName)}
+        taken: dict[int, str] = {}
+        for name, probe in probes.items():
+            if probe.parts != self.judge.parts:
+                raise FieldError(
+                    f"{name}.parts", f"parts is {probe.parts}, but judge.parts is {self.judge.parts}; make them equal"
+                )
+            if probe.part in taken:
+                raise FieldError(
+                    f"{name}.part",
+                    f"{name} and {taken[probe.part]} learn from the same part {probe.part}, so they are not "
+                    "independent; give each a part of its own",
+                )
+            taken[probe.part] = name
         return self

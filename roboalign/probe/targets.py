@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from roboalign.reward.landmarks import landmark_loss
+from roboalign.probe.keypoints import landmark_loss
 from roboalign.types import STATE_NAMES
 
 OPENING, CONTACT, FORCE, PENETRATION, SUCCESS = (

@@ -18,12 +18,14 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """A table. The first cell of each row is its heading; `caption` says what, and over how many episodes."""
+    """A table. The first cell of each row is its heading; `caption` says what, and over how many episodes. A folded
+    table opens on demand."""
 
     caption: str
     head: Sequence[str]
     rows: Sequence[Sequence[Cell]]
     note: str = ""
+    folded: bool = False
     kind: Literal["table"] = "table"
 
 

@@ -35,6 +35,18 @@ WORDS: Mapping[str, str] = {
 }
 
 
+SCORERS: Mapping[str, str] = {
+    "student": "Student",
+    "student_online": "Student, distilled online",
+    "judge": "Judge",
+    "held_out": "Held-out judge",
+    "gold": "Gold",
+}
+"""Scorers in the order of tables. Each one's faithful scores are under its name with FAITHFUL at the end."""
+
+FAITHFUL = "_faithful"
+"""Ends the name of a scorer's faithful scores: `gold_faithful`."""
+
 SHORT: Mapping[str, str] = {
     "ar": "AR",
     "swr": "SWR",
@@ -46,6 +58,10 @@ SHORT: Mapping[str, str] = {
     "auc": "AUC",
     "rl": "RL",
     "roi": "ROI",
+    "grpo": "GRPO",
+    "cm": "(cm)",
+    "mm": "(mm)",
+    "newtons": "(N)",
 }
 """Parts of names that are written in capitals."""
 
@@ -75,6 +91,19 @@ def window(part: str) -> str:
     """`swr_w4` as `SWR W = 4`, `w4` as `W = 4`, and other parts of names in words."""
     head, _, size = f"_{part}".rpartition("_w")
     return f"{words(head[1:])} W = {size}".lstrip() if size.isdigit() else words(part)
+
+
+def scorer(name: str) -> str:
+    """`held_out_faithful` as `Held-out judge, faithful`; absolute scores have the scorer's name alone."""
+    base = name.removesuffix(FAITHFUL)
+    return SCORERS.get(base, title(base)) + (", faithful" if name.endswith(FAITHFUL) else "")
+
+
+def scorer_order(name: str) -> tuple[int, int, str]:
+    """The sorting key of a scorer: as in SCORERS, each one's faithful scores first; then the others by name."""
+    base = name.removesuffix(FAITHFUL)
+    place = list(SCORERS).index(base) if base in SCORERS else len(SCORERS)
+    return place, int(base == name), name
 
 
 def is_bound(name: str) -> bool:

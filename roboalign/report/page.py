@@ -9,13 +9,16 @@ from importlib.resources import files
 
 import jinja2
 
+from roboalign.report.alignment import alignment, optimizer_name
 from roboalign.report.blocks import Block, Cell, Prose, Section, Source, Table
 from roboalign.report.data_card import data_card
 from roboalign.report.inputs import Inputs, perceptual
-from roboalign.report.making import alignment, reward_quality, training
-from roboalign.report.names import TIMES, dig, joined, significant, title, words
-from roboalign.report.probe import probe
-from roboalign.report.results import drift, films, gates, scores, sliding_window
+from roboalign.report.names import DASH, TIMES, dig, joined, significant, title, words
+from roboalign.report.results import drift, films, gates, sliding_window
+from roboalign.report.scorers import scores
+from roboalign.report.state_probes import PROBES, state_probes
+from roboalign.report.training_sections import reward_quality, training
+from roboalign.report.within_groups import within_groups
 from roboalign.types import Json
 
 
@@ -26,13 +29,14 @@ def render(inputs: Inputs) -> str:
         for section in (
             experiment(inputs),
             gates(inputs),
+            within_groups(inputs),
             scores(inputs),
             sliding_window(inputs),
             drift(inputs),
             films(inputs),
-            probe(inputs),
-            reward_quality(inputs),
             alignment(inputs),
+            state_probes(inputs),
+            reward_quality(inputs),
             training(inputs),
             data_card(inputs),
             not_measured(inputs),
@@ -86,13 +90,30 @@ def experiment(inputs: Inputs) -> Section:
         ("width {}", dig(spec, "world_model", "hidden")),
         ("{} steps", dig(spec, "world_model", "training", "steps")),
     )
-    fact("Judge (teacher)", ("kind {}", dig(spec, "judge", "kind")), ("{} pairs in the bench", _pairs(metrics)))
+    trained = {name: dig(spec, "probe", name, "widths") for name in PROBES}
+    if any(trained.values()):
+        texts = [f"{PROBES[name].lower()} {DASH.join(map(str, widths))}" for name, widths in trained.items() if widths]
+        facts.append(("State probes", f"channels: {', '.join(texts)}"))
+    fact("Bench", ("{} video-instruction pairs", _pairs(metrics)))
+    for part, name in (("judge", "Judge"), ("held_out", "Held-out judge")):
+        fact(
+            name,
+            ("{}", _kind(spec, part)),
+            ("{} ensemble members", dig(spec, part, "members")),
+            ("width {}", dig(spec, part, "encoder", "width")),
+            ("seed {}", dig(spec, part, "training", "seed")),
+        )
     fact("Student", ("{} parameters", dig(metrics, "student", "parameters")))
+    reward = dig(spec, "rl", "reward", "kind")
     fact(
-        "Alignment (GRPO)",
-        ("{} updates", dig(metrics, "rl", "steps")),
-        ("groups of {}", dig(spec, "rl", "group")),
-        ("KL weight {}", dig(spec, "rl", "kl_weight")),
+        "Alignment",
+        ("{}", optimizer_name(spec)),
+        ("reward: {}", None if reward is None else words(str(reward))),
+        ("{} scores", dig(spec, "rl", "reward", "variant")),
+        ("at most {} updates" if dig(spec, "rl", "guard") else "{} updates", dig(metrics, "rl", "steps")),
+        ("groups of {}", dig(spec, "rl", "group_size")),
+        ("rollouts of {} frames", dig(spec, "rl", "horizon")),
+        ("KL coefficient {}", dig(spec, "rl", "kl_coef")),
     )
     fact(
         "Rollouts",
@@ -106,9 +127,25 @@ def experiment(inputs: Inputs) -> Section:
     return Section("experiment", "Experiment", blocks)
 
 
+def _kind(spec: Mapping[str, Json], part: str) -> Json:
+    kind = dig(spec, part, "kind")
+    return None if kind is None else words(str(kind))
+
+
 def _pairs(metrics: Mapping[str, Json]) -> Json:
     pairs = dig(metrics, "bench", "pairs")
     return pairs if isinstance(pairs, int) else None
+
+
+STAGES = (
+    ("tokenizer", "tokenizer"),
+    ("world_model", "world_model"),
+    *((f"probe/{name}", f"probe@{name}") for name in PROBES),
+    ("judge", "judge@judge"),
+    ("held_out", "judge@held_out"),
+    *((name, name) for name in ("student", "rl", "rollout", "drift", "evaluation")),
+)
+"""Metrics files, and the stages that write them."""
 
 
 def not_measured(inputs: Inputs) -> Section:
@@ -124,8 +161,9 @@ def not_measured(inputs: Inputs) -> Section:
             f"LPIPS: its published weights were not at hand. {perceptual(inputs)} stands in under its own name; its "
             "values cannot be compared with published LPIPS."
         )
-    names = ("tokenizer", "world_model", "probe", "judge", "student", "rl", "rollout", "drift", "evaluation")
-    items += [f"Nothing was reported by the stage {name}." for name in names if not inputs.metrics.get(name)]
+    items += [f"Nothing was reported by the stage {stage}." for name, stage in STAGES if not inputs.metrics.get(name)]
+    if inputs.metrics.get("judge") and not dig(inputs.metrics, "judge", "within_groups", "gold"):
+        items.append("Agreement within groups: the bench has no groups of rollouts in its test split.")
     items += [
         "Variation over training seeds: every model here was trained once. Intervals are over episodes only.",
         "An external vision-language judge and a blinded human study, which support the paper's claims, are not part "

@@ -77,6 +77,8 @@ class Panel:
     log: bool = False
     at: float | None = None
     """A dashed horizontal line at this y."""
+    whole: bool = True
+    """Whether x counts something, so that only whole numbers are named below the axis."""
 
 
 @dataclass(frozen=True)
@@ -153,7 +155,7 @@ def _draw(ax: Axes, panel: Panel) -> dict[str, Artist]:
         ax.axhline(panel.at, color=INK, linewidth=0.8, linestyle=":")
     if panel.log:
         ax.set_yscale("log")
-    ax.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+    ax.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=panel.whole))
     ax.set_title(panel.title)
     ax.set_xlabel(panel.x_label)
     ax.set_ylabel(panel.y_label)
@@ -165,11 +167,13 @@ def intervals(bars: Sequence[Bar], salt: str, label: str, x_label: str, x_limit:
     rows = list(dict.fromkeys(bar.row for bar in bars))
     groups = list(dict.fromkeys(bar.group for bar in bars))
     with matplotlib.rc_context({**SETTINGS, "axes.grid.axis": "x", "axes.spines.left": False}):
-        figure = Figure(figsize=(7.4, 0.32 * len(rows) + 1.0), layout="constrained")
+        height = max(0.32, 0.11 * len(groups))
+        figure = Figure(figsize=(7.4, height * len(rows) + 1.0), layout="constrained")
         ax = figure.subplots()
         for number, group in enumerate(groups):
             mine = [bar for bar in bars if bar.group == group]
-            y = [-rows.index(bar.row) + 0.26 * ((len(groups) - 1) / 2 - number) for bar in mine]
+            apart = min(0.26, 0.8 / len(groups))
+            y = [-rows.index(bar.row) + apart * ((len(groups) - 1) / 2 - number) for bar in mine]
             mean = np.array([bar.mean for bar in mine])
             # The bootstrap's bounds may round past a mean that they equal.
             error = [

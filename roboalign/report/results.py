@@ -1,14 +1,15 @@
-"""The sections of results: gates, scores, sliding window re-encoding, drift, clips."""
+"""The sections of results: gates, sliding window re-encoding, drift, clips."""
 
 import re
-from collections.abc import Mapping
 
 from roboalign.report import charts, tables
 from roboalign.report.blocks import Block, Film, Picture, Prose, Section
 from roboalign.report.clips import animation_uri, strip_uri
-from roboalign.report.inputs import Inputs, dimensions, perceptual
-from roboalign.report.names import DASH, FIRST, dig, model, order, significant, title
-from roboalign.report.plots import Bar, Panel, intervals, lines
+from roboalign.report.inputs import Inputs, perceptual
+from roboalign.report.names import FIRST, dig, title
+from roboalign.report.plots import Panel, lines
+from roboalign.report.scorers import scorer_words
+from roboalign.report.showcases import showcase_scorer
 from roboalign.types import Json
 
 SWEPT = re.compile(r"\.swr_w\d+\.")
@@ -37,47 +38,6 @@ def gates(inputs: Inputs) -> Section:
         ]
     )
     return Section("gates", "Gates", [prose, tables.gates(evaluation)])
-
-
-def scores(inputs: Inputs) -> Section:
-    """The main table."""
-    evaluation, dims = inputs.metrics.get("evaluation"), dimensions(inputs)
-    models: Mapping[str, Json] = dig(evaluation, "models") or {}
-    if not models or not dims:
-        return Section("scores", "Scores", [])
-    scorers = sorted({scorer for by_scorer in models.values() for scorer in by_scorer}, reverse=True)
-    bars = [
-        Bar(model(name), scorer, value["mean"], value["low"], value["high"])
-        for scorer in scorers
-        for name in sorted(models, key=order)
-        if (value := dig(models, name, scorer, "total")) is not None
-    ]
-    full = sum(float(dimension["maximum"]) for dimension in dims)
-    chart = intervals(bars, "scores", "Total score by model and scorer", f"total (0{DASH}{significant(full)})", None)
-    blocks: list[Block] = [
-        Prose([scorers_text("gold" in scorers)]),
-        Picture("Total score: mean and 95 % interval over episodes", chart),
-    ]
-    blocks += [tables.scores(evaluation, scorer, dims) for scorer in scorers]
-    if dig(evaluation, "differences"):
-        blocks.append(tables.differences(evaluation, dims))
-    return Section("scores", "Scores", blocks)
-
-
-def scorers_text(gold: bool) -> str:
-    """What to think of the scorers, with or without gold among them."""
-    text = (
-        "Student and teacher took part in training: the student is what alignment maximised, and the teacher taught "
-        "the student. A gain that only they see may be reward hacking; a held-out judge is not among the scorers yet"
-    )
-    if not gold:
-        return text + ", nor is the simulator's own state."
-    return (
-        text
-        + ". Gold is the rubric over the simulator states that a probe sees in the clip, against those that it sees "
-        "in the true outcome of the same actions; it took no part in alignment. The probe errs: the row of the ground "
-        "truth shows what that costs."
-    )
 
 
 def video_metrics(inputs: Inputs) -> list[tuple[str, str, int]]:
@@ -172,6 +132,7 @@ def _named(panel: Panel, word: str, name: str) -> Panel:
         panel.y_label,
         panel.log,
         panel.at,
+        panel.whole,
     )
 
 
@@ -234,13 +195,13 @@ def films(inputs: Inputs) -> Section:
     """Clips side by side."""
     if not inputs.showcases:
         return Section("clips", "Clips", [])
-    scorer = dig(inputs.spec, "evaluation", "strongest_baseline", "scorer") or "teacher"
     blocks: list[Block] = [
         Prose(
             [
                 "The first frame is given; all later ones are predicted from it and the recorded actions. The episodes "
                 "were chosen by rule, not by hand: of each source the one whose rightmost clip has the highest, the "
-                f"median and the lowest total by the {scorer}. Figures below the clips are those totals."
+                f"median and the lowest {scorer_words(showcase_scorer(inputs.spec))}. Figures below the clips are "
+                "those totals."
             ]
         )
     ]

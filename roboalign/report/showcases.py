@@ -5,9 +5,9 @@ from collections.abc import Iterator, Mapping
 from roboalign.evaluation.clips import OTHER_ACTIONS, ClipSet, true_clips
 from roboalign.report.charts import Rows
 from roboalign.report.clips import Lane, Showcase
-from roboalign.report.names import number
+from roboalign.report.names import FAITHFUL, dig, number
 from roboalign.store import Corpus
-from roboalign.types import UInt8
+from roboalign.types import Json, UInt8
 
 LANES: tuple[tuple[str, str], ...] = (
     ("ground_truth", "Ground truth"),
@@ -21,6 +21,11 @@ LANES: tuple[tuple[str, str], ...] = (
 
 Totals = Mapping[tuple[str, str], float]
 """The total of (clip set, episode)."""
+
+
+def showcase_scorer(spec: Mapping[str, Json]) -> str:
+    """The scores that episodes are chosen by: the faithful ones of the scorer that names the strongest baseline."""
+    return str(dig(spec, "evaluation", "strongest_baseline", "scorer") or "judge") + FAITHFUL
 
 
 def totals(rows: Rows, scorer: str) -> dict[tuple[str, str], float]:

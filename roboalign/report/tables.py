@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from roboalign.report.blocks import Cell, Table, Tone
 from roboalign.report.names import (
     DASH,
+    FAITHFUL,
     FIRST,
     bounds,
     dig,
@@ -17,6 +18,7 @@ from roboalign.report.names import (
     title,
     words,
 )
+from roboalign.report.names import scorer as scorer_name
 from roboalign.types import Json
 
 FEWEST = 6
@@ -67,21 +69,45 @@ def _sentence(text: str) -> str:
 
 
 def _figures(figures: Mapping[str, Json]) -> str:
-    """The figures of a gate in one line; a mean with its interval first."""
+    """The figures of a gate in one line: `mean`, `low`, `high` and `n` that belong together as one interval, anything
+    else by its name."""
+    grouped: dict[str, dict[str, Json]] = {}
+    for key, value in figures.items():
+        base, part = _split(key)
+        grouped.setdefault(base, {})[part] = value
     parts = []
-    if {"mean", "low", "high"} <= set(figures):
-        parts.append(f"{significant(figures['mean'])} ({_note(figures)})")
-    else:
-        parts += [f"{_figure_name(key)} {significant(value)}" for key, value in figures.items()]
+    for base, values in grouped.items():
+        if {"mean", "low", "high"} <= set(values):
+            text = f"{significant(values['mean'])} ({_note(values)})"
+            parts.append(f"{_figure_name(base).rstrip(':')}: {text}" if base else text)
+        else:
+            parts += [f"{_figure_name(f'{base} {part}'.strip())} {significant(v)}" for part, v in values.items()]
     return " · ".join(parts)
+
+
+def _split(key: str) -> tuple[str, str]:
+    """A figure's name and which part of an interval it is, or "": `best of 16 low 8 frames` is the `low` of
+    `best of 16, 8 frames`."""
+    words_of = key.split(" ")
+    for part in ("mean", "low", "high", "n"):
+        if part in words_of:
+            place = words_of.index(part)
+            return ", ".join(filter(None, (" ".join(words_of[:place]), " ".join(words_of[place + 1 :])))), part
+    return key, ""
 
 
 def _figure_name(key: str) -> str:
     """A clip set by its name in the tables, anything else in words."""
-    return f"{model(key)}:" if "." in key or key in FIRST else words(key.replace(" ", "_"))
+    first, *rest = key.split(" ")
+    if "." in first or first in FIRST:
+        return " ".join([model(first), *map(words, rest)]) + ":"
+    return words(key.replace(" ", "_"))
 
 
-def scores(evaluation: Json, scorer: str, dimensions: Sequence[Mapping[str, Json]]) -> Table:
+SCORES_NOTE = "Bold: the highest mean of a column. Grey: saw true later frames, a bound that no model competes with."
+
+
+def scores(evaluation: Json, scorer: str, dimensions: Sequence[Mapping[str, Json]], *, folded: bool = False) -> Table:
     """Scores by dimension and model, by one scorer; the best model that is not a ceiling stands in bold."""
     models: Mapping[str, Json] = dig(evaluation, "models") or {}
     names = sorted((name for name in models if scorer in models[name]), key=order)
@@ -95,6 +121,7 @@ def scores(evaluation: Json, scorer: str, dimensions: Sequence[Mapping[str, Json
         column: max((mean_of(dig(models, name, scorer, column)) or 0.0 for name in ranked), default=0.0)
         for column in columns
     }
+    kind = "" if scorer.endswith(FAITHFUL) else ", absolute"
     rows: list[list[Cell]] = []
     counts: set[int] = set()
     for name in names:
@@ -106,30 +133,43 @@ def scores(evaluation: Json, scorer: str, dimensions: Sequence[Mapping[str, Json
             row.append(estimate(value, tone="strong" if strong else ""))
         rows.append(row)
     return Table(
-        f"Scores by the {scorer}, {_count(counts)}; mean and 95 % interval",
+        f"{scorer_name(scorer)}{kind}: scores by dimension, {count_text(counts)}; mean and 95 % interval",
         head,
         rows,
-        "Bold: the highest mean of a column. Grey: saw true later frames, a bound that no model competes with.",
+        SCORES_NOTE,
+        folded,
     )
 
 
-def _count(counts: set[int]) -> str:
+def count_text(counts: set[int]) -> str:
+    """`n = 24 episodes`, or the smallest and the largest count."""
     known = sorted(counts - {0})
     if not known:
         return "n unknown"
     return f"n = {known[0]} episodes" if len(known) == 1 else f"n = {known[0]} to {known[-1]} episodes"
 
 
-def differences(evaluation: Json, dimensions: Sequence[Mapping[str, Json]]) -> Table:
-    """Paired differences, one row a comparison and scorer."""
+def differences(
+    evaluation: Json,
+    dimensions: Sequence[Mapping[str, Json]],
+    scorers: Sequence[str],
+    kind: str,
+    folded: bool = False,
+) -> Table:
+    """Paired differences, one row a comparison and scorer. `kind` says what the scores of the listed scorers are:
+    faithful or absolute."""
     columns = [*(str(dimension["name"]) for dimension in dimensions), "total"]
     strongest = dig(evaluation, "strongest_baseline")
     rows: list[list[Cell]] = []
     for name, others in sorted((dig(evaluation, "differences") or {}).items(), key=lambda item: order(item[0])):
         for against, by_scorer in sorted(others.items(), key=lambda item: order(item[0])):
             suffix = " (the strongest baseline)" if against == strongest else ""
-            for scorer, values in sorted(by_scorer.items()):
-                row = [Cell(model(name), f"less {model(against)}{suffix}"), Cell(scorer, f"n = {values['total']['n']}")]
+            for scorer in (each for each in scorers if each in by_scorer):
+                values = by_scorer[scorer]
+                row = [
+                    Cell(model(name), f"less {model(against)}{suffix}"),
+                    Cell(scorer_name(scorer.removesuffix(FAITHFUL)), f"n = {dig(values, 'total', 'n')}"),
+                ]
                 for column in columns:
                     value = dig(values, column)
                     cell = estimate(value, 3, difference_tone(value), sign=True)
@@ -137,11 +177,12 @@ def differences(evaluation: Json, dimensions: Sequence[Mapping[str, Json]]) -> T
                     row.append(Cell(cell.text, cell.note + ("" if p is None else f"\n{p_value(p)}"), cell.tone))
                 rows.append(row)
     return Table(
-        "Differences, paired by episode: mean, 95 % interval, p",
+        f"Differences of {kind} scores, paired by episode: mean, 95 % interval, p",
         ["Comparison", "Scorer", *(title(column) for column in columns)],
         rows,
         "p by Wilcoxon's signed-rank test, two-sided; Holm's correction over the dimensions. Coloured: the interval "
         "leaves out 0.",
+        folded,
     )
 
 
@@ -247,21 +288,8 @@ def _note(value: Mapping[str, Json]) -> str:
     return f"{significant(float(value['low']))} to {significant(float(value['high']))}{count}"
 
 
-def by_name(
-    caption: str, metrics: Mapping[str, Json], rows: Sequence[str], columns: Sequence[str], digits: int = 2
-) -> Table:
-    """A grid of `metrics[row][column]`, with the bounds in `<column>_low` and `<column>_high` where they are there;
-    columns that no row has are left out."""
-    shown = [name for name in columns if any(mean_of(dig(metrics, row, name)) is not None for row in rows)]
-    body = [
-        [Cell(title(row)), *(estimate(_bounded(metrics[row], name), digits) for name in shown)]
-        for row in rows
-        if isinstance(metrics.get(row), Mapping)
-    ]
-    return Table(caption, ["", *(title(name) for name in shown)], body)
-
-
-def _bounded(entry: Mapping[str, Json], name: str) -> Json:
+def bounded(entry: Mapping[str, Json], name: str) -> Json:
+    """The figure `name` with the bounds in `<name>_low` and `<name>_high` if they are there."""
     if f"{name}_low" in entry and f"{name}_high" in entry and not isinstance(entry.get(name), Mapping):
         return {"mean": entry[name], "low": entry[f"{name}_low"], "high": entry[f"{name}_high"]}
     return entry.get(name)

@@ -10,16 +10,34 @@ from torch import Tensor
 
 from roboalign.reward.spec import RewardSpec
 
+ABSOLUTE, FAITHFUL = 0, 1
+"""Indices: the paper's scores of what a clip shows, and how far that agrees with what its actions led to."""
+
+VARIANTS = {"absolute": ABSOLUTE, "faithful": FAITHFUL}
+"""The same by the names that specs use."""
+
 Array = TypeVar("Array", NDArray[Any], Tensor)
 """Scores as numpy or torch: any leading axes, the dimensions in the spec's order as the last."""
 
 
 class Scorer(Protocol):
-    """Anything that scores videos under instructions: the judge, the student, a person's file."""
+    """Anything that scores clips under instructions in all dimensions of a reward: a judge of any kind, the student."""
 
-    def __call__(self, videos: Tensor, instructions: Sequence[str]) -> Tensor:
-        """Raw scores (B, D) of videos (B, T, 3, H, W) in [0, 1]; frame 0 is the initial frame. T may be anything."""
+    reward: RewardSpec
+
+    def sample(self, videos: Tensor, instructions: Sequence[str], actions: Tensor | None = None) -> Tensor:
+        """Raw scores (S, B, 2, D) of clips (B, T, 3, H, W), uint8 or in [0, 1], frame 0 recorded.
+
+        S draws of the scorer's distribution (ensemble members, or samples at a temperature); axis 2 is ABSOLUTE,
+        FAITHFUL; D are the reward's dimensions in their order. `actions` (B, T - 1, A) in [-1, 1] lead to frames
+        1 ... T - 1; NaN in the FAITHFUL scores if the scorer was not given actions and needs them.
+        """
         ...
+
+
+def mean_scores(scorer: Scorer, videos: Tensor, instructions: Sequence[str], actions: Tensor | None = None) -> Tensor:
+    """The mean raw scores (B, 2, D) over the draws of a scorer."""
+    return scorer.sample(videos, instructions, actions).mean(0)
 
 
 def _row(values: Sequence[float], like: Array) -> Array:

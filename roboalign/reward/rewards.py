@@ -1,80 +1,157 @@
-"""The rewards that alignment can maximise, as functions of generated clips; one number a clip, higher is better."""
+"""The rewards that alignment can maximise, as functions of rollouts; one number a rollout, higher is better."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import assert_never
 
 import torch
 from torch import Tensor
 
 from roboalign.evaluation.video import ssim
-from roboalign.reward.dimensions import Scorer, weighted
+from roboalign.probe.data import Task
+from roboalign.reward.dimensions import VARIANTS, Scorer, mean_scores, weighted
+from roboalign.reward.gold import Gold
+from roboalign.reward.model import RewardModel
 from roboalign.reward.spec import (
     DistilledSignal,
+    GoldSignal,
+    JudgeSignal,
     L1Signal,
     MseSignal,
     PerceptualSignal,
     RewardSignal,
     RewardSpec,
+    ScoreVariant,
     SsimSignal,
+    SumSignal,
 )
-
-Reward = Callable[[Tensor, Sequence[str], Tensor], Tensor]
-"""(videos (B, T, 3, H, W), instructions, targets (B, T, 3, H, W)) -> (B,). Targets are the true futures of the same
-actions; frame 0 of both is the initial frame."""
+from roboalign.video import video_to_frames
 
 
-def distilled(scorer: Scorer, spec: RewardSpec) -> Reward:
-    """R = sum_k w_k g_k of the student's raw scores (paper); the targets are not looked at."""
+@dataclass(frozen=True)
+class Rollouts:
+    """B rollouts of F frames, with what rewards may read."""
 
-    def reward(videos: Tensor, instructions: Sequence[str], targets: Tensor) -> Tensor:
-        return weighted(scorer(videos, instructions), spec)
+    videos: Tensor
+    """(B, 1 + F, 3, H, W) in [0, 1]; frame 0 is recorded."""
+    instructions: tuple[str, ...]
+    actions: Tensor
+    """(B, F, A) in [-1, 1]."""
+    targets: Tensor
+    """(B, 1 + F, 3, H, W): the true future of the same actions."""
+    tasks: tuple[Task, ...]
+    """The source and task of each."""
+    seed: int | None = None
+    """Seed of the random shift of the frames that a reward model reads; None shifts nothing."""
+
+    def with_videos(self, videos: Tensor) -> "Rollouts":
+        """The same with other frames."""
+        return replace(self, videos=videos)
+
+
+Reward = Callable[[Rollouts], Tensor]
+"""Rewards (B,) of rollouts; with gradients to the videos for all kinds but `gold`."""
+
+Distance = Callable[[Tensor, Tensor], Tensor]
+"""A perceptual distance (B, T) of two videos."""
+
+
+@dataclass(frozen=True)
+class RewardModels:
+    """What the learned rewards ask; only the named ones are needed for a signal."""
+
+    student: RewardModel
+    judge: Scorer
+    gold: Gold
+    distance: Callable[[], Distance]
+    """Makes the perceptual distance."""
+
+
+def scorer_reward(scorer: Scorer, spec: RewardSpec, variant: ScoreVariant) -> Reward:
+    """R = sum_k w_k g_k (paper) of any judge's scores; with gradients if it is a reward model."""
+    if isinstance(scorer, RewardModel):
+        return model_reward(scorer, spec, variant)
+
+    def reward(rollouts: Rollouts) -> Tensor:
+        scores = mean_scores(scorer, rollouts.videos, rollouts.instructions, rollouts.actions)
+        return weighted(scores[:, VARIANTS[variant]], spec)
 
     return reward
 
 
-def mse(videos: Tensor, instructions: Sequence[str], targets: Tensor) -> Tensor:
-    """Minus the mean squared error."""
-    return -(videos - targets).square().mean((1, 2, 3, 4))
+def model_reward(model: RewardModel, spec: RewardSpec, variant: ScoreVariant) -> Reward:
+    """R = sum_k w_k g_k of a reward model's raw scores (paper); the targets are not looked at."""
 
-
-def l1(videos: Tensor, instructions: Sequence[str], targets: Tensor) -> Tensor:
-    """Minus the mean absolute error."""
-    return -(videos - targets).abs().mean((1, 2, 3, 4))
-
-
-def structural(videos: Tensor, instructions: Sequence[str], targets: Tensor) -> Tensor:
-    """The mean structural similarity of the frames."""
-    return ssim(videos, targets).mean(1)
-
-
-def perceptual(distance: Callable[[Tensor, Tensor], Tensor]) -> Reward:
-    """Minus the mean over frames of a perceptual `distance`, which gives (B, T)."""
-
-    def reward(videos: Tensor, instructions: Sequence[str], targets: Tensor) -> Tensor:
-        return -distance(videos, targets).mean(1)
+    def reward(rollouts: Rollouts) -> Tensor:
+        generator = None if rollouts.seed is None else torch.Generator().manual_seed(rollouts.seed)
+        scores = model.differentiable(rollouts.videos, rollouts.instructions, rollouts.actions, generator)
+        return weighted(scores[:, VARIANTS[variant]], spec)
 
     return reward
 
 
-def build_reward(
-    signal: RewardSignal,
-    spec: RewardSpec,
-    *,
-    scorer: Scorer,
-    distance: Callable[[], Callable[[Tensor, Tensor], Tensor]],
-) -> Reward:
-    """The reward of a signal, without gradients. `distance` makes the perceptual distance, only if it is needed."""
+def gold_reward(gold: Gold, spec: RewardSpec, variant: ScoreVariant) -> Reward:
+    """The same of the gold scores, which have no gradient; NaN for sources without states."""
+
+    def reward(rollouts: Rollouts) -> Tensor:
+        clips, truths = video_to_frames(rollouts.videos), video_to_frames(rollouts.targets)
+        scores = gold(rollouts.tasks, list(clips), list(truths))[:, VARIANTS[variant]]
+        return weighted(torch.from_numpy(scores).to(rollouts.videos), spec)
+
+    return reward
+
+
+def mse(rollouts: Rollouts) -> Tensor:
+    """Minus the mean squared error of the predicted frames."""
+    return mse_by_frame(rollouts).mean(1)
+
+
+def mse_by_frame(rollouts: Rollouts) -> Tensor:
+    """Minus the mean squared error of each predicted frame, (B, F)."""
+    return -(rollouts.videos - rollouts.targets)[:, 1:].square().mean((2, 3, 4))
+
+
+def l1(rollouts: Rollouts) -> Tensor:
+    """Minus the mean absolute error of the predicted frames."""
+    return l1_by_frame(rollouts).mean(1)
+
+
+def l1_by_frame(rollouts: Rollouts) -> Tensor:
+    """Minus the mean absolute error of each predicted frame, (B, F)."""
+    return -(rollouts.videos - rollouts.targets)[:, 1:].abs().mean((2, 3, 4))
+
+
+def structural(rollouts: Rollouts) -> Tensor:
+    """The mean structural similarity of the predicted frames."""
+    return ssim(rollouts.videos[:, 1:], rollouts.targets[:, 1:]).mean(1)
+
+
+def perceptual(distance: Distance) -> Reward:
+    """Minus the mean over predicted frames of a perceptual `distance`."""
+    return lambda rollouts: -distance(rollouts.videos[:, 1:], rollouts.targets[:, 1:]).mean(1)
+
+
+def build_reward(signal: RewardSignal, spec: RewardSpec, models: RewardModels) -> Reward:
+    """The reward of a signal."""
     match signal:
         case DistilledSignal():
-            reward = distilled(scorer, spec)
+            return model_reward(models.student, spec, signal.variant)
+        case JudgeSignal():
+            return scorer_reward(models.judge, spec, signal.variant)
+        case GoldSignal():
+            return gold_reward(models.gold, spec, signal.variant)
         case MseSignal():
-            reward = mse
+            return mse
         case L1Signal():
-            reward = l1
+            return l1
         case SsimSignal():
-            reward = structural
+            return structural
         case PerceptualSignal():
-            reward = perceptual(distance())
+            return perceptual(models.distance())
+        case SumSignal():
+            terms: Sequence[tuple[float, Reward]] = [
+                (term.weight, build_reward(term.signal, spec, models)) for term in signal.terms
+            ]
+            return lambda rollouts: torch.stack([weight * term(rollouts) for weight, term in terms]).sum(0)
         case _:
             assert_never(signal)
-    return torch.no_grad()(reward)

@@ -298,6 +298,20 @@ def score(spec: RewardSpec, shown: Float32, reference: Float32, limits: Limits) 
     return np.array([d.maximum * share(d.labeller, seen, truth, limits) for d in spec.dimensions])
 
 
+def faithful_score(spec: RewardSpec, shown: Float32, reference: Float32, limits: Limits) -> Floats:
+    """Raw faithful scores (D,): how far a clip that shows the states `shown` agrees with the true outcome `reference`.
+
+    A dimension loses in proportion to the difference between what is shown and what the same actions truly led to, in
+    either direction: a success that is shown and did not happen costs as much as one that happened and is not shown.
+    """
+    return from_change(spec, score(spec, shown, reference, limits) - score(spec, reference, reference, limits))
+
+
+def from_change(spec: RewardSpec, change: Floats) -> Floats:
+    """Raw faithful scores (D,) for the difference of the absolute scores from those of the true outcome."""
+    return np.asarray(np.maximum(np.array(spec.maxima) - np.abs(change), 0))
+
+
 def limits_to_json(limits: dict[str, Limits]) -> dict[str, dict[str, float]]:
     """Limits by source, for a JSON file."""
     return {source: asdict(value) for source, value in sorted(limits.items())}

@@ -174,10 +174,33 @@ class RewardSpec(Spec):
         return sum(self.maxima)
 
 
+ScoreVariant = Literal["absolute", "faithful"]
+"""`absolute`: the paper's scores of what a clip shows. `faithful`: how far that agrees with what the same actions truly
+led to, in every dimension; a hallucinated success raises the first and lowers the second."""
+
+
 class DistilledSignal(Spec):
     """The student's scores, weighted by the dimensions' weights: the paper's reward, R = sum_k w_k g_k."""
 
     kind: Literal["distilled"]
+    variant: ScoreVariant = "faithful"
+    """Which scores are maximised (paper: absolute)."""
+
+
+class JudgeSignal(Spec):
+    """The judge's own scores, without distillation."""
+
+    kind: Literal["judge"]
+    variant: ScoreVariant = "faithful"
+    """Which scores are maximised."""
+
+
+class GoldSignal(Spec):
+    """The gold scores, through the gold state probe and the true future: an upper bound, for sources with states."""
+
+    kind: Literal["gold"]
+    variant: ScoreVariant = "faithful"
+    """Which scores are maximised."""
 
 
 class MseSignal(Spec):
@@ -204,8 +227,33 @@ class PerceptualSignal(Spec):
     kind: Literal["perceptual"]
 
 
+PlainSignal = Annotated[
+    DistilledSignal | JudgeSignal | GoldSignal | MseSignal | L1Signal | SsimSignal | PerceptualSignal,
+    Field(discriminator="kind"),
+]
+"""One measure of a rollout."""
+
+
+class WeightedSignal(Spec):
+    """One term of a sum."""
+
+    weight: Annotated[float, Field(gt=0, le=10_000)]
+    """Factor of the signal, in its own units."""
+    signal: PlainSignal
+    """The signal."""
+
+
+class SumSignal(Spec):
+    """A weighted sum of signals."""
+
+    kind: Literal["sum"]
+    terms: Annotated[tuple[WeightedSignal, ...], items()]
+    """The terms."""
+
+
 RewardSignal = Annotated[
-    DistilledSignal | MseSignal | L1Signal | SsimSignal | PerceptualSignal, Field(discriminator="kind")
+    DistilledSignal | JudgeSignal | GoldSignal | MseSignal | L1Signal | SsimSignal | PerceptualSignal | SumSignal,
+    Field(discriminator="kind"),
 ]
 """What alignment maximises. The pixel kinds are the paper's low-level baselines."""
 
@@ -221,8 +269,8 @@ class TextSpec(Spec):
     """Share of known words that training hides, so that unknown ones do not throw the scorer off. Our choice."""
 
 
-class EncoderSpec(Spec):
-    """A visual-text encoder: a timm backbone on a few frames, a transformer over frames, motion and words."""
+class AppearanceSpec(Spec):
+    """A timm backbone over a few frames: for scenes that no state probe knows, such as real robots."""
 
     backbone: Annotated[str, Field(pattern=r"^[a-z0-9_]+$", max_length=100)]
     """Name of a timm model that gives feature maps; its weights are trained from scratch."""
@@ -233,9 +281,23 @@ class EncoderSpec(Spec):
     frames: Annotated[int, Field(ge=2, le=256)]
     """Frames read of each clip, the first and the last among them."""
     grid: Annotated[int, Field(ge=1, le=32)] = 4
-    """Cells a side that a feature map is pooled to; their place is kept, so that "at the goal" can be seen."""
+    """Cells a side that a feature map is pooled to; positions are kept, so that "at the goal" is visible."""
     channels: Annotated[int, Field(ge=1, le=4096)] = 32
     """Channels of each cell."""
+
+
+Input = Literal["text", "video", "actions"]
+"""What a reward model reads."""
+
+
+class EncoderSpec(Spec):
+    """The encoder of a reward model: a transformer over the words of the instruction and one token a frame, which holds
+    the state that a probe perceives and the actions that led to it (our choice)."""
+
+    inputs: Annotated[tuple[Input, ...], items(1, 3)] = ("text", "video", "actions")
+    """What it reads. Without `actions`, a reward model cannot know what should have happened; the paper's does not."""
+    frames: Annotated[int, Field(ge=2, le=1024)] = 32
+    """Most frames perceived of each clip; of longer clips so many, evenly spaced, the first and the last among them."""
     width: Annotated[int, Field(ge=8, le=8192)]
     """Width of the transformer."""
     layers: Annotated[int, Field(ge=1, le=48)] = 2
@@ -244,11 +306,11 @@ class EncoderSpec(Spec):
     """Its attention heads; they divide the width."""
     dropout: Fraction = 0.1
     """Dropout in training."""
-    landmark_level: Annotated[int, Field(ge=0, le=63)] = 0
-    """The feature map in which gripper, object and goal are looked for; none coarser than `level`."""
-    landmark_weight: Annotated[float, Field(ge=0, le=100)] = 0.1
-    """Weight of the loss that teaches where they are, on clips whose keypoints are recorded. Our choice: without it a
-    network from scratch does not learn to see "at the goal" from some hundred episodes."""
+    scene_dropout: Fraction = 0.0
+    """Share of the training clips whose perceived states are hidden, so that scores of unknown scenes rest on the rest:
+    text, motion and `appearance`."""
+    appearance: AppearanceSpec | None = None
+    """A backbone on raw frames beside the perceived states; null for none."""
     text: TextSpec = TextSpec()
     """The instruction."""
 
@@ -256,8 +318,18 @@ class EncoderSpec(Spec):
     def _divisible(self) -> Self:
         if self.width % self.heads:
             raise FieldError("heads", f"heads is {self.heads}, which does not divide width {self.width}")
-        if self.landmark_level > self.level:
-            raise FieldError(
-                "landmark_level", f"landmark_level is {self.landmark_level}, above level {self.level}; lower it"
-            )
+        if "video" not in self.inputs:
+            raise FieldError("inputs", "a reward model scores videos; add video")
         return self
+
+
+class ScoringLossSpec(Spec):
+    """The loss of a reward model: a dimension-weighted Huber loss (paper), and its counterpart within groups."""
+
+    delta: Positive = 0.5
+    """Where the Huber loss on normalised scores turns from squared to linear."""
+    within_group: Annotated[float, Field(ge=0, le=100)] = 1.0
+    """Weight of the loss on scores less their mean over the rollouts of one prompt: only these differences reach a
+    group-normalised advantage."""
+    faithful: Annotated[float, Field(ge=0, le=100)] = 1.0
+    """Weight of the faithful scores beside the absolute ones."""

@@ -1,18 +1,38 @@
-"""The group-normalised advantage of GRPO (DeepSeekMath, arXiv 2402.03300)."""
+"""Advantages of the rollouts of one prompt (GRPO, arXiv 2402.03300, and its variants)."""
 
+import torch
 from torch import Tensor
 
-SMALLEST_SPREAD = 1e-6
-"""A group whose rewards spread less than this, relative to their size, is constant: rounding is no preference."""
+EQUAL = 1e-6
+"""A group whose rewards differ by less than this, relative to their size, is constant: rounding is no preference."""
 
 
-def group_advantage(rewards: Tensor, least_spread: float = 0.0) -> Tensor:
+def group_advantage(rewards: Tensor, min_std: float = 0.0) -> Tensor:
     """Rewards (prompts, G) less their group's mean, over its standard deviation (of the population); same shape.
 
-    A constant group gets 0: it says nothing about which rollout is better. A spread below `least_spread` counts as
-    that much, so that a scorer that hardly tells rollouts apart does not drive the policy by its noise.
+    A constant group gets 0: it says nothing about which rollout is better. A standard deviation below `min_std` counts
+    as that much, so that a reward that hardly tells rollouts apart does not drive the policy by its noise.
     """
     centred = rewards - rewards.mean(1, keepdim=True)
-    spread = centred.square().mean(1, keepdim=True).sqrt()
-    constant = spread <= SMALLEST_SPREAD * (1 + rewards.abs().amax(1, keepdim=True))
-    return (centred / spread.clamp(min=least_spread).masked_fill(constant, 1)).masked_fill(constant, 0)
+    deviation = centred.square().mean(1, keepdim=True).sqrt()
+    constant = deviation <= EQUAL * (1 + rewards.abs().amax(1, keepdim=True))
+    return (centred / deviation.clamp(min=min_std).masked_fill(constant, 1)).masked_fill(constant, 0)
+
+
+def rank_advantage(rewards: Tensor) -> Tensor:
+    """Ranks of rewards (prompts, G) within their group, evenly spaced from -1 to 1; ties share the mean rank."""
+    below = (rewards.unsqueeze(2) > rewards.unsqueeze(1)).sum(2)
+    tied = (rewards.unsqueeze(2) == rewards.unsqueeze(1)).sum(2) - 1
+    return (2 * below + tied) / max(1, rewards.shape[1] - 1) - 1
+
+
+def reward_to_go(rewards: Tensor) -> Tensor:
+    """Rewards by frame (..., F) as the sum of each frame's and all later ones, over the number of frames."""
+    return rewards.flip(-1).cumsum(-1).flip(-1) / rewards.shape[-1]
+
+
+def signal_to_noise(gradients: list[Tensor]) -> Tensor:
+    """The cosines (pairs,) between all pairs of gradients of different batches; 0 on average if they are noise."""
+    directions = torch.stack([g / g.norm().clamp(min=1e-20) for g in gradients])
+    upper = torch.triu_indices(len(gradients), len(gradients), 1, device=directions.device)
+    return (directions @ directions.T)[upper[0], upper[1]]

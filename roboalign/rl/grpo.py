@@ -33,17 +33,32 @@ def low_variance_kl(policy: Tensor, reference: Tensor) -> Tensor:
     return difference.exp() - difference - 1
 
 
-def grpo(policy: Tensor, old: Tensor, reference: Tensor, advantage: Tensor, clip: float, beta: float) -> Parts:
-    """The loss over rollouts: (B, …) log-probabilities of the sampled tokens, and the advantage (B,) of each rollout.
+def grpo(
+    policy: Tensor,
+    old: Tensor,
+    reference: Tensor,
+    advantage: Tensor,
+    clip_eps: float,
+    kl_coef: float,
+    clip_eps_high: float | None = None,
+) -> Parts:
+    """The loss over rollouts of equal length, so that the mean over tokens is also the mean over rollouts.
 
-    `old` are those of the policy that sampled, `reference` those of the supervised model; neither gets a gradient.
-    All rollouts are equally long, so the mean over tokens is also the mean over rollouts.
+    Args:
+        policy: (B, F, Nd), log-probabilities of the sampled tokens.
+        old: Alike, by the policy that sampled; without gradient.
+        reference: Alike, by the supervised model; without gradient.
+        advantage: (B,) by rollout, or (B, F) by frame.
+        clip_eps: Lower clipping of the likelihood ratio.
+        kl_coef: Weight of the KL divergence to the supervised model.
+        clip_eps_high: Upper clipping; None is `clip_eps`.
     """
-    gain = advantage.view(-1, *[1] * (policy.ndim - 1))
+    high = clip_eps if clip_eps_high is None else clip_eps_high
+    gain = advantage.view(*advantage.shape, *[1] * (policy.ndim - advantage.ndim))
     ratio = (policy - old.detach()).exp()
-    clipped = ratio.clamp(1 - clip, 1 + clip)
+    clipped = ratio.clamp(1 - clip_eps, 1 + high)
     surrogate = torch.minimum(ratio * gain, clipped * gain)
     kl = low_variance_kl(policy, reference.detach())
-    beyond = ((ratio > 1 + clip) & (gain > 0)) | ((ratio < 1 - clip) & (gain < 0))
-    loss = (beta * kl - surrogate).mean()
+    beyond = ((ratio > 1 + high) & (gain > 0)) | ((ratio < 1 - clip_eps) & (gain < 0))
+    loss = (kl_coef * kl - surrogate).mean()
     return Parts(loss, kl.mean().detach(), beyond.float().mean())

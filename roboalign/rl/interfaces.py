@@ -1,23 +1,13 @@
-"""What alignment needs of its neighbours; the stage passes the real ones in."""
+"""What alignment needs of tokenizer and world model; the stage passes the real ones in."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Protocol, Self
 
 from torch import Tensor
 
-Draw = Callable[[Tensor, Tensor, Tensor, Tensor, int], Tensor]
-"""(context tokens (P, Nc), actions (P, F, A), action mask (P, A), seeds (P * G,), G) -> tokens (P * G, F, Nd), drawn at
-the temperature of the spec; row p * G + g is rollout g of prompt p."""
-
-Reward = Callable[[Tensor, Sequence[str], Tensor], Tensor]
-"""(videos (B, T, 3, H, W), instructions, true futures (B, T, 3, H, W)) -> (B,)."""
-
-PromptReward = Callable[[Sequence[int], Tensor, Tensor], Tensor]
-"""(numbers of prompts, videos (B, T, 3, H, W), true futures (B, T, 3, H, W)) -> (B,), NaN where it knows nothing: what
-needs to know which episode a prompt is of."""
-
-Score = Callable[[Tensor, Sequence[str]], Tensor]
-"""(videos (B, T, 3, H, W), instructions) -> raw scores (B, D)."""
+RolloutFn = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+"""(context frames (B, 3, H, W), actions (B, F, A), action masks (B, A), seeds (B,)) to frames (B, F, 3, H, W) and
+tokens (B, F, Nd), drawn from the policy as it is, each window's tokens under the context of the frame before it."""
 
 
 class Context(Protocol):
@@ -27,15 +17,18 @@ class Context(Protocol):
     def tokens(self) -> Tensor:
         """Context tokens (B, Nc)."""
 
-    def repeat(self, n: int) -> Self:
-        """Each context `n` times in a row."""
+    def select(self, rows: Tensor) -> Self:
+        """The contexts at `rows`."""
 
 
-class Tokenizer(Protocol):
-    """Pixels to tokens and back; frozen."""
+class ValueTokenizer(Protocol):
+    """A frozen tokenizer whose codes are points of a grid."""
 
-    def encode_context(self, frames: Tensor) -> Context:
-        """Frames (B, 3, H, W) as context."""
+    def encode_context(self, frames: Tensor) -> Any:
+        """Frames (B, 3, H, W) as Context."""
 
-    def decode(self, context: Any, tokens: Tensor) -> Tensor:
-        """Dynamics tokens (B, F, Nd) as frames (B, F, 3, H, W) in [0, 1]; `context` is what `encode_context` gave."""
+    def code_values(self, tokens: Tensor) -> Tensor:
+        """The values (..., V) of codes (...)."""
+
+    def decode_values(self, context: Any, values: Tensor) -> Tensor:
+        """Frames (B, F, 3, H, W) of code values (B, F, Nd, V), with gradients to them."""

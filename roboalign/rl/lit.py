@@ -1,146 +1,327 @@
-"""The training step of alignment: roll out in groups, reward, update; now and then distil the student online."""
+"""The training step of alignment: roll out in groups, reward, update the policy; now and then distil the student, and
+check on validation prompts."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import astuple, dataclass, field, fields
+from typing import assert_never
 
 import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 
 from roboalign.optimizer import Muon, in_a_layer, optimizer
-from roboalign.rl.advantage import group_advantage
-from roboalign.rl.distillation import BenchClips, Ring, Scored, StudentLoss, draw_indices, spread
+from roboalign.reward.rewards import Reward, Rollouts
+from roboalign.rl.advantage import group_advantage, rank_advantage, reward_to_go
+from roboalign.rl.best_of_n import pick_best
+from roboalign.rl.first_order import exact_kl, expected_values, first_order_loss, reward_scale
 from roboalign.rl.grpo import grpo, token_log_probabilities
-from roboalign.rl.interfaces import Draw, Reward, Score, Tokenizer
-from roboalign.rl.prompts import Item
-from roboalign.rl.spec import RLSpec
+from roboalign.rl.guard import Check, decide
+from roboalign.rl.interfaces import RolloutFn, ValueTokenizer
+from roboalign.rl.prompts import Item, Prompts
+from roboalign.rl.replay_buffer import ReplayBuffer
+from roboalign.rl.rollouts import PolicyRollouts, sample_rollouts, value_gradients
+from roboalign.rl.spec import BestOfNSpec, FirstOrderSpec, GRPOSpec, RLSpec
+from roboalign.student.distill import DistillationClips, distillation_loss, join_clips
+from roboalign.student.model import Student
 from roboalign.training import TrainedModule, fold
+
+ReadClips = Callable[[Rollouts], DistillationClips]
+"""The judge's scores of rollouts, and what its state probe perceives, as the student learns from them."""
 
 
 @dataclass(frozen=True)
-class Surroundings:
-    """The frozen helpers of training. They are no modules of the trained one, so that no checkpoint holds them."""
+class AlignmentComponents:
+    """Frozen collaborators, kept out of the module so that checkpoints exclude them."""
 
-    tokenizer: Tokenizer
+    tokenizer: ValueTokenizer
     reference: nn.Module
     """The supervised world model, pi_0."""
-    draw: Draw
+    rollout: RolloutFn
     """Draws from the policy as it is."""
     reward: Reward
-    """Asks the student as it is, where the reward is the distilled one."""
-    instruction: Callable[[int], str]
-    """The instruction of a prompt number."""
-    teacher: Score | None = None
-    student_loss: StudentLoss | None = None
-    bench: BenchClips | None = None
+    """Asks the student as it is, if the reward is the distilled one."""
+    reward_by_frame: Callable[[Rollouts], Tensor] | None = None
+    """(B, F), for rewards that are given by frame."""
+    read_clips: ReadClips | None = None
+    """For online distillation."""
+    bench: Sequence[DistillationClips] = field(default=())
+    """Sets of clips of the bench that the student must not forget, (G,) each, with whether they are a group."""
+    check: Callable[[int], Check] | None = None
+    """Measures the policy as it is on validation prompts."""
 
 
-class GRPOModule(TrainedModule):
-    """Policy, student and the latest scored rollouts; everything else is in `surroundings`."""
+class AlignmentModule(TrainedModule):
+    """Policy, student, replay buffer and the best checked weights; everything else is in `components`."""
 
     distillation_loss: Tensor
+    disagreement: Tensor
+    checks: Tensor
 
     def __init__(
-        self, spec: RLSpec, policy: nn.Module, student: nn.Module, ring: Ring | None, surroundings: Surroundings
+        self,
+        spec: RLSpec,
+        policy: nn.Module,
+        student: Student,
+        prompts: Prompts,
+        components: AlignmentComponents,
+        buffer: ReplayBuffer | None = None,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
-        self.spec, self.policy, self.student, self.ring, self.around = spec, policy, student, ring, surroundings
-        self.student.requires_grad_(ring is not None)
-        # A buffer, so that the curve of a resumed run repeats the value of the last round as an unbroken one does.
+        self.spec, self.policy, self.student, self.prompts, self.parts = spec, policy, student, prompts, components
+        self.buffer = buffer
+        self.student.requires_grad_(buffer is not None)
+        # Buffers, so that the curve of a resumed run repeats the values of the last round as an unbroken one does.
         self.register_buffer("distillation_loss", torch.zeros(()))
+        self.register_buffer("disagreement", torch.zeros(()))
+        most = 0 if spec.guard is None else spec.training.steps // spec.guard.every + 2
+        self.register_buffer("checks", torch.full((most, len(fields(Check))), torch.nan, dtype=torch.float64))
+        self.best = nn.ParameterDict()
+        if spec.guard is not None:
+            self.best = nn.ParameterDict(
+                {
+                    _key(name): nn.Parameter(p.detach().clone(), requires_grad=False)
+                    for name, p in policy.named_parameters()
+                }
+            )
+        self.table = components.tokenizer.code_values(torch.arange(self._codes())).float()
+
+    def _codes(self) -> int:
+        """Number of dynamics codes."""
+        codes: int = self.policy.shape.dynamics_codes  # type: ignore[union-attr, assignment]
+        return codes
 
     def configure_optimizers(self) -> list[Muon]:
         training = self.spec.training
         optimizers = [optimizer(self.policy.named_parameters(), training, hidden=in_a_layer)]
-        if self.spec.distillation is not None:
+        if self.buffer is not None and self.spec.distillation is not None:
             scale = self.spec.distillation.learning_rate / training.learning_rate
             optimizers.append(optimizer(self.student.named_parameters(), training, scale=scale))
         return optimizers
 
     def training_step(self, batch: Item, index: int) -> None:
-        spec, around = self.spec, self.around
+        guard = self.spec.guard
+        # A run that was killed after its last check resumes behind it: what stopped it then has to stop it again.
+        if guard is not None and (self._stopped() or (self.step % guard.every == 0 and self._check())):
+            self.trainer.should_stop = True
+            return
         self.student.eval()
-        prompts = len(batch["prompt"])
-        words = [around.instruction(int(number)) for number in batch["prompt"] for _ in range(spec.group)]
-        with torch.no_grad():
-            context = around.tokenizer.encode_context(batch["frames"][:, 0])
-            seeds = [
-                fold(spec.training.seed, self.step, 3, self.global_rank, row) for row in range(prompts * spec.group)
-            ]
-            tokens = around.draw(
-                context.tokens,
-                batch["actions"],
-                batch["action_mask"],
-                torch.tensor(seeds, device=self.device),
-                spec.group,
-            ).clone()
-            frames = around.tokenizer.decode(context.repeat(spec.group), tokens)
-            targets = batch["frames"].repeat_interleave(spec.group, 0)
-            videos = torch.cat([targets[:, :1], frames], 1)
-            rewards = around.reward(videos, words, targets).view(prompts, spec.group)
-            given = (
-                context.tokens.repeat_interleave(spec.group, 0),
-                tokens,
-                batch["actions"].repeat_interleave(spec.group, 0),
-                batch["action_mask"].repeat_interleave(spec.group, 0),
-            )
-            reference, _ = token_log_probabilities(around.reference(*given), tokens, spec.temperature)
-        logs = self._update(given, reference, group_advantage(rewards, spec.least_spread).flatten())
-        if spec.distillation is not None and (self.step + 1) % spec.distillation.every == 0:
-            chosen = spread(spec.distillation.rollouts, len(videos)).to(videos.device)
-            numbers = batch["prompt"].repeat_interleave(spec.group)[chosen]
-            self._distil(videos[chosen], [words[row] for row in chosen.tolist()], numbers)
-        logs |= {"reward": rewards.mean(), "reward_sd": rewards.std(1, correction=0).mean()}
-        if spec.distillation is not None:
-            logs["distillation_loss"] = self.distillation_loss
-        self.log_dict(logs)
-
-    def _update(
-        self, given: tuple[Tensor, Tensor, Tensor, Tensor], reference: Tensor, advantage: Tensor
-    ) -> dict[str, Tensor]:
-        """The policy's updates on one set of rollouts; the logs of the last."""
+        rollouts = self.sample(batch)
         optimizers = self.optimizers()
-        optimizer = optimizers[0] if isinstance(optimizers, list) else optimizers
-        assert isinstance(optimizer, LightningOptimizer)
-        old: Tensor | None = None
+        policy_optimizer = optimizers[0] if isinstance(optimizers, list) else optimizers
+        assert isinstance(policy_optimizer, LightningOptimizer)
+        old = self._old(rollouts)
         logs: dict[str, Tensor] = {}
-        for _ in range(self.spec.epochs):
-            policy, entropy = token_log_probabilities(self.policy(*given), given[1], self.spec.temperature)
-            old = policy.detach() if old is None else old
-            parts = grpo(policy, old, reference, advantage, self.spec.clip, self.spec.kl)
-            self._step(optimizer, parts.loss, self.policy)
-            logs = {
-                "loss": parts.loss.detach(),
-                "kl": parts.kl,
-                "clip_fraction": parts.clip_fraction,
-                "entropy": entropy.mean(),
-            }
-        return logs
+        for _ in range(self.spec.optimizer.epochs if isinstance(self.spec.optimizer, GRPOSpec) else 1):
+            loss, logs = self.loss(rollouts, old)
+            self._step(policy_optimizer, loss, self.policy)
+        distillation = self.spec.distillation
+        if self.buffer is not None and distillation is not None:
+            if (self.step + 1) % distillation.every == 0:
+                assert isinstance(optimizers, list)
+                distiller = optimizers[1]
+                assert isinstance(distiller, LightningOptimizer)
+                self._distil(rollouts, distiller)
+            logs |= {"distillation_loss": self.distillation_loss, "disagreement": self.disagreement}
+        self.log_dict({name: value.detach() for name, value in logs.items()})
 
-    def _distil(self, videos: Tensor, words: list[str], prompts: Tensor) -> None:
-        """One round of online distillation on fresh rollouts of these prompts."""
-        spec, around, ring = self.spec.distillation, self.around, self.ring
-        optimizers = self.optimizers()
-        assert isinstance(optimizers, list)
-        if spec is None or ring is None or around.teacher is None or around.student_loss is None:
-            raise ValueError("online distillation needs a ring of rollouts, a teacher and the student's loss")
+    def sample(self, batch: Item) -> PolicyRollouts:
+        """Rollouts of the prompts of a batch; their seeds are a function of (seed, step, row)."""
+        spec, numbers = self.spec, [int(number) for number in batch["prompt"]]
+        rows = range(len(numbers) * spec.group_size)
+        seeds = [fold(spec.training.seed, self.step, 3, self.global_rank, row) for row in rows]
+        return sample_rollouts(
+            batch,
+            [self.prompts.instruction(number) for number in numbers],
+            [self.prompts.task(number) for number in numbers],
+            self.parts.rollout,
+            self.parts.tokenizer,
+            torch.tensor(seeds, device=batch["frames"].device),
+            group_size=spec.group_size,
+            window=getattr(spec.decoding, "window", None),
+            reward_seed=fold(spec.training.seed, self.step, 5),
+        )
+
+    def loss(self, rollouts: PolicyRollouts, old: Sequence[Tensor] | None = None) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss of the policy on its rollouts, and what curves show.
+
+        `old` has for each window the log-probabilities of the policy that sampled; None if that is the policy as it is.
+        """
+        spec, parts = self.spec, self.parts
+        gradients: list[Tensor] | None = None
+        if isinstance(spec.optimizer, FirstOrderSpec):
+            rewards, gradients = value_gradients(rollouts, parts.tokenizer, parts.reward)
+        else:
+            with torch.no_grad():
+                rewards = parts.reward(rollouts.rollouts)
+        by_frame = self._by_frame(rollouts) if isinstance(spec.optimizer, GRPOSpec) else None
+        total = rollouts.tokens.shape[1]
+        terms: dict[str, Tensor] = {}
+        for number, window in enumerate(rollouts.windows):
+            sequence = rollouts.sequence(window)
+            share = (window.stop - window.start) / total
+            logits = self.policy(*sequence)
+            with torch.no_grad():
+                reference = parts.reference(*sequence)
+            if gradients is not None:
+                loss, own = self._first_order(logits, reference, gradients[number], rewards)
+            else:
+                frames = None if by_frame is None else by_frame[:, window.start : window.stop]
+                before = None if old is None else old[number]
+                loss, own = self._compare(logits, reference, sequence[1], rollouts.grouped(rewards), frames, before)
+            for name, value in (own | {"loss": loss}).items():
+                terms[name] = terms.get(name, torch.zeros((), device=loss.device)) + share * value
+        deviation = rollouts.grouped(rewards).std(1, correction=0)
+        return terms["loss"], terms | {
+            "reward": rewards.mean(),
+            "reward_sd": deviation.mean(),
+            "constant_groups": (deviation < 1e-6).float().mean(),
+        }
+
+    def _by_frame(self, rollouts: PolicyRollouts) -> Tensor | None:
+        """Advantages (B, F) by frame, if the optimiser credits frames with their own rewards."""
+        spec = self.spec.optimizer
+        if not isinstance(spec, GRPOSpec) or not spec.reward_to_go or self.parts.reward_by_frame is None:
+            return None
         with torch.no_grad():
-            ring.add(videos, around.teacher(videos, words), prompts)
-        known = round(spec.batch * spec.bench_share) if around.bench is not None and len(around.bench) else 0
-        losses, distiller = [], optimizers[1]
-        assert isinstance(distiller, LightningOptimizer)
+            togo = rollouts.grouped(reward_to_go(self.parts.reward_by_frame(rollouts.rollouts)))
+            return (
+                group_advantage(togo.transpose(1, 2).flatten(0, 1), spec.min_std)
+                .view(togo.shape[0], togo.shape[2], togo.shape[1])
+                .transpose(1, 2)
+                .flatten(0, 1)
+            )
+
+    def _first_order(
+        self, logits: Tensor, reference: Tensor, gradient: Tensor, rewards: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        spec = self.spec
+        assert isinstance(spec.optimizer, FirstOrderSpec)
+        kl = exact_kl(logits, reference, spec.temperature).mean()
+        expected = expected_values(logits, self.table.to(logits.device), spec.temperature)
+        surrogate = first_order_loss(expected, gradient, reward_scale(rewards, spec.optimizer.min_std))
+        return surrogate + spec.kl_coef * kl, {"kl": kl, "entropy": _entropy(logits, spec.temperature)}
+
+    def _compare(
+        self,
+        logits: Tensor,
+        reference: Tensor,
+        tokens: Tensor,
+        grouped: Tensor,
+        by_frame: Tensor | None,
+        old: Tensor | None,
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss of the optimisers that compare rollouts of one prompt; `grouped` are rewards (P, G)."""
+        spec = self.spec
+        policy, entropy = token_log_probabilities(logits, tokens, spec.temperature)
+        match spec.optimizer:
+            case GRPOSpec():
+                match spec.optimizer.advantage:
+                    case "standardized":
+                        advantage = group_advantage(grouped, spec.optimizer.min_std)
+                    case "centred":
+                        advantage = grouped - grouped.mean(1, keepdim=True)
+                    case "rank":
+                        advantage = rank_advantage(grouped)
+                    case _:
+                        assert_never(spec.optimizer.advantage)
+                anchor, _ = token_log_probabilities(reference, tokens, spec.temperature)
+                parts = grpo(
+                    policy, policy.detach() if old is None else old, anchor,
+                    advantage.flatten() if by_frame is None else by_frame,
+                    spec.optimizer.clip_eps, spec.kl_coef, spec.optimizer.clip_eps_high,
+                )  # fmt: skip
+                return parts.loss, {"kl": parts.kl, "clip_fraction": parts.clip_fraction, "entropy": entropy.mean()}
+            case BestOfNSpec():
+                kept = pick_best(grouped, spec.optimizer.keep).flatten().float()
+                kl = exact_kl(logits, reference, spec.temperature).mean()
+                likelihood = (policy.flatten(1).mean(1) * kept).sum() / kept.sum().clamp(min=1)
+                logs = {"kl": kl, "kept": kept.mean(), "entropy": entropy.mean()}
+                return spec.kl_coef * kl - likelihood, logs
+            case _:
+                raise ValueError(f"{spec.optimizer.kind} does not compare rollouts")
+
+    @torch.no_grad()
+    def _old(self, rollouts: PolicyRollouts) -> list[Tensor] | None:
+        """The log-probabilities of the sampled tokens before the updates; None if one update is all."""
+        if not isinstance(self.spec.optimizer, GRPOSpec) or self.spec.optimizer.epochs == 1:
+            return None
+        sequences = [rollouts.sequence(window) for window in rollouts.windows]
+        temperature = self.spec.temperature
+        return [token_log_probabilities(self.policy(*each), each[1], temperature)[0] for each in sequences]
+
+    def _check(self) -> bool:
+        """Measure the policy, keep its weights if they are the best so far; whether training should stop."""
+        spec = self.spec.guard
+        if spec is None or self.parts.check is None:
+            return False
+        found = self.parts.check(self.step)
+        number = self.step // spec.every
+        self.checks[number] = torch.tensor(astuple(found), dtype=torch.float64)
+        decision = decide(self.checked, spec)
+        if decision.best == number:
+            for name, parameter in self.policy.named_parameters():
+                self.best[_key(name)].data.copy_(parameter.data)
+        return decision.stop
+
+    def _stopped(self) -> bool:
+        """Whether the checks so far have ended the training."""
+        return self.spec.guard is not None and bool(self.checked) and decide(self.checked, self.spec.guard).stop
+
+    @property
+    def checked(self) -> list[Check]:
+        """The checks so far."""
+        rows = self.checks[~self.checks[:, 0].isnan()].tolist()
+        return [Check(int(row[0]), *row[1:]) for row in rows]
+
+    def finish(self) -> None:
+        """Check the last weights, then put the best checked ones into the policy; without a guard, keep the last."""
+        if self.spec.guard is None or self.parts.check is None:
+            return
+        if not self._stopped():  # the last step has updated the policy
+            found = self.parts.check(self.step + 1)
+            row = len(self.checked)
+            self.checks[row] = torch.tensor(astuple(found), dtype=torch.float64)
+            if decide(self.checked, self.spec.guard).best == row:
+                return
+        for name, parameter in self.policy.named_parameters():
+            parameter.data.copy_(self.best[_key(name)].data)
+
+    def _distil(self, rollouts: PolicyRollouts, optimizer: LightningOptimizer) -> None:
+        """One round of online distillation on fresh rollouts."""
+        spec, parts, buffer = self.spec.distillation, self.parts, self.buffer
+        if spec is None or buffer is None or parts.read_clips is None:
+            raise ValueError("online distillation needs a replay buffer and the judge")
+        with torch.no_grad():
+            fresh = join_clips([parts.read_clips(rollouts.rollouts)], self.student.encoder_spec.frames)
+            told = self.student.sample(
+                rollouts.rollouts.videos, rollouts.rollouts.instructions, rollouts.rollouts.actions
+            )[0]
+            maxima = torch.tensor(self.student.reward.maxima, device=told.device)
+            apart = (told - fresh.scores.to(told) * maxima).sum(-1).abs().mean()
+        self.disagreement.copy_(apart)
+        buffer.add(fresh)
+        if apart < spec.min_disagreement:
+            return
+        known = round(spec.sets * spec.bench_share) if parts.bench else 0
+        losses = []
         self.student.train()
         for number in range(spec.steps):
             generator = torch.Generator().manual_seed(fold(self.spec.training.seed, self.step, 4, number))
-            parts: list[Scored] = []
-            if known < spec.batch:
-                parts.append(ring.batch(draw_indices(len(ring), spec.batch - known, generator), around.instruction))
-            if known and around.bench is not None:
-                parts.append(around.bench.batch(draw_indices(len(around.bench), known, generator).tolist()))
-            # The mean over all clips; bench clips may be longer than rollouts, so the two are not stacked.
-            loss = torch.stack([around.student_loss(part) * len(part.scores) for part in parts]).sum() / spec.batch
-            self._step(distiller, loss, self.student)
+            size = rollouts.group_size
+            sets: list[DistillationClips] = []
+            for _ in range(spec.sets - known):
+                first = int(torch.randint(max(1, len(buffer) // size), (1,), generator=generator)) * size
+                sets.append(buffer.clips(torch.arange(first, min(first + size, len(buffer)))))
+            for _ in range(known):
+                sets.append(parts.bench[int(torch.randint(len(parts.bench), (1,), generator=generator))])
+            loss = torch.stack(
+                [
+                    distillation_loss(self.student, own.to(self.device), torch.ones(1, device=self.device))["loss"]
+                    for own in sets
+                ]
+            ).mean()
+            self._step(optimizer, loss, self.student)
             losses.append(loss.detach())
         self.student.eval()
         self.distillation_loss.copy_(torch.stack(losses).mean())
@@ -152,3 +333,14 @@ class GRPOModule(TrainedModule):
         if self.spec.training.gradient_clip > 0:
             nn.utils.clip_grad_norm_(module.parameters(), self.spec.training.gradient_clip)
         optimizer.step()
+
+
+def _key(name: str) -> str:
+    """A parameter's name as a key of a ParameterDict."""
+    return name.replace(".", "/")
+
+
+def _entropy(logits: Tensor, temperature: float) -> Tensor:
+    """The mean entropy of the tokens' distributions, in nats."""
+    distribution = (logits.detach().float() / temperature).log_softmax(-1)
+    return -(distribution.exp() * distribution).sum(-1).mean()

@@ -1,6 +1,7 @@
 """The model before and after alignment on the same prompts and seeds: metrics/rl.json."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import cast
 
 import numpy as np
 import torch
@@ -10,65 +11,95 @@ from torch.utils.data import default_collate
 
 from roboalign.evaluation.statistics import paired
 from roboalign.evaluation.video import psnr, repeated_frames
-from roboalign.rl.grpo import low_variance_kl, token_log_probabilities
-from roboalign.rl.interfaces import Draw, PromptReward, Reward, Tokenizer
-from roboalign.rl.prompts import Prompts
+from roboalign.reward.rewards import Rollouts
+from roboalign.rl.first_order import exact_kl
+from roboalign.rl.grpo import token_log_probabilities
+from roboalign.rl.interfaces import RolloutFn, ValueTokenizer
+from roboalign.rl.prompts import Item, Prompts
+from roboalign.rl.rollouts import PolicyRollouts, sample_rollouts
 from roboalign.training import fold
 from roboalign.types import Json
 
 Values = Mapping[str, NDArray[np.float64]]
 
-INDICATORS = ("psnr", "repeated_frames", "entropy")
+INDICATORS = ("psnr", "repeated_frames", "entropy", "position_error_cm")
 """What is also compared before and after: reward hacking would show here."""
+
+Scores = Callable[[Rollouts], Mapping[str, Tensor]]
+"""Totals (B,) of rollouts by name of the scorer; NaN if a scorer knows nothing of a rollout's source."""
 
 
 @torch.no_grad()
-def rolled_out(
-    model: nn.Module,
-    draw: Draw,
+def roll_out(
+    policy: nn.Module,
     reference: nn.Module,
-    tokenizer: Tokenizer,
+    rollout: RolloutFn,
+    tokenizer: ValueTokenizer,
     prompts: Prompts,
-    numbers: list[int],
-    rewards: Mapping[str, Reward],
+    numbers: Sequence[int],
+    score: Scores,
     *,
     temperature: float,
+    window: int | None,
     seed: int,
-    batch: int,
+    batch_size: int,
     device: torch.device,
-    gold: PromptReward | None = None,
 ) -> Values:
-    """Of one sampled rollout of each prompt: each reward, psnr, repeated_frames, motion, kl and entropy, (N,) each, and
-    gold, NaN where it knows nothing of a prompt's source.
+    """Measures (N,) of one sampled rollout of each prompt: all that `score` gives, and psnr, repeated_frames, motion,
+    true_motion, kl and entropy.
 
-    `draw` draws from `model`. The KL is to `reference`, estimated on these samples, in nats a token.
+    Args:
+        policy: Gives the likelihoods.
+        reference: The KL divergence is to it, exact, in nats a token.
+        rollout: Draws from the policy.
+        tokenizer: Encodes the contexts of the windows.
+        prompts: The prompts.
+        numbers: Which of them.
+        score: Scores rollouts.
+        temperature: Of the rollouts.
+        window: Frames of a window of the decoding; None for one sequence.
+        seed: Of the sampling; a prompt's seed is a function of it and the prompt's number.
+        batch_size: Prompts at once.
+        device: Of the models.
     """
     values: dict[str, list[Tensor]] = {}
-    for start in range(0, len(numbers), batch):
-        part = numbers[start : start + batch]
+    for start in range(0, len(numbers), batch_size):
+        part = list(numbers[start : start + batch_size])
         item = {name: value.to(device) for name, value in default_collate([prompts[number] for number in part]).items()}
-        words = [prompts.instruction(number) for number in part]
-        context = tokenizer.encode_context(item["frames"][:, 0])
         seeds = torch.tensor([fold(seed, number) for number in part], device=device)
-        tokens = draw(context.tokens, item["actions"], item["action_mask"], seeds, 1)
-        video = torch.cat([item["frames"][:, :1], tokenizer.decode(context, tokens)], 1)
-        given = context.tokens, tokens, item["actions"], item["action_mask"]
-        chosen, entropy = token_log_probabilities(model(*given), tokens, temperature)
-        anchor, _ = token_log_probabilities(reference(*given), tokens, temperature)
-        found = {
+        made = sample_rollouts(
+            cast(Item, item), [prompts.instruction(n) for n in part], [prompts.task(n) for n in part], rollout,
+            tokenizer, seeds, group_size=1, window=window,
+        )  # fmt: skip
+        kl, entropy = divergence(policy, reference, made, temperature)
+        video, targets = made.rollouts.videos, made.rollouts.targets
+        found: dict[str, Tensor] = {
             "entropy": entropy,
-            "kl": low_variance_kl(chosen, anchor).flatten(1).mean(1),
-            "psnr": psnr(video[:, 1:], item["frames"][:, 1:]).mean(1),
+            "kl": kl,
+            "psnr": psnr(video[:, 1:], targets[:, 1:]).mean(1),
             "repeated_frames": repeated_frames(video),
             "motion": video.diff(dim=1).square().mean((1, 2, 3, 4)),
-            "true_motion": item["frames"].diff(dim=1).square().mean((1, 2, 3, 4)),
+            "true_motion": targets.diff(dim=1).square().mean((1, 2, 3, 4)),
+            **score(made.rollouts),
         }
-        found |= {name: reward(video, words, item["frames"]) for name, reward in rewards.items()}
-        if gold is not None:
-            found["gold"] = gold(part, video, item["frames"])
         for name, value in found.items():
-            values.setdefault(name, []).append(value)
-    return {name: torch.cat(parts).double().cpu().numpy() for name, parts in values.items()}
+            values.setdefault(name, []).append(value.cpu())
+    return {name: torch.cat(parts).double().numpy() for name, parts in values.items()}
+
+
+def divergence(
+    policy: nn.Module, reference: nn.Module, made: PolicyRollouts, temperature: float
+) -> tuple[Tensor, Tensor]:
+    """The KL divergence of the policy from the reference, and the policy's entropy, (B,) each, in nats a token, on the
+    policy's rollouts."""
+    total = made.tokens.shape[1]
+    kl, entropy = (made.rollouts.videos.new_zeros(len(made.tokens)) for _ in range(2))
+    for window in made.windows:
+        sequence, share = made.sequence(window), (window.stop - window.start) / total
+        logits = policy(*sequence)
+        kl += share * exact_kl(logits, reference(*sequence), temperature).flatten(1).mean(1)
+        entropy += share * token_log_probabilities(logits, sequence[1], temperature)[1]
+    return kl, entropy
 
 
 def compared(before: Values, after: Values, rewards: Iterable[str], episodes: Sequence[str]) -> dict[str, Json]:
@@ -85,13 +116,18 @@ def compared(before: Values, after: Values, rewards: Iterable[str], episodes: Se
         ours, theirs = new[name][known], old[name][known]
         return {"before": float(theirs.mean()), "after": float(ours.mean()), **paired(ours, theirs).json()}
 
+    def measured(name: str) -> bool:
+        return name in old and bool(np.isfinite(old[name]).any())
+
     result: dict[str, Json] = {
-        "reward": {name: change(name) for name in rewards if np.isfinite(old[name]).any()},
+        "reward": {name: change(name) for name in rewards if measured(name)},
         "kl": float(new["kl"].mean()),
         "repeated_frames": float(new["repeated_frames"].mean()),
-        "indicators": {name: change(name) for name in INDICATORS},
+        "indicators": {name: change(name) for name in INDICATORS if measured(name)},
         "prompts": len(episodes),
     }
+    if measured("shown_success"):
+        result["success"] = {name: success_rates(values) for name, values in (("before", before), ("after", after))}
     if old["motion"].sum() > 0:
         result["motion_ratio"] = float(new["motion"].sum() / old["motion"].sum())
     if old["true_motion"].sum() > 0:
@@ -99,6 +135,18 @@ def compared(before: Values, after: Values, rewards: Iterable[str], episodes: Se
             "before": float(old["motion"].sum() / old["true_motion"].sum()),
             "after": float(new["motion"].sum() / new["true_motion"].sum()),
         }
+    return result
+
+
+def success_rates(values: Values) -> dict[str, Json]:
+    """How often rollouts show success although the true outcome fails, and the reverse; by what the probe perceives."""
+    known = np.isfinite(values["shown_success"])
+    shown, true = values["shown_success"][known] > 0.5, values["true_success"][known] > 0.5
+    result: dict[str, Json] = {"true_successes": int(true.sum()), "true_failures": int((~true).sum())}
+    if (~true).any():
+        result["false_success"] = float(shown[~true].mean())
+    if true.any():
+        result["missed_success"] = float((~shown[true]).mean())
     return result
 
 

@@ -60,6 +60,11 @@ class Prompts(Dataset[Item]):
         """What the robot was told."""
         return self.corpus.infos[self.places[number][0]].instruction
 
+    def task(self, number: int) -> tuple[str, str]:
+        """The source and the task of a prompt's episode."""
+        info = self.corpus.infos[self.places[number][0]]
+        return info.source, info.task
+
     def evenly(self, count: int) -> list[int]:
         """At most `count` prompt numbers, spread evenly."""
         count = min(count, len(self))

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from roboalign.io import write_json
@@ -54,9 +55,15 @@ class Results:
             "n": len(self.scenes)
         }
 
-    def add(self, one: ClipSet, made: Rollout) -> None:
-        """A set of rollouts: clips, metrics, differences to plain autoregression (which comes first), timings."""
-        self.keep(one.name, [made.frames], one.model, one.decoding, one.sampling)
+    def add(self, one: ClipSet, made: Rollout, more: tuple[Scenes, Rollout] | None = None) -> None:
+        """A set of rollouts: clips, metrics, differences to plain autoregression (which comes first), timings.
+
+        The clips of `more`, rollouts of other scenes, are stored behind them and not measured.
+        """
+        frames, scenes = made.frames, self.scenes
+        if more is not None:
+            frames, scenes = torch.cat([frames, more[1].frames]), scenes.join(more[0])
+        self.keep(one.name, [frames], one.model, one.decoding, one.sampling, scenes)
         self.measure(one.name, made, one.base, perceptual=True)
 
     def keep(

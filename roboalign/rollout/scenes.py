@@ -56,6 +56,29 @@ class Scenes:
     def __len__(self) -> int:
         return len(self.infos)
 
+    def without(self, others: Self) -> Self:
+        """The scenes whose episodes are not among `others`, which may be none."""
+        rows = [row for row, number in enumerate(self.numbers) if number not in set(others.numbers)]
+        return type(self)(
+            tuple(self.infos[row] for row in rows),
+            tuple(self.numbers[row] for row in rows),
+            self.frames[rows],
+            self.prompt.select(torch.tensor(rows, dtype=torch.long, device=self.frames.device)),
+        )
+
+    def join(self, others: Self) -> Self:
+        """These scenes and then the others."""
+        prompts = self.prompt, others.prompt
+        fields = (
+            torch.cat([getattr(p, name) for p in prompts]) for name in ("frames", "actions", "action_mask", "seeds")
+        )
+        return type(self)(
+            self.infos + others.infos,
+            self.numbers + others.numbers,
+            torch.cat([self.frames, others.frames]),
+            Prompt(*fields),
+        )
+
     @property
     def future(self) -> Tensor:
         """The true frames after the context frame, (N, F, 3, H, W)."""

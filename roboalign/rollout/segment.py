@@ -27,6 +27,10 @@ class Prompt:
         """F, the number of frames to predict."""
         return int(self.actions.shape[1])
 
+    def select(self, rows: Tensor) -> "Prompt":
+        """The prompt of the rows of these numbers."""
+        return Prompt(self.frames[rows], self.actions[rows], self.action_mask[rows], self.seeds[rows])
+
     def rows(self, rows: slice) -> "Prompt":
         """The prompt of some rows."""
         return Prompt(self.frames[rows], self.actions[rows], self.action_mask[rows], self.seeds[rows])

@@ -160,6 +160,9 @@ class RolloutSpec(Spec):
     """Predicted frames of a rollout; clips also hold the context frame, at their start (paper: 30)."""
     episodes: Annotated[int, Field(ge=2, le=100_000)] = 24
     """Test episodes, spread evenly over the split; the same ones and the same seeds for every model and decoding."""
+    scored_episodes: Annotated[int, Field(ge=0, le=100_000)] = 0
+    """Test episodes that the clips of `swr` cover, for scores with narrower intervals; 0, or fewer than `episodes`,
+    covers those alone. Video metrics are of the `episodes`."""
     batch: Annotated[int, Field(ge=1, le=4096)] = 32
     """Episodes rolled out at once; changes the speed, not the result."""
     decodings: Annotated[tuple[DecodingName, ...], items()] = (

@@ -115,6 +115,13 @@ class Study(Generic[ContextT, StateT]):
             return SwrSpec(window=self.drift_window(one.model, one.sampling))
         return decoding
 
+    def make_more(self, one: ClipSet, scenes: Scenes) -> tuple[Scenes, Rollout] | None:
+        """The rollouts of other scenes by a set's decoding, if that is `swr` and there are any."""
+        if one.decoding != "swr" or not len(scenes):
+            return None
+        study = replace(self, scenes=scenes, _swept={})
+        return scenes, study.roll(self.spec.swr, self.samplers[one.model, one.sampling])
+
     def _window(self, sampling: SamplingName, window: int) -> Rollout:
         """SWR of the supervised model, made once; with the horizon as window it is plain autoregression."""
         kept = self._swept.setdefault(sampling, {})

@@ -12,12 +12,13 @@ from roboalign.bench.calibration import Calibration
 from roboalign.checkpoint import CheckpointError
 from roboalign.evaluation.spec import ScorerName
 from roboalign.io import digest
-from roboalign.judge.model import load_judge
+from roboalign.judge.model import load_regression_judge
+from roboalign.reward.dimensions import ABSOLUTE
 from roboalign.reward.spec import RewardSpec
 from roboalign.reward.text import Vocabulary
 from roboalign.student.model import load_student
 
-PLACES: dict[str, Path] = {"teacher": Path("artifacts/judge"), "student": Path("artifacts/student")}
+PLACES: dict[str, Path] = {"judge": Path("artifacts/judge"), "student": Path("artifacts/student")}
 """Where an experiment keeps its scorers."""
 
 MODEL, CALIBRATION = "model.safetensors", "calibration.json"
@@ -32,18 +33,18 @@ class LoadedJudge:
     """A scorer with what it knows."""
 
     scorer: ScorerName
-    """What it is: a teacher, which scores a clip several times, or a student."""
+    """What it is: a judge, whose ensemble scores a clip several times, or a student."""
     digest: str
     """The hash of its weights' file."""
     reward: RewardSpec
     vocabulary: Vocabulary
     calibration: Calibration
     sample: Callable[[Tensor, Sequence[str]], Tensor]
-    """Clips (B, T, 3, H, W), uint8, and instructions to raw scores (S, B, D)."""
+    """Clips (B, T, 3, H, W), uint8, and instructions to raw absolute scores (S, B, D)."""
 
 
 def load(which: str, root: Path, device: str) -> LoadedJudge:
-    """The scorer `teacher` or `student` of the experiment at `root`, or the one in a file or folder of that name.
+    """The scorer `judge` or `student` of the experiment at `root`, or the one in a file or folder of that name.
 
     Raises JudgeError where it is missing, damaged, or has no calibration.
     """
@@ -52,7 +53,7 @@ def load(which: str, root: Path, device: str) -> LoadedJudge:
     folder = root / PLACES[which] if which in PLACES else Path(which)
     path = folder / MODEL if folder.is_dir() or which in PLACES else folder
     if not path.exists():
-        remedy = "run `dvc repro` or `dvc pull`" if which in PLACES else "name teacher, student, or a judge's file"
+        remedy = "run `dvc repro` or `dvc pull`" if which in PLACES else "name judge, student, or a judge's file"
         raise JudgeError(f"{path} is missing; {remedy}")
     try:
         calibration = Calibration.model_validate_json((path.parent / CALIBRATION).read_text(encoding="utf-8"))
@@ -62,7 +63,7 @@ def load(which: str, root: Path, device: str) -> LoadedJudge:
             "judge and student write it: run `dvc repro`"
         ) from None
     try:
-        judge = load_judge(path).to(device)
+        judge = load_regression_judge(path).to(device)
     except CheckpointError:
         try:
             student = load_student(path).to(device)
@@ -70,9 +71,9 @@ def load(which: str, root: Path, device: str) -> LoadedJudge:
             raise JudgeError(str(error)) from None
         return LoadedJudge(
             "student", digest([path]), student.reward, student.vocabulary, calibration,
-            lambda videos, instructions: student(videos, instructions).unsqueeze(0),
+            lambda videos, instructions: student.sample(videos, instructions)[:, :, ABSOLUTE],
         )  # fmt: skip
     return LoadedJudge(
-        "teacher", digest([path]), judge.reward, judge.vocabulary, calibration,
-        lambda videos, instructions: judge.sample(videos, instructions, judge.spec.samples),
+        "judge", digest([path]), judge.reward, judge.vocabulary, calibration,
+        lambda videos, instructions: judge.sample(videos, instructions)[:, :, ABSOLUTE],
     )  # fmt: skip

@@ -8,10 +8,13 @@ pass. These are orders of magnitude for planning, not measurements: what was mea
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import get_args
 
 from roboalign.hardware.spec import HardwareSpec
-from roboalign.judge.spec import JudgeSpec, VlmJudgeSpec
-from roboalign.rollout.spec import peak_sequence
+from roboalign.judge.spec import JudgeSpec, OpenAIJudgeSpec, Qwen3VLJudgeSpec, RegressionJudgeSpec
+from roboalign.probe.spec import ProbeName, ProbeSpec
+from roboalign.rl.spec import GRPOSpec
+from roboalign.rollout.spec import peak_frames, peak_sequence
 from roboalign.sources.spec import SimulatedRobotSpec
 from roboalign.spec.experiment import Experiment
 from roboalign.student.spec import StudentSpec
@@ -92,36 +95,30 @@ def parts(experiment: Experiment) -> Iterator[Estimate]:
         training.steps * training.batch * BACKWARD * forward / rate(hardware, TRANSFORMERS),
         f"{training.steps} steps of {training.batch} sequences",
     )
-    probe, size = experiment.probe, (tokenizer.height, tokenizer.width)
-    frames, tasks = probe.training.batch // probe.members * probe.frames, simulated_tasks(experiment)
-    yield Estimate(
-        "probe",
-        probe.parameters(tasks),
-        None,
-        memory(probe.parameters(tasks), probe.floats(*size) * frames * number),
-        probe.training.steps * frames * BACKWARD * probe.operations(*size) / rate(hardware, CONVOLUTIONS)
-        if tasks
-        else 0.0,
-        f"{probe.training.steps} steps of {probe.training.batch} x {probe.frames} frames; {tasks} tasks with states",
-    )
-    for part, scorer in (("judge", experiment.judge), ("student", experiment.student)):
-        yield scorer_estimate(part, scorer, experiment)
+    size, tasks = (tokenizer.height, tokenizer.width), simulated_tasks(experiment)
+    for name in get_args(ProbeName):
+        yield probe_estimate(name, getattr(experiment.probe, name), size, tasks, hardware)
+    for part in ("judge", "held_out", "student"):
+        yield scorer_estimate(part, getattr(experiment, part), experiment)
     rl, training = experiment.rl, experiment.rl.training
-    rows, length = training.batch * rl.group, model.sequence_tokens(*tokens, rl.horizon)
-    updates = rows * transformer_flops(model, parameters, length) * (1 + BACKWARD * rl.epochs)
+    rows = training.batch * rl.group_size
+    length = model.sequence_tokens(*tokens, peak_frames(rl.decoding, rl.horizon))
+    epochs = rl.optimizer.epochs if isinstance(rl.optimizer, GRPOSpec) else 1
+    windows = rl.horizon / peak_frames(rl.decoding, rl.horizon)
+    updates = windows * rows * transformer_flops(model, parameters, length) * (1 + BACKWARD * epochs)
     decoding = rows * rl.horizon * convolution_flops(tokenizer) / 2
     yield Estimate(
         "rl",
         parameters,
         length,
-        memory(parameters, kept_floats(model, length) * rows * number),
+        memory(parameters, windows * kept_floats(model, length) * rows * number),
         training.steps
         * (
             sampling_seconds(experiment, rows, rows, rl.horizon)
             + updates / rate(hardware, TRANSFORMERS)
             + decoding / rate(hardware, CONVOLUTIONS)
         ),
-        f"{training.steps} steps of {training.batch} prompts x {rl.group} rollouts",
+        f"{training.steps} steps of {training.batch} prompts x {rl.group_size} rollouts",
     )
     spec = experiment.rollout
     frame = model.frame_tokens(tokenizer.dynamics_tokens)
@@ -141,6 +138,21 @@ def parts(experiment: Experiment) -> Iterator[Estimate]:
     )
 
 
+def probe_estimate(name: str, probe: ProbeSpec, size: tuple[int, int], tasks: int, hardware: HardwareSpec) -> Estimate:
+    """The training of one state probe for images of `size` pixels; no time if no source has states."""
+    frames = probe.training.batch // probe.members * probe.frames
+    number = (2 if hardware.device.precision != "32-true" else 4) / ranks(hardware)
+    operations = probe.training.steps * frames * BACKWARD * probe.operations(*size)
+    return Estimate(
+        f"probe.{name}",
+        probe.parameters(tasks),
+        None,
+        memory(probe.parameters(tasks), probe.floats(*size) * frames * number),
+        operations / rate(hardware, CONVOLUTIONS) if tasks else 0.0,
+        f"{probe.training.steps} steps of {probe.training.batch} x {probe.frames} frames; {tasks} tasks with states",
+    )
+
+
 def simulated_tasks(experiment: Experiment) -> int:
     """Tasks with states: those of the simulated robots."""
     return sum(len(source.tasks) for source in experiment.sources.values() if isinstance(source, SimulatedRobotSpec))
@@ -148,27 +160,39 @@ def simulated_tasks(experiment: Experiment) -> int:
 
 def scorer_estimate(part: str, scorer: JudgeSpec | StudentSpec, experiment: Experiment) -> Estimate:
     """The judge's or the student's training; without figures where its network's size is not known here."""
+    if isinstance(scorer, OpenAIJudgeSpec):
+        return Estimate(part, None, None, None, None, f"{scorer.model} behind {scorer.base_url}; nothing is trained")
     training = scorer.training
-    what = f"{training.steps} steps of {training.batch} clips"
-    if isinstance(scorer, VlmJudgeSpec):
+    what = f"{training.steps} steps of {training.batch} sets of clips"
+    if isinstance(scorer, Qwen3VLJudgeSpec):
         return Estimate(part, None, None, None, None, f"{what}, LoRA of {scorer.model.rsplit('/', 1)[-1]}")
-    encoder, size = scorer.encoder, experiment.tokenizer.height * experiment.tokenizer.width
-    level = LEVELS.get(encoder.backbone, -1) if encoder.level == -1 else encoder.level
-    known = BACKBONES.get((encoder.backbone, level))
-    length = encoder.frames + encoder.text.words + 2
-    if known is None:
-        return Estimate(part, None, length, None, None, f"{what}; the size of {encoder.backbone} is not known here")
-    weights, operations = known
-    parameters = (
-        weights
-        + (12 * (encoder.layers + encoder.text.layers) * encoder.width + encoder.channels * encoder.grid**2)
-        * encoder.width
-    )
-    sample = encoder.frames * operations * size + 2 * (parameters - weights) * length
+    encoder, size = scorer.encoder, (experiment.tokenizer.height, experiment.tokenizer.width)
+    members = scorer.members if isinstance(scorer, RegressionJudgeSpec) else 1
+    clips, length = scorer.training.batch * scorer.set_size, encoder.frames + encoder.text.words + 2
+    parameters = members * 12 * (encoder.layers + encoder.text.layers) * encoder.width**2
+    # Each member reads its own part of the batch.
+    sample = 2.0 * parameters / members * length
+    kept = float(clips * length * KEPT * encoder.width * encoder.layers)
+    if encoder.appearance is not None:
+        appearance = encoder.appearance
+        level = LEVELS.get(appearance.backbone, -1) if appearance.level == -1 else appearance.level
+        known = BACKBONES.get((appearance.backbone, level))
+        if known is None:
+            missing = f"{what}; the size of {appearance.backbone} is not known here"
+            return Estimate(part, None, length, None, None, missing)
+        weights, operations = known
+        parameters += members * (weights + appearance.channels * appearance.grid**2 * encoder.width)
+        length += appearance.frames
+        sample += appearance.frames * operations * math.prod(size)
+        kept += clips * appearance.frames * math.prod(size) * max(KEPT_PIXEL, operations / KEPT_OPERATIONS)
+    tasks = simulated_tasks(experiment)
+    if isinstance(scorer, StudentSpec) and tasks:
+        parameters += scorer.perception.parameters(tasks)
+        sample += encoder.frames * scorer.perception.operations(*size)
+        kept += clips * encoder.frames * scorer.perception.floats(*size)
     number = (2 if experiment.hardware.device.precision != "32-true" else 4) / ranks(experiment.hardware)
-    kept = training.batch * encoder.frames * size * max(KEPT_PIXEL, operations / KEPT_OPERATIONS) * number
-    seconds = training.steps * training.batch * BACKWARD * sample / rate(experiment.hardware, CONVOLUTIONS)
-    return Estimate(part, parameters, length, memory(parameters, kept), seconds, what)
+    seconds = training.steps * clips * BACKWARD * sample / rate(experiment.hardware, CONVOLUTIONS)
+    return Estimate(part, int(parameters), length, memory(int(parameters), kept * number), seconds, what)
 
 
 def sampling_seconds(experiment: Experiment, rollouts: int, batch: int, frames: int) -> float:

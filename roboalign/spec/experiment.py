@@ -14,7 +14,7 @@ from roboalign.bench.spec import BenchSpec
 from roboalign.evaluation.spec import EvaluationSpec
 from roboalign.hardware.spec import HardwareSpec
 from roboalign.judge.spec import JudgeSpec
-from roboalign.probe.spec import ProbeSpec
+from roboalign.probe.spec import ProbesSpec
 from roboalign.reward.spec import RewardSpec
 from roboalign.rl.spec import RLSpec
 from roboalign.rollout.spec import RolloutSpec
@@ -33,8 +33,9 @@ KINDS: dict[str, Any] = {
     "bench": BenchSpec,
     "tokenizer": TokenizerSpec,
     "world_model": WorldModelSpec,
-    "probe": ProbeSpec,
+    "probe": ProbesSpec,
     "judge": JudgeSpec,
+    "held_out": JudgeSpec,
     "student": StudentSpec,
     "rl": RLSpec,
     "rollout": RolloutSpec,
@@ -59,8 +60,9 @@ class Experiment:
     bench: BenchSpec
     tokenizer: TokenizerSpec
     world_model: WorldModelSpec
-    probe: ProbeSpec
+    probe: ProbesSpec
     judge: JudgeSpec
+    held_out: JudgeSpec
     student: StudentSpec
     rl: RLSpec
     rollout: RolloutSpec
@@ -83,6 +85,8 @@ class VariantsSpec(Spec):
     """A file under specs/probe/."""
     judge: Name | None = None
     """A file under specs/judge/."""
+    held_out: Name | None = None
+    """A file under specs/held_out/: the held-out judge."""
     student: Name | None = None
     """A file under specs/student/."""
     rl: Name | None = None

@@ -2,11 +2,15 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import get_args
 
-from roboalign.judge.spec import VlmJudgeSpec
-from roboalign.rollout.spec import peak_sequence
+from roboalign.judge.spec import OpenAIJudgeSpec, Qwen3VLJudgeSpec, RegressionJudgeSpec
+from roboalign.probe.spec import ProbeName
+from roboalign.rollout.spec import peak_frames, peak_sequence
+from roboalign.sources.spec import SimulatedRobotSpec
 from roboalign.spec.estimates import estimates
 from roboalign.spec.experiment import Experiment
+from roboalign.student.spec import StudentSpec
 
 VOCABULARY = 65_536
 """Most codes of a branch: FSQ's authors stop there, and the softmax over it would be most of a small model."""
@@ -31,6 +35,7 @@ def violations(experiment: Experiment) -> Iterator[Violation]:
     yield from vocabulary(experiment)
     yield from weights(experiment)
     yield from samples(experiment)
+    yield from perceptions(experiment)
     yield from devices(experiment)
 
 
@@ -47,13 +52,14 @@ def sizes(experiment: Experiment) -> Iterator[Violation]:
                     f"images are {have} pixels in {side}, but tokenizer.{side} is {want}; make them equal",
                 )
     want_size = tokenizer.height, tokenizer.width
-    for part, scorer in (("judge", experiment.judge), ("student", experiment.student)):
-        if isinstance(scorer, VlmJudgeSpec) or scorer.encoder.image_size in (None, want_size):
-            continue
-        yield Violation(
-            f"{part}.encoder.image_size",
-            f"the tokenizer's images are {list(want_size)}; make them equal, or leave it out",
-        )
+    for part in ("judge", "held_out", "student"):
+        scorer = getattr(experiment, part)
+        appearance = None if isinstance(scorer, Qwen3VLJudgeSpec | OpenAIJudgeSpec) else scorer.encoder.appearance
+        if appearance is not None and appearance.image_size not in (None, want_size):
+            yield Violation(
+                f"{part}.encoder.appearance.image_size",
+                f"the tokenizer's images are {list(want_size)}; make them equal, or leave it out",
+            )
 
 
 def lengths(experiment: Experiment) -> Iterator[Violation]:
@@ -64,10 +70,14 @@ def lengths(experiment: Experiment) -> Iterator[Violation]:
         "tokenizer.samples.horizon": experiment.tokenizer.samples.horizon + 1,
         "world_model.segment.frames": experiment.world_model.segment.frames + 1,
         "world_model.measure.horizon": experiment.world_model.measure.horizon + 1,
-        "probe.frames": experiment.probe.frames,
-        "probe.measure.frames": experiment.probe.measure.frames + 1,
+        **{f"probe.{name}.frames": getattr(experiment.probe, name).frames for name in get_args(ProbeName)},
+        **{
+            f"probe.{name}.measure.frames": getattr(experiment.probe, name).measure.frames + 1
+            for name in get_args(ProbeName)
+        },
         "bench.shortest": experiment.bench.shortest,
         "bench.generated.frames": experiment.bench.generated.frames + 1,
+        **{f"bench.groups.{index}.frames": g.frames + 1 for index, g in enumerate(experiment.bench.groups)},
         "rl.horizon": experiment.rl.horizon + 1,
         "rollout.horizon": experiment.rollout.horizon + 1,
     }
@@ -89,8 +99,12 @@ def positions(experiment: Experiment) -> Iterator[Violation]:
         "world_model.segment.frames": model.sequence_tokens(*tokens, model.segment.frames),
         "world_model.measure.horizon": model.sequence_tokens(*tokens, model.measure.horizon),
         "bench.generated.frames": model.sequence_tokens(*tokens, experiment.bench.generated.frames),
-        "rl.horizon": model.sequence_tokens(*tokens, experiment.rl.horizon),
+        "rl.horizon": model.sequence_tokens(*tokens, peak_frames(experiment.rl.decoding, experiment.rl.horizon)),
     }
+    for index, groups in enumerate(experiment.bench.groups):
+        needs[f"bench.groups.{index}.frames"] = model.sequence_tokens(
+            *tokens, peak_frames(groups.decoding, groups.frames)
+        )
     for name in dict.fromkeys((*rollout.decodings, *rollout.aligned_decodings)):
         decoding = rollout.decoding(name)
         field = {"swr": "rollout.swr.window", "kv_window": "rollout.kv_window.frames"}.get(name, "rollout.horizon")
@@ -106,9 +120,16 @@ def positions(experiment: Experiment) -> Iterator[Violation]:
 
 
 def decodings(experiment: Experiment) -> Iterator[Violation]:
-    """A decoding has the model and the episodes that it takes."""
+    """A decoding has the model and the episodes that it takes, and the guard of alignment its episodes."""
     listed = (*experiment.rollout.decodings, *experiment.rollout.aligned_decodings)
-    if "swr_drift" in listed and not any(source.split.validation for source in experiment.sources.values()):
+    validated = any(source.split.validation for source in experiment.sources.values())
+    if experiment.rl.guard is not None and not validated:
+        yield Violation(
+            "rl.guard",
+            "the guard checks the policy on validation episodes, and no source has any; give a source's "
+            "split.validation a share above 0, or set the guard to null",
+        )
+    if "swr_drift" in listed and not validated:
         yield Violation(
             "rollout.decodings",
             "swr_drift chooses its window on validation episodes, and no source has any; give a source's "
@@ -180,6 +201,31 @@ def weights(experiment: Experiment) -> Iterator[Violation]:
             )
 
 
+def perceptions(experiment: Experiment) -> Iterator[Violation]:
+    """A judge without actions gives no faithful scores to distil, outcome models exist for those who ask them, and
+    reward models can see the sources that have no states."""
+    judge, signal = experiment.judge, experiment.rl.reward
+    if isinstance(judge, Qwen3VLJudgeSpec | OpenAIJudgeSpec) and "actions" not in judge.inputs:
+        terms = [term.signal for term in signal.terms] if signal.kind == "sum" else [signal]
+        if any(term.kind in ("distilled", "judge") and getattr(term, "variant", "") == "faithful" for term in terms):
+            yield Violation(
+                "judge.inputs",
+                "rl.reward asks for faithful scores, which this judge gives only if it reads actions; add actions, or "
+                "set rl.reward.variant to absolute",
+            )
+    for name in ("judge", "held_out"):
+        if getattr(experiment.probe, name).outcome is None:
+            yield Violation(f"probe.{name}.outcome", f"the {name} judge asks it what actions lead to; set it")
+    unseen = [name for name, source in experiment.sources.items() if not isinstance(source, SimulatedRobotSpec)]
+    for part in ("judge", "held_out", "student"):
+        scorer = getattr(experiment, part)
+        if isinstance(scorer, RegressionJudgeSpec | StudentSpec) and unseen and scorer.encoder.appearance is None:
+            yield Violation(
+                f"{part}.encoder.appearance",
+                f"no state probe sees {', '.join(unseen)}, whose episodes have no states; name a backbone",
+            )
+
+
 def samples(experiment: Experiment) -> Iterator[Violation]:
     """The Fréchet distance has frames enough for its dimensions."""
     spec, rollout = experiment.evaluation.frechet, experiment.rollout
@@ -199,10 +245,16 @@ def devices(experiment: Experiment) -> Iterator[Violation]:
     """Batches divide over the devices, and what must be in memory at once fits."""
     device, limit = experiment.hardware.device, experiment.hardware.limits.memory_gb
     ranks = device.devices * device.nodes
-    for part in ("tokenizer", "world_model", "probe", "judge", "student", "rl"):
-        batch = getattr(experiment, part).training.batch
-        if batch % ranks:
-            yield Violation(f"{part}.training.batch", f"{ranks} devices do not divide a batch of {batch}; change one")
+    parts = ("tokenizer", "world_model", "judge", "held_out", "student", "rl")
+    trained = {part: getattr(experiment, part) for part in parts}
+    trained = {part: spec for part, spec in trained.items() if not isinstance(spec, OpenAIJudgeSpec)}
+    trained |= {f"probe.{name}": getattr(experiment.probe, name) for name in get_args(ProbeName)}
+    for part, spec in trained.items():
+        if spec.training.batch % ranks:
+            yield Violation(
+                f"{part}.training.batch",
+                f"{ranks} devices do not divide a batch of {spec.training.batch}; change one",
+            )
     for row in estimates(experiment):
         if row.memory_gb is not None and row.memory_gb > limit:
             field = "rollout.batch" if row.part == "rollout" else f"{row.part}.training.batch"

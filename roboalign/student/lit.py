@@ -4,36 +4,23 @@ import torch
 from torch import Tensor
 
 from roboalign.optimizer import optimizer
-from roboalign.reward.encoder import scoring_loss
-from roboalign.reward.frames import gather, positions
-from roboalign.reward.landmarks import COUNT, landmark_loss
+from roboalign.student.distill import DistillationClips, distillation_loss
 from roboalign.student.model import Student
-from roboalign.training import TrainedModule, fold
+from roboalign.training import TrainedModule
 
 
 class StudentModule(TrainedModule):
-    """Regresses the teacher's normalised scores, on frames shifted anew in each step."""
-
-    weights: Tensor
+    """Regresses the judge's normalised scores, and what the judge's state probe perceives."""
 
     def __init__(self, student: Student) -> None:
         super().__init__()
         self.student = student
-        self.register_buffer("weights", torch.tensor(student.reward.weights), persistent=False)
 
     def training_step(self, batch: dict[str, Tensor], index: int) -> Tensor:
-        spec = self.student.spec
-        generator = torch.Generator().manual_seed(fold(spec.training.seed, self.step, 3))
-        indices = positions(batch["length"], spec.encoder.frames, generator)
-        shares, heat = self.student.regress(batch["video"], batch["length"], indices, batch["words"])
-        scoring = scoring_loss(shares, batch["target"], self.weights, spec.delta)
-        points = gather(batch["keypoints"], indices).reshape(-1, COUNT, 2)
-        landmarks = landmark_loss(heat, points)
-        loss = scoring + spec.encoder.landmark_weight * landmarks
-        self.log_dict(
-            {"loss": loss, "scoring": scoring, "landmarks": landmarks, "mae": (shares - batch["target"]).abs().mean()}
-        )
-        return loss
+        clips = DistillationClips(**{name: value.flatten(0, 1) for name, value in batch.items() if name != "grouped"})
+        logs = distillation_loss(self.student, clips, batch["grouped"])
+        self.log_dict({name: value.detach() for name, value in logs.items()})
+        return logs["loss"]
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return optimizer(self.student.named_parameters(), self.student.spec.training)

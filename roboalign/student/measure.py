@@ -1,10 +1,13 @@
 """metrics/student.json: how well the student agrees with its teacher, and with the labels."""
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
+
+from torch import Tensor
 
 from roboalign.bench.agreement import Scores, agreement, sections
+from roboalign.bench.dataset import clips_of
 from roboalign.bench.pairs import Bench
-from roboalign.evaluation.statistics import pair_accuracy
 from roboalign.reward.spec import RewardSpec
 from roboalign.types import Json
 
@@ -12,20 +15,29 @@ from roboalign.types import Json
 def measure(
     scores: Scores, teacher: Scores, baseline: Scores, bench: Bench, rows: Sequence[int], reward: RewardSpec
 ) -> dict[str, Json]:
-    """The student's raw `scores` (N, D) of the pairs `rows` against its teacher's; `labels` has the same against the
-    labels of pairs that the rubric labelled.
+    """The agreement of the student's raw `scores` (N, 2, D) of the pairs `rows` with its teacher's, alike.
 
-    `within_group_accuracy` is the share of pairs of clips of one episode that the student's total orders as the
-    teacher's does: what a group-normalised advantage sees. `baseline` (D,) is the teacher's mean over training.
+    `baseline` (2, D) is the teacher's mean over training. The figures at the top are of the absolute scores, `faithful`
+    has those of the faithful ones, `labels` the same against the labels of pairs that the rubric labelled.
     """
-    result: dict[str, Json] = agreement(scores, teacher, baseline, reward)
-    labels = bench.scores[list(rows)]
-    keep = sections(bench, rows, ())[""]
+    result = agreement(scores[:, 0], teacher[:, 0], baseline[0], reward)
+    result["faithful"] = agreement(scores[:, 1], teacher[:, 1], baseline[1], reward)
+    keep, labels = sections(bench, rows, ())[""], bench.labels[list(rows)]
     if keep.any():
-        result["labels"] = agreement(scores[keep], labels[keep], labels[keep].mean(0), reward)
-    episodes = [bench.pairs[row].episode for row in rows]
-    for name, gold in (("within_group_accuracy", teacher), ("within_group_accuracy_labels", labels)):
-        accuracy = pair_accuracy(scores.sum(1), gold.sum(1), episodes)
-        if accuracy is not None:
-            result[name] = accuracy
+        result["labels"] = agreement(scores[keep, 0], labels[keep, 0], labels[keep, 0].mean(0), reward)
     return result
+
+
+def videos_per_second(
+    score: Callable[[Tensor, Sequence[str], Tensor], Tensor], bench: Bench, rows: Sequence[int]
+) -> float:
+    """How many of the pairs `rows` a scorer scores in a second, clips in memory, after a first call."""
+    clips = [
+        (videos, [bench.pairs[rows[place]].instruction for place in places], actions)
+        for places, videos, actions in clips_of(bench, rows)
+    ]
+    score(*clips[0])
+    started = time.perf_counter()
+    for each in clips:
+        score(*each)
+    return len(rows) / (time.perf_counter() - started)

@@ -65,13 +65,14 @@ class Quantizer(nn.Module):
             # Per-channel instance norm spreads the frames over the codes: without it most codes are never used.
             latent = F.instance_norm(latent)
         values, codes = self.fsq(latent.permute(0, 2, 3, 1))
-        return self._unfold(values), codes.flatten(1)
+        return self.unfold(values), codes.flatten(1)
 
     def features(self, codes: Tensor, grid: tuple[int, int]) -> Tensor:
         """The features (N, C, r, c) of codes (N, tokens)."""
-        return self._unfold(self.fsq.values(codes).reshape(len(codes), *grid, -1))
+        return self.unfold(self.fsq.values(codes).reshape(len(codes), *grid, -1))
 
-    def _unfold(self, values: Tensor) -> Tensor:
+    def unfold(self, values: Tensor) -> Tensor:
+        """The features (N, C, r, c) of FSQ values (N, rows, columns, V) of the token grid."""
         x: Tensor = self.leave(values.permute(0, 3, 1, 2))
         x = x.reshape(len(x), -1, *self.fold, *x.shape[2:])
         return x.permute(0, 1, 4, 2, 5, 3).flatten(4, 5).flatten(2, 3)
@@ -188,6 +189,16 @@ class DualBranchTokenizer(nn.Module):
         """Frames (B, F, 3, H, W) in [0, 1] of dynamics tokens (B, F, dynamics_tokens) under their contexts."""
         x = self.quantizer.features(tokens.flatten(0, 1), self.spec.dynamics_grid)
         return self._decode(context, x)
+
+    def code_values(self, tokens: Tensor) -> Tensor:
+        """The points (..., V) of FSQ's grid, in [-1, 1], that dynamics codes (...) stand for."""
+        return self.quantizer.fsq.values(tokens)
+
+    def decode_values(self, context: Context, values: Tensor) -> Tensor:
+        """Frames (B, F, 3, H, W) of values (B, F, dynamics_tokens, V) of dynamics tokens, with gradients to them."""
+        flat = values.flatten(0, 1)
+        grid = flat.reshape(len(flat), *self.spec.dynamics_grid, flat.shape[-1])
+        return self._decode(context, self.quantizer.unfold(grid))
 
     def _decode(self, context: Context, x: Tensor) -> Tensor:
         batch = len(context.pixels)

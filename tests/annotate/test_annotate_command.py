@@ -31,7 +31,8 @@ def root(tmp_path_factory, toy_episodes, six) -> Path:
     states = recorded_states(corpus)
     spec = BenchSpec.model_validate({"pairs": 80, "shortest": 5, "longest": 12})
     builder = Builder(corpus, spec, six, states, all_limits(corpus.infos, states, six))
-    write_pairs(artifacts / "bench/pairs.parquet", build(builder, {}, artifacts / "bench/generated", 10.0), six.names)
+    pairs = build(builder, {}, artifacts / "bench/generated", 10.0)["judge"]
+    write_pairs(artifacts / "bench/pairs.parquet", pairs, six.names)
     (root / "build/spec").mkdir(parents=True)
     (root / "build/spec/reward.yaml").write_text(yaml.safe_dump({"reward": six.model_dump(mode="json")}))
     return root

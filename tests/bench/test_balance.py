@@ -54,7 +54,7 @@ def test_strata_are_of_equal_width(total, expected):
 
 def test_balancing_evens_out_the_totals(builder, corpus, small, six):
     def spread(spec):
-        pairs = build(Builder(corpus, spec, six, builder.states, builder.limits), {}, Path("unused"), 10.0)
+        pairs = build(Builder(corpus, spec, six, builder.states, builder.limits), {}, Path("unused"), 10.0)["judge"]
         return np.histogram([sum(pair.scores) for pair in pairs], small.balance.strata, (0, 10))[0]
 
     many = small.model_copy(update={"pairs": 400})
@@ -73,7 +73,7 @@ def test_sources_weigh_the_same_or_by_their_episodes(six, small):
 
     def counts(sources):
         spec = small.model_copy(update={"balance": BalanceSpec(sources=sources)})
-        pairs = build(Builder(corpus, spec, six, states, limits), {}, Path("unused"), 10.0)
+        pairs = build(Builder(corpus, spec, six, states, limits), {}, Path("unused"), 10.0)["judge"]
         return Counter(pair.source for pair in pairs)
 
     assert counts("equal")["few"] == counts("equal")["many"]

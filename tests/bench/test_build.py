@@ -18,7 +18,7 @@ from tests.conftest import toy_episode
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, builder, models, six) -> Path:
     path = tmp_path_factory.mktemp("bench")
-    write_pairs(path / "pairs.parquet", build(builder, models, path / "generated", 10.0), six.names)
+    write_pairs(path / "pairs.parquet", build(builder, models, path / "generated", 10.0)["judge"], six.names)
     return path
 
 
@@ -28,7 +28,7 @@ def bench(folder, corpus, six) -> Bench:
 
 
 def test_the_same_bench_twice_byte_for_byte(folder, tmp_path, builder, models, six):
-    write_pairs(tmp_path / "pairs.parquet", build(builder, models, tmp_path / "generated", 10.0), six.names)
+    write_pairs(tmp_path / "pairs.parquet", build(builder, models, tmp_path / "generated", 10.0)["judge"], six.names)
     files = sorted(p.relative_to(folder) for p in folder.rglob("*") if p.is_file())
     assert len(files) > 3
     for file in files:
@@ -100,14 +100,14 @@ def test_keypoints_follow_the_order_of_the_frames(bench, toy_episodes):
 
 
 def test_batches_do_not_change_generated_clips(bench, builder, models, tmp_path):
-    rows = [replace(p, generated=-1, scores=()) for p in bench.pairs if p.origin == "generated"]
+    rows = [replace(p, generated=-1, scores=(), faithful=()) for p in bench.pairs if p.origin == "generated"]
     wide = builder.spec.model_copy(update={"generated": builder.spec.generated.model_copy(update={"batch": 7})})
-    again = generate(replace(builder, spec=wide), rows, models, tmp_path / "g", 10.0)
+    again = generate(replace(builder, spec=wide), rows, models, tmp_path / "g", 10.0)["judge"]
     assert [p.scores for p in again] == [p.scores for p in bench.pairs if p.origin == "generated"]
 
 
 def test_without_models_nothing_is_generated(builder, tmp_path):
-    pairs = build(builder, {}, tmp_path / "generated", 10.0)
+    pairs = build(builder, {}, tmp_path / "generated", 10.0)["judge"]
     assert len(pairs) == builder.spec.pairs
     assert not (tmp_path / "generated").exists()
     assert all(pair.origin != "generated" for pair in pairs)
@@ -121,7 +121,7 @@ def test_an_instruction_is_swapped_for_one_of_another_task(six, small):
     swaps = [d for d in small.degradations if d.kind == "swapped_instruction"]
     spec = small.model_copy(update={"degradations": tuple(swaps), "held_out": ()})
     builder = Builder(corpus, spec, six, states, all_limits(corpus.infos, states, six))
-    swapped = [pair for pair in build(builder, {}, Path("unused"), 10.0) if pair.origin == "degraded"]
+    swapped = [pair for pair in build(builder, {}, Path("unused"), 10.0)["judge"] if pair.origin == "degraded"]
     assert swapped
     given = {episode.id: episode for episode in [*push, *pull]}
     for pair in swapped:
@@ -150,7 +150,7 @@ def test_a_source_without_states_gets_full_marks_or_declared_losses(six, small):
     corpus = Corpus.of(episodes)
     states = recorded_states(corpus)
     builder = Builder(corpus, small, six, states, all_limits(corpus.infos, states, six))
-    pairs = build(builder, {}, Path("unused"), 10.0)
+    pairs = build(builder, {}, Path("unused"), 10.0)["judge"]
     assert {pair.provenance for pair in pairs} == {"full_marks", "full_marks_declared"}
     assert measure(builder, pairs, degradation_effects(builder))["effects"] == {}
 
@@ -209,9 +209,9 @@ def test_clips_made_elsewhere_are_the_same(folder, bench, builder, models, tmp_p
 
     def elsewhere(clips):
         asked.append(clips)
-        return lambda parts: [make(builder, models, part) for part in parts]
+        return lambda parts: [make(builder, models, part, {}) for part in parts]
 
-    pairs = build(builder, models, tmp_path / "generated", 10.0, chunks=elsewhere)
+    pairs = build(builder, models, tmp_path / "generated", 10.0, chunks=elsewhere)["judge"]
     assert tuple(pairs) == bench.pairs
     assert asked == [sum(pair.origin == "generated" for pair in pairs)]
     for file in (folder / "generated").rglob("*.parquet"):

@@ -17,7 +17,7 @@ from roboalign.store import EpisodeStore
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory, builder, models, corpus, six) -> Bench:
     path = tmp_path_factory.mktemp("bench")
-    return Bench(build(builder, models, path / "generated", 10.0), corpus, EpisodeStore(path / "generated"))
+    return Bench(build(builder, models, path / "generated", 10.0)["judge"], corpus, EpisodeStore(path / "generated"))
 
 
 def lines(folder):

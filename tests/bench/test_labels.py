@@ -45,8 +45,9 @@ def test_a_degradation_lowers_what_it_declares_and_nothing_else(kind, six, exper
     other = next(e for e in toy_episodes if not e.success).state
     track = Track(expert.state, expert.keypoints, toy_camera, other)
     degradation = DEGRADATIONS[kind]
-    before, _ = label_recorded(six, expert.state, limits)
-    after, provenance = label_degraded(six, degradation, 0.9, 3, track, limits)
+    before = label_recorded(six, expert.state, limits).scores
+    label = label_degraded(six, degradation, 0.9, 3, track, limits)
+    after = label.scores
     declared = np.array([d.labeller.kind in {*degradation.lowers, *degradation.may_lower} for d in six.dimensions])
     assert (after <= before).all()
     assert (after[~declared] == before[~declared]).all()
@@ -57,21 +58,21 @@ def test_a_degradation_lowers_what_it_declares_and_nothing_else(kind, six, exper
         "object_teleported": "rubric_moved",
     }
     by_rule = dict.fromkeys(("blur", "noise", "flicker", "swapped_instruction"), "rubric_declared")
-    assert provenance == (by_states | by_rule).get(kind, "rubric_rearranged")
+    assert label.provenance == (by_states | by_rule).get(kind, "rubric_rearranged")
 
 
 @pytest.mark.parametrize("kind", DEGRADATIONS)
 def test_without_states_full_marks_fall_as_declared(kind, six):
-    scores, provenance = label_degraded(six, DEGRADATIONS[kind], 0.5, 0, Track(), None)
+    label = label_degraded(six, DEGRADATIONS[kind], 0.5, 0, Track(), None)
     losses = np.array([DEGRADATIONS[kind].lowers.get(d.labeller.kind, 0.0) for d in six.dimensions])
-    assert scores == pytest.approx(np.array(six.maxima) * (1 - 0.5 * losses))
-    assert provenance == "full_marks_declared"
+    assert label.scores == pytest.approx(np.array(six.maxima) * (1 - 0.5 * losses))
+    assert label.provenance == "full_marks_declared"
 
 
 def test_worse_is_never_better(six, expert, limits):
     for kind in ("blur", "noise", "flicker", "premature_end", "object_removed"):
         totals = [
-            label_degraded(six, DEGRADATIONS[kind], severity, 0, Track(expert.state), limits)[0].sum()
+            label_degraded(six, DEGRADATIONS[kind], severity, 0, Track(expert.state), limits).scores.sum()
             for severity in (0.2, 0.5, 1.0)
         ]
         assert totals == sorted(totals, reverse=True), kind
@@ -123,6 +124,38 @@ def test_generated_clips_lose_with_their_distance(six, expert, limits):
     still = np.repeat(frames[:1], len(frames), 0)
     assert distance(still, frames, rule.floor) == pytest.approx(1, abs=0.05)
     assert distance(255 - frames, frames, rule.floor) == 1
-    totals = [label_generated(six, rule, far, expert.state, limits)[0].sum() for far in (0.0, 0.5, 1.0)]
+    totals = [label_generated(six, rule, far, expert.state, limits).scores.sum() for far in (0.0, 0.5, 1.0)]
     assert totals[0] == pytest.approx(10, abs=0.01)
     assert totals == sorted(totals, reverse=True)
+
+
+def test_a_recorded_clip_is_wholly_faithful_whatever_it_shows(six, toy_episodes, limits):
+    for state in (toy_episodes[0].state, toy_episodes[1].state, None):
+        assert label_recorded(six, state, limits).faithful.tolist() == list(six.maxima)
+
+
+@pytest.mark.parametrize("kind", DEGRADATIONS)
+def test_only_a_swapped_instruction_leaves_a_spoilt_clip_faithful(kind, six, expert, limits, toy_episodes, toy_camera):
+    other = next(e for e in toy_episodes if not e.success).state
+    track = Track(expert.state, expert.keypoints, toy_camera, other)
+    for records, own in ((track, limits), (Track(), None)):
+        faithful = label_degraded(six, DEGRADATIONS[kind], 0.9, 3, records, own).faithful
+        assert (faithful <= np.array(six.maxima)).all()
+        assert (faithful.sum() == six.maximum) == (kind == "swapped_instruction")
+
+
+def test_a_success_by_other_actions_shows_all_but_is_not_faithful(six, toy_episodes, limits, expert):
+    """Who only watches sees a success; who knows the actions, that they led elsewhere."""
+    other = next(e for e in toy_episodes if not e.success).state
+    before = label_recorded(six, expert.state, limits)
+    label = label_degraded(six, DEGRADATIONS["swapped_actions"], 1.0, 0, Track(expert.state, other=other), limits)
+    place = six.names.index("manipulation_success")
+    assert label.scores[place] == before.scores[place]
+    assert label.faithful[place] < six.maxima[place]
+
+
+def test_generated_clips_lose_faithfulness_with_their_distance(six, expert, limits):
+    near, far = (label_generated(six, GeneratedSpec(), x, expert.state, limits).faithful for x in (0.0, 1.0))
+    assert near.tolist() == list(six.maxima)
+    assert (far <= near).all()
+    assert far.sum() < near.sum()

@@ -37,7 +37,9 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def bench(many, models, folder) -> Bench:
-    return Bench(build(many, models, folder / "generated", 10.0), many.corpus, EpisodeStore(folder / "generated"))
+    return Bench(
+        build(many, models, folder / "generated", 10.0)["judge"], many.corpus, EpisodeStore(folder / "generated")
+    )
 
 
 def test_scenes_and_episodes_stay_in_their_split(bench, many):
@@ -92,7 +94,7 @@ def test_hidden_labels_are_not_given_to_judges(bench):
 
 def test_by_spec_hidden_labels_are_treated_as_the_others(many):
     spec = many.spec.model_copy(update={"hidden_labels": "train"})
-    pairs = build(replace(many, spec=spec), {}, Path("unused"), 10.0)
+    pairs = build(replace(many, spec=spec), {}, Path("unused"), 10.0)["judge"]
     assert all(pair.judged for pair in pairs)
 
 
@@ -106,7 +108,7 @@ def test_limits_and_cameras_never_see_evaluation_episodes(many, six):
 
 def test_a_held_out_source_is_tested_alone(many):
     spec = many.spec.model_copy(update={"held_out_sources": ("toy1",)})
-    pairs = build(replace(many, spec=spec), {}, Path("unused"), 10.0)
+    pairs = build(replace(many, spec=spec), {}, Path("unused"), 10.0)["judge"]
     assert {pair.split for pair in pairs if pair.source == "toy1"} == {"test"}
     assert {pair.source for pair in pairs if pair.split == "train"} == {"toy0"}
     bench = Bench(pairs, many.corpus)

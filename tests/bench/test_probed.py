@@ -7,7 +7,16 @@ from hypothesis import strategies as st
 
 from roboalign.bench.build import Builder, build
 from roboalign.bench.labels import label_recorded
-from roboalign.bench.probed import Sight, TrueClip, label_probed, seen_share, shrink, sight, with_distance
+from roboalign.bench.probed import (
+    Sight,
+    TrueClip,
+    change_probed,
+    label_probed,
+    seen_share,
+    shrink,
+    sight,
+    with_distance,
+)
 from roboalign.bench.spec import GeneratedSpec
 from roboalign.reward.rubric import calibrate
 from roboalign.types import STATE_NAMES
@@ -52,7 +61,7 @@ def generated(builder, toy_episodes, tmp_path):
     def run(deviation, reconstruct=None):
         probe = NoisyProbe(toy_episodes, deviation)
         own = Builder(builder.corpus, spec, builder.reward, builder.states, builder.limits, probe, (), reconstruct)
-        pairs = build(own, {"final": true_future(toy_episodes)}, tmp_path / str(deviation), 10.0)
+        pairs = build(own, {"final": true_future(toy_episodes)}, tmp_path / str(deviation), 10.0)["judge"]
         return own, [pair for pair in pairs if pair.origin == "generated"]
 
     return run
@@ -60,7 +69,7 @@ def generated(builder, toy_episodes, tmp_path):
 
 def exact(builder, pair):
     state = builder.states[pair.episode][pair.start : pair.stop]
-    return label_recorded(builder.reward, state, builder.limits["toy"])[0]
+    return label_recorded(builder.reward, state, builder.limits["toy"]).scores
 
 
 def test_a_probe_without_errors_gives_the_rubrics_own_scores(generated):
@@ -92,11 +101,17 @@ def test_what_a_clip_gets_wrong_still_costs(six, toy_episodes, limits):
     clips = [TrueClip("push", look(e.state), look(e.state), e.state, bool(e.success)) for e in toy_episodes]
     own = sight(six, clips, [], limits, 0.9)
     still = np.repeat(expert.state[:1], len(expert.state), 0)
-    good = label_probed(six, look(expert.state), look(expert.state), expert.state, limits, own)
-    bad = label_probed(six, look(still), look(expert.state), expert.state, limits, own)
+
+    def label(shown):
+        change = change_probed(six, look(shown), look(expert.state), own)
+        return label_probed(six, shrink(change, own.slack, np.array(six.maxima)), expert.state, limits)
+
+    (good, faithful), (bad, unfaithful) = label(expert.state), label(still)
     assert good.sum() > 9.5
     assert bad.sum() < 6
     assert bad[1] < 0.5
+    assert faithful.sum() > 9.5
+    assert unfaithful[1] < 0.5
 
 
 def test_a_success_that_the_actions_did_not_bring_counts_as_seen_and_costs_consistency(six, toy_episodes, limits):
@@ -105,11 +120,13 @@ def test_a_success_that_the_actions_did_not_bring_counts_as_seen_and_costs_consi
     lazy[:, :6] = lazy[0, :6]
     lazy[:, SUCCESS] = 0
     clear = Sight(limits, np.zeros(6), 1, 1.0)
-    label = label_probed(six, expert.state, lazy, lazy, limits, clear)
-    truth, _ = label_recorded(six, lazy, limits)
+    label, faithful = label_probed(six, change_probed(six, expert.state, lazy, clear), lazy, limits)
+    truth = label_recorded(six, lazy, limits).scores
     assert label[1] == 2 > truth[1]
     assert label[2] == 0
     assert (label <= np.array(six.maxima)).all()
+    assert faithful[1] < six.maxima[1]
+    assert (faithful <= np.array(six.maxima)).all()
 
 
 def test_limits_are_never_stricter_than_for_recorded_states(six, toy_episodes, limits):
@@ -130,7 +147,7 @@ def test_a_probe_that_always_says_the_same_is_not_asked(builder, toy_episodes, m
     own = Builder(builder.corpus, builder.spec, builder.reward, builder.states, builder.limits, blind)
     assert own.looks["toy"].share < 0.2
     assert own.sights == {}
-    made = [p for p in build(own, models, tmp_path / "g", 10.0) if p.origin == "generated"]
+    made = [p for p in build(own, models, tmp_path / "g", 10.0)["judge"] if p.origin == "generated"]
     assert {pair.provenance for pair in made} == {"distance_rule"}
 
 

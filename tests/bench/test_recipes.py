@@ -18,7 +18,7 @@ from tests.conftest import toy_episode
 def built(corpus, spec, six, annotations=()):
     states = recorded_states(corpus)
     limits = all_limits(corpus.infos, states, six)
-    return build(Builder(corpus, spec, six, states, limits, None, annotations), {}, Path("unused"), 10.0)
+    return build(Builder(corpus, spec, six, states, limits, None, annotations), {}, Path("unused"), 10.0)["judge"]
 
 
 @pytest.fixture(scope="module")

@@ -9,13 +9,14 @@ from pydantic import ValidationError
 
 from roboalign.evaluation.external import ExternalError, read, scored_sets
 from roboalign.evaluation.scoring import ScoredSet, evaluate, rows
-from roboalign.evaluation.spec import ComparisonSpec, EvaluationSpec, ExternalSpec
+from roboalign.evaluation.spec import ComparisonSpec, EvaluationSpec, ExternalSpec, ScorerName
 
 NAMES = ("manipulation", "physics")
-JUDGES = {"teacher": "a" * 32, "student": "b" * 32}
+SCORERS: tuple[ScorerName, ...] = ("judge", "student")
+JUDGES: dict[ScorerName, str] = {"judge": "a" * 32, "student": "b" * 32}
 
 
-def document(scorer: str = "teacher", videos: int = 4, **changes: object) -> dict[str, object]:
+def document(scorer: ScorerName = "judge", videos: int = 4, **changes: object) -> dict[str, object]:
     def score(value: float) -> dict[str, float | None]:
         return {"score": value, "low": value - 0.5, "high": value + 0.5, "spread": None}
 
@@ -42,19 +43,19 @@ def entry(folder: Path, name: str, value: dict[str, object]) -> tuple[ExternalSp
 
 
 def test_two_files_of_one_name_are_two_scorers(tmp_path: Path) -> None:
-    entries = [entry(tmp_path, scorer, document(scorer)) for scorer in ("teacher", "student")]
+    entries = [entry(tmp_path, scorer, document(scorer)) for scorer in SCORERS]
     (found,) = scored_sets(entries, NAMES, JUDGES).values()
     assert found.name == "external.cosmos"
     assert found.episodes == ("toy/0", "toy/1", "toy/2", "toy/3")
-    assert found.scores.keys() == {"teacher", "student"}
-    np.testing.assert_allclose(found.scores["teacher"], [[0, 1], [0.5, 1], [1, 1], [1.5, 1]])
+    assert found.scores.keys() == {"judge", "student"}
+    np.testing.assert_allclose(found.scores["judge"], [[0, 1], [0.5, 1], [1, 1], [1.5, 1]])
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"judge": "c" * 32}, "another teacher than this experiment's"),
-        ({"dimensions": ["physics", "manipulation"]}, "another teacher"),
+        ({"judge": "c" * 32}, "another judge than this experiment's"),
+        ({"dimensions": ["physics", "manipulation"]}, "another judge"),
         ({"videos": []}, "none was scored"),
         ({"format": "roboalign scores 2"}, "format"),
         ({"stride": 0}, "stride"),
@@ -68,7 +69,7 @@ def test_files_that_do_not_belong_here_are_refused(tmp_path: Path, changes: dict
 
 def test_a_scorer_that_the_evaluation_lacks_and_a_second_file_of_one_scorer_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ExternalError, match="no scorer student"):
-        scored_sets([entry(tmp_path, "a", document("student"))], NAMES, {"teacher": "a" * 32})
+        scored_sets([entry(tmp_path, "a", document("student"))], NAMES, {"judge": "a" * 32})
     twice = [entry(tmp_path, name, document()) for name in ("a", "b")]
     with pytest.raises(ExternalError, match="same scorer"):
         scored_sets(twice, NAMES, JUDGES)
@@ -86,7 +87,7 @@ def test_an_external_model_stands_in_the_tables_and_is_compared_on_shared_episod
     external = scored_sets([entry(tmp_path, "a", document())], NAMES, JUDGES)
     ours = ScoredSet(
         "aligned.swr.greedy", tuple(f"toy/{number}" for number in range(6)), (0,) * 6,
-        {"teacher": np.full((6, 2), 2.0), "student": np.full((6, 2), 2.0)},
+        {"judge": np.full((6, 2), 2.0), "student": np.full((6, 2), 2.0)},
     )  # fmt: skip
     spec = EvaluationSpec(
         draws=200,
@@ -94,12 +95,12 @@ def test_an_external_model_stands_in_the_tables_and_is_compared_on_shared_episod
         external=(ExternalSpec(name="cosmos", scores="external/a.json"),),
     )
     result = evaluate({ours.name: ours} | external, NAMES, spec)
-    assert result["models"]["external.cosmos"]["teacher"]["total"]["mean"] == pytest.approx(1.75)
+    assert result["models"]["external.cosmos"]["judge"]["total"]["mean"] == pytest.approx(1.75)
     assert "student" not in result["models"]["external.cosmos"]
     compared = result["differences"]["aligned.swr.greedy"]["external.cosmos"]
-    assert compared.keys() == {"teacher"}
-    assert compared["teacher"]["total"]["n"] == 4
-    assert compared["teacher"]["total"]["mean"] == pytest.approx(4 - 1.75)
+    assert compared.keys() == {"judge", "outcomes"}
+    assert compared["judge"]["total"]["n"] == 4
+    assert compared["judge"]["total"]["mean"] == pytest.approx(4 - 1.75)
     assert {row["model"] for row in rows(external.values(), NAMES)} == {"external.cosmos"}
 
 

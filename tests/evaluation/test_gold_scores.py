@@ -1,31 +1,44 @@
-"""Gold beside the learned scorers: where it knows nothing, how they agree with it, and the gates that read it."""
+"""Gold beside the learned scorers: where it knows nothing, how they agree with it, and the outcomes it knows."""
 
 from collections.abc import Sequence
 
 import numpy as np
 import pytest
+import torch
 from torch import Tensor
 
 from roboalign.evaluation.clips import Clip
-from roboalign.evaluation.gates import gates
-from roboalign.evaluation.scoring import GOLD, ScoredSet, Scores, agreement, evaluate, rows, score
+from roboalign.evaluation.scoring import (
+    GOLD,
+    GoldScores,
+    ScoredSet,
+    agreement,
+    evaluate,
+    outcome_difference,
+    outcome_summary,
+    rows,
+    score,
+)
 from roboalign.evaluation.spec import EvaluationSpec
 
 SPEC = EvaluationSpec(draws=200)
 
 
 def clip(episode: str, level: int) -> Clip:
-    return Clip(episode, 0, "push it", np.full((3, 4, 4, 3), level, np.uint8))
+    return Clip(episode, 0, "push it", np.full((3, 4, 4, 3), level, np.uint8), np.zeros((2, 4), np.float32))
 
 
-def brightness(videos: Tensor, instructions: Sequence[str]) -> Tensor:
-    return videos.mean((1, 2, 3, 4))[:, None].repeat(1, 2)
+def brightness(videos: Tensor, instructions: Sequence[str], actions: Tensor) -> Tensor:
+    """Absolute scores are the brightness, faithful ones its negative."""
+    level = videos.mean((1, 2, 3, 4))[:, None].repeat(1, 2)
+    return torch.stack([level, -level], 1)
 
 
-def squared(clips: Sequence[Clip]) -> Scores:
+def squared(clips: Sequence[Clip]) -> GoldScores:
     """The square of the brightness; of a robot nothing is known."""
     values = [float("nan") if c.episode.startswith("real") else float(c.frames.mean()) ** 2 for c in clips]
-    return np.repeat(np.array(values)[:, None], 2, axis=1)
+    scores = np.repeat(np.array(values)[:, None], 2, axis=1)
+    return GoldScores(np.stack([scores, -scores], 1), np.repeat(np.array(values)[:, None], 4, axis=1))
 
 
 def test_gold_scores_what_it_knows() -> None:
@@ -36,11 +49,14 @@ def test_gold_scores_what_it_knows() -> None:
     assert set(result.by_episode("student")) == {"sim/0", "real/0", "sim/1"}
     listed = rows([result], ("a", "b"))
     assert [row["episode"] for row in listed if row["scorer"] == GOLD] == ["sim/0", "sim/1"]
+    for scorer in ("student", GOLD):
+        np.testing.assert_array_equal(result.scores[f"{scorer}_faithful"], -result.scores[scorer])
+    assert result.outcome_by_episode("psnr") == {"sim/0": 100.0, "sim/1": 900.0}
 
 
 def test_gold_is_absent_where_it_knows_nothing() -> None:
     result = score("toy", [clip("real/0", 20)], {"student": brightness}, batch=2, gold=squared)
-    assert set(result.scores) == {"student"}
+    assert set(result.scores) == {"student", "student_faithful"}
     assert agreement([result], SPEC) == {}
     assert "agreement" not in evaluate({"supervised.ar.greedy": result}, ("a", "b"), SPEC)
 
@@ -67,18 +83,47 @@ def test_agreement_is_measured_over_generated_clips() -> None:
     assert evaluate(sets, ("a",), SPEC)["agreement"]["student"][GOLD]["spearman"] == pytest.approx(1.0)
 
 
-@pytest.mark.parametrize(("spearman", "passed"), [(0.61, True), (0.6, False), (-0.9, False)])
-def test_the_gate_reads_the_students_agreement_with_gold(spearman: float, passed: bool) -> None:
-    entry = {"spearman": spearman, "low": spearman - 0.1, "high": spearman + 0.1, "clips": 96, "n": 16}
-    measured, missing = gates({"evaluation": {"agreement": {"student": {GOLD: entry}}}}, {}, SPEC)
-    assert measured["student_gold_agreement"]["passed"] is passed
-    assert measured["student_gold_agreement"]["figures"]["clips"] == 96
-    assert "student_gold_agreement" not in missing
+def test_faithful_scores_are_held_against_golds_faithful_ones() -> None:
+    one = agreeing(1.0)
+    scores = dict(one.scores) | {"student_faithful": one.scores[GOLD], f"{GOLD}_faithful": -one.scores[GOLD]}
+    found = agreement([ScoredSet(one.name, one.episodes, one.samples, scores)], SPEC)
+    assert found["student"].keys() == {GOLD}
+    assert found["student_faithful"].keys() == {f"{GOLD}_faithful"}
+    assert found["student_faithful"][f"{GOLD}_faithful"]["spearman"] == pytest.approx(-1.0)
 
 
-@pytest.mark.parametrize("low", [-0.1, 0.1])
-def test_alignment_is_judged_by_gold(low: float) -> None:
-    total = {"total": {"mean": low + 0.2, "low": low, "high": low + 0.4, "n": 24}}
-    measured, missing = gates({}, {"aligned.swr.greedy": {"supervised.swr.greedy": {GOLD: total}}}, SPEC)
-    assert measured["aligned_above_supervised_gold"]["passed"] is (low > 0)
-    assert missing["aligned_above_supervised_held_out"] == "needs a held-out judge"
+def outcomes(*rows_: tuple[float, float, float, float], episodes: Sequence[str] = ()) -> ScoredSet:
+    """Clips with shown success, true success, position error and PSNR; one an episode unless told."""
+    names = tuple(episodes) or tuple(f"sim/{row}" for row in range(len(rows_)))
+    return ScoredSet("m", names, (0,) * len(rows_), {"student": np.zeros((len(rows_), 1))}, np.array(rows_))
+
+
+def test_false_and_missed_success_are_rates_of_failures_and_of_successes() -> None:
+    nan = float("nan")
+    clips = outcomes((0.9, 0.1, 2, 20), (0.2, 0.3, 4, 22), (0.4, 0.8, 6, 24), (0.6, 0.9, 8, 26), (nan, nan, nan, 28))
+    found = outcome_summary(clips, SPEC)
+    assert (found["false_success"]["mean"], found["false_success"]["n"]) == (0.5, 2)
+    assert (found["missed_success"]["mean"], found["missed_success"]["n"]) == (0.5, 2)
+    assert (found["position_error_cm"]["mean"], found["position_error_cm"]["n"]) == (5, 4)
+    assert (found["psnr"]["mean"], found["psnr"]["n"]) == (24, 5)
+
+
+def test_rates_average_the_clips_of_an_episode_first() -> None:
+    clips = outcomes(*[(1, 0, 0, 0)] * 3, (0, 0, 0, 0), (0, 0, 0, 0), episodes=("a", "a", "a", "a", "b"))
+    found = outcome_summary(clips, SPEC)["false_success"]
+    assert (found["mean"], found["n"]) == (0.375, 2)
+
+
+def test_a_rate_without_cases_is_absent() -> None:
+    assert "missed_success" not in outcome_summary(outcomes((1, 0, 1, 20)), SPEC)
+
+
+def test_outcomes_are_compared_on_shared_episodes() -> None:
+    ours = outcomes((1, 0, 3, 20), (1, 0, 3, 20), (0, 1, 3, 20))
+    theirs = outcomes((0, 0, 2, 21), (1, 0, 2, 21), (1, 1, 2, 21))
+    found = outcome_difference(ours, theirs, SPEC)
+    assert {name: value["mean"] for name, value in found.items()} == {
+        "position_error_cm": 1, "psnr": -1, "false_success": 0.5,
+    }  # fmt: skip
+    assert found["false_success"]["n"] == 2
+    assert evaluate({"m": ours}, ("a",), SPEC)["outcomes"]["m"]["false_success"]["mean"] == 1

@@ -33,16 +33,24 @@ class Brightness:
     def __init__(self) -> None:
         self.batches: list[int] = []
 
-    def __call__(self, videos: Tensor, instructions: Sequence[str]) -> Tensor:
+    def __call__(self, videos: Tensor, instructions: Sequence[str], actions: Tensor) -> Tensor:
+        assert actions.shape == (len(videos), videos.shape[1] - 1, 4)
         assert videos.shape[2] == 3
         assert float(videos.max()) <= 1
         self.batches.append(len(videos))
         words = torch.tensor([float(len(text.split())) for text in instructions])
-        return torch.stack([videos.mean((1, 2, 3, 4)), words], 1)
+        absolute = torch.stack([videos.mean((1, 2, 3, 4)), words], 1)
+        return torch.stack([absolute, absolute / 2], 1)
 
 
 def clip(episode: int, level: int, *, sample: int = 0, frames: int = 3) -> Clip:
-    return Clip(f"toy/{episode}", sample, "push it", np.full((frames, 4, 4, 3), level, np.uint8))
+    return Clip(
+        f"toy/{episode}",
+        sample,
+        "push it",
+        np.full((frames, 4, 4, 3), level, np.uint8),
+        np.zeros((frames - 1, 4), np.float32),
+    )
 
 
 def scored(name: str, totals: Sequence[float], samples: int = 1) -> ScoredSet:
@@ -50,18 +58,19 @@ def scored(name: str, totals: Sequence[float], samples: int = 1) -> ScoredSet:
     episodes = tuple(f"toy/{row // samples}" for row in range(len(totals)))
     values = np.stack([np.asarray(totals), np.zeros(len(totals))], 1)
     numbers = tuple(row % samples for row in range(len(totals)))
-    return ScoredSet(name, episodes, numbers, {"student": values, "teacher": values})
+    return ScoredSet(name, episodes, numbers, {"student": values, "judge": values})
 
 
 def test_every_clip_is_scored_once_by_every_scorer() -> None:
     student = Brightness()
     clips = [clip(n, 51 * n) for n in range(3)] + [clip(3, 255, frames=5)]
-    result = score("toy", clips, {"student": student, "teacher": Brightness()}, batch=2)
+    result = score("toy", clips, {"student": student, "judge": Brightness()}, batch=2)
     assert student.batches == [2, 1, 1], "two a batch, and no batch of two lengths"
     assert result.episodes == ("toy/0", "toy/1", "toy/2", "toy/3")
     expected = np.array([[0, 2], [0.2, 2], [0.4, 2], [1, 2]])
     np.testing.assert_allclose(result.scores["student"], expected, atol=1e-6)
-    np.testing.assert_array_equal(result.scores["teacher"], result.scores["student"])
+    np.testing.assert_array_equal(result.scores["judge"], result.scores["student"])
+    np.testing.assert_allclose(result.scores["student_faithful"], expected / 2, atol=1e-6)
 
 
 def test_the_batch_does_not_change_scores() -> None:
@@ -71,24 +80,26 @@ def test_the_batch_does_not_change_scores() -> None:
 
 
 def test_a_scorer_that_answers_nonsense_is_named() -> None:
-    with pytest.raises(ValueError, match="the teacher gave no valid scores for toy"):
-        score("toy", [clip(0, 9)], {"teacher": lambda videos, _: torch.full((1, 2), float("nan"))}, 1)
+    with pytest.raises(ValueError, match="the judge gave no valid scores for toy"):
+        score("toy", [clip(0, 9)], {"judge": lambda videos, *_: torch.ones(1, 2)}, 1)
+    with pytest.raises(ValueError, match="the judge gave no valid scores for toy"):
+        score("toy", [clip(0, 9)], {"judge": lambda videos, *_: torch.full((1, 2, 2), float("nan"))}, 1)
     with pytest.raises(ValueError, match="empty"):
         score("toy", [], {"student": Brightness()}, 1)
 
 
 def test_best_of_n_takes_the_first_of_the_highest_by_one_scorer_only() -> None:
     student = np.array([[1.0, 0], [3, 0], [3, 0], [5, 0], [2, 2]])
-    teacher = np.array([[9.0, 0], [1, 0], [2, 0], [3, 0], [8, 0]])
-    candidates = ScoredSet("n", ("a", "a", "a", "b", "b"), (0, 1, 2, 0, 1), {"student": student, "teacher": teacher})
+    judge = np.array([[9.0, 0], [1, 0], [2, 0], [3, 0], [8, 0]])
+    candidates = ScoredSet("n", ("a", "a", "a", "b", "b"), (0, 1, 2, 0, 1), {"student": student, "judge": judge})
     best = best_of_n(candidates, "student")
     assert best.samples == (1, 0)
-    np.testing.assert_array_equal(best.scores["teacher"][:, 0], [1, 3])
+    np.testing.assert_array_equal(best.scores["judge"][:, 0], [1, 3])
 
 
 def test_samples_of_an_episode_are_averaged_before_the_interval() -> None:
     result = evaluate({"supervised.ar.sampled": scored("s", [1, 3, 2, 4], samples=2)}, DIMENSIONS, SPEC)
-    total = result["models"]["supervised.ar.sampled"]["teacher"]["total"]
+    total = result["models"]["supervised.ar.sampled"]["judge"]["total"]
     assert (total["mean"], total["n"]) == (2.5, 2)
     assert (total["low"], total["high"]) == (2.0, 3.0)
 
@@ -98,11 +109,11 @@ def test_differences_are_paired_by_episode() -> None:
     ours, theirs = scored("a", [value + 0.5 for value in base]), scored("b", base)
     paired = difference(ours, theirs, DIMENSIONS, SPEC)
     assert paired is not None
-    total = paired["teacher"]["total"]
+    total = paired["judge"]["total"]
     assert (total["mean"], total["low"], total["high"], total["n"]) == (0.5, 0.5, 0.5, 8)
     assert total["wilcoxon_p"] == pytest.approx(2 / 2**8)
-    assert paired["teacher"]["brightness"]["holm_p"] == pytest.approx(2 * 2 / 2**8)
-    assert paired["teacher"]["length"]["wilcoxon_p"] == 1
+    assert paired["judge"]["brightness"]["holm_p"] == pytest.approx(2 * 2 / 2**8)
+    assert paired["judge"]["length"]["wilcoxon_p"] == 1
 
     reversed_rows = theirs.rows(list(reversed(range(8))))
     assert difference(ours, reversed_rows, DIMENSIONS, SPEC) == paired, "the order of the rows does not matter"

@@ -40,6 +40,7 @@ def test_clips_come_back_in_order_with_their_samples(tmp_path: Path, toy_episode
     ]  # fmt: skip
     assert clips[1].instruction == second.instruction
     np.testing.assert_array_equal(clips[3].frames, second.frames[:5] // 3)
+    np.testing.assert_array_equal(clips[3].actions, second.actions[:4])
 
 
 def test_one_clip_is_found_by_episode_and_sample(tmp_path: Path, toy_episodes: list[Episode]) -> None:

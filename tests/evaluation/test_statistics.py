@@ -11,6 +11,7 @@ from roboalign.evaluation.statistics import (
     ratio,
     spearman,
     wilcoxon,
+    wilson,
 )
 
 
@@ -107,3 +108,13 @@ def test_pair_accuracy_looks_within_groups() -> None:
     assert pair_accuracy([1, 2, 11, 12], [5, 6, 1, 2]) == pytest.approx(2 / 6)
     # Three pairs in a: 2 right; one in b: tied in gold.
     assert pair_accuracy([1, 3, 2, 0, 1], [1, 2, 3, 4, 4], groups=[0, 0, 0, 1, 1]) == pytest.approx(2 / 3)
+
+
+@pytest.mark.parametrize(
+    ("successes", "n", "low", "high"),
+    [(0, 10, 0.0, 0.2775), (5, 10, 0.2366, 0.7634), (10, 10, 0.7225, 1.0), (1, 20, 0.0089, 0.2361)],
+)
+def test_wilsons_interval_of_a_rate(successes: int, n: int, low: float, high: float) -> None:
+    interval = wilson([1.0] * successes + [0.0] * (n - successes))
+    assert (interval.mean, interval.n) == (successes / n, n)
+    assert (interval.low, interval.high) == (pytest.approx(low, abs=1e-4), pytest.approx(high, abs=1e-4))

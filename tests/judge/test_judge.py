@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,28 +9,20 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from roboalign import checkpoint
-from roboalign.bench.agreement import agreement, score_all, sections
-from roboalign.bench.build import Builder, all_limits, build, recorded_states
-from roboalign.bench.dataset import PairDataset
+from roboalign.bench.agreement import agreement, sections
+from roboalign.bench.dataset import ObservedSets, SetPlan, observe_pairs, score_pairs
 from roboalign.bench.pairs import Bench
 from roboalign.bench.spec import BenchSpec
 from roboalign.hardware.spec import DeviceSpec
-from roboalign.judge.build import build_judge
 from roboalign.judge.lit import JudgeModule
-from roboalign.judge.measure import measure
-from roboalign.judge.model import Judge, load_judge, save_judge
+from roboalign.judge.measure import copy_context_attack, measure, measure_groups, uncertainty_calibration
+from roboalign.judge.model import RegressionJudge, load_regression_judge, save_regression_judge
 from roboalign.judge.spec import JudgeSpec
+from roboalign.pipeline.judges import load_judge, save_judge
 from roboalign.reward.dimensions import normalise
-from roboalign.reward.encoder import scoring_loss
 from roboalign.reward.spec import RewardSpec
-from roboalign.store import Corpus
 from roboalign.training import fit
-
-
-def judge_spec(name: str = "smoke", **training):
-    value = yaml.safe_load(Path(f"specs/judge/{name}.yaml").read_text())
-    value["training"] |= training
-    return TypeAdapter(JudgeSpec).validate_python(value)
+from tests.reward.reward_fakes import TEXTS, known_clips, smoke_spec, toy_bench, toy_judge
 
 
 @pytest.fixture(scope="module")
@@ -38,129 +31,61 @@ def six() -> RewardSpec:
 
 
 @pytest.fixture(scope="module")
-def bench(toy_episodes, six) -> Bench:
-    corpus = Corpus.of(toy_episodes)
-    states = recorded_states(corpus)
-    spec = BenchSpec.model_validate({"pairs": 40, "shortest": 5, "longest": 12})
-    builder = Builder(corpus, spec, six, states, all_limits(corpus.infos, states, six))
-    return Bench(build(builder, {}, Path("unused"), 10.0), corpus)
+def bench(toy_episodes, six, tmp_path_factory) -> Bench:
+    return toy_bench(toy_episodes, six, tmp_path_factory.mktemp("bench"))
 
 
 @pytest.fixture(scope="module")
-def judge(bench, six) -> Judge:
-    torch.manual_seed(0)
-    return build_judge(judge_spec(), six, [pair.instruction for pair in bench.pairs]).eval()
+def fresh(toy_episodes, six) -> Callable[..., RegressionJudge]:
+    return lambda **changes: toy_judge(toy_episodes[:12], six, **changes)
 
 
-def dataset(bench, judge, split="train") -> PairDataset:
-    rows = bench.where(split=split)
-    return PairDataset(bench, rows, normalise(bench.scores[rows], judge.reward), judge.vocabulary)
+@pytest.fixture(scope="module")
+def judge(fresh) -> RegressionJudge:
+    return fresh().eval()
 
 
-def clips(count: int = 3, frames: int = 7) -> torch.Tensor:
-    return torch.rand(count, frames, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-
-
-def test_scores_are_raw_and_repeat(judge, six):
-    texts = ["push the block", "push the yellow block", "never heard words"]
-    scores = judge(clips(), texts)
-    assert scores.shape == (3, 6)
-    assert (scores >= 0).all()
-    assert (scores <= torch.tensor(six.maxima)).all()
-    torch.manual_seed(99)
-    assert torch.equal(scores, judge(clips(), texts))
-
-
-def test_a_clips_scores_depend_on_nothing_else_in_the_batch(judge):
-    texts = ["push the block", "push", "move the block to the red mark"]
-    together = judge(clips(), texts)
-    alone = torch.cat([judge(clips()[i : i + 1], texts[i : i + 1]) for i in range(3)])
-    assert torch.allclose(together, alone, atol=1e-5)
-
-
-def test_samples_differ_and_one_sample_is_the_plain_pass(judge):
-    samples = judge.sample(clips(), ["push"] * 3, 4)
-    assert samples.shape == (4, 3, 6)
-    assert samples.std(0).max() > 0
-    assert torch.equal(judge.sample(clips(), ["push"] * 3, 1), judge.sample(clips(), ["push"] * 3, 1))
-
-
-def test_bytes_and_floats_score_alike(judge):
-    videos = (clips() * 255).round().byte()
-    assert torch.allclose(judge(videos, ["push"] * 3), judge(videos.float() / 255, ["push"] * 3), atol=1e-6)
-
-
-@pytest.mark.parametrize("frames", [1, 2, 30])
-def test_clips_of_any_length(judge, frames):
-    assert torch.isfinite(judge(clips(1, frames), ["push"])).all()
-
-
-def test_heads_follow_the_rewards_dimensions(six):
-    five = six.model_copy(update={"dimensions": six.dimensions[:5]})
-    assert build_judge(judge_spec(), five, ["push"]).eval()(clips(1), ["push"]).shape == (1, 5)
-
-
-def test_a_vlm_judge_is_checked_but_not_built(six):
-    spec = judge_spec("paper")
-    assert (spec.temperature, spec.samples) == (0.6, 5)
-    with pytest.raises(ValueError, match="no trainer for a vision-language judge"):
-        build_judge(spec, six, [])
-
-
-def test_the_dataset_pads_and_scores_come_back_in_order(bench, judge):
-    data = dataset(bench, judge)
-    lengths = {int(item["length"]) for item in (data[i] for i in range(len(data)))}
-    assert len(lengths) > 1
-    assert {item["video"].shape[0] for item in (data[i] for i in range(len(data)))} == {12}
-    scores = score_all(lambda videos, texts: judge.sample(videos, texts, 2), data, 4)
-    assert scores.shape == (2, len(data), 6)
-    for index in (0, 5, len(data) - 1):
-        own = judge.sample(data.video(index).unsqueeze(0), [bench.pairs[data.rows[index]].instruction], 2)
-        assert scores[:, index] == pytest.approx(own[:, 0].numpy(), abs=1e-4)
-    with pytest.raises(ValueError, match="targets"):
-        PairDataset(bench, [0, 1], np.zeros((3, 6)), judge.vocabulary)
-
-
-def test_padding_is_not_seen(bench, judge):
-    data = dataset(bench, judge)
-    short = min(range(len(data)), key=lambda i: int(data[i]["length"]))
-    item = {key: value.unsqueeze(0) for key, value in data[short].items()}
-    noise = item["video"].clone()
-    noise[:, int(item["length"]) :] = 200
-    indices = torch.zeros(1, judge.spec.encoder.frames, dtype=torch.long)
-    with torch.no_grad():
-        plain, noisy = (judge.regress(v, item["length"], indices, item["words"])[0] for v in (item["video"], noise))
-    assert torch.equal(plain, noisy)
-
-
-def train(bench, judge, folder, steps):
+def train(bench, judge, folder, **changes):
+    """Train for a few steps on the train split, groups among its sets."""
+    rows, spec = bench.where(split="train"), judge.spec
+    words = judge.vocabulary.encode([bench.pairs[row].instruction for row in rows])
+    plan = SetPlan.of(bench, rows, spec.set_size, spec.group_share)
+    targets = normalise(bench.labels[rows], judge.reward)
+    data = ObservedSets(observe_pairs(judge, bench, rows), words, targets, plan, 0)
+    folder.mkdir(exist_ok=True)
     fit(
-        JudgeModule(judge), dataset(bench, judge), judge.spec.training.model_copy(update={"steps": steps}),
-        DeviceSpec(threads=1), label="judge", scratch=folder, curves=folder / "curve.tsv",
+        JudgeModule(judge), data, spec.training.model_copy(update=changes), DeviceSpec(threads=1), label="judge",
+        scratch=folder, curves=folder / "curve.tsv",
     )  # fmt: skip
 
 
-def test_training_brings_the_loss_down(bench, six, tmp_path):
-    torch.manual_seed(0)
-    spec = judge_spec(steps=25, learning_rate=0.003, log_every=5)
-    judge = build_judge(spec, six, [pair.instruction for pair in bench.pairs])
-    train(bench, judge, tmp_path, 25)
-    losses = [float(line.split("\t")[1]) for line in (tmp_path / "curve.tsv").read_text().splitlines()[1:]]
-    assert losses[-1] < losses[0]
+def test_members_disagree_and_the_score_is_their_mean(judge, toy_episodes):
+    videos, actions = known_clips(toy_episodes[:3])
+    samples = judge.sample(videos, TEXTS, actions)
+    assert samples.shape == (judge.spec.members, 3, 2, 6)
+    assert samples.std(0).max() > 0
+    assert torch.equal(samples.mean(0), judge(videos, TEXTS, actions))
 
 
-def test_a_killed_run_ends_with_the_same_weights(bench, six, tmp_path):
-    def fresh() -> Judge:
-        torch.manual_seed(0)
-        return build_judge(judge_spec(), six, [pair.instruction for pair in bench.pairs])
+def test_training_brings_scores_to_the_labels_and_leaves_the_eyes_alone(bench, fresh, tmp_path):
+    judge, rows = fresh(), bench.where(split="train")
+    eyes = {name: tensor.clone() for name, tensor in judge.eyes.state_dict().items()}
 
+    def error():
+        return np.abs(score_pairs(judge.eval().sample, bench, rows).mean(0) - bench.labels[rows]).mean()
+
+    before = error()
+    train(bench, judge, tmp_path / "a", steps=30, batch=16, learning_rate=0.003)
+    assert error() < 0.8 * before
+    assert all(torch.equal(tensor, eyes[name]) for name, tensor in judge.eyes.state_dict().items())
+
+
+def test_a_killed_run_ends_with_the_same_weights(bench, fresh, tmp_path):
     class KilledError(Exception):
         pass
 
     whole, broken, resumed = fresh(), fresh(), fresh()
-    for name in ("a", "b"):
-        (tmp_path / name).mkdir()
-    train(bench, whole, tmp_path / "a", 6)
+    train(bench, whole, tmp_path / "a", steps=6)
     original = JudgeModule.training_step
 
     def until_four(self, batch, index):
@@ -171,43 +96,88 @@ def test_a_killed_run_ends_with_the_same_weights(bench, six, tmp_path):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(JudgeModule, "training_step", until_four)
         with pytest.raises(KilledError):
-            train(bench, broken, tmp_path / "b", 6)
-    train(bench, resumed, tmp_path / "b", 6)
+            train(bench, broken, tmp_path / "b", steps=6)
+    train(bench, resumed, tmp_path / "b", steps=6)
     for name, tensor in whole.state_dict().items():
         assert torch.equal(tensor, resumed.state_dict()[name]), name
 
 
-def test_a_saved_judge_scores_the_same(judge, tmp_path):
-    save_judge(tmp_path / "model.safetensors", judge, "hash")
-    again = load_judge(tmp_path / "model.safetensors")
-    assert torch.equal(judge(clips(), ["push"] * 3), again(clips(), ["push"] * 3))
+def test_a_saved_judge_scores_the_same(judge, toy_episodes, tmp_path):
+    path, (videos, actions) = tmp_path / "model.safetensors", known_clips(toy_episodes[:3])
+    save_regression_judge(path, judge, "hash")
+    again = load_regression_judge(path)
+    assert torch.equal(judge.sample(videos, TEXTS, actions), again.sample(videos, TEXTS, actions))
     assert not again.training
-    assert again.vocabulary == judge.vocabulary
+    assert not any(parameter.requires_grad for parameter in again.parameters())
     with pytest.raises(checkpoint.CheckpointError, match="no valid"):
-        checkpoint.load_spec(tmp_path / "model.safetensors", BenchSpec)
+        checkpoint.load_spec(path, BenchSpec)
 
 
-def test_metrics_keep_to_the_contract(bench, judge):
-    rows = bench.where(split="train")
-    scores = np.stack([bench.scores[rows], bench.scores[rows]])
-    metrics = measure(judge, bench, rows, scores, bench.scores[rows].mean(0), ("shuffle",))
-    assert metrics["total"]["mae"] == 0 < metrics["total"]["constant_mae"]
-    assert metrics["total"]["spearman"] == pytest.approx(1)
-    assert metrics["total"]["kendall"] == pytest.approx(1)
-    assert metrics["manipulation_success"]["qwk"] == pytest.approx(1)
+def test_a_file_tells_the_kind_of_its_judge(judge, six, toy_episodes, tmp_path):
+    from roboalign.judge.openai_api import OpenAIJudge
+
+    videos, actions = known_clips(toy_episodes[:2])
+    save_judge(tmp_path / "a.safetensors", judge, "x")
+    again = load_judge(tmp_path / "a.safetensors")
+    assert isinstance(again, RegressionJudge)
+    assert torch.equal(judge.sample(videos, TEXTS[:2], actions), again.sample(videos, TEXTS[:2], actions))
+    spec = TypeAdapter(JudgeSpec).validate_python(yaml.safe_load(Path("specs/judge/api.yaml").read_text()))
+    save_judge(tmp_path / "b.safetensors", OpenAIJudge(spec, six, root=tmp_path), "x")
+    served = load_judge(tmp_path / "b.safetensors", root=tmp_path)
+    assert isinstance(served, OpenAIJudge)
+    assert (served.spec, served.reward) == (spec, six)
+    (tmp_path / "a.safetensors").write_bytes(b"junk")
+    with pytest.raises(checkpoint.CheckpointError):
+        load_judge(tmp_path / "a.safetensors")
+
+
+def test_metrics_keep_to_the_contract(bench, six):
+    rows = [row for row in bench.where(split="train") if bench.pairs[row].origin != "group"]
+    labels = bench.labels[rows]
+    metrics = measure(np.stack([labels, labels]), bench, rows, labels.mean(0), ("shuffle",), six)
+    for found in (metrics, metrics["faithful"]):
+        assert found["total"]["mae"] == 0 < found["total"]["constant_mae"]
+        assert found["total"]["spearman"] == pytest.approx(1)
+        assert found["total"]["kendall"] == pytest.approx(1)
+        assert found["manipulation_success"]["qwk"] == pytest.approx(1)
     assert metrics["stability_sd"] == 0
     held_out = sum(bench.pairs[row].degradation == "shuffle" for row in rows)
     assert metrics["held_out_degradations"]["n"] == held_out > 0
     assert metrics["n"] == len(rows) - held_out
 
 
+def test_groups_are_measured_by_variant_and_length(bench, six):
+    rows = [row for group in bench.groups(split="test") for row in group]
+    rng = np.random.default_rng(0)
+    reference = rng.random((len(rows), 2, 6))
+    scores = reference.copy()
+    scores[:, 1] = -reference[:, 1]
+    found = measure_groups(scores, bench, rows, reference, six)
+    assert set(found) == {"absolute", "faithful"}
+    assert set(found["absolute"]) == {"4"}
+    assert found["absolute"]["4"]["groups"] == 2
+    assert found["absolute"]["4"]["correlation"]["mean"] == pytest.approx(1)
+    assert found["faithful"]["4"]["correlation"]["mean"] == pytest.approx(-1)
+
+
+def test_uncertainty_is_calibrated_if_it_grows_with_the_error():
+    labels, errors = np.zeros(5), np.array([0.1, 0.2, 0.3, 0.4, 0.5])
+    # The mean errs by `errors`, the spread grows or falls with it.
+    assert uncertainty_calibration(np.stack([errors - errors, errors + errors]), labels) == pytest.approx(1)
+    assert uncertainty_calibration(np.stack([errors - (1 - errors), errors + (1 - errors)]), labels) == pytest.approx(
+        -1
+    )
+    assert uncertainty_calibration(np.stack([labels, labels]), labels) is None
+
+
 def test_sections_part_the_pairs(bench):
-    generated = replace(bench.pairs[0], origin="generated", generated=0)
+    rows = bench.where(split="train")
+    parts = sections(bench, rows, ("freeze",))
+    assert sum(mask.astype(int) for mask in parts.values()).tolist() == [1] * len(rows)
+    assert parts["generated"].sum() == 12, "four groups of three"
     mixed = Bench.__new__(Bench)
-    mixed.pairs = (generated, *bench.pairs[1:])
-    parts = sections(mixed, range(len(bench)), ("freeze",))
-    assert sum(mask.astype(int) for mask in parts.values()).tolist() == [1] * len(bench)
-    assert parts["generated"].sum() == 1
+    mixed.pairs = (replace(bench.pairs[0], origin="generated", generated=0), *bench.pairs[1:])
+    assert sections(mixed, [0], ())["generated"].tolist() == [True]
 
 
 def test_correlations_of_constants_are_left_out(six):
@@ -217,21 +187,43 @@ def test_correlations_of_constants_are_left_out(six):
     assert result["total"]["mae"] == pytest.approx(0.6)
 
 
-def test_the_loss_weighs_dimensions():
-    shares, targets = torch.tensor([[0.0, 0.5]]), torch.tensor([[1.0, 0.5]])
-    only_second = scoring_loss(shares, targets, torch.tensor([0.0, 1.0]), 0.1)
-    both = scoring_loss(shares, targets, torch.tensor([1.0, 1.0]), 0.1)
-    assert only_second == 0
-    assert both == pytest.approx((1.0 - 0.05) / 2)
-
-
-@pytest.mark.parametrize("path", sorted(Path("specs/judge").glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path",
+    [*sorted(Path("specs/judge").glob("*.yaml")), *sorted(Path("specs/held_out").glob("*.yaml"))],
+    ids=lambda path: f"{path.parent.name}-{path.stem}",
+)
 def test_shipped_specs_are_valid(path):
     TypeAdapter(JudgeSpec).validate_python(yaml.safe_load(path.read_text()))
 
 
 def test_heads_must_divide_the_width():
-    value = yaml.safe_load(Path("specs/judge/smoke.yaml").read_text())
-    value["encoder"]["heads"] = 5
     with pytest.raises(ValidationError, match="does not divide"):
-        TypeAdapter(JudgeSpec).validate_python(value)
+        TypeAdapter(JudgeSpec).validate_python(smoke_spec("judge", encoder={"heads": 5}))
+
+
+def test_a_judge_that_sees_no_video_is_refused():
+    with pytest.raises(ValidationError, match="add video"):
+        TypeAdapter(JudgeSpec).validate_python(smoke_spec("judge", encoder={"inputs": ["text"]}))
+
+
+def test_a_batch_has_to_divide_over_the_members():
+    with pytest.raises(ValidationError, match="4 sets does not divide over 3 members"):
+        TypeAdapter(JudgeSpec).validate_python(smoke_spec("judge", members=3))
+
+
+def test_a_scorer_that_rewards_stillness_is_told_as_fooled(bench):
+    rows = [row for group in bench.groups(split="test") for row in group]
+
+    def by_motion(sign: float) -> Callable[..., torch.Tensor]:
+        def score(videos: torch.Tensor, texts: object, actions: torch.Tensor) -> torch.Tensor:
+            motion = videos.float().diff(dim=1).abs().mean((1, 2, 3, 4))
+            return (5 + sign * motion).view(1, -1, 1, 1).expand(1, -1, 2, 6)
+
+        return score
+
+    still, moving = (score_pairs(by_motion(sign), bench, rows).mean(0) for sign in (-1, 1))
+    assert copy_context_attack(by_motion(-1), bench, rows, still)["faithful"]["fooled"] == 1
+    result = copy_context_attack(by_motion(1), bench, rows, moving)["absolute"]
+    assert result["fooled"] == 0
+    assert result["frozen"]["mean"] == pytest.approx(30)
+    assert result["rollouts"]["mean"] > 30

@@ -4,7 +4,7 @@ import pytest
 import yaml
 from probe_fakes import seen_episode
 
-from roboalign.probe.spec import ProbeSpec
+from roboalign.probe.spec import ProbeSpec, ProbesSpec
 from roboalign.types import Episode, Split
 
 SMOKE = Path("specs/probe/smoke.yaml")
@@ -20,4 +20,6 @@ def seen() -> list[Episode]:
 
 @pytest.fixture
 def smoke() -> ProbeSpec:
-    return ProbeSpec.model_validate(yaml.safe_load(SMOKE.read_text()))
+    """The shipped judge's probe, with two members and all episodes."""
+    judge = ProbesSpec.model_validate(yaml.safe_load(SMOKE.read_text())).judge
+    return ProbeSpec.model_validate(judge.model_dump() | {"members": 2, "parts": 1})

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from roboalign.probe.outcome import PerceivedEpisode
 from roboalign.types import Episode, Float32, Split
 
 CAMERA = np.array([[1.2, 0.1, -0.4, 0.5], [0.05, -0.7, -1.0, 0.75], [0.02, 0.6, -0.8, 1.0]])
@@ -47,3 +48,13 @@ def seen_episode(number: int, split: Split = "train", length: int = 10, size: in
 def state_of(episode: Episode) -> Float32:
     assert episode.state is not None
     return episode.state
+
+
+def perceived_walk(number: int, length: int = 10) -> PerceivedEpisode:
+    """A world in which the gripper moves by 2 cm times the action, as a probe without errors perceives it."""
+    rng = np.random.default_rng((number, 7))
+    actions = rng.uniform(-1, 1, (length, 3)).astype(np.float32)
+    states = np.zeros((length, 14), np.float32)
+    states[:, :9] = rng.uniform(-0.2, 0.2, 9)
+    states[1:, :3] += 0.02 * actions[:-1].cumsum(0)
+    return PerceivedEpisode(states, actions, number % 2)

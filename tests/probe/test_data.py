@@ -6,8 +6,8 @@ import torch
 from probe_fakes import state_of
 
 from roboalign.probe.augment import augment, soften
-from roboalign.probe.data import ProbeClips, clip_order, episodes_of, in_turn, tasks_of
-from roboalign.probe.spec import AugmentationSpec
+from roboalign.probe.data import ProbeClips, clip_order, episodes_of, in_turn, select_part, tasks_of
+from roboalign.probe.spec import AugmentationSpec, ProbeSpec
 from roboalign.store import Corpus
 from roboalign.types import Episode, UInt8
 
@@ -64,9 +64,12 @@ def test_real_robots_are_left_out_and_tasks_take_turns(seen: list[Episode]) -> N
     real = [replace(e, id=f"real/{n}", source="real", state=None, keypoints=None) for n, e in enumerate(seen[:3])]
     corpus = Corpus.of([*real, *seen])
     assert all(corpus.infos[number].source == "seen" for number in in_turn(corpus.infos, 100))
-    four = episodes_of(corpus, 4)
+    spec = ProbeSpec.model_validate(
+        {"parts": 1, "episodes": 4, "training": {"steps": 1, "learning_rate": 0.1, "batch": 2}}
+    )
+    four = episodes_of(corpus, spec)
     assert [episode.task for episode in four].count("push") == 2
-    assert episodes_of(Corpus.of(real), 4) == []
+    assert episodes_of(Corpus.of(real), spec) == []
 
 
 def test_augmentation_of_no_strength_changes_nothing() -> None:
@@ -93,3 +96,32 @@ def test_softening_blurs_each_frame_by_its_amount() -> None:
     assert soft[1, 0, 0, 4, 4] == pytest.approx(0.38774**2, rel=1e-3)
     flat = torch.full((1, 1, 3, 9, 9), 0.3)
     assert torch.allclose(soften(flat, torch.ones(1)), flat, atol=1e-4)
+
+
+def test_parts_are_disjoint_balanced_by_task_and_keep_scenes_whole(seen: list[Episode]) -> None:
+    # Ten scenes of each task, of two episodes each.
+    infos = Corpus.of([
+        replace(seen[number % 20], id=f"seen/{number:06d}", scene=f"seen/{number % 20}") for number in range(40)
+    ]).infos  # fmt: skip
+    parts = [select_part(infos, part, 3) for part in range(3)]
+    assert sorted(number for part in parts for number in part) == list(range(40))
+    scenes = [{infos[number].scene for number in part} for part in parts]
+    assert sum(map(len, scenes)) == len(set.union(*scenes)) == 20
+    for task in ("push", "place"):
+        assert sorted(len({infos[n].scene for n in part if infos[n].task == task}) for part in parts) == [3, 3, 4]
+
+
+def test_the_part_of_a_scene_depends_on_its_own_task_alone(seen: list[Episode]) -> None:
+    infos = Corpus.of(seen).infos
+    push = [info for info in infos if info.task == "push"]
+    whole = {infos[number].id for number in select_part(infos, 1, 3) if infos[number].task == "push"}
+    assert {push[number].id for number in select_part(push, 1, 3)} == whole
+
+
+def test_a_probe_learns_from_its_part_of_the_episodes(seen: list[Episode]) -> None:
+    corpus = Corpus.of(seen)
+    training = {"steps": 1, "learning_rate": 0.1, "batch": 2}
+    specs = [ProbeSpec.model_validate({"part": part, "training": training}) for part in range(3)]
+    found = [{episode.id for episode in episodes_of(corpus, spec)} for spec in specs]
+    assert set.union(*found) == {episode.id for episode in seen}
+    assert sum(map(len, found)) == len(seen)

@@ -10,7 +10,8 @@ from roboalign.checkpoint import save_model
 from roboalign.hardware.spec import DeviceSpec
 from roboalign.io import read_json, write_json, write_text
 from roboalign.probe.model import load_probe
-from roboalign.probe.spec import ProbeSpec
+from roboalign.probe.outcome import load_outcome_model
+from roboalign.probe.spec import ProbeName, ProbesSpec
 from roboalign.run import declared
 from roboalign.store import ActionRange, EpisodeWriter
 from roboalign.tokenizer.model import DualBranchTokenizer
@@ -50,7 +51,7 @@ def checkout(root: Path, sources: dict[str, list[Episode]]) -> None:
     save_model(root / "artifacts/tokenizer/model.safetensors", DualBranchTokenizer(tokenizer), tokenizer, "t")
     world = seeded_world_model(model, TokenShape.of(tokenizer, 4), 0)
     save_world_model(root / "artifacts/world_model/model.safetensors", world, "w")
-    spec = shipped("probe", ProbeSpec)
+    spec = shipped("probe", ProbesSpec)
     write_text(root / "build/spec/probe.yaml", yaml.safe_dump({"probe": spec.model_dump(mode="json")}))
     device = DeviceSpec(threads=1).model_dump(mode="json")
     write_text(root / "build/spec/hardware.yaml", yaml.safe_dump({"hardware": {"device": device}}))
@@ -61,17 +62,22 @@ def stateless(episodes: list[Episode]) -> list[Episode]:
     return [replace(episode, state=None, keypoints=None, policy="unknown") for episode in episodes]
 
 
-def run(root: Path) -> dict[str, Any]:
-    stage = declared("probe", root=root)
+def run(root: Path, name: ProbeName = "judge") -> dict[str, Any]:
+    stage = declared("probe", name, root)
     main(stage)
     stage.clear_scratch()
-    found: dict[str, Any] = read_json(root / "metrics/probe.json")
+    found: dict[str, Any] = read_json(root / f"metrics/probe/{name}.json")
     return found
 
 
 def test_the_stage_covers_the_sources_with_states_and_repeats_itself(tmp_path: Path, seen: list[Episode]) -> None:
     checkout(tmp_path, {"seen": seen, "real": stateless(seen)})
-    files = ("artifacts/probe/model.safetensors", "metrics/probe.json", "plots/probe.tsv")
+    files = (
+        "artifacts/probe/judge/model.safetensors",
+        "artifacts/probe/judge/outcome.safetensors",
+        "metrics/probe/judge.json",
+        "plots/probe/judge.tsv",
+    )
     runs = []
     for _ in range(2):
         metrics = run(tmp_path)
@@ -85,6 +91,18 @@ def test_the_stage_covers_the_sources_with_states_and_repeats_itself(tmp_path: P
     probe = load_probe(tmp_path / files[0])
     assert probe.tasks == (("seen", "place"), ("seen", "push"))
     assert np.isfinite(probe.states("seen", "push", seen[0].frames[None])).all()
+    assert load_outcome_model(tmp_path / files[1]).action_width == 4
+    assert {"gripper_cm", "gripper_cm_still", "object_cm"} <= set(metrics["outcome"])
+
+
+def test_gold_needs_no_outcome_model_and_learns_from_another_part(tmp_path: Path, seen: list[Episode]) -> None:
+    checkout(tmp_path, {"seen": seen})
+    assert "outcome" not in run(tmp_path, "gold")
+    assert not (tmp_path / "artifacts/probe/gold/outcome.safetensors").exists()
+    run(tmp_path, "judge")
+    gold, judge = (load_probe(tmp_path / f"artifacts/probe/{name}/model.safetensors") for name in ("gold", "judge"))
+    assert gold.tasks == judge.tasks
+    assert not np.array_equal(gold.scenes.means, judge.scenes.means), "other episodes, other means"
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
@@ -101,4 +119,4 @@ def test_without_states_the_stage_writes_a_probe_that_covers_nothing(tmp_path: P
     metrics = run(tmp_path)
     assert metrics["n"] == 0
     assert metrics["sources"] == []
-    assert load_probe(tmp_path / "artifacts/probe/model.safetensors").tasks == ()
+    assert load_probe(tmp_path / "artifacts/probe/judge/model.safetensors").tasks == ()

@@ -27,7 +27,7 @@ def trained(folder: Path, seen: list[Episode], spec: ProbeSpec, killed: bool = F
 
     def run(kind: type[ProbeModule]) -> ProbeModule:
         torch.manual_seed(0)
-        module = kind(Probe.of(spec, episodes, (32, 32)))
+        module = kind(Probe.of(spec.network, episodes, (32, 32)), spec)
         fit(module, clips, spec.training, DeviceSpec(threads=1), label="t", scratch=folder, curves=folder / "c.tsv")
         return module
 
@@ -73,6 +73,7 @@ def learned(tmp_path_factory: pytest.TempPathFactory, seen: list[Episode]) -> Pr
         {
             "widths": [8, 16, 32],
             "hidden": 32,
+            "members": 2,
             "training": {"steps": 160, "batch": 16, "learning_rate": 0.004, "warmup": 10},
         }
     )
@@ -117,7 +118,7 @@ def test_clips_begin_and_end_with_the_episode(learned: Probe, seen: list[Episode
 
 
 def test_without_states_nothing_is_claimed(smoke: ProbeSpec) -> None:
-    found = measure(Probe.of(smoke, [], (32, 32)), [], media(1.0), SPEC)
+    found = measure(Probe.of(smoke.network, [], (32, 32)), [], media(1.0), SPEC)
     assert found["n"] == 0
     assert found["sources"] == []
     assert "true" not in found

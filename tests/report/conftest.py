@@ -30,6 +30,9 @@ MODELS = {
     "aligned.ar.greedy": 0.72,
     "aligned.swr.greedy": 0.76,
 }
+SCORERS = tuple(
+    f"{name}{variant}" for name in ("student", "judge", "held_out", "gold") for variant in ("", "_faithful")
+)
 LANES = ("Ground truth", "Reconstruction", "Supervised AR", "Supervised SWR", "Aligned SWR")
 
 
@@ -41,18 +44,39 @@ def toy_evaluation() -> dict[str, Any]:
     rng = np.random.default_rng(1)
     models: dict[str, Any] = {}
     for name, level in MODELS.items():
-        for scorer in ("student", "teacher"):
+        for scorer in SCORERS:
             values = {d: m * float(np.clip(level + rng.normal(0, 0.04), 0, 1)) for d, m in DIMENSIONS}
             entry = {d: toy_interval(values[d], 0.05 * m) for d, m in DIMENSIONS}
             models.setdefault(name, {})[scorer] = entry | {"total": toy_interval(sum(values.values()), 0.3)}
     p = {"wilcoxon_p": 0.0004}
     difference = {d: toy_interval(0.05 * m, 0.04 * m) | p | {"holm_p": 0.02} for d, m in DIMENSIONS}
     difference["temporal_consistency"] = toy_interval(-0.06, 0.03) | p | {"holm_p": 0.3}
-    by_scorer = {s: difference | {"total": toy_interval(0.6, 0.4) | p} for s in ("student", "teacher")}
+    gains = {"student": 0.9, "judge": 0.6, "held_out": 0.1, "gold": -0.1}
+    by_scorer: dict[str, Any] = {
+        s: difference | {"total": toy_interval(gains[s.removesuffix("_faithful")], 0.4) | p} for s in SCORERS
+    }
+    by_scorer["outcomes"] = {
+        "psnr": toy_interval(0.4, 0.2), "position_error_cm": toy_interval(-0.3, 0.1),
+        "false_success": toy_interval(0.08, 0.05, 15), "missed_success": toy_interval(-0.1, 0.2, 9),
+    }  # fmt: skip
     return {
         "models": models,
         "strongest_baseline": "best_of_4",
         "differences": {"aligned.swr.greedy": {"supervised.swr.greedy": by_scorer, "best_of_4": by_scorer}},
+        "outcomes": {
+            name: {
+                "position_error_cm": toy_interval(7 * (1 - level), 0.3), "psnr": toy_interval(20 + 5 * level, 0.4),
+                "false_success": {"mean": 0.2, "low": 0.07, "high": 0.45, "n": 15},
+                "missed_success": {"mean": 1 / 3, "low": 0.12, "high": 0.65, "n": 9},
+            }
+            for name, level in MODELS.items()
+        },
+        "agreement": {
+            s: {f"gold{'_faithful' if s.endswith('_faithful') else ''}": {
+                "spearman": 0.7, "low": 0.62, "high": 0.77, "clips": 240, "n": 24, "pair_accuracy": 0.64,
+            }}
+            for s in SCORERS if not s.startswith("gold")
+        },
         "comparisons_not_measured": ["aligned.ar.sampled against supervised.ar.sampled"],
         "gates": {
             "codec_above_copy_context": {
@@ -60,14 +84,30 @@ def toy_evaluation() -> dict[str, Any]:
                 "rule": "PSNR above that of repeating the context frame",
                 "figures": {"psnr": 27.1, "copy_context_psnr": 23.6, "difference": 3.5},
             },
+            "student_gold_agreement": {
+                "passed": True,
+                "rule": "correlation within groups of at least 0.35, and gold gained by best of 16: interval above 0",
+                "figures": {
+                    "mean 8 frames": 0.42, "low 8 frames": 0.36, "high 8 frames": 0.48, "n 8 frames": 48,
+                    "best of 16 mean 8 frames": 0.4, "best of 16 low 8 frames": 0.2, "best of 16 high 8 frames": 0.6,
+                },
+            },
+            "fidelity": {
+                "passed": True,
+                "rule": "PSNR not lower and position error not higher than supervised, beyond their intervals",
+                "figures": {
+                    "aligned.swr.greedy psnr mean": 0.1, "aligned.swr.greedy psnr low": -0.1,
+                    "aligned.swr.greedy psnr high": 0.3,
+                },
+            },
             "swr_above_ar": {
                 "passed": False,
                 "rule": "SSIM and PSNR higher, perceptual distance lower, over the horizon",
                 "figures": {"psnr SWR": 24.2, "psnr AR": 23.7, "perceptual SWR": 0.21, "perceptual AR": 0.2},
             },
         },
-        "gates_not_measured": {"student_gold_agreement": "needs gold: scores from the simulator's state"},
-    }
+        "gates_not_measured": {"aligned_above_supervised_gold": "needs gold: scores from the simulator's state"},
+    }  # fmt: skip
 
 
 def toy_metrics() -> dict[str, Any]:
@@ -111,13 +151,9 @@ def toy_metrics() -> dict[str, Any]:
         "world_model": {
             "psnr": 25.8, "copy_context_psnr": 23.6, "action_gap_psnr": toy_interval(1.57, 0.3), "horizon": 8, "n": 40,
         },
-        "probe": {
-            "sources": ["fetch"], "n": 24, "members": 2,
-            "true": toy_probe(1.0) | {"pixels": {"object": toy_interval(0.6, 0.1)}},
-            "reconstructed": toy_probe(1.6), "generated": {"from_true_outcome": toy_probe(4.0)},
-            "baselines": {"mean_state": toy_probe(7.0), "first_state": toy_probe(6.0)},
-            "by_source": {"fetch": {"true": toy_probe(1.0)}},
-        },
+        "probe/judge": toy_state_probe(1.0) | {"outcome": toy_outcome(2.0)},
+        "probe/gold": toy_state_probe(1.1),
+        "probe/held_out": toy_state_probe(0.9) | {"outcome": toy_outcome(2.2)},
         "bench": {
             "pairs": 1200,
             "by_source": {"metaworld": 600, "fetch": 600},
@@ -127,19 +163,13 @@ def toy_metrics() -> dict[str, Any]:
             "by_provenance": {"rubric": 400, "rubric_declared": 700, "distance_rule": 100},
             "rubric": {"fetch": {"expert_total": 10.0, "experts": 20, "failure_total": 5.9, "failures": 60}},
         },
-        "judge": agreement
-        | {"total": total, "stability_sd": 0.12, "n": 240}
-        | {"held_out_degradations": agreement | {"total": total, "n": 40}},
+        "judge": toy_judge(agreement, total, 0.45),
+        "held_out": toy_judge(agreement, total, 0.4),
         "student": {d: {"mae": 0.08, "spearman": 0.8} for d, _ in DIMENSIONS}
-        | {"total": {"spearman": 0.85}, "within_group_accuracy": 0.71, "parameters": 1_230_000, "n": 240},
-        "rl": {
-            "reward": {
-                "student": {"before": 6.1, "after": 6.9, "low": 0.4, "high": 1.2},
-                "teacher": {"before": 6.0, "after": 6.2, "low": -0.1, "high": 0.5},
-            },
-            "indicators": {"psnr": {"before": 24.0, "after": 24.3} | toy_interval(0.3, 0.2)},
-            "kl": 0.04, "steps": 60, "repeated_frames": 0.08, "motion_ratio": 0.93,
-        },
+        | {"total": {"spearman": 0.85}, "parameters": 1_230_000, "scenes_known": 1.0, "n": 240}
+        | {"faithful": agreement | {"total": total, "n": 240}, "labels": agreement | {"total": total, "n": 200}}
+        | {"within_groups": {"judge": toy_groups(0.8), "gold": toy_groups(0.41)}},
+        "rl": toy_rl(),
         "rollout": decodings
         | {"ground_truth": {"flicker": toy_interval(0.0123, 0.001), "repeated_frames": toy_interval(0.1, 0.1), "n": 24}}
         | {"episodes": 24, "horizon": 30, "perceptual_name": "ST-LPIPS"}
@@ -154,7 +184,77 @@ def toy_metrics() -> dict[str, Any]:
 
 
 def toy_probe(level: float) -> dict[str, Any]:
-    return {"object_cm": toy_interval(level, 0.2), "disagreement": {"object_cm": toy_interval(0.7 * level, 0.1)}}
+    return {
+        "gripper_cm": toy_interval(0.5 * level, 0.1),
+        "object_cm": toy_interval(level, 0.2),
+        "goal_cm": toy_interval(0.8 * level, 0.1),
+        "success_auc": toy_interval(0.97 - 0.02 * level, 0.01),
+        "disagreement": {"object_cm": toy_interval(0.7 * level, 0.1)},
+    }
+
+
+def toy_state_probe(level: float) -> dict[str, Any]:
+    """metrics/probe/<name>.json."""
+    return {
+        "sources": ["fetch"], "n": 24, "members": 2, "parameters": 210_000, "frames": 15,
+        "true": toy_probe(level) | {"pixels": {"object": toy_interval(0.6 * level, 0.1)}},
+        "reconstructed": toy_probe(1.6 * level), "generated": {"from_true_outcome": toy_probe(4 * level)},
+        "baselines": {"mean_state": toy_probe(7.0), "first_state": toy_probe(6.0)},
+        "by_source": {"fetch": {"true": toy_probe(level)}},
+    }  # fmt: skip
+
+
+def toy_outcome(level: float) -> dict[str, Any]:
+    """The errors of an outcome model."""
+    return {
+        "gripper_cm": toy_interval(0.6 * level, 0.1), "gripper_cm_still": toy_interval(9.0, 0.8),
+        "object_cm": toy_interval(level, 0.2), "object_cm_still": toy_interval(4.0, 0.6), "success_auc": 0.83,
+    }  # fmt: skip
+
+
+def toy_groups(level: float) -> dict[str, Any]:
+    """The agreement of a reward with another one within groups, by variant and length."""
+    return {
+        variant: {
+            frames: {
+                "groups": 48, "size": 16, "correlation": toy_interval(value, 0.06, 48),
+                "by_dimension": {d: toy_interval(value, 0.1, 48) for d, _ in DIMENSIONS[:-1]},
+                "pair_accuracy": 0.5 + value / 3,
+                "best_of": {str(n): toy_interval(0.1 * value * n**0.5, 0.05, 48) for n in (2, 4, 8, 16)},
+            }
+            for frames, value in (("8", level), ("30", level - 0.08 - (variant == "absolute") * 0.1))
+        }
+        for variant in ("absolute", "faithful")
+    }  # fmt: skip
+
+
+def toy_judge(agreement: dict[str, Any], total: dict[str, Any], level: float) -> dict[str, Any]:
+    """metrics/judge.json and metrics/held_out.json."""
+    part = agreement | {"total": total, "faithful": agreement | {"total": total, "n": 40}, "n": 40}
+    return part | {
+        "n": 240, "stability_sd": 0.12, "held_out_degradations": part, "generated": part,
+        "within_groups": {
+            "gold": toy_groups(level), "own_labels": toy_groups(level + 0.15), "ceiling": toy_groups(level + 0.2),
+        },
+    }  # fmt: skip
+
+
+def toy_rl() -> dict[str, Any]:
+    """metrics/rl.json."""
+
+    def change(before: float, gain: float) -> dict[str, Any]:
+        return {"before": before, "after": before + gain} | toy_interval(gain, 0.25, 64)
+
+    gains = {"student": 0.8, "student_online": 0.5, "judge": 0.4, "held_out": 0.1, "gold": 0.05}
+    reward = {f"{name}{kind}": change(6.1, gain) for name, gain in gains.items() for kind in ("", "_faithful")}
+    rates = {"false_success": 0.2, "missed_success": 0.3, "true_successes": 24, "true_failures": 40}
+    return {
+        "reward": reward | {"proxy": change(0.6, 0.08)},
+        "success": {"before": rates, "after": rates | {"false_success": 0.3}},
+        "gradient_cosine": {"mean": 0.21, "low": 0.12, "high": 0.3, "n": 6, "batches": 4},
+        "indicators": {"psnr": change(24.0, 0.3)},
+        "kl": 0.04, "steps": 60, "repeated_frames": 0.08, "motion_ratio": 0.93, "prompts": 64,
+    }  # fmt: skip
 
 
 def toy_curve(columns: Mapping[str, float], steps: int = 40) -> list[dict[str, str]]:
@@ -185,10 +285,25 @@ def toy_curves() -> dict[str, list[dict[str, str]]]:
         "tokenizer": toy_curve({"loss": 1.2}),
         "world_model": toy_curve({"loss": 6.0}),
         "judge": toy_curve({"loss": 0.4}),
+        "held_out": toy_curve({"loss": 0.5}),
+        **{f"probe/{name}": toy_curve({"loss": 0.9 + 0.1 * k}) for k, name in enumerate(("judge", "gold", "held_out"))},
         "rl": toy_curve({"reward": 5.0, "kl": 0.05}),
+        "rl_checks": toy_checks(),
         "rollout": rollout,
         "drift": [{"age": str(age), "epsilon": f"{0.01 * age**0.5:.4f}"} for age in range(1, 13)],
     }
+
+
+def toy_checks() -> list[dict[str, str]]:
+    """plots/rl_checks.tsv: the proxy rises, the held-out score turns, PSNR falls at last."""
+    confirmed, psnr = (6.0, 6.2, 6.35, 6.3, 6.4), (24.0, 24.1, 24.05, 23.9, 23.2)
+    return [
+        {
+            "step": str(15 * n), "proxy": f"{0.6 + 0.03 * n:.3g}", "confirmed": str(confirmed[n]), "psnr": str(psnr[n]),
+            "gold": f"{5.8 + 0.04 * n:.3g}", "kl": f"{0.002 * n * n:.3g}",
+        }
+        for n in range(5)
+    ]  # fmt: skip
 
 
 def toy_clip(seed: int, length: int, size: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
@@ -229,6 +344,15 @@ def full_inputs() -> Inputs:
         "reward": {"dimensions": [{"name": name, "maximum": maximum} for name, maximum in DIMENSIONS]},
         "sources": {"metaworld": {}, "fetch": {}},
         "tokenizer": {"height": 64, "width": 64, "training": {"steps": 600}},
+        "judge": {"kind": "regression", "members": 4, "encoder": {"width": 96}, "training": {"seed": 0}},
+        "held_out": {"kind": "regression", "members": 2, "encoder": {"width": 64}, "training": {"seed": 11}},
+        "probe": {name: {"widths": [16, 32, 64]} for name in ("judge", "gold", "held_out")},
+        "rl": {
+            "optimizer": {"kind": "first_order"}, "group_size": 2, "kl_coef": 0.05, "horizon": 30,
+            "reward": {"kind": "distilled", "variant": "faithful"},
+            "distillation": {"every": 10},
+            "guard": {"scorer": "held_out", "max_psnr_loss": 0.3},
+        },
         "rollout": {"horizon": 30, "episodes": 24, "swr": {"window": 6}},
-    }
+    }  # fmt: skip
     return Inputs(spec, {"rollout": "rollout:\n  horizon: 30\n"}, toy_metrics(), toy_curves(), toy_showcases())

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from roboalign.report.inputs import Inputs
+from roboalign.report.names import MINUS
 from roboalign.report.page import render
 
 LOADING = {"src", "href", "srcset", "poster", "data", "action", "background", "xlink:href"}
@@ -58,8 +59,8 @@ def page(full_inputs: Inputs) -> str:
 
 def test_every_section_is_there(page: str) -> None:
     assert read(page).sections == [
-        "experiment", "gates", "scores", "swr", "drift", "clips", "probe", "reward", "alignment", "training", "data",
-        "not-measured",
+        "experiment", "gates", "groups", "scores", "swr", "drift", "clips", "alignment", "probe", "reward", "training",
+        "data", "not-measured",
     ]  # fmt: skip
 
 
@@ -88,14 +89,20 @@ def test_the_same_inputs_give_the_same_bytes(page: str, full_inputs: Inputs) -> 
 
 def test_gates_show_their_verdicts(page: str) -> None:
     text = " ".join(read(page).texts)
-    assert "1 passed, 1 failed, 1 not measured" in text
+    assert "3 passed, 1 failed, 1 not measured" in text
     assert re.search(r"SWR above AR\s+failed", text)
-    assert re.search(r"Student gold agreement\s+not measured yet\s+Needs gold", text)
+    assert re.search(r"Aligned above supervised gold\s+not measured yet\s+Needs gold", text)
+
+
+def test_figures_of_a_gate_stand_as_intervals(page: str) -> None:
+    text = " ".join(read(page).texts)
+    assert "8 frames: 0.42 (0.36 to 0.48 · n = 48) · best of 16, 8 frames: 0.4 (0.2 to 0.6)" in text
+    assert f"Aligned · SWR · greedy PSNR: 0.1 ({MINUS}0.1 to 0.3)" in text
 
 
 def test_figures_stand_with_interval_and_sample_size(page: str) -> None:
     text = " ".join(read(page).texts)
-    assert "Scores by the teacher, n = 24 episodes" in text
+    assert "Judge, faithful: scores by dimension, n = 24 episodes" in text
     assert "less Supervised · AR · best of 4 by the student (the strongest baseline)" in text
     assert "ST-LPIPS" in text
     assert "aligned.ar.sampled against supervised.ar.sampled" in text
@@ -109,7 +116,20 @@ def test_the_real_perceptual_metric_is_named(full_inputs: Inputs) -> None:
     assert "ST-LPIPS" not in text
 
 
-@pytest.mark.parametrize("absent", ["tokenizer", "probe", "bench", "judge", "rollout", "evaluation"])
+@pytest.mark.parametrize(
+    "absent",
+    [
+        "tokenizer",
+        "probe/judge",
+        "bench",
+        "judge",
+        "held_out",
+        "student",
+        "rl",
+        "rollout",
+        "evaluation",
+    ],
+)
 def test_the_page_stands_without_one_file(full_inputs: Inputs, absent: str) -> None:
     metrics = {name: value for name, value in full_inputs.metrics.items() if name != absent}
     reader = read(render(replace(full_inputs, metrics=metrics, curves={}, showcases=())))
@@ -120,6 +140,11 @@ def test_the_page_stands_with_nothing_measured() -> None:
     reader = read(render(Inputs({}, {}, {}, {})))
     assert reader.sections == ["not-measured"]
     assert "Nothing was reported by the stage evaluation." in reader.texts
+    assert "Nothing was reported by the stage judge@held_out." in reader.texts
+
+
+def test_nobody_is_called_a_teacher(page: str) -> None:
+    assert "teacher" not in page.lower()
 
 
 def test_text_from_data_cannot_become_markup(full_inputs: Inputs) -> None:

@@ -32,9 +32,9 @@ def test_equal_totals_and_unscored_episodes() -> None:
 def test_totals_are_of_one_scorer_and_the_first_sample() -> None:
     rows = [
         {"model": "m", "scorer": scorer, "episode": "e", "sample": sample, "total": total}
-        for scorer, sample, total in (("student", "0", "9"), ("teacher", "0", "4"), ("teacher", "1", "5"))
+        for scorer, sample, total in (("student", "0", "9"), ("judge", "0", "4"), ("judge", "1", "5"))
     ]
-    assert totals(rows, "teacher") == {("m", "e"): 4.0}
+    assert totals(rows, "judge") == {("m", "e"): 4.0}
 
 
 def test_lanes_are_the_clips_that_exist_with_their_scores(tmp_path: Path, toy_episodes: list[Episode]) -> None:
@@ -52,10 +52,10 @@ def test_lanes_are_the_clips_that_exist_with_their_scores(tmp_path: Path, toy_ep
         index.append({"name": name, "folder": name, "episodes": ids, "samples": [0] * len(ids), **parts})
     write_json(tmp_path / "index.json", index)
     rows = [
-        {"model": MODEL, "scorer": "teacher", "episode": episode.id, "sample": "0", "total": str(number)}
+        {"model": MODEL, "scorer": "judge", "episode": episode.id, "sample": "0", "total": str(number)}
         for number, episode in enumerate(tests)
     ]
-    shown = list(showcases(read_clip_sets(tmp_path), Corpus.of(toy_episodes), rows, "teacher"))
+    shown = list(showcases(read_clip_sets(tmp_path), Corpus.of(toy_episodes), rows, "judge"))
     assert [(one.episode, one.pick) for one in shown] == [
         (tests[2].id, "highest"), (tests[1].id, "median"), (tests[0].id, "lowest"),
     ]  # fmt: skip
@@ -80,6 +80,6 @@ def test_other_actions_are_shown_where_there_are_any_and_never_scored(
     write_json(tmp_path / "index.json", index)
     sets = read_clip_sets(tmp_path)
     assert [one.scored for one in sets.values()] == [False, True]
-    rows = [{"model": MODEL, "scorer": "teacher", "episode": e.id, "sample": "0", "total": "1"} for e in tests]
-    lanes = {one.episode: len(one.lanes) for one in showcases(sets, Corpus.of(toy_episodes), rows, "teacher")}
+    rows = [{"model": MODEL, "scorer": "judge", "episode": e.id, "sample": "0", "total": "1"} for e in tests]
+    lanes = {one.episode: len(one.lanes) for one in showcases(sets, Corpus.of(toy_episodes), rows, "judge")}
     assert lanes == {tests[0].id: 3, tests[1].id: 2, tests[2].id: 2}

@@ -6,7 +6,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from roboalign.reward.rubric import Limits, Trajectory, calibrate, limits_from_json, limits_to_json, score
+from roboalign.reward.rubric import (
+    Limits,
+    Trajectory,
+    calibrate,
+    faithful_score,
+    from_change,
+    limits_from_json,
+    limits_to_json,
+    score,
+)
 
 NAMES = (
     "instruction_following",
@@ -176,3 +185,27 @@ def test_only_whole_places_of_objects_may_be_unknown(six, push, damage):
             push[5, 3:6] = np.inf
     with pytest.raises(ValueError, match="NaN or infinity"):
         Trajectory.of(push)
+
+
+def test_the_truth_is_faithful_whatever_it_is(six, push, limits):
+    still = np.repeat(push[:1], len(push), 0)
+    for state in (push, still):
+        assert faithful_score(six, state, state, limits).tolist() == list(six.maxima)
+
+
+def test_hallucinated_and_missed_success_both_cost_faithfulness(six, push, limits):
+    failure = push.copy()
+    failure[:, 3:6] = failure[0, 3:6]
+    failure[:, 9:14] = 0
+    place = six.names.index("manipulation_success")
+    hallucinated, missed = (faithful_score(six, a, b, limits) for a, b in ((push, failure), (failure, push)))
+    assert score(six, push, failure, limits)[place] > score(six, failure, failure, limits)[place]
+    assert hallucinated[place] < 0.5 * six.maxima[place]
+    assert missed[place] < 0.5 * six.maxima[place]
+
+
+def test_a_change_costs_the_same_in_either_direction(six):
+    maxima, change = np.array(six.maxima), np.array([1.0, -1.0, 0.0, 0.5, -0.5, 5.0])
+    assert from_change(six, change).tolist() == [2, 1, 1, 0.5, 0.5, 0]
+    assert (from_change(six, change) == from_change(six, -change)).all()
+    assert (from_change(six, 0 * maxima) == maxima).all()

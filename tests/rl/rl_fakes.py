@@ -1,20 +1,42 @@
 """A world of pictures of one grey level: CODES tokens, each its own brightness, which is also the reward."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from roboalign.rl.distillation import BenchClips, Ring, Scored
-from roboalign.rl.lit import GRPOModule, Surroundings
+from roboalign.probe.model import Probe
+from roboalign.probe.outcome import OutcomeModel
+from roboalign.probe.spec import OutcomeSpec, PerceptionSpec
+from roboalign.reward.dimensions import normalise
+from roboalign.reward.rewards import Rollouts, mse_by_frame
+from roboalign.reward.spec import DimensionSpec, EncoderSpec, ManipulationSpec, RewardSpec
+from roboalign.reward.text import Vocabulary
+from roboalign.rl.guard import Check
+from roboalign.rl.interfaces import RolloutFn
+from roboalign.rl.lit import AlignmentComponents, AlignmentModule
 from roboalign.rl.prompts import Prompts
+from roboalign.rl.replay_buffer import ReplayBuffer
+from roboalign.rl.rollouts import window_bounds
 from roboalign.rl.spec import DistillationSpec, MeasureSpec, RLSpec
 from roboalign.spec.training import TrainingSpec
 from roboalign.store import Corpus
+from roboalign.student.distill import DistillationClips, read_clips
+from roboalign.student.model import Student
+from roboalign.student.spec import StudentSpec
 from roboalign.types import Episode
 
-CODES, PLACES, SIDE, DIMENSIONS = 5, 2, 8, 3
+CODES, PLACES, SIDE, WIDTH = 5, 2, 32, 4
+
+REWARD = RewardSpec(
+    dimensions=tuple(
+        DimensionSpec(name=name, maximum=points, group="g", rubric="r", labeller=ManipulationSpec(kind="manipulation"))
+        for name, points in (("dark", 1.0), ("bright", 2.0))
+    )
+)
 
 
 @dataclass
@@ -22,97 +44,146 @@ class ToyContext:
     tokens: Tensor
     size: int
 
-    def repeat(self, n: int) -> "ToyContext":
-        return ToyContext(self.tokens.repeat_interleave(n, 0), self.size)
+    def select(self, rows: Tensor) -> "ToyContext":
+        return ToyContext(self.tokens[rows], self.size)
 
 
 class ToyTokenizer:
+    """Code c has the value c / (CODES - 1); a frame is as bright as the mean value of its tokens."""
+
     def encode_context(self, frames: Tensor) -> ToyContext:
         return ToyContext((frames.mean((1, 2, 3)) * (CODES - 1)).round().long()[:, None], frames.shape[-1])
 
-    def decode(self, context: ToyContext, tokens: Tensor) -> Tensor:
-        levels = tokens.float().mean(-1) / (CODES - 1)
+    def code_values(self, tokens: Tensor) -> Tensor:
+        return tokens[..., None].float() / (CODES - 1)
+
+    def decode_values(self, context: ToyContext, values: Tensor) -> Tensor:
+        levels = values.mean((-1, -2))
         return levels[..., None, None, None].expand(*levels.shape, 3, context.size, context.size)
 
 
 class ToyPolicy(nn.Module):
     """Each token depends on the context and the action alone."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self) -> None:
         super().__init__()
+        self.shape = SimpleNamespace(dynamics_codes=CODES)
         self.context = nn.Embedding(CODES, 8)
-        self.action = nn.Linear(width, 8)
+        self.action = nn.Linear(WIDTH, 8)
         self.head = nn.Linear(8, PLACES * CODES)
 
     def forward(self, context: Tensor, dynamics: Tensor, actions: Tensor, mask: Tensor) -> Tensor:
         hidden = torch.tanh(self.context(context) + self.action(actions * mask[:, None]))
-        return self.head(hidden).unflatten(-1, (PLACES, CODES))
+        logits: Tensor = self.head(hidden).unflatten(-1, (PLACES, CODES))
+        return logits
 
 
-class ToyStudent(nn.Module):
-    """Linear in the mean brightness."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.score = nn.Linear(1, DIMENSIONS)
-        self.hide = nn.Dropout(0.2)
-
-    def forward(self, videos: Tensor, instructions: Sequence[str]) -> Tensor:
-        return self.score(self.hide(videos[:, 1:].mean((1, 2, 3, 4))[:, None]))
+def brightness(rollouts: Rollouts) -> Tensor:
+    """The reward: the mean brightness of the predicted frames, times 6."""
+    return 6 * rollouts.videos[:, 1:].mean((1, 2, 3, 4))
 
 
-def teacher(videos: Tensor, instructions: Sequence[str]) -> Tensor:
-    return videos[:, 1:].mean((1, 2, 3, 4))[:, None] * torch.tensor([1.0, 2.0, 3.0])
+def judge(videos: Tensor) -> Tensor:
+    """Raw scores (B, 2, D): darkness and brightness, absolute and faithful alike."""
+    level = videos[:, 1:].mean((1, 2, 3, 4))
+    return torch.stack([1 - level, 2 * level], 1)[:, None].repeat(1, 2, 1)
+
+
+def toy_student() -> Student:
+    """An untrained student whose eyes know no scene."""
+    spec = StudentSpec(
+        encoder=EncoderSpec(width=8, layers=1, heads=2, frames=3),
+        perception=PerceptionSpec(widths=(8, 8), hidden=8),
+        set_size=2,
+        training=training(1),
+    )
+    eyes, outcome = Probe(spec.perception, [], (SIDE, SIDE)), OutcomeModel(outcome_spec(), 0, WIDTH)
+    return Student(spec, REWARD, Vocabulary.of(["push it"], 16), WIDTH, eyes, outcome)
+
+
+def outcome_spec() -> OutcomeSpec:
+    return OutcomeSpec(hidden=8, length=4, training=training(1))
+
+
+def training(steps: int, **changes: object) -> TrainingSpec:
+    fields: dict[str, object] = {
+        "steps": steps, "batch": 2, "learning_rate": 5e-2, "warmup": 0, "weight_decay": 0.0, "checkpoint_every": 2,
+        "log_every": 1,
+    }  # fmt: skip
+    return TrainingSpec.model_validate(fields | changes)
 
 
 def spec(steps: int = 6, **changes: object) -> RLSpec:
-    training = TrainingSpec(
-        steps=steps, batch=2, learning_rate=5e-2, warmup=0, weight_decay=0.0, checkpoint_every=2, log_every=1
-    )
-    distillation = DistillationSpec(every=2, rollouts=4, steps=2, batch=4, capacity=6, learning_rate=1e-2)
-    fields: dict[str, object] = {"group": 4, "horizon": 3, "training": training, "distillation": distillation}
-    return RLSpec.model_validate(fields | {"measure": MeasureSpec(prompts=4)} | changes)
+    distillation = DistillationSpec(every=2, steps=2, sets=2, capacity=12, bench_clips=4, learning_rate=1e-2)
+    fields: dict[str, object] = {
+        "group_size": 4, "horizon": 3, "decoding": {"kind": "ar"}, "training": training(steps), "kl_coef": 0.0,
+        "distillation": distillation, "guard": None, "measure": MeasureSpec(prompts=4),
+    }  # fmt: skip
+    return RLSpec.model_validate(fields | changes)
 
 
-def draw_from(policy: nn.Module, temperature: float = 1.0):  # type: ignore[no-untyped-def]
-    def draw(context: Tensor, actions: Tensor, mask: Tensor, seeds: Tensor, groups: int) -> Tensor:
-        rows = (context, context, actions, mask)
-        with torch.no_grad():
-            logits = policy(*(row.repeat_interleave(groups, 0) for row in rows)) / temperature
-        noise = torch.stack(
-            [torch.rand(logits.shape[1:], generator=torch.Generator().manual_seed(int(seed))) for seed in seeds]
-        )
-        return (logits - (-noise.log()).log()).argmax(-1)
+def make_rollout(policy: nn.Module, window: int | None = None, temperature: float = 1.0) -> RolloutFn:
+    """Draws from the policy; each window goes on from the frame before it."""
+    tokenizer = ToyTokenizer()
 
-    return draw
+    @torch.no_grad()
+    def roll(frames: Tensor, actions: Tensor, mask: Tensor, seeds: Tensor) -> tuple[Tensor, Tensor]:
+        made, drawn, last = [], [], frames
+        for number, (start, stop) in enumerate(window_bounds(actions.shape[1], window)):
+            context = tokenizer.encode_context(last)
+            logits = policy(context.tokens, context.tokens, actions[:, start:stop], mask) / temperature
+            generators = (torch.Generator().manual_seed(int(seed) % 2**40 + number) for seed in seeds)
+            noise = torch.stack([torch.rand(logits.shape[1:], generator=generator) for generator in generators])
+            tokens = (logits - (-noise.log()).log()).argmax(-1)
+            made.append(tokenizer.decode_values(context, tokenizer.code_values(tokens)))
+            drawn.append(tokens)
+            last = made[-1][:, -1]
+        return torch.cat(made, 1), torch.cat(drawn, 1)
+
+    return roll
 
 
-def bench() -> BenchClips:
-    """Three clips that nobody rolled out, of two lengths, both longer than rollouts."""
-    videos = [torch.full((length, 3, 32, 32), 60 * length - 200, dtype=torch.uint8) for length in (6, 7, 6)]
-    return BenchClips(videos, ["push", "pull", "push"], teacher)
+def bench(student: Student) -> list[DistillationClips]:
+    """Two groups of clips that nobody rolled out."""
+    return [read_toy_clips(student, torch.rand(2, 5, 3, SIDE, SIDE, generator=seeded(n))) for n in range(2)]
 
 
-def module(rl: RLSpec, episodes: Sequence[Episode]) -> tuple[GRPOModule, Prompts]:
+def seeded(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def read_toy_clips(student: Student, videos: Tensor, actions: Tensor | None = None) -> DistillationClips:
+    """Clips as the student reads them, scored by `judge`."""
+    given = torch.zeros(len(videos), videos.shape[1] - 1, WIDTH) if actions is None else actions
+    scores = torch.as_tensor(normalise(judge(videos), REWARD)).float()
+    return read_clips(student, student.eyes, videos, ["push it"] * len(videos), given, scores)
+
+
+def module(
+    rl: RLSpec,
+    episodes: Sequence[Episode],
+    *,
+    reward: Callable[[Rollouts], Tensor] = brightness,
+    check: Callable[[nn.Module, int], Check] | None = None,
+) -> tuple[AlignmentModule, Prompts]:
     """A freshly initialised module and its prompts."""
     prompts = Prompts(Corpus.of([e for e in episodes if e.split == "train"]), rl.horizon, rl.stride)
     torch.manual_seed(0)
-    policy, reference, student = ToyPolicy(4), ToyPolicy(4), ToyStudent()
+    policy, reference, student = ToyPolicy(), ToyPolicy(), toy_student()
     reference.load_state_dict(policy.state_dict())
-
-    def loss(clips: Scored) -> Tensor:
-        return nn.functional.huber_loss(student(clips.videos, clips.instructions), clips.scores)
-
-    around = Surroundings(
+    buffer = None
+    if rl.distillation is not None:
+        one = read_toy_clips(student, torch.zeros(1, rl.horizon + 1, 3, SIDE, SIDE))
+        like = {name: value[0] for name, value in vars(one).items()}
+        buffer = ReplayBuffer(rl.distillation.capacity, like)
+    components = AlignmentComponents(
         tokenizer=ToyTokenizer(),
         reference=reference.requires_grad_(False),
-        draw=draw_from(policy, rl.temperature),
-        reward=lambda videos, words, targets: teacher(videos, words).sum(1),
-        instruction=prompts.instruction,
-        teacher=teacher,
-        student_loss=loss,
-        bench=bench(),
+        rollout=make_rollout(policy, getattr(rl.decoding, "window", None), rl.temperature),
+        reward=reward,
+        reward_by_frame=mse_by_frame if rl.reward.kind == "mse" else None,
+        read_clips=lambda rollouts: read_toy_clips(student, rollouts.videos, rollouts.actions),
+        bench=[] if buffer is None else bench(student),
+        check=None if check is None else lambda step: check(cast(nn.Module, policy), step),
     )
-    distils = rl.distillation
-    ring = None if distils is None else Ring(distils.capacity, (rl.horizon + 1, 3, 32, 32), DIMENSIONS)
-    return GRPOModule(rl, policy, student, ring, around), prompts
+    return AlignmentModule(rl, policy, student, prompts, components, buffer), prompts

@@ -3,34 +3,7 @@ import math
 import pytest
 import torch
 
-from roboalign.rl.advantage import group_advantage
 from roboalign.rl.grpo import grpo, low_variance_kl, token_log_probabilities
-
-
-def test_advantage_by_hand() -> None:
-    # Mean 2, standard deviation sqrt(2): -1.414, 0, 1.414 (population: sqrt((1 + 0 + 1) / 3)).
-    assert group_advantage(torch.tensor([[1.0, 2.0, 3.0]]))[0].tolist() == pytest.approx([-1.2247449, 0, 1.2247449])
-
-
-def test_advantage_does_not_see_scale_or_offset_or_other_groups() -> None:
-    rewards = torch.rand(3, 8, generator=torch.Generator().manual_seed(0))
-    shifted = rewards * torch.tensor([[1.0], [100.0], [0.01]]) + torch.tensor([[0.0], [5.0], [-3.0]])
-    assert torch.allclose(group_advantage(rewards), group_advantage(shifted), atol=1e-3)
-
-
-@pytest.mark.parametrize("value", [0.0, 7.3, -1e4])
-def test_a_constant_group_has_no_advantage(value: float) -> None:
-    rewards = torch.full((2, 4), value)
-    rewards[1] += torch.tensor([0.0, 1.0, 2.0, 3.0])
-    advantage = group_advantage(rewards)
-    assert advantage[0].tolist() == [0.0] * 4
-    assert advantage[1].abs().sum() > 0
-    assert torch.isfinite(advantage).all()
-
-
-def test_rounding_within_a_group_is_no_preference() -> None:
-    rewards = torch.tensor([[0.3, 0.3 + 3e-8, 0.3 - 3e-8]])
-    assert group_advantage(rewards).tolist() == [[0.0] * 3]
 
 
 def test_the_loss_by_hand() -> None:
@@ -38,7 +11,7 @@ def test_the_loss_by_hand() -> None:
     ratios = torch.tensor([[1.5], [0.5], [1.1], [0.9]])
     old = torch.zeros(4, 1)
     advantage = torch.tensor([1.0, -1.0, 1.0, -1.0])
-    parts = grpo(ratios.log(), old, ratios.log(), advantage, clip=0.2, beta=0.5)
+    parts = grpo(ratios.log(), old, ratios.log(), advantage, clip_eps=0.2, kl_coef=0.5)
     assert float(parts.loss) == pytest.approx(-(1.2 - 0.8 + 1.1 - 0.9) / 4)
     assert float(parts.clip_fraction) == 0.5
     assert float(parts.kl) == pytest.approx(0, abs=1e-7)
@@ -83,7 +56,20 @@ def test_log_probabilities_and_entropy_at_a_temperature() -> None:
     assert float(entropy) == pytest.approx(-chance * math.log(chance) - (1 - chance) * math.log(1 - chance))
 
 
-def test_a_spread_below_the_least_one_counts_as_that() -> None:
-    rewards = torch.tensor([[1.0, 1.02], [1.0, 3.0]])
-    assert group_advantage(rewards, 0.1).tolist() == [pytest.approx([-0.1, 0.1], abs=1e-5), pytest.approx([-1.0, 1.0])]
-    assert group_advantage(rewards)[0].tolist() == pytest.approx([-1.0, 1.0])
+def test_the_upper_clipping_may_be_wider() -> None:
+    # Ratios 1.25 and 1.4 under A = 1: clipped at 1.28 (DAPO), not at 1.2; ratio 0.75 under A = -1 still at 0.8.
+    policy = torch.tensor([1.25, 1.4, 0.75]).log().requires_grad_()
+    advantage = torch.tensor([1.0, 1.0, -1.0])
+    parts = grpo(policy, torch.zeros(3), policy.detach(), advantage, 0.2, 0.0, clip_eps_high=0.28)
+    assert parts.loss.item() == pytest.approx(-(1.25 + 1.28 - 0.8) / 3)
+    assert float(parts.clip_fraction) == pytest.approx(2 / 3)
+    parts.loss.backward()
+    assert policy.grad is not None
+    assert policy.grad.tolist() == pytest.approx([-1.25 / 3, 0, 0])
+
+
+def test_advantages_may_be_given_by_frame() -> None:
+    policy = torch.zeros(1, 2, 3, requires_grad=True)
+    grpo(policy, policy, policy.detach(), torch.tensor([[6.0, -12.0]]), 0.2, 0.0).loss.backward()
+    assert policy.grad is not None
+    assert policy.grad.tolist() == [[[-1.0] * 3, [2.0] * 3]]

@@ -154,6 +154,55 @@ def test_clips_index_and_metrics(tmp_path: Path, toy_episodes: list[Episode]) ->
     assert contents(tmp_path / "a") == contents(tmp_path / "b")
 
 
+def test_scenes_are_taken_apart_and_put_together(toy_episodes: list[Episode]) -> None:
+    all_three = scenes(toy_episodes, spec())
+    first = scenes(toy_episodes, spec(episodes=2))
+    rest = all_three.without(first)
+    assert (len(first), len(rest)) == (2, 1)
+    assert {info.id for info in rest.infos} == {info.id for info in all_three.infos} - {i.id for i in first.infos}
+    both = first.join(rest)
+    assert both.infos == first.infos + rest.infos
+    for name in ("frames", "actions", "action_mask", "seeds"):
+        parts = [getattr(one.prompt, name) for one in (first, rest)]
+        assert torch.equal(getattr(both.prompt, name), torch.cat(parts)), name
+    assert torch.equal(both.frames, torch.cat([first.frames, rest.frames]))
+    assert len(all_three.without(all_three)) == 0
+    assert all_three.without(rest).infos == first.infos
+
+
+def test_only_swr_is_made_of_more_scenes_and_as_if_they_were_its_own(toy_episodes: list[Episode]) -> None:
+    one, whole = spec(episodes=2), study(toy_episodes, spec())
+    made = study(toy_episodes, one)
+    more = whole.scenes.without(made.scenes)
+    for each in clip_sets(one):
+        found = made.make_more(each, more)
+        assert (found is not None) == (each.decoding == "swr"), each.name
+        if found is not None and each.model == "supervised":
+            rows = [whole.scenes.infos.index(info) for info in more.infos]
+            assert found[0] is more
+            assert torch.equal(found[1].tokens, whole.make(each).tokens[rows]), each.name
+            assert made.make_more(each, more.without(more)) is None
+
+
+def test_clips_of_more_scenes_are_stored_and_not_measured(tmp_path: Path, toy_episodes: list[Episode]) -> None:
+    one, whole = spec(episodes=2), scenes(toy_episodes, spec())
+    made = study(toy_episodes, one)
+    more = whole.without(made.scenes)
+    results = Results(tmp_path, made.scenes, PixelDistance(), 2, one.batch)
+    ar, swr = clip_sets(one)[:2]
+    assert swr.decoding == "swr"
+    for each in (ar, swr):
+        results.add(each, made.make(each), made.make_more(each, more))
+    results.write_index()
+    assert results.metrics[swr.name]["psnr"]["n"] == 2
+    index = {entry["name"]: entry for entry in read_json(tmp_path / "index.json")}
+    assert index[ar.name]["episodes"] == [info.id for info in made.scenes.infos]
+    assert index[swr.name]["episodes"] == [info.id for info in (*made.scenes.infos, *more.infos)]
+    store = EpisodeStore(tmp_path / index[swr.name]["folder"])
+    assert len(store) == 3
+    assert store.infos[2].instruction == more.infos[0].instruction
+
+
 def test_other_actions_are_those_of_another_episode_of_the_source(toy_episodes: list[Episode]) -> None:
     one = spec()
     made, corpus = study(toy_episodes, one), Corpus.of(toy_episodes)

@@ -33,7 +33,7 @@ def fake_judge(generated: int = 9) -> LoadedJudge:
         return shares[..., None] * torch.tensor(SIX.maxima)
 
     return LoadedJudge(
-        scorer="teacher",
+        scorer="judge",
         digest="0" * 32,
         reward=SIX,
         vocabulary=Vocabulary(("block", "push", "the"), 4),

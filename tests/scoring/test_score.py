@@ -121,7 +121,7 @@ def test_the_file_has_means_over_videos_and_reads_back(tmp_path):
     assert file.mean["total"].low < file.mean["total"].mean < file.mean["total"].high
     assert (file.like, file.calibration_pairs) == ("generated", 9)
     text = table(file)
-    assert "mean of 3 videos by the teacher" in text
+    assert "mean of 3 videos by the judge" in text
     assert all(name in text for name in NAMES)
 
 
@@ -131,7 +131,7 @@ def judged(monkeypatch):
 
 
 def run(tmp_path, folder, instructions, out=None):
-    return command.run(tmp_path, folder, instructions, "teacher", Options("toy"), out, "cpu")
+    return command.run(tmp_path, folder, instructions, "judge", Options("toy"), out, "cpu")
 
 
 @pytest.mark.usefixtures("judged")

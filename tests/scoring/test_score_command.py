@@ -1,29 +1,22 @@
 """The command with real, untrained scorers: arguments, exit codes, files; never a traceback."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-import yaml
 from scoring_fakes import SIX, counted, fake_judge, write_instructions, write_video
 
 from roboalign.__main__ import main
 from roboalign.evaluation.external import read
 from roboalign.io import write_json
-from roboalign.reward.text import Vocabulary
-from roboalign.student.model import Student, save_student
-from roboalign.student.spec import StudentSpec
+from roboalign.student.model import save_student
+from tests.reward.reward_fakes import toy_student
 
 
 @pytest.fixture
-def root(tmp_path):
+def root(tmp_path, toy_episodes):
     """An experiment with a student, and two videos with instructions."""
-    torch.manual_seed(0)
-    spec = StudentSpec.model_validate(yaml.safe_load(Path("specs/student/smoke.yaml").read_text()))
-    words = Vocabulary(("block", "push", "the"), spec.encoder.text.words)
-    save_student(tmp_path / "artifacts/student/model.safetensors", Student(spec, SIX, words), "x")
+    save_student(tmp_path / "artifacts/student/model.safetensors", toy_student(toy_episodes[:12], SIX), "x")
     write_json(tmp_path / "artifacts/student/calibration.json", fake_judge().calibration.model_dump(mode="json"))
     write_video(tmp_path / "Other Model/a.mp4", counted())
     np.save(tmp_path / "Other Model/b.npy", counted(8))

@@ -33,7 +33,7 @@ def test_an_error_looks_like_a_compilers(tree: Path, edit: Edit, capsys: Capture
 
 def test_all_errors_are_reported_at_once_in_order(tree: Path, edit: Edit, capsys: Capture) -> None:
     edit("specs/rollout/w6.yaml", "window: 6", "window: six")
-    edit("specs/judge/tiny.yaml", "frames: 6", "frames: [6]")
+    edit("specs/judge/tiny.yaml", "members: 3", "members: [3]")
     edit("params.yaml", "panda", "pnda")
     assert main(["--root", str(tree), "check"]) == 2
     lines = [line for line in capsys.readouterr().err.split("\n") if ": error: " in line]

@@ -67,10 +67,11 @@ def test_another_variant_of_one_part(tree: Path, edit: Edit) -> None:
 
 
 def test_another_kind_replaces_the_fields_of_the_first(tree: Path, edit: Edit) -> None:
-    edit("params.yaml", "set: {}", "set: {judge: {kind: vlm, training: {steps: 5, batch: 2, learning_rate: 1e-4}}}")
-    judge = composed(tree).sections["judge"]
-    assert judge["kind"] == "vlm"
-    assert "encoder" not in judge
+    judge = "{kind: qwen3_vl, inputs: [text, video, actions], training: {steps: 5, batch: 2, learning_rate: 1e-4}}"
+    edit("params.yaml", "set: {}", f"set: {{judge: {judge}}}")
+    section = composed(tree).sections["judge"]
+    assert section["kind"] == "qwen3_vl"
+    assert "encoder" not in section
 
 
 def test_a_variant_extends_another(tree: Path) -> None:
@@ -135,7 +136,7 @@ PLACES = [
     ("params.yaml", "set: {}", "set: {sources.pand.seed: 1}", "'pand' is not listed; did you mean 'panda'?", "pand."),
     ("specs/experiments/tiny.yaml", "rollout: w6", "rollout: w", "there is no specs/rollout/w.yaml", "w\n"),
     ("specs/experiments/tiny.yaml", "  rollout: w6\n", "", "names no variant of 'rollout'", ""),
-    ("specs/experiments/tiny.yaml", "sources:", "set: {judge.kind: vml}\nsources:", "did you mean 'vlm'?", "vml"),
+    ("specs/experiments/tiny.yaml", "sources:", "set: {judge.kind: regresion}\nsources:", "'regression'?", "regresion"),
     ("specs/rollout/w6.yaml", "window: 6", "windw: 6", "unknown key 'windw'; did you mean 'window'?", "windw"),
     ("specs/rollout/w6.yaml", "window: 6", "window: 31", "31", "window: 31"),
 ]  # fmt: skip
@@ -169,12 +170,21 @@ CROSS = [
     ("hardware.limits.memory_gb: 0.5", "world_model.training.batch: needs about"),
     ("evaluation.frechet.dimension: 160", "evaluation.frechet.dimension: 160 dimensions, with as many of change"),
     ("rollout.episodes: 2", "the rollouts have at most 12 (episodes x horizon / measured_every); lower this to 5"),
-    ("student.encoder.image_size: [32, 32]", "student.encoder.image_size: the tokenizer's images are [64, 64]"),
-    ("rl.group: 1", "'group' must be at least 2, not 1"),
+    (
+        "student.encoder.appearance: {backbone: vit_tiny_patch16_224, level: 0, frames: 2, image_size: [32, 32]}",
+        "student.encoder.appearance.image_size: the tokenizer's images are [64, 64]",
+    ),
+    ("rl.optimizer: {kind: grpo}\n  rl.group_size: 1", "grpo compares rollouts of one prompt; make it at least 2"),
+    ("bench.groups.0.frames: 40", "bench.groups.0.frames: sources.metaworld has episodes of 32 frames"),
+    ("probe.gold.frames: 40", "probe.gold.frames: sources.metaworld has episodes of 32 frames"),
     ("rollout.swr.window: 31", "window 31 is above the horizon of 30 frames"),
     ("bench.shortest: 33", "shortest is 33, above longest 32; lower it"),
     ("rollout.decodings: [ar, swr_two_contexts]", "world_model.contexts: rollout lists the decoding swr_two_contexts"),
-    ("sources.*.split: {train: 0.8, validation: 0, test: 0.2}", "rollout.decodings: swr_drift chooses its window on"),
+    ("sources.*.split: {train: 0.8, validation: 0, test: 0.2}", "rl.guard: the guard checks the policy on validation"),
+    (
+        "sources.*.split: {train: 0.8, validation: 0, test: 0.2}\n  rollout.decodings: [ar, swr_drift]",
+        "rollout.decodings: swr_drift chooses its window on",
+    ),
     ("bench.held_out_sources: [rt9]", "bench.held_out_sources.0: the experiment has no source rt9; it has"),
     ("bench.held_out_sources: [metaworld, fetch, panda, jaco]", "every source is held out"),
 ]  # fmt: skip
@@ -230,3 +240,11 @@ def test_a_comment_changes_nothing(tree: Path, edit: Edit) -> None:
     before = composed(tree).sections
     edit("specs/rollout/w6.yaml", "horizon:", "# a comment\nhorizon:")
     assert composed(tree).sections == before
+
+
+def test_a_judge_without_actions_has_no_faithful_scores_to_distil(tree: Path, edit: Edit) -> None:
+    edit(
+        "params.yaml", "set: {}", "set: {judge: {kind: openai_api, base_url: 'http://h/v1', model: m, inputs: [video]}}"
+    )
+    with pytest.raises(SpecError, match=r"add actions, or set rl\.reward\.variant to absolute"):
+        composed(tree)

@@ -44,7 +44,9 @@ def test_the_paper_experiment_has_the_papers_sizes() -> None:
     assert paper.rollout.swr.window == 6
     assert paper.rollout.horizon == 30
     assert set(paper.sources) == {"rt1", "bridge", "calvin", "libero"}
-    assert paper.judge.kind == "vlm"
+    assert paper.judge.kind == "qwen3_vl"
+    assert paper.held_out.kind == "regression"
+    assert paper.rl.optimizer.kind == "grpo"
     assert paper.hardware.device.accelerator == "cuda"
 
 

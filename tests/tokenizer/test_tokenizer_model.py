@@ -121,6 +121,28 @@ def test_contexts_can_be_selected_and_repeated() -> None:
         assert torch.allclose(model.decode(context, tokens[:, 1:]), whole[:, 1:], atol=1e-6)
 
 
+@pytest.mark.parametrize("changes", [{}, {"warps": 0}])
+def test_tokens_may_be_given_by_the_values_of_their_codes(changes: dict[str, Any]) -> None:
+    model = tokenizer(**changes)
+    context = model.encode_context(frames(2))
+    tokens = torch.randint(60, (2, 3, 6), generator=torch.Generator().manual_seed(0))
+    values = model.code_values(tokens)
+    assert values.shape == (2, 3, 6, 3)
+    torch.testing.assert_close(model.decode_values(context, values), model.decode(context, tokens))
+
+
+def test_decoded_frames_have_gradients_to_the_values_of_their_own_tokens() -> None:
+    model = tokenizer()
+    with torch.no_grad():
+        context = model.encode_context(frames(2))
+    tokens = torch.randint(60, (2, 3, 6), generator=torch.Generator().manual_seed(0))
+    values = model.code_values(tokens).requires_grad_()
+    model.decode_values(context, values)[1, 2].sum().backward()
+    assert values.grad is not None
+    moved = values.grad.abs().sum((-1, -2)) > 0
+    assert moved.tolist() == [[False, False, False], [False, False, True]]
+
+
 def test_every_parameter_learns() -> None:
     model = tokenizer().train()
     context, video = model(frames(2), frames(2, 2, seed=1))

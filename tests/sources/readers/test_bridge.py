@@ -6,11 +6,8 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from pydantic import TypeAdapter
 
 from roboalign.hardware.spec import ProcessesSpec
-from roboalign.judge.build import build_judge
-from roboalign.judge.spec import JudgeSpec
 from roboalign.reward.spec import RewardSpec
 from roboalign.sources.readers.files import Files
 from roboalign.sources.readers.reader import Raw
@@ -21,6 +18,7 @@ from roboalign.store import EpisodeStore
 from roboalign.tokenizer.model import DualBranchTokenizer
 from roboalign.tokenizer.spec import TokenizerSpec
 from roboalign.types import Float32
+from tests.reward.reward_fakes import toy_judge
 
 ROOT = Path(__file__).parents[3]
 SAMPLE = ROOT.parent / "shared/data/bridge_v2_sample"
@@ -106,10 +104,11 @@ def test_a_tokenizer_takes_it(videos: torch.Tensor) -> None:
 def test_a_judge_scores_it(made: tuple[Account, EpisodeStore], videos: torch.Tensor) -> None:
     torch.manual_seed(0)
     reward = RewardSpec.model_validate(yaml.safe_load((ROOT / "specs/reward/six.yaml").read_text()))
-    spec = TypeAdapter(JudgeSpec).validate_python(yaml.safe_load((ROOT / "specs/judge/smoke.yaml").read_text()))
     words = [made[1].infos[number].instruction for number in range(4)]
-    scores = build_judge(spec, reward, words).eval()(videos, words)
-    assert scores.shape == (4, len(reward.dimensions))
+    actions = torch.from_numpy(np.stack([made[1].actions(number)[:9] for number in range(4)]))
+    judge = toy_judge([], reward, 7).eval()
+    scores = judge(videos, words, actions.clamp(-1, 1))
+    assert scores.shape == (4, 2, len(reward.dimensions))
     assert (scores >= 0).all()
     assert (scores <= torch.tensor(reward.maxima)).all()
     assert len(torch.unique(scores, dim=0)) == 4

@@ -12,9 +12,11 @@ import numpy as np
 
 from roboalign.probe.data import Task
 from roboalign.probe.model import Probe
-from roboalign.reward.rubric import Floats, Limits, score
+from roboalign.reward.rubric import Floats, Limits, from_change, score
 from roboalign.reward.spec import RewardSpec
-from roboalign.types import UInt8
+from roboalign.types import STATE_NAMES, UInt8
+
+_SUCCESS = STATE_NAMES.index("success")
 
 
 @dataclass(frozen=True)
@@ -31,17 +33,28 @@ class Gold:
         return task[0] in self.limits and self.probe.covers(*task)
 
     def __call__(self, tasks: Sequence[Task], clips: Sequence[UInt8], truths: Sequence[UInt8]) -> Floats:
-        """Raw scores (N, D) of clips, each (T, H, W, 3), whose true outcomes are `truths`, of the same shapes.
+        """Raw scores (N, 2, D), absolute and faithful, of clips (T, H, W, 3) whose true outcomes are `truths`.
 
-        A row is NaN where the source has no states: a real robot's.
+        A row is NaN if its source has no states, as real robots.
         """
-        result = np.full((len(clips), len(self.reward.dimensions)), np.nan)
+        return self.measure(tasks, clips, truths)[0]
+
+    def measure(self, tasks: Sequence[Task], clips: Sequence[UInt8], truths: Sequence[UInt8]) -> tuple[Floats, Floats]:
+        """The scores as `__call__`, and outcomes (N, 3): the perceived probability of success in the last frame of a
+        clip and of its true outcome, and the mean distance in centimetres of gripper and object from where the true
+        outcome has them."""
+        scores = np.full((len(clips), 2, len(self.reward.dimensions)), np.nan)
+        outcomes = np.full((len(clips), 3), np.nan)
         for task in sorted(set(tasks)):
             if not self.covers(task):
                 continue
             rows = [row for row, own in enumerate(tasks) if own == task]
             seen = self.probe.states(*task, np.stack([clips[row] for row in rows]))
             truth = self.probe.states(*task, np.stack([truths[row] for row in rows]))
+            apart = 100 * np.linalg.norm((seen - truth)[..., :6].reshape(*seen.shape[:2], 2, 3), axis=-1).mean((1, 2))
+            outcomes[rows] = np.stack([seen[:, -1, _SUCCESS], truth[:, -1, _SUCCESS], apart], 1)
             for place, row in enumerate(rows):
-                result[row] = score(self.reward, seen[place], truth[place], self.limits[task[0]])
-        return result
+                absolute = score(self.reward, seen[place], truth[place], self.limits[task[0]])
+                true = score(self.reward, truth[place], truth[place], self.limits[task[0]])
+                scores[row] = absolute, from_change(self.reward, absolute - true)
+        return scores, outcomes

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from roboalign.reward.landmarks import COUNT, FEATURES, centres, geometry, landmark_loss
+from roboalign.probe.keypoints import COUNT, FEATURES, centres, geometry, landmark_loss
 
 
 def peaked(u: float, v: float, size: int = 8) -> torch.Tensor:

@@ -1,0 +1,1 @@
+"""Wiring that several stages share: trained parts loaded and put together."""

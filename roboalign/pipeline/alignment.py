@@ -1,0 +1,189 @@
+"""Alignment put together: the module with its collaborators, the guard's check, the measures before and after."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import default_collate
+
+from roboalign.bench.dataset import SetPlan, score_pairs
+from roboalign.bench.pairs import Bench
+from roboalign.evaluation.statistics import bootstrap
+from roboalign.pipeline.models import MODEL, load_scorer, make_rollout_fn, make_score_fn
+from roboalign.probe.model import Probe, load_probe
+from roboalign.reward.dimensions import Scorer, mean_scores, normalise
+from roboalign.reward.model import RewardModel
+from roboalign.reward.rewards import Reward, RewardModels, Rollouts, l1_by_frame, mse_by_frame
+from roboalign.rl.advantage import signal_to_noise
+from roboalign.rl.guard import Check
+from roboalign.rl.lit import AlignmentComponents, AlignmentModule, ReadClips
+from roboalign.rl.measure import Values, roll_out
+from roboalign.rl.prompts import Prompts
+from roboalign.rl.replay_buffer import ReplayBuffer
+from roboalign.rl.spec import GuardSpec, RLSpec
+from roboalign.run import Run
+from roboalign.student.distill import DistillationClips, bench_clips, read_clips
+from roboalign.student.model import Student
+from roboalign.tokenizer.steady import SteadyTokenizer
+from roboalign.training import fold
+from roboalign.types import Json
+from roboalign.video import quantise
+from roboalign.world_model.model import WorldModel
+
+
+@dataclass(frozen=True)
+class PolicyMeasure:
+    """Measures a policy on some prompts: the same seeds, decoding and scorers for every policy."""
+
+    spec: RLSpec
+    prompts: Prompts
+    numbers: Sequence[int]
+    reference: WorldModel
+    tokenizer: SteadyTokenizer
+    scorers: dict[str, Scorer]
+    models: RewardModels
+    device: torch.device
+    seed: int
+    reward: Reward
+    """The reward that is maximised, measured as `proxy`."""
+
+    def __call__(self, policy: WorldModel) -> Values:
+        """The measures of `roll_out`, one a prompt."""
+        spec, scores = self.spec, make_score_fn(self.scorers, self.models.gold)
+
+        def score(rollouts: Rollouts) -> dict[str, Tensor]:
+            stored = rollouts.with_videos(quantise(rollouts.videos))
+            return scores(rollouts) | {"proxy": self.reward(stored)}
+
+        return roll_out(
+            policy, self.reference, make_rollout_fn(self.tokenizer, policy, spec.decoding, spec.temperature),
+            self.tokenizer.tokenizer, self.prompts, self.numbers, score,
+            temperature=spec.temperature, window=getattr(spec.decoding, "window", None), seed=self.seed,
+            batch_size=spec.measure.batch, device=self.device,
+        )  # fmt: skip
+
+    def episodes(self) -> list[str]:
+        """The episode of each prompt."""
+        return [self.prompts.corpus.infos[self.prompts.places[number][0]].id for number in self.numbers]
+
+
+def make_read_clips(student: Student, judge: Scorer, eyes: Probe) -> ReadClips:
+    """What the judge and its state probe say of rollouts, for online distillation."""
+
+    def read(rollouts: Rollouts) -> DistillationClips:
+        videos = quantise(rollouts.videos)
+        scores = normalise(mean_scores(judge, videos, rollouts.instructions, rollouts.actions), judge.reward)
+        return read_clips(student, eyes, videos, rollouts.instructions, rollouts.actions, scores)
+
+    return read
+
+
+def bench_sets(student: Student, judge: Scorer, eyes: Probe, bench: Bench, clips: int) -> list[DistillationClips]:
+    """Groups of the bench's train split, of about `clips` clips in all, as the judge scores them."""
+    rows = [row for group in bench.groups(split="train") for row in group]
+    size = student.spec.set_size
+    plan = SetPlan.of(bench, rows, size, 1.0)
+    count = min(len(plan.groups), clips // size)
+    chosen = [rows[place] for n in range(count) for place in plan.groups[n * len(plan.groups) // count][:size]]
+    if not chosen:
+        return []
+    scores = normalise(score_pairs(judge.sample, bench, chosen).mean(0), judge.reward)
+    whole = bench_clips(student, eyes, bench, chosen, scores)
+    return [whole.select(torch.arange(start, start + size)) for start in range(0, len(chosen), size)]
+
+
+def make_module(
+    run: Run,
+    spec: RLSpec,
+    policy: WorldModel,
+    reference: WorldModel,
+    student: Student,
+    models: RewardModels,
+    prompts: Prompts,
+    tokenizer: SteadyTokenizer,
+    reward: Reward,
+    bench: Bench,
+    guard: PolicyMeasure | None,
+) -> AlignmentModule:
+    """The alignment module with its collaborators."""
+    buffer, read, sets = None, None, []
+    if spec.distillation is not None:
+        eyes = load_probe(run.input(f"artifacts/probe/judge/{MODEL}")).to(student.device)
+        read = make_read_clips(student, models.judge, eyes)
+        sets = bench_sets(student, models.judge, eyes, bench, spec.distillation.bench_clips)
+        buffer = ReplayBuffer(spec.distillation.capacity, _one_clip(student, prompts, read))
+    by_frame = {"mse": mse_by_frame, "l1": l1_by_frame}.get(spec.reward.kind)
+    components = AlignmentComponents(
+        tokenizer=tokenizer.tokenizer,
+        reference=reference,
+        rollout=make_rollout_fn(tokenizer, policy, spec.decoding, spec.temperature),
+        reward=reward,
+        reward_by_frame=by_frame,
+        read_clips=read,
+        bench=sets,
+        check=None if guard is None or spec.guard is None else make_check(run, spec.guard, policy, guard),
+    )
+    return AlignmentModule(spec, policy, student, prompts, components, buffer)
+
+
+def _one_clip(student: Student, prompts: Prompts, read: ReadClips) -> dict[str, Tensor]:
+    """The fields of one clip of a replay buffer, for their shapes and types."""
+    item = prompts[0]
+    videos = item["frames"].unsqueeze(0)
+    clip = read(Rollouts(videos, (prompts.instruction(0),), item["actions"].unsqueeze(0), videos, (prompts.task(0),)))
+    return {name: value[0].cpu() for name, value in vars(clip).items()}
+
+
+def make_check(run: Run, spec: GuardSpec, policy: WorldModel, measure: PolicyMeasure) -> Callable[[int], Check]:
+    """The guard's check of the policy as it is; each one is told in a line."""
+    scorer = f"{spec.scorer}_faithful"
+
+    def check(step: int) -> Check:
+        values = measure(policy.eval())
+        policy.train()
+        gold = values["gold_faithful"]
+        found = Check(
+            step=step,
+            proxy=float(values["proxy"].mean()),
+            confirmed=float(values[scorer].mean()),
+            psnr=float(values["psnr"].mean()),
+            gold=float(np.nanmean(gold)) if np.isfinite(gold).any() else float("nan"),
+            kl=float(values["kl"].mean()),
+        )
+        run.say(f"check after {step} updates: reward {found.proxy:.3f}, {spec.scorer} {found.confirmed:.3f}, gold "
+                f"{found.gold:.3f}, PSNR {found.psnr:.2f} dB, KL {found.kl:.4f} a token")  # fmt: skip
+        return found
+
+    return check
+
+
+def gradient_cosines(module: AlignmentModule, prompts: Prompts, batches: int, device: torch.device) -> dict[str, Json]:
+    """The signal-to-noise of one update: cosines between the policy gradients of different batches, before training."""
+    spec, gradients = module.spec, []
+    for number in range(batches):
+        generator = torch.Generator().manual_seed(fold(spec.training.seed, number, 6))
+        drawn = torch.randint(len(prompts), (spec.training.batch,), generator=generator).tolist()
+        batch = {name: value.to(device) for name, value in default_collate([prompts[index] for index in drawn]).items()}
+        module.step = 1_000_000 + number  # seeds that no training step has
+        loss, _ = module.loss(module.sample(batch))  # type: ignore[arg-type]
+        parameters = [p for p in module.policy.parameters() if p.requires_grad]
+        found = torch.autograd.grad(loss, parameters, allow_unused=True)
+        gradients.append(torch.cat([g.flatten() for g in found if g is not None]))
+    cosines = signal_to_noise(gradients)
+    return {**bootstrap(cosines.double().cpu().numpy()).json(), "batches": batches}
+
+
+def check_rows(module: AlignmentModule) -> list[dict[str, float]]:
+    """The checks of the guard as rows of a table; what is not known is left out."""
+    return [{k: v for k, v in asdict(check).items() if v == v} for check in module.checked]
+
+
+def load_held_out(run: Run, student: RewardModel, device: torch.device) -> dict[str, Scorer]:
+    """The learned scorers of rollouts: the student as it was distilled, the judge and the held-out judge."""
+    return {
+        "student": student,
+        "judge": load_scorer(run, "judge", device),
+        "held_out": load_scorer(run, "held_out", device),
+    }

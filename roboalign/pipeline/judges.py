@@ -1,0 +1,136 @@
+"""A judge of any kind: trained on the bench, written and read."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, assert_never, overload
+
+import torch
+from pydantic import TypeAdapter
+
+from roboalign import checkpoint
+from roboalign.bench.dataset import ObservedSets, SetPlan, observe_pairs
+from roboalign.bench.pairs import Bench
+from roboalign.hardware.spec import DeviceSpec
+from roboalign.judge.lit import JudgeModule
+from roboalign.judge.model import RegressionJudge, load_regression_judge, save_regression_judge
+from roboalign.judge.openai_api import OpenAIJudge
+from roboalign.judge.spec import JudgeSpec, OpenAIJudgeSpec, Qwen3VLJudgeSpec, RegressionJudgeSpec
+from roboalign.probe.model import Probe
+from roboalign.probe.outcome import OutcomeModel
+from roboalign.reward.dimensions import Scorer, normalise
+from roboalign.reward.spec import RewardSpec
+from roboalign.reward.text import Vocabulary
+from roboalign.run import Run
+from roboalign.training import fit, fold
+
+
+class BenchClips(Sequence[Any]):
+    """Labelled clips of a bench for the vision-language judge, made when they are read."""
+
+    def __init__(self, bench: Bench, rows: Sequence[int]) -> None:
+        self.bench, self.rows = bench, list(rows)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @overload
+    def __getitem__(self, index: int) -> Any: ...
+    @overload
+    def __getitem__(self, index: slice) -> "BenchClips": ...
+    def __getitem__(self, index: int | slice) -> Any:
+        """A LabelledClip, or some of the clips."""
+        from roboalign.judge.qwen3_vl_lit import LabelledClip
+
+        if isinstance(index, slice):
+            return BenchClips(self.bench, self.rows[index])
+        frames, actions = self.bench.clip(self.rows[index])
+        pair = self.bench.pairs[self.rows[index]]
+        video = torch.from_numpy(frames.transpose(0, 3, 1, 2).copy())
+        return LabelledClip(
+            video, pair.instruction, torch.from_numpy(actions), torch.tensor([pair.scores, pair.faithful])
+        )
+
+
+def train_judge(
+    run: Run,
+    name: str,
+    spec: JudgeSpec,
+    reward: RewardSpec,
+    bench: Bench,
+    eyes: Probe,
+    outcome: OutcomeModel,
+    width: int,
+    device: DeviceSpec,
+) -> Scorer:
+    """The judge `name` of a spec, trained on the bench's train split; `width` is that of the actions."""
+    train = bench.where(split="train")
+    curves = run.output(f"plots/{name}.tsv")
+    match spec:
+        case RegressionJudgeSpec():
+            torch.manual_seed(fold(spec.training.seed, 0))
+            texts = [bench.pairs[row].instruction for row in train]
+            judge = RegressionJudge(spec, reward, Vocabulary.of(texts, spec.encoder.text.words), width, eyes, outcome)
+            judge.to(device.accelerator)
+            clips = ObservedSets(
+                observe_pairs(judge, bench, train), judge.vocabulary.encode(texts),
+                normalise(bench.labels[train], reward), SetPlan.of(bench, train, spec.set_size, spec.group_share),
+                spec.training.seed,
+            )  # fmt: skip
+            known = float(clips.rest[:, 0, -1].mean())
+            run.say(f"{len(train)} clips, {len(clips.plan.groups)} groups among them; {known:.0%} of known scenes")
+            module = JudgeModule(judge)
+            fit(module, clips, spec.training, device, label=run.label, scratch=run.scratch, curves=curves)
+            return judge.to(device.accelerator).eval()
+        case Qwen3VLJudgeSpec():
+            from roboalign.judge.qwen3_vl import build_qwen3_vl_judge
+            from roboalign.judge.qwen3_vl_lit import LabelledClipDataset, Qwen3VLJudgeModule
+
+            model = build_qwen3_vl_judge(spec, reward)
+            dataset = LabelledClipDataset(spec, reward, BenchClips(bench, train))
+            fit(
+                Qwen3VLJudgeModule(model), dataset, spec.training, device, label=run.label, scratch=run.scratch,
+                curves=curves,
+            )  # fmt: skip
+            return model.to(device.accelerator).eval()
+        case OpenAIJudgeSpec():
+            run.say(f"{spec.model} behind {spec.base_url} is used as it is; nothing is trained")
+            curves.write_text("step\n", encoding="utf-8")
+            return OpenAIJudge(spec, reward, root=run.root)
+        case _:
+            assert_never(spec)
+
+
+def save_judge(path: Path, judge: Scorer, provenance: str) -> None:
+    """Write a judge of any kind."""
+    if isinstance(judge, RegressionJudge):
+        save_regression_judge(path, judge, provenance)
+    elif isinstance(judge, OpenAIJudge):
+        spec, reward = judge.spec.model_dump(mode="json"), judge.reward.model_dump(mode="json")
+        checkpoint.save(path, {}, spec=spec, provenance=provenance, reward=reward)
+    else:
+        from roboalign.judge.qwen3_vl import Qwen3VLJudge, save_qwen3_vl_judge
+
+        assert isinstance(judge, Qwen3VLJudge)
+        save_qwen3_vl_judge(path, judge, provenance)
+
+
+def load_judge(path: Path, device: torch.device | str = "cpu", root: Path = Path()) -> Scorer:
+    """The judge in a file, of any kind, ready to score. Raises CheckpointError on a damaged or foreign file."""
+    _, metadata = checkpoint.load(path)
+    try:
+        spec: JudgeSpec = TypeAdapter(JudgeSpec).validate_json(json.dumps(metadata["spec"]))
+        reward = RewardSpec.model_validate_json(json.dumps(metadata["reward"]))
+    except (KeyError, ValueError) as error:
+        raise checkpoint.CheckpointError(f"{path}: holds no judge ({error}); run `dvc repro judge`") from error
+    match spec:
+        case RegressionJudgeSpec():
+            return load_regression_judge(path).to(device)
+        case Qwen3VLJudgeSpec():
+            from roboalign.judge.qwen3_vl import load_qwen3_vl_judge
+
+            return load_qwen3_vl_judge(path).to(device)
+        case OpenAIJudgeSpec():
+            return OpenAIJudge(spec, reward, root=root)
+        case _:
+            assert_never(spec)

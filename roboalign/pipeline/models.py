@@ -1,0 +1,108 @@
+"""The trained parts of an experiment, loaded and put together as several stages need them."""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from roboalign.evaluation.clips import Clip
+from roboalign.evaluation.perceptual_spec import PerceptualSpec
+from roboalign.evaluation.scoring import GoldScorer, GoldScores
+from roboalign.evaluation.spec import ScorerName
+from roboalign.evaluation.video import build_perceptual, psnr
+from roboalign.io import read_json
+from roboalign.pipeline.judges import load_judge
+from roboalign.probe.model import load_probe
+from roboalign.reward.dimensions import VARIANTS, Scorer, mean_scores
+from roboalign.reward.gold import Gold
+from roboalign.reward.model import RewardModel
+from roboalign.reward.rewards import RewardModels, Rollouts
+from roboalign.reward.rubric import limits_from_json
+from roboalign.reward.spec import RewardSpec
+from roboalign.rl.interfaces import RolloutFn
+from roboalign.rollout.rollout import rollout
+from roboalign.rollout.segment import Prompt
+from roboalign.rollout.spec import DecodingSpec
+from roboalign.run import Run
+from roboalign.store import Corpus
+from roboalign.student.model import load_student
+from roboalign.tokenizer.steady import SteadyTokenizer
+from roboalign.video import frames_to_video, quantise, video_to_frames
+from roboalign.world_model.model import WorldModel
+from roboalign.world_model.sampler import Sampler
+
+MODEL = "model.safetensors"
+
+
+def load_scorer(run: Run, name: ScorerName, device: torch.device) -> Scorer:
+    """A learned scorer of the experiment."""
+    path = run.input(f"artifacts/{name}/{MODEL}")
+    return load_student(path).to(device) if name == "student" else load_judge(path, device, run.root)
+
+
+def load_gold(run: Run, reward: RewardSpec, device: torch.device) -> Gold:
+    """The gold scores: the rubric over what the gold state probe perceives."""
+    probe = load_probe(run.input(f"artifacts/probe/gold/{MODEL}")).to(device)
+    return Gold(probe, reward, limits_from_json(read_json(run.input("artifacts/bench/probed_limits/gold.json"))))
+
+
+def load_reward_models(run: Run, reward: RewardSpec, student: RewardModel, device: torch.device) -> RewardModels:
+    """What the rewards of alignment ask; `student` is the one that online distillation trains."""
+    perceptual: PerceptualSpec = run.section("evaluation.perceptual", PerceptualSpec)
+    judge, gold = load_scorer(run, "judge", device), load_gold(run, reward, device)
+    return RewardModels(student, judge, gold, lambda: build_perceptual(perceptual).to(device))
+
+
+def make_gold_scorer(gold: Gold, corpus: Corpus) -> GoldScorer:
+    """The gold scores and outcomes of clips of the corpus's episodes."""
+    numbers = {info.id: number for number, info in enumerate(corpus.infos)}
+
+    def score(clips: Sequence[Clip]) -> GoldScores:
+        infos = [corpus.infos[numbers[clip.episode]] for clip in clips]
+        tasks = [(info.source, info.task) for info in infos]
+        shown = [clip.frames for clip in clips]
+        truths = [corpus.frames(numbers[clip.episode], 0, len(clip.frames)) for clip in clips]
+        scores, outcomes = gold.measure(tasks, shown, truths)
+        similarity = psnr(frames_to_video(np.stack(shown))[:, 1:], frames_to_video(np.stack(truths))[:, 1:]).mean(1)
+        return GoldScores(scores, np.concatenate([outcomes, similarity.double().numpy()[:, None]], 1))
+
+    return score
+
+
+def make_rollout_fn(
+    tokenizer: SteadyTokenizer, model: WorldModel, decoding: DecodingSpec, temperature: float
+) -> RolloutFn:
+    """Rollouts from `model` as it is at the time."""
+    sampler = Sampler(model, temperature=temperature)
+
+    def roll(frames: Tensor, actions: Tensor, mask: Tensor, seeds: Tensor) -> tuple[Tensor, Tensor]:
+        made = rollout(decoding, tokenizer, sampler, Prompt(frames, actions, mask, seeds))
+        return made.frames[:, 1:], made.tokens
+
+    return roll
+
+
+def score_rollouts(scorers: Mapping[str, Scorer], gold: Gold, rollouts: Rollouts) -> dict[str, Tensor]:
+    """Totals (B,) of stored rollouts by each scorer and by gold, absolute (`student`) and faithful
+    (`student_faithful`), and what gold's probe perceives: shown_success, true_success, position_error_cm."""
+    videos = quantise(rollouts.videos)
+    result: dict[str, Tensor] = {}
+
+    def add(name: str, scores: Tensor) -> None:
+        for variant, index in VARIANTS.items():
+            result[name if variant == "absolute" else f"{name}_{variant}"] = scores[:, index].sum(-1).cpu()
+
+    for name, scorer in scorers.items():
+        add(name, mean_scores(scorer, videos, rollouts.instructions, rollouts.actions))
+    given = rollouts.tasks, list(video_to_frames(videos)), list(video_to_frames(rollouts.targets))
+    scores, outcomes = gold.measure(*given)
+    add("gold", torch.from_numpy(scores))
+    shown, true, apart = torch.from_numpy(outcomes).unbind(1)
+    return result | {"shown_success": shown, "true_success": true, "position_error_cm": apart}
+
+
+def make_score_fn(scorers: Mapping[str, Scorer], gold: Gold) -> Callable[[Rollouts], dict[str, Tensor]]:
+    """`score_rollouts` by these scorers."""
+    return partial(score_rollouts, scorers, gold)

@@ -1,0 +1,72 @@
+"""The outcome model of a state probe: trained on recorded episodes as the probe perceives them, and measured."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from roboalign.evaluation.statistics import bootstrap
+from roboalign.hardware.spec import DeviceSpec
+from roboalign.probe.figures import auc
+from roboalign.probe.lit import OutcomeModule
+from roboalign.probe.model import Probe
+from roboalign.probe.outcome import OutcomeClips, OutcomeModel, PerceivedEpisode
+from roboalign.probe.spec import OutcomeSpec
+from roboalign.run import Run
+from roboalign.store import Corpus
+from roboalign.training import fit, fold
+from roboalign.types import STATE_NAMES, Json
+
+_SUCCESS = STATE_NAMES.index("success")
+
+
+def perceive_episodes(probe: Probe, corpus: Corpus) -> list[PerceivedEpisode]:
+    """The episodes of the tasks that the probe covers, as it perceives them."""
+    result: list[PerceivedEpisode] = []
+    for number, (source, task) in enumerate(probe.tasks):
+        rows: dict[int, list[int]] = {}
+        for row, info in enumerate(corpus.infos):
+            if (info.source, info.task) == (source, task):
+                rows.setdefault(info.length, []).append(row)
+        for same in rows.values():
+            states = probe.states(source, task, np.stack([corpus.frames(row) for row in same]))
+            result += [PerceivedEpisode(s, corpus.actions(row), number) for s, row in zip(states, same, strict=True)]
+    return result
+
+
+def train_outcome_model(run: Run, spec: OutcomeSpec, probe: Probe, corpus: Corpus, device: DeviceSpec) -> OutcomeModel:
+    """The outcome model of a probe; untrained if the probe covers no task."""
+    torch.manual_seed(fold(spec.training.seed, 1))
+    model = OutcomeModel(spec, len(probe.tasks), corpus.action_width)
+    if probe.tasks:
+        episodes = perceive_episodes(probe, corpus.where(split="train"))
+        clips = OutcomeClips(episodes, spec.length, spec.training.seed)
+        scratch = run.scratch / "outcome"
+        scratch.mkdir(exist_ok=True)
+        fit(
+            OutcomeModule(model), clips, spec.training, device, label=f"{run.label} outcome", scratch=scratch,
+            curves=scratch / "curve.tsv",
+        )  # fmt: skip
+    return model.to(device.accelerator).eval()
+
+
+@torch.no_grad()
+def measure_outcomes(probe: Probe, model: OutcomeModel, corpus: Corpus) -> dict[str, Json]:
+    """How far predicted positions are from the perceived ones of the true future, in centimetres, with the figures of a
+    prediction that nothing moves beside them; and how well predicted success separates the perceived outcomes (AUC)."""
+    errors: dict[str, list[float]] = {}
+    chances, outcomes = [], []
+    for episode in perceive_episodes(probe, corpus):
+        states = torch.from_numpy(episode.states)
+        actions = torch.from_numpy(episode.actions[:-1])[None]
+        expected: Tensor = model(states[:1], actions, torch.tensor([episode.task]))[0]
+        for name, columns in (("gripper", slice(0, 3)), ("object", slice(3, 6))):
+            for kind, guess in (("", expected), ("_still", states[:1])):
+                far = 100 * (guess[..., columns] - states[..., columns]).norm(dim=-1)[1:].mean()
+                errors.setdefault(f"{name}_cm{kind}", []).append(float(far))
+        chances.append(float(expected[-1, _SUCCESS]))
+        outcomes.append(bool(states[-1, _SUCCESS] > 0.5))
+    if not chances:
+        return {}
+    result: dict[str, Json] = {name: bootstrap(values).json() for name, values in errors.items()}
+    separation = float(auc(np.array(chances), np.array(outcomes), np.ones((1, len(chances))))[0])
+    return result if np.isnan(separation) else result | {"success_auc": separation}

@@ -1,0 +1,141 @@
+"""What actions lead to, in the states that a probe perceives: from a first frame's state and actions to a trajectory.
+
+A reward model compares what a rollout shows with this: it cannot know the true future, but it can know what such
+actions usually lead to. It learns from recorded episodes, as the probe perceives them.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypedDict
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from roboalign import checkpoint
+from roboalign.probe.spec import OutcomeSpec
+from roboalign.types import STATE_NAMES, Float32
+
+UNIT_M = 0.1
+"""Unit of positions inside the model, in metres."""
+
+MOVING = slice(0, 6)
+"""Columns of a state that the model moves: the positions of gripper and object."""
+
+FLAGS = tuple(STATE_NAMES.index(name) for name in ("opening", "contact", "success"))
+"""Columns of a state that it predicts as probabilities or shares."""
+
+STARTS = 64
+"""Numbers of samples of each episode."""
+
+
+class OutcomeModel(nn.Module):
+    """A recurrent network over the actions, begun in the state of the first frame."""
+
+    def __init__(self, spec: OutcomeSpec, tasks: int, action_width: int) -> None:
+        super().__init__()
+        self.spec, self.action_width = spec, action_width
+        self.task = nn.Embedding(max(tasks, 1), spec.hidden)
+        self.begin = nn.Sequential(
+            nn.Linear(len(STATE_NAMES), spec.hidden), nn.GELU(), nn.Linear(spec.hidden, spec.hidden)
+        )
+        self.recur = nn.GRU(action_width + spec.hidden, spec.hidden, batch_first=True)
+        self.move = nn.Linear(spec.hidden, 6)
+        self.flags = nn.Sequential(
+            nn.Linear(spec.hidden + 6, spec.hidden), nn.GELU(), nn.Linear(spec.hidden, len(FLAGS))
+        )
+        nn.init.zeros_(self.move.weight)
+        nn.init.zeros_(self.move.bias)
+
+    def forward(self, first: Tensor, actions: Tensor, tasks: Tensor) -> Tensor:
+        """States (B, T, 14), columns STATE_NAMES, from those of the first frames (B, 14), actions (B, T - 1, A) in
+        [-1, 1] and tasks (B,). Force and penetration stay as at first; the goal does not move."""
+        if actions.shape[1] == 0:
+            return first.unsqueeze(1)
+        unit = first.clone()
+        unit[:, :9] = (first[:, :9] - first[:, 3:6].repeat(1, 3)) / UNIT_M
+        unit[:, 11:13] = 0
+        hidden = self.begin(unit) + self.task(tasks)
+        inputs = torch.cat([actions, hidden.unsqueeze(1).expand(-1, actions.shape[1], -1)], -1)
+        features, _ = self.recur(inputs, hidden.unsqueeze(0).contiguous())
+        moved = first[:, None, MOVING] + UNIT_M * self.move(features)
+        goal = first[:, None, 6:9]
+        ways = torch.cat([moved[..., 3:6] - moved[..., :3], moved[..., 3:6] - goal], -1) / UNIT_M
+        flags = self.flags(torch.cat([features, ways], -1)).sigmoid()
+        rest = first[:, None].expand(-1, actions.shape[1], -1)
+        later = torch.cat([moved, rest[..., 6:9], flags[..., :2], rest[..., 11:13], flags[..., 2:]], -1)
+        return torch.cat([first.unsqueeze(1), later], 1)
+
+
+def outcome_loss(predicted: Tensor, perceived: Tensor) -> Tensor:
+    """The mean absolute error of the positions in units of UNIT_M, and the cross-entropy of the flags, over the frames
+    after the first, of states (B, T, 14)."""
+    ours, theirs = predicted[:, 1:], perceived[:, 1:]
+    places = (ours[..., MOVING] - theirs[..., MOVING]).abs().mean() / UNIT_M
+    columns = list(FLAGS)
+    flags = F.binary_cross_entropy(ours[..., columns].clamp(1e-6, 1 - 1e-6), theirs[..., columns].clamp(0, 1))
+    return places + 0.3 * flags
+
+
+class OutcomeSample(TypedDict):
+    """A stretch of an episode (as a batch, each with a leading axis)."""
+
+    states: Tensor
+    """(T, 14), as the probe perceives them."""
+    actions: Tensor
+    """(T - 1, A)."""
+    task: Tensor
+    """()."""
+
+
+@dataclass(frozen=True)
+class PerceivedEpisode:
+    """A recorded episode as a probe perceives it."""
+
+    states: Float32
+    """(T, 14)."""
+    actions: Float32
+    """(T, A) in [-1, 1]."""
+    task: int
+    """Number of its task in the probe."""
+
+
+class OutcomeClips(Dataset[OutcomeSample]):
+    """Stretches of `length` frames, from anywhere in an episode; a sample is a function of its number."""
+
+    def __init__(self, episodes: Sequence[PerceivedEpisode], length: int, seed: int) -> None:
+        self.episodes, self.seed = list(episodes), seed
+        self.length = min([length, *(len(episode.states) for episode in episodes)])
+
+    def __len__(self) -> int:
+        return len(self.episodes) * STARTS
+
+    def __getitem__(self, number: int) -> OutcomeSample:
+        episode = self.episodes[number % len(self.episodes)]
+        rng = np.random.default_rng((self.seed, number))
+        # Half of the stretches are whole: outcomes are decided late in an episode.
+        start = 0 if rng.random() < 0.5 else int(rng.integers(len(episode.states) - self.length // 2))
+        span = start + np.minimum(np.arange(self.length), len(episode.states) - 1 - start)
+        actions = episode.actions[span[:-1]] * (np.diff(span) > 0)[:, None]
+        return {
+            "states": torch.from_numpy(episode.states[span]),
+            "actions": torch.from_numpy(actions.astype(np.float32)),
+            "task": torch.tensor(episode.task),
+        }
+
+
+def save_outcome_model(path: Path, model: OutcomeModel, tasks: int, provenance: str) -> None:
+    """Write the model with its spec and sizes."""
+    checkpoint.save_model(path, model, model.spec, provenance, tasks=tasks, action_width=model.action_width)
+
+
+def load_outcome_model(path: Path) -> OutcomeModel:
+    """The model in a file, frozen, in evaluation mode. Raises CheckpointError on a damaged or foreign file."""
+    spec = checkpoint.load_spec(path, OutcomeSpec)
+    tensors, metadata = checkpoint.load(path)
+    model = OutcomeModel(spec, int(metadata["tasks"]), int(metadata["action_width"]))
+    model.load_state_dict(tensors)
+    return model.requires_grad_(False).eval()

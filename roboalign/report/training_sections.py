@@ -1,0 +1,124 @@
+"""The sections on how the models were trained: agreement of the reward models with their labels, training curves."""
+
+from collections.abc import Mapping, Sequence
+
+from roboalign.report import charts, tables
+from roboalign.report.blocks import Block, Cell, Picture, Prose, Section, Table
+from roboalign.report.inputs import Inputs, dimensions, perceptual
+from roboalign.report.names import SCORERS, dig, mean_of, named, significant, title
+from roboalign.report.plots import lines
+from roboalign.report.tables import estimate
+from roboalign.types import Json
+
+AGREEMENT = ("mae", "constant_mae", "spearman", "kendall", "qwk")
+"""Columns of agreement tables; `constant_mae` is the error of always giving the training mean."""
+
+REWARD_MODELS: Mapping[str, str] = {
+    "judge": "the rubric's labels",
+    "held_out": "the rubric's labels",
+    "student": "the judge",
+}
+"""Metrics files of reward models, and whom each is measured against."""
+
+NESTED: Mapping[str, str] = {
+    "held_out_degradations": "on kinds of degradation that its training left out",
+    "held_out_sources": "on sources that its training left out",
+    "generated": "on generated clips",
+    "labels": "against the rubric's labels instead of the judge",
+}
+"""Nested agreement tables, and what they are measured on."""
+
+TEXT = (
+    "Agreement over all test clips, between prompts: how well a judge reproduces the labels of the bench, and "
+    "the student the judge. MAE of a constant: the error of always giving the training mean. Labels of generated clips "
+    "come from a state probe. Whether a reward ranks the rollouts of one prompt is measured under Reward inside groups."
+)
+
+
+def reward_quality(inputs: Inputs) -> Section:
+    """How well the judges reproduce the rubric's labels, and the student the judge."""
+    blocks: list[Block] = []
+    rows = [*(str(dimension["name"]) for dimension in dimensions(inputs)), "total"]
+    for part, whom in REWARD_MODELS.items():
+        metrics = inputs.metrics.get(part)
+        if not metrics:
+            continue
+        name = SCORERS[part]
+        blocks.append(agreement(f"{name} against {whom}, test clips{_clips_n(metrics)}", metrics, rows))
+        for key, what in NESTED.items():
+            nested = dig(metrics, key)
+            if isinstance(nested, Mapping):
+                folded = key in ("generated", "labels")
+                blocks.append(agreement(f"{name} {what}{_clips_n(nested)}", nested, rows, folded))
+        if isinstance(interval := dig(metrics, "interval"), Mapping):
+            level = significant(dig(interval, "level"))
+            caption = f"{name}: intervals of nominal coverage {level}, and the share of test labels in them"
+            blocks.append(tables.grid(caption, _coverages(interval, rows), "Dimension"))
+        separate = [*rows, *NESTED, "interval", "faithful", "within_groups"]
+        blocks.append(tables.flat(f"{name}, further figures", metrics, separate))
+    shown = [block for block in blocks if not isinstance(block, Table) or block.rows]
+    return Section("reward", "Judges and student", [Prose([TEXT]), *shown] if shown else [])
+
+
+def agreement(caption: str, metrics: Mapping[str, Json], rows: Sequence[str], folded: bool = False) -> Table:
+    """One row a dimension; the columns of AGREEMENT for faithful and then for absolute scores, those that are known."""
+    kinds = [("faithful", dig(metrics, "faithful")), ("absolute", metrics)]
+    columns = [
+        (kind, figures, column)
+        for kind, figures in kinds
+        for column in AGREEMENT
+        if any(mean_of(dig(figures, row, column)) is not None for row in rows)
+    ]
+    both = len({kind for kind, _, _ in columns}) > 1
+    head = [f"{title(column)}\n{kind}" if both else title(column) for kind, _, column in columns]
+    body = [
+        [
+            Cell(title(row)),
+            *(estimate(tables.bounded(dig(figures, row) or {}, column)) for _, figures, column in columns),
+        ]
+        for row in rows
+        if any(isinstance(dig(figures, row), Mapping) for _, figures in kinds)
+    ]
+    return Table(caption, ["Dimension", *head], body if columns else [], folded=folded)
+
+
+def _coverages(interval: Mapping[str, Json], rows: Sequence[str]) -> dict[str, dict[str, Json]]:
+    """By dimension: half widths and coverages of the intervals, by the clips that tell the error and those tested."""
+    result: dict[str, dict[str, Json]] = {}
+    for name in rows:
+        result[name] = {}
+        for kind, measured in interval.items():
+            if not isinstance(measured, Mapping):
+                continue
+            width = dig(measured, "half_width", name)
+            if width is not None:
+                result[name][f"{kind}: half width"] = width
+            for tested, shares in (dig(measured, "coverage") or {}).items():
+                if (share := dig(shares, name)) is not None:
+                    result[name][f"{kind}: {tested.replace('_', ' ')}"] = share
+    return result
+
+
+def _clips_n(metrics: Json) -> str:
+    count = dig(metrics, "n")
+    return f", n = {significant(count)}" if isinstance(count, int) else ""
+
+
+def training(inputs: Inputs) -> Section:
+    """Training curves and the first figures of each trained part."""
+    blocks: list[Block] = []
+    for part in ("tokenizer", "world_model", "judge", "held_out", "student"):
+        panels = charts.panels(inputs.curves.get(part, ()), log=("loss", "loss_train"))
+        if panels:
+            name = SCORERS.get(part, title(part))
+            chart = lines(panels, 3, part, f"Training curves: {name.lower()}", 1.9)
+            blocks.append(Picture(name, chart))
+        if part in ("tokenizer", "world_model") and inputs.metrics.get(part):
+            metrics = named(inputs.metrics[part], perceptual(inputs))
+            # The gates stand in their own section.
+            caption = f"{title(part)}, on test episodes"
+            blocks.append(tables.flat(caption, metrics, ["by_source", "gates", "perceptual_name"]))
+            by_source = dig(metrics, "by_source")
+            if isinstance(by_source, Mapping):
+                blocks.append(tables.turned(tables.grid(f"{title(part)}, by source", by_source, "Source")))
+    return Section("training", "Training", blocks)

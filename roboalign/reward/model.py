@@ -1,0 +1,345 @@
+"""The reward model that judge and student share: from a clip, its instruction and its actions to scores.
+
+    model = RewardModel(spec, reward, vocabulary, action_width=4, eyes=probe)
+    scores = model.sample(videos, instructions, actions)        # (S, B, 2, D), raw
+
+A state probe, the model's *eyes*, perceives gripper, object and goal in the frames of scenes that it knows. A
+transformer reads one token a frame, which holds what is perceived, the actions that led there and what an outcome model
+expects of them, beside the words of the instruction. Each member of the ensemble has a transformer of its own, and its
+own member of the eyes.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from roboalign import checkpoint
+from roboalign.probe.model import Perception, Probe
+from roboalign.probe.outcome import OutcomeModel
+from roboalign.probe.spec import OutcomeSpec, PerceptionSpec
+from roboalign.reward.appearance import AppearanceEncoder
+from roboalign.reward.dimensions import denormalise
+from roboalign.reward.frames import PROFILE, pixels, profile
+from roboalign.reward.spec import EncoderSpec, RewardSpec
+from roboalign.reward.state_features import (
+    IMAGE_FEATURES,
+    STATE_FEATURES,
+    TIME_FEATURES,
+    FrameSample,
+    action_features,
+    image_features,
+    sample_frames,
+    state_features,
+    time_features,
+)
+from roboalign.reward.text import TextEncoder, Vocabulary, transformer
+from roboalign.spec.base import Spec
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What a reward model has read of B clips, K frames each, before its transformers."""
+
+    states: Tensor
+    """(E, B, K, STATE_FEATURES) by each of the E members of the eyes; zero for unknown scenes."""
+    rest: Tensor
+    """(B, K, R): image, action and time features."""
+    valid: Tensor
+    """(B, K): false for padding."""
+    motion: Tensor
+    """(B, PROFILE)."""
+    videos: Tensor | None = None
+    """(B, T, 3, H, W) for the appearance encoder, and `lengths` (B,) of them; None without one."""
+    lengths: Tensor | None = None
+
+
+class RewardEncoder(nn.Module):
+    """One transformer of the ensemble: observations and words to normalised scores."""
+
+    def __init__(
+        self, spec: EncoderSpec, vocabulary: int, action_width: int, outputs: int, head_width: int | None
+    ) -> None:
+        super().__init__()
+        self.spec = spec
+        size = STATE_FEATURES + IMAGE_FEATURES + TIME_FEATURES + (2 * action_width if "actions" in spec.inputs else 0)
+        self.enter = nn.Sequential(nn.Linear(size, spec.width), nn.GELU(), nn.Linear(spec.width, spec.width))
+        self.places = nn.Parameter(torch.randn(spec.frames, spec.width) * 0.02)
+        self.summary = nn.Parameter(torch.randn(1, spec.width) * 0.02)
+        self.motion = nn.Sequential(nn.Linear(PROFILE, spec.width), nn.GELU(), nn.Linear(spec.width, spec.width))
+        text = spec.text
+        self.text = TextEncoder(vocabulary, text.words, spec.width, text.layers, spec.heads, text.hidden_words)
+        self.appearance = None if spec.appearance is None else AppearanceEncoder(spec.appearance, spec.width)
+        self.body = transformer(spec.width, spec.layers, spec.heads, spec.dropout)
+        head = nn.Linear(spec.width if head_width is None else head_width, outputs)
+        nn.init.constant_(head.bias, 0.5)  # the middle of every range
+        hidden = () if head_width is None else (nn.Linear(spec.width, head_width), nn.GELU())
+        self.head = nn.Sequential(*hidden, head)
+
+    def forward(self, observation: Observation, member: int, words: Tensor) -> Tensor:
+        """Normalised scores (B, outputs), not clipped to [0, 1]: a sigmoid would saturate at the many full scores."""
+        states, rest = observation.states[member], observation.rest
+        if self.training and self.spec.scene_dropout > 0:
+            hidden = torch.rand(len(states), 1, 1, device=states.device) < self.spec.scene_dropout
+            states = states.masked_fill(hidden, 0)
+            known = rest[..., -1:].masked_fill(hidden, 0)
+            rest = torch.cat([rest[..., :-1], known], -1)
+        frames = self.enter(torch.cat([states, rest], -1)) + self.places[: states.shape[1]]
+        text, empty = self.text(words)
+        if "text" not in self.spec.inputs:
+            empty = torch.ones_like(empty)
+        tokens = [self.summary.expand(len(frames), 1, -1), self.motion(observation.motion).unsqueeze(1)]
+        hidden_tokens = [torch.zeros(len(frames), 2, dtype=torch.bool, device=frames.device)]
+        if self.appearance is not None and observation.videos is not None and observation.lengths is not None:
+            tokens.append(self.appearance(observation.videos, observation.lengths))
+            hidden_tokens.append(torch.zeros(tokens[-1].shape[:2], dtype=torch.bool, device=frames.device))
+        mask = torch.cat([*hidden_tokens, ~observation.valid, empty], 1)
+        features = self.body(torch.cat([*tokens, frames, text], 1), src_key_padding_mask=mask)
+        scores: Tensor = self.head(features[:, 0])
+        return scores
+
+
+class RewardModel(nn.Module):
+    """An ensemble of `RewardEncoder`s over common eyes."""
+
+    def __init__(
+        self,
+        spec: EncoderSpec,
+        reward: RewardSpec,
+        vocabulary: Vocabulary,
+        action_width: int,
+        eyes: Probe,
+        outcome: OutcomeModel,
+        *,
+        members: int = 1,
+        head_width: int | None = None,
+        batch_size: int = 32,
+    ) -> None:
+        """`head_width` None is a linear head; `batch_size` clips are scored at once, which changes no score."""
+        super().__init__()
+        self.encoder_spec, self.reward, self.vocabulary = spec, reward, vocabulary
+        self.action_width, self.batch_size = action_width, batch_size
+        self.eyes, self.outcome = eyes, outcome.requires_grad_(False)
+        outputs = 2 * len(reward.dimensions)
+        self.members = nn.ModuleList(
+            RewardEncoder(spec, len(vocabulary), action_width, outputs, head_width) for _ in range(members)
+        )
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the weights."""
+        weight = self.members[0].places
+        assert isinstance(weight, Tensor)
+        return weight.device
+
+    def perceive(self, frames: Tensor, tasks: Tensor) -> list[Perception]:
+        """What each member of the eyes sees in sampled frames (B, K, 3, H, W) in [0, 1] of tasks (B,), -1 unknown."""
+        return [self.eyes.perceive(frames, tasks.clamp(min=0), index) for index in range(len(self.eyes.members))]
+
+    def identify(self, first: Tensor) -> Tensor:
+        """The tasks (B,) of clips by their first frames (B, 3, H, W) in [0, 1]; -1 for a scene that the eyes lack."""
+        if not self.eyes.tasks or tuple(first.shape[-2:]) != self.eyes.size:
+            return torch.full((len(first),), -1, device=first.device)
+        return self.eyes.scenes.identify(first)
+
+    def features(self, perceptions: Sequence[Perception], tasks: Tensor, expected: Tensor | None) -> Tensor:
+        """State features (E, B, K, STATE_FEATURES) of what the eyes see; zero for unknown tasks (-1). `expected`
+        (B, K, 14) are the states that the actions lead to; None if the actions are not known."""
+        forces = self.eyes.scenes.forces[tasks.clamp(min=0)]
+        known = (tasks >= 0).view(-1, 1, 1)
+        rows = [
+            state_features(p.states, p.points, p.peaks, forces, p.states.detach() if expected is None else expected)
+            for p in perceptions
+        ]
+        return torch.stack(rows) * known
+
+    @torch.no_grad()
+    def expect(self, first: Tensor, actions: Tensor | None, sample: FrameSample, tasks: Tensor) -> Tensor | None:
+        """The states (B, K, 14) at the sampled frames that actions (B, T - 1, A) lead to from the perceived states
+        `first` (B, 14); None without actions."""
+        if actions is None or "actions" not in self.encoder_spec.inputs:
+            return None
+        states: Tensor = self.outcome(first, actions.to(first), tasks.clamp(min=0))
+        return states[torch.arange(len(states), device=states.device).unsqueeze(1), sample.indices]
+
+    def rest(
+        self, videos: Tensor, lengths: Tensor, actions: Tensor | None, sample: FrameSample, tasks: Tensor
+    ) -> Tensor:
+        """Image, action and time features (B, K, R) of videos in [0, 1], without gradients to the pixels."""
+        parts = [image_features(videos.detach(), sample)]
+        if "actions" in self.encoder_spec.inputs:
+            if actions is None:
+                actions = videos.new_zeros(len(videos), max(1, videos.shape[1] - 1), self.action_width)
+            parts.append(action_features(actions.to(videos), sample))
+        return torch.cat([*parts, time_features(lengths, sample, tasks >= 0)], -1)
+
+    def observe(
+        self, videos: Tensor, actions: Tensor | None = None, generator: torch.Generator | None = None
+    ) -> Observation:
+        """Read clips (B, T, 3, H, W), uint8 or in [0, 1], with gradients to the pixels through the eyes.
+
+        `actions` (B, T - 1, A) in [-1, 1] lead to frames 1 ... T - 1; None if they are not known. With a `generator`,
+        the frames that are read of long clips are shifted at random. Raises ValueError on
+        actions of another width or number.
+        """
+        videos = pixels(videos.to(self.device))
+        if actions is not None and actions.shape[1:] != (videos.shape[1] - 1, self.action_width):
+            raise ValueError(
+                f"clips of {videos.shape[1]} frames take actions of shape {(videos.shape[1] - 1, self.action_width)}, "
+                f"not {tuple(actions.shape[1:])}"
+            )
+        lengths = torch.full((len(videos),), videos.shape[1], device=videos.device)
+        sample = sample_frames(lengths, self.encoder_spec.frames, generator)
+        tasks = self.identify(videos[:, 0].detach())
+        if (tasks >= 0).any():
+            frames = videos[torch.arange(len(videos), device=videos.device).unsqueeze(1), sample.indices]
+            seen = self.perceive(frames, tasks)
+            first = torch.stack([perception.states[:, 0] for perception in seen]).mean(0).detach()
+            states = self.features(seen, tasks, self.expect(first, actions, sample, tasks))
+        else:
+            states = videos.new_zeros(max(1, len(self.eyes.members)), *sample.indices.shape, STATE_FEATURES)
+        rest = self.rest(videos, lengths, actions, sample, tasks)
+        motion = profile(videos.detach(), lengths)
+        appearance = self.encoder_spec.appearance is not None
+        return Observation(
+            states, rest, sample.valid, motion, videos.detach() if appearance else None, lengths if appearance else None
+        )
+
+    def predict(self, observation: Observation, words: Tensor, member: int) -> Tensor:
+        """Normalised scores (B, 2, D) by one member, with gradients: absolute, then faithful; not clipped."""
+        eye = member % len(observation.states)
+        scores: Tensor = self.members[member](observation, eye, words)
+        return scores.view(len(scores), 2, -1)
+
+    def differentiable(
+        self,
+        videos: Tensor,
+        instructions: Sequence[str],
+        actions: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Raw scores (B, 2, D), the mean over members, with gradients to the pixels; clipped to their range with the
+        gradient passed through."""
+        observation = self.observe(videos, actions, generator)
+        words = self.vocabulary.encode(instructions).to(self.device)
+        shares = torch.stack([self.predict(observation, words, m) for m in range(len(self.members))]).mean(0)
+        return denormalise(shares + (shares.clamp(0, 1) - shares).detach(), self.reward)
+
+    @torch.no_grad()
+    def sample(self, videos: Tensor, instructions: Sequence[str], actions: Tensor | None = None) -> Tensor:
+        """Raw scores (S, B, 2, D) of clips (B, T, 3, H, W), uint8 or in [0, 1], by each of the S members."""
+        rows = []
+        for start in range(0, len(videos), self.batch_size):
+            part = slice(start, start + self.batch_size)
+            observation = self.observe(videos[part], None if actions is None else actions[part])
+            words = self.vocabulary.encode(instructions[part]).to(self.device)
+            scores = torch.stack([self.predict(observation, words, m) for m in range(len(self.members))])
+            rows.append(denormalise(scores.clamp(0, 1), self.reward))
+        return torch.cat(rows, 1)
+
+    def forward(self, videos: Tensor, instructions: Sequence[str], actions: Tensor | None = None) -> Tensor:
+        """The mean raw scores (B, 2, D) over the members, without gradients: absolute, then faithful."""
+        return self.sample(videos, instructions, actions).mean(0)
+
+
+def save_reward_model(path: Path, model: RewardModel, spec: Spec, provenance: str) -> None:
+    """Write a reward model with its part's `spec`, the reward's dimensions, the vocabulary and the eyes."""
+    eyes = model.eyes
+    checkpoint.save_model(
+        path,
+        model,
+        spec,
+        provenance,
+        reward=model.reward.model_dump(mode="json"),
+        vocabulary={"known": list(model.vocabulary.known), "length": model.vocabulary.length},
+        action_width=model.action_width,
+        outcome={
+            "spec": model.outcome.spec.model_dump(mode="json"),
+            "tasks": model.outcome.task.num_embeddings,
+        },
+        eyes={
+            "spec": eyes.spec.model_dump(mode="json"),
+            "tasks": [list(t) for t in eyes.tasks],
+            "size": list(eyes.size),
+        },
+    )
+
+
+@dataclass(frozen=True)
+class Blueprint:
+    """What a model file says of the reward model in it."""
+
+    reward: RewardSpec
+    vocabulary: Vocabulary
+    action_width: int
+    eyes: Probe
+    """Untrained."""
+    outcome: OutcomeModel
+    """Untrained."""
+
+
+ModelT = TypeVar("ModelT", bound=nn.Module)
+
+
+def read_blueprint(path: Path) -> tuple[Blueprint, dict[str, Tensor]]:
+    """The parts that a reward model is built from, and its tensors. Raises CheckpointError on a damaged file."""
+    tensors, metadata = checkpoint.load(path)
+    try:
+        words, eyes = metadata["vocabulary"], metadata["eyes"]
+        spec = PerceptionSpec.model_validate_json(json.dumps(eyes["spec"]))
+        tasks = [(str(source), str(task)) for source, task in eyes["tasks"]]
+        probe = Probe(spec, tasks, (int(eyes["size"][0]), int(eyes["size"][1])))
+        reward = RewardSpec.model_validate_json(json.dumps(metadata["reward"]))
+        vocabulary = Vocabulary(tuple(words["known"]), int(words["length"]))
+        width, outcome = int(metadata["action_width"]), metadata["outcome"]
+        model = OutcomeModel(OutcomeSpec.model_validate_json(json.dumps(outcome["spec"])), int(outcome["tasks"]), width)
+        return Blueprint(reward, vocabulary, width, probe, model), tensors
+    except (KeyError, TypeError, ValueError) as error:
+        raise checkpoint.CheckpointError(f"{path}: holds no reward model ({error}); run `dvc repro`") from error
+
+
+def load_weights(path: Path, model: ModelT, tensors: dict[str, Tensor]) -> ModelT:
+    """`model` with the weights read from `path`, frozen, in evaluation mode.
+
+    Raises CheckpointError if they do not fit.
+    """
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise checkpoint.CheckpointError(
+            f"{path}: its weights do not fit its spec ({error}); run `dvc repro`"
+        ) from error
+    return model.requires_grad_(False).eval()
+
+
+def scoring_loss(
+    predicted: Tensor, targets: Tensor, weights: Tensor, grouped: Tensor, delta: float, within: float, faithful: float
+) -> tuple[Tensor, Tensor]:
+    """The dimension-weighted Huber loss (paper) of normalised scores, and the loss within groups.
+
+    Args:
+        predicted: (N, G, 2, D): N sets of G clips, absolute and faithful.
+        targets: Alike.
+        weights: (D,) of the dimensions; they need not add up to 1.
+        grouped: (N,): whether the clips of a set are rollouts of one prompt.
+        delta: Where the Huber loss turns from squared to linear.
+        within: Weight of the loss on scores less their mean over the set, for grouped sets.
+        faithful: Weight of the faithful scores; that of the absolute ones is 1.
+
+    Returns the sum and, for curves, the second term alone.
+    """
+    variant = torch.tensor([1.0, faithful], device=predicted.device).view(2, 1)
+    share = weights * variant / (weights.sum() * variant.sum())
+
+    def huber(errors: Tensor) -> Tensor:
+        losses = nn.functional.huber_loss(errors, torch.zeros_like(errors), reduction="none", delta=delta) / delta
+        return (losses * share).sum((-1, -2)).mean(1)
+
+    errors = predicted - targets
+    centred = errors - errors.mean(1, keepdim=True)
+    inner = (huber(centred) * grouped).sum() / grouped.sum().clamp(min=1)
+    return huber(errors).mean() + within * inner, inner

@@ -1,0 +1,110 @@
+"""Rollouts of the policy in groups, as they are evaluated: over the whole horizon, in the windows of the decoding."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from roboalign.reward.rewards import Rollouts
+from roboalign.rl.interfaces import RolloutFn, ValueTokenizer
+from roboalign.rl.prompts import Item
+
+
+@dataclass(frozen=True)
+class Window:
+    """Frames `start` to `stop` (exclusive, from 0) of all rollouts: one sequence of the policy under one context."""
+
+    start: int
+    stop: int
+    context: Any
+    """The encoded frame before the window."""
+
+
+@dataclass(frozen=True)
+class PolicyRollouts:
+    """P * G rollouts; row p * G + g is rollout g of prompt p."""
+
+    rollouts: Rollouts
+    tokens: Tensor
+    """(B, F, Nd)."""
+    action_mask: Tensor
+    """(B, A)."""
+    windows: tuple[Window, ...]
+    prompts: Tensor
+    """(B,): number of the prompt of each."""
+    group_size: int
+
+    def sequence(self, window: Window) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """What the policy takes for a window: context tokens, dynamics tokens, actions and action masks."""
+        frames = slice(window.start, window.stop)
+        return window.context.tokens, self.tokens[:, frames], self.rollouts.actions[:, frames], self.action_mask
+
+    def grouped(self, values: Tensor) -> Tensor:
+        """Values (B, ...) as (P, G, ...)."""
+        return values.view(-1, self.group_size, *values.shape[1:])
+
+
+def window_bounds(horizon: int, window: int | None) -> list[tuple[int, int]]:
+    """The windows of a rollout of `horizon` frames: [start, stop) of each; one if `window` is None."""
+    size = horizon if window is None else window
+    return [(start, min(start + size, horizon)) for start in range(0, horizon, size)]
+
+
+@torch.no_grad()
+def sample_rollouts(
+    batch: Item,
+    instructions: Sequence[str],
+    tasks: Sequence[tuple[str, str]],
+    rollout: RolloutFn,
+    tokenizer: ValueTokenizer,
+    seeds: Tensor,
+    *,
+    group_size: int,
+    window: int | None,
+    reward_seed: int | None = None,
+) -> PolicyRollouts:
+    """Roll out P prompts in groups.
+
+    Args:
+        batch: The prompts.
+        instructions: (P,).
+        tasks: (P,): source and task.
+        rollout: Draws from the policy.
+        tokenizer: Encodes the contexts of the windows.
+        seeds: (P * G,).
+        group_size: G.
+        window: Frames of a window of the decoding; None for one sequence.
+        reward_seed: See Rollouts.seed.
+    """
+    targets = batch["frames"].repeat_interleave(group_size, 0)
+    actions = batch["actions"].repeat_interleave(group_size, 0)
+    mask = batch["action_mask"].repeat_interleave(group_size, 0)
+    frames, tokens = rollout(targets[:, 0], actions, mask, seeds)
+    videos = torch.cat([targets[:, :1], frames], 1)
+    windows = tuple(
+        Window(start, stop, tokenizer.encode_context(videos[:, start]))
+        for start, stop in window_bounds(actions.shape[1], window)
+    )
+
+    def repeat(values: Sequence[Any]) -> tuple[Any, ...]:
+        return tuple(value for value in values for _ in range(group_size))
+
+    rollouts = Rollouts(videos, repeat(instructions), actions, targets, repeat(tasks), reward_seed)
+    prompts = batch["prompt"].repeat_interleave(group_size)
+    return PolicyRollouts(rollouts, tokens.clone(), mask, windows, prompts, group_size)
+
+
+def value_gradients(batch: PolicyRollouts, tokenizer: ValueTokenizer, reward: Any) -> tuple[Tensor, list[Tensor]]:
+    """Rewards (B,) and, for each window, their gradients with respect to the values of the sampled tokens
+    (B, frames, Nd, V). Contexts are held constant: a window's tokens answer for its own frames."""
+    with torch.enable_grad():
+        values = [
+            tokenizer.code_values(batch.tokens[:, w.start : w.stop]).float().requires_grad_() for w in batch.windows
+        ]
+        frames = [tokenizer.decode_values(w.context, v) for w, v in zip(batch.windows, values, strict=True)]
+        videos = torch.cat([batch.rollouts.videos[:, :1], *frames], 1)
+        rewards = reward(batch.rollouts.with_videos(videos))
+        gradients = torch.autograd.grad(rewards.sum(), values)
+    return rewards.detach(), list(gradients)

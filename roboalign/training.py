@@ -9,6 +9,7 @@ scratch checkpoint and ends with the weights of an uninterrupted run, bit for bi
 import ctypes
 import logging
 import math
+import signal
 import sys
 import time
 import warnings
@@ -20,6 +21,7 @@ from typing import Any
 import lightning
 import torch
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from roboalign import checkpoint
@@ -222,6 +224,10 @@ def fit(
         batches = StepBatches(size, spec, steps.start, trainer.global_rank, trainer.world_size)
         loader = DataLoader(dataset, batch_sampler=batches, num_workers=device.loader_workers)
         module.train()
-        trainer.fit(module, loader)
+        try:
+            trainer.fit(module, loader)
+        except SIGTERMException:
+            # Lightning's exception would end the process with status 0, and DVC would take the stage for done.
+            raise SystemExit(128 + signal.SIGTERM) from None
     if trainer.is_global_zero:
         write_tsv(curves, steps.rows)

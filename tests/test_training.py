@@ -207,3 +207,28 @@ print(min(faults() for _ in range(6)))
         [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[1]
     )
     assert int(made.stdout) < 1000  # of the 16384 pages that 64 MiB are
+
+
+TERMINATED = """
+import os, signal, sys
+from pathlib import Path
+from tests.test_training import DEVICE, SPEC, Line, Numbers
+from roboalign.training import fit
+
+class Terminated(Line):
+    def training_step(self, batch, index):
+        if self.step == 5:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return super().training_step(batch, index)
+
+folder = Path(sys.argv[1])
+fit(Terminated(), Numbers(), SPEC, DEVICE, label="line", scratch=folder, curves=folder / "curve.tsv")
+"""
+
+
+def test_a_terminated_run_does_not_look_like_a_finished_one(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", TERMINATED, str(tmp_path)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 128 + 15, done.stderr[-2000:]
+    assert not (tmp_path / "curve.tsv").exists()

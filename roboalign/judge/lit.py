@@ -1,5 +1,7 @@
 """The regression judge under Lightning."""
 
+from typing import cast
+
 import torch
 from torch import Tensor
 
@@ -24,7 +26,7 @@ class JudgeModule(TrainedModule):
         spec, sets = self.judge.spec, len(batch["target"])
         logs: dict[str, Tensor] = {}
         for member, rows in enumerate(torch.arange(sets).chunk(spec.members)):
-            part: SetBatch = {name: value[rows] for name, value in batch.items()}  # type: ignore[assignment, index]
+            part = cast(SetBatch, {name: cast(Tensor, value)[rows] for name, value in batch.items()})
             target = part["target"]
             scores = self.judge.predict(observation_of(part), part["words"].flatten(0, 1), member).view(target.shape)
             loss, within = scoring_loss(

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from typing import cast
 
 import numpy as np
 import torch
@@ -20,7 +21,7 @@ from roboalign.rl.advantage import signal_to_noise
 from roboalign.rl.guard import Check
 from roboalign.rl.lit import AlignmentComponents, AlignmentModule, ReadClips
 from roboalign.rl.measure import Values, roll_out
-from roboalign.rl.prompts import Prompts
+from roboalign.rl.prompts import Item, Prompts
 from roboalign.rl.replay_buffer import ReplayBuffer
 from roboalign.rl.spec import GuardSpec, RLSpec
 from roboalign.run import Run
@@ -167,7 +168,7 @@ def gradient_cosines(module: AlignmentModule, prompts: Prompts, batches: int, de
         drawn = torch.randint(len(prompts), (spec.training.batch,), generator=generator).tolist()
         batch = {name: value.to(device) for name, value in default_collate([prompts[index] for index in drawn]).items()}
         module.step = 1_000_000 + number  # seeds that no training step has
-        loss, _ = module.loss(module.sample(batch))  # type: ignore[arg-type]
+        loss, _ = module.loss(module.sample(cast(Item, batch)))
         parameters = [p for p in module.policy.parameters() if p.requires_grad]
         found = torch.autograd.grad(loss, parameters, allow_unused=True)
         gradients.append(torch.cat([g.flatten() for g in found if g is not None]))

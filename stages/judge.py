@@ -9,9 +9,10 @@ from roboalign.hardware.spec import DeviceSpec
 from roboalign.io import write_json
 from roboalign.judge.measure import copy_context_attack, measure, measure_groups
 from roboalign.judge.spec import JudgeName, JudgeSpec
-from roboalign.pipeline.judges import save_judge, train_judge
+from roboalign.pipeline.judges import save_judge, save_scores, train_judge
 from roboalign.probe.model import load_probe
 from roboalign.probe.outcome import load_outcome_model
+from roboalign.reward.dimensions import ABSOLUTE
 from roboalign.reward.spec import RewardSpec
 from roboalign.run import Run, execute
 from roboalign.store import Corpus
@@ -30,9 +31,14 @@ def main(run: Run) -> None:
     outcome = load_outcome_model(run.input(f"artifacts/probe/{name}/outcome.safetensors"))
     judge = train_judge(run, name, spec, reward, bench, eyes, outcome, corpus.action_width, device_spec)
     save_judge(run.output(f"artifacts/{name}/model.safetensors"), judge, run.provenance)
-    samples = score_pairs(judge.sample, bench, test)
+    # The student learns from the judge's scores of all pairs; the held-out judge teaches nobody.
+    asked = list(range(len(bench.pairs))) if name == "judge" else [*validation, *test]
+    sampled, places = score_pairs(judge.sample, bench, asked), {row: place for place, row in enumerate(asked)}
+    if name == "judge":
+        save_scores(run.output("artifacts/judge/scores.safetensors"), sampled.mean(0), run.provenance)
+    samples = sampled[:, [places[row] for row in test]]
     scores = samples.mean(0)
-    guessed = score_pairs(judge.sample, bench, validation).mean(0)[:, 0] if validation else None
+    guessed = sampled[:, [places[row] for row in validation], ABSOLUTE].mean(0) if validation else None
     calibration = calibrate(bench, corpus, reward, train, validation, guessed)
     write_json(run.output(f"artifacts/{name}/calibration.json"), calibration.model_dump(mode="json"))
     taught = {bench.pairs[row].degradation for row in train}

@@ -1,29 +1,24 @@
 """Distil the judge into the student reward and measure it: `python -m stages.student`."""
 
-import time
-
 import torch
 
 from roboalign.bench.calibration import calibrate, interval_metrics
-from roboalign.bench.dataset import SetPlan, score_pairs
+from roboalign.bench.dataset import score_pairs
 from roboalign.bench.pairs import Bench
 from roboalign.hardware.spec import DeviceSpec
 from roboalign.io import write_json
 from roboalign.judge.measure import copy_context_attack, measure_groups
-from roboalign.pipeline.judges import load_judge
+from roboalign.pipeline.judges import fit_reward_model, load_judge, load_scores
 from roboalign.probe.model import load_probe
 from roboalign.probe.outcome import load_outcome_model
-from roboalign.reward.dimensions import normalise
 from roboalign.reward.spec import RewardSpec
 from roboalign.reward.text import Vocabulary
 from roboalign.run import Run, execute
 from roboalign.store import Corpus
-from roboalign.student.distill import DistillationSets, bench_clips
-from roboalign.student.lit import StudentModule
 from roboalign.student.measure import measure, videos_per_second
 from roboalign.student.model import Student, save_student
 from roboalign.student.spec import StudentSpec
-from roboalign.training import fit, fold
+from roboalign.training import fold
 
 
 def main(run: Run) -> None:
@@ -34,29 +29,20 @@ def main(run: Run) -> None:
     corpus = Corpus.open(run.input("artifacts/sources/index.json"))
     bench = Bench.open(run.input("artifacts/bench"), corpus, reward.names)
     judge = load_judge(run.input("artifacts/judge/model.safetensors"), device.accelerator, run.root)
-    eyes = load_probe(run.input("artifacts/probe/judge/model.safetensors")).to(device.accelerator)
+    taught = load_scores(run.input("artifacts/judge/scores.safetensors"), bench)
+    eyes = load_probe(run.input("artifacts/probe/judge/model.safetensors"))
     outcome = load_outcome_model(run.input("artifacts/probe/judge/outcome.safetensors"))
     train, validation, test = (bench.where(split=split) for split in ("train", "validation", "test"))
     torch.manual_seed(fold(spec.training.seed, 0))
     vocabulary = Vocabulary.of([bench.pairs[row].instruction for row in train], spec.encoder.text.words)
-    student = Student.over(spec, reward, vocabulary, corpus.action_width, eyes, outcome).to(device.accelerator)
-    started = time.monotonic()
-    taught = score_pairs(judge.sample, bench, train).mean(0)
-    clips = bench_clips(student, eyes, bench, train, normalise(taught, reward))
-    run.say(f"{sum(p.numel() for p in student.parameters()):,} parameters; {len(train)} clips scored by the judge in "
-            f"{time.monotonic() - started:.0f} s")  # fmt: skip
-    fit(
-        StudentModule(student), DistillationSets(clips, SetPlan.of(bench, train, spec.set_size, spec.group_share),
-        spec.training.seed), spec.training, device, label=run.label, scratch=run.scratch,
-        curves=run.output("plots/student.tsv"),
-    )  # fmt: skip
-    student.to(device.accelerator).eval()
+    student = Student(spec, reward, vocabulary, corpus.action_width, eyes, outcome)
+    run.say(f"{sum(p.numel() for p in student.parameters()):,} parameters")
+    fit_reward_model(run, student, spec, bench, train, taught[train], device, run.output("plots/student.tsv"))
     save_student(run.output("artifacts/student/model.safetensors"), student, run.provenance)
-    teacher = score_pairs(judge.sample, bench, test).mean(0)
-    scores = score_pairs(student.sample, bench, test)[0]
+    teacher, scores = taught[test], score_pairs(student.sample, bench, test)[0]
     # Every eighth test clip: real rollouts and recordings, of all lengths.
     fast, slow = (videos_per_second(scorer.sample, bench, test[::8]) for scorer in (student, judge))
-    metrics = measure(scores, teacher, taught.mean(0), bench, test, reward)
+    metrics = measure(scores, teacher, taught[train].mean(0), bench, test, reward)
     gold = Bench.open(run.input("artifacts/bench"), corpus, reward.names, "gold").labels[test]
     metrics["within_groups"] = {
         "judge": measure_groups(scores, bench, test, teacher, reward),
@@ -68,7 +54,6 @@ def main(run: Run) -> None:
     write_json(run.output("artifacts/student/calibration.json"), calibration.model_dump(mode="json"))
     metrics["interval"] = interval_metrics(calibration, scores[:, 0], bench, test, train, reward)
     metrics["parameters"] = sum(p.numel() for p in student.parameters())
-    metrics["scenes_known"] = float((clips.tasks >= 0).float().mean())
     write_json(run.output("metrics/student.json"), metrics)
     write_json(run.root / "timings/student.json",
                {"videos_per_second": fast, "teacher_videos_per_second": slow, "speedup": fast / slow})  # fmt: skip

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypedDict
 
 import numpy as np
 import torch
@@ -11,34 +10,13 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from roboalign.bench.pairs import Bench
-from roboalign.reward.model import Observation, RewardModel
+from roboalign.reward.model import RewardModel
+from roboalign.reward.observation import Observation, SetBatch
 
 Scores = NDArray[np.float64]
 
 PART = 64
 """Clips read at once."""
-
-
-class SetBatch(TypedDict, total=False):
-    """One set of G clips, K frames each; as a batch, each with a leading axis. See Observation."""
-
-    states: Tensor
-    """(G, E, K, STATE_FEATURES)."""
-    rest: Tensor
-    """(G, K, R)."""
-    valid: Tensor
-    """(G, K)."""
-    motion: Tensor
-    """(G, PROFILE)."""
-    words: Tensor
-    """(G, L)."""
-    target: Tensor
-    """(G, 2, D), normalised scores."""
-    grouped: Tensor
-    """(): whether the clips are rollouts of one prompt."""
-    videos: Tensor
-    """(G, T, 3, H, W), uint8, padded, only for a model with an appearance encoder; with it `lengths` (G,)."""
-    lengths: Tensor
 
 
 def clips_of(bench: Bench, rows: Sequence[int]) -> Iterator[tuple[list[int], Tensor, Tensor]]:
@@ -165,16 +143,3 @@ class ObservedSets(Dataset[SetBatch]):
 def _pad(values: Tensor, count: int) -> Tensor:
     """(..., K, C) with zeros behind, to `count` frames."""
     return torch.nn.functional.pad(values, (0, 0, 0, count - values.shape[-2]))
-
-
-def observation_of(batch: SetBatch) -> Observation:
-    """The observation of N sets of a batch as one of N * G clips."""
-    videos, lengths = batch.get("videos"), batch.get("lengths")
-    return Observation(
-        batch["states"].flatten(0, 1).transpose(0, 1),
-        batch["rest"].flatten(0, 1),
-        batch["valid"].flatten(0, 1),
-        batch["motion"].flatten(0, 1),
-        None if videos is None else videos.flatten(0, 1).float() / 255,
-        None if lengths is None else lengths.flatten(),
-    )

@@ -15,7 +15,7 @@ from roboalign.bench.objects import OBJECT_UV, grown, object_masks, paint_out, p
 from roboalign.bench.spec import DegradationKind
 from roboalign.types import Float32, UInt8
 
-Rearranging = Literal["shuffle", "premature_end", "freeze", "reversal", "splice"]
+Rearranging = Literal["shuffle", "premature_end", "freeze", "delay", "reversal", "splice"]
 """Kinds that rearrange frames."""
 
 Moving = Literal["object_removed", "object_teleported"]
@@ -45,7 +45,7 @@ FLICKER = 0.6
 
 def rearranges(kind: DegradationKind) -> TypeGuard[Rearranging]:
     """Whether the degradation rearranges frames (and states with them) rather than altering pixels or words."""
-    return kind in ("shuffle", "premature_end", "freeze", "reversal", "splice")
+    return kind in ("shuffle", "premature_end", "freeze", "delay", "reversal", "splice")
 
 
 def moves(kind: DegradationKind) -> TypeGuard[Moving]:
@@ -72,6 +72,9 @@ def rearrange(kind: Rearranging, length: int, severity: float, rng: np.random.Ge
         case "freeze":
             start = int(rng.integers(0, length - count))
             order[start + 1 : start + count + 1] = start
+        case "delay":
+            # At severity 1 the first frame is all that is shown, as by a model that copies its context.
+            order = np.maximum(order - count, 0)
         case "reversal":
             # Forward to the turning point and back again, so that it shows no jump.
             turn = length - 1 - count // 2
@@ -212,7 +215,7 @@ def degrade(
             if keypoints is None:
                 raise ValueError(f"{kind} needs the clip's keypoints")
             return move(kind, frames, keypoints, severity, rng)
-        case "shuffle" | "premature_end" | "freeze" | "reversal" | "splice":
+        case "shuffle" | "premature_end" | "freeze" | "delay" | "reversal" | "splice":
             order = rearrange(kind, len(frames), severity, rng)
             if order.max() < len(frames):
                 return frames[order]

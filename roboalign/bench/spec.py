@@ -12,6 +12,7 @@ DegradationKind = Literal[
     "shuffle",
     "premature_end",
     "freeze",
+    "delay",
     "reversal",
     "splice",
     "flicker",
@@ -184,6 +185,7 @@ REARRANGING = {
     },
     "premature_end": {"instruction_following": 0.6, "manipulation": 1.0, "action_outcome": 0.6},
     "freeze": {"instruction_following": 0.1, "manipulation": 0.1, "action_outcome": 0.6, "temporal": 0.6},
+    "delay": {"instruction_following": 0.6, "manipulation": 1.0, "action_outcome": 1.0},
     "reversal": {"instruction_following": 0.6, "manipulation": 1.0, "action_outcome": 0.9, "temporal": 0.2},
     "splice": {
         "instruction_following": 0.6, "manipulation": 1.0, "action_outcome": 0.8, "temporal": 0.5, "contact": 0.3,
@@ -222,7 +224,9 @@ def _default_degradations() -> tuple[DegradationSpec, ...]:
     }
     return (
         *(
-            DegradationSpec.model_validate({"kind": k, "lowers": v, "may_lower": sometimes.get(k, {})})
+            DegradationSpec.model_validate(
+                {"kind": k, "lowers": v, "may_lower": sometimes.get(k, {}), "mildest": 0.5 if k == "delay" else 0.3}
+            )
             for k, v in graded.items()
         ),
         *(DegradationSpec.model_validate({"kind": k, "mildest": 1.0, "lowers": v}) for k, v in swapped.items()),

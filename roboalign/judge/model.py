@@ -1,7 +1,6 @@
 """The regression judge: an ensemble of reward models, whose members' scores are its distribution."""
 
 from pathlib import Path
-from typing import Self
 
 from roboalign import checkpoint
 from roboalign.judge.spec import RegressionJudgeSpec
@@ -13,7 +12,7 @@ from roboalign.reward.text import Vocabulary
 
 
 class RegressionJudge(RewardModel):
-    """Scores videos under instructions and actions; a `Scorer`. Its eyes are frozen."""
+    """Scores videos under instructions and actions; a `Scorer`."""
 
     def __init__(
         self,
@@ -29,19 +28,13 @@ class RegressionJudge(RewardModel):
             reward,
             vocabulary,
             action_width,
-            eyes.requires_grad_(False),
+            eyes,
             outcome,
             members=spec.members,
             head_width=spec.head,
             batch_size=spec.batch,
         )
         self.spec = spec
-
-    def train(self, mode: bool = True) -> Self:
-        """Set the mode of the transformers; the eyes stay in evaluation mode, without dropout."""
-        super().train(mode)
-        self.eyes.eval()
-        return self
 
 
 def save_regression_judge(path: Path, judge: RegressionJudge, provenance: str) -> None:

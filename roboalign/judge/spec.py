@@ -6,9 +6,8 @@ from pydantic import Field, model_validator
 
 from roboalign.judge.openai_api_spec import OpenAIJudgeSpec
 from roboalign.judge.qwen3_vl_spec import Qwen3VLJudgeSpec
-from roboalign.reward.spec import EncoderSpec, ScoringLossSpec
-from roboalign.spec.base import FieldError, Fraction, Spec
-from roboalign.spec.training import TrainingSpec
+from roboalign.reward.spec import RewardModelSpec
+from roboalign.spec.base import FieldError
 
 __all__ = ["JudgeName", "JudgeSpec", "OpenAIJudgeSpec", "Qwen3VLJudgeSpec", "RegressionJudgeSpec"]
 
@@ -16,27 +15,15 @@ JudgeName = Literal["judge", "held_out"]
 """`judge` teaches the student; `held_out`, of other perception, seed and size, only confirms."""
 
 
-class RegressionJudgeSpec(Spec):
+class RegressionJudgeSpec(RewardModelSpec):
     """An ensemble of reward models over the judge's state probe, trained in place on the bench's labels (our choice for
     machines without a pretrained model)."""
 
     kind: Literal["regression"]
-    encoder: EncoderSpec
-    """What reads a clip."""
     members: Annotated[int, Field(ge=1, le=64)] = 4
     """Ensemble members, each trained on batches of its own; the spread of their scores is the judge's uncertainty."""
     head: Annotated[int, Field(ge=1, le=8192)] = 64
     """Inner width of the scoring head."""
-    loss: ScoringLossSpec = ScoringLossSpec()
-    """The loss."""
-    set_size: Annotated[int, Field(ge=2, le=1024)] = 8
-    """Clips of one set, the unit of a batch: rollouts of one prompt, or as many single clips."""
-    group_share: Fraction = 0.5
-    """Share of the sets that are groups of rollouts; 0 if the bench has none."""
-    batch: Annotated[int, Field(ge=1, le=4096)] = 32
-    """Clips scored at once; changes the speed, not the scores."""
-    training: TrainingSpec
-    """Optimisation; `batch` counts sets."""
 
     @model_validator(mode="after")
     def _divisible(self) -> Self:

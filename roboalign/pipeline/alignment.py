@@ -9,28 +9,28 @@ import torch
 from torch import Tensor
 from torch.utils.data import default_collate
 
-from roboalign.bench.dataset import SetPlan, score_pairs
+from roboalign.bench.dataset import Scores
 from roboalign.bench.pairs import Bench
 from roboalign.evaluation.statistics import bootstrap
-from roboalign.pipeline.models import MODEL, load_scorer, make_rollout_fn, make_score_fn
-from roboalign.probe.model import Probe, load_probe
+from roboalign.pipeline.judges import load_scores
+from roboalign.pipeline.models import load_scorer, make_rollout_fn, make_score_fn
 from roboalign.reward.dimensions import Scorer, mean_scores, normalise
 from roboalign.reward.model import RewardModel
+from roboalign.reward.observation import SetBatch, make_set
 from roboalign.reward.rewards import Reward, RewardModels, Rollouts, l1_by_frame, mse_by_frame
 from roboalign.rl.advantage import signal_to_noise
 from roboalign.rl.guard import Check
-from roboalign.rl.lit import AlignmentComponents, AlignmentModule, ReadClips
+from roboalign.rl.lit import AlignmentComponents, AlignmentModule, ObserveFn
 from roboalign.rl.measure import Values, roll_out
 from roboalign.rl.prompts import Item, Prompts
 from roboalign.rl.replay_buffer import ReplayBuffer
 from roboalign.rl.spec import GuardSpec, RLSpec
 from roboalign.run import Run
-from roboalign.student.distill import DistillationClips, bench_clips, read_clips
 from roboalign.student.model import Student
 from roboalign.tokenizer.steady import SteadyTokenizer
 from roboalign.training import fold
 from roboalign.types import Json
-from roboalign.video import quantise
+from roboalign.video import frames_to_video, quantise
 from roboalign.world_model.model import WorldModel
 
 
@@ -70,29 +70,32 @@ class PolicyMeasure:
         return [self.prompts.corpus.infos[self.prompts.places[number][0]].id for number in self.numbers]
 
 
-def make_read_clips(student: Student, judge: Scorer, eyes: Probe) -> ReadClips:
-    """What the judge and its state probe say of rollouts, for online distillation."""
+def make_observe_fn(student: Student, judge: Scorer) -> ObserveFn:
+    """Rollouts as the student reads them, scored by the judge, for online distillation."""
 
-    def read(rollouts: Rollouts) -> DistillationClips:
+    def observe(rollouts: Rollouts) -> SetBatch:
         videos = quantise(rollouts.videos)
         scores = normalise(mean_scores(judge, videos, rollouts.instructions, rollouts.actions), judge.reward)
-        return read_clips(student, eyes, videos, rollouts.instructions, rollouts.actions, scores)
+        words = student.vocabulary.encode(rollouts.instructions)
+        return make_set(student.observe(videos, rollouts.actions), words, torch.as_tensor(scores).float())
 
-    return read
+    return observe
 
 
-def bench_sets(student: Student, judge: Scorer, eyes: Probe, bench: Bench, clips: int) -> list[DistillationClips]:
-    """Groups of the bench's train split, of about `clips` clips in all, as the judge scores them."""
-    rows = [row for group in bench.groups(split="train") for row in group]
-    size = student.spec.set_size
-    plan = SetPlan.of(bench, rows, size, 1.0)
-    count = min(len(plan.groups), clips // size)
-    chosen = [rows[place] for n in range(count) for place in plan.groups[n * len(plan.groups) // count][:size]]
-    if not chosen:
-        return []
-    scores = normalise(score_pairs(judge.sample, bench, chosen).mean(0), judge.reward)
-    whole = bench_clips(student, eyes, bench, chosen, scores)
-    return [whole.select(torch.arange(start, start + size)) for start in range(0, len(chosen), size)]
+def bench_sets(student: Student, scores: Scores, bench: Bench, clips: int) -> list[SetBatch]:
+    """Groups of the bench's train split, of about `clips` clips in all, with the judge's raw `scores` (P, 2, D) of the
+    bench's pairs as targets."""
+    size, sets = student.spec.set_size, []
+    groups = [group[:size] for group in bench.groups(split="train") if len(group) >= size]
+    count = min(len(groups), clips // size)
+    for group in (groups[n * len(groups) // count] for n in range(count)):
+        frames, actions = zip(*(bench.clip(row) for row in group), strict=True)
+        videos = torch.stack([frames_to_video(each) for each in frames])
+        observation = student.observe(videos, torch.from_numpy(np.stack(actions)))
+        words = student.vocabulary.encode([bench.pairs[row].instruction for row in group])
+        targets = torch.from_numpy(normalise(scores[group], student.reward)).float()
+        sets.append(make_set(observation, words, targets))
+    return sets
 
 
 def make_module(
@@ -109,12 +112,12 @@ def make_module(
     guard: PolicyMeasure | None,
 ) -> AlignmentModule:
     """The alignment module with its collaborators."""
-    buffer, read, sets = None, None, []
+    buffer, observe, sets = None, None, []
     if spec.distillation is not None:
-        eyes = load_probe(run.input(f"artifacts/probe/judge/{MODEL}")).to(student.device)
-        read = make_read_clips(student, models.judge, eyes)
-        sets = bench_sets(student, models.judge, eyes, bench, spec.distillation.bench_clips)
-        buffer = ReplayBuffer(spec.distillation.capacity, _one_clip(student, prompts, read))
+        observe = make_observe_fn(student, models.judge)
+        scores = load_scores(run.input("artifacts/judge/scores.safetensors"), bench)
+        sets = bench_sets(student, scores, bench, spec.distillation.bench_clips)
+        buffer = ReplayBuffer(spec.distillation.capacity, _one_clip(student, prompts, observe))
     by_frame = {"mse": mse_by_frame, "l1": l1_by_frame}.get(spec.reward.kind)
     components = AlignmentComponents(
         tokenizer=tokenizer.tokenizer,
@@ -122,19 +125,21 @@ def make_module(
         rollout=make_rollout_fn(tokenizer, policy, spec.decoding, spec.temperature),
         reward=reward,
         reward_by_frame=by_frame,
-        read_clips=read,
+        observe=observe,
         bench=sets,
         check=None if guard is None or spec.guard is None else make_check(run, spec.guard, policy, guard),
     )
     return AlignmentModule(spec, policy, student, prompts, components, buffer)
 
 
-def _one_clip(student: Student, prompts: Prompts, read: ReadClips) -> dict[str, Tensor]:
+def _one_clip(student: Student, prompts: Prompts, observe: ObserveFn) -> dict[str, Tensor]:
     """The fields of one clip of a replay buffer, for their shapes and types."""
     item = prompts[0]
     videos = item["frames"].unsqueeze(0)
-    clip = read(Rollouts(videos, (prompts.instruction(0),), item["actions"].unsqueeze(0), videos, (prompts.task(0),)))
-    return {name: value[0].cpu() for name, value in vars(clip).items()}
+    clip = observe(
+        Rollouts(videos, (prompts.instruction(0),), item["actions"].unsqueeze(0), videos, (prompts.task(0),))
+    )
+    return {name: value[0] for name, value in cast(dict[str, Tensor], clip).items()}
 
 
 def make_check(run: Run, spec: GuardSpec, policy: WorldModel, measure: PolicyMeasure) -> Callable[[int], Check]:

@@ -1,6 +1,7 @@
-"""A judge of any kind: trained on the bench, written and read."""
+"""A judge of any kind: trained on the bench, written and read, with its scores of the bench's pairs."""
 
 import json
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, assert_never, overload
@@ -9,17 +10,18 @@ import torch
 from pydantic import TypeAdapter
 
 from roboalign import checkpoint
-from roboalign.bench.dataset import ObservedSets, SetPlan, observe_pairs
+from roboalign.bench.dataset import ObservedSets, Scores, SetPlan, observe_pairs
 from roboalign.bench.pairs import Bench
 from roboalign.hardware.spec import DeviceSpec
-from roboalign.judge.lit import JudgeModule
 from roboalign.judge.model import RegressionJudge, load_regression_judge, save_regression_judge
 from roboalign.judge.openai_api import OpenAIJudge
 from roboalign.judge.spec import JudgeSpec, OpenAIJudgeSpec, Qwen3VLJudgeSpec, RegressionJudgeSpec
 from roboalign.probe.model import Probe
 from roboalign.probe.outcome import OutcomeModel
 from roboalign.reward.dimensions import Scorer, normalise
-from roboalign.reward.spec import RewardSpec
+from roboalign.reward.lit import RewardModule
+from roboalign.reward.model import RewardModel
+from roboalign.reward.spec import RewardModelSpec, RewardSpec
 from roboalign.reward.text import Vocabulary
 from roboalign.run import Run
 from roboalign.training import fit, fold
@@ -52,6 +54,31 @@ class BenchClips(Sequence[Any]):
         )
 
 
+def fit_reward_model(
+    run: Run,
+    model: RewardModel,
+    spec: RewardModelSpec,
+    bench: Bench,
+    rows: Sequence[int],
+    targets: Scores,
+    device: DeviceSpec,
+    curves: Path,
+) -> None:
+    """Train a reward model on the pairs `rows` of a bench, towards raw scores `targets` (N, 2, D)."""
+    started = time.monotonic()
+    model.to(device.accelerator).train()
+    words = model.vocabulary.encode([bench.pairs[row].instruction for row in rows])
+    plan = SetPlan.of(bench, rows, spec.set_size, spec.group_share)
+    clips = ObservedSets(
+        observe_pairs(model, bench, rows), words, normalise(targets, model.reward), plan, spec.training.seed
+    )
+    run.say(f"{len(rows)} clips, {len(plan.groups)} groups among them, {float(clips.rest[:, 0, -1].mean()):.0%} of "
+            f"known scenes, read in {time.monotonic() - started:.0f} s")  # fmt: skip
+    module = RewardModule(model, spec.loss, spec.training)
+    fit(module, clips, spec.training, device, label=run.label, scratch=run.scratch, curves=curves)
+    model.to(device.accelerator).eval()
+
+
 def train_judge(
     run: Run,
     name: str,
@@ -71,17 +98,8 @@ def train_judge(
             torch.manual_seed(fold(spec.training.seed, 0))
             texts = [bench.pairs[row].instruction for row in train]
             judge = RegressionJudge(spec, reward, Vocabulary.of(texts, spec.encoder.text.words), width, eyes, outcome)
-            judge.to(device.accelerator)
-            clips = ObservedSets(
-                observe_pairs(judge, bench, train), judge.vocabulary.encode(texts),
-                normalise(bench.labels[train], reward), SetPlan.of(bench, train, spec.set_size, spec.group_share),
-                spec.training.seed,
-            )  # fmt: skip
-            known = float(clips.rest[:, 0, -1].mean())
-            run.say(f"{len(train)} clips, {len(clips.plan.groups)} groups among them; {known:.0%} of known scenes")
-            module = JudgeModule(judge)
-            fit(module, clips, spec.training, device, label=run.label, scratch=run.scratch, curves=curves)
-            return judge.to(device.accelerator).eval()
+            fit_reward_model(run, judge, spec, bench, train, bench.labels[train], device, curves)
+            return judge
         case Qwen3VLJudgeSpec():
             from roboalign.judge.qwen3_vl import build_qwen3_vl_judge
             from roboalign.judge.qwen3_vl_lit import LabelledClipDataset, Qwen3VLJudgeModule
@@ -113,6 +131,26 @@ def save_judge(path: Path, judge: Scorer, provenance: str) -> None:
 
         assert isinstance(judge, Qwen3VLJudge)
         save_qwen3_vl_judge(path, judge, provenance)
+
+
+def save_scores(path: Path, scores: Scores, provenance: str) -> None:
+    """Write a judge's mean raw scores (P, 2, D) of all pairs of the bench, in their order.
+
+    A judge may be slow or cost money: whoever learns from its scores reads them here instead of asking again.
+    """
+    checkpoint.save(path, {"scores": torch.from_numpy(scores)}, spec={}, provenance=provenance)
+
+
+def load_scores(path: Path, bench: Bench) -> Scores:
+    """The scores (P, 2, D) in a file. Raises CheckpointError if they are not those of the bench's pairs."""
+    tensors, _ = checkpoint.load(path)
+    scores = tensors.get("scores", torch.empty(0))
+    if scores.ndim != 3 or len(scores) != len(bench.pairs):
+        raise checkpoint.CheckpointError(
+            f"{path}: holds scores of {len(scores)} pairs, the bench has {len(bench.pairs)}; run `dvc repro judge`"
+        )
+    found: Scores = scores.double().numpy()
+    return found
 
 
 def load_judge(path: Path, device: torch.device | str = "cpu", root: Path = Path()) -> Scorer:

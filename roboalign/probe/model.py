@@ -50,6 +50,14 @@ class Probe(nn.Module):
             probe.scenes.learn(number, [episode for episode in episodes if (episode.source, episode.task) == task])
         return probe
 
+    def first(self) -> "Probe":
+        """A probe of the first network alone; it shares its weights with this one."""
+        if len(self.members) == 1:
+            return self
+        probe = Probe(self.spec.model_copy(update={"members": 1}), self.tasks, self.size)
+        probe.scenes, probe.members = self.scenes, nn.ModuleList([self.members[0]])
+        return probe
+
     def covers(self, source: str, task: str) -> bool:
         """Whether it can read clips of a source's task: whether that had states when it was trained."""
         return (source, task) in self.tasks

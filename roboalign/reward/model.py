@@ -13,7 +13,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Self, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +25,7 @@ from roboalign.probe.spec import OutcomeSpec, PerceptionSpec
 from roboalign.reward.appearance import AppearanceEncoder
 from roboalign.reward.dimensions import denormalise
 from roboalign.reward.frames import PROFILE, pixels, profile
+from roboalign.reward.observation import Observation
 from roboalign.reward.spec import EncoderSpec, RewardSpec
 from roboalign.reward.state_features import (
     IMAGE_FEATURES,
@@ -39,23 +40,6 @@ from roboalign.reward.state_features import (
 )
 from roboalign.reward.text import TextEncoder, Vocabulary, transformer
 from roboalign.spec.base import Spec
-
-
-@dataclass(frozen=True)
-class Observation:
-    """What a reward model has read of B clips, K frames each, before its transformers."""
-
-    states: Tensor
-    """(E, B, K, STATE_FEATURES) by each of the E members of the eyes; zero for unknown scenes."""
-    rest: Tensor
-    """(B, K, R): image, action and time features."""
-    valid: Tensor
-    """(B, K): false for padding."""
-    motion: Tensor
-    """(B, PROFILE)."""
-    videos: Tensor | None = None
-    """(B, T, 3, H, W) for the appearance encoder, and `lengths` (B,) of them; None without one."""
-    lengths: Tensor | None = None
 
 
 class RewardEncoder(nn.Module):
@@ -104,7 +88,7 @@ class RewardEncoder(nn.Module):
 
 
 class RewardModel(nn.Module):
-    """An ensemble of `RewardEncoder`s over common eyes."""
+    """An ensemble of `RewardEncoder`s over common eyes, which are frozen: gradients pass through them to the pixels."""
 
     def __init__(
         self,
@@ -123,11 +107,17 @@ class RewardModel(nn.Module):
         super().__init__()
         self.encoder_spec, self.reward, self.vocabulary = spec, reward, vocabulary
         self.action_width, self.batch_size = action_width, batch_size
-        self.eyes, self.outcome = eyes, outcome.requires_grad_(False)
+        self.eyes, self.outcome = eyes.requires_grad_(False).eval(), outcome.requires_grad_(False)
         outputs = 2 * len(reward.dimensions)
         self.members = nn.ModuleList(
             RewardEncoder(spec, len(vocabulary), action_width, outputs, head_width) for _ in range(members)
         )
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode of the transformers; the eyes stay in evaluation mode, without dropout."""
+        super().train(mode)
+        self.eyes.eval()
+        return self
 
     @property
     def device(self) -> torch.device:
@@ -314,32 +304,3 @@ def load_weights(path: Path, model: ModelT, tensors: dict[str, Tensor]) -> Model
             f"{path}: its weights do not fit its spec ({error}); run `dvc repro`"
         ) from error
     return model.requires_grad_(False).eval()
-
-
-def scoring_loss(
-    predicted: Tensor, targets: Tensor, weights: Tensor, grouped: Tensor, delta: float, within: float, faithful: float
-) -> tuple[Tensor, Tensor]:
-    """The dimension-weighted Huber loss (paper) of normalised scores, and the loss within groups.
-
-    Args:
-        predicted: (N, G, 2, D): N sets of G clips, absolute and faithful.
-        targets: Alike.
-        weights: (D,) of the dimensions; they need not add up to 1.
-        grouped: (N,): whether the clips of a set are rollouts of one prompt.
-        delta: Where the Huber loss turns from squared to linear.
-        within: Weight of the loss on scores less their mean over the set, for grouped sets.
-        faithful: Weight of the faithful scores; that of the absolute ones is 1.
-
-    Returns the sum and, for curves, the second term alone.
-    """
-    variant = torch.tensor([1.0, faithful], device=predicted.device).view(2, 1)
-    share = weights * variant / (weights.sum() * variant.sum())
-
-    def huber(errors: Tensor) -> Tensor:
-        losses = nn.functional.huber_loss(errors, torch.zeros_like(errors), reduction="none", delta=delta) / delta
-        return (losses * share).sum((-1, -2)).mean(1)
-
-    errors = predicted - targets
-    centred = errors - errors.mean(1, keepdim=True)
-    inner = (huber(centred) * grouped).sum() / grouped.sum().clamp(min=1)
-    return huber(errors).mean() + within * inner, inner

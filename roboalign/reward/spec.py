@@ -8,6 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from roboalign.spec.base import FieldError, Fraction, Name, Positive, Spec, items
+from roboalign.spec.training import TrainingSpec
 
 LabellerKind = Literal[
     "instruction_following", "manipulation", "action_outcome", "temporal", "contact", "physics", "efficiency"
@@ -333,3 +334,20 @@ class ScoringLossSpec(Spec):
     group-normalised advantage."""
     faithful: Annotated[float, Field(ge=0, le=100)] = 1.0
     """Weight of the faithful scores beside the absolute ones."""
+
+
+class RewardModelSpec(Spec):
+    """What regression judges and students have in common: what reads a clip, and how it learns scores."""
+
+    encoder: EncoderSpec
+    """What reads a clip."""
+    loss: ScoringLossSpec = ScoringLossSpec()
+    """The loss."""
+    set_size: Annotated[int, Field(ge=2, le=1024)] = 8
+    """Clips of one set, the unit of a batch: rollouts of one prompt, or as many single clips."""
+    group_share: Fraction = 0.5
+    """Share of the sets that are groups of rollouts; 0 if the bench has none."""
+    batch: Annotated[int, Field(ge=1, le=4096)] = 32
+    """Clips scored at once; changes the speed, not the scores."""
+    training: TrainingSpec
+    """Optimisation; `batch` counts sets."""

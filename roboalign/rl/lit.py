@@ -2,14 +2,16 @@
 check on validation prompts."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import astuple, dataclass, field, fields
-from typing import assert_never
+from dataclasses import astuple, dataclass, fields
+from typing import assert_never, cast
 
 import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 
 from roboalign.optimizer import Muon, in_a_layer, optimizer
+from roboalign.reward.losses import set_loss
+from roboalign.reward.observation import SetBatch
 from roboalign.reward.rewards import Reward, Rollouts
 from roboalign.rl.advantage import group_advantage, rank_advantage, reward_to_go
 from roboalign.rl.best_of_n import pick_best
@@ -21,12 +23,11 @@ from roboalign.rl.prompts import Item, Prompts
 from roboalign.rl.replay_buffer import ReplayBuffer
 from roboalign.rl.rollouts import PolicyRollouts, sample_rollouts, value_gradients
 from roboalign.rl.spec import BestOfNSpec, FirstOrderSpec, GRPOSpec, RLSpec
-from roboalign.student.distill import DistillationClips, distillation_loss, join_clips
 from roboalign.student.model import Student
 from roboalign.training import TrainedModule, fold
 
-ReadClips = Callable[[Rollouts], DistillationClips]
-"""The judge's scores of rollouts, and what its state probe perceives, as the student learns from them."""
+ObserveFn = Callable[[Rollouts], SetBatch]
+"""Rollouts as the student reads them, on the CPU, with the judge's normalised scores as targets."""
 
 
 @dataclass(frozen=True)
@@ -42,10 +43,10 @@ class AlignmentComponents:
     """Asks the student as it is, if the reward is the distilled one."""
     reward_by_frame: Callable[[Rollouts], Tensor] | None = None
     """(B, F), for rewards that are given by frame."""
-    read_clips: ReadClips | None = None
+    observe: ObserveFn | None = None
     """For online distillation."""
-    bench: Sequence[DistillationClips] = field(default=())
-    """Sets of clips of the bench that the student must not forget, (G,) each, with whether they are a group."""
+    bench: Sequence[SetBatch] = ()
+    """Groups of the bench's clips that the student must not forget."""
     check: Callable[[int], Check] | None = None
     """Measures the policy as it is on validation prompts."""
 
@@ -70,7 +71,7 @@ class AlignmentModule(TrainedModule):
         self.automatic_optimization = False
         self.spec, self.policy, self.student, self.prompts, self.parts = spec, policy, student, prompts, components
         self.buffer = buffer
-        self.student.requires_grad_(buffer is not None)
+        self.student.members.requires_grad_(buffer is not None)
         # Buffers, so that the curve of a resumed run repeats the values of the last round as an unbroken one does.
         self.register_buffer("distillation_loss", torch.zeros(()))
         self.register_buffer("disagreement", torch.zeros(()))
@@ -96,7 +97,7 @@ class AlignmentModule(TrainedModule):
         optimizers = [optimizer(self.policy.named_parameters(), training, hidden=in_a_layer)]
         if self.buffer is not None and self.spec.distillation is not None:
             scale = self.spec.distillation.learning_rate / training.learning_rate
-            optimizers.append(optimizer(self.student.named_parameters(), training, scale=scale))
+            optimizers.append(optimizer(self.student.members.named_parameters(), training, scale=scale))
         return optimizers
 
     def training_step(self, batch: Item, index: int) -> None:
@@ -290,15 +291,15 @@ class AlignmentModule(TrainedModule):
     def _distil(self, rollouts: PolicyRollouts, optimizer: LightningOptimizer) -> None:
         """One round of online distillation on fresh rollouts."""
         spec, parts, buffer = self.spec.distillation, self.parts, self.buffer
-        if spec is None or buffer is None or parts.read_clips is None:
+        if spec is None or buffer is None or parts.observe is None:
             raise ValueError("online distillation needs a replay buffer and the judge")
         with torch.no_grad():
-            fresh = join_clips([parts.read_clips(rollouts.rollouts)], self.student.encoder_spec.frames)
+            fresh = parts.observe(rollouts.rollouts)
             told = self.student.sample(
                 rollouts.rollouts.videos, rollouts.rollouts.instructions, rollouts.rollouts.actions
             )[0]
             maxima = torch.tensor(self.student.reward.maxima, device=told.device)
-            apart = (told - fresh.scores.to(told) * maxima).sum(-1).abs().mean()
+            apart = (told - fresh["target"].to(told) * maxima).sum(-1).abs().mean()
         self.disagreement.copy_(apart)
         buffer.add(fresh)
         if apart < spec.min_disagreement:
@@ -309,22 +310,23 @@ class AlignmentModule(TrainedModule):
         for number in range(spec.steps):
             generator = torch.Generator().manual_seed(fold(self.spec.training.seed, self.step, 4, number))
             size = rollouts.group_size
-            sets: list[DistillationClips] = []
+            sets: list[SetBatch] = []
             for _ in range(spec.sets - known):
                 first = int(torch.randint(max(1, len(buffer) // size), (1,), generator=generator)) * size
                 sets.append(buffer.clips(torch.arange(first, min(first + size, len(buffer)))))
             for _ in range(known):
                 sets.append(parts.bench[int(torch.randint(len(parts.bench), (1,), generator=generator))])
-            loss = torch.stack(
-                [
-                    distillation_loss(self.student, own.to(self.device), torch.ones(1, device=self.device))["loss"]
-                    for own in sets
-                ]
-            ).mean()
+            loss = torch.stack([self._distillation_loss(own) for own in sets]).mean()
             self._step(optimizer, loss, self.student)
             losses.append(loss.detach())
         self.student.eval()
         self.distillation_loss.copy_(torch.stack(losses).mean())
+
+    def _distillation_loss(self, clips: SetBatch) -> Tensor:
+        """The student's loss on one set of rollouts of one prompt."""
+        batch = {name: cast(Tensor, value).unsqueeze(0).to(self.device) for name, value in clips.items()}
+        batch["grouped"] = torch.ones(1, device=self.device)
+        return set_loss(self.student, cast(SetBatch, batch), 0, self.student.spec.loss)["loss"]
 
     def _step(self, optimizer: LightningOptimizer, loss: Tensor, module: nn.Module) -> None:
         """One update of `module`."""

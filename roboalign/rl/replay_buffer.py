@@ -1,11 +1,12 @@
 """The replay buffer of online distillation: the policy's latest rollouts with the judge's scores."""
 
 from collections.abc import Mapping
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from roboalign.student.distill import DistillationClips
+from roboalign.reward.observation import SetBatch
 
 
 class ReplayBuffer(nn.Module):
@@ -15,7 +16,7 @@ class ReplayBuffer(nn.Module):
     next: Tensor
 
     def __init__(self, capacity: int, like: Mapping[str, Tensor]) -> None:
-        """`like` gives, by field of DistillationClips, the shape and type of one clip."""
+        """`like` gives, by field of SetBatch, the shape and type of one clip."""
         super().__init__()
         self.capacity = capacity
         for name, value in like.items():
@@ -27,16 +28,17 @@ class ReplayBuffer(nn.Module):
     def __len__(self) -> int:
         return int(self.filled)
 
-    def add(self, clips: DistillationClips) -> None:
+    def add(self, clips: SetBatch) -> None:
         """Keep clips; the oldest give way."""
-        count = min(len(clips.tasks), self.capacity)
+        given = cast(dict[str, Tensor], clips)
+        count = min(len(given["target"]), self.capacity)
         at = (self.next + torch.arange(count, device=self.next.device)) % self.capacity
         for name in self.names:
             buffer = getattr(self, f"clip_{name}")
-            buffer[at] = getattr(clips, name)[-count:].to(buffer)
+            buffer[at] = given[name][-count:].to(buffer)
         self.next.copy_((self.next + count) % self.capacity)
         self.filled.copy_((self.filled + count).clamp(max=self.capacity))
 
-    def clips(self, rows: Tensor) -> DistillationClips:
+    def clips(self, rows: Tensor) -> SetBatch:
         """The clips at `rows`."""
-        return DistillationClips(**{name: getattr(self, f"clip_{name}")[rows] for name in self.names})
+        return cast(SetBatch, {name: getattr(self, f"clip_{name}")[rows] for name in self.names})

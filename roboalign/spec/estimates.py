@@ -185,11 +185,6 @@ def scorer_estimate(part: str, scorer: JudgeSpec | StudentSpec, experiment: Expe
         length += appearance.frames
         sample += appearance.frames * operations * math.prod(size)
         kept += clips * appearance.frames * math.prod(size) * max(KEPT_PIXEL, operations / KEPT_OPERATIONS)
-    tasks = simulated_tasks(experiment)
-    if isinstance(scorer, StudentSpec) and tasks:
-        parameters += scorer.perception.parameters(tasks)
-        sample += encoder.frames * scorer.perception.operations(*size)
-        kept += clips * encoder.frames * scorer.perception.floats(*size)
     number = (2 if experiment.hardware.device.precision != "32-true" else 4) / ranks(experiment.hardware)
     seconds = training.steps * clips * BACKWARD * sample / rate(experiment.hardware, CONVOLUTIONS)
     return Estimate(part, int(parameters), length, memory(int(parameters), kept * number), seconds, what)

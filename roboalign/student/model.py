@@ -1,4 +1,4 @@
-"""The student: a reward model with one transformer, a linear head and small eyes of its own."""
+"""The student: a reward model with one transformer and a linear head over one network of the judge's state probe."""
 
 from pathlib import Path
 
@@ -23,24 +23,8 @@ class Student(RewardModel):
         eyes: Probe,
         outcome: OutcomeModel,
     ) -> None:
-        super().__init__(spec.encoder, reward, vocabulary, action_width, eyes, outcome, batch_size=spec.batch)
+        super().__init__(spec.encoder, reward, vocabulary, action_width, eyes.first(), outcome, batch_size=spec.batch)
         self.spec = spec
-
-    @classmethod
-    def over(
-        cls,
-        spec: StudentSpec,
-        reward: RewardSpec,
-        vocabulary: Vocabulary,
-        action_width: int,
-        teacher_eyes: Probe,
-        outcome: OutcomeModel,
-    ) -> "Student":
-        """An untrained student that knows the scenes of the teacher's eyes (cameras, backgrounds, usual depths) and
-        takes over their outcome model."""
-        eyes = Probe(spec.perception, teacher_eyes.tasks, teacher_eyes.size)
-        eyes.scenes.load_state_dict(teacher_eyes.scenes.state_dict())
-        return cls(spec, reward, vocabulary, action_width, eyes, outcome)
 
 
 def save_student(path: Path, student: Student, provenance: str) -> None:

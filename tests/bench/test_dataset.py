@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 import torch
 
-from roboalign.bench.dataset import ObservedSets, SetPlan, observation_of, observe_pairs, score_pairs
+from roboalign.bench.dataset import ObservedSets, SetPlan, observe_pairs, score_pairs
 from roboalign.bench.pairs import Bench
 from roboalign.reward.dimensions import normalise
+from roboalign.reward.observation import observation_of
 from tests.reward.reward_fakes import toy_bench, toy_judge
 
 

@@ -102,6 +102,8 @@ def test_orders_by_example():
     assert rearrange("premature_end", 9, 0.5, rng).tolist() == [0, 1, 2, 3, 4]
     assert rearrange("reversal", 5, 1.0, rng).tolist() == [0, 1, 2, 1, 0]
     assert rearrange("splice", 5, 0.5, rng).tolist() == [0, 1, 2, 8, 9]
+    assert rearrange("delay", 9, 0.5, rng).tolist() == [0, 0, 0, 0, 0, 1, 2, 3, 4]
+    assert rearrange("delay", 9, 1.0, rng).tolist() == [0] * 9
     frozen = rearrange("freeze", 9, 0.5, rng)
     assert (np.diff(frozen) == 0).sum() == 4
 

@@ -14,12 +14,12 @@ from roboalign.bench.dataset import ObservedSets, SetPlan, observe_pairs, score_
 from roboalign.bench.pairs import Bench
 from roboalign.bench.spec import BenchSpec
 from roboalign.hardware.spec import DeviceSpec
-from roboalign.judge.lit import JudgeModule
 from roboalign.judge.measure import copy_context_attack, measure, measure_groups, uncertainty_calibration
 from roboalign.judge.model import RegressionJudge, load_regression_judge, save_regression_judge
 from roboalign.judge.spec import JudgeSpec
-from roboalign.pipeline.judges import load_judge, save_judge
+from roboalign.pipeline.judges import load_judge, load_scores, save_judge, save_scores
 from roboalign.reward.dimensions import normalise
+from roboalign.reward.lit import RewardModule
 from roboalign.reward.spec import RewardSpec
 from roboalign.training import fit
 from tests.reward.reward_fakes import TEXTS, known_clips, smoke_spec, toy_bench, toy_judge
@@ -47,14 +47,15 @@ def judge(fresh) -> RegressionJudge:
 
 def train(bench, judge, folder, **changes):
     """Train for a few steps on the train split, groups among its sets."""
-    rows, spec = bench.where(split="train"), judge.spec
+    rows, spec = bench.where(split="train"), judge.train().spec
+    training = spec.training.model_copy(update=changes)
     words = judge.vocabulary.encode([bench.pairs[row].instruction for row in rows])
     plan = SetPlan.of(bench, rows, spec.set_size, spec.group_share)
     targets = normalise(bench.labels[rows], judge.reward)
     data = ObservedSets(observe_pairs(judge, bench, rows), words, targets, plan, 0)
     folder.mkdir(exist_ok=True)
     fit(
-        JudgeModule(judge), data, spec.training.model_copy(update=changes), DeviceSpec(threads=1), label="judge",
+        RewardModule(judge, spec.loss, training), data, training, DeviceSpec(threads=1), label="judge",
         scratch=folder, curves=folder / "curve.tsv",
     )  # fmt: skip
 
@@ -86,7 +87,7 @@ def test_a_killed_run_ends_with_the_same_weights(bench, fresh, tmp_path):
 
     whole, broken, resumed = fresh(), fresh(), fresh()
     train(bench, whole, tmp_path / "a", steps=6)
-    original = JudgeModule.training_step
+    original = RewardModule.training_step
 
     def until_four(self, batch, index):
         if self.step == 4:
@@ -94,7 +95,7 @@ def test_a_killed_run_ends_with_the_same_weights(bench, fresh, tmp_path):
         return original(self, batch, index)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(JudgeModule, "training_step", until_four)
+        patch.setattr(RewardModule, "training_step", until_four)
         with pytest.raises(KilledError):
             train(bench, broken, tmp_path / "b", steps=6)
     train(bench, resumed, tmp_path / "b", steps=6)
@@ -129,6 +130,15 @@ def test_a_file_tells_the_kind_of_its_judge(judge, six, toy_episodes, tmp_path):
     (tmp_path / "a.safetensors").write_bytes(b"junk")
     with pytest.raises(checkpoint.CheckpointError):
         load_judge(tmp_path / "a.safetensors")
+
+
+def test_scores_are_read_back_for_the_bench_that_they_are_of(bench, six, tmp_path):
+    path, scores = tmp_path / "scores.safetensors", np.random.default_rng(0).random((len(bench.pairs), 2, 6))
+    save_scores(path, scores, "x")
+    assert np.array_equal(load_scores(path, bench), scores)
+    save_scores(path, scores[1:], "x")
+    with pytest.raises(checkpoint.CheckpointError, match=rf"scores of {len(scores) - 1} pairs, the bench has"):
+        load_scores(path, bench)
 
 
 def test_metrics_keep_to_the_contract(bench, six):

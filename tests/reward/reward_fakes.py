@@ -63,7 +63,7 @@ def toy_student(episodes: Sequence[Episode], reward: RewardSpec, **changes: Any)
     spec = StudentSpec.model_validate(smoke_spec("student", **changes))
     eyes, words = toy_eyes(episodes), Vocabulary.of(TEXTS[:2], spec.encoder.text.words)
     torch.manual_seed(2)
-    return Student.over(spec, reward, words, 4, eyes, toy_outcome(eyes))
+    return Student(spec, reward, words, 4, eyes, toy_outcome(eyes))
 
 
 def known_clips(episodes: Sequence[Episode], frames: int = 7) -> tuple[torch.Tensor, torch.Tensor]:

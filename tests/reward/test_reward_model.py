@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from roboalign.checkpoint import CheckpointError
-from roboalign.reward.model import RewardModel, read_blueprint, save_reward_model, scoring_loss
+from roboalign.reward.losses import scoring_loss
+from roboalign.reward.model import RewardModel, read_blueprint, save_reward_model
 from roboalign.reward.spec import RewardSpec
 from roboalign.types import Episode
 from tests.reward.reward_fakes import TEXTS, known_clips, toy_judge, toy_student, unknown_clips

@@ -12,6 +12,7 @@ from roboalign.probe.model import Probe
 from roboalign.probe.outcome import OutcomeModel
 from roboalign.probe.spec import OutcomeSpec, PerceptionSpec
 from roboalign.reward.dimensions import normalise
+from roboalign.reward.observation import SetBatch, make_set
 from roboalign.reward.rewards import Rollouts, mse_by_frame
 from roboalign.reward.spec import DimensionSpec, EncoderSpec, ManipulationSpec, RewardSpec
 from roboalign.reward.text import Vocabulary
@@ -24,7 +25,6 @@ from roboalign.rl.rollouts import window_bounds
 from roboalign.rl.spec import DistillationSpec, MeasureSpec, RLSpec
 from roboalign.spec.training import TrainingSpec
 from roboalign.store import Corpus
-from roboalign.student.distill import DistillationClips, read_clips
 from roboalign.student.model import Student
 from roboalign.student.spec import StudentSpec
 from roboalign.types import Episode
@@ -93,11 +93,11 @@ def toy_student() -> Student:
     """An untrained student whose eyes know no scene."""
     spec = StudentSpec(
         encoder=EncoderSpec(width=8, layers=1, heads=2, frames=3),
-        perception=PerceptionSpec(widths=(8, 8), hidden=8),
         set_size=2,
         training=training(1),
     )
-    eyes, outcome = Probe(spec.perception, [], (SIDE, SIDE)), OutcomeModel(outcome_spec(), 0, WIDTH)
+    eyes = Probe(PerceptionSpec(widths=(8, 8), hidden=8), [], (SIDE, SIDE))
+    outcome = OutcomeModel(outcome_spec(), 0, WIDTH)
     return Student(spec, REWARD, Vocabulary.of(["push it"], 16), WIDTH, eyes, outcome)
 
 
@@ -143,20 +143,20 @@ def make_rollout(policy: nn.Module, window: int | None = None, temperature: floa
     return roll
 
 
-def bench(student: Student) -> list[DistillationClips]:
+def bench(student: Student) -> list[SetBatch]:
     """Two groups of clips that nobody rolled out."""
-    return [read_toy_clips(student, torch.rand(2, 5, 3, SIDE, SIDE, generator=seeded(n))) for n in range(2)]
+    return [observe_toy_clips(student, torch.rand(2, 5, 3, SIDE, SIDE, generator=seeded(n))) for n in range(2)]
 
 
 def seeded(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def read_toy_clips(student: Student, videos: Tensor, actions: Tensor | None = None) -> DistillationClips:
+def observe_toy_clips(student: Student, videos: Tensor, actions: Tensor | None = None) -> SetBatch:
     """Clips as the student reads them, scored by `judge`."""
     given = torch.zeros(len(videos), videos.shape[1] - 1, WIDTH) if actions is None else actions
-    scores = torch.as_tensor(normalise(judge(videos), REWARD)).float()
-    return read_clips(student, student.eyes, videos, ["push it"] * len(videos), given, scores)
+    words = student.vocabulary.encode(["push it"] * len(videos))
+    return make_set(student.observe(videos, given), words, torch.as_tensor(normalise(judge(videos), REWARD)).float())
 
 
 def module(
@@ -173,8 +173,8 @@ def module(
     reference.load_state_dict(policy.state_dict())
     buffer = None
     if rl.distillation is not None:
-        one = read_toy_clips(student, torch.zeros(1, rl.horizon + 1, 3, SIDE, SIDE))
-        like = {name: value[0] for name, value in vars(one).items()}
+        one = observe_toy_clips(student, torch.zeros(1, rl.horizon + 1, 3, SIDE, SIDE))
+        like = {name: value[0] for name, value in cast(dict[str, Tensor], one).items()}
         buffer = ReplayBuffer(rl.distillation.capacity, like)
     components = AlignmentComponents(
         tokenizer=ToyTokenizer(),
@@ -182,7 +182,7 @@ def module(
         rollout=make_rollout(policy, getattr(rl.decoding, "window", None), rl.temperature),
         reward=reward,
         reward_by_frame=mse_by_frame if rl.reward.kind == "mse" else None,
-        read_clips=lambda rollouts: read_toy_clips(student, rollouts.videos, rollouts.actions),
+        observe=lambda rollouts: observe_toy_clips(student, rollouts.videos, rollouts.actions),
         bench=[] if buffer is None else bench(student),
         check=None if check is None else lambda step: check(cast(nn.Module, policy), step),
     )

@@ -1,24 +1,24 @@
 import torch
-from rl_fakes import read_toy_clips, toy_student
+from rl_fakes import observe_toy_clips, toy_student
 
+from roboalign.reward.observation import SetBatch
 from roboalign.rl.replay_buffer import ReplayBuffer
-from roboalign.student.distill import DistillationClips, join_clips
 
 
-def clips(*levels: float) -> DistillationClips:
+def clips(*levels: float) -> SetBatch:
     """Clips whose only difference is their brightness, and with it the judge's scores."""
     torch.manual_seed(0)
     videos = torch.tensor(levels).view(-1, 1, 1, 1, 1).expand(-1, 3, 3, 32, 32) / 10
-    return read_toy_clips(toy_student(), videos)
+    return observe_toy_clips(toy_student(), videos)
 
 
 def ring(capacity: int) -> ReplayBuffer:
-    return ReplayBuffer(capacity, {name: value[0] for name, value in vars(clips(0)).items()})
+    return ReplayBuffer(capacity, {name: value[0] for name, value in clips(0).items()})
 
 
 def kept(buffer: ReplayBuffer) -> list[float]:
     """The brightness of the clips of a buffer, as the judge scored it."""
-    return (10 * buffer.clips(torch.arange(len(buffer))).scores[:, 0, 1]).round().int().tolist()
+    return (10 * buffer.clips(torch.arange(len(buffer)))["target"][:, 0, 1]).round().int().tolist()
 
 
 def test_the_newest_rollouts_replace_the_oldest() -> None:
@@ -40,9 +40,8 @@ def test_more_than_the_capacity_keeps_the_latest() -> None:
 def test_clips_come_back_as_they_were_given() -> None:
     buffer, given = ring(4), clips(3, 7)
     buffer.add(given)
-    for name, value in vars(buffer.clips(torch.tensor([1, 0]))).items():
-        expected = getattr(given, name)[[1, 0]]
-        assert torch.equal(value, expected) or (value.isnan() & expected.isnan()).all(), name
+    for name, value in buffer.clips(torch.tensor([1, 0])).items():
+        assert torch.equal(value, given[name][[1, 0]]), name
 
 
 def test_a_checkpoint_holds_the_whole_buffer() -> None:
@@ -52,13 +51,3 @@ def test_a_checkpoint_holds_the_whole_buffer() -> None:
     for half in (buffer, other):
         half.add(clips(3, 4))
     assert kept(buffer) == kept(other) == [4, 2, 3]
-
-
-def test_shorter_clips_are_padded_with_frames_that_do_not_count() -> None:
-    torch.manual_seed(0)
-    student = toy_student()
-    parts = [read_toy_clips(student, torch.rand(2, frames, 3, 32, 32)) for frames in (2, 3)]
-    joined = join_clips(parts, 3)
-    assert joined.frames.shape == (4, 3, 3, 32, 32)
-    assert joined.valid.tolist() == [[True, True, False]] * 2 + [[True] * 3] * 2
-    assert torch.equal(joined.frames[:2, 2], joined.frames[:2, 1])

@@ -62,16 +62,15 @@ def scorers(whole: Experiment) -> dict[str, RewardModel]:
             if isinstance(spec, RegressionJudgeSpec):
                 eyes = Probe(teacher.network, TASKS, size)
                 found[part] = RegressionJudge(spec, whole.reward, vocabulary, 4, eyes, outcome)
-        spec = whole.student
-        found["student"] = Student(spec, whole.reward, vocabulary, 4, Probe(spec.perception, TASKS, size), outcome)
+        eyes = Probe(whole.probe.judge.network, TASKS, size)
+        found["student"] = Student(whole.student, whole.reward, vocabulary, 4, eyes, outcome)
     return found
 
 
 @pytest.mark.parametrize("name", ["tiny", "paper"])
 def test_scorers_have_the_parameters_that_are_estimated(name: str) -> None:
     for part, model in scorers(experiment(name)).items():
-        trained = [model.members, model.eyes] if part == "student" else [model.members]
-        count = sum(parameter.numel() for module in trained for parameter in module.parameters())
+        count = sum(parameter.numel() for parameter in model.members.parameters())
         assert rows(name)[part].parameters == pytest.approx(count, rel=0.15), part
 
 

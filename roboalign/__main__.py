@@ -53,6 +53,10 @@ def run(arguments: argparse.Namespace) -> int:
             return verify(arguments.root, arguments.cache)
         case "inspect":
             return inspect(arguments)
+        case "study":
+            from roboalign.study.command import run as study
+
+            return study(arguments.root, arguments.name, arguments.out, collect=arguments.collect)
         case "bench":
             from roboalign.bench.export import run as export
 

@@ -11,6 +11,7 @@ COMMANDS = {
     "schema": "write or check the JSON Schemas that editors use",
     "verify": "re-hash what the stages produced and name damaged files",
     "use": "switch params.yaml to another experiment",
+    "study": "queue the experiments of a study under specs/studies/, and write their table",
     "bench": "export the bench's clips, to be labelled by people or vision-language models",
     "annotate": "let people score the bench's clips, blind, and compare their scores with the labels",
     "score": "score any folder of videos by the judge, with intervals",
@@ -51,6 +52,14 @@ def parser() -> argparse.ArgumentParser:
     )
     add["use"].add_argument("experiment", help="one of specs/experiments/")
     add["use"].add_argument("--keep", action="store_true", help="keep the variants and values that params.yaml sets")
+    add["study"].epilog = (
+        "The runs are DVC experiments of the last commit, one after another; run again after an interruption, it goes "
+        "on with what is missing. It writes NAME.md, NAME.json and NAME.svg."
+    )
+    add["study"].add_argument("name", help="one of specs/studies/")
+    add["study"].add_argument("--out", type=Path, default=Path("docs/results"), metavar="FOLDER",
+                              help="where to write (docs/results)")  # fmt: skip
+    add["study"].add_argument("--collect", action="store_true", help="run nothing; write the table of finished runs")
     inspect_arguments(add["inspect"])
     bench_arguments(add["bench"])
     annotate_arguments(add["annotate"])

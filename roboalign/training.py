@@ -162,6 +162,8 @@ def quiet() -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", r".*isinstance\(treespec, LeafSpec\)", FutureWarning)
             # Batches come from memory: more loading processes than the spec asks for would not help.
+            # Reward models keep their frozen eyes in evaluation mode on purpose.
+            warnings.filterwarnings("ignore", r".*module\(s\) in eval mode at the start of training")
             warnings.filterwarnings("ignore", r".*does not have many workers")
             yield
     finally:

@@ -96,6 +96,21 @@ def paired(a: ArrayLike, b: ArrayLike, draws: int = 10_000, seed: int = 0) -> In
     return bootstrap(left - right, draws, seed)
 
 
+def hierarchical(values: Sequence[Sequence[float]], draws: int = 10_000, seed: int = 0) -> Interval:
+    """The mean of values (R, N), R runs of the same N episodes, with its 95 % interval over resamplings of runs and, in
+    each, of episodes; `n` counts episodes."""
+    table = np.asarray(values, dtype=np.float64)
+    if table.ndim != 2 or table.size == 0 or not np.isfinite(table).all():
+        raise ValueError(f"values must be a non-empty table of finite numbers; its shape is {table.shape}")
+    generator, (runs, n) = np.random.default_rng(seed), table.shape
+    means = np.empty(draws)
+    for draw in range(draws):
+        chosen = generator.integers(runs, size=runs)
+        # Episodes are the same in all runs, so a draw takes the same ones in each.
+        means[draw] = table[np.ix_(chosen, generator.integers(n, size=n))].mean()
+    return Interval(float(table.mean()), *_percentiles(means), n)
+
+
 def wilcoxon(a: ArrayLike, b: ArrayLike) -> float:
     """The two-sided p-value of Wilcoxon's signed-rank test on pairs; 1 where all pairs are equal."""
     left, right = _pair(a, b)

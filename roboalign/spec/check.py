@@ -5,7 +5,8 @@ from roboalign.spec.diagnostics import Diagnostic, ordered
 from roboalign.spec.document import COMMAND_LINE, Mark, Source, plain
 from roboalign.spec.dump import flow
 from roboalign.spec.experiment import VARIANTS, adapter
-from roboalign.spec.library import EXPERIMENTS, Library
+from roboalign.spec.library import EXPERIMENTS, STUDIES, Library
+from roboalign.spec.studies import check_study
 from roboalign.spec.validation import validated
 
 
@@ -32,5 +33,7 @@ def check(library: Library, experiment: str | None = None) -> list[Diagnostic]:
                 found += validated(adapter(f"{part}/"), kind, node)[1]
     for name in library.names(EXPERIMENTS):
         found += compose(library, name, Mark(Source(f"specs/{EXPERIMENTS}/{name}.yaml"))).diagnostics
+    for name in library.names(STUDIES):
+        found += check_study(library, name, Mark(Source(f"specs/{STUDIES}/{name}.yaml")))[1]
     found += compose_params(library).diagnostics
     return ordered([*found, *library.diagnostics])

@@ -1,4 +1,4 @@
-"""The whole experiment: one spec for each part, and the two kinds of files that name them.
+"""The whole experiment: one spec for each part, and the kinds of files that name them.
 
 Nothing below `stages/` takes an `Experiment`; it exists for the checks across parts and for `plan`.
 """
@@ -6,12 +6,12 @@ Nothing below `stages/` takes an `Experiment`; it exists for the checks across p
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import Field, TypeAdapter
+from pydantic import Field, TypeAdapter, model_validator
 
 from roboalign.bench.spec import BenchSpec
-from roboalign.evaluation.spec import EvaluationSpec
+from roboalign.evaluation.spec import ComparisonSpec, EvaluationSpec
 from roboalign.hardware.spec import HardwareSpec
 from roboalign.judge.spec import JudgeSpec
 from roboalign.probe.spec import ProbesSpec
@@ -19,7 +19,7 @@ from roboalign.reward.spec import RewardSpec
 from roboalign.rl.spec import RLSpec
 from roboalign.rollout.spec import RolloutSpec
 from roboalign.sources.spec import SourceSpec
-from roboalign.spec.base import Name, Spec, items
+from roboalign.spec.base import FieldError, Name, Spec, items
 from roboalign.student.spec import StudentSpec
 from roboalign.tokenizer.spec import TokenizerSpec
 from roboalign.world_model.spec import WorldModelSpec
@@ -137,8 +137,51 @@ class ParamsSpec(Spec):
     """Single values laid over the experiment's."""
 
 
+class StudyRunSpec(Spec):
+    """One run of a study, as it differs from the experiment."""
+
+    use: VariantsSpec = VariantsSpec()
+    """Variants that take the place of the experiment's."""
+    set: Values = Field(default={})
+    """Single values laid over the variants, and over those that the study sets for all runs."""
+
+
+class StudySpec(Spec):
+    """Runs of one experiment that answer one question; `python -m roboalign study NAME` queues them as DVC experiments
+    and writes their table."""
+
+    question: Annotated[str, Field(min_length=1, max_length=300)]
+    """What the study asks: the title of its table."""
+    experiment: Name
+    """The experiment, a file under specs/experiments/, that every run starts from."""
+    set: Values = Field(default={})
+    """Single values for all runs, such as fewer decodings."""
+    runs: Annotated[dict[Name, StudyRunSpec], Field(min_length=2, max_length=64)]
+    """The runs by name."""
+    reference: Name
+    """The run that the others are compared with, paired by episode."""
+    comparisons: Annotated[tuple[ComparisonSpec, ...], items()] = (
+        ComparisonSpec(model="aligned.swr.sampled", against="supervised.swr.sampled"),
+        ComparisonSpec(model="aligned.swr.greedy", against="supervised.swr.greedy"),
+    )
+    """The differences between clip sets that the table shows, one part of the table each."""
+    scorers: Annotated[
+        tuple[Annotated[str, Field(pattern=r"^(gold|student|judge|held_out)(_faithful)?$")], ...], items()
+    ] = ("gold_faithful", "held_out_faithful", "gold", "held_out")
+    """Whose totals are compared."""
+    pooled: bool = False
+    """Whether the runs repeat each other with other seeds: the table then has their mean, with an interval over runs
+    and episodes (hierarchical bootstrap)."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.reference not in self.runs:
+            raise FieldError("reference", f"no run is named {self.reference}; name one of {', '.join(self.runs)}")
+        return self
+
+
 @cache
 def adapter(kind: str) -> TypeAdapter[Any]:
     """The validator of a section (`sources`, `rollout`), of one file of it (`sources/`), or of a file of names."""
-    files: dict[str, Any] = {"experiments/": ExperimentFileSpec, "params": ParamsSpec}
+    files: dict[str, Any] = {"experiments/": ExperimentFileSpec, "studies/": StudySpec, "params": ParamsSpec}
     return TypeAdapter(files.get(kind) or (VARIANTS[kind[:-1]] if kind.endswith("/") else KINDS[kind]))

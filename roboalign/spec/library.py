@@ -9,7 +9,8 @@ from roboalign.spec.experiment import KINDS
 from roboalign.spec.merge import merged
 
 EXPERIMENTS = "experiments"
-FOLDERS = (EXPERIMENTS, *KINDS)
+STUDIES = "studies"
+FOLDERS = (EXPERIMENTS, STUDIES, *KINDS)
 """The folders of specs/."""
 
 

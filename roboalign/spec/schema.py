@@ -24,6 +24,7 @@ def schemas() -> dict[str, str]:
     """Every schema as text by file name."""
     result = {f"{part}.json": variant(schema_of(f"{part}/")) for part in VARIANTS}
     result["experiment.json"] = relaxed(schema_of("experiments/"))
+    result["study.json"] = variant(schema_of("studies/"))
     result["params.json"] = schema_of("params")
     return {
         name: json.dumps(

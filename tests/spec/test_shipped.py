@@ -18,8 +18,9 @@ from roboalign.spec.compose import compose, compose_params
 from roboalign.spec.diagnostics import Diagnostic, ordered, render, to_json
 from roboalign.spec.document import COMMAND_LINE, DocumentError, Mapping, Mark, Node, Sequence, parse
 from roboalign.spec.experiment import VARIANTS, adapter
-from roboalign.spec.library import Library
+from roboalign.spec.library import STUDIES, Library
 from roboalign.spec.schema import FOLDER, stale
+from roboalign.spec.studies import check_study
 from roboalign.spec.validation import validated
 
 ROOT = Path(__file__).parent.parent.parent
@@ -56,7 +57,7 @@ def test_the_schemas_are_current() -> None:
 
 @pytest.mark.parametrize("name", FILES)
 def test_every_file_names_its_schema(name: str) -> None:
-    part = name.split("/")[1].replace("experiments", "experiment")
+    part = name.split("/")[1].replace("experiments", "experiment").replace("studies", "study")
     first = TEXTS[name].split("\n")[0]
     assert first == f"# yaml-language-server: $schema=../.schema/{part}.json"
     assert (ROOT / "specs/.schema" / f"{part}.json").is_file()
@@ -77,6 +78,8 @@ def with_text(name: str, text: str) -> list[Diagnostic]:
             found += validated(adapter(f"{folder}/"), VARIANTS[folder], node)[1]
     elif folder == "experiments":
         found += compose(library, variant.removesuffix(".yaml"), COMMAND_LINE).diagnostics
+    elif folder == STUDIES:
+        found += check_study(library, variant.removesuffix(".yaml"), COMMAND_LINE)[1]
     else:
         found += compose_params(library).diagnostics
     return ordered([*found, *library.diagnostics])
@@ -86,20 +89,20 @@ FREE = ("attributes", "options")
 """Below these the keys are the data set's or the file system's own words."""
 
 
-def keys(node: Node, below_set: bool = False) -> Iterator[tuple[str, Mark]]:
-    """Every key of a document, the segments of dotted ones each by itself."""
+def keys(node: Node, above: str = "") -> Iterator[tuple[str, Mark]]:
+    """Every key of a document, the segments of dotted ones each by itself; the names of a study's runs are free."""
     if isinstance(node, Sequence):
         for item in node.items:
             yield from keys(item)
     if isinstance(node, Mapping):
         for key, entry in node.entries.items():
             column = entry.key.column
-            for segment in key.split(".") if below_set else [key]:
-                if segment != "*" and not segment.isdecimal():
+            for segment in key.split(".") if above == "set" else [key]:
+                if segment != "*" and not segment.isdecimal() and above != "runs":
                     yield segment, Mark(entry.key.source, entry.key.line, column)
                 column += len(segment) + 1
             if key not in FREE:
-                yield from keys(entry.value, key == "set")
+                yield from keys(entry.value, key)
 
 
 def misspellings(word: str) -> list[str]:

@@ -1,0 +1,1 @@
+"""Studies: queued experiments, their table and plot."""

@@ -1,0 +1,55 @@
+"""`python -m roboalign study NAME`: run a study's experiments, then write its figures, table and plot."""
+
+import sys
+from pathlib import Path
+
+from roboalign.io import write_json, write_text
+from roboalign.spec.document import COMMAND_LINE
+from roboalign.spec.library import Library
+from roboalign.spec.studies import read_study
+from roboalign.study.experiments import (
+    StudyError,
+    git,
+    overrides,
+    read_committed,
+    read_output,
+    require_experiment,
+    revisions,
+    run_queued,
+)
+from roboalign.study.page import markdown, plot
+from roboalign.study.results import RunResult, read_totals, summarise
+
+
+def run(root: Path, name: str, folder: Path, *, collect: bool) -> int:
+    """Run the study, unless `collect` asks for what is finished alone; the exit code."""
+    study = read_study(Library(root), name, COMMAND_LINE)
+    try:
+        require_experiment(root, study.experiment)
+        if not collect:
+            run_queued(root, name, study)
+        done = revisions(root, name, list(study.runs))
+        missing = [run for run in study.runs if run not in done]
+        if missing:
+            raise StudyError(f"not finished: {', '.join(missing)}; run `python -m roboalign study {name}`")
+        results = {
+            run: RunResult(
+                commit,
+                tuple(overrides(study, study.runs[run])),
+                read_committed(root, commit, "metrics/evaluation.json"),
+                read_totals(read_output(root, commit, "artifacts/evaluation/scores.tsv")),
+            )
+            for run, commit in done.items()
+        }
+        revision = git(root, "rev-parse", "--short", "HEAD").strip()
+    except StudyError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    found = summarise(study, results) | {
+        "experiment": study.experiment, "revision": revision, "command": f"python -m roboalign study {name}",
+    }  # fmt: skip
+    write_json(folder / f"{name}.json", found)
+    write_text(folder / f"{name}.md", markdown(name, found))
+    write_text(folder / f"{name}.svg", plot(name, found))
+    print(f"{folder / name}.md, .json and .svg: {len(results)} runs")
+    return 0

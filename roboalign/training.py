@@ -162,9 +162,9 @@ def quiet() -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", r".*isinstance\(treespec, LeafSpec\)", FutureWarning)
             # Batches come from memory: more loading processes than the spec asks for would not help.
+            warnings.filterwarnings("ignore", r".*does not have many workers")
             # Reward models keep their frozen eyes in evaluation mode on purpose.
             warnings.filterwarnings("ignore", r".*module\(s\) in eval mode at the start of training")
-            warnings.filterwarnings("ignore", r".*does not have many workers")
             yield
     finally:
         log.setLevel(level)

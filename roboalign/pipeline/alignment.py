@@ -123,6 +123,7 @@ def make_module(
         tokenizer=tokenizer.tokenizer,
         reference=reference,
         rollout=make_rollout_fn(tokenizer, policy, spec.decoding, spec.temperature),
+        greedy_rollout=make_rollout_fn(tokenizer, policy, spec.decoding, 0.0),
         reward=reward,
         reward_by_frame=by_frame,
         observe=observe,

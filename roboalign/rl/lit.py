@@ -1,6 +1,7 @@
 """The training step of alignment: roll out in groups, reward, update the policy; now and then distil the student, and
 check on validation prompts."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import astuple, dataclass, fields
 from typing import assert_never, cast
@@ -39,6 +40,8 @@ class AlignmentComponents:
     """The supervised world model, pi_0."""
     rollout: RolloutFn
     """Draws from the policy as it is."""
+    greedy_rollout: RolloutFn
+    """Takes the policy's likeliest tokens."""
     reward: Reward
     """Asks the student as it is, if the reward is the distilled one."""
     reward_by_frame: Callable[[Rollouts], Tensor] | None = None
@@ -135,13 +138,19 @@ class AlignmentModule(TrainedModule):
             batch,
             [self.prompts.instruction(number) for number in numbers],
             [self.prompts.task(number) for number in numbers],
-            self.parts.rollout,
+            self.parts.greedy_rollout if self._greedy() else self.parts.rollout,
             self.parts.tokenizer,
             torch.tensor(seeds, device=batch["frames"].device),
             group_size=spec.group_size,
             window=getattr(spec.decoding, "window", None),
             reward_seed=fold(spec.training.seed, self.step, 5),
         )
+
+    def _greedy(self) -> bool:
+        """Whether this step's rollouts are greedy ones."""
+        optimizer = self.spec.optimizer
+        share = optimizer.greedy_share if isinstance(optimizer, FirstOrderSpec) else 0.0
+        return math.floor((self.step + 1) * share) > math.floor(self.step * share)
 
     def loss(self, rollouts: PolicyRollouts, old: Sequence[Tensor] | None = None) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of the policy on its rollouts, and what curves show.

@@ -131,10 +131,10 @@ def make_rollout(policy: nn.Module, window: int | None = None, temperature: floa
         made, drawn, last = [], [], frames
         for number, (start, stop) in enumerate(window_bounds(actions.shape[1], window)):
             context = tokenizer.encode_context(last)
-            logits = policy(context.tokens, context.tokens, actions[:, start:stop], mask) / temperature
+            logits = policy(context.tokens, context.tokens, actions[:, start:stop], mask)
             generators = (torch.Generator().manual_seed(int(seed) % 2**40 + number) for seed in seeds)
             noise = torch.stack([torch.rand(logits.shape[1:], generator=generator) for generator in generators])
-            tokens = (logits - (-noise.log()).log()).argmax(-1)
+            tokens = (logits - temperature * (-noise.log()).log()).argmax(-1)
             made.append(tokenizer.decode_values(context, tokenizer.code_values(tokens)))
             drawn.append(tokens)
             last = made[-1][:, -1]
@@ -180,6 +180,7 @@ def module(
         tokenizer=ToyTokenizer(),
         reference=reference.requires_grad_(False),
         rollout=make_rollout(policy, getattr(rl.decoding, "window", None), rl.temperature),
+        greedy_rollout=make_rollout(policy, getattr(rl.decoding, "window", None), 0.0),
         reward=reward,
         reward_by_frame=mse_by_frame if rl.reward.kind == "mse" else None,
         observe=lambda rollouts: observe_toy_clips(student, rollouts.videos, rollouts.actions),

@@ -28,6 +28,7 @@ OPTIMIZERS: dict[str, dict[str, object]] = {
     "grpo_rank": {"kind": "grpo", "advantage": "rank", "epochs": 2},
     "grpo_centred": {"kind": "grpo", "advantage": "centred", "clip_eps_high": 0.28},
     "first_order": {"kind": "first_order"},
+    "first_order, half of it greedy": {"kind": "first_order", "greedy_share": 0.5},
     "best_of_n": {"kind": "best_of_n", "keep": 1},
 }
 KINDS = ("grpo", "first_order", "best_of_n")
@@ -292,6 +293,17 @@ def test_windows_of_swr_are_sequences_of_their_own(toy_episodes: list[Episode]) 
     first = token_log_probabilities(whole.policy(*one.sequence(one.windows[0])), one.tokens, 1.0)[0]
     torch.testing.assert_close(drawn[0], first[:, :2])
     assert torch.equal(one.tokens[:, :2], several.tokens[:, :2])
+
+
+def test_greedy_updates_are_spread_evenly(toy_episodes: list[Episode]) -> None:
+    rl = spec(optimizer={"kind": "first_order", "greedy_share": 0.25}, group_size=2)
+    trained, prompts = module(rl, toy_episodes)
+    item = torch.utils.data.default_collate([prompts[0], prompts[1]])
+    greedy = []
+    for trained.step in range(8):
+        tokens = trained.sample(item).tokens.unflatten(0, (2, 2))
+        greedy.append(torch.equal(tokens[:, 0], tokens[:, 1]))
+    assert greedy == [False, False, False, True] * 2
 
 
 def test_a_groups_rollouts_differ_by_their_seeds(toy_episodes: list[Episode]) -> None:

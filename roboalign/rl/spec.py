@@ -42,8 +42,8 @@ class FirstOrderSpec(Spec):
     min_std: Annotated[float, Field(ge=0, le=1000)] = 0.0
     """Least standard deviation of the batch's rewards that the gradient is divided by, in units of the reward."""
     greedy_share: Fraction = 0.0
-    """Share of the updates on greedy rollouts, spread evenly; the others are on sampled ones. The gradient does not need
-    rollouts to be samples, and what is evaluated greedily gains by being trained so."""
+    """Share of the updates on greedy rollouts, spread evenly; the others are on sampled ones. The gradient does not
+    need rollouts to be samples, and what is evaluated greedily gains by being trained so."""
 
 
 class BestOfNSpec(Spec):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from roboalign.evaluation.external import Problem, ScoredVideo
 from roboalign.io import write_json
+from roboalign.run import StageError
 from roboalign.scoring.instructions import InstructionError
 from roboalign.scoring.instructions import read as read_instructions
 from roboalign.scoring.judges import JudgeError, load
@@ -35,13 +36,16 @@ def run(
         return fail(str(error), 1)
     tasks, problems = matched(found, table_of, options.first_frames)
     results: list[ScoredVideo] = []
-    for number, result in enumerate(score_all(tasks, judge, options), 1):
-        if isinstance(result, Problem):
-            problems.append(result)
-        else:
-            results.append(result)
-        if sys.stderr.isatty():
-            print(f"\r{number} of {len(tasks)} videos", end="\n" if number == len(tasks) else "", file=sys.stderr)
+    try:
+        for number, result in enumerate(score_all(tasks, judge, options), 1):
+            if isinstance(result, Problem):
+                problems.append(result)
+            else:
+                results.append(result)
+            if sys.stderr.isatty():
+                print(f"\r{number} of {len(tasks)} videos", end="\n" if number == len(tasks) else "", file=sys.stderr)
+    except StageError as error:  # the server of a judge does not answer, or its budget is spent
+        return fail(f"{error}; {len(results)} of {len(tasks)} videos were scored before, and are not kept", 1)
     if results:
         file = score_file(results, problems, judge, options)
         print(table(file))

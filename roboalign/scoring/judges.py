@@ -12,8 +12,9 @@ from roboalign.bench.calibration import Calibration
 from roboalign.checkpoint import CheckpointError
 from roboalign.evaluation.spec import ScorerName
 from roboalign.io import digest
-from roboalign.judge.model import load_regression_judge
-from roboalign.reward.dimensions import ABSOLUTE
+from roboalign.pipeline.judges import load_judge
+from roboalign.reward.dimensions import ABSOLUTE, Scorer
+from roboalign.reward.model import RewardModel
 from roboalign.reward.spec import RewardSpec
 from roboalign.reward.text import Vocabulary
 from roboalign.student.model import load_student
@@ -33,11 +34,12 @@ class LoadedJudge:
     """A scorer with what it knows."""
 
     scorer: ScorerName
-    """What it is: a judge, whose ensemble scores a clip several times, or a student."""
+    """What it is: a judge of any kind, which scores a clip several times, or a student."""
     digest: str
     """The hash of its weights' file."""
     reward: RewardSpec
-    vocabulary: Vocabulary
+    vocabulary: Vocabulary | None
+    """The words that it knows; None for a judge that reads any text."""
     calibration: Calibration
     sample: Callable[[Tensor, Sequence[str]], Tensor]
     """Clips (B, T, 3, H, W), uint8, and instructions to raw absolute scores (S, B, D)."""
@@ -63,17 +65,18 @@ def load(which: str, root: Path, device: str) -> LoadedJudge:
             "judge and student write it: run `dvc repro`"
         ) from None
     try:
-        judge = load_regression_judge(path).to(device)
+        student: Scorer = load_student(path).to(device)
     except CheckpointError:
         try:
-            student = load_student(path).to(device)
+            return _loaded("judge", path, load_judge(path, device, root), calibration)
         except CheckpointError as error:
             raise JudgeError(str(error)) from None
-        return LoadedJudge(
-            "student", digest([path]), student.reward, student.vocabulary, calibration,
-            lambda videos, instructions: student.sample(videos, instructions)[:, :, ABSOLUTE],
-        )  # fmt: skip
+    return _loaded("student", path, student, calibration)
+
+
+def _loaded(kind: ScorerName, path: Path, scorer: Scorer, calibration: Calibration) -> LoadedJudge:
+    vocabulary = scorer.vocabulary if isinstance(scorer, RewardModel) else None
     return LoadedJudge(
-        "judge", digest([path]), judge.reward, judge.vocabulary, calibration,
-        lambda videos, instructions: judge.sample(videos, instructions)[:, :, ABSOLUTE],
+        kind, digest([path]), scorer.reward, vocabulary, calibration,
+        lambda videos, instructions: scorer.sample(videos, instructions)[:, :, ABSOLUTE],
     )  # fmt: skip

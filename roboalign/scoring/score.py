@@ -137,10 +137,11 @@ def warnings(video: Video, instruction: str, judge: LoadedJudge, size: PictureSp
     """In what a video differs from all that the judge was trained on."""
     calibration, vocabulary = judge.calibration, judge.vocabulary
     read_words = words(instruction)
-    unknown = list(dict.fromkeys(word for word in read_words if word not in set(vocabulary.known)))
+    known = read_words if vocabulary is None else vocabulary.known
+    unknown = list(dict.fromkeys(word for word in read_words if word not in set(known)))
     if unknown or not read_words:
         yield f"words that the judge never read: {', '.join(unknown) or 'none at all are given'}"
-    if len(read_words) > vocabulary.length:
+    if vocabulary is not None and len(read_words) > vocabulary.length:
         yield f"{len(read_words)} words, of which the judge reads {vocabulary.length}"
     height, width = video.size
     if height < calibration.height or width < calibration.width:

@@ -1,10 +1,20 @@
+import shutil
+from pathlib import Path
+
 import pytest
 import torch
-from scoring_fakes import SIX, fake_judge
+import yaml
+from pydantic import TypeAdapter
+from scoring_fakes import SIX, fake_judge, grey, write_video
 
 from roboalign.io import write_json
 from roboalign.judge.model import save_regression_judge
+from roboalign.judge.openai_api import OpenAIJudge
+from roboalign.judge.spec import JudgeSpec
+from roboalign.pipeline.judges import save_judge
+from roboalign.scoring.command import run
 from roboalign.scoring.judges import JudgeError, load
+from roboalign.scoring.score import Options
 from roboalign.student.model import save_student
 from tests.reward.reward_fakes import toy_judge, toy_student
 
@@ -54,6 +64,25 @@ def test_what_is_missing_or_damaged_is_named(root, tmp_path):
     alone.write_bytes(b"junk")
     with pytest.raises(JudgeError, match="cannot be read"):
         load(str(alone), tmp_path, "cpu")
+
+
+def test_a_judge_behind_a_server_is_loaded_too_and_one_that_is_silent_ends_in_one_line(root, tmp_path, capsys):
+    value = yaml.safe_load(Path("specs/judge/api.yaml").read_text())
+    value |= {"base_url": "http://127.0.0.1:9/v1", "timeout_s": 1.0, "retries": 0}
+    spec = TypeAdapter(JudgeSpec).validate_python(value)
+    save_judge(tmp_path / "judge/model.safetensors", OpenAIJudge(spec, SIX, root=tmp_path), "x")
+    shutil.copy(root / "artifacts/judge/calibration.json", tmp_path / "judge")
+    found = load(str(tmp_path / "judge"), tmp_path, "cpu")
+    assert (found.scorer, found.vocabulary, found.reward) == ("judge", None, SIX)
+    write_video(tmp_path / "videos/a.mp4", grey(90, height=32, width=32))
+    (tmp_path / "texts.jsonl").write_text('{"video": "a.mp4", "instruction": "push the block"}\n')
+    options = Options("mine", "crop", 1, 0.9, "generated", None)
+    code = run(tmp_path, tmp_path / "videos", tmp_path / "texts.jsonl", str(tmp_path / "judge"), options, None, "cpu")
+    assert code == 1
+    error = capsys.readouterr().err
+    assert "127.0.0.1:9" in error
+    assert "0 of 1 videos were scored before" in error
+    assert "Traceback" not in error
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")

@@ -23,8 +23,9 @@ class CheckpointError(Exception):
 def save(path: Path, tensors: Mapping[str, torch.Tensor], **metadata: Json) -> None:
     """Write named tensors, each moved to the CPU, with JSON metadata; atomically and with the same bytes each time."""
     plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in sorted(tensors.items())}
-    # One entry only: safetensors writes several in the random order of a hash map.
-    text = json.dumps(metadata, sort_keys=True)
+    # One entry only: safetensors writes several in the random order of a hash map. Within it the order is kept: that of
+    # a reward's dimensions is the order of every score vector.
+    text = json.dumps(metadata)
     with replacing(path) as temporary:
         save_file(plain, str(temporary), metadata={"roboalign": text})
 

@@ -24,7 +24,7 @@ from roboalign.store import Corpus, EpisodeStore
 def main(run: Run) -> None:
     """Run the stage."""
     spec: BenchSpec = run.section("bench", BenchSpec)
-    reward: RewardSpec = run.section("reward", RewardSpec)
+    reward: RewardSpec = run.section("rubric", RewardSpec)
     device_spec: DeviceSpec = run.section("hardware.device", DeviceSpec)
     corpus = Corpus.open(run.input("artifacts/sources/index.json"))
     files = ModelFiles(

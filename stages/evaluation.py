@@ -24,7 +24,7 @@ MEASURED = ("tokenizer", "world_model", "student", "rl", "rollout")
 def main(run: Run) -> None:
     """Write metrics/evaluation.json, and the scores of every clip for the report."""
     spec: EvaluationSpec = run.section("evaluation", EvaluationSpec)
-    reward: RewardSpec = run.section("reward", RewardSpec)
+    reward: RewardSpec = run.section("rubric", RewardSpec)
     device_spec: DeviceSpec = run.section("hardware.device", DeviceSpec)
     device = torch.device(device_spec.accelerator)
     scorers: dict[ScorerName, Scorer] = {

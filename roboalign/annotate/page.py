@@ -63,16 +63,16 @@ def study(
         "rater": rater,
         "served": answers is not None,
         "answers": {} if answers is None else answers,
-        "dimensions": [_dimension(number, one) for number, one in enumerate(reward.dimensions)],
+        "dimensions": [_dimension(number, *each) for number, each in enumerate(reward.dimensions.items())],
         "clips": clips,
     }
 
 
-def _dimension(number: int, spec: DimensionSpec) -> dict[str, Json]:
+def _dimension(number: int, name: str, spec: DimensionSpec) -> dict[str, Json]:
     return {
         "number": number,
-        "name": spec.name,
-        "title": spec.name.replace("_", " ").capitalize(),
+        "name": name,
+        "title": name.replace("_", " ").capitalize(),
         "maximum": plain(spec.maximum),
         "rubric": spec.rubric,
         "steps": [plain(step) for step in steps(spec.maximum)],

@@ -17,7 +17,7 @@ def agreement(scores: Scores, labels: Scores, baseline: Scores, reward: RewardSp
     """Per dimension and in total: MAE with its interval over pairs, rank correlations, weighted kappa, n; beside
     them the MAE of `baseline` (D,), the same scores for every pair. Correlations of constants are left out."""
     result: dict[str, Json] = {}
-    columns = [*((d.name, scores[:, k], labels[:, k], baseline[k]) for k, d in enumerate(reward.dimensions))]
+    columns = [*((name, scores[:, k], labels[:, k], baseline[k]) for k, name in enumerate(reward.names))]
     columns.append(("total", scores.sum(1), labels.sum(1), baseline.sum()))
     for name, ours, theirs, constant in columns:
         error = bootstrap(np.abs(ours - theirs))

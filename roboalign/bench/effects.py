@@ -100,11 +100,11 @@ def effects(
             row, known = change(reward, degradation, severity, int(rng.integers(2**31)), track, limits[example.source])
             rows.append(row)
             by_states |= known
-        for column, dimension in enumerate(reward.dimensions if rows else ()):
+        for column, (name, dimension) in enumerate(reward.dimensions.items() if rows else ()):
             result.append(
                 Effect(
                     degradation=degradation.kind,
-                    dimension=dimension.name,
+                    dimension=name,
                     change=bootstrap([row[column] for row in rows], DRAWS),
                     declared=dimension.labeller.kind in degradation.lowers,
                     tolerance=degradation.may_lower.get(dimension.labeller.kind, degradation.tolerance),

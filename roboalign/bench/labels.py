@@ -81,7 +81,7 @@ class Label:
 
 def lower(scores: Scores, spec: RewardSpec, losses: Mapping[LabellerKind, float], amount: float) -> Scores:
     """Scores (D,) less `amount` times each labeller's share of full marks, at least 0."""
-    shares = np.array([losses.get(dimension.labeller.kind, 0.0) for dimension in spec.dimensions])
+    shares = np.array([losses.get(dimension.labeller.kind, 0.0) for dimension in spec.dimensions.values()])
     lowered: Scores = np.maximum(scores - amount * shares * np.array(spec.maxima), 0)
     return lowered
 
@@ -178,7 +178,7 @@ def measured(
     scores, faithful = score(spec, seen, reference, limits), faithful_score(spec, seen, reference, limits)
     if degradation.kind == "swapped_actions":
         # The absolute scores ask what the clip shows, whoever acted; only this one asks what the actions should do.
-        about_actions = np.array([dimension.labeller.kind == "action_outcome" for dimension in spec.dimensions])
+        about_actions = np.array([each.labeller.kind == "action_outcome" for each in spec.dimensions.values()])
         scores = np.where(about_actions, scores, score(spec, track.state, track.state, limits))
     return Label(scores, faithful, provenance)
 
@@ -202,7 +202,7 @@ def label_degraded(
     if after is None:
         return Label(declared_scores, declared_faithful, "rubric_declared")
     declared = {*degradation.lowers, *degradation.may_lower}
-    touched = np.array([dimension.labeller.kind in declared for dimension in spec.dimensions])
+    touched = np.array([dimension.labeller.kind in declared for dimension in spec.dimensions.values()])
     scores = np.where(touched, np.minimum(before.scores, after.scores), before.scores)
     # Other actions lead elsewhere in every respect, whatever they are declared to lower in what the clip shows.
     faithful = after.faithful if degradation.kind == "swapped_actions" else np.where(touched, after.faithful, full)

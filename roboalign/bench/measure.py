@@ -33,11 +33,11 @@ def counts(pairs: Sequence[Pair], reward: RewardSpec) -> dict[str, Json]:
             for origin in dict.fromkeys(pair.origin for pair in pairs)
         },
         "dimensions": {
-            dimension.name: {
+            name: {
                 "maximum": dimension.maximum,
                 "histogram": np.histogram(scores[:, column], BINS, (0, dimension.maximum))[0].tolist(),
             }
-            for column, dimension in enumerate(reward.dimensions)
+            for column, (name, dimension) in enumerate(reward.dimensions.items())
         },
     }
 
@@ -62,7 +62,7 @@ def rubric_on(reward: RewardSpec, episodes: Sequence[tuple[Float32, bool]], limi
     dimension with the `manipulation` labeller tells the simulator's successes from its failures: the rubric reads the
     simulator's verdict, so `manipulation_auc_without_verdict` says what positions alone can tell.
     """
-    column = next((k for k, d in enumerate(reward.dimensions) if d.labeller.kind == "manipulation"), None)
+    column = next((k for k, d in enumerate(reward.dimensions.values()) if d.labeller.kind == "manipulation"), None)
     rows: list[tuple[bool, bool, Floats, Floats]] = []
     for state, expert in episodes:
         blind = without_verdict(state)

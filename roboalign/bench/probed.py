@@ -122,7 +122,7 @@ def with_distance(spec: RewardSpec, rule: GeneratedSpec, probed: Floats, distant
     """Scores (D,) by the probe, `probed`, and by the rule of distances, `distant`: the latter where the probe is blind,
     the lower one where looks matter, else the probe's."""
     blind = own.slack > rule.blind * np.array(spec.maxima)
-    looks = np.array([dimension.labeller.kind in rule.looks for dimension in spec.dimensions])
+    looks = np.array([dimension.labeller.kind in rule.looks for dimension in spec.dimensions.values()])
     return np.where(blind, distant, np.where(looks, np.minimum(probed, distant), probed))
 
 

@@ -49,7 +49,7 @@ def system_prompt(reward: RewardSpec, *, actions: bool, rationale: bool = True) 
         rationale: Whether the answer should explain the scores; if not, its `rationale` is the empty string.
     """
     rubric = "\n".join(
-        f"- {dimension.name} (0 to {dimension.maximum:g}): {dimension.rubric}" for dimension in reward.dimensions
+        f"- {name} (0 to {dimension.maximum:g}): {dimension.rubric}" for name, dimension in reward.dimensions.items()
     )
     scores = "Give the absolute score of each dimension: the rubric's score of what the video shows."
     if actions:
@@ -104,8 +104,8 @@ def answer_schema(reward: RewardSpec, *, actions: bool) -> dict[str, Any]:
     scores = {
         "type": "object",
         "properties": {
-            dimension.name: {"type": "number", "minimum": 0, "maximum": dimension.maximum}
-            for dimension in reward.dimensions
+            name: {"type": "number", "minimum": 0, "maximum": dimension.maximum}
+            for name, dimension in reward.dimensions.items()
         },
         "required": list(reward.names),
         "additionalProperties": False,
@@ -136,8 +136,8 @@ def render_answer(answer: ParsedAnswer, reward: RewardSpec) -> str:
 def _lost_points(scores: Sequence[float], reward: RewardSpec) -> str:
     """`physics_adherence loses 0.5 of 2; …`, or that none loses points."""
     lost = [
-        f"{dimension.name} loses {round(dimension.maximum - score, DECIMALS):g} of {dimension.maximum:g}"
-        for dimension, score in zip(reward.dimensions, scores, strict=True)
+        f"{name} loses {round(dimension.maximum - score, DECIMALS):g} of {dimension.maximum:g}"
+        for (name, dimension), score in zip(reward.dimensions.items(), scores, strict=True)
         if round(dimension.maximum - score, DECIMALS) > 0
     ]
     return "; ".join(lost) if lost else "no dimension loses points"
@@ -160,7 +160,7 @@ def target_answer(
     def rounded(scores: Sequence[float]) -> tuple[float, ...]:
         return tuple(
             min(dimension.maximum, max(0.0, round(float(score), DECIMALS)))
-            for dimension, score in zip(reward.dimensions, scores, strict=True)
+            for dimension, score in zip(reward.dimensions.values(), scores, strict=True)
         )
 
     shown, agreement = rounded(absolute), None if faithful is None else rounded(faithful)
@@ -214,14 +214,14 @@ def _parse_group(value: Any, key: str, reward: RewardSpec) -> tuple[float, ...]:
     if extra := sorted(set(value) - set(reward.names)):
         raise AnswerError(f"'{key}' has the unknown dimension {extra[0][:64]!r}; known: {', '.join(reward.names)}")
     scores = []
-    for dimension in reward.dimensions:
-        if dimension.name not in value:
-            raise AnswerError(f"'{key}' has no score for {dimension.name}")
-        score = value[dimension.name]
+    for name, dimension in reward.dimensions.items():
+        if name not in value:
+            raise AnswerError(f"'{key}' has no score for {name}")
+        score = value[name]
         if isinstance(score, bool) or not isinstance(score, int | float):
-            raise AnswerError(f"'{key}.{dimension.name}' is not a number")
+            raise AnswerError(f"'{key}.{name}' is not a number")
         if not 0 <= score <= dimension.maximum:
-            raise AnswerError(f"'{key}.{dimension.name}' is outside 0 to {dimension.maximum:g}")
+            raise AnswerError(f"'{key}.{name}' is outside 0 to {dimension.maximum:g}")
         scores.append(float(score))
     return tuple(scores)
 

@@ -46,8 +46,9 @@ class Inputs:
 
 
 def dimensions(inputs: Inputs) -> list[Mapping[str, Json]]:
-    """The reward's dimensions, as the spec lists them."""
-    return list(dig(inputs.spec, "reward", "dimensions") or [])
+    """The reward's dimensions in their order, each with its name."""
+    found: Mapping[str, Mapping[str, Json]] = dig(inputs.spec, "reward", "dimensions") or {}
+    return [{"name": name, **dimension} for name, dimension in found.items()]
 
 
 def perceptual(inputs: Inputs) -> str:

@@ -295,7 +295,7 @@ def share(spec: Labeller, shown: Trajectory, reference: Trajectory, limits: Limi
 def score(spec: RewardSpec, shown: Float32, reference: Float32, limits: Limits) -> Floats:
     """Raw scores (D,) of a clip that shows the states `shown` (T, 14), the true outcome being `reference` (T', 14)."""
     seen, truth = Trajectory.of(shown), Trajectory.of(reference)
-    return np.array([d.maximum * share(d.labeller, seen, truth, limits) for d in spec.dimensions])
+    return np.array([d.maximum * share(d.labeller, seen, truth, limits) for d in spec.dimensions.values()])
 
 
 def faithful_score(spec: RewardSpec, shown: Float32, reference: Float32, limits: Limits) -> Floats:

@@ -102,8 +102,6 @@ Labeller = Annotated[
 class DimensionSpec(Spec):
     """One dimension of the reward."""
 
-    name: Name
-    """Its name in tables, metrics and columns."""
     maximum: Annotated[float, Field(gt=0, le=100)]
     """Full marks; scores run from 0 to this."""
     weight: Annotated[float, Field(ge=0, le=100)] = 1.0
@@ -137,37 +135,35 @@ class CalibrationSpec(Spec):
 
 
 class RewardSpec(Spec):
-    """The dimensions that videos are scored by, in the order of every score vector."""
+    """The dimensions that videos are scored by."""
 
-    dimensions: Annotated[tuple[DimensionSpec, ...], items(maximum=32)]
-    """The paper has six: 3 + 2 + 1 + 1 + 1 + 2 = 10 points."""
+    dimensions: Annotated[dict[Name, DimensionSpec], Field(min_length=1, max_length=32)]
+    """The dimensions by name, in the order of every score vector. The paper has six: 3 + 2 + 1 + 1 + 1 + 2 = 10
+    points."""
     calibration: CalibrationSpec = CalibrationSpec()
     """The rubric's limits by source."""
 
     @model_validator(mode="after")
-    def _distinct(self) -> Self:
-        names = [dimension.name for dimension in self.dimensions]
-        for index, name in enumerate(names):
-            if name in names[:index]:
-                raise FieldError(f"dimensions.{index}.name", f"two dimensions are named {name}; rename or drop one")
-        if not any(dimension.weight > 0 for dimension in self.dimensions):
-            raise FieldError("dimensions.0.weight", "every dimension has weight 0; raise at least one")
+    def _weighted(self) -> Self:
+        if not any(dimension.weight > 0 for dimension in self.dimensions.values()):
+            first = next(iter(self.dimensions))
+            raise FieldError(f"dimensions.{first}.weight", "every dimension has weight 0; raise at least one")
         return self
 
     @property
     def names(self) -> tuple[str, ...]:
         """Names in order."""
-        return tuple(dimension.name for dimension in self.dimensions)
+        return tuple(self.dimensions)
 
     @property
     def maxima(self) -> tuple[float, ...]:
         """Full marks in order."""
-        return tuple(dimension.maximum for dimension in self.dimensions)
+        return tuple(dimension.maximum for dimension in self.dimensions.values())
 
     @property
     def weights(self) -> tuple[float, ...]:
         """Weights w_k in order."""
-        return tuple(dimension.weight for dimension in self.dimensions)
+        return tuple(dimension.weight for dimension in self.dimensions.values())
 
     @property
     def maximum(self) -> float:

@@ -39,6 +39,19 @@ class Composition:
     variants: dict[str, str] = field(default_factory=dict)
     diagnostics: list[Diagnostic] = field(default_factory=list)
 
+    @property
+    def written(self) -> dict[str, Any]:
+        """The sections as files hold them: those of the parts, and `rubric`, which is `reward` without weights: what
+        labels and scores depend on, so that a changed weight leaves the bench as it is."""
+        reward = self.sections.get("reward")
+        if reward is None:
+            return self.sections
+        dimensions = {
+            name: {field: value for field, value in dimension.items() if field != "weight"}
+            for name, dimension in reward["dimensions"].items()
+        }
+        return {**self.sections, "rubric": {**reward, "dimensions": dimensions}}
+
     def require(self) -> Experiment:
         """The experiment. Raises SpecError with all errors where there are any."""
         if self.experiment is None or failed(self.diagnostics):
@@ -229,7 +242,7 @@ def start(source: Source) -> Mark:
 def files(composition: Composition) -> dict[str, str]:
     """The resolved sections as texts by file name. Raises SpecError where there are errors."""
     composition.require()
-    return {f"{section}.yaml": HEADER + dump({section: value}) for section, value in composition.sections.items()}
+    return {f"{section}.yaml": HEADER + dump({section: value}) for section, value in composition.written.items()}
 
 
 def write(composition: Composition, folder: Path = FOLDER) -> list[str]:

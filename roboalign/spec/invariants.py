@@ -191,7 +191,7 @@ def weights(experiment: Experiment) -> Iterator[Violation]:
     """What the bench's degradations lower is measured by some dimension, so that judge and student can learn it."""
     if experiment.bench.origins.degraded == 0:
         return
-    measured = {dimension.labeller.kind for dimension in experiment.reward.dimensions}
+    measured = {dimension.labeller.kind for dimension in experiment.reward.dimensions.values()}
     for index, degradation in enumerate(experiment.bench.degradations):
         if not measured & degradation.lowers.keys():
             yield Violation(

@@ -82,7 +82,7 @@ def changed_values(state: State, last: Locked, file: str, key: str) -> list[str]
     """The fields under `key` that differ from those of the last run."""
     now: Any
     if PurePosixPath(file).parent == PurePosixPath(FOLDER.as_posix()):
-        now = state.composition.sections
+        now = state.composition.written
     else:
         now = state.params if file == "params.yaml" else plain(read(state.root / file, file))
     for step in key.split("."):

@@ -82,7 +82,7 @@ def test_the_page_loads_nothing_and_is_whole(html, six):
     assert len(inputs) == sum(2 * maximum + 1 for maximum in six.maxima)
     identities = [attrs["id"] for _, attrs in found if "id" in attrs]
     assert len(identities) == len(set(identities))
-    for dimension in six.dimensions:
+    for dimension in six.dimensions.values():
         assert dimension.rubric[:20] in html
 
 

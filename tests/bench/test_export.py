@@ -74,7 +74,7 @@ def test_the_guide_shows_a_line_that_is_accepted(six):
     text = guide(six, 3)
     example = text.split("```json\n")[1].split("\n```")[0]
     assert set(Annotation.model_validate_json(example).scores) == set(six.names)
-    for dimension in six.dimensions:
+    for dimension in six.dimensions.values():
         assert dimension.rubric in text
 
 

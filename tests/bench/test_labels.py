@@ -48,7 +48,8 @@ def test_a_degradation_lowers_what_it_declares_and_nothing_else(kind, six, exper
     before = label_recorded(six, expert.state, limits).scores
     label = label_degraded(six, degradation, 0.9, 3, track, limits)
     after = label.scores
-    declared = np.array([d.labeller.kind in {*degradation.lowers, *degradation.may_lower} for d in six.dimensions])
+    lowered = {*degradation.lowers, *degradation.may_lower}
+    declared = np.array([d.labeller.kind in lowered for d in six.dimensions.values()])
     assert (after <= before).all()
     assert (after[~declared] == before[~declared]).all()
     assert after.sum() < before.sum() - 0.1
@@ -64,7 +65,7 @@ def test_a_degradation_lowers_what_it_declares_and_nothing_else(kind, six, exper
 @pytest.mark.parametrize("kind", DEGRADATIONS)
 def test_without_states_full_marks_fall_as_declared(kind, six):
     label = label_degraded(six, DEGRADATIONS[kind], 0.5, 0, Track(), None)
-    losses = np.array([DEGRADATIONS[kind].lowers.get(d.labeller.kind, 0.0) for d in six.dimensions])
+    losses = np.array([DEGRADATIONS[kind].lowers.get(d.labeller.kind, 0.0) for d in six.dimensions.values()])
     assert label.scores == pytest.approx(np.array(six.maxima) * (1 - 0.5 * losses))
     assert label.provenance == "full_marks_declared"
 

@@ -82,7 +82,7 @@ def test_the_request_shows_rubric_instruction_frames_and_actions(server):
     (request,) = server.requests
     assert "push block 7" in request.text
     assert "(4 steps)" in request.text
-    assert all(dimension.rubric in request.body["messages"][0]["content"] for dimension in SIX.dimensions)
+    assert all(dimension.rubric in request.body["messages"][0]["content"] for dimension in SIX.dimensions.values())
     assert np.array_equal(np.stack(request.frames), videos[0].permute(0, 2, 3, 1).numpy())
     assert (request.body["temperature"], request.body["max_tokens"]) == (0.5, 99)
     assert request.body["response_format"]["json_schema"]["schema"] == answer_schema(SIX, actions=True)

@@ -41,7 +41,7 @@ def test_the_system_prompt_states_rubric_scores_and_form():
     text = system_prompt(SIX, actions=False)
     assert text.startswith("You judge videos of robot manipulation.")
     assert "- manipulation_success (0 to 2): 2: at the last frame the task is done." in text
-    assert all(dimension.rubric in text for dimension in SIX.dimensions)
+    assert all(dimension.rubric in text for dimension in SIX.dimensions.values())
     assert '{"rationale": "<text>", "absolute": {"instruction_following": <number>, ' in text
     assert "faithful" not in text
     assert "$" not in text

@@ -107,10 +107,10 @@ def two() -> RewardSpec:
     """Two short dimensions: prompts and answers are as long as the rubric, one token a byte."""
     six = RewardSpec.model_validate(yaml.safe_load(Path("specs/reward/six.yaml").read_text()))
     return RewardSpec(
-        dimensions=(
-            six.dimensions[0].model_copy(update={"name": "task", "rubric": "3: done."}),
-            six.dimensions[5].model_copy(update={"name": "physics", "rubric": "2: real."}),
-        )
+        dimensions={
+            "task": six.dimensions["instruction_following"].model_copy(update={"rubric": "3: done."}),
+            "physics": six.dimensions["physics_adherence"].model_copy(update={"rubric": "2: real."}),
+        }
     )
 
 

@@ -117,7 +117,7 @@ def test_gradients_reach_the_pixels_and_the_scores_are_the_same(model, toy_episo
 
 
 def test_heads_follow_the_rewards_dimensions(six, toy_episodes):
-    five = six.model_copy(update={"dimensions": six.dimensions[:5]})
+    five = six.model_copy(update={"dimensions": dict(list(six.dimensions.items())[:5])})
     for make in (toy_judge, toy_student):
         assert make(toy_episodes[:12], five).eval()(unknown_clips(1), TEXTS[:1]).shape == (1, 2, 5)
 

@@ -97,7 +97,9 @@ def test_scores_normalise_and_add_up(six):
     assert (normalise(full, six) == 0.5).all()
     assert (denormalise(normalise(full, six), six) == full).all()
     assert (total(full, six) == 5).all()
-    heavier = six.model_copy(update={"dimensions": tuple(d.model_copy(update={"weight": 2.0}) for d in six.dimensions)})
+    heavier = six.model_copy(
+        update={"dimensions": {name: d.model_copy(update={"weight": 2.0}) for name, d in six.dimensions.items()}}
+    )
     assert torch.equal(weighted(torch.from_numpy(full), heavier), torch.tensor([10.0, 10.0]).double())
     with pytest.raises(ValueError, match="different specs"):
         total(full[:, :5], six)

@@ -32,10 +32,10 @@ from roboalign.types import Episode
 CODES, PLACES, SIDE, WIDTH = 5, 2, 32, 4
 
 REWARD = RewardSpec(
-    dimensions=tuple(
-        DimensionSpec(name=name, maximum=points, group="g", rubric="r", labeller=ManipulationSpec(kind="manipulation"))
+    dimensions={
+        name: DimensionSpec(maximum=points, group="g", rubric="r", labeller=ManipulationSpec(kind="manipulation"))
         for name, points in (("dark", 1.0), ("bright", 2.0))
-    )
+    }
 )
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from roboalign.reward.spec import RewardSpec
 from roboalign.spec.compose import FOLDER, HEADER, Composition, compose, compose_params, write
 from roboalign.spec.diagnostics import SpecError, ordered, render
 from roboalign.spec.document import COMMAND_LINE
@@ -55,10 +56,22 @@ def test_dotted_and_nested_values_are_the_same(tree: Path, edit: Edit, values: s
     assert composed(tree).sections["rollout"]["swr"]["window"] == 9
 
 
+def test_a_dimension_is_set_by_its_name_and_weights_are_no_part_of_the_rubric(tree: Path, edit: Edit) -> None:
+    before = composed(tree).written
+    edit("params.yaml", "set: {}", "set: {reward.dimensions.manipulation_success.weight: 2.5}")
+    after = composed(tree).written
+    weights = {name: dimension["weight"] for name, dimension in after["reward"]["dimensions"].items()}
+    assert weights["manipulation_success"] == 2.5
+    assert sum(weights.values()) == 7.5
+    assert after["rubric"] == before["rubric"]
+    assert list(after["rubric"]["dimensions"]) == list(weights)
+    assert RewardSpec.model_validate(after["rubric"]).weights == (1,) * 6
+
+
 def test_an_item_of_a_list_is_set_by_its_number(tree: Path, edit: Edit) -> None:
-    edit("params.yaml", "set: {}", "set: {reward.dimensions.1.weight: 2.5}")
-    dimensions = composed(tree).sections["reward"]["dimensions"]
-    assert [dimension["weight"] for dimension in dimensions] == [1, 2.5, 1, 1, 1, 1]
+    edit("params.yaml", "set: {}", "set: {bench.groups.1.prompts: 40}")
+    groups = composed(tree).sections["bench"]["groups"]
+    assert [group["prompts"] for group in groups[:3]] == [240, 40, 24]
 
 
 def test_another_variant_of_one_part(tree: Path, edit: Edit) -> None:
@@ -206,8 +219,8 @@ def test_a_violation_points_at_the_value_to_change(tree: Path, edit: Edit) -> No
 
 def test_what_is_written_is_what_the_stages_read(tree: Path) -> None:
     folder = tree / FOLDER
-    assert write(composed(tree), folder) == sorted(f"{section}.yaml" for section in KINDS)
-    for section, value in composed(tree).sections.items():
+    assert write(composed(tree), folder) == sorted(f"{section}.yaml" for section in (*KINDS, "rubric"))
+    for section, value in composed(tree).written.items():
         text = (folder / f"{section}.yaml").read_text(encoding="utf-8")
         assert text.startswith(HEADER)
         assert yaml.safe_load(text) == {section: value}

@@ -75,8 +75,9 @@ def test_distillation_moves_scores_to_the_teachers(fresh, bench, tmp_path):
 
 
 def test_dimensions_without_weight_teach_nothing(toy_episodes, six):
-    only = [d.model_copy(update={"weight": float(n == 0)}) for n, d in enumerate(six.dimensions)]
-    student = toy_student(toy_episodes[:12], six.model_copy(update={"dimensions": tuple(only)}))
+    names = list(six.dimensions)
+    only = {k: d.model_copy(update={"weight": float(k == names[0])}) for k, d in six.dimensions.items()}
+    student = toy_student(toy_episodes[:12], six.model_copy(update={"dimensions": only}))
     videos, actions = known_clips(toy_episodes[:3])
     clips = make_set(student.observe(videos, actions), student.vocabulary.encode(TEXTS), torch.ones(3, 2, 6))
     batch = {name: value.unsqueeze(0) for name, value in clips.items()} | {"grouped": torch.ones(1)}

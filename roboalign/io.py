@@ -36,7 +36,7 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def rounded(value: Json, digits: int = 6) -> Json:
+def round_floats(value: Json, digits: int = 6) -> Json:
     """`value` with every float cut to `digits` significant digits: metrics carry no noise past their meaning.
 
     Raises ValueError on NaN or infinity: a metric that could not be measured is left out, never written.
@@ -46,15 +46,17 @@ def rounded(value: Json, digits: int = 6) -> Json:
             raise ValueError("a metric is NaN or infinite; leave its key out and say why in the log")
         return float(f"{value:.{digits}g}")
     if isinstance(value, Mapping):
-        return {str(key): rounded(item, digits) for key, item in value.items()}
+        return {str(key): round_floats(item, digits) for key, item in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, str):
-        return [rounded(item, digits) for item in value]
+        return [round_floats(item, digits) for item in value]
     return value
 
 
 def write_json(path: Path, value: Json) -> None:
     """Write a JSON document: sorted keys, floats of six digits, no NaN."""
-    write_text(path, json.dumps(rounded(value), indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n")
+    write_text(
+        path, json.dumps(round_floats(value), indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+    )
 
 
 def read_json(path: Path) -> Any:
@@ -71,7 +73,7 @@ def write_tsv(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, columns, delimiter="\t", lineterminator="\n")
         writer.writeheader()
-        writer.writerows({key: rounded(value) for key, value in row.items()} for row in rows)
+        writer.writerows({key: round_floats(value) for key, value in row.items()} for row in rows)
 
 
 def read_tsv(path: Path) -> list[dict[str, str]]:

@@ -33,7 +33,7 @@ def main(run: Run) -> None:
     digests: dict[ScorerName, str] = {name: digest([run.input(f"artifacts/{name}/{MODEL}")]) for name in spec.scorers}
     folder = run.input("external")
     external = scored_sets([(entry, folder.parent / entry.scores) for entry in spec.external], reward.names, digests)
-    sets = {name: one for name, one in read_clip_sets(run.input("artifacts/rollout")).items() if one.scored}
+    sets = {name: one for name, one in read_clip_sets(run.input("artifacts/rollout")).items() if one.is_scorable}
     corpus = Corpus.open(run.input("artifacts/sources/index.json")).where(split="test")
     gold = make_gold_scorer(load_gold(run, reward, device), corpus) if spec.gold else None
     widest = max(sets.values(), key=lambda one: len(set(one.episodes)))

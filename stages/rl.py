@@ -11,7 +11,7 @@ from roboalign.pipeline.alignment import PolicyMeasure, check_rows, gradient_cos
 from roboalign.pipeline.models import MODEL, load_reward_models
 from roboalign.reward.rewards import build_reward
 from roboalign.reward.spec import RewardSpec
-from roboalign.rl.measure import compared
+from roboalign.rl.measure import compare_policies
 from roboalign.rl.prompts import Prompts
 from roboalign.rl.spec import RLSpec
 from roboalign.run import Run, execute
@@ -74,7 +74,7 @@ def main(run: Run) -> None:
     held = measure(Prompts(test, spec.horizon, spec.horizon), spec.measure.prompts, spec.measure.seed)
     before, after = (held(model) for model in (reference, policy))
     names = [f"{name}{suffix}" for name in (*scorers, "gold") for suffix in ("", "_faithful")]
-    metrics |= compared(before, after, ("proxy", *names), held.episodes())
+    metrics |= compare_policies(before, after, ("proxy", *names), held.episodes())
     write_json(run.output("metrics/rl.json"), metrics)
     write_json(run.root / "timings/rl.json", {"seconds": seconds, "steps": spec.training.steps})
     for name in ("gold_faithful", "held_out_faithful", "student_faithful"):

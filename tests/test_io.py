@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from roboalign.io import digest, read_json, read_tsv, replacing, rounded, write_json, write_text, write_tsv
+from roboalign.io import digest, read_json, read_tsv, replacing, round_floats, write_json, write_text, write_tsv
 
 
 def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
@@ -34,8 +34,8 @@ def test_json_has_six_digits_sorted_keys_and_no_nan(tmp_path: Path) -> None:
 
 @given(st.floats(allow_nan=False, allow_infinity=False))
 def test_rounding_keeps_six_digits(value: float) -> None:
-    assert rounded(value) == pytest.approx(value, rel=1e-5)
-    assert rounded(rounded(value)) == rounded(value)
+    assert round_floats(value) == pytest.approx(value, rel=1e-5)
+    assert round_floats(round_floats(value)) == round_floats(value)
 
 
 def test_tables_take_the_union_of_columns(tmp_path: Path) -> None:

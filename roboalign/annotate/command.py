@@ -15,7 +15,7 @@ from roboalign.annotate.sample import Showing, chosen, ordered
 from roboalign.annotate.serve import Server
 from roboalign.bench.annotations import AnnotationError, read_annotations
 from roboalign.bench.pairs import Bench, read_pairs
-from roboalign.io import rounded, write_text
+from roboalign.io import round_floats, write_text
 from roboalign.reward.spec import RewardSpec
 from roboalign.store import Corpus
 from roboalign.types import Json, Split
@@ -108,7 +108,7 @@ def compare(root: Path, files: Sequence[str], as_json: bool) -> int:
         result = agreement(rows, pairs, reward)
     except (AnnotateError, ValueError, OSError) as error:
         return fail(error)
-    print(json.dumps(rounded(result), indent=2, sort_keys=True) if as_json else table(result, reward.names))
+    print(json.dumps(round_floats(result), indent=2, sort_keys=True) if as_json else table(result, reward.names))
     return 0
 
 

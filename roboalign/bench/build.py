@@ -124,9 +124,11 @@ class Builder(Labels):
                 drawn = [self.label(pair) for pair in self._distinct(draw, count, count * candidates)]
                 yield from (drawn[n] for n in level([self.stratum(pair) for pair in drawn], filled, count))
             case "degraded":
-                yield from self._degraded(split, source, episodes, count, filled)
+                yield from self._draw_degraded(split, source, episodes, count, filled)
 
-    def _degraded(self, split: Split, source: str, episodes: list[int], count: int, filled: Counts) -> Iterator[Pair]:
+    def _draw_degraded(
+        self, split: Split, source: str, episodes: list[int], count: int, filled: Counts
+    ) -> Iterator[Pair]:
         """Degraded pairs: each kind that applies equally often. What one kind cannot give, the next ones do."""
         kinds = self.recipes.degradations(split, episodes)
         # Where there are fewer pairs than kinds, chance decides which of them are had.
@@ -151,18 +153,18 @@ class Builder(Labels):
         for place in range(REDRAWS * wanted):
             if len(found) == wanted:
                 break
-            pair = self.identified(draw(place))
+            pair = self.with_id(draw(place))
             found.setdefault(pair.id, pair)
         pairs = list(found.values())
         return [pairs[n % len(pairs)] for n in range(max(count, len(pairs)))]
 
-    def identified(self, pair: Pair) -> Pair:
+    def with_id(self, pair: Pair) -> Pair:
         """The pair of a recorded clip with its id."""
         return replace(pair, id=identity(pair, self.infos[self.numbers[pair.episode]].scene))
 
     def label(self, pair: Pair) -> Pair:
         """A recorded or degraded pair with its id, scores and their provenance."""
-        return super().label(self.identified(pair))
+        return super().label(self.with_id(pair))
 
     def stratum(self, pair: Pair) -> int:
         """The stratum of a pair's total score."""
@@ -199,5 +201,5 @@ def build(
     result: Pairs = {}
     for name, generated in made.items():
         rest = iter(generated)
-        result[name] = builder.annotated([next(rest) if pair.model else pair for pair in plan])
+        result[name] = builder.apply_annotations([next(rest) if pair.model else pair for pair in plan])
     return result

@@ -115,9 +115,9 @@ def _tables(builder: Builder, pairs: Sequence[Pair], found: Sequence[Effect]) ->
     """All tables, in their order."""
     head, rows = effects_table(found, builder.reward.names)
     tables = [
-        _crossed("Pairs by source and origin", pairs, "source", "origin"),
-        _crossed("Pairs by split and origin", pairs, "split", "origin"),
-        _crossed("Degraded pairs by kind and split", [p for p in pairs if p.degradation], "degradation", "split"),
+        _cross_table("Pairs by source and origin", pairs, "source", "origin"),
+        _cross_table("Pairs by split and origin", pairs, "split", "origin"),
+        _cross_table("Degraded pairs by kind and split", [p for p in pairs if p.degradation], "degradation", "split"),
         _provenances(pairs),
         Table(
             "What each degradation takes, in per cent of full marks",
@@ -133,7 +133,7 @@ def _tables(builder: Builder, pairs: Sequence[Pair], found: Sequence[Effect]) ->
     return [table for table in [*tables, _sights(builder)] if table.rows]
 
 
-def _crossed(title: str, pairs: Sequence[Pair], row: str, column: str) -> Table:
+def _cross_table(title: str, pairs: Sequence[Pair], row: str, column: str) -> Table:
     """Counts of pairs by two of their fields."""
     counts = Counter((str(getattr(pair, row)), str(getattr(pair, column))) for pair in pairs)
     columns = list(dict.fromkeys(each for _, each in counts))

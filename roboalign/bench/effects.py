@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from roboalign.bench.labels import Scores, Track, label_recorded, lower, measured
+from roboalign.bench.labels import Scores, Track, label_by_states, label_recorded, lower
 from roboalign.bench.recipes import generator
 from roboalign.bench.spec import BenchSpec, DegradationSpec
 from roboalign.evaluation.statistics import Interval, bootstrap
@@ -69,7 +69,7 @@ def change(
 ) -> tuple[Scores, bool]:
     """The change of each dimension (D,) in shares of full marks, and whether the rubric measured it."""
     before = label_recorded(reward, track.state, limits).scores
-    after = measured(reward, degradation, severity, seed, track, limits)
+    after = label_by_states(reward, degradation, severity, seed, track, limits)
     spoilt = lower(before, reward, degradation.lowers, severity) if after is None else after.scores
     return np.asarray((spoilt - before) / np.array(reward.maxima)), after is not None
 

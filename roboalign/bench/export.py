@@ -23,7 +23,7 @@ import yaml
 from roboalign.bench.annotations import Annotation
 from roboalign.bench.pairs import Bench, Pair
 from roboalign.bench.pictures import LOWEST, save, strip
-from roboalign.io import replacing, rounded, write_text
+from roboalign.io import replacing, round_floats, write_text
 from roboalign.reward.spec import RewardSpec
 from roboalign.store import Corpus, EpisodeStore
 from roboalign.store.spec import StorageSpec
@@ -37,7 +37,7 @@ QUALITY = StorageSpec(kind="h264", crf=12)
 """Hardly any loss: labels must not be about compression."""
 
 
-def chosen(pairs: Sequence[Pair], split: Split, clips: int) -> list[int]:
+def choose_pairs(pairs: Sequence[Pair], split: Split, clips: int) -> list[int]:
     """The numbers of `clips` pairs of a split (0: all) that judges may see, each clip once, in the order of their ids:
     that is as good as random, and the first ones of a longer list are those of a shorter one."""
     rows = {pair.id: number for number, pair in enumerate(pairs) if pair.split == split and pair.judged}
@@ -74,7 +74,7 @@ def _entry(pair: Pair, frames: int, reward: RewardSpec, *, blind: bool) -> dict[
         "severity": pair.severity,
         "model": pair.model,
         "provenance": pair.provenance,
-        "scores": rounded(dict(zip(reward.names, pair.scores, strict=True))),
+        "scores": round_floats(dict(zip(reward.names, pair.scores, strict=True))),
     }
 
 
@@ -127,7 +127,7 @@ def run(root: Path, folder: Path, split: Split, clips: int, *, blind: bool) -> i
         reward = RewardSpec.model_validate(section["reward"])
         corpus = Corpus.open(root / "artifacts/sources/index.json")
         bench = Bench.open(root / "artifacts/bench", corpus, reward.names)
-        rows = chosen(bench.pairs, split, clips)
+        rows = choose_pairs(bench.pairs, split, clips)
         if not rows:
             raise ValueError(f"the bench has no clip in the {split} split")
         fps = next((store.fps for store in corpus.stores if isinstance(store, EpisodeStore)), 10.0)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from roboalign.bench.labelling import Labels
 from roboalign.bench.labels import Label, distance, label_generated
 from roboalign.bench.pairs import Pair, identity
-from roboalign.bench.probed import change_probed, label_probed, shrink, with_distance
+from roboalign.bench.probed import label_probed, probed_change, shrink, with_distance
 from roboalign.probe.spec import ProbeName
 from roboalign.store import EpisodeInfo, EpisodeWriter
 from roboalign.types import Episode, Float32, UInt8
@@ -35,8 +35,8 @@ def make(
 ) -> list[Made]:
     """The clips of a chunk of recipes, and the pairs with their labels and ids."""
     made = dict(clip for name, run in models.items() for clip in _rollouts(labels, recipes, name, run))
-    labelled: dict[ProbeName, list[Pair]] = {"judge": _labelled(labels, recipes, made)}
-    labelled |= {name: _labelled(other, recipes, made) for name, other in others.items()}
+    labelled: dict[ProbeName, list[Pair]] = {"judge": _label_clips(labels, recipes, made)}
+    labelled |= {name: _label_clips(other, recipes, made) for name, other in others.items()}
     result: list[Made] = []
     for row, recipe in enumerate(recipes):
         clip, scene = made[row][0], labels.infos[labels.numbers[recipe.episode]].scene
@@ -114,7 +114,7 @@ def _rollouts(
             yield row, (np.concatenate([truth[:1], future]), truth)
 
 
-def _labelled(labels: Labels, recipes: Sequence[Pair], made: Mapping[int, tuple[UInt8, UInt8]]) -> list[Pair]:
+def _label_clips(labels: Labels, recipes: Sequence[Pair], made: Mapping[int, tuple[UInt8, UInt8]]) -> list[Pair]:
     """The recipes with scores: by the probe where it sees the source, by the rule of distances elsewhere."""
     seen = _look(labels, recipes, made)
     result: list[Pair] = []
@@ -124,7 +124,7 @@ def _labelled(labels: Labels, recipes: Sequence[Pair], made: Mapping[int, tuple[
         own, rule, reward = labels.sights.get(pair.source), labels.spec.generated, labels.reward
         label = label_generated(reward, rule, distance(clip, truth, rule.floor), state, limits)
         if row in seen and state is not None and limits is not None and own is not None:
-            change = change_probed(reward, *seen[row], own)
+            change = probed_change(reward, *seen[row], own)
             if pair.origin == "group":
                 # The differences within a group are smaller than the slack, and the probe's errors fall on all alike.
                 label = Label(*label_probed(reward, change, state, limits), "rubric_probed_group")
@@ -137,7 +137,7 @@ def _labelled(labels: Labels, recipes: Sequence[Pair], made: Mapping[int, tuple[
                     with_distance(reward, rule, faithful, label.faithful, own),
                     "rubric_probed",
                 )
-        result.append(labels.marked(pair, label))
+        result.append(labels.with_label(pair, label))
     return result
 
 

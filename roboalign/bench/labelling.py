@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from roboalign.bench.annotations import Annotation, average
 from roboalign.bench.labels import Label, Provenance, Scores, Track, label_degraded, label_recorded
 from roboalign.bench.pairs import Pair
-from roboalign.bench.probed import Look, Sight, TrueClip, sight
+from roboalign.bench.probed import ProbeCalibration, ProbeFn, TrueClip, calibrate_probe
 from roboalign.bench.recipes import is_success
 from roboalign.bench.spec import BenchSpec, DegradationSpec
 from roboalign.probe.camera import fit_camera
@@ -53,13 +53,13 @@ class Labels:
     reward: RewardSpec
     states: Mapping[str, Float32 | None]
     limits: Mapping[str, Limits]
-    probe: Look | None = None
+    probe: ProbeFn | None = None
     """Sees the states that generated clips show; without one, they are labelled by their distance."""
     annotations: Sequence[Annotation] = field(default=())
     """Labels by people and vision-language models."""
     reconstruct: Callable[[UInt8], UInt8] | None = None
     """The tokenizer: a clip (T, H, W, 3) as it gives it back, its first frame as it was."""
-    measured_looks: Mapping[str, Sight] | None = None
+    measured_looks: Mapping[str, ProbeCalibration] | None = None
     """What `looks` is, where it was measured before."""
     probed_tasks: frozenset[tuple[str, str]] | None = None
     """Source and task of what the probe covers, which may lack tasks with few episodes; None for all."""
@@ -102,19 +102,19 @@ class Labels:
         return result
 
     @cached_property
-    def sights(self) -> dict[str, Sight]:
+    def sights(self) -> dict[str, ProbeCalibration]:
         """How the probe sees each source that has states: by its validation episodes, or, where none of them is long
         enough, by some of those it was trained on. Sources that it sees too little of are left out."""
         return {name: own for name, own in self.looks.items() if own.share >= self.spec.generated.trust}
 
     @cached_property
-    def looks(self) -> dict[str, Sight]:
+    def looks(self) -> dict[str, ProbeCalibration]:
         """`sights`, those of which it sees too little among them."""
         if self.measured_looks is not None:
             return dict(self.measured_looks)
         if self.probe is None:
             return {}
-        result: dict[str, Sight] = {}
+        result: dict[str, ProbeCalibration] = {}
         for source, limits in self.limits.items():
             own = [
                 info
@@ -125,7 +125,7 @@ class Labels:
             clips, known = ([clip for info in some for clip in self._true_clips(info)] for some in (unseen, taught))
             if clips or known:
                 quantile = self.spec.generated.probe_quantile
-                result[source] = sight(self.reward, clips or known, known, limits, quantile)
+                result[source] = calibrate_probe(self.reward, clips or known, known, limits, quantile)
         return result
 
     @staticmethod
@@ -183,19 +183,19 @@ class Labels:
         """A recorded or degraded pair with scores and their provenance."""
         limits = self.limits.get(pair.source)
         if pair.origin != "degraded":
-            return self.marked(
+            return self.with_label(
                 pair, label_recorded(self.reward, self.state(pair.episode, pair.start, pair.stop), limits)
             )
         degradation, track = self.degradation(pair), self.track(pair)
-        return self.marked(pair, label_degraded(self.reward, degradation, pair.severity, pair.seed, track, limits))
+        return self.with_label(pair, label_degraded(self.reward, degradation, pair.severity, pair.seed, track, limits))
 
-    def marked(self, pair: Pair, label: Label) -> Pair:
+    def with_label(self, pair: Pair, label: Label) -> Pair:
         """The pair with its label, scores to six digits."""
         return replace(
             pair, scores=_digits(label.scores), faithful=_digits(label.faithful), provenance=label.provenance
         )
 
-    def annotated(self, pairs: Sequence[Pair]) -> list[Pair]:
+    def apply_annotations(self, pairs: Sequence[Pair]) -> list[Pair]:
         """The pairs with the labels of annotations, where the spec wants these to replace theirs; the spec says what
         becomes of those that nobody labelled. Annotations are absolute scores: faithful ones stay as they are."""
         means = average(self.annotations, self.reward.names)

@@ -105,7 +105,7 @@ def rearranged_state(state: Float32, order: NDArray[np.int64], other: Float32 | 
     return np.concatenate([state, foreign])[order]
 
 
-def without_object(state: Float32, span: slice) -> Float32:
+def remove_object(state: Float32, span: slice) -> Float32:
     """States (T, 14) that do not show the object in the frames `span`: no place, no touch, no success."""
     result = state.copy()
     result[span, OBJECT] = np.nan
@@ -114,7 +114,7 @@ def without_object(state: Float32, span: slice) -> Float32:
     return result
 
 
-def displaced(state: Float32, span: slice, way: Float32, camera: NDArray[np.float64]) -> Float32:
+def displace_object(state: Float32, span: slice, way: Float32, camera: NDArray[np.float64]) -> Float32:
     """States (T, 14) that show the object `way` (2,) elsewhere in the picture in the frames `span`, at its own depth:
     it is pasted in its own size. There it is not touched, and no success."""
     result = state.copy()
@@ -140,7 +140,7 @@ def outcome_of_other(state: Float32, other: Float32) -> Float32:
     return result
 
 
-def shown(
+def shown_states(
     degradation: DegradationSpec, severity: float, seed: int, track: Track
 ) -> tuple[Float32, Float32, Provenance] | None:
     """The states that a spoilt clip shows, those that it should show, and what a label by them is called; None where
@@ -158,20 +158,24 @@ def shown(
         return None
     match kind:
         case "object_removed":
-            return without_object(state, absence(len(state), severity, rng)), state, "rubric_moved"
+            return remove_object(state, absence(len(state), severity, rng)), state, "rubric_moved"
         case "object_teleported":
             if track.keypoints is None or track.camera is None:
                 return None
-            return displaced(state, *teleport(track.keypoints, severity, rng), track.camera), state, "rubric_moved"
+            return (
+                displace_object(state, *teleport(track.keypoints, severity, rng), track.camera),
+                state,
+                "rubric_moved",
+            )
         case _:
             assert_never(kind)
 
 
-def measured(
+def label_by_states(
     spec: RewardSpec, degradation: DegradationSpec, severity: float, seed: int, track: Track, limits: Limits | None
 ) -> Label | None:
     """The rubric's label of what a spoilt clip shows, in all dimensions; None if the states cannot determine it."""
-    states = shown(degradation, severity, seed, track)
+    states = shown_states(degradation, severity, seed, track)
     if states is None or limits is None or track.state is None:
         return None
     seen, reference, provenance = states
@@ -198,7 +202,7 @@ def label_degraded(
     declared_scores = lower(before.scores, spec, degradation.lowers, severity)
     if track.state is None or limits is None:
         return Label(declared_scores, declared_faithful, "full_marks_declared")
-    after = measured(spec, degradation, severity, seed, track, limits)
+    after = label_by_states(spec, degradation, severity, seed, track, limits)
     if after is None:
         return Label(declared_scores, declared_faithful, "rubric_declared")
     declared = {*degradation.lowers, *degradation.may_lower}

@@ -30,12 +30,12 @@ def strip(clips: Sequence[UInt8], stills: int = 8) -> UInt8:
     rows: list[UInt8] = []
     for clip in clips:
         cells = [clip[number] if number < len(clip) else np.zeros_like(clip[0]) for number in numbers]
-        row = np.concatenate([_framed(cell.repeat(factor, 0).repeat(factor, 1), 1) for cell in cells], axis=1)
-        rows.append(_framed(row, 0))
+        row = np.concatenate([_append_gap(cell.repeat(factor, 0).repeat(factor, 1), 1) for cell in cells], axis=1)
+        rows.append(_append_gap(row, 0))
     return np.concatenate(rows)
 
 
-def _framed(image: UInt8, axis: int) -> UInt8:
+def _append_gap(image: UInt8, axis: int) -> UInt8:
     """An image with a grey gap after it, to the right (1) or below (0)."""
     shape = list(image.shape)
     shape[axis] = GAP

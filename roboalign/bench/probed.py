@@ -29,7 +29,7 @@ GRIPPER = slice(STATE_NAMES.index("gripper_x"), STATE_NAMES.index("gripper_z") +
 """The gripper's position among the columns of a state."""
 
 
-class Look(Protocol):
+class ProbeFn(Protocol):
     """A state probe."""
 
     def __call__(self, source: str, task: str, frames: UInt8) -> Float32:
@@ -38,7 +38,7 @@ class Look(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Sight:
+class ProbeCalibration:
     """How a probe sees the true clips of one source."""
 
     limits: Limits
@@ -67,8 +67,8 @@ class TrueClip:
     """Whether it is of an expert's success."""
 
 
-def seen_share(clips: Sequence[TrueClip]) -> float:
-    """Share of the variance of gripper's and object's places, within a task, that the probe sees; see Sight."""
+def explained_variance(clips: Sequence[TrueClip]) -> float:
+    """Share of the variance of gripper's and object's places, within a task, that the probe sees; see ProbeCalibration."""
     found: list[float] = []
     for part in (GRIPPER, OBJECT):
         error = spread = 0.0
@@ -81,9 +81,9 @@ def seen_share(clips: Sequence[TrueClip]) -> float:
     return min(found)
 
 
-def sight(
+def calibrate_probe(
     spec: RewardSpec, clips: Sequence[TrueClip], known: Sequence[TrueClip], limits: Limits, quantile: float
-) -> Sight:
+) -> ProbeCalibration:
     """Limits and slack of a source from clips that the probe was not trained on; its share of the variance from these
     and some `known` ones that it was trained on, as a few clips vary too little.
 
@@ -97,12 +97,12 @@ def sight(
     loose = Limits(
         **{name: max(getattr(limits, name), getattr(probed, name)) for name in Limits.__slots__},
     )
-    changes = [_confused(spec, clip, loose, limits) for clip in clips]
+    changes = [_false_change(spec, clip, loose, limits) for clip in clips]
     slack = np.asarray(np.quantile(changes, quantile, axis=0))
-    return Sight(loose, slack, len(clips), seen_share([*clips, *known]))
+    return ProbeCalibration(loose, slack, len(clips), explained_variance([*clips, *known]))
 
 
-def _confused(spec: RewardSpec, clip: TrueClip, loose: Limits, limits: Limits) -> Floats:
+def _false_change(spec: RewardSpec, clip: TrueClip, loose: Limits, limits: Limits) -> Floats:
     """What the probe takes for a difference where there is none, (D,), at least 0."""
     if clip.again is not None:
         return np.abs(score(spec, clip.again, clip.seen, loose) - score(spec, clip.seen, clip.seen, loose))
@@ -118,7 +118,9 @@ def shrink(values: Floats, slack: Floats, maxima: Floats) -> Floats:
     return np.asarray(np.sign(values) * beyond)
 
 
-def with_distance(spec: RewardSpec, rule: GeneratedSpec, probed: Floats, distant: Floats, own: Sight) -> Floats:
+def with_distance(
+    spec: RewardSpec, rule: GeneratedSpec, probed: Floats, distant: Floats, own: ProbeCalibration
+) -> Floats:
     """Scores (D,) by the probe, `probed`, and by the rule of distances, `distant`: the latter where the probe is blind,
     the lower one where looks matter, else the probe's."""
     blind = own.slack > rule.blind * np.array(spec.maxima)
@@ -126,7 +128,7 @@ def with_distance(spec: RewardSpec, rule: GeneratedSpec, probed: Floats, distant
     return np.where(blind, distant, np.where(looks, np.minimum(probed, distant), probed))
 
 
-def change_probed(spec: RewardSpec, seen: Float32, future: Float32, own: Sight) -> Floats:
+def probed_change(spec: RewardSpec, seen: Float32, future: Float32, own: ProbeCalibration) -> Floats:
     """The difference (D,) of the scores of a generated clip, in which the probe sees `seen` (T, 14), from those of the
     true future of the same actions, in which it sees `future` (T, 14)."""
     return score(spec, seen, future, own.limits) - score(spec, future, future, own.limits)

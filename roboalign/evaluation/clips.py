@@ -43,7 +43,7 @@ class ClipSet:
         return self.name.startswith("best_of_")
 
     @property
-    def scored(self) -> bool:
+    def is_scorable(self) -> bool:
         """Whether a scorer may judge its clips by their episode's instruction and outcome."""
         return self.name != OTHER_ACTIONS
 

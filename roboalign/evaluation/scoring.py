@@ -15,7 +15,15 @@ from torch import Tensor
 
 from roboalign.evaluation.clips import Clip
 from roboalign.evaluation.spec import ComparisonSpec, EvaluationSpec, ScorerName, StrongestBaselineSpec
-from roboalign.evaluation.statistics import bootstrap, holm, pair_accuracy, paired, spearman, wilcoxon, wilson
+from roboalign.evaluation.statistics import (
+    bootstrap,
+    holm,
+    pair_accuracy,
+    paired_difference,
+    spearman,
+    wilcoxon,
+    wilson,
+)
 from roboalign.types import Json
 
 Scorer = Callable[[Tensor, Sequence[str], Tensor], Tensor]
@@ -200,7 +208,7 @@ def difference(
         b = with_total(np.stack([theirs[episode] for episode in shared]))
         entry: dict[str, dict[str, Json]] = {}
         for column, name in enumerate((*dimensions, TOTAL)):
-            entry[name] = dict(paired(a[:, column], b[:, column], spec.draws, spec.seed).json())
+            entry[name] = dict(paired_difference(a[:, column], b[:, column], spec.draws, spec.seed).json())
             entry[name]["wilcoxon_p"] = wilcoxon(a[:, column], b[:, column])
         for name, p in zip(dimensions, holm([entry[name]["wilcoxon_p"] for name in dimensions]), strict=True):
             entry[name]["holm_p"] = p
@@ -289,7 +297,7 @@ def outcome_difference(model: ScoredSet, against: ScoredSet, spec: EvaluationSpe
         shared = [episode for episode in ours if episode in theirs]
         if len(shared) > 1:
             a, b = [ours[episode] for episode in shared], [theirs[episode] for episode in shared]
-            result[name] = paired(a, b, spec.draws, spec.seed).json()
+            result[name] = paired_difference(a, b, spec.draws, spec.seed).json()
     return result
 
 

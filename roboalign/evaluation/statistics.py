@@ -45,7 +45,7 @@ def _pair(a: ArrayLike, b: ArrayLike) -> tuple[Floats, Floats]:
     return left, right
 
 
-def _resampled(vectors: Sequence[Floats], draws: int, seed: int) -> list[Floats]:
+def _resample_means(vectors: Sequence[Floats], draws: int, seed: int) -> list[Floats]:
     """The means of each vector over the same `draws` resamplings of episodes, (draws,) each."""
     generator, n = np.random.default_rng(seed), vectors[0].size
     means: list[list[Floats]] = [[] for _ in vectors]
@@ -65,7 +65,7 @@ def _percentiles(draws: Floats) -> tuple[float, float]:
 def bootstrap(values: ArrayLike, draws: int = 10_000, seed: int = 0) -> Interval:
     """The mean of `values`, one per episode, with its 95 % percentile interval over `draws` resamplings of episodes."""
     vector = _vector(values, "the sample")
-    (means,) = _resampled([vector], draws, seed)
+    (means,) = _resample_means([vector], draws, seed)
     return Interval(float(vector.mean()), *_percentiles(means), vector.size)
 
 
@@ -86,11 +86,11 @@ def ratio(a: ArrayLike, b: ArrayLike, draws: int = 10_000, seed: int = 0) -> Int
     above, below = _pair(a, b)
     if (below <= 0).any():
         raise ValueError("the second sample of a ratio holds a value that is not above 0")
-    tops, bottoms = _resampled([above, below], draws, seed)
+    tops, bottoms = _resample_means([above, below], draws, seed)
     return Interval(float(above.mean() / below.mean()), *_percentiles(tops / bottoms), above.size)
 
 
-def paired(a: ArrayLike, b: ArrayLike, draws: int = 10_000, seed: int = 0) -> Interval:
+def paired_difference(a: ArrayLike, b: ArrayLike, draws: int = 10_000, seed: int = 0) -> Interval:
     """The mean of a - b with its interval; item i of both is the same episode under the same seed."""
     left, right = _pair(a, b)
     return bootstrap(left - right, draws, seed)

@@ -35,7 +35,7 @@ def _matching(video: Tensor, target: Tensor) -> None:
         )
 
 
-def _weighted(values: Tensor, weights: Tensor | None) -> Tensor:
+def _weighted_mean(values: Tensor, weights: Tensor | None) -> Tensor:
     """The mean over pixels of (B, T, H, W), by `weights` where given; plain where a frame's weights are all 0."""
     plain = values.mean((-2, -1))
     if weights is None:
@@ -57,7 +57,7 @@ def moving_region(target: Tensor, threshold: float = 0.1, grow: int = 2) -> Tens
 def psnr(video: Tensor, target: Tensor, weights: Tensor | None = None) -> Tensor:
     """Peak signal-to-noise ratio of each frame in dB, (B, T), at most CEILING."""
     _matching(video, target)
-    error = _weighted((video - target).square().mean(2), weights)
+    error = _weighted_mean((video - target).square().mean(2), weights)
     return -10 * error.clamp(min=10 ** (-CEILING / 10)).log10()
 
 
@@ -76,7 +76,7 @@ def ssim(video: Tensor, target: Tensor, weights: Tensor | None = None) -> Tensor
     )
     if weights is None:
         return plain.reshape(batch)
-    return _weighted(full.mean(1).reshape(*batch, *full.shape[2:]), weights)
+    return _weighted_mean(full.mean(1).reshape(*batch, *full.shape[2:]), weights)
 
 
 PUBLISHED: dict[Backbone, tuple[str, str]] = {
@@ -124,7 +124,7 @@ class Perceptual(nn.Module):
         super().__init__()
         self.name = "ST-LPIPS" if weights is None else "LPIPS"
         self.trunk = TRUNKS["alex" if weights is None else backbone]
-        self.net: Any = _shift_tolerant() if weights is None else _published(weights, sha256, backbone)
+        self.net: Any = _shift_tolerant() if weights is None else _load_published(weights, sha256, backbone)
         self.requires_grad_(False).eval()
 
     def train(self, mode: bool = True) -> "Perceptual":
@@ -150,7 +150,7 @@ class Perceptual(nn.Module):
             found: Tensor = linear(apart.flatten(0, 1))
             if weights is not None:
                 found = interpolate(found, ours.size, mode="bilinear", align_corners=False)
-            found = _weighted(found[:, 0].reshape(*apart.shape[:2], *found.shape[2:]), weights)
+            found = _weighted_mean(found[:, 0].reshape(*apart.shape[:2], *found.shape[2:]), weights)
             total = found if total is None else total + found
         assert total is not None
         return total
@@ -177,7 +177,7 @@ def _shift_tolerant() -> nn.Module:
     return net
 
 
-def _published(uri: str, sha256: str | None, backbone: Backbone) -> nn.Module:
+def _load_published(uri: str, sha256: str | None, backbone: Backbone) -> nn.Module:
     """torchmetrics' LPIPS network on the backbone weights at `uri`, after checking their hash."""
     import fsspec
     from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity

@@ -184,7 +184,7 @@ def gradient_cosines(module: AlignmentModule, prompts: Prompts, batches: int, de
 
 def check_rows(module: AlignmentModule) -> list[dict[str, float]]:
     """The checks of the guard as rows of a table; what is not known is left out."""
-    return [{k: v for k, v in asdict(check).items() if v == v} for check in module.checked]
+    return [{k: v for k, v in asdict(check).items() if v == v} for check in module.check_history]
 
 
 def load_held_out(run: Run, student: RewardModel, device: torch.device) -> dict[str, Scorer]:

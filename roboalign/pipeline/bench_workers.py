@@ -14,7 +14,7 @@ from roboalign.bench.build import Builder
 from roboalign.bench.generate import Chunks, Generate, Made, make
 from roboalign.bench.labelling import Labels, all_limits, recorded_states
 from roboalign.bench.pairs import Pair
-from roboalign.bench.probed import Look
+from roboalign.bench.probed import ProbeFn
 from roboalign.bench.spec import BenchSpec
 from roboalign.probe.data import Task
 from roboalign.probe.model import load_probe
@@ -67,7 +67,7 @@ class ModelFiles:
                     add(f"{model}.{groups.decoding.kind}.{sampling}", model, groups.decoding, temperature)
         return result
 
-    def looks(self) -> dict[ProbeName, Look | None]:
+    def looks(self) -> dict[ProbeName, ProbeFn | None]:
         """The state probes; None for one that covers no source."""
         probes = {name: load_probe(file) for name, file in self.probes.items()}
         return {name: probe.to(self.device).states if probe.tasks else None for name, probe in probes.items()}

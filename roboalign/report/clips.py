@@ -57,7 +57,7 @@ def data_uri(images: Sequence[NDArray[np.uint8]], quality: int, frame_ms: int | 
     return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
-def enlarged(frames: UInt8, height: int) -> UInt8:
+def enlarge(frames: UInt8, height: int) -> UInt8:
     """Frames (T, H, W, 3) scaled up by a whole factor, by repeating pixels, to at least `height` rows.
 
     Compression then cannot smear the few pixels that a small object has; frames that are tall enough stay.
@@ -72,7 +72,7 @@ def beside(lanes: Sequence[Lane], height: int) -> UInt8:
     columns: list[UInt8] = []
     for lane in lanes:
         held = lane.frames[np.minimum(np.arange(length), len(lane.frames) - 1)]
-        big = enlarged(held, height)
+        big = enlarge(held, height)
         columns += [big, np.full((length, big.shape[1], GAP, 3), 128, np.uint8)]
     return np.concatenate(columns[:-1], axis=2)
 

@@ -159,16 +159,16 @@ def dig(value: Json, *path: str) -> Json:
     return value
 
 
-def joined(words: Sequence[str]) -> str:
+def join_words(words: Sequence[str]) -> str:
     """`a, b and c`."""
     return " and ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else "".join(words)
 
 
-def named(metrics: Json, name: str) -> Json:
+def with_name(metrics: Json, name: str) -> Json:
     """`metrics` with the word `perceptual` in its keys replaced by the distance's real `name`."""
     if not isinstance(metrics, Mapping):
         return metrics
     return {
-        key if key == "perceptual_name" else key.replace("perceptual", name): named(value, name)
+        key if key == "perceptual_name" else key.replace("perceptual", name): with_name(value, name)
         for key, value in metrics.items()
     }

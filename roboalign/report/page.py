@@ -13,7 +13,7 @@ from roboalign.report.alignment import alignment, optimizer_name
 from roboalign.report.blocks import Block, Cell, Prose, Section, Source, Table
 from roboalign.report.data_card import data_card
 from roboalign.report.inputs import Inputs, perceptual
-from roboalign.report.names import DASH, TIMES, dig, joined, significant, title, words
+from roboalign.report.names import DASH, TIMES, dig, join_words, significant, title, words
 from roboalign.report.results import drift, films, gates, sliding_window
 from roboalign.report.scorers import scores
 from roboalign.report.state_probes import PROBES, state_probes
@@ -74,7 +74,7 @@ def experiment(inputs: Inputs) -> Section:
             facts.append((name, " · ".join(known)))
 
     if names:
-        facts.append(("Sources", joined(names)))
+        facts.append(("Sources", join_words(names)))
     height, width = dig(spec, "tokenizer", "height"), dig(spec, "tokenizer", "width")
     if height and width:
         facts.append(("Frames", f"{height} {TIMES} {width} pixels"))

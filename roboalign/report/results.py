@@ -106,7 +106,7 @@ def sliding_window(inputs: Inputs) -> Section:
         only=("psnr", "ssim", "perceptual", "roi_perceptual"),
     )
     if panels:
-        renamed = [_named(panel, "perceptual", perceptual(inputs)) for panel in panels]
+        renamed = [_name_panel(panel, "perceptual", perceptual(inputs)) for panel in panels]
         chart = lines(
             renamed, 2 if len(renamed) in (2, 4) else 3, "rollout", "Video metrics by frame of the rollout", 2.7
         )
@@ -124,7 +124,7 @@ def _n(metrics: Json) -> str:
     return f", n = {count} episodes" if isinstance(count, int) else ""
 
 
-def _named(panel: Panel, word: str, name: str) -> Panel:
+def _name_panel(panel: Panel, word: str, name: str) -> Panel:
     return Panel(
         panel.title.replace(title(word), name).replace(word, name),
         panel.x_label,

@@ -12,7 +12,7 @@ from roboalign.report.names import (
     bounds,
     dig,
     is_bound,
-    joined,
+    join_words,
     mean_of,
     model,
     order,
@@ -98,7 +98,7 @@ def scorers_text(inputs: Inputs, names: Sequence[str]) -> list[str]:
     found = [items[name] for name in used if name in items]
     absent = [SCORERS[name].lower() for name in INDEPENDENT if name not in used]
     if absent:
-        found.append(f"Not among the scorers: {joined(absent)}.")
+        found.append(f"Not among the scorers: {join_words(absent)}.")
     return found
 
 
@@ -134,20 +134,20 @@ def verdict(values: Mapping[str, Json], maximised: str = "distilled") -> Cell:
     confirming = [name for name in independent if seen[name] == "good"]
     losing = [name for name in independent if seen[name] == "bad"]
     if losing:
-        return Cell(f"Loss by {_named(losing)}" + (": reward hacking" if trained else ""), tone="bad")
+        return Cell(f"Loss by {_name_scorers(losing)}" + (": reward hacking" if trained else ""), tone="bad")
     if not trained and not confirming:
         return Cell("No gain", tone="muted")
     if not independent:
         return Cell("Not confirmed: no independent scorer")
     if len(confirming) == len(outside):
-        return Cell(f"Gain, confirmed by {_named(confirming)}", tone="good")
+        return Cell(f"Gain, confirmed by {_name_scorers(confirming)}", tone="good")
     if confirming:
-        return Cell(f"Gain, confirmed by {_named(confirming)} alone")
-    return Cell(f"Seen by {_named(trained)} alone: reward hacking", tone="bad")
+        return Cell(f"Gain, confirmed by {_name_scorers(confirming)} alone")
+    return Cell(f"Seen by {_name_scorers(trained)} alone: reward hacking", tone="bad")
 
 
-def _named(names: Sequence[str]) -> str:
-    return joined([SCORERS[name].lower() for name in names])
+def _name_scorers(names: Sequence[str]) -> str:
+    return join_words([SCORERS[name].lower() for name in names])
 
 
 def _comparisons(evaluation: Json) -> Iterator[tuple[str, str, Mapping[str, Json]]]:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from roboalign.report import charts
 from roboalign.report.blocks import Block, Cell, Picture, Prose, Section, Table
 from roboalign.report.inputs import Inputs
-from roboalign.report.names import dig, joined, mean_of, significant, title
+from roboalign.report.names import dig, join_words, mean_of, significant, title
 from roboalign.report.plots import lines
 from roboalign.report.tables import EMPTY, estimate
 from roboalign.types import Json
@@ -51,7 +51,9 @@ def state_probes(inputs: Inputs) -> Section:
     if not measured:
         return Section("probe", heading, [Prose(["No test episode has states: the probes were not measured."])])
     blocks: list[Block] = [Prose([*TEXT, *sizes(measured)]), errors(measured)]
-    blocks += [table for table in (nested(measured, "disagreement"), nested(measured, "pixels")) if table.rows]
+    blocks += [
+        table for table in (nested_table(measured, "disagreement"), nested_table(measured, "pixels")) if table.rows
+    ]
     table = outcome_errors(measured)
     if table.rows:
         blocks += [Prose([OUTCOME_TEXT]), table]
@@ -72,7 +74,7 @@ def sizes(measured: Mapping[str, Json]) -> list[str]:
         if isinstance(count, int):
             several = f" in {members} members" if isinstance(members, int) and members > 1 else ""
             texts.append(f"{PROBES[name].lower()} {significant(count)}{several}")
-    return [f"Parameters: {joined(texts)}."] if texts else []
+    return [f"Parameters: {join_words(texts)}."] if texts else []
 
 
 def errors(measured: Mapping[str, Json]) -> Table:
@@ -104,7 +106,7 @@ def _rows(columns: Sequence[tuple[str, Json]], leave_out: Sequence[str] = (*NEST
     return [[Cell(title(key)), *(estimate(dig(value, key)) for _, value in columns)] for key in found]
 
 
-def nested(measured: Mapping[str, Json], key: str) -> Table:
+def nested_table(measured: Mapping[str, Json], key: str) -> Table:
     """The table of a nested group of figures, `disagreement` or `pixels`: probes side by side by kind of frame."""
     columns: list[tuple[str, Json]] = []
     for medium, path in MEDIA.items():

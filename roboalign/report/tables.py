@@ -288,7 +288,7 @@ def _note(value: Mapping[str, Json]) -> str:
     return f"{significant(float(value['low']))} to {significant(float(value['high']))}{count}"
 
 
-def bounded(entry: Mapping[str, Json], name: str) -> Json:
+def with_bounds(entry: Mapping[str, Json], name: str) -> Json:
     """The figure `name` with the bounds in `<name>_low` and `<name>_high` if they are there."""
     if f"{name}_low" in entry and f"{name}_high" in entry and not isinstance(entry.get(name), Mapping):
         return {"mean": entry[name], "low": entry[f"{name}_low"], "high": entry[f"{name}_high"]}
@@ -317,7 +317,7 @@ def grid(caption: str, metrics: Mapping[str, Json], heading: str) -> Table:
     return Table(caption, [heading, *(title(column) for column in columns)], rows)
 
 
-def turned(table: Table) -> Table:
+def transpose(table: Table) -> Table:
     """The table with rows and columns exchanged."""
     first, *names = table.head
     columns = [row[0].text for row in table.rows]

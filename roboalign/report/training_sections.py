@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from roboalign.report import charts, tables
 from roboalign.report.blocks import Block, Cell, Picture, Prose, Section, Table
 from roboalign.report.inputs import Inputs, dimensions, perceptual
-from roboalign.report.names import SCORERS, dig, mean_of, named, significant, title
+from roboalign.report.names import SCORERS, dig, mean_of, significant, title, with_name
 from roboalign.report.plots import lines
 from roboalign.report.tables import estimate
 from roboalign.types import Json
@@ -74,7 +74,7 @@ def agreement(caption: str, metrics: Mapping[str, Json], rows: Sequence[str], fo
     body = [
         [
             Cell(title(row)),
-            *(estimate(tables.bounded(dig(figures, row) or {}, column)) for _, figures, column in columns),
+            *(estimate(tables.with_bounds(dig(figures, row) or {}, column)) for _, figures, column in columns),
         ]
         for row in rows
         if any(isinstance(dig(figures, row), Mapping) for _, figures in kinds)
@@ -114,11 +114,11 @@ def training(inputs: Inputs) -> Section:
             chart = lines(panels, 3, part, f"Training curves: {name.lower()}", 1.9)
             blocks.append(Picture(name, chart))
         if part in ("tokenizer", "world_model") and inputs.metrics.get(part):
-            metrics = named(inputs.metrics[part], perceptual(inputs))
+            metrics = with_name(inputs.metrics[part], perceptual(inputs))
             # The gates stand in their own section.
             caption = f"{title(part)}, on test episodes"
             blocks.append(tables.flat(caption, metrics, ["by_source", "gates", "perceptual_name"]))
             by_source = dig(metrics, "by_source")
             if isinstance(by_source, Mapping):
-                blocks.append(tables.turned(tables.grid(f"{title(part)}, by source", by_source, "Source")))
+                blocks.append(tables.transpose(tables.grid(f"{title(part)}, by source", by_source, "Source")))
     return Section("training", "Training", blocks)

@@ -73,7 +73,7 @@ def total(scores: Array, spec: RewardSpec) -> Array:
     return result
 
 
-def weighted(scores: Array, spec: RewardSpec) -> Array:
+def weighted_total(scores: Array, spec: RewardSpec) -> Array:
     """The alignment reward R = sum_k w_k g_k (paper). Drops the last axis."""
     result: Array = (scores * _row(spec.weights, scores)).sum(-1)
     return result

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from roboalign.evaluation.video import ssim
 from roboalign.probe.data import Task
-from roboalign.reward.dimensions import VARIANTS, Scorer, mean_scores, weighted
+from roboalign.reward.dimensions import VARIANTS, Scorer, mean_scores, weighted_total
 from roboalign.reward.gold import Gold
 from roboalign.reward.model import RewardModel
 from roboalign.reward.spec import (
@@ -74,7 +74,7 @@ def scorer_reward(scorer: Scorer, spec: RewardSpec, variant: ScoreVariant) -> Re
 
     def reward(rollouts: Rollouts) -> Tensor:
         scores = mean_scores(scorer, rollouts.videos, rollouts.instructions, rollouts.actions)
-        return weighted(scores[:, VARIANTS[variant]], spec)
+        return weighted_total(scores[:, VARIANTS[variant]], spec)
 
     return reward
 
@@ -85,7 +85,7 @@ def model_reward(model: RewardModel, spec: RewardSpec, variant: ScoreVariant) ->
     def reward(rollouts: Rollouts) -> Tensor:
         generator = None if rollouts.seed is None else torch.Generator().manual_seed(rollouts.seed)
         scores = model.differentiable(rollouts.videos, rollouts.instructions, rollouts.actions, generator)
-        return weighted(scores[:, VARIANTS[variant]], spec)
+        return weighted_total(scores[:, VARIANTS[variant]], spec)
 
     return reward
 
@@ -96,7 +96,7 @@ def gold_reward(gold: Gold, spec: RewardSpec, variant: ScoreVariant) -> Reward:
     def reward(rollouts: Rollouts) -> Tensor:
         clips, truths = video_to_frames(rollouts.videos), video_to_frames(rollouts.targets)
         scores = gold(rollouts.tasks, list(clips), list(truths))[:, VARIANTS[variant]]
-        return weighted(torch.from_numpy(scores).to(rollouts.videos), spec)
+        return weighted_total(torch.from_numpy(scores).to(rollouts.videos), spec)
 
     return reward
 

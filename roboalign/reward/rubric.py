@@ -99,7 +99,7 @@ class Trajectory:
         )
 
     @property
-    def seen(self) -> NDArray[np.bool_]:
+    def object_visible(self) -> NDArray[np.bool_]:
         """Whether a frame shows the object, (T,)."""
         return np.asarray(np.isfinite(self.object).all(axis=1))
 
@@ -134,10 +134,10 @@ def progress(shown: Trajectory) -> Floats:
     is not seen."""
     distance = shown.distance
     covered: Floats = np.clip(1 - distance / max(distance[0], STILL_M), 0, 1)
-    return np.where(shown.seen, covered, 0.0)
+    return np.where(shown.object_visible, covered, 0.0)
 
 
-def untouched(shown: Trajectory, near: float, floor: float) -> float:
+def untouched_motion(shown: Trajectory, near: float, floor: float) -> float:
     """Share of the object's path that it moved neither touched nor falling; `floor` metres are added to the path.
 
     Touched counts in the frame before or after a step or their neighbours, and so does a gripper nearer than `near`
@@ -178,7 +178,7 @@ def calibrate(states: Iterable[tuple[Float32, bool]], spec: CalibrationSpec) -> 
         object_speed=fastest([shown.object for shown, _ in every]),
         penetration=quantile([float(shown.penetration.max()) for shown in experts], spec.penetration_floor_m),
         force=quantile([float(shown.force.max()) for shown in experts], spec.force_floor_n),
-        untouched=_clip(quantile([untouched(shown, near, spec.path_floor_m) for shown in experts], 0.0)),
+        untouched=_clip(quantile([untouched_motion(shown, near, spec.path_floor_m) for shown in experts], 0.0)),
         path_floor=spec.path_floor_m,
     )
 
@@ -187,7 +187,7 @@ def instruction_following(spec: InstructionFollowingSpec, shown: Trajectory) -> 
     """A third each: the gripper reaches the object, the best progress on the way, the progress kept at the end."""
     if shown.succeeds:
         return 1.0
-    gaps = _lengths(shown.gripper - shown.object)[shown.seen]
+    gaps = _lengths(shown.gripper - shown.object)[shown.object_visible]
     if shown.contact.max() > 0.5 or gaps.min() <= spec.reach_m:
         approach = 1.0
     else:
@@ -230,7 +230,7 @@ def temporal(spec: TemporalSpec, shown: Trajectory, reference: Trajectory, limit
     that vanishes or comes back jumps.
     """
     gripper, item = steps(shown.gripper), steps(shown.object)
-    flips = np.diff(shown.seen.astype(np.float64)) != 0
+    flips = np.diff(shown.object_visible.astype(np.float64)) != 0
     jumps = np.maximum(
         _jumps(gripper, limits.gripper_speed), np.maximum(_jumps(item, limits.object_speed), flips)
     ).sum()
@@ -249,7 +249,8 @@ def temporal(spec: TemporalSpec, shown: Trajectory, reference: Trajectory, limit
 def contact(spec: ContactSpec, shown: Trajectory, limits: Limits) -> float:
     """What untouched motion beyond the source's own and excessive force leave of full marks."""
     ghost = _clip(
-        (untouched(shown, limits.near, limits.path_floor) - limits.untouched) / max(1 - limits.untouched, STILL_M)
+        (untouched_motion(shown, limits.near, limits.path_floor) - limits.untouched)
+        / max(1 - limits.untouched, STILL_M)
     )
     force = _clip(float(shown.force.max()) / limits.force - 1)
     return _clip((1 - ghost) * (1 - spec.force_share * force))
@@ -259,7 +260,7 @@ def physics(spec: PhysicsSpec, shown: Trajectory, limits: Limits) -> float:
     """What penetration beyond the source's own, jumps of the object and its absence leave of full marks."""
     depth = _clip(float(shown.penetration.max()) / limits.penetration - 1)
     jumps = float(_jumps(steps(shown.object), limits.object_speed).sum())
-    absent = float((~shown.seen).mean())
+    absent = float((~shown.object_visible).mean())
     gone = spec.absent_cost * (1 + absent) / 2 if absent else 0.0
     return _clip(1 - spec.penetration_share * depth - min(spec.jump_cost * jumps, 1 - spec.penetration_share) - gone)
 

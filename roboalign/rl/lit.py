@@ -106,7 +106,7 @@ class AlignmentModule(TrainedModule):
     def training_step(self, batch: Item, index: int) -> None:
         guard = self.spec.guard
         # A run that was killed after its last check resumes behind it: what stopped it then has to stop it again.
-        if guard is not None and (self._stopped() or (self.step % guard.every == 0 and self._check())):
+        if guard is not None and (self._has_stopped() or (self.step % guard.every == 0 and self._check())):
             self.trainer.should_stop = True
             return
         self.student.eval()
@@ -178,10 +178,10 @@ class AlignmentModule(TrainedModule):
             else:
                 frames = None if by_frame is None else by_frame[:, window.start : window.stop]
                 before = None if old is None else old[number]
-                loss, own = self._compare(logits, reference, sequence[1], rollouts.grouped(rewards), frames, before)
+                loss, own = self._compare(logits, reference, sequence[1], rollouts.by_group(rewards), frames, before)
             for name, value in (own | {"loss": loss}).items():
                 terms[name] = terms.get(name, torch.zeros((), device=loss.device)) + share * value
-        deviation = rollouts.grouped(rewards).std(1, correction=0)
+        deviation = rollouts.by_group(rewards).std(1, correction=0)
         return terms["loss"], terms | {
             "reward": rewards.mean(),
             "reward_sd": deviation.mean(),
@@ -194,7 +194,7 @@ class AlignmentModule(TrainedModule):
         if not isinstance(spec, GRPOSpec) or not spec.reward_to_go or self.parts.reward_by_frame is None:
             return None
         with torch.no_grad():
-            togo = rollouts.grouped(reward_to_go(self.parts.reward_by_frame(rollouts.rollouts)))
+            togo = rollouts.by_group(reward_to_go(self.parts.reward_by_frame(rollouts.rollouts)))
             return (
                 group_advantage(togo.transpose(1, 2).flatten(0, 1), spec.min_std)
                 .view(togo.shape[0], togo.shape[2], togo.shape[1])
@@ -268,18 +268,22 @@ class AlignmentModule(TrainedModule):
         found = self.parts.check(self.step)
         number = self.step // spec.every
         self.checks[number] = torch.tensor(astuple(found), dtype=torch.float64)
-        decision = decide(self.checked, spec)
+        decision = decide(self.check_history, spec)
         if decision.best == number:
             for name, parameter in self.policy.named_parameters():
                 self.best[_key(name)].data.copy_(parameter.data)
         return decision.stop
 
-    def _stopped(self) -> bool:
+    def _has_stopped(self) -> bool:
         """Whether the checks so far have ended the training."""
-        return self.spec.guard is not None and bool(self.checked) and decide(self.checked, self.spec.guard).stop
+        return (
+            self.spec.guard is not None
+            and bool(self.check_history)
+            and decide(self.check_history, self.spec.guard).stop
+        )
 
     @property
-    def checked(self) -> list[Check]:
+    def check_history(self) -> list[Check]:
         """The checks so far."""
         rows = self.checks[~self.checks[:, 0].isnan()].tolist()
         return [Check(int(row[0]), *row[1:]) for row in rows]
@@ -288,11 +292,11 @@ class AlignmentModule(TrainedModule):
         """Check the last weights, then put the best checked ones into the policy; without a guard, keep the last."""
         if self.spec.guard is None or self.parts.check is None:
             return
-        if not self._stopped():  # the last step has updated the policy
+        if not self._has_stopped():  # the last step has updated the policy
             found = self.parts.check(self.step + 1)
-            row = len(self.checked)
+            row = len(self.check_history)
             self.checks[row] = torch.tensor(astuple(found), dtype=torch.float64)
-            if decide(self.checked, self.spec.guard).best == row:
+            if decide(self.check_history, self.spec.guard).best == row:
                 return
         for name, parameter in self.policy.named_parameters():
             parameter.data.copy_(self.best[_key(name)].data)

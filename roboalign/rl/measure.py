@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import default_collate
 
-from roboalign.evaluation.statistics import paired
+from roboalign.evaluation.statistics import paired_difference
 from roboalign.evaluation.video import psnr, repeated_frames
 from roboalign.reward.rewards import Rollouts
 from roboalign.rl.first_order import exact_kl
@@ -102,7 +102,7 @@ def divergence(
     return kl, entropy
 
 
-def compared(before: Values, after: Values, rewards: Iterable[str], episodes: Sequence[str]) -> dict[str, Json]:
+def compare_policies(before: Values, after: Values, rewards: Iterable[str], episodes: Sequence[str]) -> dict[str, Json]:
     """The figures of metrics/rl.json that need both models: reward by scorer, KL, what would show hacking.
 
     The unit of the intervals is the episode: prompts of one episode are averaged first. `motion_ratio` is the motion
@@ -114,7 +114,7 @@ def compared(before: Values, after: Values, rewards: Iterable[str], episodes: Se
     def change(name: str) -> dict[str, Json]:
         known = np.isfinite(old[name]) & np.isfinite(new[name])
         ours, theirs = new[name][known], old[name][known]
-        return {"before": float(theirs.mean()), "after": float(ours.mean()), **paired(ours, theirs).json()}
+        return {"before": float(theirs.mean()), "after": float(ours.mean()), **paired_difference(ours, theirs).json()}
 
     def measured(name: str) -> bool:
         return name in old and bool(np.isfinite(old[name]).any())

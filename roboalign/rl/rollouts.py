@@ -41,7 +41,7 @@ class PolicyRollouts:
         frames = slice(window.start, window.stop)
         return window.context.tokens, self.tokens[:, frames], self.rollouts.actions[:, frames], self.action_mask
 
-    def grouped(self, values: Tensor) -> Tensor:
+    def by_group(self, values: Tensor) -> Tensor:
         """Values (B, ...) as (P, G, ...)."""
         return values.view(-1, self.group_size, *values.shape[1:])
 

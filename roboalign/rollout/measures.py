@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from roboalign.evaluation.statistics import bootstrap, paired, ratio
+from roboalign.evaluation.statistics import bootstrap, paired_difference, ratio
 from roboalign.evaluation.video import STILL, Maps, flicker, motion_energy, moving_region, psnr, repeated_frames, ssim
 from roboalign.types import Json
 
@@ -105,7 +105,7 @@ def summary(values: Mapping[str, Floats]) -> dict[str, Json]:
 
 def difference(values: Mapping[str, Floats], base: Mapping[str, Floats]) -> dict[str, Json]:
     """The mean over frames of each measure less that of `base`, paired by episode, with its interval."""
-    return {name: paired(values[name].mean(1), base[name].mean(1)).json() for name in values if name in base}
+    return {name: paired_difference(values[name].mean(1), base[name].mean(1)).json() for name in values if name in base}
 
 
 def curve(name: str, values: Mapping[str, Floats], every: int) -> list[dict[str, object]]:

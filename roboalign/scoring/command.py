@@ -10,7 +10,7 @@ from roboalign.run import StageError
 from roboalign.scoring.instructions import InstructionError
 from roboalign.scoring.instructions import read as read_instructions
 from roboalign.scoring.judges import JudgeError, load
-from roboalign.scoring.score import Options, matched, score_all, score_file
+from roboalign.scoring.score import Options, match_instructions, score_all, score_file
 from roboalign.scoring.table import table
 from roboalign.scoring.videos import find
 
@@ -34,7 +34,7 @@ def run(
         judge = load(which, root, device)
     except JudgeError as error:
         return fail(str(error), 1)
-    tasks, problems = matched(found, table_of, options.first_frames)
+    tasks, problems = match_instructions(found, table_of, options.first_frames)
     results: list[ScoredVideo] = []
     try:
         for number, result in enumerate(score_all(tasks, judge, options), 1):

@@ -68,13 +68,13 @@ def load(which: str, root: Path, device: str) -> LoadedJudge:
         student: Scorer = load_student(path).to(device)
     except CheckpointError:
         try:
-            return _loaded("judge", path, load_judge(path, device, root), calibration)
+            return _make_judge("judge", path, load_judge(path, device, root), calibration)
         except CheckpointError as error:
             raise JudgeError(str(error)) from None
-    return _loaded("student", path, student, calibration)
+    return _make_judge("student", path, student, calibration)
 
 
-def _loaded(kind: ScorerName, path: Path, scorer: Scorer, calibration: Calibration) -> LoadedJudge:
+def _make_judge(kind: ScorerName, path: Path, scorer: Scorer, calibration: Calibration) -> LoadedJudge:
     vocabulary = scorer.vocabulary if isinstance(scorer, RewardModel) else None
     return LoadedJudge(
         kind, digest([path]), scorer.reward, vocabulary, calibration,

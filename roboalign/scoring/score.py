@@ -51,7 +51,7 @@ class Task:
     first: Path | None
 
 
-def matched(
+def match_instructions(
     found: Mapping[str, Path], instructions: Mapping[str, str], first_frames: Path | None
 ) -> tuple[list[Task], list[Problem]]:
     """Each video with its instruction, by name with or without its ending; and what has no counterpart."""

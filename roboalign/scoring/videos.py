@@ -151,10 +151,10 @@ def _container(path: Path) -> tuple[Iterator[UInt8], float | None]:
             rate = container.streams.video[0].average_rate
     except (av.error.FFmpegError, ValueError, OSError) as error:
         raise VideoError(f"it cannot be opened ({_short(error)})") from None
-    return _decoded(path), None if not rate else float(rate)
+    return _decode_frames(path), None if not rate else float(rate)
 
 
-def _decoded(path: Path) -> Iterator[UInt8]:
+def _decode_frames(path: Path) -> Iterator[UInt8]:
     """The frames of a container. Raises VideoError where one is damaged, or the file ends before its video does."""
     start = end = None
     try:

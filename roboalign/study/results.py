@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from roboalign.evaluation.spec import ComparisonSpec
-from roboalign.evaluation.statistics import hierarchical, paired
+from roboalign.evaluation.statistics import hierarchical, paired_difference
 from roboalign.spec.experiment import StudySpec
 from roboalign.types import Json
 
@@ -85,7 +85,7 @@ def _gain(result: RunResult, comparison: ComparisonSpec, scorers: Sequence[str])
         ours, theirs = pairs(result.totals, result.totals, model, against, scorer)
         if len(ours) > 1:
             before, after = float(np.mean(theirs)), float(np.mean(ours))
-            scores[scorer] = {"before": before, "after": after, **paired(ours, theirs).json()}
+            scores[scorer] = {"before": before, "after": after, **paired_difference(ours, theirs).json()}
     differences: Any = result.evaluation.get("differences", {})
     outcomes: Json = differences.get(model, {}).get(against, {}).get("outcomes", {})
     return {"scorers": scores, "outcomes": outcomes}
@@ -96,7 +96,7 @@ def _between(one: RunResult, other: RunResult, model: str, scorers: Sequence[str
     for scorer in scorers:
         ours, theirs = pairs(one.totals, other.totals, model, model, scorer)
         if len(ours) > 1:
-            found[scorer] = paired(ours, theirs).json()
+            found[scorer] = paired_difference(ours, theirs).json()
     return found
 
 

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from roboalign.evaluation.statistics import bootstrap, paired
+from roboalign.evaluation.statistics import bootstrap, paired_difference
 from roboalign.evaluation.video import Perceptual, psnr, ssim
 from roboalign.store import Corpus
 from roboalign.tokenizer.data import as_float, as_tensor, spread
@@ -82,7 +82,7 @@ def measure(
 
     def summary(rows: NDArray[np.bool_]) -> dict[str, Any]:
         means: dict[str, Any] = {key: bootstrap(values[rows]).json() for key, values in found.items()}
-        return means | {"gain_psnr": paired(found["psnr"][rows], found["copy_context_psnr"][rows]).json()}
+        return means | {"gain_psnr": paired_difference(found["psnr"][rows], found["copy_context_psnr"][rows]).json()}
 
     used, counted = codes_used(model, train, device)
     whole = summary(np.ones(len(sources), bool))

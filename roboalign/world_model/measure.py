@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from roboalign.evaluation.statistics import bootstrap, paired
+from roboalign.evaluation.statistics import bootstrap, paired_difference
 from roboalign.evaluation.video import psnr, ssim
 from roboalign.store import Corpus
 from roboalign.types import Json
@@ -161,7 +161,7 @@ def _summary(values: Values, segments: Sequence[Segment], corpus: Corpus, led: N
             name: float(value[rows].mean()) for name, value in by_episode.items() if not name.startswith("other_")
         }
         found["n"] = int(rows.sum())
-        found["gain_over_copy_context_psnr"] = paired(
+        found["gain_over_copy_context_psnr"] = paired_difference(
             by_episode["psnr"][rows], by_episode["copy_context_psnr"][rows]
         ).json()
         gap = (by_episode["psnr"] - by_episode["other_actions_psnr"])[rows & compared]

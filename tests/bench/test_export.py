@@ -9,7 +9,7 @@ from PIL import Image
 from roboalign.__main__ import main
 from roboalign.bench.annotations import Annotation, read_annotations
 from roboalign.bench.build import build
-from roboalign.bench.export import chosen, export, guide
+from roboalign.bench.export import choose_pairs, export, guide
 from roboalign.bench.pairs import Bench, write_pairs
 from roboalign.store import EpisodeStore
 
@@ -25,7 +25,7 @@ def lines(folder):
 
 
 def test_clips_can_be_watched_and_answers_read(bench, six, tmp_path):
-    rows = chosen(bench.pairs, "test", 5)
+    rows = choose_pairs(bench.pairs, "test", 5)
     export(tmp_path / "out", bench, rows, six, 10.0, blind=True)
     entries = lines(tmp_path / "out")
     assert [entry["clip"] for entry in entries] == [bench.pairs[row].id for row in rows]
@@ -47,7 +47,7 @@ def test_clips_can_be_watched_and_answers_read(bench, six, tmp_path):
 
 
 def test_blind_hides_what_open_tells(bench, six, tmp_path):
-    rows = chosen(bench.pairs, "test", 3)
+    rows = choose_pairs(bench.pairs, "test", 3)
     export(tmp_path, bench, rows, six, 10.0, blind=False)
     for entry, row in zip(lines(tmp_path), rows, strict=True):
         assert entry["origin"] == bench.pairs[row].origin
@@ -56,7 +56,7 @@ def test_blind_hides_what_open_tells(bench, six, tmp_path):
 
 def test_the_same_export_twice(bench, six, tmp_path):
     for name in ("a", "b"):
-        export(tmp_path / name, bench, chosen(bench.pairs, "test", 2), six, 10.0, blind=True)
+        export(tmp_path / name, bench, choose_pairs(bench.pairs, "test", 2), six, 10.0, blind=True)
     files = [path.relative_to(tmp_path / "a") for path in (tmp_path / "a").rglob("*") if path.is_file()]
     assert len(files) == 6
     for file in files:
@@ -64,8 +64,8 @@ def test_the_same_export_twice(bench, six, tmp_path):
 
 
 def test_fewer_clips_are_the_first_of_more(bench):
-    everything = chosen(bench.pairs, "train", 0)
-    assert chosen(bench.pairs, "train", 7) == everything[:7]
+    everything = choose_pairs(bench.pairs, "train", 0)
+    assert choose_pairs(bench.pairs, "train", 7) == everything[:7]
     assert all(bench.pairs[row].judged for row in everything)
     assert len({bench.pairs[row].id for row in everything}) == len(everything)
 

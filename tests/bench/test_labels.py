@@ -3,7 +3,7 @@ import pytest
 
 from roboalign.bench.labels import (
     Track,
-    displaced,
+    displace_object,
     distance,
     label_degraded,
     label_generated,
@@ -11,7 +11,7 @@ from roboalign.bench.labels import (
     lower,
     outcome_of_other,
     rearranged_state,
-    without_object,
+    remove_object,
 )
 from roboalign.bench.spec import BenchSpec, GeneratedSpec
 
@@ -91,7 +91,7 @@ def test_a_displaced_object_is_seen_where_it_was_pasted(expert, toy_camera):
     state = expert.state.copy()
     way = np.array([0.1, -0.05], np.float32)
     assert np.allclose(project(toy_camera, state[:, 3:6]), expert.keypoints[:, 2:4], atol=1e-5)
-    shown = displaced(state, slice(4, 9), way, toy_camera)
+    shown = displace_object(state, slice(4, 9), way, toy_camera)
     before, after = (project(toy_camera, s[:, 3:6]) for s in (state, shown))
     assert np.allclose(after[4:9] - before[4:9], way, atol=1e-4)
     assert np.array_equal(shown[:4], state[:4])
@@ -101,7 +101,7 @@ def test_a_displaced_object_is_seen_where_it_was_pasted(expert, toy_camera):
 
 
 def test_an_object_that_is_gone_has_no_place(expert):
-    shown = without_object(expert.state, slice(3, 6))
+    shown = remove_object(expert.state, slice(3, 6))
     assert np.isnan(shown[3:6, 3:6]).all()
     assert np.isfinite(np.delete(shown, slice(3, 6), axis=1)).all()
     assert np.isfinite(expert.state).all()

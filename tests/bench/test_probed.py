@@ -8,13 +8,13 @@ from hypothesis import strategies as st
 from roboalign.bench.build import Builder, build
 from roboalign.bench.labels import label_recorded
 from roboalign.bench.probed import (
-    Sight,
+    ProbeCalibration,
     TrueClip,
-    change_probed,
+    calibrate_probe,
+    explained_variance,
     label_probed,
-    seen_share,
+    probed_change,
     shrink,
-    sight,
     with_distance,
 )
 from roboalign.bench.spec import GeneratedSpec
@@ -99,11 +99,11 @@ def test_what_a_clip_gets_wrong_still_costs(six, toy_episodes, limits):
         return (state + np.pad(rng.normal(0, 0.005, (len(state), 6)), ((0, 0), (0, 8)))).astype(np.float32)
 
     clips = [TrueClip("push", look(e.state), look(e.state), e.state, bool(e.success)) for e in toy_episodes]
-    own = sight(six, clips, [], limits, 0.9)
+    own = calibrate_probe(six, clips, [], limits, 0.9)
     still = np.repeat(expert.state[:1], len(expert.state), 0)
 
     def label(shown):
-        change = change_probed(six, look(shown), look(expert.state), own)
+        change = probed_change(six, look(shown), look(expert.state), own)
         return label_probed(six, shrink(change, own.slack, np.array(six.maxima)), expert.state, limits)
 
     (good, faithful), (bad, unfaithful) = label(expert.state), label(still)
@@ -119,8 +119,8 @@ def test_a_success_that_the_actions_did_not_bring_counts_as_seen_and_costs_consi
     lazy = expert.state.copy()
     lazy[:, :6] = lazy[0, :6]
     lazy[:, SUCCESS] = 0
-    clear = Sight(limits, np.zeros(6), 1, 1.0)
-    label, faithful = label_probed(six, change_probed(six, expert.state, lazy, clear), lazy, limits)
+    clear = ProbeCalibration(limits, np.zeros(6), 1, 1.0)
+    label, faithful = label_probed(six, probed_change(six, expert.state, lazy, clear), lazy, limits)
     truth = label_recorded(six, lazy, limits).scores
     assert label[1] == 2 > truth[1]
     assert label[2] == 0
@@ -131,11 +131,11 @@ def test_a_success_that_the_actions_did_not_bring_counts_as_seen_and_costs_consi
 
 def test_limits_are_never_stricter_than_for_recorded_states(six, toy_episodes, limits):
     calm = [TrueClip("push", e.state[:2], None, e.state[:2], True) for e in toy_episodes[:2]]
-    own = sight(six, calm, [], limits, 0.9)
+    own = calibrate_probe(six, calm, [], limits, 0.9)
     for name in type(limits).__slots__:
         assert getattr(own.limits, name) >= getattr(limits, name)
     with pytest.raises(ValueError, match="without recorded states"):
-        sight(six, [], [], limits, 0.9)
+        calibrate_probe(six, [], [], limits, 0.9)
 
 
 def test_a_probe_that_always_says_the_same_is_not_asked(builder, toy_episodes, models, tmp_path):
@@ -153,9 +153,9 @@ def test_a_probe_that_always_says_the_same_is_not_asked(builder, toy_episodes, m
 
 def test_the_share_of_the_variance_by_example(toy_episodes):
     clips = [TrueClip("push", e.state, None, e.state, True) for e in toy_episodes]
-    assert seen_share(clips) == 1
+    assert explained_variance(clips) == 1
     far = [replace(clip, seen=clip.state + 5) for clip in clips]
-    assert seen_share(far) < 0
+    assert explained_variance(far) < 0
 
 
 def test_a_difference_counts_beyond_the_slack_and_a_whole_one_wholly():
@@ -175,7 +175,7 @@ def test_shrinking_never_changes_sides_or_grows(value, slack):
 def test_the_distance_tells_what_the_probe_cannot(six, limits):
     probed, distant = np.array(six.maxima), 0.4 * np.array(six.maxima)
     slack = np.array([0.0, 1.9, 0.0, 0.0, 0.0, 0.0])
-    label = with_distance(six, GeneratedSpec(), probed, distant, Sight(limits, slack, 1, 1.0))
+    label = with_distance(six, GeneratedSpec(), probed, distant, ProbeCalibration(limits, slack, 1, 1.0))
     assert label == pytest.approx([3, 0.8, 1, 0.4, 0.4, 0.8])
 
 

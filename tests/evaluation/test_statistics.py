@@ -6,7 +6,7 @@ from roboalign.evaluation.statistics import (
     holm,
     kendall,
     pair_accuracy,
-    paired,
+    paired_difference,
     quadratic_weighted_kappa,
     ratio,
     spearman,
@@ -60,10 +60,10 @@ def test_bootstrap_of_one_value_and_of_none() -> None:
 def test_pairing_removes_what_pairs_share() -> None:
     generator = np.random.default_rng(2)
     shared = generator.normal(0, 10, 50)
-    difference = paired(shared + 1 + generator.normal(0, 0.1, 50), shared)
+    difference = paired_difference(shared + 1 + generator.normal(0, 0.1, 50), shared)
     assert 0.9 < difference.low < difference.mean < difference.high < 1.1
     with pytest.raises(ValueError, match="differ in length"):
-        paired([1.0], [1.0, 2.0])
+        paired_difference([1.0], [1.0, 2.0])
 
 
 def test_wilcoxon_on_a_textbook_sample() -> None:

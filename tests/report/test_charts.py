@@ -5,10 +5,10 @@ import pytest
 from roboalign.report.blocks import Table
 from roboalign.report.charts import panels
 from roboalign.report.inputs import Inputs
-from roboalign.report.names import DASH, model, named, number, significant, title
+from roboalign.report.names import DASH, model, number, significant, title, with_name
 from roboalign.report.plots import INK, RULE, Bar, Panel, Series, histograms, intervals, lines
 from roboalign.report.results import sliding_window
-from roboalign.report.tables import against, estimate, flat, gates, grid, p_value, turned
+from roboalign.report.tables import against, estimate, flat, gates, grid, p_value, transpose
 
 
 def test_number_columns_become_panels_and_text_columns_series() -> None:
@@ -87,12 +87,12 @@ def test_clip_sets_have_readable_names() -> None:
 
 def test_the_perceptual_distance_goes_by_its_real_name() -> None:
     metrics = {"sampled_perceptual": 0.1, "by_source": {"a": {"perceptual": 0.2}}, "perceptual_name": "ST-LPIPS"}
-    table = flat("figures", named(metrics, "ST-LPIPS"), ["perceptual_name"])
+    table = flat("figures", with_name(metrics, "ST-LPIPS"), ["perceptual_name"])
     assert [row[0].text for row in table.rows] == ["Sampled ST-LPIPS", "By source · a · ST-LPIPS"]
 
 
 def test_turning_a_grid_keeps_every_cell() -> None:
-    table = turned(grid("by source", {"a": {"x": 1, "y": 2}, "b": {"x": 3}}, "Source"))
+    table = transpose(grid("by source", {"a": {"x": 1, "y": 2}, "b": {"x": 3}}, "Source"))
     assert table.head == ["Figure", "a", "b"]
     assert [[cell.text for cell in row] for row in table.rows] == [["X", "1", "3"], ["Y", "2", "\N{EN DASH}"]]
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageSequence
 
-from roboalign.report.clips import GAP, Lane, Showcase, animation_uri, beside, enlarged, strip, strip_uri
+from roboalign.report.clips import GAP, Lane, Showcase, animation_uri, beside, enlarge, strip, strip_uri
 from roboalign.types import UInt8
 
 
@@ -26,11 +26,11 @@ def image(uri: str) -> Image.Image:
 
 def test_enlarging_repeats_pixels() -> None:
     frames = np.arange(2 * 4 * 4 * 3, dtype=np.uint8).reshape(2, 4, 4, 3)
-    big = enlarged(frames, 10)
+    big = enlarge(frames, 10)
     assert big.shape == (2, 12, 12, 3)
     np.testing.assert_array_equal(big[:, ::3, ::3], frames)
-    assert enlarged(frames, 3) is not None
-    assert enlarged(frames, 3).shape == frames.shape
+    assert enlarge(frames, 3) is not None
+    assert enlarge(frames, 3).shape == frames.shape
 
 
 def test_lanes_run_side_by_side_and_a_short_one_holds_its_last_frame() -> None:

@@ -79,7 +79,7 @@ def test_other_actions_are_shown_where_there_are_any_and_never_scored(
         index.append({"name": name, "folder": name, "episodes": ids} | parts)
     write_json(tmp_path / "index.json", index)
     sets = read_clip_sets(tmp_path)
-    assert [one.scored for one in sets.values()] == [False, True]
+    assert [one.is_scorable for one in sets.values()] == [False, True]
     rows = [{"model": MODEL, "scorer": "judge", "episode": e.id, "sample": "0", "total": "1"} for e in tests]
     lanes = {one.episode: len(one.lanes) for one in showcases(sets, Corpus.of(toy_episodes), rows, "judge")}
     assert lanes == {tests[0].id: 3, tests[1].id: 2, tests[2].id: 2}

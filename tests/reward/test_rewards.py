@@ -3,7 +3,7 @@ import pytest
 import torch
 from pydantic import TypeAdapter
 
-from roboalign.reward.dimensions import denormalise, normalise, total, weighted
+from roboalign.reward.dimensions import denormalise, normalise, total, weighted_total
 from roboalign.reward.rewards import RewardModels, Rollouts, build_reward
 from roboalign.reward.spec import RewardSignal
 from tests.reward.reward_fakes import TEXTS, known_clips, toy_student
@@ -100,6 +100,6 @@ def test_scores_normalise_and_add_up(six):
     heavier = six.model_copy(
         update={"dimensions": {name: d.model_copy(update={"weight": 2.0}) for name, d in six.dimensions.items()}}
     )
-    assert torch.equal(weighted(torch.from_numpy(full), heavier), torch.tensor([10.0, 10.0]).double())
+    assert torch.equal(weighted_total(torch.from_numpy(full), heavier), torch.tensor([10.0, 10.0]).double())
     with pytest.raises(ValueError, match="different specs"):
         total(full[:, :5], six)

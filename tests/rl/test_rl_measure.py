@@ -7,7 +7,7 @@ from rl_fakes import ToyPolicy, ToyTokenizer, brightness, make_rollout
 from torch import Tensor
 
 from roboalign.reward.rewards import Rollouts
-from roboalign.rl.measure import by_episode, compared, roll_out, success_rates
+from roboalign.rl.measure import by_episode, compare_policies, roll_out, success_rates
 from roboalign.rl.prompts import Prompts
 from roboalign.store import Corpus
 from roboalign.types import Episode
@@ -44,7 +44,7 @@ def policies() -> tuple[ToyPolicy, ToyPolicy]:
 def test_a_brighter_policy_scores_higher_and_lies_off_the_reference(toy_episodes: list[Episode]) -> None:
     before, after = policies()
     old, new = (roll(model, before, toy_episodes, 4) for model in (before, after))
-    figures = compared(old, new, ["judge"], ["a", "a", "b", "b", "c", "c"])
+    figures = compare_policies(old, new, ["judge"], ["a", "a", "b", "b", "c", "c"])
     gain = figures["reward"]["judge"]
     assert gain["after"] - gain["before"] == pytest.approx(gain["mean"])
     assert gain["low"] > 0
@@ -66,7 +66,7 @@ def test_the_batch_changes_no_figure(window: int | None, toy_episodes: list[Epis
 def test_an_unchanged_policy_gains_nothing(toy_episodes: list[Episode]) -> None:
     before, _ = policies()
     values = roll(before, before, toy_episodes, 4)
-    figures = compared(values, values, ["judge"], list("abcdef"))
+    figures = compare_policies(values, values, ["judge"], list("abcdef"))
     assert figures["reward"]["judge"]["mean"] == 0
     assert figures["motion_ratio"] == 1
     assert figures["kl"] == pytest.approx(0, abs=1e-6)
@@ -82,12 +82,12 @@ def test_a_scorer_is_compared_on_the_prompts_that_it_knows(toy_episodes: list[Ep
     old, new = (roll(model, before, toy_episodes, 4, score) for model in (before, after))
     known = np.isfinite(old["gold"])
     assert 0 < known.sum() < 6
-    found = compared(old, new, ["judge", "gold"], list("abcdef"))["reward"]
+    found = compare_policies(old, new, ["judge", "gold"], list("abcdef"))["reward"]
     assert found["gold"]["n"] == known.sum()
     assert found["gold"]["before"] == pytest.approx(old["gold"][known].mean())
     assert found["judge"]["n"] == 6
     nothing = {name: np.full(6, np.nan) if name == "gold" else value for name, value in old.items()}
-    assert set(compared(nothing, nothing, ["judge", "gold", "held_out"], list("abcdef"))["reward"]) == {"judge"}
+    assert set(compare_policies(nothing, nothing, ["judge", "gold", "held_out"], list("abcdef"))["reward"]) == {"judge"}
 
 
 def test_prompts_of_one_episode_count_once() -> None:

@@ -124,7 +124,7 @@ def test_a_killed_run_ends_with_the_weights_of_an_unbroken_one(
         train(rl, toy_episodes, tmp_path / "broken", KillAfter(5), check=measured)
     resumed = train(rl, toy_episodes, tmp_path / "broken", check=measured)
     assert equal(whole.state_dict(), resumed.state_dict())
-    assert whole.checked == resumed.checked or str(whole.checked) == str(resumed.checked)
+    assert whole.check_history == resumed.check_history or str(whole.check_history) == str(resumed.check_history)
     assert (tmp_path / "whole/rl.tsv").read_bytes() == (tmp_path / "broken/rl.tsv").read_bytes()
 
 
@@ -219,7 +219,7 @@ def test_the_guard_restores_the_best_checked_weights(
 ) -> None:
     snapshots, rl = Snapshots(), spec(steps=6, guard=GUARD | {"patience": 9}, distillation=None)
     trained = train(rl, toy_episodes, tmp_path, snapshots, check=confirmed(*scores))
-    assert [check.step for check in trained.checked] == [0, 2, 4, 6]
+    assert [check.step for check in trained.check_history] == [0, 2, 4, 6]
     if best is None:
         assert not any(equal(weights(trained.policy), each) for each in snapshots.policies)
     else:
@@ -236,7 +236,7 @@ def test_a_check_that_loses_fidelity_is_not_the_best(tmp_path: Path, toy_episode
 def test_training_stops_once_patience_is_at_an_end(tmp_path: Path, toy_episodes: list[Episode]) -> None:
     snapshots, rl = Snapshots(), spec(steps=20, guard=GUARD | {"patience": 2}, distillation=None)
     trained = train(rl, toy_episodes, tmp_path, snapshots, check=confirmed(1.0, 5.0, 4.0, 3.0))
-    assert [check.step for check in trained.checked] == [0, 2, 4, 6]
+    assert [check.step for check in trained.check_history] == [0, 2, 4, 6]
     assert equal(weights(trained.policy), snapshots.policies[2])
 
 
@@ -252,7 +252,7 @@ def test_a_run_killed_after_it_stopped_does_not_go_on(tmp_path: Path, toy_episod
     with pytest.raises(KilledError):
         train(rl, toy_episodes, tmp_path / "broken", KillAfter(7), check=check)
     resumed = train(rl, toy_episodes, tmp_path / "broken", check=check)
-    assert [each.step for each in whole.checked] == [0, 2, 4, 6]
+    assert [each.step for each in whole.check_history] == [0, 2, 4, 6]
     assert equal(whole.state_dict(), resumed.state_dict())
 
 
@@ -260,14 +260,14 @@ def test_the_weights_after_the_last_update_are_checked(tmp_path: Path, toy_episo
     # With five updates and a check before every second one, the last check is before the last update.
     rl = spec(steps=5, guard=GUARD | {"patience": 9}, distillation=None)
     trained = train(rl, toy_episodes, tmp_path, check=confirmed(1.0, 2.0, 3.0, 4.0))
-    assert [each.step for each in trained.checked] == [0, 2, 4, 5]
+    assert [each.step for each in trained.check_history] == [0, 2, 4, 5]
 
 
 def test_without_a_guard_the_last_weights_are_kept(tmp_path: Path, toy_episodes: list[Episode]) -> None:
     trained = train(spec(steps=2, distillation=None), toy_episodes, tmp_path)
     fresh, _ = module(spec(), toy_episodes)
     assert not equal(weights(fresh.policy), weights(trained.policy))
-    assert trained.checked == []
+    assert trained.check_history == []
 
 
 def test_windows_of_swr_are_sequences_of_their_own(toy_episodes: list[Episode]) -> None:

@@ -8,7 +8,7 @@ from scoring_fakes import SIX, counted, fake_judge, grey, write_instructions, wr
 
 from roboalign.evaluation.external import read as read_scores
 from roboalign.scoring import command
-from roboalign.scoring.score import Options, matched, score_all, score_file
+from roboalign.scoring.score import Options, match_instructions, score_all, score_file
 from roboalign.scoring.table import table
 from roboalign.scoring.videos import find
 
@@ -17,7 +17,7 @@ NAMES = (*SIX.names, "total")
 
 def scored(folder, instructions, judge=None, **options):
     judge, options = judge or fake_judge(), Options("toy", **options)
-    tasks, problems = matched(find(folder), instructions, options.first_frames)
+    tasks, problems = match_instructions(find(folder), instructions, options.first_frames)
     return list(score_all(tasks, judge, options)), problems
 
 
@@ -90,7 +90,9 @@ def test_videos_and_instructions_without_each_other_are_problems(tmp_path):
     np.save(tmp_path / "b.npy", grey(9))
     write_video(tmp_path / "b.mp4", grey(9))
     np.save(tmp_path / "c.npy", grey(9))
-    tasks, problems = matched(find(tmp_path), {"a": "x", "a.npy": "y", "b": "x", "b.mp4": "x", "ghost": "x"}, None)
+    tasks, problems = match_instructions(
+        find(tmp_path), {"a": "x", "a.npy": "y", "b": "x", "b.mp4": "x", "ghost": "x"}, None
+    )
     assert [task.name for task in tasks] == ["a", "b.mp4"]
     reasons = {problem.video: problem.reason for problem in problems}
     assert reasons.keys() == {"a.npy", "b", "ghost", "b.npy", "c.npy"}

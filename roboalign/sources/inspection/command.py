@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from roboalign.io import rounded
+from roboalign.io import round_floats
 from roboalign.sources.errors import SourceError
 from roboalign.sources.inspection.looks import Looks, of_data_set, of_simulator, of_store
 from roboalign.sources.inspection.problems import problems
@@ -54,7 +54,7 @@ class Inspection:
     def text(self, as_json: bool) -> str:
         """For the terminal, or as JSON."""
         if as_json:
-            return json.dumps(rounded(asdict(self.summary)), indent=2, ensure_ascii=False) + "\n"
+            return json.dumps(round_floats(asdict(self.summary)), indent=2, ensure_ascii=False) + "\n"
         return rendered(self.summary)
 
     def draw(self, path: Path) -> None:

@@ -6,7 +6,7 @@ import yaml
 
 from roboalign.evaluation.clips import read_clip_sets
 from roboalign.io import read_json, read_tsv, write_text
-from roboalign.report.inputs import Card, Inputs
+from roboalign.report.inputs import CardFiles, Inputs
 from roboalign.report.page import render
 from roboalign.report.showcases import showcase_scorer, showcases
 from roboalign.run import Run, execute
@@ -36,7 +36,7 @@ def main(run: Run) -> None:
         {name: read_tsv(run.input(f"plots/{name}.tsv")) for name in CURVES},
         list(showcases(sets, corpus, scores, showcase_scorer(spec))),
         EpisodeStore(next(iter(sets.values())).folder).fps,
-        card=Card.read(run.input("artifacts/bench/card")),
+        card=CardFiles.read(run.input("artifacts/bench/card")),
     )
     page = render(inputs)
     folder = run.output("report")

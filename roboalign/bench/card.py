@@ -68,7 +68,7 @@ LIMITS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class CardTable:
     """One table of the card."""
 
     title: str
@@ -78,7 +78,7 @@ class Table:
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class CardImage:
     """One picture of the card; `file` lies in the card's folder."""
 
     title: str
@@ -87,11 +87,11 @@ class Picture:
 
 
 @dataclass(frozen=True, slots=True)
-class Card:
+class DataCard:
     """What the card shows."""
 
-    tables: list[Table]
-    pictures: list[Picture]
+    tables: list[CardTable]
+    pictures: list[CardImage]
     limits: tuple[str, ...] = LIMITS
 
     def json(self) -> Json:
@@ -103,15 +103,15 @@ class Card:
         }
 
 
-def write_card(folder: Path, builder: Builder, bench: Bench, found: Sequence[Effect]) -> Card:
+def write_card(folder: Path, builder: Builder, bench: Bench, found: Sequence[Effect]) -> DataCard:
     """Write the card of a bench into `folder`; `found` are the effects of the degradations."""
-    card = Card(_tables(builder, bench.pairs, found), _pictures(folder, builder, bench))
+    card = DataCard(_tables(builder, bench.pairs, found), _pictures(folder, builder, bench))
     write_json(folder / "card.json", card.json())
     write_text(folder / "README.md", _markdown(card, bench))
     return card
 
 
-def _tables(builder: Builder, pairs: Sequence[Pair], found: Sequence[Effect]) -> list[Table]:
+def _tables(builder: Builder, pairs: Sequence[Pair], found: Sequence[Effect]) -> list[CardTable]:
     """All tables, in their order."""
     head, rows = effects_table(found, builder.reward.names)
     tables = [
@@ -119,7 +119,7 @@ def _tables(builder: Builder, pairs: Sequence[Pair], found: Sequence[Effect]) ->
         _cross_table("Pairs by split and origin", pairs, "split", "origin"),
         _cross_table("Degraded pairs by kind and split", [p for p in pairs if p.degradation], "degradation", "split"),
         _provenances(pairs),
-        Table(
+        CardTable(
             "What each degradation takes, in per cent of full marks",
             "By the rubric over whole training episodes, each spoilt once, at drawn severities; with 95 % intervals. "
             "In bold what the degradation should lower, ✓ where the whole interval lies below 0; elsewhere the least "
@@ -133,7 +133,7 @@ def _tables(builder: Builder, pairs: Sequence[Pair], found: Sequence[Effect]) ->
     return [table for table in [*tables, _sights(builder)] if table.rows]
 
 
-def _cross_table(title: str, pairs: Sequence[Pair], row: str, column: str) -> Table:
+def _cross_table(title: str, pairs: Sequence[Pair], row: str, column: str) -> CardTable:
     """Counts of pairs by two of their fields."""
     counts = Counter((str(getattr(pair, row)), str(getattr(pair, column))) for pair in pairs)
     columns = list(dict.fromkeys(each for _, each in counts))
@@ -141,20 +141,20 @@ def _cross_table(title: str, pairs: Sequence[Pair], row: str, column: str) -> Ta
         [name, *(str(counts[name, each]) for each in columns), str(sum(counts[name, each] for each in columns))]
         for name in dict.fromkeys(each for each, _ in counts)
     ]
-    return Table(title, "", [row, *columns, "all"], rows)
+    return CardTable(title, "", [row, *columns, "all"], rows)
 
 
-def _provenances(pairs: Sequence[Pair]) -> Table:
+def _provenances(pairs: Sequence[Pair]) -> CardTable:
     counts = Counter(pair.provenance for pair in pairs)
     rows = [
         [name, str(counts[name]), f"{100 * counts[name] / len(pairs):.1f} %", text]
         for name, text in PROVENANCES.items()
         if counts[name]
     ]
-    return Table("Where the labels come from", "", ["provenance", "pairs", "share", "meaning"], rows)
+    return CardTable("Where the labels come from", "", ["provenance", "pairs", "share", "meaning"], rows)
 
 
-def _rubric(builder: Builder) -> Table:
+def _rubric(builder: Builder) -> CardTable:
     """The rubric on whole recorded episodes."""
     columns = {
         "experts": "experts",
@@ -174,20 +174,20 @@ def _rubric(builder: Builder) -> Table:
         "The AUC tells the simulator's successes from its failures by manipulation success. The rubric reads the "
         "simulator's verdict, so that is 1 by construction; without the verdict it rests on positions alone."
     )
-    return Table("The rubric on whole recorded episodes", note, ["source", *columns.values()], rows)
+    return CardTable("The rubric on whole recorded episodes", note, ["source", *columns.values()], rows)
 
 
-def _sources(builder: Builder) -> Table:
+def _sources(builder: Builder) -> CardTable:
     rows = []
     for source in builder.sources:
         own = [info for info in builder.infos if info.source == source]
         kind = "simulator states" if any(info.success is not None for info in own) else "none"
         tasks = ", ".join(dict.fromkeys(info.task for info in own))
         rows.append([source, str(len(own)), str(sum(info.length for info in own)), tasks, kind])
-    return Table("Sources", LICENCES, ["source", "episodes", "frames", "tasks", "truth"], rows)
+    return CardTable("Sources", LICENCES, ["source", "episodes", "frames", "tasks", "truth"], rows)
 
 
-def _sights(builder: Builder) -> Table:
+def _sights(builder: Builder) -> CardTable:
     """What the probe's own errors change in the scores of true clips."""
     names = builder.reward.names
     rows = [
@@ -206,7 +206,7 @@ def _sights(builder: Builder) -> Table:
         "episodes and the same clips as the tokenizer gives them back; a generated clip's difference from its true "
         "future counts only beyond this."
     )
-    return Table(
+    return CardTable(
         "What the state probe sees",
         note,
         ["source", "sees", "asked", "clips", *(n.replace("_", " ") for n in names)],
@@ -214,7 +214,7 @@ def _sights(builder: Builder) -> Table:
     )
 
 
-def _pictures(folder: Path, builder: Builder, bench: Bench) -> list[Picture]:
+def _pictures(folder: Path, builder: Builder, bench: Bench) -> list[CardImage]:
     """Draw all pictures."""
     scores = bench.scores
     origins: dict[str, NDArray[np.float64]] = {
@@ -222,7 +222,7 @@ def _pictures(folder: Path, builder: Builder, bench: Bench) -> list[Picture]:
         for origin in dict.fromkeys(pair.origin for pair in bench.pairs)
     }
     histograms(folder / "histograms.png", origins, builder.reward.names, builder.reward.maxima)
-    pictures = [Picture("Labels by origin and dimension", "Scores from 0 to full marks.", "histograms.png")]
+    pictures = [CardImage("Labels by origin and dimension", "Scores from 0 to full marks.", "histograms.png")]
     kinds = dict.fromkeys(pair.degradation or pair.model for pair in bench.pairs)
     for kind in kinds:
         if kind == "":
@@ -238,7 +238,7 @@ def _pictures(folder: Path, builder: Builder, bench: Bench) -> list[Picture]:
         severity = f"severity {pair.severity:g}; " if pair.degradation else ""
         title = kind.replace("_", " ") if pair.degradation else f"generated by the {kind} world model"
         note = f"{pair.source}, {severity}“{pair.instruction}”; {marks} ({pair.provenance}). Above as recorded."
-        pictures.append(Picture(title, note, f"{kind}.png"))
+        pictures.append(CardImage(title, note, f"{kind}.png"))
     return pictures
 
 
@@ -251,7 +251,7 @@ def _typical(pairs: Sequence[Pair], kind: str) -> int:
     return rows[len(rows) // 2]
 
 
-def _markdown(card: Card, bench: Bench) -> str:
+def _markdown(card: DataCard, bench: Bench) -> str:
     """The card as Markdown."""
     distinct = len({pair.id for pair in bench.pairs})
     hidden = sum(not pair.judged for pair in bench.pairs)

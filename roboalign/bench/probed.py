@@ -68,7 +68,8 @@ class TrueClip:
 
 
 def explained_variance(clips: Sequence[TrueClip]) -> float:
-    """Share of the variance of gripper's and object's places, within a task, that the probe sees; see ProbeCalibration."""
+    """Share of the variance of gripper's and object's positions, within a task, that the probe explains, the lesser of
+    the two; see ProbeCalibration."""
     found: list[float] = []
     for part in (GRIPPER, OBJECT):
         error = spread = 0.0

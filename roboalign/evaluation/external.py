@@ -26,7 +26,7 @@ class _Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class Estimate(_Record):
+class ScoreEstimate(_Record):
     """A score with its interval."""
 
     score: float
@@ -58,7 +58,7 @@ class ScoredVideo(_Record):
     """Frames per second, after the stride, where the file tells."""
     size: tuple[int, int]
     """Height and width in the file."""
-    scores: dict[str, Estimate]
+    scores: dict[str, ScoreEstimate]
     """By dimension, and `total`."""
     warnings: tuple[str, ...]
     """Why the judge may be out of its depth."""

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from roboalign.report import charts, tables
-from roboalign.report.blocks import Block, Cell, Picture, Prose, Section, Table, Tone
+from roboalign.report.blocks import Block, Cell, Chart, Prose, Section, Table, Tone
 from roboalign.report.charts import Rows, as_number
 from roboalign.report.inputs import Inputs
 from roboalign.report.names import (
@@ -59,7 +59,7 @@ def alignment(inputs: Inputs) -> Section:
     blocks += _checks(checks, inputs)
     if panels:
         chart = lines(panels, 3, "rl", "Curves of alignment by update", 1.9)
-        blocks.append(Picture("By policy update, on training prompts", chart))
+        blocks.append(Chart("By policy update, on training prompts", chart))
     if metrics:
         table = tables.flat("Further figures", metrics, SCALARS)
         blocks += [table] if table.rows else []
@@ -184,7 +184,7 @@ def _checks(rows: Rows, inputs: Inputs) -> list[Block]:
     if panels:
         chart = lines(panels, 2 if len(panels) in (2, 4) else 3, "checks", "Checks on validation prompts by KL", 2.1)
         caption = "Checks on validation prompts, against the distance from the supervised model"
-        blocks.append(Picture(caption, chart))
+        blocks.append(Chart(caption, chart))
     kept = kept_check(rows, dig(inputs.spec, "rl", "guard", "max_psnr_loss"))
     body = []
     for index, row in enumerate(rows):

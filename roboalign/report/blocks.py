@@ -30,7 +30,7 @@ class Table:
 
 
 @dataclass(frozen=True)
-class Picture:
+class Chart:
     """A chart, as an `<svg>` element made by `roboalign.report.plots`."""
 
     caption: str
@@ -58,7 +58,7 @@ class Prose:
 
 
 @dataclass(frozen=True)
-class Source:
+class SpecText:
     """Preformatted text that opens on demand."""
 
     summary: str
@@ -81,7 +81,7 @@ class Film:
     kind: Literal["film"] = "film"
 
 
-Block = Table | Picture | Photo | Prose | Source | Film
+Block = Table | Chart | Photo | Prose | SpecText | Film
 
 
 @dataclass(frozen=True)

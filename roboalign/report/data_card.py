@@ -4,8 +4,8 @@ import base64
 from collections.abc import Mapping, Sequence
 
 from roboalign.report import tables
-from roboalign.report.blocks import Block, Cell, Photo, Picture, Prose, Section, Table
-from roboalign.report.inputs import Card, Inputs, dimensions
+from roboalign.report.blocks import Block, Cell, Chart, Photo, Prose, Section, Table
+from roboalign.report.inputs import CardFiles, Inputs, dimensions
 from roboalign.report.names import dig, significant, title
 from roboalign.report.plots import histograms
 from roboalign.types import Json
@@ -26,7 +26,7 @@ def data_card(inputs: Inputs) -> Section:
         ]
         if counts:
             chart = histograms(counts, 2, "counts", "Pairs of the bench by source and origin")
-            blocks.append(Picture(f"RobotWorldBench: {significant(dig(bench, 'pairs'))} pairs", chart))
+            blocks.append(Chart(f"RobotWorldBench: {significant(dig(bench, 'pairs'))} pairs", chart))
         bars = [
             histogram
             for dimension in dimensions(inputs)
@@ -34,7 +34,7 @@ def data_card(inputs: Inputs) -> Section:
         ]
         if bars:
             chart = histograms(bars, 3, "labels", "Labels of the bench by dimension")
-            blocks.append(Picture("Labels by dimension: pairs by score, the lower edge of each bar below it", chart))
+            blocks.append(Chart("Labels by dimension: pairs by score, the lower edge of each bar below it", chart))
         if isinstance(values := dig(bench, "mean_total_by_origin"), Mapping):
             blocks.append(tables.flat("Mean total label by origin", values))
     if inputs.card is not None:
@@ -42,7 +42,7 @@ def data_card(inputs: Inputs) -> Section:
     return Section("data", "Data card", blocks)
 
 
-def card_blocks(card: Card) -> list[Block]:
+def card_blocks(card: CardFiles) -> list[Block]:
     """What the bench's own card says: tables, examples, limits. `**` around a cell's text makes it strong."""
     blocks: list[Block] = []
     for each in card.text["tables"]:

@@ -13,7 +13,7 @@ from roboalign.types import Json
 
 
 @dataclass(frozen=True)
-class Card:
+class CardFiles:
     """The bench's data card: its card.json, and its pictures by their file names."""
 
     text: Json
@@ -41,7 +41,7 @@ class Inputs:
     """Frames a second of the clips."""
     stills: int = 8
     """Stills of a strip."""
-    card: Card | None = None
+    card: CardFiles | None = None
     """The bench's data card."""
 
 

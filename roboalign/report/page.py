@@ -10,7 +10,7 @@ from importlib.resources import files
 import jinja2
 
 from roboalign.report.alignment import alignment, optimizer_name
-from roboalign.report.blocks import Block, Cell, Prose, Section, Source, Table
+from roboalign.report.blocks import Block, Cell, Prose, Section, SpecText, Table
 from roboalign.report.data_card import data_card
 from roboalign.report.inputs import Inputs, perceptual
 from roboalign.report.names import DASH, TIMES, dig, join_words, significant, title, words
@@ -123,7 +123,7 @@ def experiment(inputs: Inputs) -> Section:
     )
     rows = [[Cell(name), Cell(text)] for name, text in facts]
     blocks: list[Block] = [Table("This experiment", ["Part", "Setting"], rows)] if rows else []
-    blocks += [Source(f"All settings of {words(name)}", text) for name, text in sorted(inputs.spec_text.items())]
+    blocks += [SpecText(f"All settings of {words(name)}", text) for name, text in sorted(inputs.spec_text.items())]
     return Section("experiment", "Experiment", blocks)
 
 

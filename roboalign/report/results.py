@@ -3,7 +3,7 @@
 import re
 
 from roboalign.report import charts, tables
-from roboalign.report.blocks import Block, Film, Picture, Prose, Section
+from roboalign.report.blocks import Block, Chart, Film, Prose, Section
 from roboalign.report.clips import animation_uri, strip_uri
 from roboalign.report.inputs import Inputs, perceptual
 from roboalign.report.names import FIRST, dig, title
@@ -110,7 +110,7 @@ def sliding_window(inputs: Inputs) -> Section:
         chart = lines(
             renamed, 2 if len(renamed) in (2, 4) else 3, "rollout", "Video metrics by frame of the rollout", 2.7
         )
-        blocks.append(Picture("By frame of the rollout, supervised model", chart))
+        blocks.append(Chart("By frame of the rollout, supervised model", chart))
     return Section("swr", "Sliding window re-encoding", blocks)
 
 
@@ -145,7 +145,7 @@ def drift(inputs: Inputs) -> Section:
         blocks.append(Prose([DRIFT, *claims(metrics)]))
     if panels:
         chart = lines(panels, 2 if len(panels) in (2, 4) else 3, "drift", "Drift measurements", 2.5)
-        blocks.append(Picture(f"Error by frame{_n(metrics)}", chart))
+        blocks.append(Chart(f"Error by frame{_n(metrics)}", chart))
     if metrics:
         windows, ages = ("predicted", "swept", "bound"), ("epsilon", "floor")
         separate = (*windows, *ages, "independent_errors", "sampled")

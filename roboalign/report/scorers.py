@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 
 from roboalign.report import tables
-from roboalign.report.blocks import Block, Cell, Picture, Prose, Section, Table
+from roboalign.report.blocks import Block, Cell, Chart, Prose, Section, Table
 from roboalign.report.inputs import Inputs, dimensions
 from roboalign.report.names import (
     DASH,
@@ -162,7 +162,7 @@ def _comparison(evaluation: Json, name: str, against: str, by_scorer: Mapping[st
     return Cell(model(name), f"less {model(against)}{strongest}")
 
 
-def _chart(models: Mapping[str, Json], names: Sequence[str], dims: Sequence[Mapping[str, Json]]) -> Picture:
+def _chart(models: Mapping[str, Json], names: Sequence[str], dims: Sequence[Mapping[str, Json]]) -> Chart:
     bars = []
     for name in names:
         for row in sorted(models, key=order):
@@ -172,7 +172,7 @@ def _chart(models: Mapping[str, Json], names: Sequence[str], dims: Sequence[Mapp
                 bars.append(Bar(model(row), SCORERS.get(name.removesuffix(FAITHFUL), name), mean, *interval))
     kind = "Faithful total" if names[0].endswith(FAITHFUL) else "Total"
     scale = f"{kind.lower()} (0{DASH}{significant(_full(dims))})"
-    return Picture(
+    return Chart(
         f"{kind} by scorer: mean and 95 % interval over episodes",
         intervals(bars, "scores", f"{kind} by model and scorer", scale, None),
     )

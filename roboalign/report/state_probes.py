@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from roboalign.report import charts
-from roboalign.report.blocks import Block, Cell, Picture, Prose, Section, Table
+from roboalign.report.blocks import Block, Cell, Chart, Prose, Section, Table
 from roboalign.report.inputs import Inputs
 from roboalign.report.names import dig, join_words, mean_of, significant, title
 from roboalign.report.plots import lines
@@ -62,7 +62,7 @@ def state_probes(inputs: Inputs) -> Section:
     curves = [{"probe": name} | dict(row) for name in PROBES for row in inputs.curves.get(f"probe/{name}", ())]
     panels = charts.panels(curves, log=("loss",))
     if panels:
-        blocks.append(Picture("Training", lines(panels, 3, "probe", "Training curves of the state probes", 1.9)))
+        blocks.append(Chart("Training", lines(panels, 3, "probe", "Training curves of the state probes", 1.9)))
     return Section("probe", heading, blocks)
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from roboalign.report import charts, tables
-from roboalign.report.blocks import Block, Cell, Picture, Prose, Section, Table
+from roboalign.report.blocks import Block, Cell, Chart, Prose, Section, Table
 from roboalign.report.inputs import Inputs, dimensions, perceptual
 from roboalign.report.names import SCORERS, dig, mean_of, significant, title, with_name
 from roboalign.report.plots import lines
@@ -112,7 +112,7 @@ def training(inputs: Inputs) -> Section:
         if panels:
             name = SCORERS.get(part, title(part))
             chart = lines(panels, 3, part, f"Training curves: {name.lower()}", 1.9)
-            blocks.append(Picture(name, chart))
+            blocks.append(Chart(name, chart))
         if part in ("tokenizer", "world_model") and inputs.metrics.get(part):
             metrics = with_name(inputs.metrics[part], perceptual(inputs))
             # The gates stand in their own section.

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from roboalign.report.blocks import Block, Cell, Picture, Prose, Section, Table, Tone
+from roboalign.report.blocks import Block, Cell, Chart, Prose, Section, Table, Tone
 from roboalign.report.inputs import Inputs, dimensions
 from roboalign.report.names import DASH, SCORERS, bounds, dig, mean_of, number, significant, title
 from roboalign.report.plots import Bar, intervals
@@ -35,7 +35,7 @@ TEXT = (
 
 
 @dataclass(frozen=True)
-class Entry:
+class GroupFigures:
     """The figures of one reward model on groups of rollouts of one length."""
 
     name: str
@@ -55,18 +55,18 @@ class Entry:
         return f"{SCORERS[self.name]}, {self.frames} frames"
 
 
-def entries(inputs: Inputs) -> list[Entry]:
+def entries(inputs: Inputs) -> list[GroupFigures]:
     """What was measured, by reward model and then by length."""
     return list(_entries(inputs))
 
 
-def _entries(inputs: Inputs) -> Iterator[Entry]:
+def _entries(inputs: Inputs) -> Iterator[GroupFigures]:
     for name in REWARD_MODELS:
         groups = dig(inputs.metrics, name, "within_groups")
         ceiling = dig(inputs.metrics, CEILINGS[name], "within_groups", "ceiling")
         lengths = {frames for variant in VARIANTS for frames in (dig(groups, "gold", variant) or {})}
         for frames in sorted(lengths, key=int):
-            yield Entry(
+            yield GroupFigures(
                 name,
                 frames,
                 _by_variant(dig(groups, "gold"), frames),
@@ -89,14 +89,14 @@ def within_groups(inputs: Inputs) -> Section:
     bars = list(_bars(measured))
     if bars:
         chart = intervals(bars, "groups", "Correlation with gold within groups", "correlation with gold", None)
-        blocks.append(Picture("Correlation with gold within groups, beside the ceiling", chart))
+        blocks.append(Chart("Correlation with gold within groups, beside the ceiling", chart))
     names = [str(dimension["name"]) for dimension in dimensions(inputs)]
     for table in (best_of(measured), by_dimension(measured, names)):
         blocks += [table] if table.rows and len(table.head) > 1 else []
     return Section("groups", "Reward inside groups", blocks)
 
 
-def findings(measured: Sequence[Entry]) -> list[str]:
+def findings(measured: Sequence[GroupFigures]) -> list[str]:
     """One paragraph: the student's faithful correlation and the gold that it gains, beside the ceiling's."""
     sentences = []
     for entry in (entry for entry in measured if entry.name == "student"):
@@ -116,7 +116,7 @@ def findings(measured: Sequence[Entry]) -> list[str]:
     return [" ".join(sentences)] if sentences else []
 
 
-def correlations(measured: Sequence[Entry]) -> Table:
+def correlations(measured: Sequence[GroupFigures]) -> Table:
     """One row a reward model and length: correlation with gold, its ceiling, pair accuracy; faithful, then absolute."""
     head = ["Reward model", "Groups"]
     for variant in VARIANTS:
@@ -143,13 +143,13 @@ def correlations(measured: Sequence[Entry]) -> Table:
     )
 
 
-def _groups(entry: Entry) -> Cell:
+def _groups(entry: GroupFigures) -> Cell:
     figures = entry.variants["faithful"] or entry.variants["absolute"]
     count, size = dig(figures, "groups"), dig(figures, "size")
     return Cell(DASH if count is None else significant(count), "" if size is None else f"of {significant(size)}")
 
 
-def _bars(measured: Sequence[Entry]) -> Iterator[Bar]:
+def _bars(measured: Sequence[GroupFigures]) -> Iterator[Bar]:
     drawn = [
         *(("faithful", entry.label, entry.variants["faithful"]) for entry in measured),
         *(("ceiling, faithful", entry.label, entry.ceiling["faithful"]) for entry in measured),
@@ -162,7 +162,7 @@ def _bars(measured: Sequence[Entry]) -> Iterator[Bar]:
             yield Bar(label, group, mean, *interval)
 
 
-def best_of(measured: Sequence[Entry]) -> Table:
+def best_of(measured: Sequence[GroupFigures]) -> Table:
     """One row a reward model and length: gold gained by taking the best of N; the ceilings' rows in grey."""
     lines: list[tuple[str, Tone, Mapping[str, Json]]] = [(entry.label, "", entry.variants) for entry in measured]
     ceilings = {(CEILINGS[entry.name], entry.frames): entry.ceiling for entry in measured}
@@ -190,7 +190,7 @@ def best_of(measured: Sequence[Entry]) -> Table:
     )
 
 
-def by_dimension(measured: Sequence[Entry], names: Sequence[str]) -> Table:
+def by_dimension(measured: Sequence[GroupFigures], names: Sequence[str]) -> Table:
     """Correlation with gold within groups, a row a dimension; the ceilings in grey."""
     columns: list[tuple[str, bool, Json]] = []
     for frames in dict.fromkeys(entry.frames for entry in measured):

@@ -95,7 +95,7 @@ class GuardSpec(Spec):
     """A check counts as better only if its PSNR, in dB, has not fallen by more than this from the first check's."""
 
 
-class MeasureSpec(Spec):
+class AlignmentMeasureSpec(Spec):
     """How the model before and after alignment is compared: held-out test episodes, the same seeds for both."""
 
     prompts: Annotated[int, Field(ge=2, le=100_000)] = 64
@@ -136,7 +136,7 @@ class RLSpec(Spec):
     """Checks on validation prompts; null trains all steps and keeps the last weights."""
     training: TrainingSpec
     """Optimisation; `batch` counts prompts a step (128 at lr 5e-5: RLVR-World)."""
-    measure: MeasureSpec = MeasureSpec()
+    measure: AlignmentMeasureSpec = AlignmentMeasureSpec()
     """Before and after."""
 
     @model_validator(mode="after")

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from roboalign.bench.calibration import TOTAL, Kind
-from roboalign.evaluation.external import Estimate, Mean, Problem, ScoredVideo, ScoreFile
+from roboalign.evaluation.external import Mean, Problem, ScoredVideo, ScoreEstimate, ScoreFile
 from roboalign.evaluation.statistics import bootstrap
 from roboalign.reward.text import words
 from roboalign.scoring.judges import LoadedJudge
@@ -114,17 +114,17 @@ def score_all(tasks: Sequence[Task], judge: LoadedJudge, options: Options) -> It
         )
 
 
-def estimates(samples: np.ndarray, judge: LoadedJudge, level: float, kind: Kind) -> dict[str, Estimate]:
+def estimates(samples: np.ndarray, judge: LoadedJudge, level: float, kind: Kind) -> dict[str, ScoreEstimate]:
     """The scores of one clip from (S, D) scorings: their means, with intervals cut to what can be scored."""
     columns = [*judge.reward.names, TOTAL]
     maxima = [*judge.reward.maxima, judge.reward.maximum]
     values = np.concatenate([samples, samples.sum(1, keepdims=True)], axis=1)
     known = judge.calibration.errors[kind]
-    result: dict[str, Estimate] = {}
+    result: dict[str, ScoreEstimate] = {}
     for name, maximum, column in zip(columns, maxima, values.T, strict=True):
         score = float(column.mean())
         half = known.half_width(name, level)
-        result[name] = Estimate(
+        result[name] = ScoreEstimate(
             score=score,
             low=None if half is None else max(0.0, score - half),
             high=None if half is None else min(float(maximum), score + half),

@@ -3,7 +3,7 @@
 from collections import Counter
 
 from roboalign.bench.calibration import TOTAL
-from roboalign.evaluation.external import Estimate, ScoreFile
+from roboalign.evaluation.external import ScoreEstimate, ScoreFile
 
 
 def table(file: ScoreFile) -> str:
@@ -35,7 +35,7 @@ def table(file: ScoreFile) -> str:
     return "\n".join(lines)
 
 
-def _estimate(value: Estimate) -> str:
+def _estimate(value: ScoreEstimate) -> str:
     text = f"{value.score:5.2f}"
     return text if value.low is None else f"{text} [{value.low:.2f}, {value.high:.2f}]"
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from roboalign.report.alignment import alignment, description, kept_check
-from roboalign.report.blocks import Picture, Table
+from roboalign.report.blocks import Chart, Table
 from roboalign.report.inputs import Inputs
 from roboalign.rl.guard import Check, decide
 from roboalign.rl.spec import GuardSpec
@@ -64,7 +64,7 @@ def test_checks_without_gold_or_rule(full_inputs: Inputs) -> None:
     found = table(inputs, "Checks by policy update")
     assert not any(heading.startswith("Gold") for heading in found.head)
     assert not any(row[0].note for row in found.rows)
-    assert sum(isinstance(block, Picture) for block in alignment(inputs).blocks) == 1
+    assert sum(isinstance(block, Chart) for block in alignment(inputs).blocks) == 1
 
 
 def test_nothing_measured_gives_no_section(full_inputs: Inputs) -> None:

@@ -3,7 +3,7 @@ from pathlib import Path
 
 from roboalign.report.blocks import Photo, Prose, Table
 from roboalign.report.data_card import card_blocks
-from roboalign.report.inputs import Card, Inputs
+from roboalign.report.inputs import CardFiles, Inputs
 from roboalign.report.page import render
 
 TEXT = {
@@ -16,7 +16,7 @@ TEXT = {
 def test_the_card_of_the_bench_is_shown_whole(tmp_path: Path) -> None:
     (tmp_path / "card.json").write_text(json.dumps(TEXT))
     (tmp_path / "freeze.png").write_bytes(b"pixels")
-    card = Card.read(tmp_path)
+    card = CardFiles.read(tmp_path)
     table, photo, limits = card_blocks(card)
     assert isinstance(table, Table)
     assert (table.rows[0][1].text, table.rows[0][1].tone) == ("-50 ✓", "strong")

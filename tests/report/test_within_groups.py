@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
-from roboalign.report.blocks import Picture, Prose, Table
+from roboalign.report.blocks import Chart, Prose, Table
 from roboalign.report.inputs import Inputs
 from roboalign.report.within_groups import within_groups
 
@@ -41,7 +41,7 @@ def test_dimensions_and_a_chart(full_inputs: Inputs) -> None:
     assert len(table.rows) == 6
     assert len(table.head) == 11
     assert {cell.text for cell in table.rows[-1][1:]} == {"\N{EN DASH}"}, "constant within every group"
-    assert sum(isinstance(block, Picture) for block in within_groups(full_inputs).blocks) == 1
+    assert sum(isinstance(block, Chart) for block in within_groups(full_inputs).blocks) == 1
 
 
 def test_the_text_names_the_students_figures(full_inputs: Inputs) -> None:

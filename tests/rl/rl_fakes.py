@@ -22,7 +22,7 @@ from roboalign.rl.lit import AlignmentComponents, AlignmentModule
 from roboalign.rl.prompts import Prompts
 from roboalign.rl.replay_buffer import ReplayBuffer
 from roboalign.rl.rollouts import window_bounds
-from roboalign.rl.spec import DistillationSpec, MeasureSpec, RLSpec
+from roboalign.rl.spec import AlignmentMeasureSpec, DistillationSpec, RLSpec
 from roboalign.spec.training import TrainingSpec
 from roboalign.store import Corpus
 from roboalign.student.model import Student
@@ -117,7 +117,7 @@ def spec(steps: int = 6, **changes: object) -> RLSpec:
     distillation = DistillationSpec(every=2, steps=2, sets=2, capacity=12, bench_clips=4, learning_rate=1e-2)
     fields: dict[str, object] = {
         "group_size": 4, "horizon": 3, "decoding": {"kind": "ar"}, "training": training(steps), "kl_coef": 0.0,
-        "distillation": distillation, "guard": None, "measure": MeasureSpec(prompts=4),
+        "distillation": distillation, "guard": None, "measure": AlignmentMeasureSpec(prompts=4),
     }  # fmt: skip
     return RLSpec.model_validate(fields | changes)
 

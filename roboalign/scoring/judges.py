@@ -9,11 +9,13 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from roboalign.bench.calibration import Calibration
-from roboalign.checkpoint import CheckpointError
+from roboalign.checkpoint import CheckpointError, load_spec
 from roboalign.evaluation.spec import ScorerName
 from roboalign.io import digest
 from roboalign.judge.model import load_regression_judge
+from roboalign.judge.spec import RegressionJudgeSpec
 from roboalign.reward.dimensions import ABSOLUTE
+from roboalign.reward.model import RewardModel
 from roboalign.reward.spec import RewardSpec
 from roboalign.reward.text import Vocabulary
 from roboalign.student.model import load_student
@@ -62,18 +64,22 @@ def load(which: str, root: Path, device: str) -> LoadedJudge:
             f"{path.parent / CALIBRATION} is missing or damaged, without which there are no intervals; the stages "
             "judge and student write it: run `dvc repro`"
         ) from None
+    scorer: RewardModel
+    kind: ScorerName = "judge" if _is_judge(path) else "student"
     try:
-        judge = load_regression_judge(path).to(device)
-    except CheckpointError:
-        try:
-            student = load_student(path).to(device)
-        except CheckpointError as error:
-            raise JudgeError(str(error)) from None
-        return LoadedJudge(
-            "student", digest([path]), student.reward, student.vocabulary, calibration,
-            lambda videos, instructions: student.sample(videos, instructions)[:, :, ABSOLUTE],
-        )  # fmt: skip
+        scorer = load_regression_judge(path) if kind == "judge" else load_student(path)
+    except CheckpointError as error:
+        raise JudgeError(str(error)) from None
+    scorer.to(device)
     return LoadedJudge(
-        "judge", digest([path]), judge.reward, judge.vocabulary, calibration,
-        lambda videos, instructions: judge.sample(videos, instructions)[:, :, ABSOLUTE],
+        kind, digest([path]), scorer.reward, scorer.vocabulary, calibration,
+        lambda videos, instructions: scorer.sample(videos, instructions)[:, :, ABSOLUTE],
     )  # fmt: skip
+
+
+def _is_judge(path: Path) -> bool:
+    try:
+        load_spec(path, RegressionJudgeSpec)
+    except CheckpointError:
+        return False
+    return True

@@ -205,8 +205,10 @@ def test_any_bytes_are_read_or_refused(data: bytes) -> None:
     assert error.message
 
 
-YAML_PIECES = ["a", "b: ", "- ", "\n", "  ", "[", "]", "{", "}", ",", "'", '"', "|", ">", "&x ", "*x", "!t ", "\t", "#", "? ", ": ",
-               "\r\n", "---", "...", "%", "é", "1", "\\"]  # fmt: skip
+YAML_PIECES = [
+    "a", "b: ", "- ", "\n", "  ", "[", "]", "{", "}", ",", "'", '"', "|", ">", "&x ", "*x", "!t ", "\t", "#", "? ",
+    ": ", "\r\n", "---", "...", "%", "é", "1", "\\",
+]  # fmt: skip
 
 
 @settings(max_examples=300, deadline=None)
@@ -237,13 +239,13 @@ def test_every_place_lies_within_the_file(text: str) -> None:
         check(error.mark)
 
 
-@pytest.mark.parametrize(
-    "text", ["0x" + "f" * 190, "-0x" + "f" * 170, "0b" + "1" * 198, "9" * 200, "0x" + "f" * 10, "0o7777"]
-)
+@pytest.mark.parametrize("text", ["-0x" + "f" * 160, "0b" + "1" * 198, "9" * 200, "0x" + "f" * 10, "0o7777"])
 def test_a_number_that_is_read_can_be_written_and_read_again(text: str) -> None:
-    try:
-        value = plain(parse(f"a: {text}\n", "f"))["a"]
-    except DocumentError as error:
-        assert "digits; at most 200 are read" in error.message
-        return
+    value = plain(parse(f"a: {text}\n", "f"))["a"]
     assert plain(parse(dump({"a": value}), "f"))["a"] == value
+
+
+@pytest.mark.parametrize("text", ["0x" + "f" * 190, "-0x" + "f" * 170, "-0x" + "f" * 197])
+def test_a_number_that_could_not_be_read_again_is_refused(text: str) -> None:
+    with pytest.raises(DocumentError, match="digits; at most 200 are read"):
+        parse(f"a: {text}\n", "f")

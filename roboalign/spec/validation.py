@@ -260,7 +260,8 @@ def shown(value: Any) -> str:
     if isinstance(value, bool) or value is None:
         return {True: "true", False: "false", None: "null"}[value]
     if isinstance(value, str):
-        return f"'{value if len(value) <= 40 else value[:37] + '...'}'"
+        text = value.replace("\n", " ")  # a block of text, in a message of one line
+        return f"'{text if len(text) <= 40 else text[:37] + '...'}'"
     if isinstance(value, (dict, list)):
         return "a mapping" if isinstance(value, dict) else "a list"
     return f"{value:g}" if isinstance(value, float) else str(value)[:60]

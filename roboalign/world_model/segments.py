@@ -125,8 +125,8 @@ def encode_segments(
         tokens = _read_shard(file, say)
         if tokens is None:
             part = segments[number * SHARD : (number + 1) * SHARD]
-            tokens = _encode(tokenizer, corpus, part, spec, contexts, device, batch)
-            checkpoint.save_scratch(file, tokens)
+            checkpoint.save_scratch(file, _encode(tokenizer, corpus, part, spec, contexts, device, batch))
+            tokens, _ = checkpoint.load_scratch(file)
             say(f"encoded {min((number + 1) * SHARD, len(segments))} of {len(segments)} segments")
         shards.append(tokens)
     return Segments(shards)

@@ -10,6 +10,9 @@ import pytest
 
 Tell = Callable[..., None]
 
+SCALE = int(os.environ.get("ROBOALIGN_ATTACK", "1"))
+"""Factor on the numbers of mutants of the long campaigns."""
+
 
 @pytest.fixture
 def tell(capsys: pytest.CaptureFixture[str]) -> Tell:

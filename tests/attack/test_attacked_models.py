@@ -27,7 +27,7 @@ from roboalign.types import Episode
 from roboalign.world_model.layout import TokenShape
 from roboalign.world_model.model import WorldModel, load_world_model, save_world_model
 from roboalign.world_model.spec import WorldModelSpec
-from tests.attack.conftest import Tell
+from tests.attack.conftest import SCALE, Tell
 from tests.reward.reward_fakes import toy_judge, toy_student
 
 HOSTILE: list[Any] = [
@@ -235,7 +235,7 @@ def test_whole_files_are_taken(kinds: dict[str, Kind], tmp_path: Path) -> None:
 
 
 def test_mutated_models_short(kinds: dict[str, Kind], tmp_path: Path) -> None:
-    attack_models(kinds, tmp_path, 60, seed=1)
+    attack_models(kinds, tmp_path, 36, seed=1)
 
 
 def test_mutated_scratch_short(tmp_path: Path) -> None:
@@ -244,9 +244,9 @@ def test_mutated_scratch_short(tmp_path: Path) -> None:
 
 @pytest.mark.attack
 def test_mutated_models(kinds: dict[str, Kind], tmp_path: Path, tell: Tell) -> None:
-    tell("model files, 1500 mutants", **attack_models(kinds, tmp_path, 1500, seed=2))
+    tell("model files", **attack_models(kinds, tmp_path, 600 * SCALE, seed=2))
 
 
 @pytest.mark.attack
 def test_mutated_scratch(tmp_path: Path, tell: Tell) -> None:
-    tell("scratch checkpoints, 5000 mutants", **attack_scratch(tmp_path, 5000, seed=2))
+    tell("scratch checkpoints", **attack_scratch(tmp_path, 1000 * SCALE, seed=2))

@@ -18,7 +18,7 @@ from roboalign.annotate.answers import Answers
 from roboalign.annotate.serve import Server
 from roboalign.bench.annotations import read_annotations
 from roboalign.reward.spec import RewardSpec
-from tests.attack.conftest import Tell
+from tests.attack.conftest import SCALE, Tell
 
 CLIPS = [f"{number:016x}" for number in range(40)]
 PAGE = "<p>page</p>"
@@ -164,7 +164,7 @@ def attack_by_kills(path: Path, six: RewardSpec, kills: int, seed: int) -> Count
 
 def test_raw_requests_short(server: Server, six: RewardSpec, capfd: pytest.CaptureFixture[str]) -> None:
     figures = attack_server(server, six, 250, seed=1)
-    assert figures["saved"] > 50
+    assert figures["saved"] > 30
     assert figures["refused"] > 30
     assert capfd.readouterr().err == ""
 
@@ -175,9 +175,9 @@ def test_a_killed_server_lost_nothing_short(tmp_path: Path, six: RewardSpec) -> 
 
 @pytest.mark.attack
 def test_raw_requests(server: Server, six: RewardSpec, tell: Tell) -> None:
-    tell("annotation server, 5000 requests", **attack_server(server, six, 5000, seed=2))
+    tell("annotation server, requests", **attack_server(server, six, 2000 * SCALE, seed=2))
 
 
 @pytest.mark.attack
 def test_a_killed_server_lost_nothing(tmp_path: Path, six: RewardSpec, tell: Tell) -> None:
-    tell("annotation server, killed", **attack_by_kills(tmp_path / "answers.jsonl", six, 20, seed=2))
+    tell("annotation server, killed", **attack_by_kills(tmp_path / "answers.jsonl", six, 12 * SCALE, seed=2))

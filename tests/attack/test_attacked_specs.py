@@ -18,7 +18,7 @@ from roboalign.spec.document import DocumentError, parse, plain
 from roboalign.spec.dump import dump
 from roboalign.spec.experiment import VARIANTS, adapter
 from roboalign.spec.validation import validated
-from tests.attack.conftest import Tell
+from tests.attack.conftest import SCALE, Tell
 
 SPECS = sorted((path.parent.name, path.read_text()) for part in VARIANTS for path in Path("specs", part).glob("*.yaml"))
 VALUES = [
@@ -124,7 +124,7 @@ def attack_scalars(count: int, seed: int) -> Counter[str]:
     return figures
 
 
-def test_mutated_specs_short(tell: Tell) -> None:
+def test_mutated_specs_short() -> None:
     attack_specs(150, seed=1)
 
 
@@ -134,9 +134,9 @@ def test_scalars_are_dvcs_short() -> None:
 
 @pytest.mark.attack
 def test_mutated_specs(tell: Tell) -> None:
-    tell("specs, 20000 mutants", **attack_specs(20_000, seed=2))
+    tell("specs", **attack_specs(5000 * SCALE, seed=2))
 
 
 @pytest.mark.attack
 def test_scalars_are_dvcs(tell: Tell) -> None:
-    tell("scalars, 40000", **attack_scalars(40_000, seed=2))
+    tell("scalars", **attack_scalars(10_000 * SCALE, seed=2))

@@ -50,7 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
         case "verify":
             from roboalign.spec.verify import report as verify
 
-            return verify(arguments.root, arguments.cache)
+            return verify(arguments.root, arguments.cache, arguments.remote, arguments.run_cache)
         case "inspect":
             return inspect(arguments)
         case "study":

@@ -46,6 +46,8 @@ def parser() -> argparse.ArgumentParser:
     group.add_argument("--write", action="store_true", help="write specs/.schema/ (the default)")
     group.add_argument("--check", action="store_true", help="exit with 1 where specs/.schema/ is out of date")
     add["verify"].add_argument("--cache", action="store_true", help="re-hash DVC's cache too")
+    add["verify"].add_argument("--remote", metavar="NAME", help="download and re-hash what this DVC remote holds too")
+    add["verify"].add_argument("--run-cache", action="store_true", help="re-hash DVC's recorded runs too")
     add["use"].epilog = (
         "The variants and values that params.yaml sets besides are reset, and named. Without editing the file: "
         "dvc exp run -S use.experiment=NAME -S 'sources=[a,b]', with the experiment's own sources."

@@ -1,9 +1,16 @@
-"""Checkpoints: safetensors with the spec they were built from and the hash of what went in; nothing executable."""
+"""Checkpoints: safetensors with the spec they were built from and the hash of what went in; nothing executable.
 
+A file is taken for damaged or foreign until it is proven otherwise: `load_model` builds a model from a file only if
+names, shapes and types of its tensors are those of the model that its own metadata describes, and all numbers are
+finite.
+"""
+
+import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -14,30 +21,34 @@ from roboalign.spec.base import Spec
 from roboalign.types import Json
 
 SpecT = TypeVar("SpecT", bound=Spec)
+ModelT = TypeVar("ModelT", bound=torch.nn.Module)
+
+KEY = "roboalign"
+"""The only entry of a file's metadata: a JSON document."""
+
+DTYPES = {
+    "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I64": torch.int64,
+    "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8, "BOOL": torch.bool,
+}  # fmt: skip
+"""Types of tensors by their names in safetensors; files of ours hold no others."""
 
 
 class CheckpointError(Exception):
-    """A checkpoint that is damaged or of another kind of spec; the message names the file and the remedy."""
+    """A checkpoint that is damaged, foreign or cannot be written; the message names the file and the remedy."""
 
 
 def save(path: Path, tensors: Mapping[str, torch.Tensor], **metadata: Json) -> None:
-    """Write named tensors, each moved to the CPU, with JSON metadata; atomically and with the same bytes each time."""
-    plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in sorted(tensors.items())}
-    # One entry only: safetensors writes several in the random order of a hash map. Within it the order is kept: that of
-    # a reward's dimensions is the order of every score vector.
-    text = json.dumps(metadata)
-    with replacing(path) as temporary:
-        save_file(plain, str(temporary), metadata={"roboalign": text})
+    """Write named tensors, each moved to the CPU, with JSON metadata; atomically and with the same bytes each time.
+
+    Raises CheckpointError if the file cannot be written, for example on a full disk.
+    """
+    _write(path, _on_cpu(tensors), metadata)
 
 
 def load(path: Path, device: str = "cpu") -> tuple[dict[str, torch.Tensor], dict[str, Json]]:
-    """Read what `save` wrote: the tensors and the metadata. Raises CheckpointError where the file is damaged."""
-    try:
-        with safe_open(str(path), framework="pt", device=device) as file:
-            metadata = json.loads((file.metadata() or {}).get("roboalign", "{}"))
-            return {name: file.get_tensor(name) for name in sorted(file.keys())}, metadata
-    except (SafetensorError, OSError, ValueError) as error:
-        raise CheckpointError(f"{path}: cannot be read ({error}); remove it and run `dvc repro` again") from error
+    """Read what `save` wrote: the tensors and the metadata. Raises CheckpointError if the file is damaged."""
+    with _opened(path, device) as file:
+        return {name: file.get_tensor(name) for name in sorted(file.keys())}, _metadata(file)
 
 
 def save_model(path: Path, model: torch.nn.Module, spec: Spec, provenance: str, **metadata: Json) -> None:
@@ -45,10 +56,176 @@ def save_model(path: Path, model: torch.nn.Module, spec: Spec, provenance: str, 
     save(path, model.state_dict(), spec=spec.model_dump(mode="json"), provenance=provenance, **metadata)
 
 
+def load_metadata(path: Path) -> dict[str, Json]:
+    """The metadata of a file, without its tensors. Raises CheckpointError if the file is damaged."""
+    with _opened(path) as file:
+        return _metadata(file)
+
+
 def load_spec(path: Path, kind: type[SpecT]) -> SpecT:
-    """The spec that a model file was built from. Raises CheckpointError where it is of another kind."""
-    _, metadata = load(path)
+    """The spec that a model file was built from. Raises CheckpointError if it is of another kind."""
+    try:
+        return read_spec(load_metadata(path), kind)
+    except (LookupError, ValueError) as error:
+        raise _foreign(path, error) from error
+
+
+def read_spec(metadata: Mapping[str, Json], kind: type[SpecT]) -> SpecT:
+    """The spec in the metadata of a model file. Raises KeyError or ValueError if there is none of this kind."""
     try:
         return kind.model_validate_json(json.dumps(metadata["spec"]))
-    except (KeyError, ValueError) as error:
-        raise CheckpointError(f"{path}: holds no valid {kind.__name__}; run `dvc repro` to make it anew") from error
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"no valid {kind.__name__}") from error
+
+
+def load_model(path: Path, build: Callable[[dict[str, Json]], ModelT], device: str = "cpu") -> ModelT:
+    """The model in a file, in the mode in which `build` leaves it.
+
+    Args:
+        path: A file that `save_model` wrote.
+        build: Makes the untrained model from the file's metadata. It is first called for the meta device, where
+            tensors take no memory, so that a file cannot ask for a model that is larger than itself.
+        device: Where the model goes.
+
+    Raises:
+        CheckpointError: The file is damaged, or its metadata do not describe the weights in it.
+    """
+    metadata = load_metadata(path)
+    try:
+        with torch.device("meta"):
+            shapes = build(metadata).state_dict()
+        _check_layout(path, shapes)
+        model = build(metadata).to(device)
+    # The metadata may be anything: what `build` trips over depends on what it holds.
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError, MemoryError) as error:
+        raise _foreign(path, error) from error
+    return load_into(path, model, device)
+
+
+def load_into(path: Path, model: ModelT, device: str = "cpu") -> ModelT:
+    """Set all weights and buffers of `model` to those of a file; see `load_weights` for what it raises."""
+    model.load_state_dict(load_weights(path, model.state_dict(), device))
+    return model
+
+
+def load_weights(path: Path, expected: Mapping[str, torch.Tensor], device: str = "cpu") -> dict[str, torch.Tensor]:
+    """The tensors of a file by name, which have the names, shapes and types of `expected` and only finite values.
+
+    Raises CheckpointError if the file is damaged or holds anything else; the message names the first such tensor.
+    """
+    _check_layout(path, expected)
+    with _opened(path, device) as file:
+        tensors = {name: file.get_tensor(name) for name in sorted(file.keys())}
+    check_finite(path, tensors)
+    return tensors
+
+
+def check_finite(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Raise CheckpointError if a tensor that was read from `path` holds NaN or infinite values."""
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            count = int((~torch.isfinite(tensor)).sum())
+            raise CheckpointError(
+                f"{path}: {name} holds {count} values that are not finite; remove it and run `dvc repro` again"
+            )
+
+
+def save_scratch(path: Path, tensors: Mapping[str, torch.Tensor], **metadata: Json) -> None:
+    """Write a checkpoint that a killed run takes up, with a digest of all that is in it.
+
+    Scratch files are not outputs, so no hash in dvc.lock would tell that one was damaged. Raises CheckpointError if it
+    cannot be written.
+    """
+    plain = _on_cpu(tensors)
+    _write(path, plain, metadata | {"digest": _digest(plain, metadata)})
+
+
+def load_scratch(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Json]]:
+    """Read what `save_scratch` wrote. Raises CheckpointError if a single bit of it has changed."""
+    try:
+        tensors, metadata = load(path)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path} is damaged ({error.__cause__})") from error
+    recorded = metadata.pop("digest", None)
+    if recorded != _digest(tensors, metadata):
+        raise CheckpointError(f"{path} is damaged (its content does not have the digest that was recorded)")
+    return tensors, metadata
+
+
+def set_aside(path: Path) -> Path:
+    """Rename a file that cannot be used, so that it is made anew and can still be looked at; its new path."""
+    aside = path.with_name(f"{path.name}.damaged")
+    with suppress(FileNotFoundError):  # another process of the same training was faster
+        path.replace(aside)
+    return aside
+
+
+def _on_cpu(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in sorted(tensors.items())}
+
+
+def _write(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, Json]) -> None:
+    # One entry only: safetensors writes several in the random order of a hash map. Within it the order is kept: that of
+    # a reward's dimensions is the order of every score vector.
+    text = json.dumps(metadata)
+    try:
+        with replacing(path) as temporary:
+            save_file(dict(tensors), str(temporary), metadata={KEY: text})
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(
+            f"{path}: cannot be written ({error}); free space or make the folder writable, then run `dvc repro` again"
+        ) from error
+
+
+def _digest(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, Json]) -> str:
+    """The hash of names, types, shapes and bytes of CPU tensors, and of the metadata. 32 hex digits."""
+    state = hashlib.blake2b(json.dumps(metadata, sort_keys=True).encode(), digest_size=16)
+    for name, tensor in sorted(tensors.items()):
+        state.update(f"\n{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        state.update(tensor.reshape(-1).contiguous().view(torch.uint8).numpy().data)
+    return state.hexdigest()
+
+
+@contextmanager
+def _opened(path: Path, device: str = "cpu") -> Iterator[Any]:
+    """A safetensors file, its errors as CheckpointError."""
+    try:
+        with safe_open(str(path), framework="pt", device=device) as file:
+            yield file
+    except CheckpointError:
+        raise
+    except (SafetensorError, OSError, ValueError, RuntimeError, MemoryError) as error:
+        raise CheckpointError(f"{path}: cannot be read ({error}); remove it and run `dvc repro` again") from error
+
+
+def _metadata(file: Any) -> dict[str, Json]:
+    """The metadata of an open file. Raises ValueError or RecursionError (a RuntimeError) if they are not a mapping."""
+    value = json.loads((file.metadata() or {}).get(KEY, "{}"))
+    if not isinstance(value, dict):
+        raise ValueError("its metadata are not a mapping")
+    return value
+
+
+def _check_layout(path: Path, expected: Mapping[str, torch.Tensor]) -> None:
+    """Raise CheckpointError unless a file's tensors have the names, shapes and types of `expected`; none is read."""
+    with _opened(path) as file:
+        names = set(file.keys())
+        for name in sorted(names | expected.keys()):
+            if name not in names:
+                raise _unfit(path, f"{name} is missing")
+            if name not in expected:
+                raise _unfit(path, f"{name} is not a weight of this model")
+            part, wanted = file.get_slice(name), expected[name]
+            if tuple(part.get_shape()) != tuple(wanted.shape):
+                raise _unfit(path, f"{name} has the shape {tuple(part.get_shape())}, not {tuple(wanted.shape)}")
+            if DTYPES.get(part.get_dtype()) != wanted.dtype:
+                raise _unfit(path, f"{name} is of type {part.get_dtype()}, not {wanted.dtype}")
+
+
+def _unfit(path: Path, what: str) -> CheckpointError:
+    return CheckpointError(f"{path}: its weights do not fit its spec: {what}; remove it and run `dvc repro` again")
+
+
+def _foreign(path: Path, error: Exception) -> CheckpointError:
+    reason = f"no {error}" if isinstance(error, KeyError) else str(error) or type(error).__name__
+    return CheckpointError(f"{path}: holds {reason}; run `dvc repro` to make it anew")

@@ -23,6 +23,7 @@ import yaml
 from pydantic import TypeAdapter
 
 import roboalign
+from roboalign.checkpoint import CheckpointError
 from roboalign.hardware.spec import DeviceSpec
 from roboalign.io import digest
 from roboalign.types import Json
@@ -162,10 +163,11 @@ def execute(name: str, main: Callable[[Run], None]) -> None:
         run.clear_scratch()
         run.say(f"done in {time.monotonic() - started:.0f} s")
         lock.close()
-    except (StageError, FileNotFoundError, ValueError, OSError) as error:
+    except (StageError, CheckpointError, yaml.YAMLError, ValueError, OSError) as error:
         if os.environ.get("ROBOALIGN_TRACEBACK"):
             raise
-        print(f"[{name}] error: {error} (ROBOALIGN_TRACEBACK=1 shows where)", file=sys.stderr)
+        line = " ".join(str(error).split())
+        print(f"[{name}] error: {line} (ROBOALIGN_TRACEBACK=1 shows where)", file=sys.stderr)
         raise SystemExit(1) from None
 
 

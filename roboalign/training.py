@@ -89,14 +89,28 @@ class Steps(Callback):
         self.rows: list[dict[str, float]] = []
         self.tensors: dict[str, torch.Tensor] = {}
         if self.file.exists():
-            self.tensors, metadata = checkpoint.load(self.file)
-            self.start, self.rows = int(metadata["step"]), [row(**logged) for logged in metadata["rows"]]
+            self.read()
         self.began = self.said = time.monotonic()
+
+    def read(self) -> None:
+        """Read the scratch checkpoint; one that is damaged is set aside, and the training starts anew."""
+        try:
+            self.tensors, metadata = checkpoint.load_scratch(self.file)
+        except checkpoint.CheckpointError as error:
+            aside = checkpoint.set_aside(self.file).name
+            print(f"[{self.label}] {error}; renamed to {aside}, the training starts anew", file=sys.stderr, flush=True)
+            return
+        self.start, self.rows = int(metadata["step"]), [row(**logged) for logged in metadata["rows"]]
 
     def on_train_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
         if not self.tensors:
             return
-        module.load_state_dict({k[6:]: v for k, v in self.tensors.items() if k.startswith("model.")})
+        try:
+            module.load_state_dict({k[6:]: v for k, v in self.tensors.items() if k.startswith("model.")})
+        except (RuntimeError, ValueError) as error:
+            raise checkpoint.CheckpointError(
+                f"{self.file} does not fit this training ({error}); remove it and run again"
+            ) from error
         for number, optimizer in enumerate(trainer.optimizers):
             states: dict[int, dict[str, torch.Tensor]] = {}
             for name, tensor in self.tensors.items():
@@ -149,7 +163,7 @@ class Steps(Callback):
         for number, optimizer in enumerate(trainer.optimizers):
             for index, state in optimizer.state_dict()["state"].items():
                 tensors |= {f"optimizer.{number}.{index}.{key}": torch.as_tensor(v) for key, v in state.items()}
-        checkpoint.save(self.file, tensors, step=done, rows=self.rows)
+        checkpoint.save_scratch(self.file, tensors, step=done, rows=self.rows)
 
 
 @contextmanager
@@ -198,7 +212,7 @@ def fit(
     """Train `module` on `dataset` for `spec.steps` steps and write the curve to the TSV file `curves`.
 
     Resumes from `scratch` where a killed run left a checkpoint there. Samples are drawn with replacement.
-    Raises ValueError on an empty dataset.
+    Raises ValueError on an empty dataset, and CheckpointError if a scratch checkpoint cannot be written.
     """
     size = len(dataset)  # type: ignore[arg-type]
     if size == 0:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from roboalign import run as runs
+from roboalign.checkpoint import CheckpointError
 from roboalign.hardware.spec import DeviceSpec, ProcessesSpec
 
 GRAPH = """
@@ -121,6 +122,25 @@ def test_code_from_outside_the_checkout_is_refused(tmp_path: Path, monkeypatch: 
     monkeypatch.chdir(tmp_path)
     with pytest.raises(runs.StageError, match="not from this checkout"):
         runs.guard()
+
+
+@pytest.mark.parametrize(
+    "error", [CheckpointError("a: is\ndamaged"), ValueError("a: is\n  damaged"), OSError("a: is damaged")]
+)
+def test_errors_are_printed_in_one_line(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: Exception
+) -> None:
+    def main(run: runs.Run) -> None:
+        raise error
+
+    monkeypatch.chdir(project)
+    monkeypatch.setattr(sys, "argv", ["toy"])
+    monkeypatch.setattr(runs, "guard", lambda: None)
+    with pytest.raises(SystemExit, match="1"):
+        runs.execute("toy", main)
+    assert capsys.readouterr().err.splitlines()[1:] == [
+        "[toy] error: a: is damaged (ROBOALIGN_TRACEBACK=1 shows where)"
+    ]
 
 
 def test_a_trainer_dies_with_the_dvc_that_started_it(tmp_path: Path) -> None:

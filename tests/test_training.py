@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -14,7 +15,7 @@ from roboalign import checkpoint
 from roboalign.hardware.spec import DeviceSpec
 from roboalign.io import read_tsv
 from roboalign.spec.training import TrainingSpec
-from roboalign.training import StepBatches, Steps, TrainedModule, fit, fold, learning_rate
+from roboalign.training import StepBatches, TrainedModule, fit, fold, learning_rate
 
 SPEC = TrainingSpec(
     steps=11, batch=4, learning_rate=0.05, warmup=2, checkpoint_every=3, log_every=2, gradient_clip=0.5, seed=3
@@ -104,7 +105,7 @@ def test_a_killed_write_leaves_the_checkpoint_before(tmp_path: Path, monkeypatch
 
     def half(tensors: dict[str, Tensor], name: str, metadata: dict[str, str]) -> None:
         save(tensors, name, metadata=metadata)
-        if '"step": 6}' in metadata["roboalign"]:
+        if '"step": 6' in metadata["roboalign"]:
             Path(name).write_bytes(Path(name).read_bytes()[:100])
             raise Killed
 
@@ -182,10 +183,44 @@ def test_a_loss_that_is_not_finite_ends_the_run(tmp_path: Path) -> None:
         train(tmp_path, module)
 
 
-def test_a_damaged_checkpoint_names_its_file(tmp_path: Path) -> None:
-    (tmp_path / "checkpoint.safetensors").write_bytes(b"nothing")
-    with pytest.raises(checkpoint.CheckpointError, match=r"checkpoint\.safetensors"):
-        Steps(SPEC, "line", tmp_path)
+@pytest.mark.parametrize("damage", ["text", "cut", "flipped", "foreign"])
+def test_a_damaged_scratch_checkpoint_is_set_aside_and_the_training_starts_anew(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], damage: str
+) -> None:
+    whole, curve = train(tmp_path / "whole", Line())
+    with pytest.raises(Killed):
+        train(tmp_path / "killed", Line(die_at=10))
+    file = tmp_path / "killed/checkpoint.safetensors"
+    content = bytearray(file.read_bytes())
+    if damage == "text":
+        content = bytearray(b"nothing")
+    elif damage == "cut":
+        del content[-3:]
+    elif damage == "flipped":
+        content[-1] ^= 1
+    file.write_bytes(content)
+    if damage == "foreign":
+        checkpoint.save(file, {"model.offset": torch.zeros(1)}, step=9, rows=[])
+    capfd.readouterr()
+    resumed, resumed_curve = train(tmp_path / "killed", Line())
+    lines = capfd.readouterr().err.splitlines()
+    assert lines[0].startswith(f"[line] {file} is damaged (")
+    assert lines[0].endswith("renamed to checkpoint.safetensors.damaged, the training starts anew")
+    assert (tmp_path / "killed/checkpoint.safetensors.damaged").exists()
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+    assert curve == resumed_curve
+
+
+def test_a_full_disk_while_saving_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(checkpoint, "save_file", full)
+    with pytest.raises(
+        checkpoint.CheckpointError, match=r"checkpoint\.safetensors: cannot be written \(I/O.*free space"
+    ):
+        train(tmp_path, Line())
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc's allocator is told to keep memory")

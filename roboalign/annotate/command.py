@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,15 +80,15 @@ def write(root: Path, out: Path, split: Split, clips: int, seed: int, rater: str
 
 def serve(root: Path, port: int, file: Path, split: Split, clips: int, seed: int, rater: str) -> int:
     """Serve the page until Ctrl-C."""
-    try:
-        made = open_study(root, split, clips, seed, rater)
-        answers = Answers(file, made.reward, {pair.id for pair in made.bench.pairs})
-        server = Server(port, lambda: render(made.content(rater, answers)), answers)
-    except (AnnotateError, ValueError, OSError) as error:
-        return fail(error)
-    if answers.dropped:
-        print(f"{file}: half a last line was dropped; its clip will be asked for again", file=sys.stderr)
-    with server:
+    with ExitStack() as stack:
+        try:
+            made = open_study(root, split, clips, seed, rater)
+            answers = stack.enter_context(Answers(file, made.reward, {pair.id for pair in made.bench.pairs}))
+            server = stack.enter_context(Server(port, lambda: render(made.content(rater, answers)), answers))
+        except (AnnotateError, ValueError, OSError) as error:
+            return fail(error)
+        if answers.dropped:
+            print(f"{file}: half a last line was dropped; its clip will be asked for again", file=sys.stderr)
         print(f"{len(made.showings)} clips at {server.url}; scores go to {file}, which holds {len(answers)}. "
               "Ctrl-C ends this.", flush=True)  # fmt: skip
         try:

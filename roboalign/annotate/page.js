@@ -46,6 +46,10 @@ function restore() {
   for (const [at, scores] of Object.entries(study.answers[rater] ?? {})) {
     if (!answers[at] || answers[at].sent) answers[at] = { scores, kept: true, sent: true };
   }
+  // What this browser sent and the server's file does not hold, because it is another file or was lost, is sent again.
+  for (const [at, answer] of Object.entries(answers)) {
+    if (study.served && answer.sent && !study.answers[rater]?.[at]) answer.sent = false;
+  }
   const open = study.clips.findIndex((_, at) => !kept(at));
   place = Number.isInteger(found.place) && !kept(found.place) ? found.place : open;
 }

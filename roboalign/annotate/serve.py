@@ -1,5 +1,7 @@
 """A study on this machine's own web server: the page, and a place to send scores to."""
 
+import re
+import sys
 from collections.abc import Callable
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -10,6 +12,8 @@ from roboalign.bench.annotations import AnnotationError
 HOST = "127.0.0.1"
 LONGEST = 65_536
 """Most bytes of one answer."""
+LENGTH = re.compile("[0-9]{1,9}", re.ASCII)
+"""A Content-Length; `str.isdigit` would take `²`, and `int` refuses numbers of thousands of digits."""
 
 
 class Server(ThreadingHTTPServer):
@@ -21,6 +25,12 @@ class Server(ThreadingHTTPServer):
         """Raises OSError where the port is taken; port 0 takes a free one."""
         super().__init__((HOST, port), Handler)
         self.page, self.answers = page, answers
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Print one line; a connection that the browser dropped is not worth one."""
+        error = sys.exc_info()[1]
+        if not isinstance(error, ConnectionError | TimeoutError):
+            print(f"error: a request failed ({type(error).__name__}: {error})", file=sys.stderr)
 
     @property
     def url(self) -> str:
@@ -50,24 +60,36 @@ class Handler(BaseHTTPRequestHandler):
         length = self.headers.get("Content-Length", "")
         if self.path != "/answers":
             self._reply(HTTPStatus.NOT_FOUND, "answers go to /answers")
-        elif not length.isdigit() or int(length) > LONGEST:
+        elif "Transfer-Encoding" in self.headers or not LENGTH.fullmatch(length):
+            self._reply(HTTPStatus.LENGTH_REQUIRED, "an answer comes with its Content-Length, a whole number")
+        elif int(length) > LONGEST:
             self._reply(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "an answer is a few hundred bytes")
         elif self.headers.get_content_type() != "application/json":
             # Other sites' pages can post forms here, but not JSON: the browser asks this server first, and gets no.
             self._reply(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "an answer is JSON")
         else:
-            try:
-                self.server.answers.add(self.rfile.read(int(length)).decode("utf-8"))
-            except (AnnotationError, UnicodeDecodeError) as error:
-                self._reply(HTTPStatus.BAD_REQUEST, str(error))
-            except OSError as error:
-                self._reply(HTTPStatus.INTERNAL_SERVER_ERROR, f"the file cannot be written: {error}")
-            else:
-                self._reply(HTTPStatus.OK, "saved")
+            self._save(int(length))
+
+    def _save(self, length: int) -> None:
+        """Read and save an answer of `length` bytes."""
+        data = self.rfile.read(length)
+        if len(data) < length:
+            self._reply(HTTPStatus.BAD_REQUEST, f"the answer ends after {len(data)} of {length} bytes; send it again")
+            return
+        try:
+            self.server.answers.add(data.decode("utf-8"))
+        except (AnnotationError, UnicodeDecodeError) as error:
+            self._reply(HTTPStatus.BAD_REQUEST, str(error))
+        except OSError as error:
+            self._reply(HTTPStatus.INTERNAL_SERVER_ERROR, f"the file cannot be written: {error}")
+        else:
+            self._reply(HTTPStatus.OK, "saved")
 
     def _own(self) -> bool:
-        """Whether the request names this machine: a foreign name that resolves here must not read the page."""
-        own = self.headers.get("Host", "").rpartition(":")[0] in (HOST, "localhost")
+        """Whether the request is this machine's own page's: a foreign name that resolves here must not read it, and a
+        foreign page in the same browser must not write."""
+        host = self.headers.get("Host", "")
+        own = host.rpartition(":")[0] in (HOST, "localhost") and self.headers.get("Origin") in (None, f"http://{host}")
         if not own:
             self._reply(HTTPStatus.FORBIDDEN, "this page is for this machine alone")
         return own

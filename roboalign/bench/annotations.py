@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from roboalign.io import json_lines
 from roboalign.reward.spec import RewardSpec
 
 Kind = Literal["person", "vlm"]
@@ -92,12 +93,10 @@ def read_annotations(
     for uri in uris:
         try:
             with fsspec.open(uri, "rt", encoding="utf-8") as file:
-                lines = file.read().splitlines()
+                text = file.read()
         except (OSError, ValueError, ImportError) as error:
             raise AnnotationError(f"{uri} cannot be read ({error}); see `annotations` of the bench's spec") from None
-        for number, line in enumerate(lines, 1):
-            if not line.strip():
-                continue
+        for number, line in json_lines(text):
             place = f"{uri}:{number}"
             annotation = parse(line, place, reward, clips)
             key = (annotation.clip, annotation.rater, annotation.showing)

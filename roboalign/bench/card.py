@@ -7,6 +7,7 @@ artifacts/bench/card/*.png           histograms, and a strip for each degradatio
 ```
 """
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -251,6 +252,21 @@ def _typical(pairs: Sequence[Pair], kind: str) -> int:
     return rows[len(rows) // 2]
 
 
+MARKUP = re.compile(r"[\\`*\[\]<>|~&]|(?<![^\W_])_|_(?![^\W_])")
+"""Characters that Markdown could take for markup; an underscore within a word is none."""
+
+
+def escape_markdown(text: str) -> str:
+    """Text of a data set, such as an instruction, as one line of Markdown that shows it as it is."""
+    return MARKUP.sub(lambda match: f"\\{match[0]}", "".join(c if c.isprintable() else " " for c in text))
+
+
+def _cell(text: str) -> str:
+    """A table's cell; `**` around all of it makes it strong."""
+    strong = len(text) > 4 and text.startswith("**") and text.endswith("**")
+    return f"**{escape_markdown(text[2:-2])}**" if strong else escape_markdown(text)
+
+
 def _markdown(card: DataCard, bench: Bench) -> str:
     """The card as Markdown."""
     distinct = len({pair.id for pair in bench.pairs})
@@ -265,10 +281,11 @@ def _markdown(card: DataCard, bench: Bench) -> str:
     ]
     for table in card.tables:
         lines += [f"## {table.title}", "", *([table.note, ""] if table.note else [])]
-        lines += ["| " + " | ".join(table.head) + " |", "|" + " --- |" * len(table.head)]
-        lines += ["| " + " | ".join(row) + " |" for row in table.rows] + [""]
+        lines += ["| " + " | ".join(map(_cell, table.head)) + " |", "|" + " --- |" * len(table.head)]
+        lines += ["| " + " | ".join(map(_cell, row)) + " |" for row in table.rows] + [""]
     for picture in card.pictures:
-        lines += [f"## {picture.title[0].upper()}{picture.title[1:]}", "", picture.note, "",
-                  f"![{picture.title}]({picture.file})", ""]  # fmt: skip
+        title = escape_markdown(picture.title)
+        lines += [f"## {title[0].upper()}{title[1:]}", "", escape_markdown(picture.note), "",
+                  f"![{title}]({picture.file})", ""]  # fmt: skip
     lines += ["## Known limits", "", *(f"- {limit}" for limit in card.limits), ""]
     return "\n".join(lines)

@@ -390,11 +390,14 @@ def load_qwen3_vl_judge(path: Path) -> Qwen3VLJudge:
     Raises:
         CheckpointError: The file is damaged, of another kind, or does not fit the base model.
     """
-    spec = checkpoint.load_spec(path, Qwen3VLJudgeSpec)
-    tensors, metadata = checkpoint.load(path)
-    judge = build_qwen3_vl_judge(spec, RewardSpec.model_validate_json(json.dumps(metadata["reward"])))
+    spec, metadata = checkpoint.load_spec(path, Qwen3VLJudgeSpec), checkpoint.load_metadata(path)
     try:
-        judge.load_adapter_state(tensors)
-    except (ValueError, RuntimeError) as error:
+        reward = RewardSpec.model_validate_json(json.dumps(metadata["reward"]))
+    except (KeyError, ValueError) as error:
+        raise checkpoint.CheckpointError(f"{path}: holds no valid RewardSpec; run `dvc repro judge`") from error
+    judge = build_qwen3_vl_judge(spec, reward)
+    try:
+        judge.load_adapter_state(checkpoint.load_weights(path, judge.adapter_state()))
+    except checkpoint.CheckpointError as error:
         raise checkpoint.CheckpointError(f"{path}: does not fit the base model {spec.model} ({error})") from error
     return judge.requires_grad_(False).eval()

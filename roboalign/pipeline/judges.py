@@ -155,11 +155,11 @@ def load_scores(path: Path, bench: Bench) -> Scores:
 
 def load_judge(path: Path, device: torch.device | str = "cpu", root: Path = Path()) -> Scorer:
     """The judge in a file, of any kind, ready to score. Raises CheckpointError on a damaged or foreign file."""
-    _, metadata = checkpoint.load(path)
+    metadata = checkpoint.load_metadata(path)
     try:
         spec: JudgeSpec = TypeAdapter(JudgeSpec).validate_json(json.dumps(metadata["spec"]))
         reward = RewardSpec.model_validate_json(json.dumps(metadata["reward"]))
-    except (KeyError, ValueError) as error:
+    except (KeyError, ValueError, RecursionError) as error:
         raise checkpoint.CheckpointError(f"{path}: holds no judge ({error}); run `dvc repro judge`") from error
     match spec:
         case RegressionJudgeSpec():

@@ -15,7 +15,7 @@ from roboalign.probe.network import Member
 from roboalign.probe.scene import Scenes
 from roboalign.probe.spec import PerceptionSpec
 from roboalign.probe.targets import Outputs, as_state
-from roboalign.types import STATE_NAMES, Episode, Float32, UInt8
+from roboalign.types import STATE_NAMES, Episode, Float32, Json, UInt8
 
 FRAMES = 4
 """Frames of the clips that PerceptionSpec.batch counts."""
@@ -130,9 +130,9 @@ def save_probe(path: Path, probe: Probe, provenance: str) -> None:
 
 def load_probe(path: Path) -> Probe:
     """The probe in a model file, frozen, in evaluation mode. Raises CheckpointError on a damaged or foreign file."""
-    spec = checkpoint.load_spec(path, PerceptionSpec)
-    tensors, metadata = checkpoint.load(path)
-    tasks, size = [(str(s), str(t)) for s, t in metadata["tasks"]], metadata["size"]
-    probe = Probe(spec, tasks, (int(size[0]), int(size[1])))
-    probe.load_state_dict(tensors)
-    return probe.requires_grad_(False).eval()
+
+    def build(metadata: dict[str, Json]) -> Probe:
+        tasks, size = [(str(s), str(t)) for s, t in metadata["tasks"]], metadata["size"]
+        return Probe(checkpoint.read_spec(metadata, PerceptionSpec), tasks, (int(size[0]), int(size[1])))
+
+    return checkpoint.load_model(path, build).requires_grad_(False).eval()

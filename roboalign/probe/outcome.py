@@ -17,7 +17,7 @@ from torch.utils.data import Dataset
 
 from roboalign import checkpoint
 from roboalign.probe.spec import OutcomeSpec
-from roboalign.types import STATE_NAMES, Float32
+from roboalign.types import STATE_NAMES, Float32, Json
 
 UNIT_M = 0.1
 """Unit of positions inside the model, in metres."""
@@ -134,8 +134,9 @@ def save_outcome_model(path: Path, model: OutcomeModel, tasks: int, provenance: 
 
 def load_outcome_model(path: Path) -> OutcomeModel:
     """The model in a file, frozen, in evaluation mode. Raises CheckpointError on a damaged or foreign file."""
-    spec = checkpoint.load_spec(path, OutcomeSpec)
-    tensors, metadata = checkpoint.load(path)
-    model = OutcomeModel(spec, int(metadata["tasks"]), int(metadata["action_width"]))
-    model.load_state_dict(tensors)
-    return model.requires_grad_(False).eval()
+
+    def build(metadata: dict[str, Json]) -> OutcomeModel:
+        spec = checkpoint.read_spec(metadata, OutcomeSpec)
+        return OutcomeModel(spec, int(metadata["tasks"]), int(metadata["action_width"]))
+
+    return checkpoint.load_model(path, build).requires_grad_(False).eval()

@@ -10,10 +10,10 @@ own member of the eyes.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -40,6 +40,7 @@ from roboalign.reward.state_features import (
 )
 from roboalign.reward.text import TextEncoder, Vocabulary, transformer
 from roboalign.spec.base import Spec
+from roboalign.types import Json
 
 
 class RewardEncoder(nn.Module):
@@ -272,35 +273,17 @@ class Blueprint:
     """Untrained."""
 
 
-ModelT = TypeVar("ModelT", bound=nn.Module)
+def read_blueprint(metadata: Mapping[str, Json]) -> Blueprint:
+    """The parts that a reward model is built from, by the metadata of its file.
 
-
-def read_blueprint(path: Path) -> tuple[Blueprint, dict[str, Tensor]]:
-    """The parts that a reward model is built from, and its tensors. Raises CheckpointError on a damaged file."""
-    tensors, metadata = checkpoint.load(path)
-    try:
-        words, eyes = metadata["vocabulary"], metadata["eyes"]
-        spec = PerceptionSpec.model_validate_json(json.dumps(eyes["spec"]))
-        tasks = [(str(source), str(task)) for source, task in eyes["tasks"]]
-        probe = Probe(spec, tasks, (int(eyes["size"][0]), int(eyes["size"][1])))
-        reward = RewardSpec.model_validate_json(json.dumps(metadata["reward"]))
-        vocabulary = Vocabulary(tuple(words["known"]), int(words["length"]))
-        width, outcome = int(metadata["action_width"]), metadata["outcome"]
-        model = OutcomeModel(OutcomeSpec.model_validate_json(json.dumps(outcome["spec"])), int(outcome["tasks"]), width)
-        return Blueprint(reward, vocabulary, width, probe, model), tensors
-    except (KeyError, TypeError, ValueError) as error:
-        raise checkpoint.CheckpointError(f"{path}: holds no reward model ({error}); run `dvc repro`") from error
-
-
-def load_weights(path: Path, model: ModelT, tensors: dict[str, Tensor]) -> ModelT:
-    """`model` with the weights read from `path`, frozen, in evaluation mode.
-
-    Raises CheckpointError if they do not fit.
+    Raises KeyError, TypeError or ValueError if they are not those of a reward model.
     """
-    try:
-        model.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise checkpoint.CheckpointError(
-            f"{path}: its weights do not fit its spec ({error}); run `dvc repro`"
-        ) from error
-    return model.requires_grad_(False).eval()
+    words, eyes = metadata["vocabulary"], metadata["eyes"]
+    spec = PerceptionSpec.model_validate_json(json.dumps(eyes["spec"]))
+    tasks = [(str(source), str(task)) for source, task in eyes["tasks"]]
+    probe = Probe(spec, tasks, (int(eyes["size"][0]), int(eyes["size"][1])))
+    reward = RewardSpec.model_validate_json(json.dumps(metadata["reward"]))
+    vocabulary = Vocabulary(tuple(map(str, words["known"])), int(words["length"]))
+    width, outcome = int(metadata["action_width"]), metadata["outcome"]
+    model = OutcomeModel(OutcomeSpec.model_validate_json(json.dumps(outcome["spec"])), int(outcome["tasks"]), width)
+    return Blueprint(reward, vocabulary, width, probe, model)

@@ -15,6 +15,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+from roboalign.io import json_lines
 from roboalign.types import Json
 
 
@@ -53,25 +54,29 @@ def read(path: Path) -> dict[str, str]:
 
 
 def _lines(path: Path, text: str) -> Iterator[tuple[str, Json]]:
-    for number, line in enumerate(text.splitlines(), 1):
-        if line.strip():
-            try:
-                yield f"{path}:{number}", json.loads(line)
-            except ValueError as error:
-                raise InstructionError(f"{path}:{number}: is no JSON ({error})") from None
+    for number, line in json_lines(text):
+        place = f"{path}:{number}"
+        yield place, _parse(line, place)
 
 
 def _document(path: Path, text: str) -> Iterator[tuple[str, Json]]:
-    try:
-        value = json.loads(text)
-    except ValueError as error:
-        raise InstructionError(f"{path}: is no JSON ({error})") from None
+    value = _parse(text, str(path))
     if isinstance(value, dict):
         value = [{"video": video, "instruction": instruction} for video, instruction in value.items()]
     if not isinstance(value, list):
         raise InstructionError(f"{path}: is neither a list of objects nor one object of instructions by video")
     for number, row in enumerate(value):
         yield f"{path}[{number}]", row
+
+
+def _parse(text: str, place: str) -> Json:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise InstructionError(f"{place}: is no JSON ({error})") from None
+    except RecursionError:
+        raise InstructionError(f"{place}: is nested too deeply; give objects with the keys video and instruction"
+                               ) from None  # fmt: skip
 
 
 def _table(path: Path, text: str) -> Iterator[tuple[str, Json]]:

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from roboalign.bench.calibration import Calibration
-from roboalign.checkpoint import CheckpointError
+from roboalign.checkpoint import CheckpointError, load_metadata
 from roboalign.evaluation.spec import ScorerName
 from roboalign.io import digest
 from roboalign.pipeline.judges import load_judge
@@ -65,18 +65,18 @@ def load(which: str, root: Path, device: str) -> LoadedJudge:
             "judge and student write it: run `dvc repro`"
         ) from None
     try:
-        student: Scorer = load_student(path).to(device)
-    except CheckpointError:
-        try:
-            return _make_judge("judge", path, load_judge(path, device, root), calibration)
-        except CheckpointError as error:
-            raise JudgeError(str(error)) from None
-    return _make_judge("student", path, student, calibration)
-
-
-def _make_judge(kind: ScorerName, path: Path, scorer: Scorer, calibration: Calibration) -> LoadedJudge:
+        kind: ScorerName = "judge" if _is_judge(path) else "student"
+        scorer: Scorer = load_judge(path, device, root) if kind == "judge" else load_student(path).to(device)
+    except CheckpointError as error:
+        raise JudgeError(str(error)) from None
     vocabulary = scorer.vocabulary if isinstance(scorer, RewardModel) else None
     return LoadedJudge(
         kind, digest([path]), scorer.reward, vocabulary, calibration,
         lambda videos, instructions: scorer.sample(videos, instructions)[:, :, ABSOLUTE],
     )  # fmt: skip
+
+
+def _is_judge(path: Path) -> bool:
+    """Whether a model file is a judge's: only judges come in kinds. Raises CheckpointError if it is damaged."""
+    spec = load_metadata(path).get("spec")
+    return isinstance(spec, dict) and "kind" in spec

@@ -97,7 +97,7 @@ def read_actions(path: Path) -> Float32:
     try:
         rows = np.load(path, allow_pickle=False) if path.suffix == ".npy" else json.loads(path.read_text("utf-8"))
         values = np.asarray(rows, np.float32)
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, OverflowError, RecursionError) as error:
         raise SimulationError(f"{path} cannot be read as actions ({error}); it needs one row a step") from None
     if values.ndim != 2:
         raise SimulationError(f"{path} holds an array of shape {values.shape}; actions are (steps, dimensions)")

@@ -1,5 +1,6 @@
 """Materialising a source in shards: parts that are made on their own, and kept when the work is interrupted."""
 
+import atexit
 import shutil
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -90,6 +91,9 @@ def _simulator(spec: SimulatedRobotSpec, task: str) -> Simulator:
     if key not in _open:
         _close()
         _open[key] = build_simulator(spec, task)
+        # Registered after MuJoCo's own handler, so called before it ends EGL, without which a renderer cannot be freed.
+        atexit.unregister(_close)
+        atexit.register(_close)
     return _open[key]
 
 
@@ -145,14 +149,16 @@ def materialise(
     """
     shards = divide(spec, source, scratch, cache)
     accounts: list[Account] = []
-    # Closed at once where enough episodes are there: what has not begun is dropped.
-    with closing(run_all(executor, make_shard, shards)) as results:
-        for account in results:
-            accounts.append(account)
-            progress(len(accounts), len(shards), f"{sum(a.kept for a in accounts)} episodes")
-            if isinstance(spec, DatasetSpec) and 0 < spec.episodes <= sum(a.kept for a in accounts):
-                break
-    _close()
+    try:
+        # Closed at once where enough episodes are there: what has not begun is dropped.
+        with closing(run_all(executor, make_shard, shards)) as results:
+            for account in results:
+                accounts.append(account)
+                progress(len(accounts), len(shards), f"{sum(a.kept for a in accounts)} episodes")
+                if isinstance(spec, DatasetSpec) and 0 < spec.episodes <= sum(a.kept for a in accounts):
+                    break
+    finally:
+        _close()
     whole = total(accounts)
     if isinstance(spec, DatasetSpec):
         tolerate(whole, spec, source, scratch / "damaged.json")

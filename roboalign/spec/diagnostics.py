@@ -4,6 +4,7 @@ import difflib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 from roboalign.spec.document import Mark
@@ -43,6 +44,11 @@ def failed(diagnostics: Iterable[Diagnostic]) -> bool:
     return any(item.severity == "error" for item in diagnostics)
 
 
+def printable(text: str) -> str:
+    """`text` on one line, with escapes such as `\\x1b` for what a terminal would act on or not show."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 WIDEST = 160
 """Characters of a source line that are shown."""
 
@@ -51,12 +57,13 @@ def render(item: Diagnostic) -> str:
     """The message, and below it the line with a caret under the place."""
     mark = item.mark
     where = f"{mark.source.name}:{mark.line + 1}:{mark.column + 1}: " if mark.source.name else ""
-    head = f"{where}{item.severity}: {item.text}"
+    head = printable(f"{where}{item.severity}: {item.text}")
     if mark.line >= len(mark.source.lines) or not mark.source.lines[mark.line].strip():
         return head
     row = mark.source.lines[mark.line]
     start = max(0, mark.column - WIDEST // 2)
-    shown = row[start : start + WIDEST]
+    # One sign for each character, so that the caret stays below its place.
+    shown = "".join(c if c.isprintable() or c == "\t" else "\ufffd" for c in row[start : start + WIDEST])
     end = mark.end_column if mark.end_line == mark.line else len(row.rstrip())
     width = max(1, min(end, start + WIDEST) - mark.column)
     blank = "".join("\t" if character == "\t" else " " for character in row[start : mark.column])
@@ -81,7 +88,7 @@ def to_json(diagnostics: Iterable[Diagnostic]) -> str:
             "end_line": item.mark.end_line + 1,
             "end_column": item.mark.end_column + 1,
             "severity": item.severity,
-            "message": item.text,
+            "message": printable(item.text),
             "suggestion": item.suggestion,
         }
         for item in ordered(diagnostics)
@@ -89,23 +96,37 @@ def to_json(diagnostics: Iterable[Diagnostic]) -> str:
     return json.dumps(rows, indent=2, ensure_ascii=False)
 
 
+LONGEST_WORD = 64
+"""Characters of the longest word that is taken for a misspelling."""
+SUGGESTIONS = 20
+"""Words of one mapping or list for which a near one is sought; more are no misspellings, and seeking takes long."""
+
+
 def nearest(word: str, candidates: Iterable[str]) -> str:
     """The candidate that `word` most likely misspells, or '': few edits, then the most characters in common."""
+    return _nearest(word, tuple(candidates)) if 0 < len(word) <= LONGEST_WORD else ""
+
+
+@lru_cache(2**14)  # one wrong file is part of many experiments
+def _nearest(word: str, candidates: tuple[str, ...]) -> str:
     scored = []
-    for candidate in candidates if word else ():
+    for candidate in candidates:
+        most = max(1, min(len(word), len(candidate)) // 3)
+        if abs(len(word) - len(candidate)) > most:
+            continue
         edits = distance(word.lower(), candidate.lower())
-        if edits <= max(1, min(len(word), len(candidate)) // 3):
+        if edits <= most:
             likeness = difflib.SequenceMatcher(None, word, candidate).ratio()
             scored.append((edits, -likeness, candidate))
     if scored:
         return min(scored)[2]
-    close = difflib.get_close_matches(word, list(candidates), n=1, cutoff=0.75)
+    close = difflib.get_close_matches(word, candidates, n=1, cutoff=0.75)
     return close[0] if close else ""
 
 
 def distance(left: str, right: str) -> int:
     """Edits (insert, delete, replace, swap neighbours) from one word to the other; at most 9 are counted."""
-    if abs(len(left) - len(right)) > 8 or max(len(left), len(right)) > 64:
+    if abs(len(left) - len(right)) > 8 or max(len(left), len(right)) > LONGEST_WORD:
         return 9
     before: list[int] = []
     row = list(range(len(right) + 1))

@@ -88,6 +88,21 @@ class Mapping:
 Node = Scalar | Sequence | Mapping
 
 
+def within(source: Source, line: int, column: int) -> tuple[int, int]:
+    """The place, or the end of the last line that is not empty where it lies past the end of the file.
+
+    YAML's parser names the line after the last line feed, which no editor shows, for what is missing at the end.
+    """
+    last = len(source.lines) - 1
+    while last > 0 and not source.lines[last]:
+        last -= 1
+    if last < 0:
+        return 0, 0
+    if line > last:
+        line, column = last, len(source.lines[last])
+    return line, min(column, len(source.lines[line]))
+
+
 class DocumentError(Exception):
     """A file that cannot be read as YAML: one message, one place."""
 
@@ -183,7 +198,7 @@ class Composer:
         """The parser's complaint, where it began and in words that say what to do."""
 
         def at(where: Any, message: str) -> DocumentError:
-            line, column = (where.line, where.column) if where else (0, 0)
+            line, column = within(self.source, where.line, where.column) if where else (0, 0)
             return DocumentError(message, Mark(self.source, line, column, line, column + 1))
 
         problem, context = error.problem or "syntax error", error.context or ""
@@ -217,7 +232,9 @@ class Composer:
         start, end = event.start_mark, event.end_mark
         assert start is not None
         assert end is not None
-        return Mark(self.source, start.line, start.column, end.line, end.column)
+        return Mark(
+            self.source, *within(self.source, start.line, start.column), *within(self.source, end.line, end.column)
+        )
 
     def document(self) -> Mapping:
         """The file's only document, which must be a mapping."""

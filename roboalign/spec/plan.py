@@ -11,11 +11,13 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from roboalign.spec.compose import FOLDER, Composition, compose, compose_params, files
-from roboalign.spec.diagnostics import Diagnostic, SpecError
+from roboalign.spec.diagnostics import Diagnostic, SpecError, printable
+from roboalign.spec.differences import differences
 from roboalign.spec.document import COMMAND_LINE, DocumentError, Mark, Source, parse, plain, read
 from roboalign.spec.estimates import estimates, table
+from roboalign.spec.graph import Stage, stages
 from roboalign.spec.library import Library
-from roboalign.spec.lock import Hashes, Locked, Stage, bytes_md5, differences, folder_hash, listing, locked, md5, stages
+from roboalign.spec.lock import Cache, Hashes, Locked, bytes_md5, folder_hash, locked, md5
 
 SMALL = 16 * 1024 * 1024
 """Bytes of the largest output that is hashed here; larger ones and folders are compared by size and file count."""
@@ -36,17 +38,15 @@ class Plan:
 
 def plan(root: Path, composition: Composition, params: dict[str, Any]) -> Plan:
     """Compare the experiment with dvc.lock. Raises SpecError where a file cannot be read."""
-    try:
-        declared = ordered(stages(root, params))
-        record = locked(root)
-    except DocumentError as error:
-        raise SpecError([Diagnostic(error.message, error.mark)]) from None
-    except ValueError as error:
-        raise SpecError([Diagnostic(str(error), Mark(Source("dvc.yaml")))]) from None
-    state = State(root, composition, params, declared, record, Hashes(root))
+    declared, record = ordered(stages(root, params)), locked(root)
+    state = State(root, composition, params, declared, record, Hashes(root), Cache(root))
     causes: dict[str, list[str]] = {}
-    for stage in declared:
-        causes[stage.name] = because(state, stage, record.get(stage.name), causes)
+    try:
+        for stage in declared:
+            causes[stage.name] = because(state, stage, record.get(stage.name), causes)
+    except OSError as error:
+        place = Mark(Source(str(error.filename or "the checkout")))
+        raise SpecError([Diagnostic(f"cannot be read: {error.strerror or error}", place)]) from None
     return Plan(causes, away(root, params))
 
 
@@ -60,6 +60,7 @@ class State:
     declared: list[Stage]
     record: dict[str, Locked]
     hashes: Hashes
+    cache: Cache
 
 
 def because(state: State, stage: Stage, last: Locked | None, causes: dict[str, list[str]]) -> list[str]:
@@ -83,13 +84,20 @@ def changed_values(state: State, last: Locked, file: str, key: str) -> list[str]
     now: Any
     if PurePosixPath(file).parent == PurePosixPath(FOLDER.as_posix()):
         now = state.composition.written
+    elif file == "params.yaml":
+        now = state.params
     else:
-        now = state.params if file == "params.yaml" else plain(read(state.root / file, file))
+        try:
+            now = plain(read(state.root / file, file))
+        except DocumentError as error:
+            raise SpecError([Diagnostic(error.message, error.mark)]) from None
+    was = last.params.get(file, {})
+    if key == "":  # the whole file
+        return differences(was, now, "")
     for step in key.split("."):
         if not isinstance(now, dict) or step not in now:
             return [f"{key} is no longer in {file}"]
         now = now[step]
-    was = last.params.get(file, {})
     if key not in was:
         return [f"it reads {key} now"]
     return differences(was[key], now, key)
@@ -115,7 +123,12 @@ def changed_dependency(state: State, last: Locked, path: str, causes: dict[str, 
     running = [stage.name for stage in producers if causes.get(stage.name)]
     if running:
         return [f"{path} will change ({', '.join(running)})"]
-    outs = [state.record[stage.name].outs[out] for stage in producers for out in stage.outs if overlaps(path, out)]
+    outs = [
+        state.record[stage.name].outs.get(out, {"path": out})
+        for stage in producers
+        for out in stage.outs
+        if overlaps(path, out)
+    ]
     if len(outs) == 1 and outs[0]["path"] == path:
         same = outs[0].get("md5") == recorded.get("md5")
     else:
@@ -137,7 +150,7 @@ def gathered(state: State, path: str, outs: list[dict[str, Any]]) -> str | None:
         if not value.endswith(".dir"):
             files[name] = value
             continue
-        listed = listing(state.root, value)
+        listed = state.cache.listing(value)
         if listed is None:
             return None
         files |= {f"{name}/{each}": hashed for each, hashed in listed.items()}
@@ -173,7 +186,7 @@ def overlaps(path: str, out: str) -> bool:
 
 
 def ordered(declared: list[Stage]) -> list[Stage]:
-    """The stages, each after those whose outputs it reads. Raises ValueError on a circle."""
+    """The stages, each after those whose outputs it reads. Raises SpecError on a circle."""
     result: list[Stage] = []
     left = list(declared)
     while left:
@@ -185,7 +198,8 @@ def ordered(declared: list[Stage]) -> list[Stage]:
             )
         ]
         if not ready:
-            raise ValueError(f"dvc.yaml: these stages wait for one another: {', '.join(stage.name for stage in left)}")
+            message = f"these stages wait for one another: {', '.join(stage.name for stage in left)}"
+            raise SpecError([Diagnostic(message, Mark(Source("dvc.yaml")))])
         result.append(ready[0])
         left.remove(ready[0])
     return result
@@ -250,7 +264,7 @@ def report(root: Path, experiment: str | None, as_json: bool) -> int:
     )
     print(f"sources: {', '.join(params['sources'])}")
     if experiment is None and result.away:
-        print("set away from the last commit: " + "; ".join(result.away))
+        print(printable("set away from the last commit: " + "; ".join(result.away)))
     print()
     running = {name: causes for name, causes in result.causes.items() if causes}
     if running:
@@ -259,7 +273,7 @@ def report(root: Path, experiment: str | None, as_json: bool) -> int:
         for name, causes in running.items():
             more = [f"and {len(causes) - SHOWN} more"] if len(causes) > SHOWN else []
             for number, cause in enumerate([*causes[:SHOWN], *more]):
-                print(f"  {name if number == 0 else '':<{width}}  {cause}")
+                print(printable(f"  {name if number == 0 else '':<{width}}  {cause}"))
     else:
         print("dvc repro would run nothing: everything is up to date")
     print()

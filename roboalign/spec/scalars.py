@@ -58,7 +58,11 @@ def number(text: str) -> int | float:
             return float("nan")
         if INT.fullmatch(text):
             base = {"0b": 2, "0o": 8, "0x": 16}.get(digits[:2], 10)
-            return sign * int(digits[2:] if base != 10 else digits, base)
-        return sign * float(digits)
+            whole = sign * int(digits[2:] if base != 10 else digits, base)
+        else:
+            return sign * float(digits)
     except ValueError:
         raise ScalarError(f"'{text}' looks like a number, but is none; put it in quotes if it is text") from None
+    if len(str(whole)) > LONGEST:  # sections hold it in decimal digits, and are read again
+        raise ScalarError(f"a number of {len(str(whole))} digits; at most {LONGEST} are read")
+    return whole

@@ -5,7 +5,8 @@ through the types and the nodes side by side: a step that names a union's member
 """
 
 import math
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from types import NoneType, UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
@@ -15,10 +16,13 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from roboalign.spec.base import FieldError
-from roboalign.spec.diagnostics import Diagnostic, nearest
+from roboalign.spec.diagnostics import SUGGESTIONS, Diagnostic, nearest
 from roboalign.spec.docs import descriptions
 from roboalign.spec.document import Mapping, Mark, Node, Scalar, Sequence, plain
 from roboalign.spec.merge import Place, child, locate
+
+Near = Callable[[str, Iterable[str]], str]
+"""See `nearest`."""
 
 
 def validated(adapter: TypeAdapter[Any], kind: Any, node: Node) -> tuple[Any, list[Diagnostic]]:
@@ -37,8 +41,11 @@ def validated(adapter: TypeAdapter[Any], kind: Any, node: Node) -> tuple[Any, li
 def explained(errors: list[ErrorDetails], kind: Any, node: Node) -> Iterator[Diagnostic]:
     """Each error as a message; of those that a union's members raise about one value, the most helpful alone."""
     about: dict[Mark, Diagnostic] = {}
+    counts: Counter[tuple[str | int, ...]] = Counter()
     for error in errors:
-        item = explain(error, kind, node)
+        parent = error["loc"][: -2 if error["loc"][-1:] == ("[key]",) else -1]
+        counts[parent] += 1
+        item = explain(error, kind, node, nearest if counts[parent] <= SUGGESTIONS else no_suggestion)
         if not walk(kind, node, error["loc"]).untagged:
             yield item
         elif item.mark not in about or (item.suggestion and not about[item.mark].suggestion):
@@ -133,12 +140,17 @@ def is_spec(kind: Any) -> bool:
     return isinstance(kind, type) and issubclass(kind, BaseModel)
 
 
-def explain(error: ErrorDetails, kind: Any, node: Node) -> Diagnostic:
-    """One Pydantic error as a message at its place."""
+def no_suggestion(word: str, candidates: Iterable[str]) -> str:
+    """Seek no near word."""
+    return ""
+
+
+def explain(error: ErrorDetails, kind: Any, node: Node, near: Near = nearest) -> Diagnostic:
+    """One Pydantic error as a message at its place; `near` seeks the word that a wrong one misspells."""
     loc, context = error["loc"], error.get("ctx", {})
     match error["type"]:
         case "extra_forbidden":
-            return unknown_key(walk(kind, node, loc[:-1]), str(loc[-1]))
+            return unknown_key(walk(kind, node, loc[:-1]), str(loc[-1]), near)
         case "missing" if loc and isinstance(loc[-1], str):
             step = walk(kind, node, loc[:-1])
             return Diagnostic(f"missing key '{loc[-1]}'{described(step.kind, loc[-1])}", step.place.label)
@@ -152,7 +164,7 @@ def explain(error: ErrorDetails, kind: Any, node: Node) -> Diagnostic:
             place = walk(kind, node, loc).place
             tag = child(place.node, str(context["discriminator"]).strip("'")) or place
             choices = words(str(context["expected_tags"]))
-            return choice(str(context["tag"]), choices, tag.value)
+            return choice(str(context["tag"]), choices, tag.value, near)
         case "value_error" if isinstance(context.get("error"), FieldError):
             step = walk(kind, node, loc)
             place, rest = locate(step.place.node, context["error"].field)
@@ -166,13 +178,14 @@ def explain(error: ErrorDetails, kind: Any, node: Node) -> Diagnostic:
         below = child(walk(kind, node, loc[:-2]).place.node, name)
         mark = (below or step.place).label
         if error["type"] == "literal_error":
-            return Diagnostic(f"unknown key '{name}'{one_of(name, choices)}", mark, nearest(name, choices))
+            suggestion = near(name, choices)
+            return Diagnostic(f"unknown key '{name}'{one_of(suggestion, choices)}", mark, suggestion)
         return Diagnostic(f"the name '{name}' {reason(error, name)}", mark)
     value = plain(step.place.node)
     if error["type"] == "value_error":
         return Diagnostic(f"{quoted(loc).rstrip(' ,')}: {context.get('error')}".removeprefix(": "), step.place.value)
     if error["type"] == "literal_error":
-        return choice(value, words(str(context["expected"])), step.place.value)
+        return choice(value, words(str(context["expected"])), step.place.value, near)
     return Diagnostic(f"{quoted(loc)}{reason(error, value, step.place.node)}", step.place.value)
 
 
@@ -183,7 +196,7 @@ def quoted(loc: tuple[str | int, ...]) -> str:
     return f"'{keys[-1]}'{item} " if keys else ""
 
 
-def unknown_key(step: Step, key: str) -> Diagnostic:
+def unknown_key(step: Step, key: str, near: Near) -> Diagnostic:
     """A key that the spec class does not have."""
     fields = list(step.kind.model_fields) if is_spec(step.kind) else []
     present = step.place.node.entries if isinstance(step.place.node, Mapping) else {}
@@ -192,8 +205,8 @@ def unknown_key(step: Step, key: str) -> Diagnostic:
     free = [field for field in fields if field not in present]
     if step.place.key is None and "extends" not in present:
         free.append("extends")
-    suggestion = nearest(key, free) or nearest(key, fields)
-    known = "" if suggestion or not fields else f"; known here: {', '.join(fields)}"
+    suggestion = near(key, free) or near(key, fields)
+    known = "" if suggestion or not fields or near is no_suggestion else f"; known here: {', '.join(fields)}"
     return Diagnostic(f"unknown key '{key}'{known}", mark, suggestion)
 
 
@@ -224,15 +237,15 @@ def described(kind: Any, key: str) -> str:
     return f" ({' '.join(text.split())})" if text else ""
 
 
-def choice(value: Any, choices: list[str], mark: Mark) -> Diagnostic:
+def choice(value: Any, choices: list[str], mark: Mark, near: Near) -> Diagnostic:
     """A value that is none of the allowed ones."""
-    suggestion = nearest(value, choices) if isinstance(value, str) else ""
-    return Diagnostic(f"unknown value {shown(value)}{one_of(value, choices)}", mark, suggestion)
+    suggestion = near(value, choices) if isinstance(value, str) else ""
+    return Diagnostic(f"unknown value {shown(value)}{one_of(suggestion, choices)}", mark, suggestion)
 
 
-def one_of(value: Any, choices: list[str]) -> str:
+def one_of(suggestion: str, choices: list[str]) -> str:
     """The allowed values, where no suggestion stands for them."""
-    if isinstance(value, str) and nearest(value, choices):
+    if suggestion:
         return ""
     return f"; it is one of {', '.join(choices)}" if choices else ""
 

@@ -5,10 +5,11 @@ from pathlib import Path
 from roboalign import checkpoint
 from roboalign.probe.model import Probe
 from roboalign.probe.outcome import OutcomeModel
-from roboalign.reward.model import RewardModel, load_weights, read_blueprint, save_reward_model
+from roboalign.reward.model import RewardModel, read_blueprint, save_reward_model
 from roboalign.reward.spec import RewardSpec
 from roboalign.reward.text import Vocabulary
 from roboalign.student.spec import StudentSpec
+from roboalign.types import Json
 
 
 class Student(RewardModel):
@@ -34,8 +35,9 @@ def save_student(path: Path, student: Student, provenance: str) -> None:
 
 def load_student(path: Path) -> Student:
     """The student in a model file, frozen, in evaluation mode. Raises CheckpointError on a damaged or foreign file."""
-    spec = checkpoint.load_spec(path, StudentSpec)
-    found, tensors = read_blueprint(path)
-    return load_weights(
-        path, Student(spec, found.reward, found.vocabulary, found.action_width, found.eyes, found.outcome), tensors
-    )
+
+    def build(metadata: dict[str, Json]) -> Student:
+        spec, parts = checkpoint.read_spec(metadata, StudentSpec), read_blueprint(metadata)
+        return Student(spec, parts.reward, parts.vocabulary, parts.action_width, parts.eyes, parts.outcome)
+
+    return checkpoint.load_model(path, build).requires_grad_(False).eval()

@@ -20,6 +20,7 @@ from roboalign import checkpoint
 from roboalign.tokenizer.fsq import FSQ
 from roboalign.tokenizer.layers import CrossAttention, Down, Head, Stage, Up
 from roboalign.tokenizer.spec import COLOURS, TokenizerSpec
+from roboalign.types import Json
 
 
 @dataclass
@@ -259,7 +260,8 @@ def _add(x: Tensor, context: Tensor, batch: int) -> Tensor:
 
 def load_tokenizer(path: Path) -> DualBranchTokenizer:
     """The tokenizer in a model file, frozen, ready to encode. Raises CheckpointError on a damaged file."""
-    model = DualBranchTokenizer(checkpoint.load_spec(path, TokenizerSpec))
-    tensors, _ = checkpoint.load(path)
-    model.load_state_dict(tensors)
-    return model.requires_grad_(False).eval()
+
+    def build(metadata: dict[str, Json]) -> DualBranchTokenizer:
+        return DualBranchTokenizer(checkpoint.read_spec(metadata, TokenizerSpec))
+
+    return checkpoint.load_model(path, build).requires_grad_(False).eval()

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from roboalign import checkpoint
+from roboalign.types import Json
 from roboalign.world_model.layout import Layout, TokenShape
 from roboalign.world_model.prompts import whole_prompts
 from roboalign.world_model.spec import SlotActionsSpec, TokenActionsSpec, WorldModelSpec
@@ -264,13 +265,8 @@ def load_world_model(path: Path, device: str = "cpu") -> WorldModel:
 
     Raises CheckpointError where the file is damaged or holds another kind of model.
     """
-    spec = checkpoint.load_spec(path, WorldModelSpec)
-    tensors, metadata = checkpoint.load(path, device)
-    try:
-        model = WorldModel(spec, TokenShape.load(metadata["shape"])).to(device)
-        model.load_state_dict(tensors)
-    except (KeyError, TypeError, RuntimeError) as error:
-        raise checkpoint.CheckpointError(
-            f"{path}: its weights do not fit its spec ({error}); run `dvc repro`"
-        ) from error
-    return model.eval()
+
+    def build(metadata: dict[str, Json]) -> WorldModel:
+        return WorldModel(checkpoint.read_spec(metadata, WorldModelSpec), TokenShape.load(metadata["shape"]))
+
+    return checkpoint.load_model(path, build, device).eval()

@@ -122,12 +122,25 @@ def encode_segments(
     shards = []
     for number in range(-(-len(segments) // SHARD)):
         file = folder / f"segments-{number:05d}.safetensors"
-        if not file.exists():
+        tokens = _read_shard(file, say)
+        if tokens is None:
             part = segments[number * SHARD : (number + 1) * SHARD]
-            checkpoint.save(file, _encode(tokenizer, corpus, part, spec, contexts, device, batch))
+            checkpoint.save_scratch(file, _encode(tokenizer, corpus, part, spec, contexts, device, batch))
+            tokens, _ = checkpoint.load_scratch(file)
             say(f"encoded {min((number + 1) * SHARD, len(segments))} of {len(segments)} segments")
-        shards.append(checkpoint.load(file)[0])
+        shards.append(tokens)
     return Segments(shards)
+
+
+def _read_shard(file: Path, say: Callable[[str], None]) -> dict[str, Tensor] | None:
+    """The tensors of a file of the token cache; None if it is absent, or damaged and therefore set aside."""
+    if not file.exists():
+        return None
+    try:
+        return checkpoint.load_scratch(file)[0]
+    except checkpoint.CheckpointError as error:
+        say(f"{error}; renamed to {checkpoint.set_aside(file).name}, its segments are encoded again")
+        return None
 
 
 def refreshes(segment: Segment, spec: SegmentSpec) -> list[int]:

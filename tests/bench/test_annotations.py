@@ -27,6 +27,14 @@ def test_what_is_written_is_read(six, tmp_path):
     assert list(read_annotations([str(path), written(tmp_path / "b.jsonl", row(six, OTHER))], six))[:1] == annotations
 
 
+@pytest.mark.parametrize("mark", ["\u2028", "\u2029", "\u0085", "\x1c"])
+def test_only_a_line_feed_ends_a_line(six, tmp_path, mark):
+    annotations = [Annotation.model_validate(row(six, comment=f"a{mark}b", rater=f"x{mark}"))]
+    path = tmp_path / "people.jsonl"
+    path.write_text("".join(a.line() for a in annotations), encoding="utf-8")
+    assert list(read_annotations([str(path)], six)) == annotations
+
+
 def test_any_filesystem_will_do(six, tmp_path):
     import fsspec
 

@@ -1,11 +1,12 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from roboalign.bench.build import build
-from roboalign.bench.card import LIMITS, write_card
+from roboalign.bench.card import LIMITS, escape_markdown, write_card
 from roboalign.bench.effects import Effect, Example, effects, effects_table
 from roboalign.bench.labels import Track
 from roboalign.bench.measure import degradation_effects, rubric_on
@@ -48,6 +49,33 @@ def test_every_picture_is_there_and_shown(folder, bench):
     shown = {picture["file"] for picture in pictures}
     assert {f"{pair.degradation or pair.model}.png" for pair in bench.pairs} - {".png"} <= shown
     assert all(limit in text for limit in LIMITS)
+
+
+@pytest.mark.parametrize(
+    ("text", "escaped"),
+    [
+        ("push the block", "push the block"),
+        ("wooden_block of rubric_probed", "wooden_block of rubric_probed"),
+        ("a | b", r"a \| b"),
+        ("![x](http://a)", r"!\[x\](http://a)"),
+        ("<img src=x onerror=y>", r"\<img src=x onerror=y\>"),
+        ("*a* _b_ `c` ~d~ &lt; \\", r"\*a\* \_b\_ \`c\` \~d\~ \&lt; \\"),
+        ("a\n\n# b\u2028c\x1b[2J", r"a  # b c \[2J"),
+    ],
+)
+def test_text_of_data_sets_is_no_markup(text, escaped):
+    assert escape_markdown(text) == escaped
+
+
+def test_an_instruction_breaks_no_table_or_heading(tmp_path, builder, bench, monkeypatch):
+    hostile = "push |\n\n# Heading <b>"
+    pairs = [replace(pair, instruction=hostile) for pair in bench.pairs]
+    monkeypatch.setattr(bench, "pairs", pairs)
+    write_card(tmp_path, builder, bench, degradation_effects(builder))
+    text = (tmp_path / "README.md").read_text()
+    assert "\n# Heading" not in text
+    assert r"push \|  # Heading \<b\>" in text
+    assert hostile in json.loads((tmp_path / "card.json").read_text())["pictures"][-1]["note"]
 
 
 def test_the_same_card_twice(folder, builder, bench, tmp_path):

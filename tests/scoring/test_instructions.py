@@ -44,6 +44,21 @@ def test_errors_name_file_line_and_field(tmp_path, name, text, message):
         read(tmp_path / name)
 
 
+@pytest.mark.parametrize("name", ["a.json", "a.jsonl"])
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"a":' * 100_000])
+def test_deep_nesting_is_refused(tmp_path, name, text):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(InstructionError, match=rf"{name}.*nested too deeply"):
+        read(tmp_path / name)
+
+
+def test_only_a_line_feed_ends_a_line(tmp_path):
+    rows = {"a.mp4": "push\u2028the\u0085block", "b.mp4": "lift\u2029it"}
+    lines = [json.dumps({"video": video, "instruction": text}, ensure_ascii=False) for video, text in rows.items()]
+    (tmp_path / "a.jsonl").write_text("\r\n".join(lines), encoding="utf-8")
+    assert read(tmp_path / "a.jsonl") == rows
+
+
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(InstructionError, match=r"none\.csv cannot be read"):
         read(tmp_path / "none.csv")

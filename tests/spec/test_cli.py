@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -76,7 +77,8 @@ def test_misspelled_words_are_answered(tree: Path, capsys: Capture, arguments: l
 def test_outside_a_checkout(tmp_path: Path, capsys: Capture) -> None:
     assert main(["--root", str(tmp_path), "check"]) == 2
     assert "run this from the checkout" in capsys.readouterr().err
-    assert main(["--root", str(tmp_path), "verify"]) == 0
+    assert main(["--root", str(tmp_path), "verify"]) == 2
+    assert "dvc.yaml:1:1: error: there is no such file" in capsys.readouterr().err
 
 
 def test_strays_are_noticed(tree: Path, capsys: Capture) -> None:
@@ -182,6 +184,37 @@ def test_help_and_missing_arguments_end_as_usual(capsys: Capture) -> None:
     with pytest.raises(SystemExit) as caught:
         main([])
     assert caught.value.code == 2
+
+
+HOSTILE = "\x1b[2J\x1b]0;owned\x07\r\x9b31m\u202e\x00"
+
+
+@pytest.mark.parametrize(
+    "line", ['"\\e[2J\\a\\r\\u009b\\u202e\\0": 1', 'window: "\\e[2J\\u202e"', '"a\\nb": 1', HOSTILE, "kind: \x1b[2J"]
+)
+def test_no_control_character_reaches_the_terminal(tree: Path, capsys: Capture, line: str) -> None:
+    with (tree / "specs/rollout/w6.yaml").open("a", newline="") as file:
+        file.write(f"{line}\n")
+    assert main(["--root", str(tree), "check"]) == 2
+    text = capsys.readouterr().err
+    assert all(character.isprintable() or character == "\n" for character in text), repr(text)
+    # One line for the message, two for its place: a line feed in a key adds none.
+    heads = [row for row in text.split("\n") if row.startswith("specs/rollout/w6.yaml:")]
+    assert heads
+    assert len(text.split("\n")) <= 3 * len(heads) + 2
+    assert main(["--root", str(tree), "check", "--json"]) == 2
+    assert all(row["message"].isprintable() for row in json.loads(capsys.readouterr().out))
+
+
+def test_thousands_of_unknown_keys_are_reported_at_once(tree: Path, capsys: Capture) -> None:
+    with (tree / "specs/rollout/w6.yaml").open("a") as file:
+        file.write("".join(f"horizn{number}: 1\n" for number in range(9000)))
+    started = time.process_time()
+    assert main(["--root", str(tree), "check"]) == 2
+    assert time.process_time() - started < 6  # about 1.5 s; it was 20 s
+    lines = [row for row in capsys.readouterr().err.split("\n") if "unknown key" in row]
+    assert len(lines) == 9000
+    assert sum("did you mean 'horizon'" in row for row in lines) == 20
 
 
 def test_a_closed_pipe_is_no_error() -> None:

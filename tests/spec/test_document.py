@@ -11,7 +11,20 @@ from hypothesis import strategies as st
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError as RuamelError
 
-from roboalign.spec.document import DEPTH, NODES, SIZE, DocumentError, Mapping, Scalar, parse, plain, read
+from roboalign.spec.document import (
+    DEPTH,
+    NODES,
+    SIZE,
+    DocumentError,
+    Mapping,
+    Mark,
+    Scalar,
+    Sequence,
+    parse,
+    plain,
+    read,
+)
+from roboalign.spec.dump import dump
 
 
 def dvc_reads(text: str) -> object:
@@ -190,3 +203,49 @@ def test_any_bytes_are_read_or_refused(data: bytes) -> None:
     else:
         return
     assert error.message
+
+
+YAML_PIECES = [
+    "a", "b: ", "- ", "\n", "  ", "[", "]", "{", "}", ",", "'", '"', "|", ">", "&x ", "*x", "!t ", "\t", "#", "? ",
+    ": ", "\r\n", "---", "...", "%", "é", "1", "\\",
+]  # fmt: skip
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.sampled_from(YAML_PIECES), max_size=30).map("".join))
+@example("a: [\n")
+@example("a: [\n\n\n")
+@example("a: '")
+@example("- \n\n")
+def test_every_place_lies_within_the_file(text: str) -> None:
+    def check(mark: Mark) -> None:
+        lines = text.replace("\r\n", "\n").replace("\r", "\n").rstrip("\n").split("\n")
+        for line, column in ((mark.line, mark.column), (mark.end_line, mark.end_column)):
+            assert line < len(lines), (line, lines)
+            assert column <= len(lines[line]) + 1
+
+    def walk(node: object) -> None:
+        assert isinstance(node, Scalar | Sequence | Mapping)
+        check(node.mark)
+        for entry in node.entries.values() if isinstance(node, Mapping) else ():
+            check(entry.key)
+            walk(entry.value)
+        for item in node.items if isinstance(node, Sequence) else ():
+            walk(item)
+
+    try:
+        walk(parse(text, "f"))
+    except DocumentError as error:
+        check(error.mark)
+
+
+@pytest.mark.parametrize("text", ["-0x" + "f" * 160, "0b" + "1" * 198, "9" * 200, "0x" + "f" * 10, "0o7777"])
+def test_a_number_that_is_read_can_be_written_and_read_again(text: str) -> None:
+    value = plain(parse(f"a: {text}\n", "f"))["a"]
+    assert plain(parse(dump({"a": value}), "f"))["a"] == value
+
+
+@pytest.mark.parametrize("text", ["0x" + "f" * 190, "-0x" + "f" * 170, "-0x" + "f" * 197])
+def test_a_number_that_could_not_be_read_again_is_refused(text: str) -> None:
+    with pytest.raises(DocumentError, match="digits; at most 200 are read"):
+        parse(f"a: {text}\n", "f")

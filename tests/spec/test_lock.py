@@ -5,7 +5,9 @@ from typing import Any
 
 import pytest
 
-from roboalign.spec.lock import Hashes, declared, differences, filled, folder_hash, stages
+from roboalign.spec.differences import differences
+from roboalign.spec.graph import StageEntry, declared, filled, stages
+from roboalign.spec.lock import Hashes, folder_hash
 
 
 def test_hashes_are_those_of_dvc(tmp_path: Path) -> None:
@@ -47,6 +49,52 @@ def test_matrices_are_unfolded(tmp_path: Path) -> None:
     assert found[1].outs == ("art/b", "m.json")
 
 
+FORMS = """
+stages:
+  several:
+    cmd: [make a, make b]
+    params:
+      - other.yaml:
+      - use
+    plots:
+      - curve.tsv: {x: step, cache: false}
+      - more.tsv: [{x: step}]
+    outs:
+      - a: {push: false}
+      - b
+  listed:
+    foreach: [x, y]
+    do: {cmd: "run ${item}", outs: ["l/${item}"]}
+  mapped:
+    foreach: {fast: {n: 1}, slow: {n: 2}}
+    do: {cmd: "run ${key} ${item.n}"}
+  records:
+    foreach: [{n: 1}, {n: 2}]
+    do: {cmd: "run ${item.n}"}
+  crossed:
+    matrix: {source: [a, b], big: [true, {n: 3}]}
+    cmd: run ${item.source}
+"""
+
+
+def test_the_forms_that_dvc_allows_are_read(tmp_path: Path) -> None:
+    (tmp_path / "dvc.yaml").write_text(FORMS)
+    found = {stage.name: stage for stage in stages(tmp_path, {})}
+    # The names are those that `dvc stage list` prints.
+    assert list(found) == [
+        "several", "listed@x", "listed@y", "mapped@fast", "mapped@slow", "records@0", "records@1",
+        "crossed@a-true", "crossed@a-big1", "crossed@b-true", "crossed@b-big1",
+    ]  # fmt: skip
+    several = found["several"]
+    assert several.cmd == '["make a", "make b"]'
+    assert several.params == (("other.yaml", ""), ("params.yaml", "use"))
+    assert several.outs == ("a", "b", "curve.tsv", "more.tsv")
+    assert (several.cached, several.pushed) == ({"a", "b", "more.tsv"}, {"b", "more.tsv"})
+    assert found["mapped@slow"].cmd == "run slow 2"
+    assert found["records@1"].cmd == "run 2"
+    assert found["listed@y"].outs == ("l/y",)
+
+
 def test_what_params_lack_is_said() -> None:
     assert filled("x ${a.b} y", {"a": {"b": 3}}) == "x 3 y"
     assert filled("${a}", {"a": [1]}) == [1]
@@ -55,7 +103,7 @@ def test_what_params_lack_is_said() -> None:
 
 
 def test_a_stage_without_lists() -> None:
-    assert declared("x", {"cmd": "true"}, {}).deps == ()
+    assert declared("x", StageEntry(cmd="true"), {}).deps == ()
 
 
 @pytest.mark.parametrize(

@@ -221,5 +221,5 @@ def test_a_damaged_lock_is_an_error_and_no_traceback(project: Path) -> None:
     (project / "dvc.lock").write_text("schema: [\n")
     done = command(project, "plan")
     assert done.returncode == 2
-    assert "dvc.lock:2:1: error" in done.stderr
+    assert "dvc.lock:1:10: error" in done.stderr
     assert "Traceback" not in done.stderr

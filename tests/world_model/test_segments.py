@@ -82,6 +82,20 @@ def test_nothing_is_encoded_twice_and_a_killed_run_goes_on(corpus, tmp_path, mon
         assert all(torch.equal(a, b) for a, b in zip(whole[index].values(), again[index].values(), strict=True))
 
 
+def test_a_damaged_file_of_the_cache_is_set_aside_and_encoded_again(corpus, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "SHARD", 20)
+    encode_segments(Means(), corpus, SegmentSpec(frames=4, stride=2), tmp_path)
+    file = tmp_path / "segments-00001.safetensors"
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    again, said = Means(), []
+    encode_segments(again, corpus, SegmentSpec(frames=4, stride=2), tmp_path, say=said.append)
+    assert again.frames == 20 * 4
+    assert file.read_bytes() == whole
+    assert said[0].startswith(f"{file} is damaged (")
+    assert said[0].endswith("renamed to segments-00001.safetensors.damaged, its segments are encoded again")
+
+
 def test_batches_of_another_size_give_the_same_tokens(corpus, tmp_path):
     one = encode_segments(Means(), corpus, SegmentSpec(frames=3, stride=3), tmp_path / "a", batch=1)
     many = encode_segments(Means(), corpus, SegmentSpec(frames=3, stride=3), tmp_path / "b", batch=7)

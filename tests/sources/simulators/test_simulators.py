@@ -1,5 +1,8 @@
 """The simulated robots themselves: short recordings of every task."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -108,3 +111,28 @@ def test_a_shard_that_a_killed_run_left_is_used_again(tmp_path: Path, monkeypatc
     assert make_shard(shards[0]).frames == 2
     monkeypatch.setattr("roboalign.sources.shards.build_simulator", lambda *_: pytest.fail("recorded again"))
     assert make_shard(shards[0]).frames == 2
+
+
+WORKER = """
+import multiprocessing, sys
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from roboalign.sources.shards import divide, make_shard
+from roboalign.sources.simulators.spec import FetchSpec
+
+if __name__ == "__main__":
+    spec = FetchSpec(kind="fetch", episodes=1, length=2)
+    shard = next(shard for shard in divide(spec, "fetch", Path(sys.argv[1]), Path()) if shard.work)
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        print(pool.submit(make_shard, shard).result().frames)
+"""
+
+
+def test_a_worker_that_recorded_ends_without_a_word(tmp_path: Path) -> None:
+    script = tmp_path / "worker.py"
+    script.write_text(WORKER)
+    environment = {**os.environ, "PYTHONPATH": str(Path.cwd())}
+    done = subprocess.run(
+        [sys.executable, str(script), str(tmp_path)], capture_output=True, text=True, check=True, env=environment
+    )
+    assert (done.stdout, done.stderr) == ("2\n", "")

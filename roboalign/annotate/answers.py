@@ -49,7 +49,7 @@ class Answers:
             self.close()
             raise
         self._rows: dict[Key, Annotation] = {key(one): one for one in known}
-        self._size = self.path.stat().st_size if self.path.exists() else 0
+        self._written = _state(self.path)
         self._lock = Lock()
 
     def __enter__(self) -> Self:
@@ -75,27 +75,25 @@ class Answers:
         """
         row = parse(text, "answer", self.reward, self.clips)
         with self._lock:
+            if (
+                _state(self.path) != self._written
+            ):  # a rewrite would lose what was added, and what was lost is not saved
+                raise OSError(f"another program changed {self.path}; end this server and start it again")
             before = self._rows.get(key(row))
             if before == row:
                 return
-            self._require_unchanged()
             if before is None:
                 self._append(row.line().encode("utf-8"))
             else:
                 replaced = {**self._rows, key(row): row}
                 write_text(self.path, "".join(one.line() for one in replaced.values()))
-                self._size = self.path.stat().st_size
+            self._written = _state(self.path)
             self._rows[key(row)] = row
-
-    def _require_unchanged(self) -> None:
-        """Raise OSError if another program wrote to the file: a rewrite would lose what it added."""
-        size = self.path.stat().st_size if self.path.exists() else 0
-        if size != self._size:
-            raise OSError(f"another program changed {self.path}; end this server and start it again")
 
     def _append(self, line: bytes) -> None:
         """Append a line and synchronise it, or leave the file as it was and raise OSError."""
         file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        size = os.fstat(file).st_size
         try:
             try:
                 left = memoryview(line)
@@ -103,13 +101,13 @@ class Answers:
                     left = left[os.write(file, left) :]
                 os.fsync(file)
             except BaseException:
-                os.ftruncate(file, self._size)
+                os.ftruncate(file, size)
+                self._written = _state(self.path)
                 raise
         finally:
             os.close(file)
-        if self._size == 0:
+        if size == 0:
             sync_folder(self.path.parent)
-        self._size += len(line)
 
     def by_place(self, places: Mapping[tuple[str, int], int]) -> dict[str, dict[int, dict[str, float]]]:
         """The scores by rater and place on the page; `places` are those of each clip and showing."""
@@ -118,6 +116,15 @@ class Answers:
             if (clip, showing) in places:
                 found.setdefault(rater, {})[places[clip, showing]] = dict(row.scores)
         return found
+
+
+def _state(path: Path) -> tuple[int, int, int] | None:
+    """What tells that another program wrote to a file: its inode, size and time; None if there is no file."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def key(row: Annotation) -> Key:

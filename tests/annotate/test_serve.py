@@ -209,6 +209,12 @@ def test_a_file_that_another_program_changed_is_not_overwritten(server, six):
     assert server.answers.path.read_bytes() == content
 
 
+def test_an_answer_whose_file_is_gone_is_not_called_saved(server, six):
+    assert ask(server, "POST", "/answers", line(six), Content_Type="application/json")[0] == 200
+    server.answers.path.unlink()
+    assert ask(server, "POST", "/answers", line(six), Content_Type="application/json")[0] == 500
+
+
 @pytest.mark.parametrize("text", ["anna\u2028b", "a\u0085b", "a\u2029", "a\x0b\x0cb", "a\x1c\x1e", 'a"\\'])
 def test_any_text_in_an_answer_can_be_read_again(server, six, text):
     body = json.dumps(json.loads(line(six, rater=text)) | {"comment": text}, ensure_ascii=False)

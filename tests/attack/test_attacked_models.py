@@ -144,9 +144,8 @@ def mutate(content: bytes, draw: random.Random) -> tuple[str, bytes]:
             entry["shape"] = draw.choice([[], [0], [2**62, 4], [-1], [*entry["shape"][::-1], 1], [2**63], "x", None])
             return "shape", put_together(header, data)
         case 6:
-            entry["data_offsets"] = draw.choice(
-                [[end, start], [0, 2**63], [start, end + 4], [0, end - start], [1], None]
-            )
+            wrong = [[end + 4, start], [0, 2**63], [start, end + 4], [start + 1, end], [1], None]
+            entry["data_offsets"] = draw.choice(wrong)
             return "offsets", put_together(header, data)
         case 7:
             header[draw.choice(["extra", "", "x" * 10_000, name.upper()])] = header.pop(name)

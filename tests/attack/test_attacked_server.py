@@ -90,13 +90,15 @@ def request(six: RewardSpec, port: int, draw: random.Random) -> bytes:
 def send(port: int, data: bytes) -> bytes:
     """What the server replies to some bytes."""
     reply = b""
-    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
         try:
             connection.sendall(data)
             connection.shutdown(socket.SHUT_WR)
             while block := connection.recv(65_536):
                 reply += block
-        except ConnectionError:
+        except TimeoutError:
+            raise
+        except OSError:  # the server has closed the connection already
             pass
     return reply
 

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import assert_never
 
 from roboalign.sources.readers.files import Files
+from roboalign.sources.readers.instruction import InstructedReader
 from roboalign.sources.readers.reader import Reader
 from roboalign.sources.simulators.simulator import Simulator
 from roboalign.sources.spec import (
@@ -59,7 +60,14 @@ def simulator_fps(spec: SimulatedRobotSpec) -> float:
 
 def build_reader(spec: RecordedSpec, cache: Path) -> Reader:
     """The reader of a data set; remote files are kept in `cache`. Raises SourceError where it cannot be opened."""
-    files = Files.at(spec.uri, spec.options, cache)
+    reader = build_format_reader(spec, Files.at(spec.uri, spec.options, cache))
+    if not isinstance(spec.instruction, str):
+        reader = InstructedReader(reader, spec.instruction)
+    return reader
+
+
+def build_format_reader(spec: RecordedSpec, files: Files) -> Reader:
+    """The reader of the spec's format. Raises SourceError where the data set is of another one."""
     match spec:
         case RldsSpec():
             from roboalign.sources.readers.rlds import Rlds

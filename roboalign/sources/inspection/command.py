@@ -12,7 +12,7 @@ from roboalign.sources.inspection.looks import Looks, of_data_set, of_simulator,
 from roboalign.sources.inspection.problems import problems
 from roboalign.sources.inspection.proposal import propose
 from roboalign.sources.inspection.sheet import save
-from roboalign.sources.inspection.summary import Frame, Summary, named, summarise
+from roboalign.sources.inspection.summary import Frame, Summary, label_dimensions, summarise
 from roboalign.sources.inspection.text import rendered
 from roboalign.sources.readers.spec import DatasetSpec
 from roboalign.sources.simulators.spec import SimulatedSpec
@@ -75,7 +75,7 @@ def inspect_spec(spec: SimulatedRobotSpec | RecordedSpec, source: str, episodes:
     looks = of_data_set(spec, source, EPISODES if episodes is None else episodes, cache)
     about = Frame(
         source, spec.kind, spec.uri, spec.stride, spec.image_size, spec.image.fit, spec.action_quantile,
-        named(spec, looks),
+        label_dimensions(spec, looks),
     )  # fmt: skip
     return inspected(looks, about, spec)
 
@@ -133,6 +133,9 @@ def of_place(request: Request) -> int:
             return shown(inspect_store(store, request.episodes), request)
     proposal = propose(request.target, request.options, request.cache)
     print(json.dumps(proposal.document(), indent=2, ensure_ascii=False) if request.as_json else proposal.text())
+    for name, there in proposal.missing.items():
+        found_in = f"{request.target}: {proposal.layout.what}; but no {name} was found in it"
+        print(f"error: {found_in} (candidates: {there}); fill in the line marked MISSING", file=sys.stderr)
     if proposal.spec is None:
         print("error: no episode could be read with this spec; correct it", file=sys.stderr)
         return 1
@@ -141,4 +144,4 @@ def of_place(request: Request) -> int:
         found.draw(request.sheet)
         print(f"contact sheet: {request.sheet}", file=sys.stderr)
     print("Save this as specs/sources/NAME.yaml, then run: python -m roboalign inspect NAME", file=sys.stderr)
-    return 0
+    return 1 if proposal.missing else 0

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -9,7 +10,9 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from roboalign.sources.builder import build_reader, build_simulator, simulator_fps
-from roboalign.sources.readers.convert import LeftOut, convert
+from roboalign.sources.errors import DamagedError
+from roboalign.sources.inspection.action_meaning import STATE, STATE_WIDTH, STATES, EpisodeVectors
+from roboalign.sources.readers.convert import LeftOut, convert, joined
 from roboalign.sources.readers.pictures import kept
 from roboalign.sources.readers.reader import Damaged, Part, Raw
 from roboalign.sources.readers.spec import DatasetSpec, FilterSpec, PictureSpec
@@ -67,6 +70,10 @@ class Look:
     strip: Strip | None = None
     widths: tuple[int, ...] = ()
     """How many dimensions each entry of the spec's actions gives."""
+    vectors: EpisodeVectors | None = None
+    """Actions before the stride, and states; None for what is taken as it is."""
+    dimension_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """The data set's own names of the columns' dimensions, by key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +171,24 @@ def look(raw: Raw, spec: DatasetSpec, source: str, row: int, left_out: Counter[s
         raw.name, raw.length, len(result.frames), reason, result.instruction, result.task, result.scene, None,
         result.actions, tap.size, raw.attributes, tap.strip(result.frames) if row < STRIPS else None,
         tuple(len(entry.columns) or np.atleast_2d(raw.columns[entry.key].T).shape[0] for entry in spec.actions),
+        EpisodeVectors(joined(raw.columns, spec.model_copy(update={"stride": 1}), raw.length), states_of(raw, spec)),
+        raw.dimension_names,
     )  # fmt: skip
+
+
+def states_of(raw: Raw, spec: DatasetSpec) -> dict[str, Float32]:
+    """The columns of an episode that may be states, each (T, width), which its actions are compared with."""
+    actions = {entry.key for entry in spec.actions}
+    keys = [key for key in raw.columns if STATE.search(key) and key not in actions and not key.startswith("next")]
+    found: dict[str, Float32] = {}
+    for key in keys:
+        with suppress(DamagedError):  # what is no action need not be sound
+            values = raw.columns[key]
+            values = values[:, None] if values.ndim == 1 else values
+            fits = values.ndim == 2 and len(values) == raw.length and 0 < values.shape[1] <= STATE_WIDTH
+            if fits and len(found) < STATES and np.isfinite(values).all():
+                found[key] = values
+    return found
 
 
 class Tap:

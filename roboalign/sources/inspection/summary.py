@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from roboalign.sources.inspection.action_meaning import DimensionMeaning, classify_dimensions
 from roboalign.sources.inspection.looks import Look, Looks
 from roboalign.sources.readers.reader import Damaged
 from roboalign.sources.readers.spec import DatasetSpec
@@ -97,6 +98,8 @@ class Summary:
     """Dimensions that each entry of the spec's actions gives."""
     problems: tuple[str, ...] = ()
     """What is odd, and what to do about it."""
+    meanings: tuple[DimensionMeaning, ...] = ()
+    """What each dimension of the actions means; empty for what is not read by a spec."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,17 +154,47 @@ def summarise(looks: Looks, about: Frame, spec: DatasetSpec | None = None) -> Su
         largest_group=max(scenes.values(), default=0),
         splits=splits(looks.splits, kept, spec),
         widths=next((look.widths for look in shown), ()),
+        meanings=classify_actions(spec, looks) if spec is not None else (),
     )
 
 
-def named(spec: DatasetSpec, looks: Looks) -> tuple[str, ...]:
-    """The names of a data set's action dimensions: the column and the place in it."""
-    widths = next((look.widths for look in looks.episodes), ())
+def label_dimensions(spec: DatasetSpec, looks: Looks) -> tuple[str, ...]:
+    """The labels of a data set's action dimensions: its own names, behind the column if another one has them too, or
+    the column and the place in it."""
+    first = next(iter(looks.episodes), None)
+    if first is None:
+        return ()
+    keys, own = dimensions_of(spec, first)
     result: list[str] = []
-    for entry, width in zip(spec.actions, widths, strict=False):
-        places = entry.columns or tuple(range(width))
-        result += [f"{entry.key}[{place}]" if entry.columns or width > 1 else entry.key for place in places]
+    places = [place for entry, width in zip(spec.actions, first.widths, strict=False) for place in
+              (entry.columns or tuple(range(width)))]  # fmt: skip
+    wide = {entry.key for entry, width in zip(spec.actions, first.widths, strict=False) if entry.columns or width > 1}
+    for key, name, place in zip(keys, own, places, strict=True):
+        if name:
+            result.append(name if own.count(name) == 1 else f"{key}/{name}")
+        else:
+            result.append(f"{key}[{place}]" if key in wide else key)
     return tuple(result)
+
+
+def dimensions_of(spec: DatasetSpec, look: Look) -> tuple[list[str], list[str]]:
+    """For each dimension of the actions, its column and the data set's own name; empty if it has none."""
+    keys: list[str] = []
+    names: list[str] = []
+    for entry, width in zip(spec.actions, look.widths, strict=False):
+        own = look.dimension_names.get(entry.key, ())
+        for place in entry.columns or tuple(range(width)):
+            keys.append(entry.key)
+            names.append(own[place] if place < len(own) else "")
+    return keys, names
+
+
+def classify_actions(spec: DatasetSpec, looks: Looks) -> tuple[DimensionMeaning, ...]:
+    """What each dimension of the actions means, by the episodes that were looked at."""
+    episodes = [look.vectors for look in looks.episodes if look.vectors is not None]
+    if not episodes:
+        return ()
+    return classify_dimensions(episodes, *dimensions_of(spec, looks.episodes[0]))
 
 
 def size(value: tuple[int, int]) -> str:

@@ -1,7 +1,7 @@
 """CALVIN in its own layout: one `.npz` a step, language annotations for stretches of steps."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -63,8 +63,11 @@ class Calvin:
         found = self._pickled(path, "put CALVIN's place into `uri`, or correct `subset` or `annotations`")
         try:
             language, bounds = found["language"], list(found["info"]["indx"])
-            required(language, self.spec.instruction, "list of instructions")
-            texts, tasks = list(language[self.spec.instruction]), list(language.get("task", [""] * len(bounds)))
+            tasks = list(language.get("task", [""] * len(bounds)))
+            texts = [""] * len(bounds)
+            if key := self.instruction_list(language):
+                required(language, key, "list of instructions")
+                texts = list(language[key])
         except DamagedError as error:
             raise SourceError(f"{path}: {error}; correct `instruction`") from None
         except (KeyError, TypeError, AttributeError, IndexError):
@@ -83,6 +86,11 @@ class Calvin:
             return result
         known = ", ".join(sorted(self.scenes)) or "none"
         raise SourceError(f"{path} has no stretch in the chosen `environments`; {SCENES} knows {known}")
+
+    def instruction_list(self, language: Mapping[str, object]) -> str:
+        """The list among the annotations that the spec's instruction names; '' for a literal text or an attribute."""
+        key = self.spec.instruction_field
+        return "" if not isinstance(self.spec.instruction, str) and key not in language else key
 
     @cached_property
     def scenes(self) -> dict[str, tuple[int, int]]:

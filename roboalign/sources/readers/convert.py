@@ -32,7 +32,7 @@ def convert(raw: Raw, spec: DatasetSpec, source: str) -> Episode | LeftOut | Dam
             return LeftOut(unwanted)
         # Only now: data sets whose episodes are not all annotated tell so in an attribute, for the filter.
         if not raw.instruction.strip():
-            raise DamagedError(f"its instruction '{spec.instruction}' is missing or empty")
+            raise DamagedError(f"its instruction '{spec.instruction_field}' is missing or empty")
         steps = range(0, raw.length, spec.stride)
         actions = joined(raw.columns, spec, raw.length)
         frames = np.stack([frame(picture, spec.image) for picture in raw.pictures(steps)])

@@ -10,7 +10,7 @@ from roboalign.sources.errors import DamagedError, SourceError
 from roboalign.sources.readers.columns import Columns
 from roboalign.sources.readers.encoded import decode
 from roboalign.sources.readers.files import Files
-from roboalign.sources.readers.lerobot_meta import Entry, episodes, open_meta, tasks
+from roboalign.sources.readers.lerobot_meta import Entry, dimension_names, episodes, open_meta, tasks
 from roboalign.sources.readers.lerobot_rows import DataFile, picture_bytes, vectors
 from roboalign.sources.readers.lerobot_video import frames
 from roboalign.sources.readers.reader import Damaged, Part, Raw
@@ -31,7 +31,7 @@ class Lerobot:
         self._spec, self._files = spec, files
         self._meta = open_meta(files)
         self._check()
-        self._tasks = tasks(self._meta, files) if spec.instruction == TASK else {}
+        self._tasks = tasks(self._meta, files) if spec.instruction_field == TASK else {}
         self._entries = episodes(self._meta, files, spec.camera)
         if not self._entries:
             raise SourceError(f"{files.uri} lists no episodes")
@@ -39,6 +39,11 @@ class Lerobot:
             key: int(value["shape"][0]) if value.get("shape") else 1
             for key, value in self._meta.features.items()
             if self._numeric(key)
+        }
+        self._names = {
+            key: names
+            for key, width in self._widths.items()
+            if (names := dimension_names(self._meta.features[key].get("names"), width))
         }
 
     @property
@@ -133,11 +138,14 @@ class Lerobot:
             instruction=self._instruction(entry, data, first) if entry.length else "",
             attributes=entry.attributes,
             task=entry.attributes.get("task", ""),
+            dimension_names=self._names,
         )
 
     def _instruction(self, entry: Entry, data: DataFile, first: int) -> str:
-        """That of the first frame."""
-        key = self._spec.instruction
+        """That of the first frame; empty if the spec states it as a literal text."""
+        key = self._spec.instruction_field
+        if not key:
+            return ""
         if key == TASK:
             number = int(vectors(data.column("task_index", first, first + 1), "task_index", 1)[0, 0])
             if number not in self._tasks:

@@ -103,6 +103,17 @@ def open_meta(files: Files) -> Meta:
         raise SourceError(f"{files.uri}: {INFO} is garbled ({type(error).__name__}: {error})") from None
 
 
+def dimension_names(names: Json, width: int) -> tuple[str, ...]:
+    """The names of a feature's dimensions; () if `names`, a list or a mapping of lists, does not give one for each."""
+    lists = list(names.values()) if isinstance(names, dict) else [names]
+    if not all(isinstance(each, list) for each in lists):
+        return ()
+    listed = [name for each in lists for name in each]
+    if len(listed) != width or not all(isinstance(name, str) for name in listed):
+        return ()
+    return tuple(listed)
+
+
 def tasks(meta: Meta, files: Files) -> dict[int, str]:
     """The instructions by their number. Raises SourceError where their table is missing or garbled."""
     name = "meta/tasks.jsonl" if meta.version == 2 else "meta/tasks.parquet"

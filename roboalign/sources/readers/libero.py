@@ -129,7 +129,7 @@ class Libero:
             length=recorded - late,
             pictures=pictures,
             columns=Columns(numeric, column),
-            instruction=chosen.get(self.spec.instruction, ""),
+            instruction=chosen.get(self.spec.instruction_field, ""),
             attributes=chosen,
             task=PurePosixPath(path).stem.removesuffix("_demo"),
         )

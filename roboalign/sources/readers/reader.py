@@ -39,6 +39,8 @@ class Raw:
     """What else is known, for filters and scenes."""
     task: str = ""
     """The data set's own name of the task; empty where it has none."""
+    dimension_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """The data set's own names of the columns' dimensions, by key; columns without names are absent."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -98,9 +98,10 @@ class Rlds:
             found = features(record)
             images = pictures(found, self._camera)
             length = len(images)
-            words = texts(found, self._instruction)
-            if self._instruction.key.startswith("steps/") and not self._instruction.nested and len(words) != length:
-                raise DamagedError(f"'{self._instruction.key}' has {len(words)} texts for {length} steps")
+            leaf = self._instruction
+            words = texts(found, leaf) if leaf else []
+            if leaf and leaf.key.startswith("steps/") and not leaf.nested and len(words) != length:
+                raise DamagedError(f"'{leaf.key}' has {len(words)} texts for {length} steps")
             known = {key: attribute(found, leaf) for key, leaf in self._features.episode.items()}
         except DamagedError as error:
             return Damaged(name, str(error))
@@ -114,8 +115,11 @@ class Rlds:
         )
 
 
-def chosen(spec: RldsSpec, features: Features) -> tuple[Leaf, Leaf]:
-    """Camera and instruction. Raises SourceError where one is absent or of a wrong kind."""
+def chosen(spec: RldsSpec, features: Features) -> tuple[Leaf, Leaf | None]:
+    """Camera and instruction; None for one that the spec states as a literal text.
+
+    Raises SourceError if one is absent or of a wrong kind.
+    """
     camera = _wanted(features.steps, "camera", spec.camera)
     three = not camera.shape or camera.shape[-1] == 3
     fixed = camera.kind == "image" or (camera.numeric and len(camera.shape) == 3 and camera.size > 0)
@@ -135,9 +139,10 @@ def chosen(spec: RldsSpec, features: Features) -> tuple[Leaf, Leaf]:
             f"action_width is {spec.action_width}, but {FEATURES} has {sum(widths)} ({listed}); change it"
         )
     everything = features.episode | features.steps
-    instruction = _wanted(everything, "instruction", spec.instruction)
-    if not instruction.textual:
-        raise SourceError(f"instruction '{spec.instruction}' is no text: {_described(instruction)}")
+    key = spec.instruction_field
+    instruction = _wanted(everything, "instruction", key) if key else None
+    if instruction and not instruction.textual:
+        raise SourceError(f"instruction '{key}' is no text: {_described(instruction)}")
     for key in spec.filter.attributes:
         _wanted(features.episode, "filter.attributes", key)
     if spec.split.by == "scene" and spec.split.scene is not None:

@@ -76,8 +76,10 @@ class Videos:
             required(line, action.key, "action column")
             tables[action.key] = line[action.key]
         columns = Columns(tables, lambda key: self.table(line[key], key))
-        attributes = flattened(line, {self.spec.camera, self.spec.instruction, *tables})
-        instruction = line.get(self.spec.instruction)
+        # What a pattern looks in is an attribute as any other.
+        own = {self.spec.instruction} if isinstance(self.spec.instruction, str) else set()
+        attributes = flattened(line, {self.spec.camera, *own, *tables})
+        instruction = line.get(self.spec.instruction_field)
         return Raw(
             name=name,
             length=len(columns[self.spec.actions[0].key]),

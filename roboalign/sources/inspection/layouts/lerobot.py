@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from roboalign.sources.errors import SourceError
-from roboalign.sources.inspection.layouts.layout import Column, Layout, shape
+from roboalign.sources.inspection.layouts.layout import Column, Layout, pick_actions, shape
 from roboalign.sources.readers.files import Files
 
 LOOKED_FOR = "meta/info.json (LeRobot 2.1 and 3)"
@@ -35,8 +35,7 @@ def recognised(files: Files) -> Layout | None:
         raise SourceError(
             f"{files.uri}: meta/info.json is no description of a LeRobotDataset ({type(error).__name__}: {error})"
         ) from None
-    picked = [column.key for column in vectors if column.key in ("action", "actions")]
-    picked = picked or [column.key for column in vectors if column.key.startswith("action")][:1]
+    picked = pick_actions(vectors)
     what = f"LeRobotDataset {version}, {info.get('total_episodes', '?')} episodes at {fps:g} frames a second"
     return Layout("lerobot", what, cameras, vectors, [Column("task", "by its task table"), *texts], {}, picked)
 

@@ -3,7 +3,7 @@
 import json
 
 from roboalign.sources.errors import SourceError
-from roboalign.sources.inspection.layouts.layout import Column, Layout, shape
+from roboalign.sources.inspection.layouts.layout import Column, Layout, pick_actions, shape
 from roboalign.sources.readers.files import Files
 from roboalign.sources.readers.rlds_features import Leaf, parse
 
@@ -39,9 +39,7 @@ def recognised(files: Files) -> Layout | None:
         for key, leaf in (found.steps | found.episode).items()
         if leaf.textual and not leaf.nested and "embedding" not in key
     ]
-    picked = [column.key for column in vectors if column.key == "action"]
-    picked = picked or [column.key for column in vectors if column.key.startswith("action/")]
-    picked = picked or [column.key for column in vectors if "action" in column.key][:1]
+    picked = pick_actions(vectors)
     subsets = splits(files, folder)
     chosen: dict[str, str | float] = {} if "train" in subsets or not subsets else {"subset": subsets[0]}
     return Layout(

@@ -7,7 +7,7 @@ import av
 import numpy as np
 
 from roboalign.sources.errors import DamagedError, SourceError
-from roboalign.sources.inspection.layouts.layout import VIDEOS, Column, Layout, best, shape
+from roboalign.sources.inspection.layouts.layout import VIDEOS, Column, Layout, pick_actions, shape
 from roboalign.sources.inspection.summary import cut
 from roboalign.sources.readers.columns import BAD_ARRAY, numbers
 from roboalign.sources.readers.files import Files
@@ -59,7 +59,7 @@ def described(files: Files, name: str, line: dict[str, Json], count: int) -> Lay
         for key, value in line.items()
         if isinstance(value, str) and key not in paths and not any(column.key == key for column in vectors)
     ]
-    picked = [key for key in (best(vectors, "^actions?$|action", "state|obs"),) if key]
+    picked = pick_actions(vectors)
     chosen: dict[str, str | float] = {} if name == "episodes.jsonl" else {"manifest": name}
     return Layout(
         "videos", f"videos with {name}, of which {count} lines were read", cameras, vectors, texts,

@@ -90,7 +90,7 @@ def rollout(arguments: argparse.Namespace) -> int:
 def check(root: Path, experiment: str | None, as_json: bool) -> int:
     """Validate; all errors at once."""
     from roboalign.spec.check import check as checked
-    from roboalign.spec.check import overrides
+    from roboalign.spec.check import left_behind, overrides
     from roboalign.spec.library import EXPERIMENTS, FOLDERS, Library
 
     library = Library(root)
@@ -102,6 +102,8 @@ def check(root: Path, experiment: str | None, as_json: bool) -> int:
         print(render(item), file=sys.stderr)
     if failed(found):
         print(summary(found), file=sys.stderr)
+        if experiment is None and (hint := left_behind(library)):
+            print(hint, file=sys.stderr)
         return 2
     if experiment is not None:
         print(f"the experiment '{experiment}' is valid")
@@ -159,7 +161,7 @@ def inspect(arguments: argparse.Namespace) -> int:
     from roboalign.sources.inspection.command import run as inspected
     from roboalign.spec.compose import compose_params
     from roboalign.spec.library import Library
-    from roboalign.spec.single import single
+    from roboalign.spec.single import single, source_at_hand
 
     pairs = [option.partition("=") for option in arguments.option]
     wrong = [f"--option {name} has no value; write KEY=VALUE" for name, equals, _ in pairs if not (name and equals)]
@@ -179,11 +181,18 @@ def inspect(arguments: argparse.Namespace) -> int:
     if "/" not in arguments.target and not path.exists():  # the name of a spec
         path = arguments.root / "specs/sources" / f"{arguments.target.removesuffix('.yaml')}.yaml"
     is_spec = path.suffix in (".yaml", ".yml")
-    spec = single(arguments.root, path, "sources") if is_spec else None
+    by_name = is_spec and path.resolve() == (arguments.root / "specs/sources" / f"{path.name}").resolve()
+    overrides: list[str] = []
+    if by_name and "/" not in arguments.target:
+        spec, overrides = source_at_hand(arguments.root, path.stem)
+    else:
+        spec = single(arguments.root, path, "sources") if is_spec else None
     experiment = compose_params(library).experiment
     cache = experiment.hardware.cache if experiment else str(HardwareSpec.model_fields["cache"].default)
     target = path.stem if is_spec else arguments.target
-    request = Request(target, arguments.episodes, arguments.json, arguments.sheet, options, arguments.root / cache)
+    request = Request(
+        target, arguments.episodes, arguments.json, arguments.sheet, options, arguments.root / cache, tuple(overrides)
+    )
     return inspected(request, spec)
 
 

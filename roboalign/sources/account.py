@@ -65,5 +65,6 @@ def tolerate(account: Account, spec: DatasetSpec, source: str, listed: Path) -> 
             f"{damaged} of {found} episodes of {spec.uri} are damaged, more than sources.{source}.tolerance "
             f"{spec.tolerance:g} allows; repair them, or raise it{examples}{more}"
         )
-    reasons = ", ".join(f"{count} by {name}" for name, count in account.left_out) or "it holds none"
-    raise SourceError(f"{spec.uri} gives no episode ({reasons}); change sources.{source}{examples}{more}")
+    reasons = ", ".join(f"{count} left out by sources.{source}.{name}" for name, count in account.left_out)
+    remedy = "change what leaves them out" if reasons else f"correct sources.{source}.uri"
+    raise SourceError(f"{spec.uri} gives no episode ({reasons or 'it holds none'}); {remedy}{examples}{more}")

@@ -8,12 +8,15 @@ from roboalign.sources.readers.instruction import InstructedReader
 from roboalign.sources.readers.reader import Reader
 from roboalign.sources.simulators.simulator import Simulator
 from roboalign.sources.spec import (
+    AlohaSpec,
     CalvinSpec,
+    CtrlWorldSpec,
     FetchSpec,
     JacoSpec,
     LerobotSpec,
     LiberoSpec,
     MetaworldSpec,
+    NpzEpisodesSpec,
     PandaSpec,
     RecordedSpec,
     RldsSpec,
@@ -89,5 +92,17 @@ def build_format_reader(spec: RecordedSpec, files: Files) -> Reader:
             from roboalign.sources.readers.videos import Videos
 
             return Videos(spec, files)
+        case NpzEpisodesSpec():
+            from roboalign.sources.readers.npz_episodes import NpzEpisodes
+
+            return NpzEpisodes(spec, files)
+        case AlohaSpec():
+            from roboalign.sources.readers.aloha import Aloha
+
+            return Aloha(spec, files)
+        case CtrlWorldSpec():
+            from roboalign.sources.readers.ctrl_world import CtrlWorld
+
+            return CtrlWorld(spec, files)
         case _:
             assert_never(spec)

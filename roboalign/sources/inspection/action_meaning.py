@@ -31,15 +31,14 @@ WORDS: dict[Meaning, str] = {
     "switch": "switches",
 }
 
-_NAMES: tuple[tuple[Meaning, re.Pattern[str]], ...] = tuple(
-    (meaning, re.compile(pattern, re.IGNORECASE))
-    for meaning, pattern in (
-        ("switch", r"gripper|terminat|suction|vacuum|(^|[_./])(mode|done)([_./]|$)"),
-        ("displacement", r"delta|displacement|increment|(^|[_./])(rel|relative)([_./]|$)"),
-        ("velocity", r"(^|[_./])(q?vel|velocity|velocities|speed)([_./]|$)"),
-        ("position", r"\.pos$|(^|[_./])(q?pos|positions?|poses?|abs|absolute|targets?|angles?)([_./]|$)"),
-    )
-)  # fmt: skip
+_NAMES: dict[Meaning, re.Pattern[str]] = {
+    "switch": re.compile(r"gripper|terminat|suction|vacuum|(^|[_./])(mode|done)([_./]|$)", re.IGNORECASE),
+    "displacement": re.compile(r"delta|displacement|increment|(^|[_./])(rel|relative)([_./]|$)", re.IGNORECASE),
+    "velocity": re.compile(r"(^|[_./])(q?vel|velocity|velocities|speed)([_./]|$)", re.IGNORECASE),
+    "position": re.compile(
+        r"\.pos$|(^|[_./])(q?pos|positions?|poses?|abs|absolute|targets?|angles?)([_./]|$)", re.IGNORECASE
+    ),
+}
 """Which names tell the meaning; the first one that matches counts."""
 
 STATE = re.compile(r"state|proprio|qpos|joint|pose|position|robot_obs|(^|[_./])ee", re.IGNORECASE)
@@ -104,7 +103,7 @@ def classify_dimensions(
 
 def by_name(name: str) -> DimensionMeaning | None:
     """What a name tells; None if it tells nothing."""
-    for meaning, pattern in _NAMES:
+    for meaning, pattern in _NAMES.items():
         if pattern.search(name):
             return DimensionMeaning(meaning, f"the name {name}", certain=True)
     return None
@@ -157,7 +156,8 @@ def correlation(first: NDArray[np.float32], second: NDArray[np.float32]) -> NDAr
     def standardised(values: NDArray[np.float32]) -> NDArray[np.float64]:
         centred = values.astype(np.float64) - values.mean(0, dtype=np.float64)
         scale = centred.std(0)
-        return np.divide(centred, scale, out=np.zeros_like(centred), where=scale > 1e-9)
+        scaled: NDArray[np.float64] = np.divide(centred, scale, out=np.zeros_like(centred), where=scale > 1e-9)
+        return scaled
 
     return np.asarray(standardised(first).T @ standardised(second) / len(first))
 

@@ -42,6 +42,8 @@ class Request:
     sheet: Path | None
     options: Options
     cache: Path
+    overrides: tuple[str, ...] = ()
+    """What the experiment at hand sets over the file of a spec, each with the file and line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,15 +69,22 @@ class Inspection:
         return not any("stage would fail" in each for each in self.summary.problems) and bool(self.summary.lengths)
 
 
-def inspect_spec(spec: SimulatedRobotSpec | RecordedSpec, source: str, episodes: int | None, cache: Path) -> Inspection:
+def inspect_spec(
+    spec: SimulatedRobotSpec | RecordedSpec,
+    source: str,
+    episodes: int | None,
+    cache: Path,
+    overrides: tuple[str, ...] = (),
+) -> Inspection:
     """Inspect what a spec describes. Raises SourceError."""
     if isinstance(spec, SimulatedSpec):
         looks = of_simulator(spec, source, RECORDED if episodes is None else episodes)
-        return inspected(looks, Frame(source, spec.kind, "recorded by a simulator"), None)
+        about = Frame(source, spec.kind, "recorded by a simulator", overrides=overrides)
+        return inspected(looks, about, None)
     looks = of_data_set(spec, source, EPISODES if episodes is None else episodes, cache)
     about = Frame(
         source, spec.kind, spec.uri, spec.stride, spec.image_size, spec.image.fit, spec.action_quantile,
-        label_dimensions(spec, looks),
+        label_dimensions(spec, looks), overrides,
     )  # fmt: skip
     return inspected(looks, about, spec)
 
@@ -109,7 +118,7 @@ def of_spec(request: Request, spec: SimulatedRobotSpec | RecordedSpec) -> int:
     """Inspect what a spec describes."""
     if isinstance(spec, DatasetSpec):
         spec = spec.model_copy(update={"options": {**spec.options, **request.options}})
-    return shown(inspect_spec(spec, request.target, request.episodes, request.cache), request)
+    return shown(inspect_spec(spec, request.target, request.episodes, request.cache, request.overrides), request)
 
 
 def shown(found: Inspection, request: Request) -> int:

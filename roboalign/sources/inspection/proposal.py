@@ -12,7 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from roboalign.sources.errors import SourceError
 from roboalign.sources.inspection.action_meaning import SKIPPED, explain
-from roboalign.sources.inspection.layouts import calvin, lerobot, libero, rlds, videos
+from roboalign.sources.inspection.layouts import aloha, calvin, ctrl_world, lerobot, libero, npz_episodes, rlds, videos
 from roboalign.sources.inspection.layouts.layout import Column, Layout
 from roboalign.sources.inspection.looks import Looks, of_data_set
 from roboalign.sources.inspection.summary import classify_actions, cut, label_dimensions
@@ -21,7 +21,7 @@ from roboalign.sources.readers.spec import DatasetSpec
 from roboalign.sources.spec import RecordedSpec, SourceSpec
 from roboalign.types import Json
 
-LAYOUTS = (rlds, lerobot, calvin, libero, videos)
+LAYOUTS = (rlds, lerobot, calvin, libero, aloha, ctrl_world, videos, npz_episodes)
 """In this order; what marks the first ones is unmistakable."""
 TRIED = 5
 """Episodes that are read to complete the spec."""

@@ -98,6 +98,8 @@ class Summary:
     """Dimensions that each entry of the spec's actions gives."""
     problems: tuple[str, ...] = ()
     """What is odd, and what to do about it."""
+    overrides: tuple[str, ...] = ()
+    """What the experiment at hand sets over the source's own file, each with the file and line."""
     meanings: tuple[DimensionMeaning, ...] = ()
     """What each dimension of the actions means; empty for what is not read by a spec."""
 
@@ -116,6 +118,8 @@ class Frame:
     quantile: float = 0.01
     names: tuple[str, ...] = ()
     """Of the actions' dimensions."""
+    overrides: tuple[str, ...] = ()
+    """What the experiment at hand sets over the source's own file."""
 
 
 def summarise(looks: Looks, about: Frame, spec: DatasetSpec | None = None) -> Summary:
@@ -154,6 +158,7 @@ def summarise(looks: Looks, about: Frame, spec: DatasetSpec | None = None) -> Su
         largest_group=max(scenes.values(), default=0),
         splits=splits(looks.splits, kept, spec),
         widths=next((look.widths for look in shown), ()),
+        overrides=about.overrides,
         meanings=classify_actions(spec, looks) if spec is not None else (),
     )
 

@@ -19,6 +19,9 @@ def rendered(summary: Summary) -> str:
 def lines(summary: Summary) -> Iterator[str]:
     """Line by line."""
     yield f"{summary.source}: {summary.kind}, {summary.uri}"
+    if summary.overrides:
+        yield "  set by the experiment at hand over the file's own values:"
+        yield from (f"    {each}" for each in summary.overrides)
     yield row("looked at", summary.looked_at)
     out = "".join(f"; {count} left out by {field}" for field, count in summary.left_out.items())
     yield row("kept", f"{summary.kept}{out}; {summary.damaged} damaged")

@@ -280,7 +280,7 @@ class VideosSpec(DatasetSpec):
     """A folder of videos and a JSON Lines file with one line a video.
 
     `uri` is the folder. A line holds the video's path under `camera`, the instruction, and the actions: lists of one
-    row a frame, or the path of an `.npy` file. Everything else in a line is an attribute.
+    row a frame, or the path of an `.npy` or `.npz` file. Everything else in a line is an attribute.
     """
 
     kind: Literal["videos"]
@@ -292,3 +292,64 @@ class VideosSpec(DatasetSpec):
     """The key of the instruction; or a literal text, or a pattern."""
     fps: Annotated[float, Field(gt=0, le=1000)]
     """Frames per second; a video of another rate is quarantined."""
+
+
+class NpzEpisodesSpec(DatasetSpec):
+    """A folder of `.npz` files, one an episode, as iVideoGPT and RLVR-World convert data sets.
+
+    `uri` is a folder with `.npz` files at any depth. Keys are arrays of a file: pictures (T, H, W, 3), actions (T, A);
+    attributes are `file`, `folder`, and the file's single numbers and texts.
+    """
+
+    kind: Literal["npz"]
+    camera: Key = "image"
+    """The array of pictures."""
+    instruction: Instruction = "instruction"
+    """The array with the instruction: one text, or one a step, of which the first counts; or a literal text, or a
+    pattern."""
+    fps: Annotated[float, Field(gt=0, le=1000)]
+    """Frames per second of the recording, which the files do not tell."""
+
+
+class AlohaSpec(DatasetSpec):
+    """ALOHA's HDF5 files, one an episode: `action`, `observations/qpos`, `observations/images/<camera>`.
+
+    `uri` is a folder with `.hdf5` files at any depth. Keys are data sets of a file; attributes are `file`, `folder`,
+    the file's attributes, and its single texts. ALOHA records no instruction: state a literal text, or a pattern.
+    """
+
+    kind: Literal["aloha"]
+    camera: Key = "observations/images/cam_high"
+    """The pictures: (T, H, W, 3), or JPEGs (T, bytes), padded with zeros."""
+    swap_channels: bool = False
+    """Whether its pictures have blue first, as OpenCV writes them."""
+    fps: Annotated[float, Field(gt=0, le=1000)] = 50.0
+    """Frames per second of the recording (ALOHA's 50 Hz)."""
+
+
+class CtrlWorldSpec(DatasetSpec):
+    """Videos with one JSON annotation an episode, as Ctrl-World converts DROID.
+
+    `uri` is the folder that holds `annotation/` and `videos/`. `camera` is the name of a video without its ending (`0`,
+    `1`, `2`). Keys are lists of an annotation (`states`, `action.cartesian_position`); all else in it is an attribute.
+    """
+
+    kind: Literal["ctrl_world"]
+    annotations: Annotated[str, Field(min_length=1, max_length=200)] = "annotation/train"
+    """The folder of annotations, inside `uri`."""
+    camera: Key = "0"
+    """The video's name without its ending."""
+    instruction: Instruction = "texts"
+    """The key of the instruction, the first of a list; or a literal text, or a pattern."""
+    fps: Annotated[float, Field(gt=0, le=1000)] = 5.0
+    """Frames per second of the videos (Ctrl-World's 5 Hz)."""
+    rows_per_frame: Annotated[int, Field(ge=1, le=100)] = 1
+    """Rows of the action columns for each frame of the videos. Ctrl-World's `states` have one; all other columns have
+    DROID's 15 Hz, three a frame. `stride` counts rows and has to be a multiple of this."""
+
+    @model_validator(mode="after")
+    def _frames_are_there(self) -> Self:
+        if self.stride % self.rows_per_frame:
+            message = f"stride {self.stride} is no multiple of rows_per_frame {self.rows_per_frame}; raise it to one"
+            raise FieldError("stride", message)
+        return self

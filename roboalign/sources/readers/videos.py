@@ -90,18 +90,26 @@ class Videos:
         )
 
     def table(self, value: Json, key: str) -> Any:
-        """The rows of an action column: a list in the manifest, or an `.npy` file beside it. Raises DamagedError."""
+        """The rows of an action column: a list in the manifest, or an `.npy` or `.npz` file beside it, of which the
+        array of the column's name counts, or the only one. Raises DamagedError."""
         if isinstance(value, list):
             return value
         path = inside(value, key)
         try:
-            return np.load(io.BytesIO(self.files.bytes(path)), allow_pickle=False)
+            loaded = np.load(io.BytesIO(self.files.bytes(path)), allow_pickle=False)
+            if not isinstance(loaded, np.lib.npyio.NpzFile):
+                return loaded
+            name = loaded.files[0] if len(loaded.files) == 1 else key
+            required(dict.fromkeys(loaded.files), name, f"array in {path}")
+            return loaded[name]
         except MISSING:
             raise DamagedError(f"its '{key}' is the file {path}, which is missing") from None
         except OSError as error:
             raise SourceError(f"{self.files.uri}/{path} cannot be fetched: {error}; run it again") from None
+        except DamagedError:
+            raise
         except BAD_ARRAY:
-            raise DamagedError(f"its '{key}' is the file {path}, which is no .npy file with numbers") from None
+            raise DamagedError(f"its '{key}' is the file {path}, which is no .npy or .npz file with numbers") from None
 
     def frames(self, path: str, steps: Sequence[int], length: int) -> Iterator[UInt8]:
         """Decodes a video from its start to its end, one frame at a time, and hands on the wanted ones.

@@ -78,10 +78,13 @@ def film(files: Files, path: str, key: str) -> tuple[str, float]:
 
 
 def width_of(files: Files, key: str, value: Json) -> int:
-    """Numbers a frame of a line's value: a list of rows, or the path of an `.npy` file; 0 where it is neither."""
+    """Numbers a frame of a line's value: a list of rows, or the path of an `.npy` or `.npz` file; 0 if neither."""
     try:
-        if isinstance(value, str) and value.endswith(".npy"):
-            value = np.load(io.BytesIO(files.bytes(inside(value, key))), allow_pickle=False)
+        if isinstance(value, str) and value.endswith((".npy", ".npz")):
+            loaded = np.load(io.BytesIO(files.bytes(inside(value, key))), allow_pickle=False)
+            if isinstance(loaded, np.lib.npyio.NpzFile):
+                loaded = loaded[loaded.files[0] if len(loaded.files) == 1 else key]
+            value = loaded
         elif not isinstance(value, list) or not value:
             return 0
         table = numbers(value, key)

@@ -210,8 +210,9 @@ def gathered(library: Library, result: Composition, listed: Sequence, theirs: Ch
         node = library.variant("sources", name, item.mark)
         if node is not None:
             entries[name] = Entry(item.mark, node)
-    for name, entry in entries.items():
-        entries[name] = Entry(entry.key, overlaid_source(entry.value, name, theirs, own))
+    entries = {
+        name: Entry(below.key, overlaid_source(below.value, name, theirs, own)) for name, below in entries.items()
+    }
     usual = names(theirs.sources) if theirs.sources else []
     for choice in (theirs, own):
         entry = choice.values.entries.get("sources") if choice else None

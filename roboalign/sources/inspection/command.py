@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -103,14 +103,19 @@ def inspected(looks: Looks, about: Frame, spec: DatasetSpec | None) -> Inspectio
 
 def run(request: Request, spec: SimulatedRobotSpec | RecordedSpec | None) -> int:
     """Inspect what a spec describes, or what lies at the target; the exit code."""
+    return report_errors(request.target, lambda: of_place(request) if spec is None else of_spec(request, spec))
+
+
+def report_errors(target: str, command: Callable[[], int]) -> int:
+    """The exit code of a command; 1 if the data set at `target` cannot be read, which is printed."""
     try:
-        return of_place(request) if spec is None else of_spec(request, spec)
+        return command()
     except (SourceError, StoreError) as error:
         print(f"error: {error}", file=sys.stderr)
     except Exception as error:
         if not isinstance(error, OSError) and type(error).__module__.partition(".")[0] not in LIBRARIES:
             raise
-        print(f"error: {request.target} cannot be read: {error or type(error).__name__}", file=sys.stderr)
+        print(f"error: {target} cannot be read: {error or type(error).__name__}", file=sys.stderr)
     return 1
 
 

@@ -16,6 +16,7 @@ from roboalign.sources.inspection.layouts import aloha, calvin, ctrl_world, lero
 from roboalign.sources.inspection.layouts.layout import Column, Layout
 from roboalign.sources.inspection.looks import Looks, of_data_set
 from roboalign.sources.inspection.summary import classify_actions, cut, label_dimensions
+from roboalign.sources.inspection.unknown import describe_unknown
 from roboalign.sources.readers.files import Files
 from roboalign.sources.readers.spec import DatasetSpec
 from roboalign.sources.spec import RecordedSpec, SourceSpec
@@ -146,7 +147,9 @@ def recognised(files: Files) -> Layout:
         listed = ""
     except OSError as error:
         listed = f"\nit cannot be listed: {error}"
-    raise SourceError(f"{files.uri} is in no format that is known; looked for:{looked}{listed}")
+    raise SourceError(
+        f"{files.uri} is in no format that is known; looked for:{looked}{listed}{describe_unknown(files)}"
+    )
 
 
 def propose(uri: str, options: Mapping[str, bool | int | str], cache: Path) -> Proposal:

@@ -109,7 +109,8 @@ class Videos:
         except DamagedError:
             raise
         except BAD_ARRAY:
-            raise DamagedError(f"its '{key}' is the file {path}, which is no .npy or .npz file with numbers") from None
+            kind = ".npz" if path.endswith(".npz") else ".npy"
+            raise DamagedError(f"its '{key}' is the file {path}, which is no {kind} file with numbers") from None
 
     def frames(self, path: str, steps: Sequence[int], length: int) -> Iterator[UInt8]:
         """Decodes a video from its start to its end, one frame at a time, and hands on the wanted ones.

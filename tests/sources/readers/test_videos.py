@@ -13,6 +13,7 @@ import pytest
 from reading import lose, only, read_all, served, survives
 
 from roboalign.sources.errors import SourceError
+from roboalign.sources.inspection.proposal import propose
 from roboalign.sources.readers.files import Files
 from roboalign.sources.readers.reader import Part
 from roboalign.sources.readers.spec import VideosSpec
@@ -101,6 +102,31 @@ def test_actions_beside_the_video_stride_and_attributes(tmp_path: Path) -> None:
     for episode, number in zip(episodes, (0, 2), strict=True):
         np.testing.assert_array_equal(episode.frames, frames(number)[[0, 4, 8]])
         np.testing.assert_allclose(episode.actions[1], actions(number)[4:8].sum(0), rtol=1e-5)
+
+
+@pytest.mark.parametrize("arrays", [{"actions": 0}, {"other": 0}, {"actions": 0, "states": 1}])
+def test_actions_in_an_npz_file_beside_the_video(tmp_path: Path, arrays: dict[str, int]) -> None:
+    def edit(folder: Path, lines: list[Line]) -> None:
+        for number, line in enumerate(lines):
+            np.savez(folder / f"clips/{number}.npz", **{key: actions(number) + add for key, add in arrays.items()})
+            line["actions"] = f"clips/{number}.npz"
+
+    write(tmp_path / "data", edit)
+    episodes, damaged, _ = read_all(spec(tmp_path / "data"), tmp_path)
+    assert not damaged
+    for number, episode in enumerate(episodes):
+        np.testing.assert_array_equal(episode.actions, actions(number))
+    assert propose(str(tmp_path / "data"), {}, tmp_path).fields["action_width"] == 3
+
+
+def test_an_npz_file_with_other_arrays_is_named(tmp_path: Path) -> None:
+    def edit(folder: Path, lines: list[Line]) -> None:
+        np.savez(folder / "clips/1.npz", a=actions(1), b=actions(1))
+        lines[1]["actions"] = "clips/1.npz"
+
+    write(tmp_path, edit)
+    _, damaged, _ = read_all(spec(tmp_path), tmp_path)
+    assert only(damaged).reason == "it has no array in clips/1.npz 'actions'; there is: a, b"
 
 
 def test_a_lossy_video_at_the_rate_of_television(tmp_path: Path) -> None:

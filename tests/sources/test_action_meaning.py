@@ -39,7 +39,7 @@ def reach(rng: Rng, steps: int, width: int) -> Float32:
     shares = np.linspace(0, 3, steps)
     place = np.minimum(shares.astype(int), 2)
     mix = (1 - np.cos(np.pi * (shares - place))) / 2
-    return (stops[place] + mix[:, None] * (stops[place + 1] - stops[place])).astype(np.float32)
+    return np.asarray(stops[place] + mix[:, None] * (stops[place + 1] - stops[place]), np.float32)
 
 
 def jerky(rng: Rng, steps: int, width: int) -> Float32:

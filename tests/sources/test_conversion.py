@@ -82,7 +82,12 @@ def test_a_data_set_without_a_spec_is_converted_whole(tmp_path: Path, kind: str)
 )
 def test_what_cannot_be_converted(tmp_path: Path, words: list[str], code: int, message: str, capsys: Capture) -> None:
     Path("there").mkdir()
-    test_videos.write(tmp_path / "data", lambda _, lines: [line.pop("instruction") for line in lines] and None)
+
+    def silence(_: Path, lines: list[dict[str, Any]]) -> None:
+        for line in lines:
+            del line["instruction"]
+
+    test_videos.write(tmp_path / "data", silence)
     assert main(["convert", *words]) == code
     assert message in capsys.readouterr().err
     assert not Path("out").exists()

@@ -55,8 +55,13 @@ skips = st.sampled_from(["sum", "mean", "last"])
 def expected_actions(actions: Array, stride: int, skipped: str) -> Array:
     """What a stride makes of actions, by definition."""
     groups = [actions[start : start + stride].astype(np.float64) for start in range(0, len(actions), stride)]
-    reduced = {"sum": lambda g: g.sum(0), "mean": lambda g: g.mean(0), "last": lambda g: g[-1]}[skipped]
-    return np.stack([reduced(group) for group in groups])
+    match skipped:
+        case "sum":
+            return np.stack([group.sum(0) for group in groups])
+        case "mean":
+            return np.stack([group.mean(0) for group in groups])
+        case _:
+            return np.stack([group[-1] for group in groups])
 
 
 def assert_come_back(spec: RecordedSpec, recorded: list[Recorded], camera: str, cache: Path) -> None:

@@ -137,6 +137,7 @@ def test_the_instruction_of_files_without_attributes_is_their_name(tmp_path: Pat
     proposal = propose(str(tmp_path / "data"), {}, tmp_path)
     assert (proposal.missing, proposal.problem) == ({}, "")
     assert (proposal.fields["upside_down"], proposal.fields["after_action"]) == (True, False)
+    assert proposal.spec is not None
     episodes, damaged, _ = read_all(proposal.spec, tmp_path)
     assert not damaged
     assert sorted(each.instruction for each in episodes) == [
@@ -166,7 +167,11 @@ def test_a_spec_is_printed_although_there_is_no_instruction(tmp_path: Path, caps
 
 
 def test_blank_tasks_alone_are_a_missing_instruction(tmp_path: Path) -> None:
-    test_videos.write(tmp_path / "data", lambda _, lines: [line.update(instruction=" ") for line in lines] and None)
+    def blank(_: Path, lines: list[dict[str, Any]]) -> None:
+        for line in lines:
+            line["instruction"] = " "
+
+    test_videos.write(tmp_path / "data", blank)
     proposal = propose(str(tmp_path / "data"), {}, tmp_path)
     assert proposal.missing == {"instruction": "'instruction', which is empty"}
     assert proposal.problem == ""

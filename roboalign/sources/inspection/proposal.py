@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from roboalign.errors import printable
 from roboalign.sources.errors import SourceError
 from roboalign.sources.inspection.layouts import calvin, lerobot, libero, rlds, videos
 from roboalign.sources.inspection.layouts.layout import Column, Layout
@@ -90,7 +91,7 @@ def listing(label: str, columns: Sequence[Column]) -> list[str]:
     wide = max(len(column.key) for column in columns)
     return [
         f"# {label}:",
-        *(f"#   {column.key:<{wide}}  {' '.join(column.detail.split())}".rstrip() for column in columns),
+        *(printable(f"#   {column.key:<{wide}}  {' '.join(column.detail.split())}".rstrip()) for column in columns),
     ]
 
 
@@ -151,7 +152,8 @@ def propose(uri: str, options: Mapping[str, bool | int | str], cache: Path) -> P
     except SourceError as error:
         return Proposal(layout, fields, comments, str(error))
     if not looks.episodes:
-        reason = looks.damaged[0].reason if looks.damaged else "there are none"
+        damaged = looks.account.damaged if looks.account else ()
+        reason = damaged[0].reason if damaged else "there are none"
         return Proposal(layout, fields, comments, reason)
     complete(fields, comments, looks)
     return Proposal(layout, fields, comments)

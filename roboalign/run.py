@@ -24,6 +24,7 @@ import yaml
 from pydantic import TypeAdapter
 
 import roboalign
+from roboalign.errors import StageError as StageError
 from roboalign.hardware.spec import DeviceSpec
 from roboalign.io import digest
 from roboalign.types import Json
@@ -41,10 +42,6 @@ FIELD = re.compile(r"(?<![\w./])[a-z][a-z_]*(?:\.[a-z][a-z0-9_]*)+(?![\w/])")
 
 FREE_KEYS = ("hardware.executor", "hardware.cache")
 """Spec keys that stages may read undeclared, because they never change a result."""
-
-
-class StageError(Exception):
-    """A stage cannot run; the message says why and what to do. `execute` prints it without a traceback."""
 
 
 @dataclass(frozen=True)

@@ -43,6 +43,12 @@ def of_episodes(summary: Summary, spec: DatasetSpec | None) -> Iterator[str]:
             f"{summary.damaged_share:.1%} of the episodes are damaged, more than tolerance ({spec.tolerance:.1%}) "
             "allows: the stage would fail"
         )
+    if spec is not None and summary.without_instruction and spec.filter.instruction is None:
+        yield (
+            f"{summary.without_instruction} of the episodes have no instruction; "
+            "`filter: {instruction: .}` leaves them out"
+        )
+    yield from (f"{count} of the episodes: {text}" for text, count in summary.warnings.items())
 
 
 def of_pictures(summary: Summary) -> Iterator[str]:

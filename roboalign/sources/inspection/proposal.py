@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from roboalign.errors import printable
 from roboalign.sources.errors import SourceError
 from roboalign.sources.inspection.action_meaning import SKIPPED, explain
 from roboalign.sources.inspection.layouts import aloha, calvin, ctrl_world, lerobot, libero, npz_episodes, rlds, videos
@@ -111,7 +112,7 @@ def listing(label: str, columns: Sequence[Column]) -> list[str]:
     wide = max(len(column.key) for column in columns)
     return [
         f"# {label}:",
-        *(f"#   {column.key:<{wide}}  {' '.join(column.detail.split())}".rstrip() for column in columns),
+        *(printable(f"#   {column.key:<{wide}}  {' '.join(column.detail.split())}".rstrip()) for column in columns),
     ]
 
 
@@ -183,7 +184,8 @@ def propose(uri: str, options: Mapping[str, bool | int | str], cache: Path) -> P
     except SourceError as error:
         return Proposal(layout, fields, comments, str(error), missing)
     if not looks.episodes:
-        reason = looks.damaged[0].reason if looks.damaged else "there are none"
+        damaged = looks.account.damaged if looks.account else ()
+        reason = damaged[0].reason if damaged else "there are none"
         return Proposal(layout, fields, comments, reason, missing)
     if "instruction" in missing:
         known = [f"{key}: {cut(value, 60)}" for key, value in looks.episodes[0].attributes.items()]

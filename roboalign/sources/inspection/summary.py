@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from roboalign.errors import printable
+from roboalign.sources.account import Account
 from roboalign.sources.inspection.action_meaning import DimensionMeaning, classify_dimensions
 from roboalign.sources.inspection.looks import Look, Looks
 from roboalign.sources.readers.reader import Damaged
@@ -66,6 +68,8 @@ class Summary:
     damaged_share: float
     damage: tuple[Damaged, ...]
     """The first of them."""
+    warnings: Mapping[str, int]
+    """What to know of episodes that are kept, and how many it applies to."""
     frames_recorded: int
     frames: int
     """After the stride."""
@@ -126,8 +130,8 @@ def summarise(looks: Looks, about: Frame, spec: DatasetSpec | None = None) -> Su
     """The figures. Where nothing is kept they are those of the episodes that the spec leaves out, and that is said."""
     kept = [look for look in looks.episodes if not look.left_out]
     shown = kept or list(looks.episodes)
-    lost = sum(each.lost for each in looks.damaged)
-    found = len(kept) + lost
+    account = looks.account or Account(len(kept), sum(look.length for look in kept))
+    found = account.kept + account.lost
     scenes = Counter(look.scene for look in kept)
     return Summary(
         source=about.source,
@@ -135,11 +139,12 @@ def summarise(looks: Looks, about: Frame, spec: DatasetSpec | None = None) -> Su
         uri=about.uri,
         looked_at=looks.how,
         complete=looks.complete,
-        kept=len(kept),
-        left_out=looks.left_out,
-        damaged=lost,
-        damaged_share=lost / max(1, found),
-        damage=looks.damaged[:MANY],
+        kept=account.kept,
+        left_out=dict(account.left_out),
+        damaged=account.lost,
+        damaged_share=account.lost / max(1, found),
+        damage=account.damaged[:MANY],
+        warnings=dict(account.warnings),
         frames_recorded=sum(look.recorded for look in shown),
         frames=sum(look.length for look in shown),
         fps_recorded=looks.fps,
@@ -252,7 +257,7 @@ def attributes(looks: Sequence[Look]) -> dict[str, Attribute]:
 
 def cut(text: str, most: int = CHARACTERS) -> str:
     """A text of bounded length, on one line: its start and its end, where paths differ."""
-    text = " ".join(text.split())
+    text = printable(" ".join(text.split()))
     return text if len(text) <= most else f"{text[: most // 3]}…{text[most // 3 + 1 - most :]}"
 
 

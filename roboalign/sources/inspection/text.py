@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from roboalign.errors import printable
 from roboalign.sources.inspection.summary import MANY, Dimension, Summary, cut
 
 BARS = "▁▂▃▄▅▆▇█"
@@ -12,8 +13,8 @@ WIDE = 14
 
 
 def rendered(summary: Summary) -> str:
-    """All of it."""
-    return "\n".join(lines(summary)) + "\n"
+    """All of it; control characters of names and texts come as escapes."""
+    return "".join(f"{printable(line)}\n" for line in lines(summary))
 
 
 def lines(summary: Summary) -> Iterator[str]:

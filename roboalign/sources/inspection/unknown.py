@@ -9,16 +9,15 @@ from pathlib import PurePosixPath
 from typing import Any
 
 import h5py
-import numpy as np
 import pyarrow.parquet as pq
 
 from roboalign.sources.errors import DamagedError, SourceError
 from roboalign.sources.inspection.layouts.layout import VIDEOS
-from roboalign.sources.readers.columns import BAD_ARRAY
+from roboalign.sources.readers.arrays import BAD_ARRAY, read_npy
 from roboalign.sources.readers.example import features
 from roboalign.sources.readers.files import Files
+from roboalign.sources.readers.hdf5 import UNREADABLE, data_sets
 from roboalign.sources.readers.lerobot_meta import BAD_PARQUET
-from roboalign.sources.readers.libero import UNREADABLE, data_sets
 from roboalign.sources.readers.tfrecord import records
 
 DEPTH = 4
@@ -78,7 +77,7 @@ def hdf5_keys(stream: Any) -> list[str]:
 
 def npy_keys(stream: Any) -> list[str]:
     """The shape and type of an array."""
-    array = np.load(stream, allow_pickle=False)
+    array = read_npy(stream)
     return [f"{array.dtype} {array.shape}"]
 
 

@@ -1,5 +1,6 @@
 """ALOHA's HDF5 files, one an episode."""
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import PurePosixPath
@@ -8,14 +9,17 @@ from typing import Any
 import h5py
 import numpy as np
 
+from roboalign.media import PIXELS
 from roboalign.sources.errors import DamagedError, SourceError
-from roboalign.sources.readers.columns import MISSING, Columns, picture
+from roboalign.sources.readers.columns import MISSING, STEPS, VALUES, Columns, picture
 from roboalign.sources.readers.encoded import decode
 from roboalign.sources.readers.file_episodes import FileEpisodes
 from roboalign.sources.readers.files import Files
-from roboalign.sources.readers.libero import CHUNKS, PATTERNS, UNREADABLE, Watched, attributes, data_sets
+from roboalign.sources.readers.hdf5 import UNREADABLE, Watched, data_sets, require_own
+from roboalign.sources.readers.libero import CHUNKS, PATTERNS, attributes
 from roboalign.sources.readers.reader import Raw, required
 from roboalign.sources.readers.spec import AlohaSpec
+from roboalign.sources.readers.text import decode_text
 from roboalign.types import UInt8
 
 CAMERAS = "observations/images/"
@@ -33,7 +37,11 @@ class Aloha(FileEpisodes):
         """The episode of a file, which is opened again for its columns and pictures. Raises DamagedError."""
         with open_hdf5(self.files, path) as file:
             arrays = data_sets(file)
-            shapes = {key: array.shape for key, array in arrays.items()}
+            for name in sorted({self.spec.camera, *(entry.key for entry in self.spec.actions)} & set(arrays)):
+                require_own(arrays[name], name)
+            # The others are not read; but to ask for the shape of a virtual one would open its files.
+            arrays = {name: array for name, array in arrays.items() if not (array.is_virtual or array.external)}
+            shapes: dict[str, tuple[int, ...]] = {key: array.shape or () for key, array in arrays.items()}
             numeric = [key for key, array in arrays.items() if array.ndim in (1, 2) and array.dtype.kind in "biuf"]
             known = {"file": path, "folder": str(PurePosixPath(path).parent)} | attributes(file)
             known |= {key: text_of(array[()]) for key, array in arrays.items() if is_single_text(array)}
@@ -42,10 +50,14 @@ class Aloha(FileEpisodes):
         key = first if first in shapes else self.spec.camera
         required(shapes, key, "action column")
         length = shapes[key][0] if shapes[key] else 0
+        if length > STEPS:
+            raise DamagedError(f"its '{key}' has {length} rows, more than {STEPS}")
 
         def column(name: str) -> Any:
             if shapes[name][0] != length:
                 raise DamagedError(f"its '{name}' has {shapes[name][0]} rows, but there are {length} of '{key}'")
+            if (count := math.prod(shapes[name])) > VALUES:
+                raise DamagedError(f"its '{name}' has {count} numbers, more than {VALUES}")
             with open_hdf5(self.files, path) as file:
                 return file[name][()]
 
@@ -54,6 +66,8 @@ class Aloha(FileEpisodes):
             required(shapes, camera, "camera")
             if not shapes[camera] or shapes[camera][0] != length:
                 raise DamagedError(f"its '{camera}' has shape {shapes[camera]}, but there are {length} steps")
+            if math.prod(shapes[camera]) > 3 * PIXELS * max(1, length):
+                raise DamagedError(f"its pictures '{camera}' are too large: their shape is {shapes[camera]}")
             size: Sequence[int] = (-1, -1)
             with open_hdf5(self.files, path) as file:
                 for step in steps:
@@ -110,4 +124,4 @@ def is_single_text(array: Any) -> bool:
 def text_of(value: Any) -> str:
     """The text of a data set that holds one."""
     text = np.asarray(value).ravel()[0]
-    return text.decode("utf-8", "replace") if isinstance(text, bytes) else str(text)
+    return decode_text(text) if isinstance(text, bytes) else str(text)

@@ -1,6 +1,5 @@
 """Videos with one JSON annotation an episode, as Ctrl-World converts DROID."""
 
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import PurePosixPath
 from typing import Any
@@ -11,8 +10,12 @@ from roboalign.sources.readers.file_episodes import FileEpisodes
 from roboalign.sources.readers.files import Files
 from roboalign.sources.readers.reader import Raw, required
 from roboalign.sources.readers.spec import CtrlWorldSpec, VideosSpec
-from roboalign.sources.readers.videos import Videos, flattened, inside
+from roboalign.sources.readers.text import parse_json
+from roboalign.sources.readers.videos import Videos, file_path, flattened
 from roboalign.types import Json, UInt8
+
+FACTOR = 1.5
+"""By which the rows of a column may be more or fewer than the frames ask for, before they are of another rate."""
 
 
 class CtrlWorld(FileEpisodes):
@@ -35,6 +38,12 @@ class CtrlWorld(FileEpisodes):
         required(tables, first, "action column")
         rows = len(tables[first])
         frames = -(-rows // self.spec.rows_per_frame)
+        told = annotation.get("video_length")
+        if isinstance(told, int) and not frames / FACTOR <= told <= frames * FACTOR:
+            raise DamagedError(
+                f"its '{first}' has {rows} rows, which are {frames} frames by rows_per_frame "
+                f"{self.spec.rows_per_frame}, but its video_length is {told}; correct rows_per_frame"
+            )
 
         def column(key: str) -> Any:
             if len(tables[key]) != rows:
@@ -44,8 +53,9 @@ class CtrlWorld(FileEpisodes):
         def pictures(steps: Sequence[int]) -> Iterator[UInt8]:
             required(cameras, self.spec.camera, "camera")
             numbers = [step // self.spec.rows_per_frame for step in steps]
-            yield from self.videos.frames(cameras[self.spec.camera], numbers, frames)
+            yield from self.videos.frames(cameras[self.spec.camera], numbers, frames, warnings)
 
+        warnings: list[str] = []
         attributes = {"file": path} | flattened(annotation, set())
         return Raw(
             name=path,
@@ -54,13 +64,14 @@ class CtrlWorld(FileEpisodes):
             columns=Columns(tables, column),
             instruction=first_text(annotation.get(self.spec.instruction_field)),
             attributes=attributes,
+            warnings=warnings,
         )
 
 
 def read_annotation(files: Files, path: str) -> dict[str, Json]:
     """An annotation. Raises DamagedError if it is none, SourceError if it cannot be fetched."""
     try:
-        value = json.loads(files.bytes(path))
+        value = parse_json(files.bytes(path))
     except MISSING:
         raise DamagedError("the annotation is missing") from None
     except (ValueError, RecursionError) as error:
@@ -77,7 +88,7 @@ def video_paths(annotation: dict[str, Json]) -> dict[str, str]:
     listed = annotation.get("videos")
     if not isinstance(listed, list) or not all(isinstance(each, dict) for each in listed):
         raise DamagedError("the annotation has no list 'videos'")
-    paths = [inside(each.get("video_path"), "video_path") for each in listed]
+    paths = [file_path(each.get("video_path"), "video_path") for each in listed]
     return {PurePosixPath(path).stem: path for path in paths}
 
 

@@ -1,5 +1,6 @@
 """Folders of `.npz` files, one an episode, as iVideoGPT and RLVR-World convert data sets."""
 
+import math
 import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import PurePosixPath
@@ -8,11 +9,13 @@ from typing import Any
 import numpy as np
 
 from roboalign.sources.errors import DamagedError, SourceError
-from roboalign.sources.readers.columns import BAD_ARRAY, MISSING, Columns, picture
+from roboalign.sources.readers.arrays import BAD_ARRAY, open_npz
+from roboalign.sources.readers.columns import MISSING, STEPS, Columns, picture
 from roboalign.sources.readers.file_episodes import FileEpisodes
 from roboalign.sources.readers.files import Files
 from roboalign.sources.readers.reader import Raw, required
 from roboalign.sources.readers.spec import NpzEpisodesSpec
+from roboalign.sources.readers.text import decode_text
 from roboalign.types import UInt8
 
 PATTERN = "**/*.npz"
@@ -37,6 +40,8 @@ class NpzEpisodes(FileEpisodes):
         if not shapes[key][0]:
             raise DamagedError(f"its '{key}' is a single value, not one for each step")
         length = shapes[key][0][0]
+        if length > STEPS:
+            raise DamagedError(f"its '{key}' has {length} rows, more than {STEPS}")
         numeric = [name for name, (shape, kind) in shapes.items() if len(shape) in (1, 2) and kind in "biuf"]
         single = [name for name, (shape, kind) in shapes.items() if len(shape) == 0 and kind in "biufUS"]
         texts = [name for name, (shape, kind) in shapes.items() if len(shape) <= 1 and kind in "US"]
@@ -91,7 +96,7 @@ def array_shapes(files: Files, path: str) -> dict[str, tuple[tuple[int, ...], st
                 if dtype.hasobject:
                     found[info.filename.removesuffix(".npy")] = (shape, "O")
                     continue
-                wanted = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+                wanted = math.prod(shape) * dtype.itemsize
                 if held != wanted:
                     raise DamagedError(f"its array {info.filename} has {held} bytes, not the {wanted} of its header")
                 found[info.filename.removesuffix(".npy")] = (shape, dtype.kind)
@@ -99,7 +104,7 @@ def array_shapes(files: Files, path: str) -> dict[str, tuple[tuple[int, ...], st
         raise DamagedError("the file is missing") from None
     except DamagedError:
         raise
-    except BAD_ARRAY as error:
+    except (RuntimeError, *BAD_ARRAY) as error:  # a RuntimeError asks for a password
         raise DamagedError(f"it is no .npz file, or a damaged one: {error}") from None
     except OSError as error:
         raise SourceError(f"{files.uri}/{path} cannot be fetched: {error}; run it again") from None
@@ -109,12 +114,10 @@ def array_shapes(files: Files, path: str) -> dict[str, tuple[tuple[int, ...], st
 def load_array(files: Files, path: str, name: str) -> Any:
     """An array of an `.npz` file. Raises DamagedError, and SourceError if it cannot be fetched."""
     try:
-        with files.open(path) as file, np.load(file, allow_pickle=False) as arrays:
+        with files.open(path) as file, open_npz(file) as arrays:
             return arrays[name]
     except MISSING:
         raise DamagedError("the file is missing") from None
-    except BAD_ARRAY as error:
-        raise DamagedError(f"its array '{name}' cannot be read: {error}") from None
     except OSError as error:
         raise SourceError(f"{files.uri}/{path} cannot be fetched: {error}; run it again") from None
 
@@ -122,4 +125,4 @@ def load_array(files: Files, path: str, name: str) -> Any:
 def first_text(values: Any) -> str:
     """A single value, or the first one of a list, as text; '' of an empty list."""
     value = next(iter(np.asarray(values).ravel()), "")
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+    return decode_text(value) if isinstance(value, bytes) else str(value)

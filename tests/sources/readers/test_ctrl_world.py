@@ -15,9 +15,12 @@ from hypothesis import given, settings
 from pydantic import TypeAdapter, ValidationError
 from reading import read_all
 
+from roboalign.sources.builder import build_reader
 from roboalign.sources.errors import SourceError
 from roboalign.sources.inspection.proposal import propose
+from roboalign.sources.readers.reader import Raw
 from roboalign.sources.readers.spec import CtrlWorldSpec
+from roboalign.sources.readers.videos import MORE_FRAMES
 
 Annotation = dict[str, Any]
 
@@ -113,7 +116,7 @@ def test_a_stride_between_frames_is_refused(tmp_path: Path) -> None:
 
 
 FAULTS: dict[str, tuple[Callable[[Annotation], Any], str]] = {
-    "fewer rows": (lambda a: a["states"].pop(), "the video videos/train/1/0.mp4 has 6 frames, but there are 5 actions"),
+    "another rate": (lambda a: a.update(states=a["states"] * 3), "its 'states' has 18 rows, which are 18 frames by "),
     "more rows": (lambda a: a["states"].append([0, 0]), "the video videos/train/1/0.mp4 has 6 frames, but there are 7"),
     "NaN": (lambda a: a["states"][2].__setitem__(0, float("nan")), "its action 'states' is NaN or infinite at step 2"),
     "uneven": (lambda a: a["states"][2].pop(), "its 'states' is no table of numbers: its rows differ in length"),
@@ -122,7 +125,10 @@ FAULTS: dict[str, tuple[Callable[[Annotation], Any], str]] = {
     "no videos": (lambda a: a.pop("videos"), "the annotation has no list 'videos'"),
     "another camera": (lambda a: a["videos"][0].update(video_path="videos/x.mp4"), "it has no camera '0'; there is: x"),
     "no such video": (lambda a: a["videos"][0].update(video_path="a/0.mp4"), "the video a/0.mp4 is missing"),
-    "outside": (lambda a: a["videos"][0].update(video_path="../0.mp4"), "its 'video_path' is '../0.mp4', which is no"),
+    "outside": (
+        lambda a: a["videos"][0].update(video_path="../0.mp4"),
+        "its 'video_path' is the file '../0.mp4', which",
+    ),
     "no instruction": (lambda a: a["texts"].clear(), "its instruction 'texts' is missing or empty"),
     "blank instruction": (lambda a: a.update(texts=[""]), "its instruction 'texts' is missing or empty"),
 }
@@ -133,6 +139,16 @@ def test_a_single_fault_is_named(tmp_path: Path, fault: str) -> None:
     spoil, reason = FAULTS[fault]
     write(tmp_path / "data", three(), spoil)
     assert only_damage(read_all(spec(tmp_path / "data", 2), tmp_path), 2).startswith(reason)
+
+
+def test_frames_after_the_last_row_are_a_warning(tmp_path: Path) -> None:
+    write(tmp_path / "data", three(), lambda annotation: annotation["states"].pop())
+    reader = build_reader(spec(tmp_path / "data", 2), tmp_path)
+    raws = [raw for part in reader.parts() for raw in reader.read(part)]
+    for raw in raws:
+        assert isinstance(raw, Raw)
+        assert len(list(raw.pictures(range(raw.length)))) == raw.length
+    assert [raw.warnings for raw in raws if isinstance(raw, Raw)] == [[], [MORE_FRAMES], []]
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"null", b"[" * 100_000])

@@ -16,6 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 from reading import read_all
 
 from roboalign.__main__ import main
+from roboalign.sources.errors import DamagedError
 from roboalign.sources.inspection.proposal import propose
 from roboalign.sources.readers.instruction import state_instruction
 from roboalign.sources.readers.reader import Raw
@@ -95,7 +96,7 @@ def test_what_the_pattern_does_not_find_is_damaged_by_name(tmp_path: Path) -> No
 
 def test_an_absent_field_is_named() -> None:
     raw = Raw("a", 1, lambda _: iter(()), {}, "", {"file": "x"})
-    with pytest.raises(ValueError, match="it has no attribute 'folder'; there is: file"):
+    with pytest.raises(DamagedError, match="it has no attribute 'folder'; there is: file"):
         state_instruction(InstructionSpec(field="folder", pattern="(?P<a>.)"), raw)
 
 

@@ -7,7 +7,8 @@ from roboalign.sources.inspection.layouts.layout import Column, Layout, file_wor
 from roboalign.sources.inspection.summary import cut
 from roboalign.sources.readers.aloha import CAMERAS, image_of, is_single_text, open_hdf5, text_of
 from roboalign.sources.readers.files import Files
-from roboalign.sources.readers.libero import PATTERNS, attributes, data_sets
+from roboalign.sources.readers.hdf5 import data_sets
+from roboalign.sources.readers.libero import PATTERNS, attributes
 
 LOOKED_FOR = "**/*.hdf5 or **/*.h5 with observations/images (ALOHA)"
 FIRST = 5
@@ -29,7 +30,7 @@ def recognised(files: Files) -> Layout | None:
 def described(files: Files, path: str, paths: list[str]) -> Layout | None:
     """The layout of a file, or None if it has no cameras. Raises DamagedError."""
     with open_hdf5(files, path) as file:
-        arrays = data_sets(file)
+        arrays = {key: each for key, each in data_sets(file).items() if not (each.is_virtual or each.external)}
         cameras = [
             Column(key, shape(image_of(array[0], key, (-1, -1), 0).shape[:2]))
             for key, array in arrays.items()

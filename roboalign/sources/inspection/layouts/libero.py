@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 
-from roboalign.sources.errors import SourceError
+from roboalign.sources.errors import DamagedError
 from roboalign.sources.inspection.layouts.layout import Column, Layout, file_words, pick_actions, shape
 from roboalign.sources.inspection.summary import cut
 from roboalign.sources.readers.files import Files
-from roboalign.sources.readers.libero import PATTERNS, UNREADABLE, attributes, data_sets, demonstrations, opened
+from roboalign.sources.readers.hdf5 import UNREADABLE, data_sets, member
+from roboalign.sources.readers.libero import PATTERNS, attributes, demonstrations, opened
 
 OWN_CAMERAS = ("obs/agentview_rgb", "obs/eye_in_hand_rgb")
 """What LIBERO calls its pictures; robomimic says agentview_image."""
@@ -21,9 +22,7 @@ def recognised(files: Files) -> Layout | None:
     for path in sorted(paths)[:5]:
         try:
             return described(files, path, paths)
-        except SourceError:
-            raise
-        except UNREADABLE:  # a damaged file, of which DamagedError is one kind
+        except (DamagedError, *UNREADABLE):
             continue
     return None
 
@@ -32,9 +31,11 @@ def described(files: Files, path: str, paths: Sequence[str]) -> Layout:
     """The layout of a file. Raises DamagedError where it is another one."""
     with opened(files, path) as (file, _):
         names = demonstrations(file)
-        group = file["data"][names[0]]
-        arrays = {key: array for key, array in data_sets(group).items() if not key.startswith("next_obs/")}
-        own = attributes(file["data"])
+        data = member(file, "data")
+        group = member(data, names[0])
+        found = {key: array for key, array in data_sets(group).items() if not key.startswith("next_obs/")}
+        arrays = {key: array for key, array in found.items() if not array.is_virtual and array.shape}
+        own = attributes(data)
         texts = {
             key: text for key, text in (own | attributes(group)).items() if " " in text.strip() and len(text) < 300
         }

@@ -3,7 +3,7 @@
 import json
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from pathlib import PurePosixPath
 from typing import Any
@@ -100,7 +100,7 @@ KEYS_OF: dict[str, Callable[[Any], list[str]]] = {
 """How the keys of a file are read, by its suffix."""
 
 
-def nearest_reader(suffixes: set[str], keys: dict[str, Sequence[str]]) -> str:
+def nearest_reader(suffixes: set[str], keys: Mapping[str, Sequence[str]]) -> str:
     """The reader whose files are there, and the first thing that it lacks."""
     videos = sorted(suffixes & set(VIDEOS))
     arrays = keys.get(".hdf5") or keys.get(".h5") or ()

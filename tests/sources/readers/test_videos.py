@@ -108,7 +108,8 @@ def test_actions_beside_the_video_stride_and_attributes(tmp_path: Path) -> None:
 def test_actions_in_an_npz_file_beside_the_video(tmp_path: Path, arrays: dict[str, int]) -> None:
     def edit(folder: Path, lines: list[Line]) -> None:
         for number, line in enumerate(lines):
-            np.savez(folder / f"clips/{number}.npz", **{key: actions(number) + add for key, add in arrays.items()})
+            tables: dict[str, Any] = {key: actions(number) + add for key, add in arrays.items()}
+            np.savez(folder / f"clips/{number}.npz", **tables)
             line["actions"] = f"clips/{number}.npz"
 
     write(tmp_path / "data", edit)

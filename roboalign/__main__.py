@@ -57,6 +57,8 @@ def run(arguments: argparse.Namespace) -> int:
             from roboalign.study.command import run as study
 
             return study(arguments.root, arguments.name, arguments.out, collect=arguments.collect)
+        case "convert":
+            return convert(arguments)
         case "bench":
             from roboalign.bench.export import run as export
 
@@ -94,7 +96,7 @@ def rollout(arguments: argparse.Namespace) -> int:
 def check(root: Path, experiment: str | None, as_json: bool) -> int:
     """Validate; all errors at once."""
     from roboalign.spec.check import check as checked
-    from roboalign.spec.check import overrides
+    from roboalign.spec.check import left_behind, overrides
     from roboalign.spec.library import EXPERIMENTS, FOLDERS, Library
 
     library = Library(root)
@@ -106,6 +108,8 @@ def check(root: Path, experiment: str | None, as_json: bool) -> int:
         print(render(item), file=sys.stderr)
     if failed(found):
         print(summary(found), file=sys.stderr)
+        if experiment is None and (hint := left_behind(library)):
+            print(hint, file=sys.stderr)
         return 2
     if experiment is not None:
         print(f"the experiment '{experiment}' is valid")
@@ -158,15 +162,11 @@ def use(root: Path, experiment: str, keep: bool) -> int:
 
 def inspect(arguments: argparse.Namespace) -> int:
     """Look at a source."""
-    from roboalign.hardware.spec import HardwareSpec
     from roboalign.sources.inspection.command import Request
     from roboalign.sources.inspection.command import run as inspected
-    from roboalign.spec.compose import compose_params
-    from roboalign.spec.library import Library
-    from roboalign.spec.single import single
+    from roboalign.spec.single import single, source_at_hand
 
-    pairs = [option.partition("=") for option in arguments.option]
-    wrong = [f"--option {name} has no value; write KEY=VALUE" for name, equals, _ in pairs if not (name and equals)]
+    options, wrong = options_of(arguments.option)
     if arguments.episodes is not None and arguments.episodes < 0:
         wrong.append(f"--episodes is {arguments.episodes}; give 0 or more")
     if arguments.sheet is not None and arguments.sheet.suffix.lower() != ".png":
@@ -174,21 +174,67 @@ def inspect(arguments: argparse.Namespace) -> int:
     if wrong:
         print("\n".join(f"error: {each}" for each in wrong), file=sys.stderr)
         return 2
+    path = spec_path(arguments.root, arguments.target)
+    is_spec = path.suffix in (".yaml", ".yml")
+    by_name = is_spec and path.resolve() == (arguments.root / "specs/sources" / f"{path.name}").resolve()
+    overrides: list[str] = []
+    if by_name and "/" not in arguments.target:
+        spec, overrides = source_at_hand(arguments.root, path.stem)
+    else:
+        spec = single(arguments.root, path, "sources") if is_spec else None
+    target = path.stem if is_spec else arguments.target
+    request = Request(
+        target, arguments.episodes, arguments.json, arguments.sheet, options, cache_of(arguments.root), tuple(overrides)
+    )
+    return inspected(request, spec)
+
+
+def convert(arguments: argparse.Namespace) -> int:
+    """Write a data set as a LeRobotDataset 3."""
+    from roboalign.sources.conversion import run as converted
+    from roboalign.spec.single import single
+
+    options, wrong = options_of(arguments.option)
+    if arguments.workers < 0:
+        wrong.append(f"--workers is {arguments.workers}; give 0 or more")
+    if arguments.folder.exists():
+        wrong.append(f"{arguments.folder} is there already; remove it, or name another folder")
+    if wrong:
+        print("\n".join(f"error: {each}" for each in wrong), file=sys.stderr)
+        return 2
+    path = spec_path(arguments.root, arguments.source)
+    spec = single(arguments.root, path, "sources") if path.suffix in (".yaml", ".yml") else None
+    cache, workers = cache_of(arguments.root), arguments.workers
+    return converted(arguments.source, spec, arguments.folder, options=options, workers=workers, cache=cache)
+
+
+def options_of(texts: list[str]) -> tuple[dict[str, bool | int | str], list[str]]:
+    """fsspec's options by name, and what is wrong with the arguments that give them."""
+    pairs = [text.partition("=") for text in texts]
+    wrong = [f"--option {name} has no value; write KEY=VALUE" for name, equals, _ in pairs if not (name and equals)]
     values = {"true": True, "false": False}
     options = {
         name: values.get(text, int(text) if re.fullmatch(r"-?\d{1,18}", text) else text) for name, _, text in pairs
     }
-    library = Library(arguments.root)
-    path = Path(arguments.target)
-    if "/" not in arguments.target and not path.exists():  # the name of a spec
-        path = arguments.root / "specs/sources" / f"{arguments.target.removesuffix('.yaml')}.yaml"
-    is_spec = path.suffix in (".yaml", ".yml")
-    spec = single(arguments.root, path, "sources") if is_spec else None
-    experiment = compose_params(library).experiment
-    cache = experiment.hardware.cache if experiment else str(HardwareSpec.model_fields["cache"].default)
-    target = path.stem if is_spec else arguments.target
-    request = Request(target, arguments.episodes, arguments.json, arguments.sheet, options, arguments.root / cache)
-    return inspected(request, spec)
+    return options, wrong
+
+
+def spec_path(root: Path, target: str) -> Path:
+    """The file of a source's spec that `target` names, or `target` itself."""
+    path = Path(target)
+    if "/" not in target and not path.exists():
+        return root / "specs/sources" / f"{target.removesuffix('.yaml')}.yaml"
+    return path
+
+
+def cache_of(root: Path) -> Path:
+    """Where blocks of remote files are kept, by the experiment at hand or by default."""
+    from roboalign.hardware.spec import HardwareSpec
+    from roboalign.spec.compose import compose_params
+    from roboalign.spec.library import Library
+
+    experiment = compose_params(Library(root)).experiment
+    return root / (experiment.hardware.cache if experiment else str(HardwareSpec.model_fields["cache"].default))
 
 
 def annotate(arguments: argparse.Namespace) -> int:

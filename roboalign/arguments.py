@@ -8,6 +8,7 @@ COMMANDS = {
     "show": "print the resolved experiment, or one part of it",
     "plan": "say what `dvc repro` would re-run and why, with sizes and estimates",
     "inspect": "look at a source: what it holds, what its spec makes of it; or propose a spec for any data set",
+    "convert": "write any data set that can be read as a LeRobotDataset 3",
     "schema": "write or check the JSON Schemas that editors use",
     "verify": "re-hash what the stages produced and name damaged files",
     "use": "switch params.yaml to another experiment",
@@ -63,6 +64,7 @@ def parser() -> argparse.ArgumentParser:
                               help="where to write (docs/results)")  # fmt: skip
     add["study"].add_argument("--collect", action="store_true", help="run nothing; write the table of finished runs")
     inspect_arguments(add["inspect"])
+    convert_arguments(add["convert"])
     bench_arguments(add["bench"])
     annotate_arguments(add["annotate"])
     score_arguments(add["score"])
@@ -75,13 +77,29 @@ def inspect_arguments(command: argparse.ArgumentParser) -> None:
     command.epilog = (
         "Some episodes are looked at, from places spread over the data set, so that it answers in seconds. For a data "
         "set without a spec, the format is recognised and a spec is printed that can be saved: RLDS, LeRobot 2.1 and "
-        "3, CALVIN, LIBERO and robomimic, videos with JSON Lines. Exit codes: 0 usable, 1 not (or not reached), 2 "
-        "errors in the spec or the arguments."
+        "3, CALVIN, LIBERO and robomimic, ALOHA, Ctrl-World, .npz episodes, videos with JSON Lines. A NAME is shown as "
+        "the experiment of params.yaml has it, the path of its file by itself. Exit codes: 0 usable, 1 not (or not "
+        "reached), 2 errors in the spec or the arguments."
     )
     command.add_argument("target", metavar="SPEC|URI", help="a source's spec or its name; a data set, or a store")
     command.add_argument("--json", action="store_true", help="print JSON")
     command.add_argument("--episodes", type=int, metavar="N", help="how many to look at (20; simulated ones 4); 0 all")
     command.add_argument("--sheet", type=Path, metavar="OUT.png", help="draw a contact sheet: episodes over time")
+    command.add_argument("--option", action="append", default=[], metavar="KEY=VALUE",
+                         help="fsspec's option for the place, such as anon=true; may be repeated")  # fmt: skip
+
+
+def convert_arguments(command: argparse.ArgumentParser) -> None:
+    """The arguments of `convert`."""
+    command.epilog = (
+        "The same as the stage `episodes`, without an experiment: a spec's crop, size, stride, filter and splits hold, "
+        "damaged episodes are left out and named. For a data set without a spec, the one that `inspect` proposes is "
+        "taken. Interrupted, it goes on where it was. Exit codes: 0 written, 1 not, 2 errors in the spec or the "
+        "arguments."
+    )
+    command.add_argument("source", metavar="SPEC|URI", help="a source's spec or its name, or a data set")
+    command.add_argument("folder", type=Path, metavar="FOLDER", help="where to write; must not be there yet")
+    command.add_argument("--workers", type=int, default=0, metavar="N", help="processes (0: one a core)")
     command.add_argument("--option", action="append", default=[], metavar="KEY=VALUE",
                          help="fsspec's option for the place, such as anon=true; may be repeated")  # fmt: skip
 

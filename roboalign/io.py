@@ -4,11 +4,12 @@ import csv
 import hashlib
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from roboalign.types import Json
 
@@ -124,3 +125,22 @@ def digest(paths: Sequence[Path], *texts: str) -> str:
                 content = hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
             state.update(f"{path.name}/{name} {content}\n".encode())
     return state.hexdigest()
+
+
+_LFS_POINTER = re.compile(rb"version https://(?:git-lfs|hawser)\.github\.com/spec/v1\s[^\0]*?^size (\d{1,18})$", re.M)
+LFS_POINTER_SIZE = 1024
+"""Bytes that a Git LFS pointer has at most, by its specification."""
+
+
+def lfs_size(file: IO[bytes]) -> int | None:
+    """The size in bytes of the file that a Git LFS pointer stands for; None if `file` is not a pointer.
+
+    The file stands at its beginning afterwards.
+    """
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    if size >= LFS_POINTER_SIZE:
+        return None
+    found = _LFS_POINTER.match(file.read(LFS_POINTER_SIZE))
+    file.seek(0)
+    return int(found[1]) if found else None

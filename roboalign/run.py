@@ -9,6 +9,7 @@ import os
 import random
 import re
 import shutil
+import subprocess
 import sys
 import threading
 import time
@@ -24,6 +25,7 @@ from pydantic import TypeAdapter
 
 import roboalign
 from roboalign.checkpoint import CheckpointError
+from roboalign.errors import StageError as StageError
 from roboalign.hardware.spec import DeviceSpec
 from roboalign.io import digest
 from roboalign.types import Json
@@ -36,12 +38,11 @@ SCRATCH = Path(".scratch")
 ITEM = re.compile(r"\$\{item\.[a-z_]+\}")
 """DVC's name for the item of a stage's matrix, such as `${item.source}`."""
 
+FIELD = re.compile(r"(?<![\w./])[a-z][a-z_]*(?:\.[a-z][a-z0-9_]*)+(?![\w/])")
+"""A field's path in a sentence, such as `sources.fetch.length`."""
+
 FREE_KEYS = ("hardware.executor", "hardware.cache")
 """Spec keys that stages may read undeclared, because they never change a result."""
-
-
-class StageError(Exception):
-    """A stage cannot run; the message says why and what to do. `execute` prints it without a traceback."""
 
 
 @dataclass(frozen=True)
@@ -166,9 +167,24 @@ def execute(name: str, main: Callable[[Run], None]) -> None:
     except (StageError, CheckpointError, yaml.YAMLError, ValueError, OSError) as error:
         if os.environ.get("ROBOALIGN_TRACEBACK"):
             raise
-        line = " ".join(str(error).split())
+        line = " ".join(name_origins(str(error)).split())
         print(f"[{name}] error: {line} (ROBOALIGN_TRACEBACK=1 shows where)", file=sys.stderr)
         raise SystemExit(1) from None
+
+
+def name_origins(message: str, root: Path = Path()) -> str:
+    """The message, with the file and line behind each field in it that a file sets: specs/experiments/smoke.yaml:21.
+
+    `roboalign show` is asked, in a process of its own: stages read resolved sections, not the specs they came from.
+    """
+
+    def origin(found: re.Match[str]) -> str:
+        command = [sys.executable, "-m", "roboalign", "--root", str(root), "show", found[0], "--origins"]
+        shown = subprocess.run(command, capture_output=True, text=True, check=False).stdout.splitlines()
+        place = shown[0].rpartition("# ")[2] if len(shown) == 1 else "default"
+        return found[0] if place == "default" else f"{found[0]} ({place})"
+
+    return FIELD.sub(origin, message)
 
 
 def guard() -> None:

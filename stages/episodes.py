@@ -29,6 +29,8 @@ def main(run: Run) -> None:
     run.say(f"{made.kept} episodes, {made.frames} frames at {made.frames / seconds:.0f} a second")
     for each in made.damaged:
         run.say(f"damaged, left out: {each.name}: {each.reason}")
+    for text, count in made.warnings:
+        run.say(f"warning: {count} episodes: {text}")
     for field, count in made.left_out:
         run.say(f"left out by {field}: {count} episodes")
 

@@ -14,8 +14,8 @@ PARTS = (
 )  # fmt: skip
 BASE = ("roboalign.spec.base", "roboalign.spec.training")
 SHARED = (
-    "roboalign.types", "roboalign.io", "roboalign.store", "roboalign.checkpoint", "roboalign.run", "roboalign.training",
-    "roboalign.optimizer", "roboalign.video",
+    "roboalign.types", "roboalign.errors", "roboalign.io", "roboalign.media", "roboalign.store", "roboalign.checkpoint",
+    "roboalign.run", "roboalign.training", "roboalign.optimizer", "roboalign.video",
 )  # fmt: skip
 LENT = (
     "roboalign.reward.dimensions", "roboalign.evaluation.video", "roboalign.evaluation.statistics",

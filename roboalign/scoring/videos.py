@@ -1,16 +1,19 @@
 """Videos of any kind as frames of one size: containers, folders of pictures, arrays."""
 
 import re
-import zipfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import av
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
+from roboalign.io import lfs_size
+from roboalign.media import MediaError, open_picture, open_video, upright_frame, upright_picture, video_stream
+from roboalign.sources.errors import DamagedError
+from roboalign.sources.readers.arrays import open_npz, read_npy
 from roboalign.sources.readers.pictures import frame
 from roboalign.sources.readers.spec import PictureSpec
 from roboalign.types import UInt8
@@ -90,6 +93,9 @@ def read(path: Path, size: PictureSpec, stride: int = 1, first: Path | None = No
 def _open(path: Path) -> tuple[Iterable[UInt8], float | None]:
     if path.is_dir():
         return (_picture(file) for file in _pictures(path)), None
+    with path.open("rb") as file:
+        if (size := lfs_size(file)) is not None:
+            raise VideoError(f"it is a Git LFS pointer, not the {size} bytes of the video; run `git lfs pull`")
     if path.suffix.lower() in ARRAYS:
         return _array(path), None
     return _container(path)
@@ -111,26 +117,21 @@ def _pictures(folder: Path) -> list[Path]:
 
 def _picture(path: Path) -> UInt8:
     try:
-        with Image.open(path) as image:
-            return np.asarray(image.convert("RGB"))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        with open_picture(path) as image:
+            return upright_picture(image)
+    except MediaError as error:
+        raise VideoError(f"{path.name} {error}") from None
+    except (OSError, ValueError, SyntaxError, EOFError) as error:
         raise VideoError(f"{path.name} is no readable picture ({_short(error)})") from None
 
 
 def _array(path: Path) -> UInt8:
     """(T, H, W, 3) of an array file, uint8 or floats in [0, 1]."""
     try:
-        loaded = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.lib.npyio.NpzFile):
-            with loaded:
-                names = [name for name in ("frames", "video") if name in loaded.files] or loaded.files
-                if len(names) != 1:
-                    raise VideoError(f"it holds {len(loaded.files)} arrays; name the one with the frames 'frames'")
-                loaded = loaded[names[0]]
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, KeyError) as error:
-        text = "it holds objects or something else" if "pickle" in str(error) else _short(error)
-        raise VideoError(f"it is no readable array ({text})") from None
-    array: NDArray[np.generic] = loaded
+        with path.open("rb") as file:
+            array = _one_array(file) if path.suffix.lower() == ".npz" else read_npy(file)
+    except (DamagedError, OSError) as error:
+        raise VideoError(f"it is no readable array ({_short(error)})") from None
     if array.ndim != 4 or array.shape[3] != 3 or 0 in array.shape:
         raise VideoError(f"its array has shape {array.shape}; frames are (T, H, W, 3), RGB")
     if array.dtype == np.uint8:
@@ -143,12 +144,21 @@ def _array(path: Path) -> UInt8:
     return (values * 255).round().astype(np.uint8)
 
 
+def _one_array(file: IO[bytes]) -> NDArray[np.generic]:
+    """The array with the frames in an `.npz` file. Raises DamagedError, and VideoError if it cannot be told."""
+    with open_npz(file) as arrays:
+        names = [name for name in ("frames", "video") if name in arrays] or list(arrays)
+        if len(names) != 1:
+            raise VideoError(f"it holds {len(arrays)} arrays; name the one with the frames 'frames'")
+        return arrays[names[0]]
+
+
 def _container(path: Path) -> tuple[Iterator[UInt8], float | None]:
     try:
-        with av.open(str(path)) as container:
-            if not container.streams.video:
-                raise VideoError("it has no pictures in it")
-            rate = container.streams.video[0].average_rate
+        with open_video(path) as container:
+            rate = video_stream(container).average_rate
+    except MediaError as error:
+        raise VideoError(f"it {error}") from None
     except (av.error.FFmpegError, ValueError, OSError) as error:
         raise VideoError(f"it cannot be opened ({_short(error)})") from None
     return _decode_frames(path), None if not rate else float(rate)
@@ -158,8 +168,8 @@ def _decode_frames(path: Path) -> Iterator[UInt8]:
     """The frames of a container. Raises VideoError where one is damaged, or the file ends before its video does."""
     start = end = None
     try:
-        with av.open(str(path), options={"err_detect": "explode"}) as container:
-            stream = container.streams.video[0]
+        with open_video(path) as container:
+            stream = video_stream(container)
             stream.thread_type = "AUTO"
             step = 1 / float(stream.average_rate) if stream.average_rate else 0.0
             duration = None
@@ -173,7 +183,9 @@ def _decode_frames(path: Path) -> Iterator[UInt8]:
                 if image.time is not None:
                     start = image.time if start is None else start
                     end = image.time + step
-                yield np.asarray(image.to_ndarray(format="rgb24"), np.uint8)
+                yield upright_frame(image)
+    except MediaError as error:
+        raise VideoError(f"it {error}") from None
     except (av.error.FFmpegError, ValueError, OSError) as error:
         raise VideoError(f"it cannot be decoded ({_short(error)})") from None
     # A file that was cut off may decode without an error up to where it ends.

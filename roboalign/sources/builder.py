@@ -4,15 +4,19 @@ from pathlib import Path
 from typing import assert_never
 
 from roboalign.sources.readers.files import Files
+from roboalign.sources.readers.instruction import InstructedReader
 from roboalign.sources.readers.reader import Reader
 from roboalign.sources.simulators.simulator import Simulator
 from roboalign.sources.spec import (
+    AlohaSpec,
     CalvinSpec,
+    CtrlWorldSpec,
     FetchSpec,
     JacoSpec,
     LerobotSpec,
     LiberoSpec,
     MetaworldSpec,
+    NpzEpisodesSpec,
     PandaSpec,
     RecordedSpec,
     RldsSpec,
@@ -59,7 +63,14 @@ def simulator_fps(spec: SimulatedRobotSpec) -> float:
 
 def build_reader(spec: RecordedSpec, cache: Path) -> Reader:
     """The reader of a data set; remote files are kept in `cache`. Raises SourceError where it cannot be opened."""
-    files = Files.at(spec.uri, spec.options, cache)
+    reader = build_format_reader(spec, Files.at(spec.uri, spec.options, cache))
+    if not isinstance(spec.instruction, str):
+        reader = InstructedReader(reader, spec.instruction)
+    return reader
+
+
+def build_format_reader(spec: RecordedSpec, files: Files) -> Reader:
+    """The reader of the spec's format. Raises SourceError where the data set is of another one."""
     match spec:
         case RldsSpec():
             from roboalign.sources.readers.rlds import Rlds
@@ -81,5 +92,17 @@ def build_reader(spec: RecordedSpec, cache: Path) -> Reader:
             from roboalign.sources.readers.videos import Videos
 
             return Videos(spec, files)
+        case NpzEpisodesSpec():
+            from roboalign.sources.readers.npz_episodes import NpzEpisodes
+
+            return NpzEpisodes(spec, files)
+        case AlohaSpec():
+            from roboalign.sources.readers.aloha import Aloha
+
+            return Aloha(spec, files)
+        case CtrlWorldSpec():
+            from roboalign.sources.readers.ctrl_world import CtrlWorld
+
+            return CtrlWorld(spec, files)
         case _:
             assert_never(spec)

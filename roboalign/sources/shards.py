@@ -2,7 +2,6 @@
 
 import atexit
 import shutil
-from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
@@ -12,10 +11,10 @@ from pydantic import TypeAdapter
 
 from roboalign.hardware.spec import ExecutorSpec
 from roboalign.io import read_json, write_json
-from roboalign.sources.account import QUARANTINE, Account, quarantine, tolerate, total
+from roboalign.sources.account import QUARANTINE, Account, Tally, quarantine, tolerate, total
 from roboalign.sources.builder import build_reader, build_simulator, simulator_fps
 from roboalign.sources.executor import run_all
-from roboalign.sources.readers.convert import LeftOut, convert
+from roboalign.sources.readers.convert import convert
 from roboalign.sources.readers.reader import Damaged, Part
 from roboalign.sources.simulators.record import Assignment, assign, record
 from roboalign.sources.simulators.simulator import Simulator
@@ -24,7 +23,7 @@ from roboalign.sources.spec import DatasetSpec, RecordedSpec, SimulatedRobotSpec
 from roboalign.sources.splits import split_groups
 from roboalign.store import EpisodeStore, EpisodeWriter
 from roboalign.store.merging import merge
-from roboalign.types import Split
+from roboalign.types import Episode, Split
 
 SHARD = 10
 """Simulated episodes of a shard at most: what a kill can cost each worker."""
@@ -78,7 +77,8 @@ def make_shard(shard: Shard) -> Account:
         return account
     value = read_json(path)
     damaged = tuple(Damaged(**each) for each in value["damaged"])
-    return Account(value["kept"], value["frames"], damaged, tuple((name, n) for name, n in value["left_out"]))
+    counts = (tuple((name, n) for name, n in value.get(key, ())) for key in ("left_out", "warnings"))
+    return Account(value["kept"], value["frames"], damaged, *counts)
 
 
 _open: dict[tuple[str, str], Simulator] = {}
@@ -112,26 +112,20 @@ def _record(spec: SimulatedRobotSpec, shard: Shard, work: tuple[Assignment, ...]
 
 def _read(spec: RecordedSpec, shard: Shard, part: Part) -> Account:
     reader = build_reader(spec, shard.cache)
-    damaged: list[Damaged] = []
-    left_out: Counter[str] = Counter()
-    kept = frames = 0
+    tally = Tally()
     with ExitStack() as stack:
         writer: EpisodeWriter | None = None
         for raw in reader.read(part):
             result = raw if isinstance(raw, Damaged) else convert(raw, spec, shard.source)
-            if isinstance(result, Damaged):
-                damaged.append(result)
-            elif isinstance(result, LeftOut):
-                left_out[result.reason] += 1
-            else:
+            tally.add(raw, result)
+            if isinstance(result, Episode):
                 if writer is None:  # a store holds at least one episode
                     fps = reader.fps / spec.stride
                     writer = stack.enter_context(EpisodeWriter(shard.folder / "store", fps=fps, storage=spec.storage))
                 writer.add(result)
-                kept, frames = kept + 1, frames + len(result.frames)
-            if spec.episodes and kept == spec.episodes:
+            if spec.episodes and tally.kept == spec.episodes:
                 break
-    return Account(kept, frames, tuple(damaged), tuple(sorted(left_out.items())))
+    return tally.account()
 
 
 def materialise(

@@ -4,17 +4,30 @@ from typing import Annotated
 
 from pydantic import Field
 
-from roboalign.sources.readers.spec import CalvinSpec, DatasetSpec, LerobotSpec, LiberoSpec, RldsSpec, VideosSpec
+from roboalign.sources.readers.spec import (
+    AlohaSpec,
+    CalvinSpec,
+    CtrlWorldSpec,
+    DatasetSpec,
+    LerobotSpec,
+    LiberoSpec,
+    NpzEpisodesSpec,
+    RldsSpec,
+    VideosSpec,
+)
 from roboalign.sources.simulators.spec import FetchSpec, JacoSpec, MetaworldSpec, PandaSpec, SimulatedRobotSpec
 
 __all__ = [
+    "AlohaSpec",
     "CalvinSpec",
+    "CtrlWorldSpec",
     "DatasetSpec",
     "FetchSpec",
     "JacoSpec",
     "LerobotSpec",
     "LiberoSpec",
     "MetaworldSpec",
+    "NpzEpisodesSpec",
     "PandaSpec",
     "RecordedSpec",
     "RldsSpec",
@@ -23,11 +36,24 @@ __all__ = [
     "VideosSpec",
 ]
 
-RecordedSpec = RldsSpec | LerobotSpec | CalvinSpec | LiberoSpec | VideosSpec
+RecordedSpec = (
+    RldsSpec | LerobotSpec | CalvinSpec | LiberoSpec | VideosSpec | NpzEpisodesSpec | AlohaSpec | CtrlWorldSpec
+)
 """The data sets recorded elsewhere."""
 
 SourceSpec = Annotated[
-    MetaworldSpec | FetchSpec | PandaSpec | JacoSpec | RldsSpec | LerobotSpec | CalvinSpec | LiberoSpec | VideosSpec,
+    MetaworldSpec
+    | FetchSpec
+    | PandaSpec
+    | JacoSpec
+    | RldsSpec
+    | LerobotSpec
+    | CalvinSpec
+    | LiberoSpec
+    | VideosSpec
+    | NpzEpisodesSpec
+    | AlohaSpec
+    | CtrlWorldSpec,
     Field(discriminator="kind"),
 ]
 """A source of episodes, told apart by `kind`."""

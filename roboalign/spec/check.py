@@ -20,6 +20,21 @@ def overrides(library: Library) -> list[str]:
     )
 
 
+def left_behind(library: Library) -> str:
+    """What params.yaml sets away from the last commit, and how to take it back; '' if nothing or git does not know. A
+    `dvc exp run -S` whose value is refused leaves it there."""
+    from roboalign.spec.plan import away  # imports this part's estimates, which only this needs
+
+    document = library.document("params.yaml")
+    changed = away(library.root, plain(document)) if document else []
+    if not changed:
+        return ""
+    return (
+        f"params.yaml differs from the last commit: {'; '.join(changed)}. A `dvc exp run -S` that is refused leaves "
+        "its values there; `git checkout params.yaml` takes them back"
+    )
+
+
 def check(library: Library, experiment: str | None = None) -> list[Diagnostic]:
     """All that is wrong with one experiment, or with the whole tree and params.yaml; sorted, each thing once."""
     if experiment is not None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from roboalign.spec.diagnostics import Diagnostic, SpecError, failed, nearest
-from roboalign.spec.document import Entry, Mapping, Mark, Scalar, Sequence, Source
+from roboalign.spec.document import Entry, Mapping, Mark, Node, Scalar, Sequence, Source
 from roboalign.spec.dump import dump
 from roboalign.spec.experiment import KINDS, PARTS, Experiment, ExperimentFileSpec, ParamsSpec, adapter
 from roboalign.spec.invariants import violations
@@ -198,6 +198,16 @@ def overlaid(node: Mapping, part: str, theirs: Choice, own: Choice | None) -> Ma
     return node
 
 
+def overlaid_source(node: Node, name: str, theirs: Choice, own: Choice | None) -> Node:
+    """A source's file with the values of `set` over it: those for every source, and those for this one."""
+    for choice in (theirs, own):
+        entry = choice.values.entries.get("sources") if choice else None
+        for key, value in entry.value.entries.items() if entry and isinstance(entry.value, Mapping) else ():
+            if key in (EACH, name):
+                node = merged(node, value.value)
+    return node
+
+
 def gathered(library: Library, result: Composition, listed: Sequence, theirs: Choice, own: Choice | None) -> Mapping:
     """The section `sources`: each listed source's file, by name, with the values of `set` over it.
 
@@ -213,14 +223,15 @@ def gathered(library: Library, result: Composition, listed: Sequence, theirs: Ch
         node = library.variant("sources", name, item.mark)
         if node is not None:
             entries[name] = Entry(item.mark, node)
+    entries = {
+        name: Entry(below.key, overlaid_source(below.value, name, theirs, own)) for name, below in entries.items()
+    }
     usual = names(theirs.sources) if theirs.sources else []
     for choice in (theirs, own):
         entry = choice.values.entries.get("sources") if choice else None
         if entry is None or not isinstance(entry.value, Mapping):
             continue
         for name, value in entry.value.entries.items():
-            for each in entries if name == EACH else [name] if name in entries else []:
-                entries[each] = Entry(entries[each].key, merged(entries[each].value, value.value))
             here = names(listed)
             if name not in (EACH, *here) and not (choice is theirs and name in usual):
                 known = "" if nearest(name, here) else f"; listed are {', '.join(here)}"

@@ -43,7 +43,7 @@ class Library:
     def variant(self, folder: str, name: str, mark: Mark) -> Mapping | None:
         """The variant, over those it extends; None where it does not exist, for which `mark` is to blame."""
         if name not in self.names(folder):
-            self.diagnostics.append(absent(folder, name, self.names(folder), mark))
+            self.diagnostics.append(self.absent(folder, name, mark))
             return None
         if (folder, name) not in self.variants:
             self.variants[folder, name] = self.extended(folder, name, (name,))
@@ -65,7 +65,7 @@ class Library:
             self.diagnostics.append(Diagnostic(f"'extends' goes round in a circle: {loop}", base.mark))
             return None
         if base.value not in self.names(folder):
-            self.diagnostics.append(absent(folder, base.value, self.names(folder), base.mark))
+            self.diagnostics.append(self.absent(folder, base.value, base.mark))
             return None
         below = self.extended(folder, base.value, (*chain, base.value))
         if below is None:
@@ -73,6 +73,19 @@ class Library:
         result = merged(below, own)
         assert isinstance(result, Mapping)
         return Mapping(result.entries, document.mark)
+
+    def absent(self, folder: str, name: str, mark: Mark) -> Diagnostic:
+        """A variant that does not exist, or that git does not know and so an experiment in a temporary folder lacks."""
+        names, path = self.names(folder), f"specs/{folder}/{name[:64]}.yaml"
+        if (checkout := checkout_of(self.root)) and (checkout / path).is_file():
+            message = (
+                f"there is no {path} in this temporary folder, which holds what git knows; run `git add {path}` in "
+                "your checkout, and the experiment again"
+            )
+            return Diagnostic(message, mark)
+        suggestion = nearest(name, names)
+        known = "" if suggestion else f"; there are: {', '.join(names)}" if names else f"; specs/{folder}/ holds none"
+        return Diagnostic(f"there is no {path}{known}", mark, suggestion)
 
     def strays(self) -> Iterator[Diagnostic]:
         """Folders and files of specs/ that nothing reads: most often a misspelling."""
@@ -95,8 +108,10 @@ class Library:
                         yield Diagnostic("nothing reads this; a variant is a file *.yaml in its part's folder", place)
 
 
-def absent(folder: str, name: str, names: list[str], mark: Mark) -> Diagnostic:
-    """A variant that does not exist."""
-    suggestion = nearest(name, names)
-    known = "" if suggestion else f"; there are: {', '.join(names)}" if names else f"; specs/{folder}/ holds none"
-    return Diagnostic(f"there is no specs/{folder}/{name[:64]}.yaml{known}", mark, suggestion)
+def checkout_of(root: Path) -> Path | None:
+    """The checkout whose experiment runs in `root`, if that is one of DVC's temporary folders."""
+    parts = root.resolve().parts
+    for index in range(len(parts) - 3):
+        if parts[index : index + 3] == (".dvc", "tmp", "exps"):
+            return Path(*parts[:index])
+    return None

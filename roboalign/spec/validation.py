@@ -43,6 +43,8 @@ def explained(errors: list[ErrorDetails], kind: Any, node: Node) -> Iterator[Dia
     about: dict[Mark, Diagnostic] = {}
     counts: Counter[tuple[str | int, ...]] = Counter()
     for error in errors:
+        if other_member_meant(error, errors):
+            continue
         parent = error["loc"][: -2 if error["loc"][-1:] == ("[key]",) else -1]
         counts[parent] += 1
         item = explain(error, kind, node, nearest if counts[parent] <= SUGGESTIONS else no_suggestion)
@@ -51,6 +53,25 @@ def explained(errors: list[ErrorDetails], kind: Any, node: Node) -> Iterator[Dia
         elif item.mark not in about or (item.suggestion and not about[item.mark].suggestion):
             about[item.mark] = item
     yield from about.values()
+
+
+def other_member_meant(error: ErrorDetails, errors: list[ErrorDetails]) -> bool:
+    """Whether an error says that a value is not of the one type of a union, and it is of another one with a fault."""
+    *union_loc, label = error["loc"] or ("",)
+    if not error["type"].endswith("_type") or not is_member_label(label):
+        return False
+    depth = len(union_loc)
+    return any(
+        list(other["loc"][:depth]) == union_loc
+        and other["loc"][depth : depth + 1] != (label,)
+        and not (other["type"].endswith("_type") and len(other["loc"]) == depth + 1)
+        for other in errors
+    )
+
+
+def is_member_label(step: str | int) -> bool:
+    """Whether a step of an error's path is Pydantic's name of a union's member that has constraints or validators."""
+    return isinstance(step, str) and step.startswith(("constrained-", "function-"))
 
 
 def named(missing: Diagnostic, guessed: Iterable[str]) -> bool:
@@ -113,7 +134,8 @@ def member(members: tuple[Any, ...], tag: str | None, step: str | int) -> Any:
         kind, _ = bare(candidate)
         if tag is not None and is_spec(kind) and step in get_args(kind.model_fields[tag].annotation):
             return kind
-        if tag is None and getattr(kind, "__name__", None) == step:
+        name = getattr(kind, "__name__", None)
+        if tag is None and (step == name or str(step).endswith(f", {name}]")):
             return kind
     return Any
 
@@ -191,7 +213,7 @@ def explain(error: ErrorDetails, kind: Any, node: Node, near: Near = nearest) ->
 
 def quoted(loc: tuple[str | int, ...]) -> str:
     """The last key of a path as the subject of a sentence."""
-    keys = [step for step in loc if isinstance(step, str)]
+    keys = [step for step in loc if isinstance(step, str) and not is_member_label(step)]
     item = f", item {loc[-1] + 1}," if loc and isinstance(loc[-1], int) else ""
     return f"'{keys[-1]}'{item} " if keys else ""
 

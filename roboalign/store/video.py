@@ -20,6 +20,7 @@ from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
+from roboalign.media import MediaError, open_video
 from roboalign.store.images import copy_rgb
 from roboalign.store.layout import StoreError
 from roboalign.store.spec import Images, StorageSpec
@@ -124,7 +125,7 @@ class Packets:
     ) -> None:
         self.name = str(source) if isinstance(source, Path) else "an encoded clip"
         self.rate, self.start, self.length, self.checksums = rate, start, length, checksums
-        file = io.BytesIO(source) if isinstance(source, bytes) else str(source)
+        file = io.BytesIO(source) if isinstance(source, bytes) else source
         self._input, self.stream, self._step = _opened(file, rate, self.name)
         self.header = bytes(self.stream.codec_context.extradata or b"")
         self._seed = zlib.crc32(self.header)
@@ -166,7 +167,7 @@ class VideoReader:
 
     def __init__(self, path: Path, rate: Fraction, gop: int) -> None:
         self.path, self.rate, self.gop = path, rate, gop
-        self._input, self._stream, self._step = _opened(str(path), rate, path)
+        self._input, self._stream, self._step = _opened(path, rate, path)
         self._stream.codec_context.thread_count = 1
         self._seed = zlib.crc32(bytes(self._stream.codec_context.extradata or b""))
         self._packets: Iterator[Any] = iter(())
@@ -230,11 +231,11 @@ class VideoReader:
         yield from context.decode(None)
 
 
-def _opened(file: str | io.BytesIO, rate: Fraction, name: Path | str) -> tuple[InputContainer, VideoStream, int]:
+def _opened(file: Path | io.BytesIO, rate: Fraction, name: Path | str) -> tuple[InputContainer, VideoStream, int]:
     """A video, its stream, and the stream's units of time a frame. Raises StoreError where it is not ours to decode."""
     try:
-        container = av.open(file, "r")
-    except (OSError, ValueError, av.FFmpegError) as error:
+        container = open_video(file, strict=False)
+    except (MediaError, OSError, ValueError, av.FFmpegError) as error:
         raise damaged(name, error) from None
     for stream in container.streams.video:
         # A codec that is not known has no context, whatever the types say.

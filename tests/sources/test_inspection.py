@@ -24,7 +24,7 @@ from roboalign.__main__ import main
 from roboalign.sources.inspection.command import inspect_spec
 from roboalign.sources.inspection.layouts.layout import Column, best
 from roboalign.sources.inspection.looks import CELL, shaded, spread
-from roboalign.sources.inspection.proposal import divided, flow, propose
+from roboalign.sources.inspection.proposal import flow, propose
 from roboalign.sources.inspection.summary import dimensions
 from roboalign.sources.inspection.text import histogram
 from roboalign.sources.readers.reader import Part
@@ -132,7 +132,10 @@ def test_what_is_odd_is_said(tmp_path: Path, capsys: Capture) -> None:
     assert any(text.startswith("never vary: actions[0]") for text in found)
     assert any("actions[1]" in text and text.startswith("values far beyond the range") for text in found)
     _, found = problems(tmp_path, capsys, of_videos(tmp_path / "data", stride=2))
-    assert any("actions[2] has two or three values" in text and "`skipped: last`" in text for text in found)
+    assert any(
+        "actions[2] is like a gripper's switch (it has two values)" in text and "`skipped: last`" in text
+        for text in found
+    )
     split = {"train": 0.4, "validation": 0.3, "test": 0.3, "scene": "operator/name"}
     _, found = problems(tmp_path, capsys, of_videos(tmp_path / "data", split=split))
     assert any(
@@ -417,16 +420,6 @@ def test_the_dimensions_of_actions() -> None:
 def test_a_histogram_of_lengths() -> None:
     assert histogram({12: 4}) == "12 frames each"
     assert histogram({10: 1, 11: 4, 13: 2}) == "10 ▃█ ▅ 13 frames, median 11"
-
-
-def test_commands_are_told_from_displacements() -> None:
-    assert divided("action", 3, [False] * 3) == [{"key": "action"}]
-    assert divided("action/gripper", 1, [False]) == [{"key": "action/gripper", "skipped": "last"}]
-    assert divided("a", 4, [False, True, True, False]) == [
-        {"key": "a", "columns": [0]},
-        {"key": "a", "columns": [1, 2], "skipped": "last"},
-        {"key": "a", "columns": [3]},
-    ]
 
 
 def test_the_camera_that_sees_the_scene_is_proposed() -> None:

@@ -2,14 +2,18 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw
 
+from roboalign.sources.account import Account, Tally
 from roboalign.sources.builder import build_reader, build_simulator, simulator_fps
-from roboalign.sources.readers.convert import LeftOut, convert
+from roboalign.sources.errors import DamagedError
+from roboalign.sources.inspection.action_meaning import STATE, STATE_WIDTH, STATES, EpisodeVectors
+from roboalign.sources.readers.convert import LeftOut, convert, joined
 from roboalign.sources.readers.pictures import kept
 from roboalign.sources.readers.reader import Damaged, Part, Raw
 from roboalign.sources.readers.spec import DatasetSpec, FilterSpec, PictureSpec
@@ -67,6 +71,10 @@ class Look:
     strip: Strip | None = None
     widths: tuple[int, ...] = ()
     """How many dimensions each entry of the spec's actions gives."""
+    vectors: EpisodeVectors | None = None
+    """Actions before the stride, and states; None for what is taken as it is."""
+    dimension_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """The data set's own names of the columns' dimensions, by key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +88,9 @@ class Looks:
     fps: float
     """Frames a second as recorded, before the stride."""
     episodes: tuple[Look, ...]
-    damaged: tuple[Damaged, ...] = ()
-    left_out: Mapping[str, int] = field(default_factory=dict)
-    """By field of the spec, how many; a few of them are among the episodes."""
+    """Those that are kept, and a few that the spec leaves out."""
+    account: Account | None = None
+    """What became of a data set's episodes; None for simulators and stores, which keep all."""
     without: int = 0
     """Episodes without an instruction, whatever became of them."""
     splits: Mapping[Split, int] = field(default_factory=dict)
@@ -95,8 +103,7 @@ def of_data_set(spec: RecordedSpec, source: str, count: int, cache: Path) -> Loo
     parts = reader.parts()
     chosen = spread(parts, count, spec.episodes)
     looks: list[Look] = []
-    damaged: list[Damaged] = []
-    left_out: Counter[str] = Counter()
+    tally = Tally()
     seen = whole = opened = without = 0
     for place, part in enumerate(chosen):
         opened += 1
@@ -104,28 +111,30 @@ def of_data_set(spec: RecordedSpec, source: str, count: int, cache: Path) -> Loo
         taken = 0
         stream = reader.read(part)
         for raw in stream:
-            if count and taken == share:  # there is more than was asked for
-                break
+            if (count and taken == share) or (spec.episodes and tally.kept == spec.episodes):
+                break  # there is more than was asked for
             taken += 1
             without += isinstance(raw, Raw) and not raw.instruction.strip()
-            result = raw if isinstance(raw, Damaged) else look(raw, spec, source, len(looks), left_out)
-            if isinstance(result, Damaged):
-                damaged.append(result)
-            elif result is not None:
-                looks.append(result)
+            if isinstance(raw, Damaged):
+                tally.add(raw, raw)
+            elif (found := look(raw, spec, source, len(looks), tally)) is not None:
+                looks.append(found)
         else:
             whole += 1
         close(stream)
         seen += taken
-        if spec.episodes and sum(not each.left_out for each in looks) >= spec.episodes:
+        if spec.episodes and tally.kept >= spec.episodes:
             break
-    complete = whole == len(parts)
-    if complete:
+    enough = 0 < spec.episodes <= tally.kept and chosen[:opened] == parts[:opened] and whole >= opened - 1
+    complete = whole == len(parts) or enough
+    if complete and whole < len(parts):
+        how = f"the first {seen} episodes, of which as many are kept as `episodes` asks for"
+    elif complete:
         how = f"all {seen} episodes"
     else:
         unit = "part" if len(parts) == 1 else "parts"
         how = f"{seen} episodes, from {opened} of {len(parts)} {unit}; --episodes 0 looks at all"
-    return Looks(how, complete, reader.fps, tuple(looks), tuple(damaged), dict(left_out), without)
+    return Looks(how, complete, reader.fps, tuple(looks), tally.account(), without)
 
 
 def close(stream: Iterator[object]) -> None:
@@ -144,27 +153,43 @@ def spread(parts: Sequence[Part], count: int, limit: int) -> list[Part]:
     return [parts[index * len(parts) // number] for index in range(number)]
 
 
-def look(raw: Raw, spec: DatasetSpec, source: str, row: int, left_out: Counter[str]) -> Look | Damaged | None:
-    """What an episode is. Those that are left out are counted; a few are looked at all the same, so that there is
-    something to see where the spec leaves out everything."""
+def look(raw: Raw, spec: DatasetSpec, source: str, row: int, tally: Tally) -> Look | None:
+    """Count an episode as the stage does; None if it is damaged. A few of those that are left out are converted without
+    the filter, which is not counted, so that there is something to see where the spec leaves out everything."""
     tap = Tap(raw, spec.image)
     result = convert(replace(raw, pictures=tap.pictures), spec, source)
+    tally.add(raw, result)
     reason = ""
     if isinstance(result, LeftOut):
         reason = result.reason
-        left_out[reason] += 1
-        if left_out.total() > ROWS:
+        if tally.left_out.total() > ROWS:
             return None
         everything = spec.model_copy(update={"filter": FilterSpec(), "length": 1})
         result = convert(replace(raw, pictures=tap.pictures), everything, source)
-    if isinstance(result, Damaged):
-        return result
-    assert isinstance(result, Episode)
+    if not isinstance(result, Episode):
+        return None
     return Look(
         raw.name, raw.length, len(result.frames), reason, result.instruction, result.task, result.scene, None,
         result.actions, tap.size, raw.attributes, tap.strip(result.frames) if row < STRIPS else None,
         tuple(len(entry.columns) or np.atleast_2d(raw.columns[entry.key].T).shape[0] for entry in spec.actions),
+        EpisodeVectors(joined(raw.columns, spec.model_copy(update={"stride": 1}), raw.length), states_of(raw, spec)),
+        raw.dimension_names,
     )  # fmt: skip
+
+
+def states_of(raw: Raw, spec: DatasetSpec) -> dict[str, Float32]:
+    """The columns of an episode that may be states, each (T, width), which its actions are compared with."""
+    actions = {entry.key for entry in spec.actions}
+    keys = [key for key in raw.columns if STATE.search(key) and key not in actions and not key.startswith("next")]
+    found: dict[str, Float32] = {}
+    for key in keys:
+        with suppress(DamagedError):  # what is no action need not be sound
+            values = raw.columns[key]
+            values = values[:, None] if values.ndim == 1 else values
+            fits = values.ndim == 2 and len(values) == raw.length and 0 < values.shape[1] <= STATE_WIDTH
+            if fits and len(found) < STATES and np.isfinite(values).all():
+                found[key] = values
+    return found
 
 
 class Tap:

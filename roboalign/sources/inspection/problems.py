@@ -2,11 +2,19 @@
 
 from collections.abc import Iterator
 
+from roboalign.sources.inspection.action_meaning import SKIPPED, Meaning
 from roboalign.sources.inspection.summary import Summary
 from roboalign.sources.readers.spec import DatasetSpec
 
 FAR_OUT = 0.001
 """From this share of far-out values on a dimension is named."""
+ALLOWED: dict[Meaning, tuple[str, ...]] = {"switch": ("last",), "position": ("last", "mean"), "displacement": ("sum",)}
+"""What may become of the skipped actions, by what they mean."""
+LIKE: dict[Meaning, str] = {
+    "switch": "like a gripper's switch",
+    "position": "like absolute positions",
+    "displacement": "like displacements",
+}
 ENLARGED = 1.5
 """From this factor on pictures are said to be enlarged."""
 
@@ -35,6 +43,12 @@ def of_episodes(summary: Summary, spec: DatasetSpec | None) -> Iterator[str]:
             f"{summary.damaged_share:.1%} of the episodes are damaged, more than tolerance ({spec.tolerance:.1%}) "
             "allows: the stage would fail"
         )
+    if spec is not None and summary.without_instruction and spec.filter.instruction is None:
+        yield (
+            f"{summary.without_instruction} of the episodes have no instruction; "
+            "`filter: {instruction: .}` leaves them out"
+        )
+    yield from (f"{count} of the episodes: {text}" for text, count in summary.warnings.items())
 
 
 def of_pictures(summary: Summary) -> Iterator[str]:
@@ -50,7 +64,7 @@ def of_pictures(summary: Summary) -> Iterator[str]:
 
 
 def of_actions(summary: Summary, spec: DatasetSpec | None) -> Iterator[str]:
-    """Constant dimensions, far-out values, switches that are summed."""
+    """Constant dimensions, far-out values, what a stride does to them."""
     constant = [each.name for each in summary.actions if each.values == 1]
     if constant:
         yield f"never vary: {', '.join(constant)}; they tell the model nothing"
@@ -59,15 +73,30 @@ def of_actions(summary: Summary, spec: DatasetSpec | None) -> Iterator[str]:
         yield f"values far beyond the range, which are clipped: {', '.join(far)}"
     if spec is None or spec.stride == 1:
         return
+    yield from of_stride(summary, spec)
+
+
+def of_stride(summary: Summary, spec: DatasetSpec) -> Iterator[str]:
+    """Dimensions whose skipped actions the spec does not treat as their meaning asks for."""
     index = 0
     for entry, width in zip(spec.actions, summary.widths, strict=False):
-        switches = [each.name for each in summary.actions[index : index + width] if 1 < each.values <= 3]
-        if switches and entry.skipped != "last":
-            yield (
-                f"{', '.join(switches)} has two or three values, like a gripper's command, but the skipped ones "
-                f"become their {entry.skipped}; give it an entry of its own with `skipped: last`"
-            )
+        dimensions = list(zip(summary.actions, summary.meanings, strict=False))[index : index + width]
         index += width
+        for meaning in ALLOWED:
+            wrong = [
+                (dimension.name, told.reason)
+                for dimension, told in dimensions
+                if told.meaning == meaning and entry.skipped not in ALLOWED[meaning]
+                and (told.certain or meaning != "displacement")
+            ]  # fmt: skip
+            if wrong:
+                names = ", ".join(name for name, _ in wrong)
+                reasons = "; ".join(list(dict.fromkeys(reason for _, reason in wrong))[:2])
+                yield (
+                    f"{names} {'is' if len(wrong) == 1 else 'are'} {LIKE[meaning]} ({reasons}), but with the stride "
+                    f"the skipped ones become their {entry.skipped}; give {'it' if len(wrong) == 1 else 'them'} an "
+                    f"entry with `skipped: {SKIPPED[meaning]}`"
+                )
 
 
 def of_splits(summary: Summary, spec: DatasetSpec | None) -> Iterator[str]:

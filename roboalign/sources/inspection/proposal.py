@@ -10,16 +10,20 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from roboalign.errors import printable
 from roboalign.sources.errors import SourceError
-from roboalign.sources.inspection.layouts import calvin, lerobot, libero, rlds, videos
+from roboalign.sources.inspection.action_meaning import SKIPPED, explain
+from roboalign.sources.inspection.layouts import aloha, calvin, ctrl_world, lerobot, libero, npz_episodes, rlds, videos
 from roboalign.sources.inspection.layouts.layout import Column, Layout
 from roboalign.sources.inspection.looks import Looks, of_data_set
+from roboalign.sources.inspection.summary import classify_actions, cut, label_dimensions
+from roboalign.sources.inspection.unknown import describe_unknown
 from roboalign.sources.readers.files import Files
 from roboalign.sources.readers.spec import DatasetSpec
 from roboalign.sources.spec import RecordedSpec, SourceSpec
 from roboalign.types import Json
 
-LAYOUTS = (rlds, lerobot, calvin, libero, videos)
+LAYOUTS = (rlds, lerobot, calvin, libero, aloha, ctrl_world, videos, npz_episodes)
 """In this order; what marks the first ones is unmistakable."""
 TRIED = 5
 """Episodes that are read to complete the spec."""
@@ -28,8 +32,17 @@ _SPEC: TypeAdapter[Any] = TypeAdapter(SourceSpec)
 LENGTH = DatasetSpec.model_fields["length"].default
 HEIGHT, WIDTH = 256, 320
 """Of frames, where a spec says nothing."""
-SWITCH = re.compile(r"gripper|terminate|mode|done", re.IGNORECASE)
-"""Names of actions that are commands, not displacements."""
+PLACEHOLDER = {"text": "describe here what the robot is asked to do"}
+"""Stands for an instruction that a data set does not hold, so that all else can be tried."""
+FIELDS = 12
+"""Fields that are listed for an instruction that is missing."""
+REMEDIES = {
+    "camera": "name the key of the pictures",
+    "instruction": "write the text, as here, or name a field and a pattern with named groups, such as "
+    "{field: file, pattern: '(?P<task>[^/]+)/[^/]+$'}",
+    "actions": "name the columns that make up the action",
+}
+"""What to do about a field for which nothing was found."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +55,8 @@ class Proposal:
     comments: dict[str, str] = field(default_factory=dict)
     problem: str = ""
     """Why no episode could be read with it; empty where some could."""
+    missing: dict[str, str] = field(default_factory=dict)
+    """By field for which the data set holds nothing, what else there is."""
 
     @property
     def spec(self) -> RecordedSpec | None:
@@ -63,11 +78,12 @@ class Proposal:
         if self.problem:
             lines += [f"# No episode could be read with this: {' '.join(self.problem.split())}"]
         for key, value in self.fields.items():
-            lines += [f"# {self.comments[key]}"] if key in self.comments else []
-            if key == "actions":
+            lines += [f"# {line}" for line in self.comments.get(key, "").splitlines()]
+            mark = f" # MISSING: {REMEDIES[key]}" if key in self.missing else ""
+            if key == "actions" and value:
                 lines += ["actions:", *(f"  - {flow(entry)}" for entry in value)]
             else:
-                lines.append(f"{key}: {flow(value)}")
+                lines.append(f"{key}: {flow(value)}{mark}")
         return "\n".join(lines)
 
     def document(self) -> dict[str, Json]:
@@ -80,7 +96,13 @@ class Proposal:
                 ("instructions", self.layout.instructions),
             )
         }
-        return {"format": self.layout.what, **columns, "spec": self.fields, "problem": self.problem}
+        return {
+            "format": self.layout.what,
+            **columns,
+            "spec": self.fields,
+            "problem": self.problem,
+            "missing": self.missing,
+        }
 
 
 def listing(label: str, columns: Sequence[Column]) -> list[str]:
@@ -90,7 +112,7 @@ def listing(label: str, columns: Sequence[Column]) -> list[str]:
     wide = max(len(column.key) for column in columns)
     return [
         f"# {label}:",
-        *(f"#   {column.key:<{wide}}  {' '.join(column.detail.split())}".rstrip() for column in columns),
+        *(printable(f"#   {column.key:<{wide}}  {' '.join(column.detail.split())}".rstrip()) for column in columns),
     ]
 
 
@@ -126,48 +148,71 @@ def recognised(files: Files) -> Layout:
         listed = ""
     except OSError as error:
         listed = f"\nit cannot be listed: {error}"
-    raise SourceError(f"{files.uri} is in no format that is known; looked for:{looked}{listed}")
+    raise SourceError(
+        f"{files.uri} is in no format that is known; looked for:{looked}{listed}{describe_unknown(files)}"
+    )
 
 
 def propose(uri: str, options: Mapping[str, bool | int | str], cache: Path) -> Proposal:
-    """A spec for the data set at `uri`. Raises SourceError where the format is not known, or the data set lacks what a
-    spec needs."""
+    """A spec for the data set at `uri`, with what is missing marked. Raises SourceError if the format is not known."""
     layout = recognised(Files.at(uri, options, cache))
     fields = layout.spec(uri)
     if options:
         fields = {key: fields[key] for key in ("kind", "uri")} | {"options": dict(options)} | fields
+    missing: dict[str, str] = {}
     for key, columns in (("camera", layout.cameras), ("instruction", layout.instructions), ("actions", layout.actions)):
         if not fields[key]:
-            there = ", ".join(column.key for column in columns) or "none"
-            raise SourceError(f"{uri}: {layout.what}; but no {key} was found in it (candidates: {there})")
-    comments = {"actions": "With a stride, displacements add up; of commands the last counts (skipped: last)."}
-    comments |= layout.comments
+            missing[key] = ", ".join(column.key for column in columns) or "none"
+    comments = dict(layout.comments)
+    if layout.left_out:
+        listed = ", ".join(f"{column.key} ({column.detail})" for column in layout.left_out)
+        comments["actions"] = f"Not taken, though named like actions: {listed}."
+    if "instruction" in missing:
+        fields["instruction"] = PLACEHOLDER
+    if missing.keys() - {"instruction"}:
+        return Proposal(layout, fields, comments, "fill in the lines marked MISSING", missing)
     try:
-        draft: RecordedSpec = _SPEC.validate_python(fields | {"length": 2})
-        looks = of_data_set(draft, "source", TRIED, cache)
+        looks = look_at(fields, cache)
+        if not looks.episodes and isinstance(fields["instruction"], str) and looks.without:
+            # All that was looked at lacks an instruction: the rest can be proposed all the same.
+            missing["instruction"] = f"'{fields['instruction']}', which is empty"
+            fields["instruction"] = PLACEHOLDER
+            looks = look_at(fields, cache)
     except ValidationError as error:
         wrong = "; ".join(f"{'.'.join(map(str, each['loc'][1:]))}: {each['msg']}" for each in error.errors())
         raise SourceError(f"{uri}: {layout.what}; but no valid spec can be made for it: {wrong}") from None
     except SourceError as error:
-        return Proposal(layout, fields, comments, str(error))
+        return Proposal(layout, fields, comments, str(error), missing)
     if not looks.episodes:
-        reason = looks.damaged[0].reason if looks.damaged else "there are none"
-        return Proposal(layout, fields, comments, reason)
+        damaged = looks.account.damaged if looks.account else ()
+        reason = damaged[0].reason if damaged else "there are none"
+        return Proposal(layout, fields, comments, reason, missing)
+    if "instruction" in missing:
+        known = [f"{key}: {cut(value, 60)}" for key, value in looks.episodes[0].attributes.items()]
+        comments["instruction"] = "\n".join(["Fields to look for it in:", *(f"  {each}" for each in known[:FIELDS])])
     complete(fields, comments, looks)
-    return Proposal(layout, fields, comments)
+    return Proposal(layout, fields, comments, "", missing)
+
+
+def look_at(fields: dict[str, Json], cache: Path) -> Looks:
+    """A few episodes, as a draft reads them. Raises SourceError, and ValidationError if the draft is no valid spec."""
+    draft: RecordedSpec = _SPEC.validate_python(fields | {"length": 2})
+    return of_data_set(draft, "source", TRIED, cache)
 
 
 def complete(fields: dict[str, Any], comments: dict[str, str], looks: Looks) -> None:
-    """Put into a spec what only its episodes tell: which actions are commands, how large and how long they are."""
-    names = [entry["key"] for entry in fields["actions"]]
-    first = looks.episodes[0].widths
-    columns = summarised(looks)
+    """Put into a spec what only its episodes tell: what the actions mean, how large and how long episodes are."""
+    draft: RecordedSpec = _SPEC.validate_python(fields | {"length": 2})
+    meanings, labels = classify_actions(draft, looks), label_dimensions(draft, looks)
     entries: list[dict[str, Json]] = []
     start = 0
-    for name, width in zip(names, first, strict=True):
-        entries += divided(name, width, columns[start : start + width])
+    for entry, width in zip(fields["actions"], looks.episodes[0].widths, strict=True):
+        entries += divided(entry["key"], [SKIPPED[each.meaning] for each in meanings[start : start + width]])
         start += width
     fields["actions"], fields["action_width"] = entries, start
+    told = [*explain(meanings, labels), *([comments["actions"]] if "actions" in comments else [])]
+    told.append("With a stride, displacements add up; of positions and switches the last counts (skipped: last).")
+    comments["actions"] = "\n".join(told)
     high, wide = Counter(look.size for look in looks.episodes).most_common(1)[0][0]
     if high < HEIGHT and wide < WIDTH:
         fields["image"] = {"height": max(16, high // 4 * 4), "width": max(16, wide // 4 * 4)}
@@ -178,25 +223,18 @@ def complete(fields: dict[str, Any], comments: dict[str, str], looks: Looks) -> 
         comments["length"] = "Frames that an episode needs: the shortest of those that were looked at has as many."
 
 
-def summarised(looks: Looks) -> list[bool]:
-    """For each dimension of the actions, whether it has two or three values, like a gripper's command."""
-    values: list[set[float]] = [set() for _ in range(looks.episodes[0].actions.shape[1])]
-    for look in looks.episodes:
-        for index, found in enumerate(values):
-            if len(found) <= 3:
-                found.update(look.actions[:, index].tolist())
-    return [1 < len(found) <= 3 for found in values]
-
-
-def divided(name: str, width: int, commands: Sequence[bool]) -> list[dict[str, Json]]:
-    """The entries of one column: what adds up, and what is a command, each run of dimensions by itself."""
-    switch = SWITCH.search(name) is not None
-    kinds = [switch or command for command in commands]
-    if len(set(kinds)) == 1:
-        return [{"key": name, "skipped": "last"} if kinds[0] else {"key": name}]
+def divided(name: str, skipped: Sequence[str]) -> list[dict[str, Json]]:
+    """The entries of one column, each run of dimensions of one `skipped` by itself; `sum` is the default."""
+    if len(set(skipped)) == 1:
+        return [{"key": name} | choice_of(skipped[0])]
     entries: list[dict[str, Json]] = []
-    for index in range(width):
-        if index == 0 or kinds[index] != kinds[index - 1]:
-            entries.append({"key": name, "columns": []} | ({"skipped": "last"} if kinds[index] else {}))
+    for index, kind in enumerate(skipped):
+        if index == 0 or kind != skipped[index - 1]:
+            entries.append({"key": name, "columns": []} | choice_of(kind))
         entries[-1]["columns"].append(index)
     return entries
+
+
+def choice_of(skipped: str) -> dict[str, Json]:
+    """The field `skipped`, unless it has its default."""
+    return {} if skipped == "sum" else {"skipped": skipped}

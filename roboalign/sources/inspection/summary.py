@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from roboalign.errors import printable
+from roboalign.sources.account import Account
+from roboalign.sources.inspection.action_meaning import DimensionMeaning, classify_dimensions
 from roboalign.sources.inspection.looks import Look, Looks
 from roboalign.sources.readers.reader import Damaged
 from roboalign.sources.readers.spec import DatasetSpec
@@ -65,6 +68,8 @@ class Summary:
     damaged_share: float
     damage: tuple[Damaged, ...]
     """The first of them."""
+    warnings: Mapping[str, int]
+    """What to know of episodes that are kept, and how many it applies to."""
     frames_recorded: int
     frames: int
     """After the stride."""
@@ -97,6 +102,10 @@ class Summary:
     """Dimensions that each entry of the spec's actions gives."""
     problems: tuple[str, ...] = ()
     """What is odd, and what to do about it."""
+    overrides: tuple[str, ...] = ()
+    """What the experiment at hand sets over the source's own file, each with the file and line."""
+    meanings: tuple[DimensionMeaning, ...] = ()
+    """What each dimension of the actions means; empty for what is not read by a spec."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,14 +122,16 @@ class Frame:
     quantile: float = 0.01
     names: tuple[str, ...] = ()
     """Of the actions' dimensions."""
+    overrides: tuple[str, ...] = ()
+    """What the experiment at hand sets over the source's own file."""
 
 
 def summarise(looks: Looks, about: Frame, spec: DatasetSpec | None = None) -> Summary:
     """The figures. Where nothing is kept they are those of the episodes that the spec leaves out, and that is said."""
     kept = [look for look in looks.episodes if not look.left_out]
     shown = kept or list(looks.episodes)
-    lost = sum(each.lost for each in looks.damaged)
-    found = len(kept) + lost
+    account = looks.account or Account(len(kept), sum(look.length for look in kept))
+    found = account.kept + account.lost
     scenes = Counter(look.scene for look in kept)
     return Summary(
         source=about.source,
@@ -128,11 +139,12 @@ def summarise(looks: Looks, about: Frame, spec: DatasetSpec | None = None) -> Su
         uri=about.uri,
         looked_at=looks.how,
         complete=looks.complete,
-        kept=len(kept),
-        left_out=looks.left_out,
-        damaged=lost,
-        damaged_share=lost / max(1, found),
-        damage=looks.damaged[:MANY],
+        kept=account.kept,
+        left_out=dict(account.left_out),
+        damaged=account.lost,
+        damaged_share=account.lost / max(1, found),
+        damage=account.damaged[:MANY],
+        warnings=dict(account.warnings),
         frames_recorded=sum(look.recorded for look in shown),
         frames=sum(look.length for look in shown),
         fps_recorded=looks.fps,
@@ -151,17 +163,48 @@ def summarise(looks: Looks, about: Frame, spec: DatasetSpec | None = None) -> Su
         largest_group=max(scenes.values(), default=0),
         splits=splits(looks.splits, kept, spec),
         widths=next((look.widths for look in shown), ()),
+        overrides=about.overrides,
+        meanings=classify_actions(spec, looks) if spec is not None else (),
     )
 
 
-def named(spec: DatasetSpec, looks: Looks) -> tuple[str, ...]:
-    """The names of a data set's action dimensions: the column and the place in it."""
-    widths = next((look.widths for look in looks.episodes), ())
+def label_dimensions(spec: DatasetSpec, looks: Looks) -> tuple[str, ...]:
+    """The labels of a data set's action dimensions: its own names, behind the column if another one has them too, or
+    the column and the place in it."""
+    first = next(iter(looks.episodes), None)
+    if first is None:
+        return ()
+    keys, own = dimensions_of(spec, first)
     result: list[str] = []
-    for entry, width in zip(spec.actions, widths, strict=False):
-        places = entry.columns or tuple(range(width))
-        result += [f"{entry.key}[{place}]" if entry.columns or width > 1 else entry.key for place in places]
+    places = [place for entry, width in zip(spec.actions, first.widths, strict=False) for place in
+              (entry.columns or tuple(range(width)))]  # fmt: skip
+    wide = {entry.key for entry, width in zip(spec.actions, first.widths, strict=False) if entry.columns or width > 1}
+    for key, name, place in zip(keys, own, places, strict=True):
+        if name:
+            result.append(name if own.count(name) == 1 else f"{key}/{name}")
+        else:
+            result.append(f"{key}[{place}]" if key in wide else key)
     return tuple(result)
+
+
+def dimensions_of(spec: DatasetSpec, look: Look) -> tuple[list[str], list[str]]:
+    """For each dimension of the actions, its column and the data set's own name; empty if it has none."""
+    keys: list[str] = []
+    names: list[str] = []
+    for entry, width in zip(spec.actions, look.widths, strict=False):
+        own = look.dimension_names.get(entry.key, ())
+        for place in entry.columns or tuple(range(width)):
+            keys.append(entry.key)
+            names.append(own[place] if place < len(own) else "")
+    return keys, names
+
+
+def classify_actions(spec: DatasetSpec, looks: Looks) -> tuple[DimensionMeaning, ...]:
+    """What each dimension of the actions means, by the episodes that were looked at."""
+    episodes = [look.vectors for look in looks.episodes if look.vectors is not None]
+    if not episodes:
+        return ()
+    return classify_dimensions(episodes, *dimensions_of(spec, looks.episodes[0]))
 
 
 def size(value: tuple[int, int]) -> str:
@@ -214,7 +257,7 @@ def attributes(looks: Sequence[Look]) -> dict[str, Attribute]:
 
 def cut(text: str, most: int = CHARACTERS) -> str:
     """A text of bounded length, on one line: its start and its end, where paths differ."""
-    text = " ".join(text.split())
+    text = printable(" ".join(text.split()))
     return text if len(text) <= most else f"{text[: most // 3]}…{text[most // 3 + 1 - most :]}"
 
 

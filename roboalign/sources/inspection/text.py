@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from roboalign.errors import printable
 from roboalign.sources.inspection.summary import MANY, Dimension, Summary, cut
 
 BARS = "▁▂▃▄▅▆▇█"
@@ -12,13 +13,16 @@ WIDE = 14
 
 
 def rendered(summary: Summary) -> str:
-    """All of it."""
-    return "\n".join(lines(summary)) + "\n"
+    """All of it; control characters of names and texts come as escapes."""
+    return "".join(f"{printable(line)}\n" for line in lines(summary))
 
 
 def lines(summary: Summary) -> Iterator[str]:
     """Line by line."""
     yield f"{summary.source}: {summary.kind}, {summary.uri}"
+    if summary.overrides:
+        yield "  set by the experiment at hand over the file's own values:"
+        yield from (f"    {each}" for each in summary.overrides)
     yield row("looked at", summary.looked_at)
     out = "".join(f"; {count} left out by {field}" for field, count in summary.left_out.items())
     yield row("kept", f"{summary.kept}{out}; {summary.damaged} damaged")

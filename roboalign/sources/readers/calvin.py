@@ -1,7 +1,7 @@
 """CALVIN in its own layout: one `.npz` a step, language annotations for stretches of steps."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from roboalign.sources.errors import DamagedError, SourceError
-from roboalign.sources.readers.columns import BAD_ARRAY, MISSING, Columns, picture
+from roboalign.sources.readers.arrays import BAD_ARRAY, BYTES, open_npz
+from roboalign.sources.readers.columns import MISSING, Columns, picture
 from roboalign.sources.readers.files import Files
 from roboalign.sources.readers.pickled import read_pickled
 from roboalign.sources.readers.reader import Damaged, Part, Raw, required
@@ -23,6 +24,10 @@ APART = 30
 """Steps that lie at least between two recordings: a second, after which pictures are no longer nearly the same."""
 LONGEST = 10_000
 """Steps of a stretch; CALVIN's annotations span 64 at most, and more than this is a damaged annotation."""
+WIDEST = 4096
+"""Numbers of an action at most, as many as a spec can name."""
+LAST = 9_999_999
+"""The largest number of a step: file names have seven digits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,14 +68,19 @@ class Calvin:
         found = self._pickled(path, "put CALVIN's place into `uri`, or correct `subset` or `annotations`")
         try:
             language, bounds = found["language"], list(found["info"]["indx"])
-            required(language, self.spec.instruction, "list of instructions")
-            texts, tasks = list(language[self.spec.instruction]), list(language.get("task", [""] * len(bounds)))
+            tasks = list(language.get("task", [""] * len(bounds)))
+            texts = [""] * len(bounds)
+            if key := self.instruction_list(language):
+                required(language, key, "list of instructions")
+                texts = list(language[key])
         except DamagedError as error:
             raise SourceError(f"{path}: {error}; correct `instruction`") from None
-        except (KeyError, TypeError, AttributeError, IndexError):
+        except (KeyError, TypeError, AttributeError, IndexError, ValueError):
             raise SourceError(f"{path} is no language annotation: it needs language/ann and info/indx") from None
-        if not len(bounds) == len(texts) == len(tasks):
-            raise SourceError(f"{path} has {len(bounds)} stretches, {len(texts)} instructions and {len(tasks)} tasks")
+        if len(bounds) != len(texts):
+            raise SourceError(f"{path} has {len(bounds)} stretches and {len(texts)} instructions")
+        if len(tasks) != len(texts):  # only a name, which the instruction then gives
+            tasks = [""] * len(texts)
         pairs = [tuple(pair) if isinstance(pair, tuple | list | np.ndarray) else (pair,) for pair in bounds]
         every = [
             Stretch(number, pair[0], pair[-1] if len(pair) == 2 else None, text, task)
@@ -84,12 +94,23 @@ class Calvin:
         known = ", ".join(sorted(self.scenes)) or "none"
         raise SourceError(f"{path} has no stretch in the chosen `environments`; {SCENES} knows {known}")
 
+    def instruction_list(self, language: Mapping[str, object]) -> str:
+        """The list among the annotations that the spec's instruction names; '' for a literal text or an attribute."""
+        key = self.spec.instruction_field
+        return "" if not isinstance(self.spec.instruction, str) and key not in language else key
+
     @cached_property
     def scenes(self) -> dict[str, tuple[int, int]]:
         """By environment, its first and last step. CALVIN's validation folders have no such file."""
         path = f"{self.spec.subset}/{SCENES}"
-        if not self.spec.environments and not self.files.exists(path):
-            return {}
+        if not self.spec.environments:
+            try:
+                return self._ranges(path) if self.files.exists(path) else {}
+            except SourceError:  # then nothing depends on it
+                return {}
+        return self._ranges(path)
+
+    def _ranges(self, path: str) -> dict[str, tuple[int, int]]:
         found = self._pickled(path, f"without it leave `environments` empty; {self.spec.subset}/ needs it to choose")
         try:
             # Older copies say scene_A where newer ones say calvin_scene_A.
@@ -103,7 +124,7 @@ class Calvin:
 
     def environment(self, step: Any) -> str | None:
         """The environment that a step was recorded in; None where that is not known."""
-        return next((name for name, (a, b) in self.scenes.items() if whole(step) and a <= step <= b), None)
+        return next((name for name, (a, b) in self.scenes.items() if is_step(step) and a <= step <= b), None)
 
     def _pickled(self, path: str, remedy: str) -> Any:
         try:
@@ -124,10 +145,7 @@ class Calvin:
                 yield Damaged(name, str(error))
 
     def _raw(self, name: str, stretch: Stretch) -> Raw:
-        for bound in (stretch.first, stretch.last):
-            if not whole(bound):
-                raise DamagedError(f"its bounds are {stretch.first} and {stretch.last}, not two numbers of steps")
-        first, last = int(stretch.first), int(stretch.last)
+        first, last = step_number(stretch.first), step_number(stretch.last)
         if last - first >= LONGEST:
             raise DamagedError(f"it runs from step {first} to step {last}, more than {LONGEST} steps")
         environments = {self.environment(first), self.environment(last)}
@@ -139,7 +157,7 @@ class Calvin:
 
         def column(key: str) -> Any:
             if not read:  # all columns in one go through the files
-                rows: list[dict[str, Any]] = [self.step(step, tuple(named)) for step in steps]
+                rows: list[dict[str, Any]] = [self.step(step, tuple(named), WIDEST) for step in steps]
                 read.update({each: stacked([row[each] for row in rows], each, first) for each in named})
             return read[key]
 
@@ -151,7 +169,8 @@ class Calvin:
                 except DamagedError as error:
                     raise DamagedError(f"at step {steps[frame]} {error}") from None
 
-        attributes = {"subset": self.spec.subset, "task": str(stretch.task), "recording": stretch.recording}
+        task = stretch.task if isinstance(stretch.task, str) else ""
+        attributes = {"subset": self.spec.subset, "task": task, "recording": stretch.recording}
         if environment := self.environment(first):
             attributes["environment"] = environment
         return Raw(
@@ -161,17 +180,21 @@ class Calvin:
             columns=Columns(named, column),
             instruction=stretch.instruction if isinstance(stretch.instruction, str) else "",
             attributes=attributes,
-            task=str(stretch.task),
+            task=task,
         )
 
-    def step(self, number: int, keys: tuple[str, ...]) -> dict[str, Any]:
-        """The named arrays of a step, or all; the others are not unpacked. Raises DamagedError, naming the file."""
+    def step(self, number: int, keys: tuple[str, ...], most: int = BYTES) -> dict[str, Any]:
+        """The named arrays of a step, or all; the others are not unpacked. Raises DamagedError, naming the file, also
+        if one has more than `most` numbers."""
         path = f"{self.spec.subset}/episode_{number:07d}.npz"
         try:
-            with self.files.open(path) as file, np.load(file, allow_pickle=False) as arrays:
+            with self.files.open(path) as file, open_npz(file) as arrays:
                 for key in keys:
-                    required(dict.fromkeys(arrays.files), key, "array")
-                return {key: arrays[key] for key in keys or arrays.files}
+                    required(arrays, key, "array")
+                found = {key: arrays[key] for key in keys or arrays}
+            if large := [key for key, array in found.items() if array.size > most]:
+                raise DamagedError(f"its array '{large[0]}' has {found[large[0]].size} numbers, more than {most}")
+            return found
         except MISSING:
             raise DamagedError(f"{path} is missing") from None
         except OSError as error:
@@ -195,15 +218,24 @@ def joined(stretches: list[Stretch]) -> list[Stretch]:
     third of its steps several times, so that many stretches show the same pictures."""
     names: dict[int, str] = {}
     start = end = -APART
-    sound = [each for each in stretches if whole(each.first) and whole(each.last)]
+    sound = [each for each in stretches if is_step(each.first) and is_step(each.last)]
     for each in sorted(sound, key=lambda each: int(each.first)):
         if each.first - end > APART:
             start = each.first
-        end = max(end, each.last)
+        end = max(end, int(each.last))
         names[each.number] = f"{start:07d}"
     return [replace(each, recording=names.get(each.number, "")) for each in stretches]
 
 
-def whole(value: Any) -> bool:
+def is_step(value: Any) -> bool:
     """Whether a value is the number of a step."""
-    return isinstance(value, int | np.integer) and bool(value >= 0)
+    return isinstance(value, int | np.integer) and bool(0 <= value <= LAST)
+
+
+def step_number(value: Any) -> int:
+    """The number of a step. Raises DamagedError if the value is none."""
+    if not is_step(value):
+        short = isinstance(value, str | float | np.generic) or (isinstance(value, int) and abs(value) < 10**18)
+        shown = str(value)[:40] if short else f"of type {type(value).__name__}"
+        raise DamagedError(f"one of its bounds is {shown}, not the number of a step from 0 to {LAST}")
+    return int(value)

@@ -1,25 +1,23 @@
 """Columns of an episode that are read when they are asked for, and what a picture must look like."""
 
-import struct
-import tokenize
-import zipfile
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
+from roboalign.media import PIXELS
 from roboalign.sources.errors import DamagedError
 from roboalign.types import Float32, UInt8
 
-BAD_ARRAY = (
-    ValueError, EOFError, KeyError, TypeError, AttributeError, NotImplementedError, SyntaxError, MemoryError,
-    tokenize.TokenError, struct.error, zipfile.BadZipFile, zlib.error,
-)  # fmt: skip
-"""What numpy raises on damaged `.npy` and `.npz` files: their headers are parsed as Python, their sizes believed."""
-
 MISSING = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
 """What opening a file raises where there is none. Any other OSError tells of a connection or a disk, not of a file."""
+
+STEPS = 1_000_000
+"""Steps of an episode at most."""
+VALUES = 2**26
+"""Numbers in a column of an episode, or in a feature of a step, at most."""
+FPS = (0.01, 1000.0)
+"""Frames a second that are believed."""
 
 
 class Columns(Mapping[str, Float32]):
@@ -51,7 +49,7 @@ def numbers(values: Any, key: str) -> Float32:
     """The values as float32. Raises DamagedError where they are not numbers; too large ones become infinite."""
     try:
         array = np.asarray(values)
-    except ValueError:
+    except (ValueError, TypeError, OverflowError, RecursionError):
         raise DamagedError(f"its '{key}' is no table of numbers: its rows differ in length") from None
     if array.ndim == 0:
         raise DamagedError(f"its '{key}' is a single value, not one row for each step")
@@ -65,6 +63,6 @@ def numbers(values: Any, key: str) -> Float32:
 def picture(values: Any, key: str) -> UInt8:
     """The values as a picture (H, W, 3). Raises DamagedError where they are none."""
     array = np.asarray(values)
-    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or 0 in array.shape:
+    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or not 0 < array.size <= 3 * PIXELS:
         raise DamagedError(f"its picture '{key}' is {array.dtype} {array.shape}, not uint8 (height, width, 3)")
     return array

@@ -11,6 +11,7 @@ from roboalign.sources.errors import DamagedError
 from roboalign.sources.readers.pictures import frame
 from roboalign.sources.readers.reader import Damaged, Raw, required
 from roboalign.sources.readers.spec import ActionKeySpec, DatasetSpec
+from roboalign.sources.readers.text import check_text
 from roboalign.types import Episode, Float32
 
 
@@ -32,7 +33,12 @@ def convert(raw: Raw, spec: DatasetSpec, source: str) -> Episode | LeftOut | Dam
             return LeftOut(unwanted)
         # Only now: data sets whose episodes are not all annotated tell so in an attribute, for the filter.
         if not raw.instruction.strip():
-            raise DamagedError(f"its instruction '{spec.instruction}' is missing or empty")
+            raise DamagedError(
+                f"its instruction '{spec.instruction_field}' is missing or empty; "
+                "`filter: {instruction: .}` leaves such episodes out"
+            )
+        for text, what in ((raw.name, "its name"), (raw.instruction, "its instruction"), (raw.task, "its task")):
+            check_text(text, what)
         steps = range(0, raw.length, spec.stride)
         actions = joined(raw.columns, spec, raw.length)
         frames = np.stack([frame(picture, spec.image) for picture in raw.pictures(steps)])
@@ -62,9 +68,10 @@ def left_out(raw: Raw, spec: DatasetSpec) -> str:
         return "length"
     if chosen.longest and length > chosen.longest:
         return "filter.longest"
-    if chosen.instruction and not re.search(chosen.instruction, raw.instruction, re.IGNORECASE):
+    instruction = raw.instruction.strip()
+    if chosen.instruction and not re.search(chosen.instruction, instruction, re.IGNORECASE):
         return "filter.instruction"
-    if chosen.without and re.search(chosen.without, raw.instruction, re.IGNORECASE):
+    if chosen.without and re.search(chosen.without, instruction, re.IGNORECASE):
         return "filter.without"
     for key, pattern in chosen.attributes.items():
         required(raw.attributes, key, "attribute")
@@ -124,6 +131,7 @@ def scene(raw: Raw, spec: DatasetSpec, opening: str) -> str:
         return opening
     required(raw.attributes, split.scene, "attribute")
     text = raw.attributes[split.scene]
+    check_text(text, f"its attribute '{split.scene}'")
     if split.scene_pattern:
         found = re.search(split.scene_pattern, text)
         if not found or found.group(1) is None:

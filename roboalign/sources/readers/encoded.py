@@ -3,29 +3,25 @@
 import io
 from collections.abc import Sequence
 
-import numpy as np
-from PIL import Image
-
+from roboalign.media import MediaError, open_picture, upright_picture, upright_size
 from roboalign.sources.errors import DamagedError
 from roboalign.types import UInt8
 
 
 def decode(data: bytes | memoryview, size: Sequence[int], step: int) -> UInt8:
-    """(H, W, 3) of a JPEG or PNG; `size` is the wanted height and width, -1 where any will do.
+    """(H, W, 3) of a JPEG or PNG, upright; `size` is the wanted height and width, -1 where any will do.
 
     Raises DamagedError, which names the step, where it is no such picture.
     """
     try:
-        with Image.open(io.BytesIO(data), formats=("JPEG", "PNG")) as image:
-            wide, high = image.size
+        with open_picture(io.BytesIO(data), ("JPEG", "PNG")) as image:
+            high, wide = upright_size(image)
             # Before its pixels are decoded: a false size must not ask for memory.
             if any(wanted not in (-1, given) for wanted, given in zip(size, (high, wide), strict=True)):
                 raise DamagedError(f"its picture at step {step} is {high} x {wide} pixels, not {size[0]} x {size[1]}")
-            return np.asarray(image.convert("RGB"))
-    except DamagedError:
-        raise
-    except Image.DecompressionBombError:
-        raise DamagedError(f"its picture at step {step} claims to be far too large") from None
+            return upright_picture(image)
+    except MediaError as error:
+        raise DamagedError(f"its picture at step {step} {error}") from None
     except (OSError, ValueError, SyntaxError, EOFError) as error:
         raise DamagedError(f"its picture at step {step} cannot be decoded: {_reason(error)}") from None
 

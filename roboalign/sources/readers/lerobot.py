@@ -10,10 +10,10 @@ from roboalign.sources.errors import DamagedError, SourceError
 from roboalign.sources.readers.columns import Columns
 from roboalign.sources.readers.encoded import decode
 from roboalign.sources.readers.files import Files
-from roboalign.sources.readers.lerobot_meta import Entry, episodes, open_meta, tasks
+from roboalign.sources.readers.lerobot_meta import Entry, as_text, dimension_names, episodes, open_meta, tasks
 from roboalign.sources.readers.lerobot_rows import DataFile, picture_bytes, vectors
-from roboalign.sources.readers.lerobot_video import frames
-from roboalign.sources.readers.reader import Damaged, Part, Raw
+from roboalign.sources.readers.lerobot_video import EARLY, frames_of_own, frames_of_shared
+from roboalign.sources.readers.reader import SEVERAL_INSTRUCTIONS, Damaged, Part, Raw
 from roboalign.sources.readers.spec import LerobotSpec
 from roboalign.types import UInt8
 
@@ -21,6 +21,8 @@ EPISODES, PARTS = 50, 500
 """Episodes of a part at most, and parts of the data set: then they hold more, for each one reads the whole index."""
 TASK = "task"
 """The `instruction` that stands for the task table."""
+OTHER_STAMPS = "its timestamps are not those of the data set's fps; frame k is taken for row k"
+"""A warning."""
 _NUMBERS = ("float", "int", "uint", "bool")
 
 
@@ -31,7 +33,7 @@ class Lerobot:
         self._spec, self._files = spec, files
         self._meta = open_meta(files)
         self._check()
-        self._tasks = tasks(self._meta, files) if spec.instruction == TASK else {}
+        self._tasks = tasks(self._meta, files) if spec.instruction_field == TASK else {}
         self._entries = episodes(self._meta, files, spec.camera)
         if not self._entries:
             raise SourceError(f"{files.uri} lists no episodes")
@@ -39,6 +41,11 @@ class Lerobot:
             key: int(value["shape"][0]) if value.get("shape") else 1
             for key, value in self._meta.features.items()
             if self._numeric(key)
+        }
+        self._names = {
+            key: names
+            for key, width in self._widths.items()
+            if (names := dimension_names(self._meta.features[key].get("names"), width))
         }
 
     @property
@@ -58,9 +65,9 @@ class Lerobot:
         if spec.camera not in cameras:
             there = ", ".join(sorted(cameras)) or "none"
             raise SourceError(f"camera: the data set has no camera '{spec.camera}'; its cameras: {there}")
-        details = features[spec.camera] | (features[spec.camera].get("info") or {})
-        details |= features[spec.camera].get("video_info") or {}
-        if details.get("is_depth_map") or details.get("video.is_depth_map"):
+        camera = features[spec.camera]
+        details = [each for each in (camera, camera.get("info"), camera.get("video_info")) if isinstance(each, dict)]
+        if any(each.get("is_depth_map") or each.get("video.is_depth_map") for each in details):
             raise SourceError(f"camera '{spec.camera}' is a depth map, no colour image")
         numeric = [key for key in features if self._numeric(key)]
         for number, entry in enumerate(spec.actions):
@@ -114,39 +121,49 @@ class Lerobot:
         first, stop = data.find(entry.number)
         if stop - first != entry.length:
             raise DamagedError(f"{data.path} has {stop - first} rows of it, but {entry.length} frames are listed")
-        if entry.length:
+        if entry.length and "frame_index" in data.columns:
             order = vectors(data.column("frame_index", first, stop), "frame_index", 1)[:, 0]
             if not np.array_equal(order, np.arange(len(order))):
                 raise DamagedError("its frames are not numbered one after the other")
+        instruction, warnings = self._instruction(entry, data, first, stop) if entry.length else ("", [])
 
         def column(key: str) -> Any:
             return vectors(data.column(key, first, stop), key, self._widths[key])
 
         def pictures(steps: Sequence[int]) -> Iterator[UInt8]:
-            return self._frames(entry, data, first, stop, steps) if entry.video else self._stills(data, first, steps)
+            if not entry.video:
+                return self._stills(data, first, steps)
+            warnings.extend(self._odd_timestamps(data, first, stop))
+            return self._frames(entry, steps, warnings)
 
         return Raw(
             name=entry.name,
             length=entry.length,
             pictures=pictures,
             columns=Columns(self._widths, column),
-            instruction=self._instruction(entry, data, first) if entry.length else "",
+            instruction=instruction,
             attributes=entry.attributes,
             task=entry.attributes.get("task", ""),
+            dimension_names=self._names,
+            warnings=warnings,
         )
 
-    def _instruction(self, entry: Entry, data: DataFile, first: int) -> str:
-        """That of the first frame."""
-        key = self._spec.instruction
+    def _instruction(self, entry: Entry, data: DataFile, first: int, stop: int) -> tuple[str, list[str]]:
+        """That of the first frame, empty for a literal text of the spec, and a warning if others have another one."""
+        key = self._spec.instruction_field
+        if not key:
+            return "", []
         if key == TASK:
-            number = int(vectors(data.column("task_index", first, first + 1), "task_index", 1)[0, 0])
+            numbers = vectors(data.column("task_index", first, stop), "task_index", 1)[:, 0]
+            number = int(numbers[0])
             if number not in self._tasks:
                 raise DamagedError(f"its task_index is {number}, which the table of tasks lacks")
-            return self._tasks[number]
+            several = bool((numbers != number).any())
+            return self._tasks[number], [SEVERAL_INSTRUCTIONS] if several else []
         if key in entry.attributes:
-            return entry.attributes[key]
-        value = data.column(key, first, first + 1)[0].as_py()
-        return value if isinstance(value, str) else ""
+            return entry.attributes[key], []
+        values = [as_text(value) or "" for value in data.column(key, first, stop)]
+        return values[0], [SEVERAL_INSTRUCTIONS] if len(set(values)) > 1 else []
 
     def _stills(self, data: DataFile, first: int, steps: Sequence[int]) -> Iterator[UInt8]:
         size: Sequence[int] = (-1, -1)
@@ -156,14 +173,20 @@ class Lerobot:
             size = picture.shape[:2]
             yield picture
 
-    def _frames(self, entry: Entry, data: DataFile, first: int, stop: int, steps: Sequence[int]) -> Iterator[UInt8]:
-        stamps = vectors(data.column("timestamp", first, stop), "timestamp", 1)[:, 0].astype(np.float64)
-        late = np.flatnonzero(~(np.abs(stamps - np.arange(len(stamps)) / self.fps) < 0.25 / self.fps))
-        if len(late):
-            raise DamagedError(
-                f"its timestamp at step {late[0]} is {stamps[late[0]]:g} s, not {late[0] / self.fps:g} s"
-            )
+    def _odd_timestamps(self, data: DataFile, first: int, stop: int) -> list[str]:
+        """A warning if the rows' times, which may be those of a camera's own clock, are not those of the video."""
+        if "timestamp" not in data.columns:
+            return []
+        try:
+            stamps = vectors(data.column("timestamp", first, stop), "timestamp", 1)[:, 0].astype(np.float64)
+        except DamagedError:  # reading does not need them
+            return [OTHER_STAMPS]
+        regular = np.abs(stamps - np.arange(len(stamps)) / self.fps) < EARLY / self.fps
+        return [] if regular.all() else [OTHER_STAMPS]
+
+    def _frames(self, entry: Entry, steps: Sequence[int], warnings: list[str]) -> Iterator[UInt8]:
+        if entry.alone:
+            return frames_of_own(self._files, entry.video, steps, entry.length, self.fps, warnings)
         count = round(entry.start * self.fps) + entry.length
-        times = [entry.start + float(stamps[step]) for step in steps]
-        exactly, least = (entry.length, 0) if entry.alone else (0, count)
-        yield from frames(self._files, entry.video, times, self.fps, exactly=exactly, least=least)
+        times = [entry.start + step / self.fps for step in steps]
+        return frames_of_shared(self._files, entry.video, times, self.fps, count)

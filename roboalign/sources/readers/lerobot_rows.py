@@ -1,7 +1,6 @@
 """The rows of LeRobot's Parquet files: those of one episode, and its pictures one after the other."""
 
 from collections.abc import Iterator, Sequence
-from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -10,8 +9,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from roboalign.sources.errors import DamagedError, SourceError
-from roboalign.sources.readers.columns import MISSING
-from roboalign.sources.readers.files import Files, unreachable
+from roboalign.sources.readers.columns import MISSING, VALUES
+from roboalign.sources.readers.files import Files, inside, unreachable
 from roboalign.sources.readers.lerobot_meta import BAD_PARQUET
 from roboalign.types import Json
 
@@ -38,6 +37,8 @@ class DataFile:
             sizes = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
             self.columns = frozenset(parquet.schema_arrow.names)
             self._edges = np.cumsum([0, *sizes])
+            if self._edges[-1] > VALUES:
+                raise DamagedError(f"its data file {path} has {self._edges[-1]} rows, more than {VALUES}")
             self._episodes = self.column("episode_index", 0, int(self._edges[-1])).to_numpy()
         except DamagedError:
             self.close()
@@ -152,9 +153,11 @@ def picture_bytes(value: Json, files: Files, step: int) -> bytes:
     path = data if isinstance(data, str) else path
     if not isinstance(path, str) or not path:
         raise DamagedError(f"it has no picture at step {step}")
-    if PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts or "://" in path:
-        raise DamagedError(f"its picture at step {step} is the file {path}, which lies outside of the data set")
     try:
-        return files.bytes(path)
+        return files.bytes(inside(path))
     except MISSING:
         raise DamagedError(f"its picture at step {step} is the file {path}, which is missing") from None
+    except DamagedError as error:
+        raise DamagedError(f"its picture at step {step} {error}") from None
+    except OSError as error:
+        raise SourceError(f"{files.uri}: {path} cannot be fetched: {error}; run it again") from None

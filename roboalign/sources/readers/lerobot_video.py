@@ -1,10 +1,13 @@
 """The frames of an episode out of a video that it may share with others."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import NoReturn
 
 import av
-import numpy as np
+from av.container import InputContainer
 
+from roboalign.media import MediaError, open_video, upright_frame, video_stream
 from roboalign.sources.errors import DamagedError, SourceError
 from roboalign.sources.readers.columns import MISSING
 from roboalign.sources.readers.files import Files, unreachable
@@ -12,31 +15,66 @@ from roboalign.types import UInt8
 
 EARLY = 0.25
 """Share of a frame's duration by which a frame may come early or late; more, and it is another frame."""
-_STRICT = {"err_detect": "explode"}
+MORE_FRAMES = "its video has frames after its last row; they are left out"
+OTHER_TIMES = "its video does not show its frames at the times of the data set's fps; frame k is taken for row k"
 
 
-def frames(
-    files: Files, path: str, times: Sequence[float], fps: float, *, exactly: int = 0, least: int = 0
+def frames_of_own(
+    files: Files, path: str, steps: Sequence[int], length: int, fps: float, warnings: list[str]
 ) -> Iterator[UInt8]:
+    """(H, W, 3) of each of the increasing steps out of a video that holds one episode of `length` rows.
+
+    Frame k belongs to row k, whatever its time. Raises DamagedError if there are fewer frames than rows, or one cannot
+    be decoded. One frame is in memory at a time.
+    """
+    place = count = 0
+    with _opened(files, path) as container:
+        try:
+            stream = video_stream(container)
+            told = stream.frames  # 0 where the container does not say
+            if 0 < told < length:
+                raise DamagedError(f"its video {path} has {told} frames, not {length}")
+            regular = True
+            for image in container.decode(stream):
+                if count < length:
+                    regular = regular and abs((image.time or 0.0) - count / fps) <= EARLY / fps
+                if place < len(steps) and count == steps[place]:
+                    if image.is_corrupt:
+                        raise DamagedError(f"frame {count} of its video {path} is damaged")
+                    yield upright_frame(image)
+                    place += 1
+                count += 1
+                if place == len(steps) and told:
+                    break
+            if not told and count < length:
+                raise DamagedError(f"its video {path} has {count} frames, not {length}")
+        except MediaError as error:
+            raise DamagedError(f"its video {path} {error}") from None
+        except (av.error.FFmpegError, ValueError, OSError) as error:
+            _refuse(files, path, f"frame {count}", error)
+    if place < len(steps):
+        raise DamagedError(f"its video {path} ends before frame {steps[place]}")
+    if max(told, count) > length:
+        warnings.append(MORE_FRAMES)
+    if not regular:
+        warnings.append(OTHER_TIMES)
+
+
+def frames_of_shared(files: Files, path: str, times: Sequence[float], fps: float, least: int) -> Iterator[UInt8]:
     """(H, W, 3) at each of the increasing times in seconds; decodes from the key frame before the first to the last.
 
-    The video has to hold `exactly` or at `least` so many frames, where that is not 0. Raises DamagedError where it
-    does not, a frame is not at its time, or cannot be decoded. One frame is in memory at a time.
+    Raises DamagedError if the video holds fewer frames than `least`, a frame is not at its time, or cannot be decoded.
+    One frame is in memory at a time.
     """
     margin = EARLY / fps
     place = 0
-    try:
-        with files.open(path) as file, av.open(file, "r", options=_STRICT) as container:
-            if not container.streams.video:
-                raise DamagedError(f"its video {path} has no pictures")
-            stream = container.streams.video[0]
-            held = stream.frames  # 0 where the container does not say
-            if held and ((exactly and held != exactly) or held < least):
-                few = f"{exactly}" if exactly else f"the {least} that its episodes need"
-                raise DamagedError(f"its video {path} has {held} frames, not {few}")
-            if stream.codec_context is None:
-                raise DamagedError(f"its video {path} is of a codec that cannot be decoded")
-            stream.codec_context.options = _STRICT
+    with _opened(files, path) as container:
+        try:
+            stream = video_stream(container)
+            if 0 < stream.frames < least:
+                raise DamagedError(
+                    f"its video {path} has {stream.frames} frames, not the {least} that its episodes need"
+                )
             if times[0] > margin and stream.time_base is not None:
                 container.seek(int((times[0] - margin) / stream.time_base), stream=stream)
             for image in container.decode(stream):
@@ -48,17 +86,40 @@ def frames(
                     raise DamagedError(f"its video {path} has no frame at {times[place]:.4f} s")
                 if image.is_corrupt:
                     raise DamagedError(f"the frame of its video {path} at {times[place]:.4f} s is damaged")
-                if image.rotation:
-                    raise DamagedError(f"its video {path} is to be turned by {image.rotation}° when it is shown")
-                yield np.ascontiguousarray(image.to_ndarray(format="rgb24"))
+                yield upright_frame(image)
                 place += 1
                 if place == len(times):
                     return
+        except MediaError as error:
+            raise DamagedError(f"its video {path} {error}") from None
+        except (av.error.FFmpegError, ValueError, OSError) as error:
+            _refuse(files, path, f"{times[place]:.4f} s", error)
+    raise DamagedError(f"its video {path} ends before {times[place]:.4f} s")
+
+
+@contextmanager
+def _opened(files: Files, path: str) -> Iterator[InputContainer]:
+    """The video, open. Raises DamagedError if it is missing or not a video."""
+    try:
+        file = files.open(path)
     except MISSING:
         raise DamagedError(f"its video {path} is missing") from None
-    except (av.error.FFmpegError, ValueError, OSError) as error:
-        if unreachable(error) and not isinstance(error, av.error.FFmpegError):
-            raise SourceError(f"{files.uri}: {path} cannot be fetched: {error}; run it again") from None
-        reason = getattr(error, "strerror", None) or error
-        raise DamagedError(f"its video {path} cannot be decoded at {times[place]:.4f} s: {reason}") from None
-    raise DamagedError(f"its video {path} ends before {times[place]:.4f} s")
+    except OSError as error:
+        _refuse(files, path, "its start", error)
+    with file:
+        try:
+            container = open_video(file)
+        except MediaError as error:
+            raise DamagedError(f"its video {path} {error}") from None
+        except (av.error.FFmpegError, ValueError, OSError) as error:
+            _refuse(files, path, "its start", error)
+        with container:
+            yield container
+
+
+def _refuse(files: Files, path: str, place: str, error: Exception) -> NoReturn:
+    """Raise SourceError if a connection or a disk failed, else DamagedError."""
+    if unreachable(error) and not isinstance(error, av.error.FFmpegError):
+        raise SourceError(f"{files.uri}: {path} cannot be fetched: {error}; run it again") from None
+    reason = getattr(error, "strerror", None) or error
+    raise DamagedError(f"its video {path} cannot be decoded at {place}: {reason}") from None

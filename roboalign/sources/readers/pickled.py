@@ -2,18 +2,21 @@
 
 CALVIN keeps its annotations so. A pickle names functions that the ordinary unpickler calls, whatever they are. Here
 every name but numpy's ways to spell arrays and scalars is refused, and these are answered by records of this module,
-from which the arrays are made afterwards: no code of a file's choosing runs.
+from which the arrays are made afterwards: no code of a file's choosing runs. A scan of the opcodes comes first.
 """
 
+import io
 import math
 import pickle
 import re
+from collections.abc import Callable
 from typing import IO, Any
 
 import numpy as np
 
 from roboalign.sources.errors import DamagedError
-from roboalign.sources.readers.columns import BAD_ARRAY
+from roboalign.sources.readers.arrays import BAD_ARRAY, BYTES
+from roboalign.sources.readers.pickle_scan import scan
 
 KINDS = re.compile(r"[<>|=]?([biufcSU]\d*|\?)")
 """The dtypes that are admitted beside objects: numbers and texts."""
@@ -53,11 +56,8 @@ class _Array:
         self.state = state
 
 
-class _Ndarray:
-    """Stands where a pickle names the class of arrays; it only is handed on."""
-
-    def __new__(cls) -> "_Ndarray":
-        raise pickle.UnpicklingError("numpy.ndarray called as a function")
+def _ndarray(*_: Any) -> Any:
+    raise pickle.UnpicklingError("numpy.ndarray called as a function")
 
 
 class _Scalar:
@@ -84,8 +84,26 @@ class _Text:
         self.data = text.encode("latin1")
 
 
-_ADMITTED: dict[tuple[str, str], type] = {("numpy", "dtype"): _Dtype, ("numpy", "ndarray"): _Ndarray,
-                                          ("_codecs", "encode"): _Text}  # fmt: skip
+class _Function:
+    """What a pickle gets for a name: it can be called and handed on, and nothing can be set on it."""
+
+    __slots__ = ("_make",)
+
+    def __init__(self, make: Callable[..., Any]) -> None:
+        self._make = make
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self._make(*arguments)
+
+    def __setstate__(self, state: Any) -> None:
+        raise pickle.UnpicklingError("it would change a function")
+
+
+_ADMITTED: dict[tuple[str, str], Callable[..., Any]] = {
+    ("numpy", "dtype"): _Dtype,
+    ("numpy", "ndarray"): _ndarray,
+    ("_codecs", "encode"): _Text,
+}
 for _core in ("numpy.core", "numpy._core"):
     _ADMITTED |= {
         (f"{_core}.multiarray", "_reconstruct"): _Array,
@@ -100,7 +118,7 @@ class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         """The record for a name. Raises UnpicklingError for all that are not admitted."""
         try:
-            return _ADMITTED[module, name]
+            return _Function(_ADMITTED[module, name])
         except KeyError:
             raise pickle.UnpicklingError(f"it names {module}.{name}, which is not called") from None
 
@@ -125,8 +143,12 @@ def read_pickled(file: IO[bytes]) -> Any:
     if dtype != np.dtype(object) or math.prod(shape) != 1:
         raise DamagedError(f"it holds {dtype} {shape}, not one pickled object")
     try:
-        found = _Maker().made(_Unpickler(file).load())
-    except (pickle.UnpicklingError, IndexError, OverflowError, ImportError, *BAD_ARRAY) as error:
+        data = file.read(BYTES + 1)
+        if len(data) > BYTES:
+            raise pickle.UnpicklingError(f"it has more than {BYTES} bytes")
+        scan(data)
+        found = _Maker().made(_Unpickler(io.BytesIO(data)).load())
+    except (pickle.UnpicklingError, ImportError, *BAD_ARRAY) as error:
         raise DamagedError(f"its pickle is refused: {error or type(error).__name__}") from None
     return found.reshape(-1)[0] if isinstance(found, np.ndarray) and found.size == 1 else found
 

@@ -4,8 +4,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from roboalign.errors import printable
 from roboalign.sources.errors import DamagedError
 from roboalign.types import Float32, UInt8
+
+SEVERAL_INSTRUCTIONS = "the instruction changes within the episode; the first one is taken for all of it"
+"""A warning."""
+REASON = 2000
+"""Characters of a reason at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +45,11 @@ class Raw:
     """What else is known, for filters and scenes."""
     task: str = ""
     """The data set's own name of the task; empty where it has none."""
+    dimension_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """The data set's own names of the columns' dimensions, by key; columns without names are absent."""
+    warnings: list[str] = field(default_factory=list)
+    """What to know of an episode that is taken all the same, worded alike for all that it applies to; decoding adds to
+    it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +62,11 @@ class Damaged:
     """What is wrong with it."""
     lost: int = 1
     """How many episodes are lost by it, as far as the data set tells."""
+
+    def __post_init__(self) -> None:
+        # Both may quote what the data set holds, and go to terminals and JSON files.
+        object.__setattr__(self, "name", printable(self.name)[:REASON])
+        object.__setattr__(self, "reason", printable(self.reason.replace("\n", " "))[:REASON])
 
 
 class Reader(Protocol):

@@ -1,7 +1,6 @@
 """RLDS data sets as TensorFlow Datasets writes them, read without TensorFlow."""
 
 import fnmatch
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -9,11 +8,12 @@ from functools import partial
 from roboalign.sources.errors import DamagedError, SourceError
 from roboalign.sources.readers.columns import MISSING, Columns
 from roboalign.sources.readers.example import features
-from roboalign.sources.readers.files import Files
-from roboalign.sources.readers.reader import Damaged, Part, Raw
+from roboalign.sources.readers.files import Files, inside
+from roboalign.sources.readers.reader import SEVERAL_INSTRUCTIONS, Damaged, Part, Raw
 from roboalign.sources.readers.rlds_features import Features, Leaf, parse
 from roboalign.sources.readers.rlds_values import attribute, decoded, pictures, rows, texts
 from roboalign.sources.readers.spec import RldsSpec
+from roboalign.sources.readers.text import parse_json
 from roboalign.sources.readers.tfrecord import Fault, records
 from roboalign.types import Json
 
@@ -98,24 +98,30 @@ class Rlds:
             found = features(record)
             images = pictures(found, self._camera)
             length = len(images)
-            words = texts(found, self._instruction)
-            if self._instruction.key.startswith("steps/") and not self._instruction.nested and len(words) != length:
-                raise DamagedError(f"'{self._instruction.key}' has {len(words)} texts for {length} steps")
+            leaf = self._instruction
+            words = texts(found, leaf) if leaf else []
+            if leaf and leaf.key.startswith("steps/") and not leaf.nested and len(words) != length:
+                raise DamagedError(f"'{leaf.key}' has {len(words)} texts for {length} steps")
             known = {key: attribute(found, leaf) for key, leaf in self._features.episode.items()}
+            warnings = [SEVERAL_INSTRUCTIONS] if len(set(words)) > 1 else []
         except DamagedError as error:
             return Damaged(name, str(error))
         return Raw(
             name=name,
             length=length,
-            pictures=partial(decoded, images, self._camera),
+            pictures=partial(decoded, images, self._camera, warnings),
             columns=Columns(self._numeric, lambda key: rows(found, self._numeric[key], length)),
             instruction=words[0] if words else "",
+            warnings=warnings,
             attributes={key: value for key, value in known.items() if value is not None},
         )
 
 
-def chosen(spec: RldsSpec, features: Features) -> tuple[Leaf, Leaf]:
-    """Camera and instruction. Raises SourceError where one is absent or of a wrong kind."""
+def chosen(spec: RldsSpec, features: Features) -> tuple[Leaf, Leaf | None]:
+    """Camera and instruction; None for one that the spec states as a literal text.
+
+    Raises SourceError if one is absent or of a wrong kind.
+    """
     camera = _wanted(features.steps, "camera", spec.camera)
     three = not camera.shape or camera.shape[-1] == 3
     fixed = camera.kind == "image" or (camera.numeric and len(camera.shape) == 3 and camera.size > 0)
@@ -135,9 +141,10 @@ def chosen(spec: RldsSpec, features: Features) -> tuple[Leaf, Leaf]:
             f"action_width is {spec.action_width}, but {FEATURES} has {sum(widths)} ({listed}); change it"
         )
     everything = features.episode | features.steps
-    instruction = _wanted(everything, "instruction", spec.instruction)
-    if not instruction.textual:
-        raise SourceError(f"instruction '{spec.instruction}' is no text: {_described(instruction)}")
+    key = spec.instruction_field
+    instruction = _wanted(everything, "instruction", key) if key else None
+    if instruction and not instruction.textual:
+        raise SourceError(f"instruction '{key}' is no text: {_described(instruction)}")
     for key in spec.filter.attributes:
         _wanted(features.episode, "filter.attributes", key)
     if spec.split.by == "scene" and spec.split.scene is not None:
@@ -174,7 +181,7 @@ def shards(spec: RldsSpec, files: Files, folder: str) -> list[Shard]:
                     _shard(template, info["name"], split["name"], folder, lengths, n) for n in range(len(lengths))
                 ]
         splits = ", ".join(f"{split['name']} ({len(split.get('shardLengths', ()))})" for split in info["splits"])
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise SourceError(f"{name} is no dataset_info.json of TFDS ({type(error).__name__}: {error})") from None
     if not listed:
         raise SourceError(f"{name}: subset '{spec.subset}' has no files; the splits and their files are: {splits}")
@@ -189,7 +196,10 @@ def _shard(template: str, dataset: str, split: str, folder: str, lengths: list[i
     }  # fmt: skip
     for key, value in values.items():
         template = template.replace(f"{{{key}}}", value)
-    return Shard(folder + template, f"{split}-{place}", lengths[number])
+    try:
+        return Shard(folder + inside(template), f"{split}-{place}", max(0, lengths[number]))
+    except DamagedError as error:
+        raise SourceError(f"{folder}{INFO}: a shard of the split '{split}' {error}") from None
 
 
 def _folder(files: Files) -> str:
@@ -210,8 +220,8 @@ def _folder(files: Files) -> str:
 
 def _json(files: Files, path: str) -> Json:
     try:
-        return json.loads(files.bytes(path))
+        return parse_json(files.bytes(path))
     except MISSING:
         raise SourceError(f"{files.uri} has no {path}; copy it from where the data set came from") from None
-    except (OSError, ValueError, RecursionError) as error:
+    except (DamagedError, OSError, ValueError, RecursionError) as error:
         raise SourceError(f"{files.uri}: {path} cannot be read: {error}") from None

@@ -1,11 +1,13 @@
 """`features.json` of TensorFlow Datasets: which features an RLDS data set has, and how each one is stored."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
 from roboalign.sources.errors import SourceError
+from roboalign.sources.readers.columns import VALUES
 from roboalign.types import Json
 
 _NUMBERS = {
@@ -48,7 +50,7 @@ class Leaf:
     @property
     def size(self) -> int:
         """Numbers in one step; -1 where that varies."""
-        return -1 if min(self.shape, default=1) < 0 else int(np.prod(self.shape, dtype=np.int64))
+        return -1 if min(self.shape, default=1) < 0 else math.prod(self.shape)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +82,15 @@ def parse(document: Json, name: str) -> Features:
 
 
 def _collect(node: Json, name: str, key: str, nested: int, found: dict[str, Leaf]) -> None:
-    """Put the leaves below a feature into `found`; their names are relative to what `name` is relative to."""
+    """Put the leaves below a feature into `found`; their names are relative to what `name` is relative to. A feature
+    that is described wrongly only counts where the spec names it."""
+    try:
+        _collect_leaves(node, name, key, nested, found)
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
+        found[name] = Leaf(key, "other")
+
+
+def _collect_leaves(node: Json, name: str, key: str, nested: int, found: dict[str, Leaf]) -> None:
     if "featuresDict" in node:
         for part, value in node["featuresDict"]["features"].items():
             _collect(value, f"{name}/{part}".lstrip("/"), f"{key}/{part}", nested, found)
@@ -104,4 +114,7 @@ def _collect(node: Json, name: str, key: str, nested: int, found: dict[str, Leaf
 
 
 def _shape(node: Json) -> tuple[int, ...]:
-    return tuple(int(each) for each in node.get("shape", {}).get("dimensions", ()))
+    shape = tuple(int(each) for each in node.get("shape", {}).get("dimensions", ()))
+    if any(size < -1 for size in shape) or math.prod(map(abs, shape)) > VALUES:
+        raise ValueError(f"a shape is {str(shape)[:80]}, more than {VALUES} numbers a step")
+    return shape

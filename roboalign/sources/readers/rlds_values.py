@@ -11,6 +11,8 @@ from roboalign.sources.readers.example import byte_strings, numbers, text
 from roboalign.sources.readers.rlds_features import Leaf
 from roboalign.types import Float32, UInt8
 
+OTHER_SIZE = "its pictures are not of the size that features.json declares"
+"""A warning."""
 Found = Mapping[str, memoryview]
 """The undecoded features of an Example, by name."""
 
@@ -108,7 +110,7 @@ def pictures(found: Found, leaf: Leaf) -> Sequence[memoryview] | UInt8:
         if leaf.kind == "image":
             return byte_strings(stored(found, leaf))
         values = _flat(stored(found, leaf), leaf)
-        length, rest = divmod(len(values), leaf.size)
+        length, rest = divmod(len(values), max(1, leaf.size))
         if rest or not ((values >= 0) & (values <= 255)).all():
             raise DamagedError(f"its values are no pictures of {leaf.shape} bytes")
         return values.reshape(length, *leaf.shape).astype(np.uint8)
@@ -116,11 +118,17 @@ def pictures(found: Found, leaf: Leaf) -> Sequence[memoryview] | UInt8:
         raise DamagedError(f"'{leaf.key}' cannot be read: {error}") from None
 
 
-def decoded(images: Sequence[memoryview] | UInt8, leaf: Leaf, steps: Sequence[int]) -> Iterator[UInt8]:
+def decoded(
+    images: Sequence[memoryview] | UInt8, leaf: Leaf, warnings: list[str], steps: Sequence[int]
+) -> Iterator[UInt8]:
     """(H, W, 3) of each wanted step. Raises DamagedError where one is no JPEG or PNG, or not of the common size."""
-    size: tuple[int, ...] = leaf.shape[:2] or (-1, -1)
+    size: tuple[int, ...] = (-1, -1)
     for step in steps:
         image = images[step]
         picture = image if isinstance(image, np.ndarray) else decode(image, size, step)
         size = picture.shape[:2]
         yield picture
+    declared = leaf.shape[:2]
+    # A picture that is turned by its EXIF orientation is declared as it is stored.
+    if len(declared) == 2 and -1 not in (*declared, *size) and sorted(size) != sorted(declared):
+        warnings.append(OTHER_SIZE)

@@ -1,6 +1,7 @@
 """Data sets that were recorded elsewhere: where they lie, and what is taken from them."""
 
 import re
+import string
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -91,6 +92,50 @@ def refuse_bad_pattern(field: str, pattern: str | None) -> None:
         raise FieldError(field, f"'{pattern}' is no regular expression: {error}") from None
 
 
+class InstructionSpec(Spec):
+    """An instruction that no field of the data set holds as it is: a literal text, or parts of a field.
+
+    `{text: lift the cube}` states it for all episodes. `{field: file, pattern: '(?P<task>[^/]+)_demo'}` takes what the
+    pattern's named groups find in a field; with `text: "{verb} the {object}"` it is put together from them.
+    """
+
+    text: Annotated[str, Field(max_length=500)] = ""
+    """The instruction. With `pattern`, `{name}` stands for what the group of that name finds; empty joins all groups,
+    in their order, by blanks."""
+    field: Key | None = None
+    """The field to look in: whatever `instruction` could name, or an attribute."""
+    pattern: Pattern | None = None
+    """A regular expression with named groups, `(?P<name>…)`, of which the first match counts. Underscores in what they
+    find become blanks."""
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        refuse_bad_pattern("pattern", self.pattern)
+        if self.pattern is None:
+            if self.field is not None:
+                raise FieldError("field", f"field needs a pattern to look for; to take all of it: `{self.field}` alone")
+            if not self.text.strip():
+                raise FieldError("text", "text is empty; write the instruction, or give field and pattern")
+            return self
+        if self.field is None:
+            raise FieldError("pattern", "pattern needs the field to look in; set field too")
+        groups = re.compile(self.pattern).groupindex
+        if not groups:
+            raise FieldError("pattern", "pattern has no named group; put (?P<name> ) around each part that counts")
+        try:
+            names = [name for _, name, _, _ in string.Formatter().parse(self.text) if name is not None]
+        except ValueError as error:
+            raise FieldError("text", f"'{self.text}' cannot be filled in: {error}") from None
+        unknown = [name for name in names if name not in groups]
+        if unknown:
+            raise FieldError("text", f"text names {{{unknown[0]}}}; the groups of pattern are: {', '.join(groups)}")
+        return self
+
+
+Instruction = Key | InstructionSpec
+"""The field that holds the instruction, or how it is stated."""
+
+
 class GroupSplitSpec(SplitSpec):
     """Shares of the episodes; what belongs together goes into one split."""
 
@@ -123,8 +168,8 @@ class DatasetSpec(Spec):
     """A free text. Changing it reads the data set again: the stage cannot see that files behind a URI changed."""
     camera: Key
     """The images to read."""
-    instruction: Key
-    """The instruction's text."""
+    instruction: Instruction
+    """The instruction: the field with its text, a literal `{text: …}`, or a `{field: …, pattern: …}`."""
     actions: Annotated[tuple[ActionKeySpec, ...], items()]
     """The columns that make up the action, joined in this order."""
     action_width: Annotated[int, Field(ge=1, le=256)]
@@ -150,6 +195,11 @@ class DatasetSpec(Spec):
     """How the episodes are split."""
     seed: Seed = 0
     """Seed of the split."""
+
+    @property
+    def instruction_field(self) -> str:
+        """The field that a reader takes the instruction from; empty if it is a literal text."""
+        return self.instruction if isinstance(self.instruction, str) else self.instruction.field or ""
 
     @property
     def image_size(self) -> tuple[int, int]:
@@ -180,8 +230,8 @@ class LerobotSpec(DatasetSpec):
     """
 
     kind: Literal["lerobot"]
-    instruction: Key = "task"
-    """The instruction's text: `task`, by the data set's task table, or a text column."""
+    instruction: Instruction = "task"
+    """The instruction: `task`, by the data set's task table, or a text column; or a literal text, or a pattern."""
 
 
 class CalvinSpec(DatasetSpec):
@@ -193,8 +243,8 @@ class CalvinSpec(DatasetSpec):
     """
 
     kind: Literal["calvin"]
-    instruction: Key = "ann"
-    """The list of instructions among the language annotations."""
+    instruction: Instruction = "ann"
+    """The list of instructions among the language annotations; or a literal text, or a pattern."""
     subset: Literal["training", "validation"] = "training"
     """Which of its folders is read. The annotations of `validation` in task_ABC_D and task_ABCD_D repeat themselves."""
     annotations: Annotated[str, Field(min_length=1, max_length=200)] = "lang_annotations/auto_lang_ann.npy"
@@ -215,8 +265,8 @@ class LiberoSpec(DatasetSpec):
     """
 
     kind: Literal["libero"]
-    instruction: Key = "problem_info/language_instruction"
-    """The attribute with the instruction; parts inside JSON are joined by `/`."""
+    instruction: Instruction = "problem_info/language_instruction"
+    """The attribute with the instruction, parts inside JSON joined by `/`; or a literal text, or a pattern."""
     upside_down: bool = True
     """Whether its pictures are stored upside down, as robosuite renders them."""
     after_action: bool = True
@@ -230,7 +280,7 @@ class VideosSpec(DatasetSpec):
     """A folder of videos and a JSON Lines file with one line a video.
 
     `uri` is the folder. A line holds the video's path under `camera`, the instruction, and the actions: lists of one
-    row a frame, or the path of an `.npy` file. Everything else in a line is an attribute.
+    row a frame, or the path of an `.npy` or `.npz` file. Everything else in a line is an attribute.
     """
 
     kind: Literal["videos"]
@@ -238,7 +288,68 @@ class VideosSpec(DatasetSpec):
     """The JSON Lines file, inside the folder."""
     camera: Key = "video"
     """The key of the video's path."""
-    instruction: Key = "instruction"
-    """The key of the instruction."""
+    instruction: Instruction = "instruction"
+    """The key of the instruction; or a literal text, or a pattern."""
     fps: Annotated[float, Field(gt=0, le=1000)]
     """Frames per second; a video of another rate is quarantined."""
+
+
+class NpzEpisodesSpec(DatasetSpec):
+    """A folder of `.npz` files, one an episode, as iVideoGPT and RLVR-World convert data sets.
+
+    `uri` is a folder with `.npz` files at any depth. Keys are arrays of a file: pictures (T, H, W, 3), actions (T, A);
+    attributes are `file`, `folder`, and the file's single numbers and texts.
+    """
+
+    kind: Literal["npz"]
+    camera: Key = "image"
+    """The array of pictures."""
+    instruction: Instruction = "instruction"
+    """The array with the instruction: one text, or one a step, of which the first counts; or a literal text, or a
+    pattern."""
+    fps: Annotated[float, Field(gt=0, le=1000)]
+    """Frames per second of the recording, which the files do not tell."""
+
+
+class AlohaSpec(DatasetSpec):
+    """ALOHA's HDF5 files, one an episode: `action`, `observations/qpos`, `observations/images/<camera>`.
+
+    `uri` is a folder with `.hdf5` files at any depth. Keys are data sets of a file; attributes are `file`, `folder`,
+    the file's attributes, and its single texts. ALOHA records no instruction: state a literal text, or a pattern.
+    """
+
+    kind: Literal["aloha"]
+    camera: Key = "observations/images/cam_high"
+    """The pictures: (T, H, W, 3), or JPEGs (T, bytes), padded with zeros."""
+    swap_channels: bool = False
+    """Whether its pictures have blue first, as OpenCV writes them."""
+    fps: Annotated[float, Field(gt=0, le=1000)] = 50.0
+    """Frames per second of the recording (ALOHA's 50 Hz)."""
+
+
+class CtrlWorldSpec(DatasetSpec):
+    """Videos with one JSON annotation an episode, as Ctrl-World converts DROID.
+
+    `uri` is the folder that holds `annotation/` and `videos/`. `camera` is the name of a video without its ending (`0`,
+    `1`, `2`). Keys are lists of an annotation (`states`, `action.cartesian_position`); all else in it is an attribute.
+    """
+
+    kind: Literal["ctrl_world"]
+    annotations: Annotated[str, Field(min_length=1, max_length=200)] = "annotation/train"
+    """The folder of annotations, inside `uri`."""
+    camera: Key = "0"
+    """The video's name without its ending."""
+    instruction: Instruction = "texts"
+    """The key of the instruction, the first of a list; or a literal text, or a pattern."""
+    fps: Annotated[float, Field(gt=0, le=1000)] = 5.0
+    """Frames per second of the videos (Ctrl-World's 5 Hz)."""
+    rows_per_frame: Annotated[int, Field(ge=1, le=100)] = 1
+    """Rows of the action columns for each frame of the videos. Ctrl-World's `states` have one; all other columns have
+    DROID's 15 Hz, three a frame. `stride` counts rows and has to be a multiple of this."""
+
+    @model_validator(mode="after")
+    def _frames_are_there(self) -> Self:
+        if self.stride % self.rows_per_frame:
+            message = f"stride {self.stride} is no multiple of rows_per_frame {self.rows_per_frame}; raise it to one"
+            raise FieldError("stride", message)
+        return self

@@ -2,19 +2,20 @@
 
 import errno
 import io
-import json
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import PurePosixPath
-from typing import Any
+from typing import IO, Any
 
 import av
-import numpy as np
+from numpy.typing import NDArray
 
+from roboalign.media import MediaError, open_video, upright_frame, video_stream
 from roboalign.sources.errors import DamagedError, SourceError
-from roboalign.sources.readers.columns import BAD_ARRAY, MISSING, Columns
-from roboalign.sources.readers.files import Files
+from roboalign.sources.readers.arrays import open_npz, read_npy
+from roboalign.sources.readers.columns import MISSING, Columns
+from roboalign.sources.readers.files import Files, inside
 from roboalign.sources.readers.reader import Damaged, Part, Raw, required
 from roboalign.sources.readers.spec import VideosSpec
+from roboalign.sources.readers.text import parse_json
 from roboalign.types import Json, UInt8
 
 EPISODES = 20
@@ -23,6 +24,10 @@ TOLERANCE = 0.1
 """Share of a frame's duration by which it may come early or late; what containers round times to is less."""
 RATE = 0.01
 """Share by which a video's own rate may differ from the spec's before it is said to be another one."""
+LINE = 2**26
+"""Bytes of a line of the manifest at most."""
+MORE_FRAMES = "its video has frames after its last action; they are left out"
+"""A warning."""
 
 
 class Videos:
@@ -41,7 +46,9 @@ class Videos:
         """The lines of the manifest that are not blank, numbered from 1. Raises SourceError where it is missing."""
         try:
             with self.files.open(self.spec.manifest) as file:
-                for number, line in enumerate(file, 1):
+                for number, line in enumerate(iter(lambda: file.readline(LINE), b""), 1):
+                    if len(line) == LINE:
+                        raise SourceError(f"{self.files.uri}/{self.spec.manifest}:{number} has more than {LINE} bytes")
                     if line.strip():
                         yield number, line
         except MISSING:
@@ -70,38 +77,46 @@ class Videos:
 
     def _raw(self, name: str, line: dict[str, Json]) -> Raw:
         required(line, self.spec.camera, "key")
-        path = inside(line[self.spec.camera], self.spec.camera)
+        path = file_path(line[self.spec.camera], self.spec.camera)
         tables = {key: value for key, value in line.items() if isinstance(value, list)}
         for action in self.spec.actions:
             required(line, action.key, "action column")
             tables[action.key] = line[action.key]
         columns = Columns(tables, lambda key: self.table(line[key], key))
-        attributes = flattened(line, {self.spec.camera, self.spec.instruction, *tables})
-        instruction = line.get(self.spec.instruction)
+        # What a pattern looks in is an attribute as any other.
+        own = {self.spec.instruction} if isinstance(self.spec.instruction, str) else set()
+        attributes = flattened(line, {self.spec.camera, *own, *tables})
+        instruction = line.get(self.spec.instruction_field)
+        length = len(columns[self.spec.actions[0].key])
+        warnings: list[str] = []
         return Raw(
             name=name,
-            length=len(columns[self.spec.actions[0].key]),
-            pictures=lambda steps: self.frames(path, steps, len(columns[self.spec.actions[0].key])),
+            length=length,
+            pictures=lambda steps: self.frames(path, steps, length, warnings),
             columns=columns,
             instruction=instruction if isinstance(instruction, str) else "",
             attributes=attributes | {"video": path},
+            warnings=warnings,
         )
 
     def table(self, value: Json, key: str) -> Any:
-        """The rows of an action column: a list in the manifest, or an `.npy` file beside it. Raises DamagedError."""
+        """The rows of an action column: a list in the manifest, or an `.npy` or `.npz` file beside it, of which the
+        array of the column's name counts, or the only one. Raises DamagedError."""
         if isinstance(value, list):
             return value
-        path = inside(value, key)
+        path = file_path(value, key)
         try:
-            return np.load(io.BytesIO(self.files.bytes(path)), allow_pickle=False)
+            return read_table(io.BytesIO(self.files.bytes(path)), key)
         except MISSING:
             raise DamagedError(f"its '{key}' is the file {path}, which is missing") from None
         except OSError as error:
             raise SourceError(f"{self.files.uri}/{path} cannot be fetched: {error}; run it again") from None
-        except BAD_ARRAY:
-            raise DamagedError(f"its '{key}' is the file {path}, which is no .npy file with numbers") from None
+        except DamagedError as error:
+            kind = ".npz" if path.endswith(".npz") else ".npy"
+            message = f"its '{key}' is the file {path}, which is no {kind} file with numbers: {error}"
+            raise DamagedError(message) from None
 
-    def frames(self, path: str, steps: Sequence[int], length: int) -> Iterator[UInt8]:
+    def frames(self, path: str, steps: Sequence[int], length: int, warnings: list[str]) -> Iterator[UInt8]:
         """Decodes a video from its start to its end, one frame at a time, and hands on the wanted ones.
 
         All are decoded, for each depends on those before it, and only so is their number known. Raises DamagedError.
@@ -109,40 +124,35 @@ class Videos:
         wanted = frozenset(steps)
         count = 0
         try:
-            with self.files.open(path) as file, av.open(file, "r", options={"err_detect": "explode"}) as container:
-                if not container.streams.video:
-                    raise DamagedError(f"the video {path} has no pictures")
-                stream = container.streams.video[0]
-                if stream.codec_context is None:
-                    raise DamagedError(f"the video {path} is of a codec that cannot be decoded")
-                stream.codec_context.options = {"err_detect": "explode"}
+            with self.files.open(path) as file, open_video(file) as container:
+                stream = video_stream(container)
                 rate = float(stream.average_rate or 0)
                 before: float | None = None
                 for image in container.decode(stream):
                     before = self.steady(f"frame {count} of the video {path}", image, before, rate)
                     if count in wanted:
-                        yield np.ascontiguousarray(image.to_ndarray(format="rgb24"))
+                        yield upright_frame(image)
                     count += 1
         except MISSING:
             raise DamagedError(f"the video {path} is missing") from None
-        except DamagedError:
-            raise
+        except MediaError as error:
+            raise DamagedError(f"the video {path} {error}") from None
         except (av.error.FFmpegError, ValueError, OSError) as error:
             reason = getattr(error, "strerror", None) or error
             # Looking for a place before a short file's start is an invalid argument.
             if not isinstance(error, av.error.FFmpegError | ValueError) and error.errno != errno.EINVAL:
                 raise SourceError(f"{self.files.uri}/{path} cannot be fetched: {reason}; run it again") from None
             raise DamagedError(f"the video {path} cannot be decoded after {count} frames: {reason}") from None
-        if count != length:
+        if count < length:
             raise DamagedError(f"the video {path} has {count} frames, but there are {length} actions")
+        if count > length:
+            warnings.append(MORE_FRAMES)
 
     def steady(self, name: str, image: av.VideoFrame, before: float | None, rate: float) -> float:
-        """When a frame is shown, in seconds. Raises DamagedError where it is corrupt, turned, or does not come one
-        frame's duration after the one before; `rate` is the video's average."""
+        """When a frame is shown, in seconds. Raises DamagedError where it is corrupt, or does not come one frame's
+        duration after the one before; `rate` is the video's average."""
         if image.is_corrupt:
             raise DamagedError(f"{name} is damaged")
-        if image.rotation:
-            raise DamagedError(f"{name} is to be turned by {image.rotation}° when it is shown; store it upright")
         if image.time is None or image.time_base is None:
             raise DamagedError(f"{name} does not say when it is shown")
         allowed = TOLERANCE / self.spec.fps + float(image.time_base)
@@ -157,10 +167,22 @@ class Videos:
         return image.time
 
 
+def read_table(file: IO[bytes], key: str) -> NDArray[Any]:
+    """The array of an `.npy` file; of an `.npz` file the one named `key`, or the only one. Raises DamagedError."""
+    packed = file.read(2) == b"PK"
+    file.seek(0)
+    if not packed:
+        return read_npy(file)
+    with open_npz(file) as arrays:
+        name = next(iter(arrays)) if len(arrays) == 1 else key
+        required(arrays, name, "array")
+        return arrays[name]
+
+
 def entry(line: bytes) -> dict[str, Json]:
     """A line of the manifest. Raises DamagedError where it is no JSON object."""
     try:
-        value = json.loads(line)
+        value = parse_json(line)
     except (ValueError, RecursionError) as error:
         raise DamagedError(f"the line is no JSON: {error}") from None
     if not isinstance(value, dict):
@@ -168,14 +190,12 @@ def entry(line: bytes) -> dict[str, Json]:
     return value
 
 
-def inside(value: Json, key: str) -> str:
+def file_path(value: Json, key: str) -> str:
     """A file's path within the folder. Raises DamagedError where it leads out of it, or is none."""
-    if not isinstance(value, str) or not value.strip():
-        raise DamagedError(f"its '{key}' is no path of a file")
-    path = PurePosixPath(value)
-    if path.is_absolute() or ".." in path.parts or any(part in value for part in ("\\", "://", "\0")):
-        raise DamagedError(f"its '{key}' is {value!r}, which is no path inside the folder")
-    return str(path)
+    try:
+        return inside(value)
+    except DamagedError as error:
+        raise DamagedError(f"its '{key}' {error}") from None
 
 
 def flattened(value: Mapping[str, Json], without: set[str], above: str = "") -> dict[str, str]:

@@ -225,17 +225,18 @@ def nan() -> Array:
     return values
 
 
+NO_NPZ = "training/episode_0000063.npz cannot be used: it is no .npz file, or a damaged one"
 DAMAGE: dict[str, tuple[Edit, str]] = {
     "missing step": (put(None), "training/episode_0000063.npz is missing"),
-    "truncated": (truncated, "training/episode_0000063.npz is no .npz file, or a damaged one"),
-    "scrambled": (scrambled, "training/episode_0000063.npz is no .npz file, or a damaged one"),
-    "empty": (put(b""), "training/episode_0000063.npz is no .npz file, or a damaged one"),
-    "another format": (put(b"hello" * 100), "training/episode_0000063.npz is no .npz file, or a damaged one"),
-    "an .npy": (put(plain_array()), "training/episode_0000063.npz is no .npz file, or a damaged one"),
+    "truncated": (truncated, "training/episode_0000063.npz cannot be used: it"),
+    "scrambled": (scrambled, "training/episode_0000063.npz cannot be used: it"),
+    "empty": (put(b""), NO_NPZ),
+    "another format": (put(b"hello" * 100), NO_NPZ),
+    "an .npy": (put(plain_array()), NO_NPZ),
     "no camera": (rewrite(rgb_static=None), "no array 'rgb_static'; there is: actions, depth_static"),
     "float pictures": (rewrite(rgb_static=np.zeros((SIZE, SIZE, 3))), "at step 63 its picture 'rgb_static' is float64"),
     "grey pictures": (rewrite(rgb_static=np.zeros((SIZE, SIZE), np.uint8)), "its picture 'rgb_static' is uint8"),
-    "pickled pictures": (rewrite(rgb_static=np.array([None])), "episode_0000063.npz is no .npz file, or a damaged one"),
+    "pickled pictures": (rewrite(rgb_static=np.array([None])), "it holds Python objects"),
     "no actions": (rewrite(rel_actions=None), "no array 'rel_actions'"),
     "NaN": (rewrite(rel_actions=nan()), "'rel_actions' is NaN or infinite at step 3"),
     "narrow": (rewrite(rel_actions=np.zeros(6)), "'rel_actions' has shape (6,) at step 63, (7,) before"),
@@ -244,8 +245,9 @@ DAMAGE: dict[str, tuple[Edit, str]] = {
     "no text": (text(3), "its instruction 'ann' is missing or empty"),
     "no stretch": (bounds(66, 59), "it is empty: it has no steps"),
     "beyond the end": (bounds(96, 105), "training/episode_0000100.npz is missing"),
-    "no numbers": (bounds("60", None), "its bounds are 60 and None, not two numbers of steps"),
-    "endless": (bounds(60, 10**9), "more than 10000 steps"),
+    "no numbers": (bounds("60", None), "one of its bounds is 60, not the number of a step from 0 to 9999999"),
+    "endless": (bounds(60, 10**6), "more than 10000 steps"),
+    "beyond all": (bounds(60, 10**9), "one of its bounds is 1000000000, not the number of a step"),
 }  # fmt: skip
 
 
@@ -296,7 +298,7 @@ def test_a_malicious_pickle_is_refused_and_does_not_run(tmp_path: Path) -> None:
     save(tmp_path, annotations())
     np.save(tmp_path / "training/scene_info.npy", Evil(tmp_path / "ran"))
     with pytest.raises(SourceError, match=r"scene_info\.npy cannot be read: its pickle is refused"):
-        read_all(spec(tmp_path), tmp_path)
+        read_all(spec(tmp_path, environments=["A"]), tmp_path)
     assert not (tmp_path / "ran").exists()
     # That the pickle would have run otherwise shows that the test can fail.
     np.load(tmp_path / "training/scene_info.npy", allow_pickle=True)
@@ -401,7 +403,7 @@ def test_nested_references_do_not_grow() -> None:
     [
         ({"language": {}}, "is no language annotation"),
         ([1, 2], "not one pickled object"),
-        ({"language": {"ann": ["a"]}, "info": {"indx": []}}, "has 0 stretches, 1 instructions"),
+        ({"language": {"ann": ["a"]}, "info": {"indx": []}}, "has 0 stretches and 1 instructions"),
         ({"language": {"text": ["a"]}, "info": {"indx": [(0, 1)]}}, "no list of instructions 'ann'; there is: text"),
     ],
 )

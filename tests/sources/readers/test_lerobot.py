@@ -172,7 +172,7 @@ def set_info(**changes: Any) -> Any:
         (3, "info.json", set_info(features=[1]), "is garbled"),
         (3, "info.json", set_info(codebase_version="v1.6"), "of version v1.6; 2.0, 2.1 and 3.0 can be read"),
         (2, "tasks.jsonl", None, r"no meta/tasks\.jsonl, where its instructions are"),
-        (2, "tasks.jsonl", lambda text: text[:-20], r"meta/tasks\.jsonl cannot be read"),
+        (2, "tasks.jsonl", lambda text: text[:-20], "its task_index is 1, which the table of tasks lacks"),
         (2, "episodes.jsonl", None, r"no meta/episodes\.jsonl, where its episodes are listed"),
         (2, "episodes.jsonl", lambda text: "", r"gives no episode|are damaged"),
         (3, "tasks.parquet", None, r"no meta/tasks\.parquet"),

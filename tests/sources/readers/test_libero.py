@@ -197,7 +197,7 @@ PICTURES, ACTIONS = "data/demo_1/obs/agentview_rgb", "data/demo_1/actions"
         pytest.param(replace(ACTIONS, actions(1, 5)), "'actions' has 5 rows, but there are 7", id="few actions"),
         pytest.param(replace(ACTIONS, None), "no action column 'actions'", id="no actions"),
         pytest.param(replace(ACTIONS, np.full((LENGTH, 7), b"x")), "holds text, not numbers", id="text"),
-        pytest.param(replace(PICTURES, pictures(1, 0)), "num_samples says 7, but it holds 0", id="no steps"),
+        pytest.param(replace(PICTURES, pictures(1, 0)), "it is empty: it has no steps", id="no steps"),
         pytest.param(replace("data/demo_1", 3.0), "it is no group", id="no group"),
         pytest.param(replace("data/demo_1", None), None, id="left away whole"),
     ],
@@ -234,7 +234,10 @@ def test_no_instruction(tmp_path: Path) -> None:
     write(tmp_path / "a.hdf5", demos=1, instruction=" ")
     episodes, damaged, _ = read_all(spec(tmp_path), tmp_path)
     assert not episodes
-    assert only(damaged).reason == "its instruction 'problem_info/language_instruction' is missing or empty"
+    assert only(damaged).reason == (
+        "its instruction 'problem_info/language_instruction' is missing or empty; "
+        "`filter: {instruction: .}` leaves such episodes out"
+    )
 
 
 def test_another_rate(tmp_path: Path) -> None:

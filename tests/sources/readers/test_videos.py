@@ -13,6 +13,7 @@ import pytest
 from reading import lose, only, read_all, served, survives
 
 from roboalign.sources.errors import SourceError
+from roboalign.sources.inspection.proposal import propose
 from roboalign.sources.readers.files import Files
 from roboalign.sources.readers.reader import Part
 from roboalign.sources.readers.spec import VideosSpec
@@ -101,6 +102,35 @@ def test_actions_beside_the_video_stride_and_attributes(tmp_path: Path) -> None:
     for episode, number in zip(episodes, (0, 2), strict=True):
         np.testing.assert_array_equal(episode.frames, frames(number)[[0, 4, 8]])
         np.testing.assert_allclose(episode.actions[1], actions(number)[4:8].sum(0), rtol=1e-5)
+
+
+@pytest.mark.parametrize("arrays", [{"actions": 0}, {"other": 0}, {"actions": 0, "states": 1}])
+def test_actions_in_an_npz_file_beside_the_video(tmp_path: Path, arrays: dict[str, int]) -> None:
+    def edit(folder: Path, lines: list[Line]) -> None:
+        for number, line in enumerate(lines):
+            tables: dict[str, Any] = {key: actions(number) + add for key, add in arrays.items()}
+            np.savez(folder / f"clips/{number}.npz", **tables)
+            line["actions"] = f"clips/{number}.npz"
+
+    write(tmp_path / "data", edit)
+    episodes, damaged, _ = read_all(spec(tmp_path / "data"), tmp_path)
+    assert not damaged
+    for number, episode in enumerate(episodes):
+        np.testing.assert_array_equal(episode.actions, actions(number))
+    assert propose(str(tmp_path / "data"), {}, tmp_path).fields["action_width"] == 3
+
+
+def test_an_npz_file_with_other_arrays_is_named(tmp_path: Path) -> None:
+    def edit(folder: Path, lines: list[Line]) -> None:
+        np.savez(folder / "clips/1.npz", a=actions(1), b=actions(1))
+        lines[1]["actions"] = "clips/1.npz"
+
+    write(tmp_path, edit)
+    _, damaged, _ = read_all(spec(tmp_path), tmp_path)
+    assert only(damaged).reason == (
+        "its 'actions' is the file clips/1.npz, which is no .npz file with numbers: it has no array 'actions'; "
+        "there is: a, b"
+    )
 
 
 def test_a_lossy_video_at_the_rate_of_television(tmp_path: Path) -> None:
@@ -235,10 +265,10 @@ def single() -> bytes:
 DAMAGE = {
     "no video key": (change(video=None), "no key 'video'; there is: actions, instruction, operator, success"),
     "missing video": (change(video="clips/none.mp4"), "the video clips/none.mp4 is missing"),
-    "outside": (change(video="../0.mp4"), "'../0.mp4', which is no path inside the folder"),
-    "absolute": (change(video="/etc/passwd"), "'/etc/passwd', which is no path inside the folder"),
-    "elsewhere": (change(video="http://host/0.mp4"), "'http://host/0.mp4', which is no path"),
-    "no path": (change(video=7), "its 'video' is no path of a file"),
+    "outside": (change(video="../0.mp4"), "'../0.mp4', which lies outside of the data set"),
+    "absolute": (change(video="/etc/passwd"), "'/etc/passwd', which lies outside of the data set"),
+    "elsewhere": (change(video="http://host/0.mp4"), "'http://host/0.mp4', which lies outside"),
+    "no path": (change(video=7), "its 'video' is not the path of a file"),
     "truncated video": (truncated, "the video clips/1.mp4"),
     "scrambled video": (scrambled, "the video clips/1.mp4"),
     "no video at all": (file("clips/1.mp4", b"not a video" * 90), "the video clips/1.mp4 cannot be decoded after 0"),
@@ -250,7 +280,6 @@ DAMAGE = {
     "another rate": (faster, "the video clips/1.mp4 shows that it has 15 frames a second, but fps is 10"),
     "no instruction": (change(instruction=None), "its instruction 'instruction' is missing or empty"),
     "no actions": (change(actions=None), "no action column 'actions'; there is: instruction, operator, success, video"),
-    "fewer actions": (change(actions=actions(1, 8).tolist()), "has 9 frames, but there are 8 actions"),
     "more actions": (change(actions=actions(1, 12).tolist()), "has 9 frames, but there are 12 actions"),
     "no steps": (change(actions=[]), "it is empty: it has no steps"),
     "NaN": (change(actions=nan()), "is NaN or infinite at step 4"),
@@ -260,7 +289,7 @@ DAMAGE = {
     "narrow": (change(actions=actions(1)[:, :2].tolist()), "have width 2, but action_width is 3"),
     "a single action": (file("clips/1.npy", single()), "its 'actions' is a single value, not one row for each step"),
     "missing actions": (change(actions="clips/1.npy"), "the file clips/1.npy, which is missing"),
-    "actions outside": (change(actions="../1.npy"), "which is no path inside the folder"),
+    "actions outside": (change(actions="../1.npy"), "which lies outside of the data set"),
     "no array": (file("clips/1.npy", b"hello"), "clips/1.npy, which is no .npy file with numbers"),
 }
 

@@ -5,8 +5,8 @@ from typing import Literal
 from roboalign.sources.errors import DamagedError, SourceError
 from roboalign.sources.inspection.layouts.layout import Column, Layout, shape
 from roboalign.sources.inspection.summary import cut
-from roboalign.sources.readers.calvin import Calvin
-from roboalign.sources.readers.columns import BAD_ARRAY
+from roboalign.sources.readers.arrays import BAD_ARRAY
+from roboalign.sources.readers.calvin import Calvin, step_number
 from roboalign.sources.readers.files import Files
 from roboalign.sources.readers.pickled import read_pickled
 from roboalign.sources.readers.spec import ActionKeySpec, CalvinSpec
@@ -43,8 +43,8 @@ def recognised(files: Files) -> Layout | None:
     problem = "there are no annotations"
     for stretch in reader.stretches[:FIRST]:
         try:
-            arrays = reader.step(int(stretch.first), ())
-        except (DamagedError, ValueError, TypeError) as error:
+            arrays = reader.step(step_number(stretch.first), ())
+        except DamagedError as error:
             problem = str(error)
             continue
         cameras = [

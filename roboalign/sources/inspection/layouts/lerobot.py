@@ -1,11 +1,11 @@
 """Recognising a LeRobotDataset by its `meta/info.json`."""
 
-import json
 from typing import Any
 
 from roboalign.sources.errors import SourceError
-from roboalign.sources.inspection.layouts.layout import Column, Layout, shape
+from roboalign.sources.inspection.layouts.layout import Column, Layout, pick_actions, shape
 from roboalign.sources.readers.files import Files
+from roboalign.sources.readers.lerobot_meta import open_meta
 
 LOOKED_FOR = "meta/info.json (LeRobot 2.1 and 3)"
 OWN = ("timestamp", "frame_index", "episode_index", "index", "task_index")
@@ -16,10 +16,9 @@ def recognised(files: Files) -> Layout | None:
     """The layout, or None. Raises SourceError where `meta/info.json` is there but not readable."""
     if not files.exists("meta/info.json"):
         return None
+    meta = open_meta(files)
+    features = meta.features
     try:
-        info = json.loads(files.bytes("meta/info.json"))
-        features: dict[str, Any] = info["features"]
-        version, fps = str(info["codebase_version"]), float(info["fps"])
         cameras = [
             Column(key, f"{picture(value)} {value['dtype']}")
             for key, value in features.items()
@@ -35,9 +34,9 @@ def recognised(files: Files) -> Layout | None:
         raise SourceError(
             f"{files.uri}: meta/info.json is no description of a LeRobotDataset ({type(error).__name__}: {error})"
         ) from None
-    picked = [column.key for column in vectors if column.key in ("action", "actions")]
-    picked = picked or [column.key for column in vectors if column.key.startswith("action")][:1]
-    what = f"LeRobotDataset {version}, {info.get('total_episodes', '?')} episodes at {fps:g} frames a second"
+    picked = pick_actions(vectors)
+    total = "?" if meta.total is None else meta.total
+    what = f"LeRobotDataset {meta.codebase}, {total} episodes at {meta.fps:g} frames a second"
     return Layout("lerobot", what, cameras, vectors, [Column("task", "by its task table"), *texts], {}, picked)
 
 

@@ -1,11 +1,18 @@
 """Recognising LIBERO's and robomimic's HDF5 by the group `data` with demonstrations."""
 
-from roboalign.sources.errors import SourceError
-from roboalign.sources.inspection.layouts.layout import Column, Layout, shape
+from collections.abc import Sequence
+
+from roboalign.sources.errors import DamagedError
+from roboalign.sources.inspection.layouts.layout import Column, Layout, file_words, pick_actions, shape
 from roboalign.sources.inspection.summary import cut
 from roboalign.sources.readers.files import Files
-from roboalign.sources.readers.libero import PATTERNS, UNREADABLE, attributes, data_sets, demonstrations, opened
+from roboalign.sources.readers.hdf5 import UNREADABLE, data_sets, member
+from roboalign.sources.readers.libero import PATTERNS, attributes, demonstrations, opened
 
+OWN_CAMERAS = ("obs/agentview_rgb", "obs/eye_in_hand_rgb")
+"""What LIBERO calls its pictures; robomimic says agentview_image."""
+FIRST = 20
+"""Files whose names are looked at."""
 LOOKED_FOR = "**/*.hdf5 or **/*.h5 with data/demo_* (LIBERO, robomimic)"
 
 
@@ -14,21 +21,21 @@ def recognised(files: Files) -> Layout | None:
     paths = [path for pattern in PATTERNS for path in files.listed(pattern)]
     for path in sorted(paths)[:5]:
         try:
-            return described(files, path, len(paths))
-        except SourceError:
-            raise
-        except UNREADABLE:  # a damaged file, of which DamagedError is one kind
+            return described(files, path, paths)
+        except (DamagedError, *UNREADABLE):
             continue
     return None
 
 
-def described(files: Files, path: str, count: int) -> Layout:
+def described(files: Files, path: str, paths: Sequence[str]) -> Layout:
     """The layout of a file. Raises DamagedError where it is another one."""
     with opened(files, path) as (file, _):
         names = demonstrations(file)
-        group = file["data"][names[0]]
-        arrays = {key: array for key, array in data_sets(group).items() if not key.startswith("next_obs/")}
-        own = attributes(file["data"])
+        data = member(file, "data")
+        group = member(data, names[0])
+        found = {key: array for key, array in data_sets(group).items() if not key.startswith("next_obs/")}
+        arrays = {key: array for key, array in found.items() if not array.is_virtual and array.shape}
+        own = attributes(data)
         texts = {
             key: text for key, text in (own | attributes(group)).items() if " " in text.strip() and len(text) < 300
         }
@@ -42,19 +49,24 @@ def described(files: Files, path: str, count: int) -> Layout:
             for key, array in arrays.items()
             if array.ndim in (1, 2) and array.dtype.kind in "iuf"
         ]
-    # LIBERO replays its demonstrations and photographs after each action; robomimic before, and the right way up.
+    # LIBERO replays its demonstrations and photographs after each action; robomimic before, and the right way up. The
+    # script that filters LIBERO's no-ops replays them too, but photographs before, and does not say how.
     replayed = "bddl_file_name" in own
+    described_env = any(key.startswith("env_args") for key in own)
+    of_libero = replayed or (not described_env and any(key in OWN_CAMERAS for key in arrays))
     chosen: dict[str, bool | float] = {
-        "upside_down": own.get("macros_image_convention", "opengl" if replayed else "opencv") == "opengl",
+        "upside_down": own.get("macros_image_convention", "opengl" if of_libero else "opencv") == "opengl",
         "after_action": replayed,
         "fps": float(own.get("env_args/env_kwargs/control_freq", 20)),
     }
-    picked = [column.key for column in vectors if column.key == "actions"]
+    picked = pick_actions(vectors)
+    count = len(paths)
     told = "env_args/env_kwargs/control_freq" in own
     comments = {} if told else {"fps": "The files do not tell the frame rate, so this is a guess."}
     comments["upside_down"] = "Look at the contact sheet: --sheet sheet.png."
-    what = f"HDF5 in {'LIBERO' if replayed else 'robomimic'}'s layout, {count} file{'s'[: count != 1]}"
+    what = f"HDF5 in {'LIBERO' if of_libero else 'robomimic'}'s layout, {count} file{'s'[: count != 1]}"
     return Layout(
         "libero", what, cameras, vectors,
         [Column(key, f'"{cut(text, 60)}"') for key, text in texts.items()], chosen, picked, comments,
+        file_words(sorted(paths)[:FIRST]),
     )  # fmt: skip

@@ -1,11 +1,10 @@
 """Recognising RLDS by the `features.json` that TensorFlow Datasets writes."""
 
-import json
-
-from roboalign.sources.errors import SourceError
-from roboalign.sources.inspection.layouts.layout import Column, Layout, shape
+from roboalign.sources.errors import DamagedError, SourceError
+from roboalign.sources.inspection.layouts.layout import Column, Layout, pick_actions, shape
 from roboalign.sources.readers.files import Files
 from roboalign.sources.readers.rlds_features import Leaf, parse
+from roboalign.sources.readers.text import parse_json
 
 LOOKED_FOR = "features.json (RLDS by TensorFlow Datasets)"
 
@@ -20,10 +19,8 @@ def recognised(files: Files) -> Layout | None:
         folder = versions[0].removesuffix("features.json")
     name = f"{files.uri}: {folder}features.json"
     try:
-        found = parse(json.loads(files.bytes(f"{folder}features.json")), name)
-    except ValueError as error:
-        if isinstance(error, SourceError):
-            raise
+        found = parse(parse_json(files.bytes(f"{folder}features.json")), name)
+    except (DamagedError, ValueError, RecursionError) as error:
         raise SourceError(f"{name} is no JSON: {error}") from None
     cameras = [
         Column(key, shape(leaf.shape[:2]) if leaf.shape else "") for key, leaf in found.steps.items() if seen(leaf)
@@ -39,9 +36,7 @@ def recognised(files: Files) -> Layout | None:
         for key, leaf in (found.steps | found.episode).items()
         if leaf.textual and not leaf.nested and "embedding" not in key
     ]
-    picked = [column.key for column in vectors if column.key == "action"]
-    picked = picked or [column.key for column in vectors if column.key.startswith("action/")]
-    picked = picked or [column.key for column in vectors if "action" in column.key][:1]
+    picked = pick_actions(vectors)
     subsets = splits(files, folder)
     chosen: dict[str, str | float] = {} if "train" in subsets or not subsets else {"subset": subsets[0]}
     return Layout(
@@ -61,6 +56,6 @@ def seen(leaf: Leaf) -> bool:
 def splits(files: Files, folder: str) -> list[str]:
     """The names of the data set's own splits."""
     try:
-        return [str(split["name"]) for split in json.loads(files.bytes(f"{folder}dataset_info.json"))["splits"]]
-    except (OSError, ValueError, KeyError, TypeError):
+        return [str(split["name"]) for split in parse_json(files.bytes(f"{folder}dataset_info.json"))["splits"]]
+    except (DamagedError, OSError, ValueError, KeyError, TypeError, RecursionError):
         return []

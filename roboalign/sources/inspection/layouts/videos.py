@@ -4,14 +4,14 @@ import io
 from itertools import islice
 
 import av
-import numpy as np
 
+from roboalign.media import MediaError, open_video, upright_frame, video_stream
 from roboalign.sources.errors import DamagedError, SourceError
-from roboalign.sources.inspection.layouts.layout import VIDEOS, Column, Layout, best, shape
+from roboalign.sources.inspection.layouts.layout import VIDEOS, Column, Layout, pick_actions, shape
 from roboalign.sources.inspection.summary import cut
-from roboalign.sources.readers.columns import BAD_ARRAY, numbers
+from roboalign.sources.readers.columns import numbers
 from roboalign.sources.readers.files import Files
-from roboalign.sources.readers.videos import entry, inside
+from roboalign.sources.readers.videos import LINE, entry, file_path, read_table
 from roboalign.types import Json
 
 LOOKED_FOR = "*.jsonl whose lines name a video (a folder of videos)"
@@ -25,7 +25,7 @@ def recognised(files: Files) -> Layout | None:
     for name in sorted(names, key=lambda each: (each != "episodes.jsonl", each)):
         lines: list[dict[str, Json]] = []
         with files.open(name) as file:
-            for line in islice(file, LINES):
+            for line in islice(iter(lambda: file.readline(LINE), b""), LINES):
                 try:
                     lines.append(entry(line))
                 except DamagedError:
@@ -59,7 +59,7 @@ def described(files: Files, name: str, line: dict[str, Json], count: int) -> Lay
         for key, value in line.items()
         if isinstance(value, str) and key not in paths and not any(column.key == key for column in vectors)
     ]
-    picked = [key for key in (best(vectors, "^actions?$|action", "state|obs"),) if key]
+    picked = pick_actions(vectors)
     chosen: dict[str, str | float] = {} if name == "episodes.jsonl" else {"manifest": name}
     return Layout(
         "videos", f"videos with {name}, of which {count} lines were read", cameras, vectors, texts,
@@ -70,21 +70,24 @@ def described(files: Files, name: str, line: dict[str, Json], count: int) -> Lay
 def film(files: Files, path: str, key: str) -> tuple[str, float]:
     """Height x width and frames a second of a video. Raises SourceError."""
     try:
-        with files.open(inside(path, key)) as file, av.open(file, "r") as container:
-            stream = container.streams.video[0]
-            return shape((stream.height, stream.width)), float(stream.average_rate or 0)
-    except (OSError, ValueError, IndexError, av.error.FFmpegError) as error:
-        raise SourceError(f"{files.uri}: the video {path} cannot be opened: {error}") from None
+        with files.open(file_path(path, key)) as file, open_video(file) as container:
+            stream = video_stream(container)
+            first = next(container.decode(stream))
+            return shape(upright_frame(first).shape[:2]), float(stream.average_rate or 0)
+    except MediaError as error:
+        raise SourceError(f"{files.uri}: the video {path} {error}") from None
+    except (DamagedError, OSError, ValueError, StopIteration, av.error.FFmpegError) as error:
+        raise SourceError(f"{files.uri}: the video {path} cannot be opened: {error or 'it is empty'}") from None
 
 
 def width_of(files: Files, key: str, value: Json) -> int:
-    """Numbers a frame of a line's value: a list of rows, or the path of an `.npy` file; 0 where it is neither."""
+    """Numbers a frame of a line's value: a list of rows, or the path of an `.npy` or `.npz` file; 0 if neither."""
     try:
-        if isinstance(value, str) and value.endswith(".npy"):
-            value = np.load(io.BytesIO(files.bytes(inside(value, key))), allow_pickle=False)
+        if isinstance(value, str) and value.endswith((".npy", ".npz")):
+            value = read_table(io.BytesIO(files.bytes(file_path(value, key))), key)
         elif not isinstance(value, list) or not value:
             return 0
         table = numbers(value, key)
         return table.shape[1] if table.ndim == 2 else 1 if table.ndim == 1 else 0
-    except (OSError, DamagedError, *BAD_ARRAY):
+    except (OSError, DamagedError):
         return 0

@@ -1,0 +1,45 @@
+"""Recognising a folder of `.npz` episodes by an array of pictures in them."""
+
+from roboalign.sources.errors import DamagedError
+from roboalign.sources.inspection.layouts.layout import Column, Layout, file_words, pick_actions, shape
+from roboalign.sources.inspection.summary import cut
+from roboalign.sources.readers.files import Files
+from roboalign.sources.readers.npz_episodes import PATTERN, array_shapes, first_text, load_array
+
+LOOKED_FOR = "**/*.npz with pictures (T, H, W, 3) (iVideoGPT, RLVR-World)"
+FIRST = 5
+"""Files that are tried for one that can be read."""
+
+
+def recognised(files: Files) -> Layout | None:
+    """The layout by the first file that holds pictures, or None."""
+    paths = files.listed(PATTERN)
+    for path in paths[:FIRST]:
+        try:
+            shapes = array_shapes(files, path)
+        except DamagedError:
+            continue
+        cameras = [
+            Column(key, shape(sizes[1:3]))
+            for key, (sizes, kind) in shapes.items()
+            if len(sizes) == 4 and sizes[3] == 3 and kind == "u"
+        ]
+        if not cameras:
+            continue
+        length = shapes[cameras[0].key][0][0]
+        vectors = [
+            Column(key, f"{shape(sizes[1:]) or 1} numbers", sizes[1] if len(sizes) == 2 else 1)
+            for key, (sizes, kind) in shapes.items()
+            if len(sizes) in (1, 2) and sizes[0] == length and kind in "iuf"
+        ]
+        texts = [
+            Column(key, f'"{cut(first_text(load_array(files, path, key)), 60)}"')
+            for key, (sizes, kind) in shapes.items()
+            if len(sizes) <= 1 and kind in "US"
+        ]
+        what = f"{len(paths)} .npz file{'s'[: len(paths) != 1]} with an episode each"
+        return Layout(
+            "npz", what, cameras, vectors, texts, {"fps": 10}, pick_actions(vectors),
+            {"fps": "The files do not tell the frame rate, so this is a guess."}, file_words(paths[:FIRST]),
+        )  # fmt: skip
+    return None

@@ -1,0 +1,127 @@
+"""ALOHA's HDF5 files, one an episode."""
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import PurePosixPath
+from typing import Any
+
+import h5py
+import numpy as np
+
+from roboalign.media import PIXELS
+from roboalign.sources.errors import DamagedError, SourceError
+from roboalign.sources.readers.columns import MISSING, STEPS, VALUES, Columns, picture
+from roboalign.sources.readers.encoded import decode
+from roboalign.sources.readers.file_episodes import FileEpisodes
+from roboalign.sources.readers.files import Files
+from roboalign.sources.readers.hdf5 import UNREADABLE, Watched, data_sets, require_own
+from roboalign.sources.readers.libero import CHUNKS, PATTERNS, attributes
+from roboalign.sources.readers.reader import Raw, required
+from roboalign.sources.readers.spec import AlohaSpec
+from roboalign.sources.readers.text import decode_text
+from roboalign.types import UInt8
+
+CAMERAS = "observations/images/"
+"""Where the pictures are."""
+
+
+class Aloha(FileEpisodes):
+    """The episodes of all HDF5 files below a folder."""
+
+    def __init__(self, spec: AlohaSpec, files: Files) -> None:
+        super().__init__(files, PATTERNS, spec.fps, self.read_file)
+        self.spec, self.files = spec, files
+
+    def read_file(self, path: str) -> Raw:
+        """The episode of a file, which is opened again for its columns and pictures. Raises DamagedError."""
+        with open_hdf5(self.files, path) as file:
+            arrays = data_sets(file)
+            for name in sorted({self.spec.camera, *(entry.key for entry in self.spec.actions)} & set(arrays)):
+                require_own(arrays[name], name)
+            # The others are not read; but to ask for the shape of a virtual one would open its files.
+            arrays = {name: array for name, array in arrays.items() if not (array.is_virtual or array.external)}
+            shapes: dict[str, tuple[int, ...]] = {key: array.shape or () for key, array in arrays.items()}
+            numeric = [key for key, array in arrays.items() if array.ndim in (1, 2) and array.dtype.kind in "biuf"]
+            known = {"file": path, "folder": str(PurePosixPath(path).parent)} | attributes(file)
+            known |= {key: text_of(array[()]) for key, array in arrays.items() if is_single_text(array)}
+        first = self.spec.actions[0].key
+        # Without its pictures an episode still has a length, and may be one that the filter leaves out.
+        key = first if first in shapes else self.spec.camera
+        required(shapes, key, "action column")
+        length = shapes[key][0] if shapes[key] else 0
+        if length > STEPS:
+            raise DamagedError(f"its '{key}' has {length} rows, more than {STEPS}")
+
+        def column(name: str) -> Any:
+            if shapes[name][0] != length:
+                raise DamagedError(f"its '{name}' has {shapes[name][0]} rows, but there are {length} of '{key}'")
+            if (count := math.prod(shapes[name])) > VALUES:
+                raise DamagedError(f"its '{name}' has {count} numbers, more than {VALUES}")
+            with open_hdf5(self.files, path) as file:
+                return file[name][()]
+
+        def pictures(steps: Sequence[int]) -> Iterator[UInt8]:
+            camera = self.spec.camera
+            required(shapes, camera, "camera")
+            if not shapes[camera] or shapes[camera][0] != length:
+                raise DamagedError(f"its '{camera}' has shape {shapes[camera]}, but there are {length} steps")
+            if math.prod(shapes[camera]) > 3 * PIXELS * max(1, length):
+                raise DamagedError(f"its pictures '{camera}' are too large: their shape is {shapes[camera]}")
+            size: Sequence[int] = (-1, -1)
+            with open_hdf5(self.files, path) as file:
+                for step in steps:
+                    found = image_of(file[camera][step], camera, size, step)
+                    size = found.shape[:2]
+                    yield found[..., ::-1] if self.spec.swap_channels else found
+
+        return Raw(
+            name=path,
+            length=length,
+            pictures=pictures,
+            columns=Columns([each for each in numeric if not each.startswith(CAMERAS)], column),
+            instruction=known.get(self.spec.instruction_field, ""),
+            attributes=known,
+        )
+
+
+def image_of(value: Any, camera: str, size: Sequence[int], step: int) -> UInt8:
+    """(H, W, 3) of what a data set of pictures holds for a step: a picture, or the bytes of a JPEG or PNG."""
+    if isinstance(value, bytes):
+        return decode(value, size, step)
+    array = np.asarray(value)
+    if array.dtype == np.uint8 and array.ndim == 1:
+        return decode(array.tobytes(), size, step)
+    return picture(array, camera)
+
+
+@contextmanager
+def open_hdf5(files: Files, path: str) -> Iterator[Any]:
+    """An HDF5 file. Raises DamagedError if it is none or what is read of it is damaged, SourceError if reading
+    fails."""
+    try:
+        stream = Watched(files.open(path))
+    except MISSING:
+        raise DamagedError("the file is missing") from None
+    except OSError as error:
+        raise SourceError(f"{files.uri}/{path} cannot be fetched: {error}; run it again") from None
+    with stream.stream:
+        try:
+            with h5py.File(stream, "r", rdcc_nbytes=CHUNKS) as file:
+                yield file
+        except (DamagedError, SourceError):
+            raise
+        except UNREADABLE as error:
+            stream.refuse(path)
+            raise DamagedError(f"HDF5 cannot read it: {error}") from None
+
+
+def is_single_text(array: Any) -> bool:
+    """Whether a data set holds one text."""
+    return array.size == 1 and (h5py.check_string_dtype(array.dtype) is not None or array.dtype.kind == "S")
+
+
+def text_of(value: Any) -> str:
+    """The text of a data set that holds one."""
+    text = np.asarray(value).ravel()[0]
+    return decode_text(text) if isinstance(text, bytes) else str(text)

@@ -1,0 +1,105 @@
+"""Videos with one JSON annotation an episode, as Ctrl-World converts DROID."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import PurePosixPath
+from typing import Any
+
+from roboalign.sources.errors import DamagedError, SourceError
+from roboalign.sources.readers.columns import MISSING, Columns
+from roboalign.sources.readers.file_episodes import FileEpisodes
+from roboalign.sources.readers.files import Files
+from roboalign.sources.readers.reader import Raw, required
+from roboalign.sources.readers.spec import CtrlWorldSpec, VideosSpec
+from roboalign.sources.readers.text import parse_json
+from roboalign.sources.readers.videos import Videos, file_path, flattened
+from roboalign.types import Json, UInt8
+
+FACTOR = 1.5
+"""By which the rows of a column may be more or fewer than the frames ask for, before they are of another rate."""
+
+
+class CtrlWorld(FileEpisodes):
+    """The episodes that a folder of annotations describes."""
+
+    def __init__(self, spec: CtrlWorldSpec, files: Files) -> None:
+        super().__init__(files, [f"{spec.annotations}/*.json"], spec.fps * spec.rows_per_frame, self.read_file)
+        self.spec, self.files = spec, files
+        videos = VideosSpec(
+            kind="videos", uri=spec.uri, actions=spec.actions, action_width=spec.action_width, fps=spec.fps
+        )
+        self.videos = Videos(videos, files)
+
+    def read_file(self, path: str) -> Raw:
+        """The episode of an annotation. Raises DamagedError."""
+        annotation = read_annotation(self.files, path)
+        cameras = video_paths(annotation)
+        tables = {key: value for key, value in annotation.items() if is_table(value)}
+        first = self.spec.actions[0].key
+        required(tables, first, "action column")
+        rows = len(tables[first])
+        frames = -(-rows // self.spec.rows_per_frame)
+        told = annotation.get("video_length")
+        if isinstance(told, int) and not frames / FACTOR <= told <= frames * FACTOR:
+            raise DamagedError(
+                f"its '{first}' has {rows} rows, which are {frames} frames by rows_per_frame "
+                f"{self.spec.rows_per_frame}, but its video_length is {told}; correct rows_per_frame"
+            )
+
+        def column(key: str) -> Any:
+            if len(tables[key]) != rows:
+                raise DamagedError(f"its '{key}' has {len(tables[key])} rows, but there are {rows} of '{first}'")
+            return tables[key]
+
+        def pictures(steps: Sequence[int]) -> Iterator[UInt8]:
+            required(cameras, self.spec.camera, "camera")
+            numbers = [step // self.spec.rows_per_frame for step in steps]
+            yield from self.videos.frames(cameras[self.spec.camera], numbers, frames, warnings)
+
+        warnings: list[str] = []
+        attributes = {"file": path} | flattened(annotation, set())
+        return Raw(
+            name=path,
+            length=rows,
+            pictures=pictures,
+            columns=Columns(tables, column),
+            instruction=first_text(annotation.get(self.spec.instruction_field)),
+            attributes=attributes,
+            warnings=warnings,
+        )
+
+
+def read_annotation(files: Files, path: str) -> dict[str, Json]:
+    """An annotation. Raises DamagedError if it is none, SourceError if it cannot be fetched."""
+    try:
+        value = parse_json(files.bytes(path))
+    except MISSING:
+        raise DamagedError("the annotation is missing") from None
+    except (ValueError, RecursionError) as error:
+        raise DamagedError(f"the annotation is no JSON: {error}") from None
+    except OSError as error:
+        raise SourceError(f"{files.uri}/{path} cannot be fetched: {error}; run it again") from None
+    if not isinstance(value, dict):
+        raise DamagedError("the annotation is no JSON object with keys and values")
+    return value
+
+
+def video_paths(annotation: dict[str, Json]) -> dict[str, str]:
+    """The paths of an annotation's videos by their names without ending. Raises DamagedError if it lists none."""
+    listed = annotation.get("videos")
+    if not isinstance(listed, list) or not all(isinstance(each, dict) for each in listed):
+        raise DamagedError("the annotation has no list 'videos'")
+    paths = [file_path(each.get("video_path"), "video_path") for each in listed]
+    return {PurePosixPath(path).stem: path for path in paths}
+
+
+def is_table(value: Json) -> bool:
+    """Whether a value is a list of numbers, or of rows of them, by its first item."""
+    head = value[0] if isinstance(value, list) and value else None
+    head = head[0] if isinstance(head, list) and head else head
+    return isinstance(head, int | float) and not isinstance(head, bool)
+
+
+def first_text(value: Json) -> str:
+    """A text, or the first one of a list; '' if there is none."""
+    head = value[0] if isinstance(value, list) and value else value
+    return head if isinstance(head, str) else ""

@@ -146,7 +146,7 @@ def test_what_is_odd_is_said(tmp_path: Path, capsys: Capture) -> None:
 def test_where_everything_is_left_out_it_is_shown_all_the_same(tmp_path: Path, capsys: Capture) -> None:
     test_videos.write(tmp_path / "data")
     path = spec_file(tmp_path / "mine.yaml", of_videos(tmp_path / "data", length=20))
-    assert main(["inspect", str(path), "--sheet", "sheet.png"]) == 0
+    assert main(["inspect", str(path), "--sheet", "sheet.png"]) == 1
     printed = capsys.readouterr().out
     assert "instructions: 3 different\n" in printed
     assert "kept          0; 3 left out by length; 0 damaged" in printed

@@ -31,15 +31,18 @@ def read_npy(file: IO[bytes]) -> NDArray[Any]:
     try:
         version = np.lib.format.read_magic(file)
         if version == (1, 0):
-            shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+            shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
         else:
-            shape, _, dtype = np.lib.format.read_array_header_2_0(file)
+            shape, fortran, dtype = np.lib.format.read_array_header_2_0(file)
         if dtype.hasobject:
             raise DamagedError("it holds Python objects, which are not read")
-        if math.prod(shape) * dtype.itemsize > BYTES:
+        size = math.prod(shape) * dtype.itemsize
+        if size > BYTES:
             raise DamagedError(f"it has the shape {str(shape)[:80]} of {dtype}, which is more than {BYTES} bytes")
-        file.seek(0)
-        found: NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
+        data = bytearray(file.read(size))
+        if len(data) < size:
+            raise ValueError(f"it ends after {len(data)} of {size} bytes")
+        found: NDArray[Any] = np.ndarray(shape, dtype, data, order="F" if fortran else "C")
     except BAD_ARRAY as error:
         raise DamagedError(f"it is no .npy file, or a damaged one: {error or type(error).__name__}") from None
     return found
@@ -63,6 +66,9 @@ class Npz(Mapping[str, NDArray[Any]]):
             raise DamagedError(f"its array '{key}' cannot be read: {error}") from None
         except (RuntimeError, *BAD_ARRAY) as error:  # a RuntimeError asks for a password
             raise DamagedError(f"its array '{key}' cannot be unpacked: {error or type(error).__name__}") from None
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._members
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._members)

@@ -281,11 +281,8 @@ def _entry(meta: Meta, row: dict[str, Json], camera: str) -> Entry:
         attributes["tasks"] = "; ".join(words)
     video = meta.kind(camera) == "video"
     if meta.version == 2:
-        values: dict[str, int | str] = {
-            "episode_chunk": number // meta.chunk,
-            "episode_index": number,
-            "video_key": camera,
-        }
+        chunk = number // meta.chunk
+        values: dict[str, int | str] = {"episode_chunk": chunk, "episode_index": number, "video_key": camera}
         path = _path(meta.video, values) if video else ""
         return Entry(number, length, _path(meta.data, values), path, 0.0, True, attributes)
     data = {"chunk_index": int(row["data/chunk_index"]), "file_index": int(row["data/file_index"])}

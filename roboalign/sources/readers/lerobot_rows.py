@@ -114,7 +114,11 @@ class DataFile:
                     self._streamed = ""
                     raise self._broken(error) from None
                 self._next += len(self._batch)
-            yield self._batch[row - self._next + len(self._batch)].as_py()
+            try:
+                value = self._batch[row - self._next + len(self._batch)].as_py()
+            except ValueError:
+                raise DamagedError(f"its '{name}' in row {row} of {self.path} is not UTF-8") from None
+            yield value
 
     def _restart(self, name: str, row: int) -> None:
         group = int(np.searchsorted(self._edges, row, side="right")) - 1

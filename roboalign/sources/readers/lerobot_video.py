@@ -81,6 +81,8 @@ def frames_of_shared(files: Files, path: str, times: Sequence[float], fps: float
                 if image.time is None:
                     raise DamagedError(f"a frame of its video {path} does not say when it is shown")
                 if image.time < times[place] - margin:
+                    if image.time > times[0] + margin and not _regular(image.time - times[0], fps):
+                        raise DamagedError(f"its video {path} has a frame at {image.time:.4f} s, between two others")
                     continue
                 if image.time > times[place] + margin:
                     raise DamagedError(f"its video {path} has no frame at {times[place]:.4f} s")
@@ -95,6 +97,11 @@ def frames_of_shared(files: Files, path: str, times: Sequence[float], fps: float
         except (av.error.FFmpegError, ValueError, OSError) as error:
             _refuse(files, path, f"{times[place]:.4f} s", error)
     raise DamagedError(f"its video {path} ends before {times[place]:.4f} s")
+
+
+def _regular(passed: float, fps: float) -> bool:
+    """Whether a time is a multiple of a frame's duration."""
+    return abs(passed * fps - round(passed * fps)) <= EARLY
 
 
 @contextmanager

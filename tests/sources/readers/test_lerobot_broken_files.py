@@ -89,7 +89,7 @@ def test_a_shared_video_of_another_rate(tmp_path: Path) -> None:
     path = tmp_path / "data/videos" / arm.CAMERA / "chunk-000/file-000.mp4"
     arm.video(path, np.concatenate([arm.frames(number) for number in range(3)]), rate=2 * arm.FPS)
     for damaged in (each for each in arm.read(tmp_path / "data") if isinstance(each, Raw)):
-        with pytest.raises(DamagedError, match=r"has no frame at 0\.\d+ s|ends before"):
+        with pytest.raises(DamagedError, match=r"has a frame at \d\.\d+ s, between two others|ends before"):
             list(damaged.pictures(range(damaged.length)))
 
 

@@ -167,7 +167,7 @@ def test_missing_instructions_are_counted(tmp_path: Path, capsys: Capture) -> No
     assert main(["inspect", str(path)]) == 0
     printed = capsys.readouterr().out
     assert "instructions: 2 different; 1 without one\n" in printed
-    assert "  episodes.jsonl:2: its instruction 'instruction' is missing or empty\n" in printed
+    assert "  episodes.jsonl:2: its instruction 'instruction' is missing or empty; " in printed
 
 
 def test_a_sheet_shows_what_is_kept_of_the_pictures(tmp_path: Path) -> None:
@@ -335,12 +335,12 @@ def test_what_a_spec_needs_and_is_not_there(tmp_path: Path, edit: Any, message: 
 def test_a_place_of_which_nothing_can_be_read(tmp_path: Path, capsys: Capture) -> None:
     def edit(folder: Path, lines: list[dict[str, Any]]) -> None:
         for line in lines:
-            line["actions"] = line["actions"][:-1]
+            line["actions"] = [*line["actions"], line["actions"][0]]
 
     test_videos.write(tmp_path / "data", edit)
     assert main(["inspect", str(tmp_path / "data")]) == 1
     printed = capsys.readouterr()
-    assert "# No episode could be read with this: the video clips/0.mp4 has 9 frames, but there are 8" in printed.out
+    assert "# No episode could be read with this: the video clips/0.mp4 has 9 frames, but there are 10" in printed.out
     assert "no episode could be read with this spec" in printed.err
 
 

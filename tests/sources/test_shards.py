@@ -118,7 +118,7 @@ def test_a_lost_file_counts_as_the_episodes_it_held(tmp_path: Path, monkeypatch:
 
 
 def test_a_source_of_which_nothing_is_left_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(SourceError, match=r"no episode \(20 by length"):
+    with pytest.raises(SourceError, match=r"no episode \(20 left out by sources\.toy\.length\)"):
         materialise(tmp_path, Numbers(), spec(length=9), monkeypatch)
 
 

@@ -46,7 +46,7 @@ def line_of(tree: Path, name: str, text: str) -> int:
 
 def test_inspect_shows_what_the_experiment_makes_of_a_source(tree: Path, octo: dict[str, Any], capsys: Capture) -> None:
     line = line_of(tree, "specs/experiments/smoke.yaml", "sources.*.length")
-    assert main(["--root", str(tree), "inspect", "octo"]) == 0
+    assert main(["--root", str(tree), "inspect", "octo"]) == 1  # as the stage, which keeps none
     printed = capsys.readouterr().out
     assert "  set by the experiment at hand over the file's own values:\n" in printed
     assert f"    length: 4 → 16 (specs/experiments/smoke.yaml:{line})\n" in printed

@@ -14,7 +14,7 @@ PARTS = (
 )  # fmt: skip
 BASE = ("roboalign.spec.base", "roboalign.spec.training")
 SHARED = (
-    "roboalign.types", "roboalign.errors", "roboalign.io", "roboalign.media", "roboalign.store", "roboalign.checkpoint",
+    "roboalign.types", "roboalign.io", "roboalign.store", "roboalign.checkpoint",
     "roboalign.run", "roboalign.training", "roboalign.optimizer", "roboalign.video",
 )  # fmt: skip
 LENT = (
@@ -74,7 +74,7 @@ def part_of(name: str) -> str | None:
 
 def floor(name: str) -> int:
     """The floor a module stands on: base, part specs, composition, shared layers, parts, Lightning, wiring, stages."""
-    if name in BASE or name in ("roboalign", "roboalign.types", "roboalign.spec"):
+    if name in BASE or name in ("roboalign", "roboalign.types", "roboalign.errors", "roboalign.spec"):
         return 0
     if part_of(name) and name.endswith((".spec", "_spec")):
         return 1

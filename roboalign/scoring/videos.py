@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roboalign.io import lfs_size
-from roboalign.media import MediaError, open_picture, open_video, upright_frame, upright_picture, video_stream
 from roboalign.sources.errors import DamagedError
 from roboalign.sources.readers.arrays import open_npz, read_npy
 from roboalign.sources.readers.pictures import frame
 from roboalign.sources.readers.spec import PictureSpec
+from roboalign.store.media import MediaError, open_picture, open_video, upright_frame, upright_picture, video_stream
 from roboalign.types import UInt8
 
 CONTAINERS = (".avi", ".gif", ".m4v", ".mkv", ".mov", ".mp4", ".webm")

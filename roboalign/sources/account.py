@@ -8,8 +8,7 @@ from typing import Literal
 
 from roboalign.io import write_json
 from roboalign.sources.errors import SourceError
-from roboalign.sources.readers.convert import LeftOut
-from roboalign.sources.readers.reader import Damaged, Raw
+from roboalign.sources.readers.reader import Damaged, LeftOut, Raw
 from roboalign.sources.readers.spec import DatasetSpec
 from roboalign.types import Episode, Json
 

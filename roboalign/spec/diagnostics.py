@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
 
+from roboalign.errors import printable
 from roboalign.spec.document import Mark
 
 
@@ -42,11 +43,6 @@ def ordered(diagnostics: Iterable[Diagnostic]) -> list[Diagnostic]:
 def failed(diagnostics: Iterable[Diagnostic]) -> bool:
     """Whether there is an error among them."""
     return any(item.severity == "error" for item in diagnostics)
-
-
-def printable(text: str) -> str:
-    """`text` on one line, with escapes such as `\\x1b` for what a terminal would act on or not show."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 WIDEST = 160

@@ -10,8 +10,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from roboalign.errors import printable
 from roboalign.spec.compose import FOLDER, Composition, compose, compose_params, files
-from roboalign.spec.diagnostics import Diagnostic, SpecError, printable
+from roboalign.spec.diagnostics import Diagnostic, SpecError
 from roboalign.spec.differences import differences
 from roboalign.spec.document import COMMAND_LINE, DocumentError, Mark, Source, parse, plain, read
 from roboalign.spec.estimates import estimates, table

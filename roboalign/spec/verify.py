@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from roboalign.spec.diagnostics import Diagnostic, SpecError, printable
+from roboalign.errors import printable
+from roboalign.spec.diagnostics import Diagnostic, SpecError
 from roboalign.spec.document import DocumentError, plain, read
 from roboalign.spec.graph import LARGEST, Stage, stages
 from roboalign.spec.lock import ENTRY, Cache, Hashes, Locked, LockedEntry, folder_hash, locked, md5, parse_listing

@@ -20,9 +20,9 @@ from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from roboalign.media import MediaError, open_video
 from roboalign.store.images import copy_rgb
 from roboalign.store.layout import StoreError
+from roboalign.store.media import MediaError, open_video
 from roboalign.store.spec import Images, StorageSpec
 from roboalign.types import UInt8
 

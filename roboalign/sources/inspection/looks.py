@@ -13,9 +13,9 @@ from roboalign.sources.account import Account, Tally
 from roboalign.sources.builder import build_reader, build_simulator, simulator_fps
 from roboalign.sources.errors import DamagedError
 from roboalign.sources.inspection.action_meaning import STATE, STATE_WIDTH, STATES, EpisodeVectors
-from roboalign.sources.readers.convert import LeftOut, convert, joined
+from roboalign.sources.readers.convert import convert, joined
 from roboalign.sources.readers.pictures import kept
-from roboalign.sources.readers.reader import Damaged, Part, Raw
+from roboalign.sources.readers.reader import Damaged, LeftOut, Part, Raw
 from roboalign.sources.readers.spec import DatasetSpec, FilterSpec, PictureSpec
 from roboalign.sources.simulators.record import assign, record
 from roboalign.sources.simulators.spec import SimulatedRobotSpec

@@ -9,7 +9,6 @@ from typing import Any
 import h5py
 import numpy as np
 
-from roboalign.media import PIXELS
 from roboalign.sources.errors import DamagedError, SourceError
 from roboalign.sources.readers.columns import MISSING, STEPS, VALUES, Columns, picture
 from roboalign.sources.readers.encoded import decode
@@ -20,6 +19,7 @@ from roboalign.sources.readers.libero import CHUNKS, PATTERNS, attributes
 from roboalign.sources.readers.reader import Raw, required
 from roboalign.sources.readers.spec import AlohaSpec
 from roboalign.sources.readers.text import decode_text
+from roboalign.store.media import PIXELS
 from roboalign.types import UInt8
 
 CAMERAS = "observations/images/"

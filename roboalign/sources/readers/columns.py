@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from roboalign.media import PIXELS
 from roboalign.sources.errors import DamagedError
+from roboalign.store.media import PIXELS
 from roboalign.types import Float32, UInt8
 
 MISSING = (FileNotFoundError, IsADirectoryError, NotADirectoryError)

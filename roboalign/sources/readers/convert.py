@@ -3,24 +3,15 @@
 import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 
 from roboalign.sources.errors import DamagedError
 from roboalign.sources.readers.pictures import frame
-from roboalign.sources.readers.reader import Damaged, Raw, required
+from roboalign.sources.readers.reader import Damaged, LeftOut, Raw, required
 from roboalign.sources.readers.spec import ActionKeySpec, DatasetSpec
 from roboalign.sources.readers.text import check_text
 from roboalign.types import Episode, Float32
-
-
-@dataclass(frozen=True, slots=True)
-class LeftOut:
-    """A sound episode that the spec does not want."""
-
-    reason: str
-    """Which field of the spec left it out."""
 
 
 def convert(raw: Raw, spec: DatasetSpec, source: str) -> Episode | LeftOut | Damaged:

@@ -3,8 +3,8 @@
 import io
 from collections.abc import Sequence
 
-from roboalign.media import MediaError, open_picture, upright_picture, upright_size
 from roboalign.sources.errors import DamagedError
+from roboalign.store.media import MediaError, open_picture, upright_picture, upright_size
 from roboalign.types import UInt8
 
 

@@ -7,10 +7,10 @@ from typing import NoReturn
 import av
 from av.container import InputContainer
 
-from roboalign.media import MediaError, open_video, upright_frame, video_stream
 from roboalign.sources.errors import DamagedError, SourceError
 from roboalign.sources.readers.columns import MISSING
 from roboalign.sources.readers.files import Files, unreachable
+from roboalign.store.media import MediaError, open_video, upright_frame, video_stream
 from roboalign.types import UInt8
 
 EARLY = 0.25

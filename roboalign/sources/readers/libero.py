@@ -9,7 +9,6 @@ from typing import Any
 import h5py
 import numpy as np
 
-from roboalign.media import PIXELS
 from roboalign.sources.errors import DamagedError, SourceError
 from roboalign.sources.readers.columns import MISSING, STEPS, VALUES, Columns, picture
 from roboalign.sources.readers.files import Files
@@ -17,6 +16,7 @@ from roboalign.sources.readers.hdf5 import UNREADABLE, Watched, attribute_values
 from roboalign.sources.readers.reader import Damaged, Part, Raw, required
 from roboalign.sources.readers.spec import LiberoSpec
 from roboalign.sources.readers.text import parse_json
+from roboalign.store.media import PIXELS
 from roboalign.types import Json, UInt8
 
 PATTERNS = ("**/*.hdf5", "**/*.h5")

@@ -69,6 +69,14 @@ class Damaged:
         object.__setattr__(self, "reason", printable(self.reason.replace("\n", " "))[:REASON])
 
 
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A sound episode that the spec does not want."""
+
+    reason: str
+    """Which field of the spec left it out."""
+
+
 class Reader(Protocol):
     """One data set. Opening reads its description alone; nothing is downloaded as a whole before the first episode."""
 

@@ -8,7 +8,6 @@ from typing import IO, Any
 import av
 from numpy.typing import NDArray
 
-from roboalign.media import MediaError, open_video, upright_frame, video_stream
 from roboalign.sources.errors import DamagedError, SourceError
 from roboalign.sources.readers.arrays import open_npz, read_npy
 from roboalign.sources.readers.columns import MISSING, Columns
@@ -16,6 +15,7 @@ from roboalign.sources.readers.files import Files, inside
 from roboalign.sources.readers.reader import Damaged, Part, Raw, required
 from roboalign.sources.readers.spec import VideosSpec
 from roboalign.sources.readers.text import parse_json
+from roboalign.store.media import MediaError, open_video, upright_frame, video_stream
 from roboalign.types import Json, UInt8
 
 EPISODES = 20

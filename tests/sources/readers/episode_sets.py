@@ -8,8 +8,7 @@ import numpy as np
 from hypothesis import strategies as st
 from reading import read_all
 
-from roboalign.sources.readers.convert import LeftOut
-from roboalign.sources.readers.reader import Damaged
+from roboalign.sources.readers.reader import Damaged, LeftOut
 from roboalign.sources.spec import RecordedSpec
 from roboalign.types import Episode
 

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 from roboalign.sources.builder import build_reader
-from roboalign.sources.readers.convert import LeftOut, convert
+from roboalign.sources.readers.convert import convert
 from roboalign.sources.readers.files import Files
-from roboalign.sources.readers.reader import Damaged
+from roboalign.sources.readers.reader import Damaged, LeftOut
 from roboalign.sources.spec import RecordedSpec
 from roboalign.types import Episode
 

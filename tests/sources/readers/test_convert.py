@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from roboalign.sources.errors import DamagedError
-from roboalign.sources.readers.convert import LeftOut, convert
-from roboalign.sources.readers.reader import Damaged, Raw
+from roboalign.sources.readers.convert import convert
+from roboalign.sources.readers.reader import Damaged, LeftOut, Raw
 from roboalign.sources.readers.spec import VideosSpec
 from roboalign.types import Episode, UInt8
 

@@ -5,13 +5,13 @@ from itertools import islice
 
 import av
 
-from roboalign.media import MediaError, open_video, upright_frame, video_stream
 from roboalign.sources.errors import DamagedError, SourceError
 from roboalign.sources.inspection.layouts.layout import VIDEOS, Column, Layout, pick_actions, shape
 from roboalign.sources.inspection.summary import cut
 from roboalign.sources.readers.columns import numbers
 from roboalign.sources.readers.files import Files
 from roboalign.sources.readers.videos import LINE, entry, file_path, read_table
+from roboalign.store.media import MediaError, open_video, upright_frame, video_stream
 from roboalign.types import Json
 
 LOOKED_FOR = "*.jsonl whose lines name a video (a folder of videos)"

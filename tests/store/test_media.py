@@ -14,7 +14,7 @@ import pytest
 from av.video.stream import VideoStream
 from PIL import Image
 
-from roboalign.media import MediaError, open_picture, open_video, upright_frame, upright_picture, video_stream
+from roboalign.store.media import MediaError, open_picture, open_video, upright_frame, upright_picture, video_stream
 
 HIGH, WIDE = 32, 48
 CORNERS = ((220, 30, 30), (30, 180, 60), (40, 60, 200), (230, 220, 40))

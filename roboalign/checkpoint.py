@@ -96,8 +96,9 @@ def load_model(path: Path, build: Callable[[dict[str, Json]], ModelT], device: s
             shapes = build(metadata).state_dict()
         _check_layout(path, shapes)
         model = build(metadata).to(device)
-    # The metadata may be anything: what `build` trips over depends on what it holds.
-    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError, MemoryError) as error:
+    except CheckpointError:
+        raise
+    except Exception as error:  # the metadata may be anything, and what `build` trips over depends on what it holds
         raise _foreign(path, error) from error
     return load_into(path, model, device)
 
@@ -227,5 +228,6 @@ def _unfit(path: Path, what: str) -> CheckpointError:
 
 
 def _foreign(path: Path, error: Exception) -> CheckpointError:
-    reason = f"no {error}" if isinstance(error, KeyError) else str(error) or type(error).__name__
-    return CheckpointError(f"{path}: holds {reason}; run `dvc repro` to make it anew")
+    reason = f"no {error}" if isinstance(error, KeyError) else " ".join(str(error).split()) or type(error).__name__
+    what = f"holds {reason}" if reason.startswith("no ") else f"its metadata describe no model ({reason})"
+    return CheckpointError(f"{path}: {what}; run `dvc repro` to make it anew")

@@ -13,8 +13,7 @@ from roboalign.probe.measure import Medium, generate_clips, measure, measured_cl
 from roboalign.probe.model import Probe, save_probe
 from roboalign.probe.outcome import save_outcome_model
 from roboalign.probe.spec import ProbeSpec
-from roboalign.rollout.generate import make_clip_generator, make_reconstructor
-from roboalign.rollout.spec import KvWindowSpec
+from roboalign.rollout.clip_generator import make_clip_generator, make_reconstructor
 from roboalign.run import Run, execute
 from roboalign.store import Corpus
 from roboalign.tokenizer.model import load_tokenizer
@@ -66,9 +65,7 @@ def main(run: Run) -> None:
         metrics["outcome"] = measure_outcomes(probe, model, corpus.where(split="test"))
     test = corpus.where(split="test")
     world = load_world_model(run.input("artifacts/world_model/model.safetensors"), str(device))
-    # The window keeps the sequence within what the model was trained on, however long the rollout.
-    decoding = KvWindowSpec(frames=world.spec.segment.frames)
-    generate = make_clip_generator(tokenizer, Sampler(world, temperature=0.0), decoding, device)
+    generate = make_clip_generator(tokenizer, Sampler(world, temperature=0.0), spec.measure.decoding, device)
     media: dict[str, Medium] = {
         "true": lambda clips: [clip.shown for clip in clips],
         "reconstructed": lambda clips: [reconstruct(clip.shown) for clip in clips],

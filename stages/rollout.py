@@ -43,7 +43,7 @@ def main(run: Run) -> None:
         for sampling in get_args(SamplingName)
     }
     validation = None
-    if "swr_drift" in (*spec.decodings, *spec.aligned_decodings):
+    if any(decoding.measures_drift for decoding in spec.used.values()):
         kept = corpus.where(split="validation")
         validation = Scenes.of(kept, spec.horizon, spec.drift.validation_episodes, spec.seed, where)
     study = Study(spec, tokenizer, samplers, scenes, validation)
@@ -73,14 +73,14 @@ def main(run: Run) -> None:
         run.say(f"{number}/{len(sets)} {one.name}: PSNR {results.metrics[one.name]['psnr']['mean']:.2f} dB")
     if spec.best_of:
         clips = [made.frames for made in study.samples(spec.best_of)]
-        results.keep(f"best_of_{spec.best_of}", clips, "supervised", "ar", "sampled")
+        results.keep(f"best_of_{spec.best_of}", clips, "supervised", spec.baseline, "sampled")
     first, *others = spec.sampling
     if len(swapped := under_other_actions(scenes, corpus)):
         made = study.other_actions(swapped)
-        results.keep(OTHER_ACTIONS, [made.frames], "supervised", "swr", first, swapped)
-    for window, made in study.sweep(first).items():
-        if window not in (spec.swr.window, spec.horizon):
-            results.measure(f"supervised.swr_w{window}.{first}", made, f"supervised.ar.{first}")
+        results.keep(OTHER_ACTIONS, [made.frames], "supervised", spec.scored_decoding, first, swapped)
+    for one, made in study.swept_sets():
+        if one.name not in results.metrics:
+            results.measure(one.name, made, one.base)
     figures, curves = study.drift(first)
     figures |= {sampling: study.drift(sampling)[0] for sampling in others}
     results.write_index()

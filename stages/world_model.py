@@ -6,10 +6,14 @@ python -m stages.world_model
 import shutil
 import time
 
+from torch import Tensor
+
 from roboalign.evaluation.perceptual_spec import PerceptualSpec
 from roboalign.evaluation.video import build_perceptual
 from roboalign.hardware.spec import DeviceSpec
 from roboalign.io import replacing, write_json
+from roboalign.rollout.ar import ArDecoder
+from roboalign.rollout.prompt import Start
 from roboalign.run import Run, execute
 from roboalign.store import Corpus
 from roboalign.tokenizer.model import load_tokenizer
@@ -18,6 +22,7 @@ from roboalign.world_model.layout import TokenShape
 from roboalign.world_model.lit import Snapshot, WorldModelTraining, early_step
 from roboalign.world_model.measure import measure
 from roboalign.world_model.model import save_world_model, seeded_world_model
+from roboalign.world_model.sampler import Sampler
 from roboalign.world_model.segments import encode_segments
 from roboalign.world_model.spec import WorldModelSpec
 
@@ -51,8 +56,17 @@ def main(run: Run) -> None:
     save_world_model(run.output("artifacts/world_model/model.safetensors"), model, provenance)
     with replacing(run.output("artifacts/world_model/early.safetensors")) as temporary:
         shutil.copyfile(early, temporary)
+    model = model.to(where).eval()
+
+    def roll_out(frames: Tensor, actions: Tensor, mask: Tensor, seeds: Tensor, temperature: float) -> Tensor:
+        sampler = Sampler(model, temperature=temperature)
+        decoder = ArDecoder(tokenizer, sampler, Start(frames, mask, seeds, actions.shape[1]))
+        for action in actions.unbind(1):
+            decoder.step(action)
+        return decoder.take_frames()
+
     metrics = measure(
-        model.to(where).eval(), tokenizer, test, spec.measure, donors=corpus, seed=seed, distance=distance,
+        roll_out, tokenizer, test, spec.measure, donors=corpus, seed=seed, distance=distance,
         device=where, say=run.say,
     )  # fmt: skip
     times.append(time.monotonic())

@@ -10,8 +10,8 @@ import torch
 
 from roboalign.hardware.spec import DeviceSpec
 from roboalign.io import read_tsv
+from roboalign.rollout.prompt import Prompt
 from roboalign.rollout.rollout import rollout
-from roboalign.rollout.segment import Prompt
 from roboalign.rollout.spec import ArSpec, SwrSpec
 from roboalign.spec.single import single
 from roboalign.store import Corpus

@@ -61,8 +61,8 @@ class PolicyMeasure:
         return roll_out(
             policy, self.reference, make_rollout_fn(self.tokenizer, policy, spec.decoding, spec.temperature),
             self.tokenizer.tokenizer, self.prompts, self.numbers, score,
-            temperature=spec.temperature, window=getattr(spec.decoding, "window", None), seed=self.seed,
-            batch_size=spec.measure.batch, device=self.device,
+            temperature=spec.temperature, segments=spec.decoding.segments(spec.horizon),
+            seed=self.seed, batch_size=spec.measure.batch, device=self.device,
         )  # fmt: skip
 
     def episodes(self) -> list[str]:

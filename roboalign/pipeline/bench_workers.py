@@ -20,8 +20,8 @@ from roboalign.probe.data import Task
 from roboalign.probe.model import load_probe
 from roboalign.probe.spec import ProbeName
 from roboalign.reward.spec import RewardSpec
-from roboalign.rollout.generate import make_clip_generator, make_reconstructor
-from roboalign.rollout.spec import DecodingSpec, KvWindowSpec
+from roboalign.rollout.clip_generator import make_clip_generator, make_reconstructor
+from roboalign.rollout.spec import PolicyDecodingSpec
 from roboalign.store import Corpus
 from roboalign.tokenizer.model import load_tokenizer
 from roboalign.tokenizer.steady import SteadyTokenizer
@@ -53,14 +53,12 @@ class ModelFiles:
         }
         result: dict[str, Generate] = {}
 
-        def add(key: str, model: str, decoding: DecodingSpec, temperature: float) -> None:
+        def add(key: str, model: str, decoding: PolicyDecodingSpec, temperature: float) -> None:
             sampler = Sampler(models[model], temperature=temperature)
             result[key] = make_clip_generator(tokenizer, sampler, decoding, self.device)
 
         for model in spec.generated.models:
-            # The window keeps the sequence within what the model was trained on, however long the rollout.
-            window = KvWindowSpec(frames=models[model].spec.segment.frames)
-            add(model, model, window, spec.generated.temperature)
+            add(model, model, spec.generated.decoding, spec.generated.temperature)
         for groups in spec.groups:
             for model in groups.models:
                 for sampling, temperature in (("greedy", 0.0), ("sampled", spec.generated.temperature)):

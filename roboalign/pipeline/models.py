@@ -22,9 +22,9 @@ from roboalign.reward.rewards import RewardModels, Rollouts
 from roboalign.reward.rubric import limits_from_json
 from roboalign.reward.spec import RewardSpec
 from roboalign.rl.interfaces import RolloutFn
+from roboalign.rollout.prompt import Prompt
 from roboalign.rollout.rollout import rollout
-from roboalign.rollout.segment import Prompt
-from roboalign.rollout.spec import DecodingSpec
+from roboalign.rollout.spec import FixedDecodingSpec
 from roboalign.run import Run
 from roboalign.store import Corpus
 from roboalign.student.model import load_student
@@ -72,7 +72,7 @@ def make_gold_scorer(gold: Gold, corpus: Corpus) -> GoldScorer:
 
 
 def make_rollout_fn(
-    tokenizer: SteadyTokenizer, model: WorldModel, decoding: DecodingSpec, temperature: float
+    tokenizer: SteadyTokenizer, model: WorldModel, decoding: FixedDecodingSpec, temperature: float
 ) -> RolloutFn:
     """Rollouts from `model` as it is at the time."""
     sampler = Sampler(model, temperature=temperature)

@@ -5,6 +5,7 @@ from typing import Annotated, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
+from roboalign.rollout.spec import KvWindowSpec, PolicyDecodingSpec
 from roboalign.spec.base import FieldError, Fraction, Seed, Spec, items
 from roboalign.spec.training import TrainingSpec
 
@@ -54,6 +55,8 @@ class ProbeMeasureSpec(Spec):
     frames: Annotated[int, Field(ge=1, le=1024)] = 15
     """Frames after the first one that the tokenizer reconstructs and the world model predicts: from the beginning and
     up to the end of each episode."""
+    decoding: PolicyDecodingSpec = KvWindowSpec()
+    """How the world model predicts them, greedily: by default within the sequence length that it was trained on."""
     episodes: Annotated[int, Field(ge=1)] = 64
     """At most so many test episodes, the tasks in turn."""
     draws: Annotated[int, Field(ge=100, le=1_000_000)] = 2000

@@ -115,11 +115,15 @@ def experiment(inputs: Inputs) -> Section:
         ("rollouts of {} frames", dig(spec, "rl", "horizon")),
         ("KL coefficient {}", dig(spec, "rl", "kl_coef")),
     )
+    scored_decoding = str(dig(spec, "rollout", "scored_decoding"))
     fact(
         "Rollouts",
         ("{} frames", dig(spec, "rollout", "horizon")),
         ("{} held-out episodes", dig(metrics, "rollout", "episodes")),
-        ("SWR window W = {}", dig(spec, "rollout", "swr", "window")),
+        (
+            "SWR window W = {}",
+            dig(spec, "rollout", "decodings", str(dig(spec, "rollout", "scored_decoding")), "window"),
+        ),
     )
     rows = [[Cell(name), Cell(text)] for name, text in facts]
     blocks: list[Block] = [Table("This experiment", ["Part", "Setting"], rows)] if rows else []

@@ -138,7 +138,7 @@ class AlignmentModule(TrainedModule):
             self.parts.tokenizer,
             torch.tensor(seeds, device=batch["frames"].device),
             group_size=spec.group_size,
-            window=getattr(spec.decoding, "window", None),
+            segments=spec.decoding.segments(spec.horizon),
             reward_seed=fold(spec.training.seed, self.step, 5),
         )
 

@@ -40,7 +40,7 @@ def roll_out(
     score: Scores,
     *,
     temperature: float,
-    window: int | None,
+    segments: Sequence[tuple[int, int]],
     seed: int,
     batch_size: int,
     device: torch.device,
@@ -57,7 +57,7 @@ def roll_out(
         numbers: Which of them.
         score: Scores rollouts.
         temperature: Of the rollouts.
-        window: Frames of a window of the decoding; None for one sequence.
+        segments: Frames [start, stop) of each window, as the decoding has them.
         seed: Of the sampling; a prompt's seed is a function of it and the prompt's number.
         batch_size: Prompts at once.
         device: Of the models.
@@ -69,7 +69,7 @@ def roll_out(
         seeds = torch.tensor([fold(seed, number) for number in part], device=device)
         made = sample_rollouts(
             cast(Item, item), [prompts.instruction(n) for n in part], [prompts.task(n) for n in part], rollout,
-            tokenizer, seeds, group_size=1, window=window,
+            tokenizer, seeds, group_size=1, segments=segments,
         )  # fmt: skip
         kl, entropy = divergence(policy, reference, made, temperature)
         video, targets = made.rollouts.videos, made.rollouts.targets

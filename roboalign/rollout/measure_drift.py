@@ -10,7 +10,7 @@ from torch import Tensor
 
 from roboalign.rollout.drift import best_window, contraction, epsilon, every_age, predicted_error
 from roboalign.rollout.interfaces import ContextT, Sampler, StateT, Tokenizer
-from roboalign.rollout.segment import Prompt
+from roboalign.rollout.prompt import Prompt
 from roboalign.rollout.spec import DriftSpec
 
 Floats = NDArray[np.float64]

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from roboalign.rollout.segment import Prompt
+from roboalign.rollout.prompt import Prompt
 from roboalign.store import Corpus, EpisodeInfo, EpisodeWriter
 from roboalign.types import Episode, Float32, UInt8
 
@@ -68,15 +68,11 @@ class Scenes:
 
     def join(self, others: Self) -> Self:
         """These scenes and then the others."""
-        prompts = self.prompt, others.prompt
-        fields = (
-            torch.cat([getattr(p, name) for p in prompts]) for name in ("frames", "actions", "action_mask", "seeds")
-        )
         return type(self)(
             self.infos + others.infos,
             self.numbers + others.numbers,
             torch.cat([self.frames, others.frames]),
-            Prompt(*fields),
+            self.prompt.join(others.prompt),
         )
 
     @property

@@ -18,20 +18,11 @@ from roboalign.rollout.drift import (
 )
 from roboalign.rollout.interfaces import ContextT, Sampler, StateT, Tokenizer
 from roboalign.rollout.measure_drift import Growth, growth, rmse
-from roboalign.rollout.rollout import Rollout, joined, rollout
+from roboalign.rollout.prompt import Prompt
+from roboalign.rollout.rollout import Rollout, join_rollouts, rollout
 from roboalign.rollout.scenes import Scenes
-from roboalign.rollout.segment import Prompt
-from roboalign.rollout.spec import (
-    ALWAYS,
-    ArSpec,
-    DecodingName,
-    DecodingSpec,
-    DriftSwrSpec,
-    RolloutSpec,
-    SamplingName,
-    SwrSpec,
-    peak_frames,
-)
+from roboalign.rollout.spec import ArSpec, DriftSwrSpec, FixedDecodingSpec, RolloutSpec, SamplingName, SwrSpec
+from roboalign.spec.base import Name
 from roboalign.types import Json
 
 ModelName = Literal["supervised", "aligned"]
@@ -40,11 +31,12 @@ ModelName = Literal["supervised", "aligned"]
 
 @dataclass(frozen=True)
 class ClipSet:
-    """The name of a set of rollouts, as in `supervised.swr.greedy`."""
+    """A set of rollouts, such as `supervised.swr.greedy`, and the decoding that it is compared with."""
 
     model: ModelName
-    decoding: DecodingName
+    decoding: Name
     sampling: SamplingName
+    baseline: Name
 
     @property
     def name(self) -> str:
@@ -53,22 +45,19 @@ class ClipSet:
 
     @property
     def base(self) -> str:
-        """The set that it is compared with: plain autoregression of the same model, sampled alike."""
-        return f"{self.model}.ar.{self.sampling}"
+        """The set that it is compared with: the baseline of the same model and sampling."""
+        return f"{self.model}.{self.baseline}.{self.sampling}"
 
 
 def clip_sets(spec: RolloutSpec) -> list[ClipSet]:
-    """All sets of the spec. Each way of sampling is made with the decodings of `ALWAYS`, the others with the first."""
-    models: dict[ModelName, Sequence[DecodingName]] = {
-        "supervised": spec.decodings,
-        "aligned": spec.aligned_decodings,
-    }
+    """All sets of the spec: of the supervised model, then of the aligned one."""
+    models: dict[ModelName, Sequence[Name]] = {"supervised": tuple(spec.decodings), "aligned": spec.aligned_decodings}
     return [
-        ClipSet(model, decoding, sampling)
+        ClipSet(model, decoding, sampling, spec.baseline)
         for model, decodings in models.items()
-        for sampling in spec.sampling
-        for decoding in decodings
-        if sampling == spec.sampling[0] or decoding in ALWAYS
+        for sampling, names in spec.sampling.items()
+        for decoding in names
+        if decoding in decodings
     ]
 
 
@@ -87,12 +76,12 @@ class Study(Generic[ContextT, StateT]):
     _swept: dict[SamplingName, dict[int, Rollout]] = field(default_factory=dict)
     """Autoregressive and SWR rollouts of the supervised model, by window; the horizon is plain autoregression."""
 
-    def roll(self, decoding: DecodingSpec, sampler: Sampler[StateT], prompt: Prompt | None = None) -> Rollout:
+    def roll(self, decoding: FixedDecodingSpec, sampler: Sampler[StateT], prompt: Prompt | None = None) -> Rollout:
         """Roll all scenes out, `spec.batch` at a time."""
         prompt = self.scenes.prompt if prompt is None else prompt
-        return joined(
+        return join_rollouts(
             [
-                rollout(decoding, self.tokenizer, sampler, prompt.rows(part), self.scenes.future[part])
+                rollout(decoding, self.tokenizer, sampler, prompt.select(part), self.scenes.future[part])
                 for part in self._parts()
             ]
         )
@@ -105,19 +94,19 @@ class Study(Generic[ContextT, StateT]):
         """The rollouts of one set."""
         decoding = self.decoding(one)
         if one.model == "supervised" and isinstance(decoding, ArSpec | SwrSpec):
-            return self._window(one.sampling, peak_frames(decoding, self.spec.horizon))
+            return self._window(one.sampling, decoding.peak_frames(self.spec.horizon))
         return self.roll(decoding, self.samplers[one.model, one.sampling])
 
-    def decoding(self, one: ClipSet) -> DecodingSpec:
-        """The decoding of a set, its window measured where the spec leaves that open."""
-        decoding = self.spec.decoding(one.decoding)
+    def decoding(self, one: ClipSet) -> FixedDecodingSpec:
+        """The decoding of a set, its window measured if the spec leaves that open."""
+        decoding = self.spec.decodings[one.decoding]
         if isinstance(decoding, DriftSwrSpec):
             return SwrSpec(window=self.drift_window(one.model, one.sampling))
         return decoding
 
     def make_more(self, one: ClipSet, scenes: Scenes) -> tuple[Scenes, Rollout] | None:
-        """The rollouts of other scenes by a set's decoding, if that is `swr` and there are any."""
-        if one.decoding != "swr" or not len(scenes):
+        """The rollouts of other scenes by a set's decoding, if that is the scored one and there are any."""
+        if one.decoding != self.spec.scored_decoding or not len(scenes):
             return None
         study = replace(self, scenes=scenes, _swept={})
         return scenes, study.roll(self.spec.swr, self.samplers[one.model, one.sampling])
@@ -131,8 +120,8 @@ class Study(Generic[ContextT, StateT]):
         return kept[window]
 
     def other_actions(self, scenes: Scenes) -> Rollout:
-        """SWR of the supervised model over other scenes than its own, by the first way of sampling."""
-        sampler = self.samplers["supervised", self.spec.sampling[0]]
+        """The scored decoding of the supervised model over other scenes than its own, with the first sampling."""
+        sampler = self.samplers["supervised", self.spec.first_sampling]
         return replace(self, scenes=scenes, _swept={}).roll(self.spec.swr, sampler)
 
     def samples(self, count: int) -> Iterator[Rollout]:
@@ -146,15 +135,24 @@ class Study(Generic[ContextT, StateT]):
     def sweep(self, sampling: SamplingName) -> dict[int, Rollout]:
         """SWR of the supervised model by window, ascending; the widest, the horizon, is plain autoregression.
 
-        The windows of `spec.sweep` are tried with the first way of sampling, the others know only `swr.window`.
+        The windows of `spec.sweep` are tried with the first sampling only.
         """
-        more = self.spec.sweep if sampling == self.spec.sampling[0] else ()
-        windows = {*more, self.spec.swr.window, self.spec.horizon}
-        return {window: self._window(sampling, window) for window in sorted(windows)}
+        first = sampling == self.spec.first_sampling
+        windows = self.spec.windows if first else sorted({self.spec.swr.window, self.spec.horizon})
+        return {window: self._window(sampling, window) for window in windows}
+
+    def swept_sets(self) -> Iterator[tuple[ClipSet, Rollout]]:
+        """The rollouts of the sweep's decodings, in the order of their windows."""
+        sampling = self.spec.first_sampling
+        rollouts = self.sweep(sampling)
+        decodings = {name: self.spec.decodings[name] for name in self.spec.sweep}
+        windows = {name: decoding.window for name, decoding in decodings.items() if isinstance(decoding, SwrSpec)}
+        for name in sorted(windows, key=lambda name: windows[name]):
+            yield ClipSet("supervised", name, sampling, self.spec.baseline), rollouts[windows[name]]
 
     def growth(self, model: ModelName, sampling: SamplingName, plain: Tensor) -> Growth:
         """How the model's errors grow over the scenes, given its autoregressive rollouts (N, F, 3, H, W)."""
-        batches = ((self.scenes.prompt.rows(part), self.scenes.future[part], plain[part]) for part in self._parts())
+        batches = ((self.scenes.prompt.select(part), self.scenes.future[part], plain[part]) for part in self._parts())
         sampler = self.samplers[model, sampling]
         return growth(self.tokenizer, sampler, batches, self.spec.drift, self.spec.swr.window)
 

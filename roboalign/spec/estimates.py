@@ -14,7 +14,6 @@ from roboalign.hardware.spec import HardwareSpec
 from roboalign.judge.spec import JudgeSpec, OpenAIJudgeSpec, Qwen3VLJudgeSpec, RegressionJudgeSpec
 from roboalign.probe.spec import ProbeName, ProbeSpec
 from roboalign.rl.spec import GRPOSpec
-from roboalign.rollout.spec import peak_frames, peak_sequence
 from roboalign.sources.spec import SimulatedRobotSpec
 from roboalign.spec.experiment import Experiment
 from roboalign.student.spec import StudentSpec
@@ -102,9 +101,9 @@ def parts(experiment: Experiment) -> Iterator[Estimate]:
         yield scorer_estimate(part, getattr(experiment, part), experiment)
     rl, training = experiment.rl, experiment.rl.training
     rows = training.batch * rl.group_size
-    length = model.sequence_tokens(*tokens, peak_frames(rl.decoding, rl.horizon))
+    length = model.sequence_tokens(*tokens, rl.decoding.peak_frames(rl.horizon))
     epochs = rl.optimizer.epochs if isinstance(rl.optimizer, GRPOSpec) else 1
-    windows = rl.horizon / peak_frames(rl.decoding, rl.horizon)
+    windows = rl.horizon / rl.decoding.peak_frames(rl.horizon)
     updates = windows * rows * transformer_flops(model, parameters, length) * (1 + BACKWARD * epochs)
     decoding = rows * rl.horizon * convolution_flops(tokenizer) / 2
     yield Estimate(
@@ -123,10 +122,11 @@ def parts(experiment: Experiment) -> Iterator[Estimate]:
     spec = experiment.rollout
     frame = model.frame_tokens(tokenizer.dynamics_tokens)
     peak = max(
-        peak_sequence(spec.decoding(name), spec.horizon, model.contexts * tokenizer.context_tokens, frame)
-        for name in spec.decodings
+        decoding.peak_sequence(spec.horizon, model.contexts * tokenizer.context_tokens, frame)
+        for decoding in spec.used.values()
     )
-    made = spec.episodes * (len(spec.decodings) + len(spec.aligned_decodings) + spec.best_of + len(spec.sweep))
+    sets = len(spec.sampling[spec.first_sampling]) + len(spec.aligned_decodings) + len(spec.sweep)
+    made = spec.episodes * (sets + spec.best_of)
     decoding = made * spec.horizon * convolution_flops(tokenizer) / 2
     yield Estimate(
         "rollout",

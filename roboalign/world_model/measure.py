@@ -11,13 +11,15 @@ from roboalign.evaluation.statistics import bootstrap, paired
 from roboalign.evaluation.video import psnr, ssim
 from roboalign.store import Corpus
 from roboalign.types import Json
-from roboalign.world_model.model import WorldModel
-from roboalign.world_model.sampler import generate
 from roboalign.world_model.segments import Codec, ContextT, Segment, as_video, leading_actions
 from roboalign.world_model.spec import MeasureSpec
 
 Distance = Callable[[Tensor, Tensor], Tensor]
 """A perceptual distance of videos (B, T, 3, H, W), one number a frame (B, T)."""
+
+RolloutFn = Callable[[Tensor, Tensor, Tensor, Tensor, float], Tensor]
+"""Context frames (B, 3, H, W), actions (B, F, A), action masks (B, A), seeds (B,) and temperature to predicted frames
+(B, F, 3, H, W); temperature 0 is greedy."""
 
 Values = dict[str, NDArray[np.float64]]
 """Named measures, one number a rollout each."""
@@ -71,7 +73,7 @@ def other_actions(corpus: Corpus, segments: Sequence[Segment], donors: Corpus) -
 
 
 def measure(
-    model: WorldModel,
+    rollout: RolloutFn,
     tokenizer: Codec[ContextT],
     corpus: Corpus,
     spec: MeasureSpec,
@@ -95,7 +97,7 @@ def measure(
     others, parts = other_actions(corpus, segments, donors), []
     for first in range(0, len(segments), batch):
         rows = slice(first, first + batch)
-        parts.append(_rollouts(model, tokenizer, corpus, segments[rows], others[rows], spec, seed, distance, device))
+        parts.append(_rollouts(rollout, tokenizer, corpus, segments[rows], others[rows], spec, seed, distance, device))
         say(f"measured {min(first + batch, len(segments))} of {len(segments)} rollouts")
     values = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     led = np.array([other is not None for other in others])
@@ -103,7 +105,7 @@ def measure(
 
 
 def _rollouts(
-    model: WorldModel,
+    rollout: RolloutFn,
     tokenizer: Codec[ContextT],
     corpus: Corpus,
     segments: Sequence[Segment],
@@ -123,16 +125,10 @@ def _rollouts(
     seeds = torch.tensor([(seed << 32) + (s.episode << 12) + s.start for s in segments], device=device)
     with torch.inference_mode():
         context = tokenizer.encode_context(first[:, 0])
-
-        def roll(led_by: Tensor, temperature: float) -> Tensor:
-            tokens = generate(model, context.tokens, led_by, mask, seeds, temperature=temperature)
-            return tokenizer.decode(context, tokens)
-
-        greedy = roll(actions, 0.0)
         videos = {
-            "": greedy,
-            "sampled_": roll(actions, spec.temperature),
-            "other_actions_": roll(wrong, 0.0),
+            "": rollout(first[:, 0], actions, mask, seeds, 0.0),
+            "sampled_": rollout(first[:, 0], actions, mask, seeds, spec.temperature),
+            "other_actions_": rollout(first[:, 0], wrong, mask, seeds, 0.0),
             "codec_": tokenizer.decode(context, tokenizer.encode(context, truth)),
             "copy_context_": first.expand_as(truth),
             "copy_last_": clips[:, :-1],

@@ -242,30 +242,3 @@ def restrict(logits: Tensor, top_k: int, top_p: float) -> Tensor:
         beyond = chances.cumsum(-1) - chances >= top_p
         logits = logits.masked_fill(torch.zeros_like(beyond).scatter(-1, order, beyond), float("-inf"))
     return logits
-
-
-def generate(
-    model: WorldModel,
-    context_tokens: Tensor,
-    actions: Tensor,
-    action_mask: Tensor,
-    seeds: Tensor,
-    *,
-    temperature: float = 1.0,
-    top_k: int = 0,
-    top_p: float = 1.0,
-    window: int = 0,
-) -> Tensor:
-    """Roll out `actions` (B, F, A) from the prompts `context_tokens` (B, Nc + Nd): dynamics tokens (B, F, Nd).
-
-    With a `window`, each frame sees the context and the `window` - 1 frames before it; 0 sees all.
-    """
-    sampler = Sampler(model, temperature=temperature, top_k=top_k, top_p=top_p)
-    frames = actions.shape[1]
-    state = sampler.start(context_tokens, action_mask, seeds, min(window, frames) if window else frames)
-    tokens = []
-    for action in actions.unbind(1):
-        if state.cached_frames == state.capacity:
-            sampler.drop(state)
-        tokens.append(sampler.step(state, action))
-    return torch.stack(tokens, 1)

@@ -58,7 +58,7 @@ class MeasureSpec(Spec):
     """How the trained model is measured on the test episodes."""
 
     horizon: Annotated[int, Field(ge=1, le=1024)] = 8
-    """Predicted frames of one rollout."""
+    """Predicted frames of one rollout, by plain autoregression."""
     episodes: Annotated[int, Field(ge=1, le=100_000)] = 64
     """Largest number of test episodes, taken in turn from each source."""
     starts: Annotated[int, Field(ge=1, le=64)] = 2

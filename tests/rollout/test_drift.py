@@ -17,7 +17,7 @@ from roboalign.rollout.drift import (
     rows,
 )
 from roboalign.rollout.measure_drift import Growth, divergences, encode_truth, growth, one_step_errors, refresh_errors
-from roboalign.rollout.segment import Prompt
+from roboalign.rollout.prompt import Prompt
 from roboalign.rollout.spec import DriftSpec
 
 
@@ -145,7 +145,7 @@ def test_growth_is_measured_over_batches_as_over_all() -> None:
     spec = DriftSpec(ages=(1, 3, 5), starts=(2, 3), steps=3)
 
     def measured(*parts: slice) -> Growth:
-        batches = [(prompt.rows(part), frames[part], plain[part]) for part in parts]
+        batches = [(prompt.select(part), frames[part], plain[part]) for part in parts]
         return growth(ToyTokenizer(loss=2), ToySampler(drift=1), batches, spec, 2)
 
     whole = measured(slice(0, 3))

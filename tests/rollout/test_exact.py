@@ -7,14 +7,14 @@ import torch
 import yaml
 
 from roboalign import checkpoint
+from roboalign.rollout.prompt import Prompt
 from roboalign.rollout.rollout import rollout
-from roboalign.rollout.segment import Prompt
 from roboalign.rollout.spec import (
     AnchoredSwrSpec,
     ArSpec,
     CarryTokensSpec,
-    DecodingSpec,
     EntropySwrSpec,
+    FixedDecodingSpec,
     KvWindowSpec,
     SwrSpec,
     TwoContextsSwrSpec,
@@ -64,7 +64,7 @@ def prompt() -> Prompt:
     ids=lambda d: d.kind,
 )
 def test_the_same_seed_gives_the_same_video(
-    decoding: DecodingSpec, temperature: float, models: tuple[DualBranchTokenizer, WorldModel], tmp_path: Path
+    decoding: FixedDecodingSpec, temperature: float, models: tuple[DualBranchTokenizer, WorldModel], tmp_path: Path
 ) -> None:
     tokenizer, model = models
     whole = rollout(decoding, SteadyTokenizer(tokenizer), Sampler(model, temperature=temperature), prompt())
@@ -73,7 +73,7 @@ def test_the_same_seed_gives_the_same_video(
     again = SteadyTokenizer(load_tokenizer(tmp_path / "tokenizer.safetensors"))
     sampler = Sampler(load_world_model(tmp_path / "model.safetensors"), temperature=temperature)
     for row in (0, 3, 7):
-        alone = rollout(decoding, again, sampler, prompt().rows(slice(row, row + 1)))
+        alone = rollout(decoding, again, sampler, prompt().select(slice(row, row + 1)))
         assert torch.equal(alone.tokens[0], whole.tokens[row])
         assert torch.equal(alone.frames[0], whole.frames[row])
     assert not torch.equal(whole.frames[0], whole.frames[1])

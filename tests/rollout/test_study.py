@@ -25,9 +25,17 @@ TRAINING = TrainingSpec(steps=1, batch=1, learning_rate=0.1)
 
 
 def spec(**changes: object) -> RolloutSpec:
+    names = ["ar", "swr", "swr_anchored", "swr_drift", "swr_entropy", "kv_window"]
     fields: dict[str, object] = {
-        "horizon": 6, "episodes": 3, "swr": {"window": 2}, "kv_window": {"frames": 3}, "sweep": [3], "best_of": 2,
+        "horizon": 6, "episodes": 3, "sweep": ["swr_w3"], "best_of": 2,
         "drift": {"ages": [1, 4], "starts": [2], "steps": 3},
+        "decodings": {
+            **{name: {"kind": name} for name in ("ar", "swr_drift", "swr_entropy")},
+            **{name: {"kind": name, "window": 2} for name in ("swr", "swr_anchored", "carry_tokens", "true_refresh")},
+            "kv_window": {"kind": "kv_window", "frames": 3},
+            "swr_w3": {"kind": "swr", "window": 3},
+        },
+        "sampling": {"greedy": [*names, "carry_tokens", "true_refresh"], "sampled": names},
     }  # fmt: skip
     return RolloutSpec.model_validate(fields | changes)
 

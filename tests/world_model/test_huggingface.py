@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 import torch
+from generation import generate
 from torch import Tensor
 
 from roboalign.spec.training import TrainingSpec
 from roboalign.world_model.huggingface import LlamaError, Vocabulary, export_llama, import_llama
 from roboalign.world_model.model import WorldModel, discretise
-from roboalign.world_model.sampler import generate
 from tests.world_model.conftest import SHAPE, Batch
 
 PLAIN: dict[str, Any] = {

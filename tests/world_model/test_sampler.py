@@ -1,10 +1,11 @@
 import pytest
 import torch
+from generation import generate
 
 from roboalign.world_model.layout import TokenShape
 from roboalign.world_model.model import log_probabilities
 from roboalign.world_model.noise import gumbel, keys_of
-from roboalign.world_model.sampler import Sampler, generate, restrict
+from roboalign.world_model.sampler import Sampler, restrict
 
 VARIANTS = [
     {},

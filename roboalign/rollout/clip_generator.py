@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from roboalign.rollout.baselines import reconstruction
 from roboalign.rollout.interfaces import ContextT, Sampler, State, Tokenizer
+from roboalign.rollout.prompt import Prompt
 from roboalign.rollout.rollout import rollout
-from roboalign.rollout.segment import Prompt
-from roboalign.rollout.spec import DecodingSpec
+from roboalign.rollout.spec import FixedDecodingSpec
 from roboalign.types import Float32, UInt8
 from roboalign.video import frames_to_video, video_to_frames
 
@@ -23,7 +23,7 @@ seeds (B,) to the predicted frames (B, F, H, W, 3)."""
 
 
 def make_clip_generator(
-    tokenizer: Tokenizer[ContextT], sampler: Sampler[StateT], decoding: DecodingSpec, device: torch.device
+    tokenizer: Tokenizer[ContextT], sampler: Sampler[StateT], decoding: FixedDecodingSpec, device: torch.device
 ) -> ClipGenerator:
     """A function from first frames and actions to predicted frames, by one decoding.
 

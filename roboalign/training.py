@@ -32,10 +32,10 @@ from roboalign.spec.training import TrainingSpec
 
 def learning_rate(spec: TrainingSpec, step: int) -> float:
     """The learning rate of `step` (from 0): linear warm-up, then cosine decay to `final` of the peak."""
-    if step < spec.warmup:
-        return spec.learning_rate * (step + 1) / spec.warmup
-    progress = (step - spec.warmup) / max(1, spec.steps - spec.warmup)
-    return spec.learning_rate * (spec.final + (1 - spec.final) * (1 + math.cos(math.pi * progress)) / 2)
+    if step < spec.warmup_steps:
+        return spec.learning_rate * (step + 1) / spec.warmup_steps
+    progress = (step - spec.warmup_steps) / max(1, spec.steps - spec.warmup_steps)
+    return spec.learning_rate * (spec.min_lr_ratio + (1 - spec.min_lr_ratio) * (1 + math.cos(math.pi * progress)) / 2)
 
 
 def fold(seed: int, *numbers: int) -> int:
@@ -51,8 +51,10 @@ class StepBatches(Sampler[list[int]]):
     """The sample numbers of each batch from `start` on, drawn from (seed, step); each rank gets its share."""
 
     def __init__(self, size: int, spec: TrainingSpec, start: int, rank: int = 0, ranks: int = 1) -> None:
-        if spec.batch % ranks:
-            raise ValueError(f"training.batch is {spec.batch}, which {ranks} devices do not divide; change one of them")
+        if spec.batch_size % ranks:
+            raise ValueError(
+                f"training.batch_size ({spec.batch_size}) must be divisible by the number of devices ({ranks})"
+            )
         self.size, self.spec, self.start, self.rank, self.ranks = size, spec, start, rank, ranks
 
     def __len__(self) -> int:
@@ -61,7 +63,7 @@ class StepBatches(Sampler[list[int]]):
     def __iter__(self) -> Iterator[list[int]]:
         for step in range(self.start, self.spec.steps):
             generator = torch.Generator().manual_seed(fold(self.spec.seed, step, 1))
-            drawn = torch.randint(self.size, (self.spec.batch,), generator=generator)
+            drawn = torch.randint(self.size, (self.spec.batch_size,), generator=generator)
             yield drawn[self.rank :: self.ranks].tolist()
 
 

@@ -56,7 +56,8 @@ def main(run: Run) -> None:
     if spec.measure.gradient_batches:
         metrics["gradient_cosine"] = gradient_cosines(module, prompts, spec.measure.gradient_batches, device)
     run.say(
-        f"{len(prompts)} prompts, {spec.training.batch} a step in groups of {spec.group_size}, by {spec.optimizer.kind}"
+        f"{len(prompts)} prompts, {spec.training.batch_size} a step in groups of {spec.group_size}, "
+        f"by {spec.optimizer.kind}"
     )
     started = time.monotonic()
     fit(

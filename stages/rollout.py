@@ -55,10 +55,10 @@ def main(run: Run) -> None:
     if frechet is not None:
         measured = truth[:, :: spec.measured_every]
         whole = Frechet(frechet, distance)
-        whole.reference(torch.split(measured, spec.batch))
-        halves = between_halves(frechet, distance, measured, spec.batch)
+        whole.reference(torch.split(measured, spec.batch_size))
+        halves = between_halves(frechet, distance, measured, spec.batch_size)
         names["frechet_name"] = whole.name
-    results = Results(run.output("artifacts/rollout"), scenes, distance, spec.measured_every, spec.batch, whole)
+    results = Results(run.output("artifacts/rollout"), scenes, distance, spec.measured_every, spec.batch_size, whole)
     results.metrics["ground_truth"] |= halves
     baselines = {
         "reconstruction": reconstruction(tokenizer, truth),

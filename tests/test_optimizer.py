@@ -11,7 +11,7 @@ from roboalign.spec.training import TrainingSpec
 
 
 def spec(**changes: object) -> TrainingSpec:
-    return TrainingSpec.model_validate({"steps": 10, "batch": 2, "learning_rate": 0.01} | changes)
+    return TrainingSpec.model_validate({"steps": 10, "batch_size": 2, "learning_rate": 0.01} | changes)
 
 
 @settings(max_examples=30, deadline=None)

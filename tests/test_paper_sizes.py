@@ -33,7 +33,7 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parent.parent
 LIMIT = 24 * 10**9
 """Bytes of memory."""
-STEPS = {"steps": 2, "batch": 1, "log_every": 1}
+STEPS = {"steps": 2, "batch_size": 1, "log_every": 1}
 DEVICE = DeviceSpec(threads=1)
 
 

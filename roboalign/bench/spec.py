@@ -115,7 +115,7 @@ class GeneratedSpec(Spec):
     """How they are rolled out: by default within the sequence length that the world model was trained on."""
     temperature: Annotated[float, Field(gt=0, le=10)] = 1.0
     """Sampling temperature."""
-    batch: Annotated[int, Field(ge=1, le=4096)] = 16
+    batch_size: Annotated[int, Field(ge=1, le=4096)] = 16
     """Rollouts made at once; changes the speed, not the result."""
     probe_quantile: Annotated[float, Field(ge=0.5, le=1)] = 0.9
     """A difference of scores counts as none up to this quantile of those that the probe's own errors make on true

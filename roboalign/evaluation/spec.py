@@ -95,7 +95,7 @@ class EvaluationSpec(Spec):
     """Bootstrap draws of the 95 % intervals (our choice)."""
     seed: Seed = 0
     """Seed of the bootstrap."""
-    batch: Annotated[int, Field(ge=1, le=4096)] = 16
+    batch_size: Annotated[int, Field(ge=1, le=4096)] = 16
     """Clips scored at once; changes the speed, not the scores."""
     strongest_baseline: StrongestBaselineSpec = StrongestBaselineSpec()
     """The strongest baseline and what is compared with it."""

@@ -33,17 +33,17 @@ class RegressionJudgeSpec(Spec):
     """Clips of one set, the unit of a batch: rollouts of one prompt, or as many single clips."""
     group_share: Fraction = 0.5
     """Share of the sets that are groups of rollouts; 0 if the bench has none."""
-    batch: Annotated[int, Field(ge=1, le=4096)] = 32
+    batch_size: Annotated[int, Field(ge=1, le=4096)] = 32
     """Clips scored at once; changes the speed, not the scores."""
     training: TrainingSpec
     """Optimisation; `batch` counts sets."""
 
     @model_validator(mode="after")
     def _divisible(self) -> Self:
-        if self.training.batch % self.members:
+        if self.training.batch_size % self.members:
             raise FieldError(
-                "training.batch",
-                f"a batch of {self.training.batch} sets does not divide over {self.members} members; change one",
+                "training.batch_size",
+                f"{self.training.batch_size} sets must be divisible by members ({self.members}); change one",
             )
         return self
 

@@ -62,7 +62,7 @@ class PolicyMeasure:
             policy, self.reference, make_rollout_fn(self.tokenizer, policy, spec.decoding, spec.temperature),
             self.tokenizer.tokenizer, self.prompts, self.numbers, score,
             temperature=spec.temperature, segments=spec.decoding.segments(spec.horizon),
-            seed=self.seed, batch_size=spec.measure.batch, device=self.device,
+            seed=self.seed, batch_size=spec.measure.batch_size, device=self.device,
         )  # fmt: skip
 
     def episodes(self) -> list[str]:
@@ -165,7 +165,7 @@ def gradient_cosines(module: AlignmentModule, prompts: Prompts, batches: int, de
     spec, gradients = module.spec, []
     for number in range(batches):
         generator = torch.Generator().manual_seed(fold(spec.training.seed, number, 6))
-        drawn = torch.randint(len(prompts), (spec.training.batch,), generator=generator).tolist()
+        drawn = torch.randint(len(prompts), (spec.training.batch_size,), generator=generator).tolist()
         batch = {name: value.to(device) for name, value in default_collate([prompts[index] for index in drawn]).items()}
         module.step = 1_000_000 + number  # seeds that no training step has
         loss, _ = module.loss(module.sample(cast(Item, batch)))

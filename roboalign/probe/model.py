@@ -18,7 +18,7 @@ from roboalign.probe.targets import Outputs, as_state
 from roboalign.types import STATE_NAMES, Episode, Float32, UInt8
 
 FRAMES = 4
-"""Frames of the clips that PerceptionSpec.batch counts."""
+"""Frames of the clips that PerceptionSpec.batch_size counts."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Probe(nn.Module):
         where = self.scenes.means.device
         number = torch.tensor([self.tasks.index((source, task))], device=where)
         # Batches of a fixed number of frames, so that long clips need no more memory than short ones.
-        batch = max(1, self.spec.batch * FRAMES // clips.shape[1])
+        batch = max(1, self.spec.batch_size * FRAMES // clips.shape[1])
         for start in range(0, len(clips), batch):
             rows = slice(start, start + batch)
             part = torch.from_numpy(np.ascontiguousarray(clips[rows])).to(where)

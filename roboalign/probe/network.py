@@ -72,7 +72,7 @@ class Member(nn.Module):
     def __init__(self, spec: PerceptionSpec, tasks: int) -> None:
         super().__init__()
         self.eye = Eye(spec, tasks)
-        channels, hidden = spec.widths[spec.finest], spec.hidden
+        channels, hidden = spec.widths[spec.finest], spec.hidden_size
         self.enter = nn.Linear((COUNT + 1) * channels + FEATURES, hidden)
         self.task = nn.Embedding(max(tasks, 1), hidden)
         self.mix = nn.ModuleList(nn.Conv1d(hidden, hidden, 3, padding=1, padding_mode="replicate") for _ in range(2))

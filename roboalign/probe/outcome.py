@@ -38,14 +38,14 @@ class OutcomeModel(nn.Module):
     def __init__(self, spec: OutcomeSpec, tasks: int, action_width: int) -> None:
         super().__init__()
         self.spec, self.action_width = spec, action_width
-        self.task = nn.Embedding(max(tasks, 1), spec.hidden)
+        self.task = nn.Embedding(max(tasks, 1), spec.hidden_size)
         self.begin = nn.Sequential(
-            nn.Linear(len(STATE_NAMES), spec.hidden), nn.GELU(), nn.Linear(spec.hidden, spec.hidden)
+            nn.Linear(len(STATE_NAMES), spec.hidden_size), nn.GELU(), nn.Linear(spec.hidden_size, spec.hidden_size)
         )
-        self.recur = nn.GRU(action_width + spec.hidden, spec.hidden, batch_first=True)
-        self.move = nn.Linear(spec.hidden, 6)
+        self.recur = nn.GRU(action_width + spec.hidden_size, spec.hidden_size, batch_first=True)
+        self.move = nn.Linear(spec.hidden_size, 6)
         self.flags = nn.Sequential(
-            nn.Linear(spec.hidden + 6, spec.hidden), nn.GELU(), nn.Linear(spec.hidden, len(FLAGS))
+            nn.Linear(spec.hidden_size + 6, spec.hidden_size), nn.GELU(), nn.Linear(spec.hidden_size, len(FLAGS))
         )
         nn.init.zeros_(self.move.weight)
         nn.init.zeros_(self.move.bias)

@@ -41,11 +41,11 @@ class OutcomeSpec(Spec):
     """The outcome model: a small recurrent network that predicts, from the perceived state of a first frame and the
     actions, the states that the probe would perceive in the true future."""
 
-    hidden: Annotated[int, Field(ge=8, le=4096)] = 128
+    hidden_size: Annotated[int, Field(ge=8, le=4096)] = 128
     """Width of the network."""
     length: Annotated[int, Field(ge=2, le=1024)] = 31
     """Frames of a training stretch, the first one included."""
-    training: TrainingSpec = TrainingSpec(steps=800, batch=64, learning_rate=0.003, warmup=50, log_every=50)
+    training: TrainingSpec = TrainingSpec(steps=800, batch_size=64, learning_rate=0.003, warmup_steps=50, log_every=50)
     """Optimisation."""
 
 
@@ -72,14 +72,14 @@ class PerceptionSpec(Spec):
     """Channels of the feature maps, from half the image's resolution downwards. Our choice."""
     blocks: Annotated[int, Field(ge=1, le=8)] = 1
     """Residual blocks on each level, on the way down and on the way up."""
-    hidden: Annotated[int, Field(ge=8, le=4096)] = 128
+    hidden_size: Annotated[int, Field(ge=8, le=4096)] = 128
     """Width of the readout."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """Share of the readout's features that are dropped in training."""
     members: Annotated[int, Field(ge=1, le=8)] = 1
     """Ensemble members: networks with different initial weights, trained side by side on different batches. The probe
     returns their mean state; their disagreement is reported."""
-    batch: Annotated[int, Field(ge=1, le=4096)] = 16
+    batch_size: Annotated[int, Field(ge=1, le=4096)] = 16
     """Clips of four frames, or as many frames in longer ones, that are probed at once; changes the speed, not the
     states."""
 
@@ -90,7 +90,7 @@ class PerceptionSpec(Spec):
 
     def parameters(self, tasks: int) -> int:
         """Weights of all members, for so many tasks."""
-        widths, hidden = self.widths, self.hidden
+        widths, hidden = self.widths, self.hidden_size
         eye = 26 * 9 * widths[0] + 4 * widths[0] + 3 + tasks * widths[-1]
         for above, width in pairwise(widths):
             eye += 9 * above * width + width + self.blocks * (18 * width**2 + 4 * width)
@@ -148,10 +148,10 @@ class ProbeSpec(PerceptionSpec):
     def _consistent(self) -> Self:
         if self.part >= self.parts:
             raise FieldError("part", f"part {self.part} does not exist: parts are numbered 0 to {self.parts - 1}")
-        if self.training.batch % self.members:
+        if self.training.batch_size % self.members:
             raise FieldError(
-                "training.batch",
-                f"a batch of {self.training.batch} does not divide over {self.members} members; change one of them",
+                "training.batch_size",
+                f"{self.training.batch_size} must be divisible by members ({self.members}); change one of them",
             )
         return self
 

@@ -87,7 +87,7 @@ def experiment(inputs: Inputs) -> Section:
     fact(
         "World model",
         ("{} layers", dig(spec, "world_model", "layers")),
-        ("width {}", dig(spec, "world_model", "hidden")),
+        ("width {}", dig(spec, "world_model", "hidden_size")),
         ("{} steps", dig(spec, "world_model", "training", "steps")),
     )
     trained = {name: dig(spec, "probe", name, "widths") for name in PROBES}
@@ -120,10 +120,7 @@ def experiment(inputs: Inputs) -> Section:
         "Rollouts",
         ("{} frames", dig(spec, "rollout", "horizon")),
         ("{} held-out episodes", dig(metrics, "rollout", "episodes")),
-        (
-            "SWR window W = {}",
-            dig(spec, "rollout", "decodings", str(dig(spec, "rollout", "scored_decoding")), "window"),
-        ),
+        ("SWR window W = {}", dig(spec, "rollout", "decodings", scored_decoding, "window")),
     )
     rows = [[Cell(name), Cell(text)] for name, text in facts]
     blocks: list[Block] = [Table("This experiment", ["Part", "Setting"], rows)] if rows else []

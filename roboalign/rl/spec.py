@@ -97,7 +97,7 @@ class MeasureSpec(Spec):
 
     prompts: Annotated[int, Field(ge=2, le=100_000)] = 64
     """Prompts, spread evenly over the test episodes' segments."""
-    batch: Annotated[int, Field(ge=1, le=4096)] = 32
+    batch_size: Annotated[int, Field(ge=1, le=4096)] = 32
     """Prompts rolled out at once; changes the speed, not the result."""
     gradient_batches: Annotated[int, Field(ge=0, le=1000)] = 4
     """Batches whose policy gradients are compared before training: the cosine between them is the signal-to-noise of

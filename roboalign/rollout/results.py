@@ -38,7 +38,7 @@ class Results:
     distance: Distance
     every: int
     """Frames between two measures of SSIM and the perceptual distances."""
-    batch: int
+    batch_size: int
     whole: SetDistance | None = None
     """The distance of whole sets of clips; it has taken the true ones in."""
     metrics: dict[str, Json] = field(default_factory=dict)
@@ -49,7 +49,7 @@ class Results:
     _truth: dict[str, Floats] = field(init=False)
 
     def __post_init__(self) -> None:
-        self._truth = over_time(self.scenes.frames, self.batch)
+        self._truth = over_time(self.scenes.frames, self.batch_size)
         found = time_summary(self._truth, self._truth)
         self.metrics["ground_truth"] = {name: found[name] for name in ("flicker", "repeated_frames")} | {
             "n": len(self.scenes)
@@ -101,11 +101,11 @@ class Results:
         """Video metrics of frames (N, 1 + F, 3, H, W) against the truth."""
         stored = as_stored(video)
         distance, whole = (self.distance, self.whole) if perceptual else (None, None)
-        values = measures(stored, self.scenes.frames, distance, self.every, self.batch, whole)
+        values = measures(stored, self.scenes.frames, distance, self.every, self.batch_size, whole)
         self._by_set[name] = values
         self.metrics[name] = {
             **summary(values),
-            **time_summary(over_time(stored, self.batch), self._truth),
+            **time_summary(over_time(stored, self.batch_size), self._truth),
             **({} if whole is None else whole.compute()),
             "n": len(self.scenes),
         }

@@ -239,7 +239,7 @@ class RolloutSpec(Spec):
     scored_episodes: Annotated[int, Field(ge=0, le=100_000)] = 0
     """Test episodes that the clips of `scored_decoding` cover, for scores with narrower intervals; with 0, or fewer
     than `episodes`, they cover those alone. Video metrics are of the `episodes`."""
-    batch: Annotated[int, Field(ge=1, le=4096)] = 32
+    batch_size: Annotated[int, Field(ge=1, le=4096)] = 32
     """Episodes rolled out at once; changes the speed, not the result."""
     decodings: Annotated[dict[Name, DecodingSpec], Field(min_length=1, max_length=64)] = Field(
         default_factory=_default_decodings

@@ -77,7 +77,7 @@ class Study(Generic[ContextT, StateT]):
     """Autoregressive and SWR rollouts of the supervised model, by window; the horizon is plain autoregression."""
 
     def roll(self, decoding: FixedDecodingSpec, sampler: Sampler[StateT], prompt: Prompt | None = None) -> Rollout:
-        """Roll all scenes out, `spec.batch` at a time."""
+        """Roll all scenes out, `spec.batch_size` at a time."""
         prompt = self.scenes.prompt if prompt is None else prompt
         return join_rollouts(
             [
@@ -87,8 +87,8 @@ class Study(Generic[ContextT, StateT]):
         )
 
     def _parts(self) -> Iterator[slice]:
-        for start in range(0, len(self.scenes), self.spec.batch):
-            yield slice(start, start + self.spec.batch)
+        for start in range(0, len(self.scenes), self.spec.batch_size):
+            yield slice(start, start + self.spec.batch_size)
 
     def make(self, one: ClipSet) -> Rollout:
         """The rollouts of one set."""

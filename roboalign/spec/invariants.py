@@ -109,11 +109,11 @@ def positions(experiment: Experiment) -> Iterator[Violation]:
         length = decoding.peak_sequence(rollout.horizon, model.contexts * tokenizer.context_tokens, frame)
         needs[field] = max(needs.get(field, 0), length)
     longest = max(needs, key=lambda field: needs[field])
-    if needs[longest] > model.positions:
+    if needs[longest] > model.max_position_embeddings:
         yield Violation(
-            "world_model.positions",
-            f"a sequence of {needs[longest]} tokens ({longest}) does not fit into {model.positions} positions; raise "
-            f"them to {needs[longest]}, or lower {longest}",
+            "world_model.max_position_embeddings",
+            f"a sequence of {needs[longest]} tokens ({longest}) does not fit into {model.max_position_embeddings} "
+            f"positions; raise them to {needs[longest]}, or lower {longest}",
         )
 
 
@@ -248,14 +248,14 @@ def devices(experiment: Experiment) -> Iterator[Violation]:
     trained = {part: spec for part, spec in trained.items() if not isinstance(spec, OpenAIJudgeSpec)}
     trained |= {f"probe.{name}": getattr(experiment.probe, name) for name in get_args(ProbeName)}
     for part, spec in trained.items():
-        if spec.training.batch % ranks:
+        if spec.training.batch_size % ranks:
             yield Violation(
-                f"{part}.training.batch",
-                f"{ranks} devices do not divide a batch of {spec.training.batch}; change one",
+                f"{part}.training.batch_size",
+                f"{spec.training.batch_size} must be divisible by the number of devices ({ranks}); change one",
             )
     for row in estimates(experiment):
         if row.memory_gb is not None and row.memory_gb > limit:
-            field = "rollout.batch" if row.part == "rollout" else f"{row.part}.training.batch"
+            field = "rollout.batch_size" if row.part == "rollout" else f"{row.part}.training.batch_size"
             yield Violation(
                 field,
                 f"needs about {row.memory_gb:.3g} GB of memory, and hardware.limits.memory_gb is {limit:g}; "

@@ -15,7 +15,7 @@ class StudentSpec(Spec):
 
     encoder: EncoderSpec
     """What reads a clip."""
-    perception: PerceptionSpec = PerceptionSpec(widths=(8, 16, 32), hidden=64)
+    perception: PerceptionSpec = PerceptionSpec(widths=(8, 16, 32), hidden_size=64)
     """Its eyes, smaller than the judge's, distilled from the judge's state probe on the same clips. They cover the
     scenes that the judge's cover."""
     perception_weight: Annotated[float, Field(ge=0, le=100)] = 0.3
@@ -26,7 +26,7 @@ class StudentSpec(Spec):
     """Clips of one set, the unit of a batch: rollouts of one prompt, or as many single clips."""
     group_share: Fraction = 0.5
     """Share of the sets that are groups of rollouts; 0 if the bench has none."""
-    batch: Annotated[int, Field(ge=1, le=4096)] = 64
+    batch_size: Annotated[int, Field(ge=1, le=4096)] = 64
     """Clips scored at once; changes the speed, not the scores."""
     training: TrainingSpec
     """Optimisation; `batch` counts sets."""

@@ -22,7 +22,7 @@ class WorldModelTraining(TrainedModule):
     def __init__(self, model: WorldModel) -> None:
         super().__init__()
         self.model = model
-        decay = model.spec.averaging
+        decay = model.spec.ema_decay
         self.average: AveragedModel | None = None
         if decay:
             self.average = AveragedModel(model, avg_fn=lambda mean, weight, _: torch.lerp(mean, weight, 1 - decay))

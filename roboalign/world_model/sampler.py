@@ -80,10 +80,10 @@ class Sampler:
         if len(seeds) != prompts * groups:
             raise ValueError(f"{prompts} prompts in groups of {groups} need {prompts * groups} seeds, got {len(seeds)}")
         capacity = layout.length(max_frames)
-        if capacity > spec.positions:
+        if capacity > spec.max_position_embeddings:
             raise ValueError(
-                f"{max_frames} frames are {capacity} tokens, but world_model.positions is {spec.positions}: "
-                "raise it, or roll out in windows"
+                f"{max_frames} frames are {capacity} tokens, above world_model.max_position_embeddings "
+                f"({spec.max_position_embeddings}); raise it, or roll out in windows"
             )
         with torch.inference_mode():
             self._refresh()

@@ -65,7 +65,7 @@ def test_real_robots_are_left_out_and_tasks_take_turns(seen: list[Episode]) -> N
     corpus = Corpus.of([*real, *seen])
     assert all(corpus.infos[number].source == "seen" for number in in_turn(corpus.infos, 100))
     spec = ProbeSpec.model_validate(
-        {"parts": 1, "episodes": 4, "training": {"steps": 1, "learning_rate": 0.1, "batch": 2}}
+        {"parts": 1, "episodes": 4, "training": {"steps": 1, "learning_rate": 0.1, "batch_size": 2}}
     )
     four = episodes_of(corpus, spec)
     assert [episode.task for episode in four].count("push") == 2
@@ -120,7 +120,7 @@ def test_the_part_of_a_scene_depends_on_its_own_task_alone(seen: list[Episode]) 
 
 def test_a_probe_learns_from_its_part_of_the_episodes(seen: list[Episode]) -> None:
     corpus = Corpus.of(seen)
-    training = {"steps": 1, "learning_rate": 0.1, "batch": 2}
+    training = {"steps": 1, "learning_rate": 0.1, "batch_size": 2}
     specs = [ProbeSpec.model_validate({"part": part, "training": training}) for part in range(3)]
     found = [{episode.id for episode in episodes_of(corpus, spec)} for spec in specs]
     assert set.union(*found) == {episode.id for episode in seen}

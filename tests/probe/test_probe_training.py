@@ -72,9 +72,9 @@ def learned(tmp_path_factory: pytest.TempPathFactory, seen: list[Episode]) -> Pr
     spec = ProbeSpec.model_validate(
         {
             "widths": [8, 16, 32],
-            "hidden": 32,
+            "hidden_size": 32,
             "members": 2,
-            "training": {"steps": 160, "batch": 16, "learning_rate": 0.004, "warmup": 10},
+            "training": {"steps": 160, "batch_size": 16, "learning_rate": 0.004, "warmup_steps": 10},
         }
     )
     return trained(tmp_path_factory.mktemp("probe"), seen, spec)

@@ -93,7 +93,7 @@ def toy_student() -> Student:
     """An untrained student whose eyes know no scene."""
     spec = StudentSpec(
         encoder=EncoderSpec(width=8, layers=1, heads=2, frames=3),
-        perception=PerceptionSpec(widths=(8, 8), hidden=8),
+        perception=PerceptionSpec(widths=(8, 8), hidden_size=8),
         set_size=2,
         training=training(1),
     )
@@ -102,13 +102,13 @@ def toy_student() -> Student:
 
 
 def outcome_spec() -> OutcomeSpec:
-    return OutcomeSpec(hidden=8, length=4, training=training(1))
+    return OutcomeSpec(hidden_size=8, length=4, training=training(1))
 
 
 def training(steps: int, **changes: object) -> TrainingSpec:
     fields: dict[str, object] = {
-        "steps": steps, "batch": 2, "learning_rate": 5e-2, "warmup": 0, "weight_decay": 0.0, "checkpoint_every": 2,
-        "log_every": 1,
+        "steps": steps, "batch_size": 2, "learning_rate": 5e-2, "warmup_steps": 0, "weight_decay": 0.0,
+        "checkpoint_every": 2, "log_every": 1,
     }  # fmt: skip
     return TrainingSpec.model_validate(fields | changes)
 

@@ -21,7 +21,7 @@ from roboalign.world_model.sampler import Sampler
 from roboalign.world_model.spec import WorldModelSpec
 from roboalign.world_model.state import State
 
-TRAINING = TrainingSpec(steps=1, batch=1, learning_rate=0.1)
+TRAINING = TrainingSpec(steps=1, batch_size=1, learning_rate=0.1)
 
 
 def spec(**changes: object) -> RolloutSpec:
@@ -55,7 +55,15 @@ def study(episodes: list[Episode], one: RolloutSpec) -> Study[Context, State]:
             context_levels=(5, 5), dynamics_levels=(5, 5), training=TRAINING,
         )
     ).eval()  # fmt: skip
-    world = WorldModelSpec(layers=1, hidden=32, heads=4, kv_heads=4, ffn=32, positions=128, training=TRAINING)
+    world = WorldModelSpec(
+        layers=1,
+        hidden_size=32,
+        heads=4,
+        kv_heads=4,
+        intermediate_size=32,
+        max_position_embeddings=128,
+        training=TRAINING,
+    )
     models = [WorldModel(world, TokenShape(16, 4, (5, 5), (5, 5), 4)).eval() for _ in range(2)]
     for parameter in (*models[0].parameters(), *models[1].parameters()):
         torch.nn.init.normal_(parameter, std=0.3)
@@ -69,7 +77,7 @@ def study(episodes: list[Episode], one: RolloutSpec) -> Study[Context, State]:
 
 
 def test_the_batch_changes_no_token(toy_episodes: list[Episode]) -> None:
-    small, large = (study(toy_episodes, spec(batch=batch)) for batch in (2, 32))
+    small, large = (study(toy_episodes, spec(batch_size=batch)) for batch in (2, 32))
     for one in clip_sets(spec()):
         assert torch.equal(small.make(one).tokens, large.make(one).tokens), one.name
 
@@ -132,7 +140,7 @@ def test_clips_index_and_metrics(tmp_path: Path, toy_episodes: list[Episode]) ->
     def write(folder: Path) -> Results:
         one = spec()
         made = study(toy_episodes, one)
-        results = Results(folder, made.scenes, PixelDistance(), 2, one.batch)
+        results = Results(folder, made.scenes, PixelDistance(), 2, one.batch_size)
         for clips in clip_sets(one)[:2]:
             results.add(clips, made.make(clips))
         results.keep("best_of_2", [sample.frames for sample in made.samples(2)], "supervised", "ar", "sampled")
@@ -196,7 +204,7 @@ def test_clips_of_more_scenes_are_stored_and_not_measured(tmp_path: Path, toy_ep
     one, whole = spec(episodes=2), scenes(toy_episodes, spec())
     made = study(toy_episodes, one)
     more = whole.without(made.scenes)
-    results = Results(tmp_path, made.scenes, PixelDistance(), 2, one.batch)
+    results = Results(tmp_path, made.scenes, PixelDistance(), 2, one.batch_size)
     ar, swr = clip_sets(one)[:2]
     assert swr.decoding == "swr"
     for each in (ar, swr):

@@ -34,11 +34,11 @@ def test_every_section_is_whole(tree: Path) -> None:
 
 
 def test_later_layers_win(tree: Path, edit: Edit) -> None:
-    edit("specs/experiments/tiny.yaml", "sources:", "set: {rollout.episodes: 10, rollout.batch: 10}\nsources:")
+    edit("specs/experiments/tiny.yaml", "sources:", "set: {rollout.episodes: 10, rollout.batch_size: 10}\nsources:")
     assert composed(tree).sections["rollout"]["episodes"] == 10
     edit("params.yaml", "set: {}", "set: {rollout.episodes: 11}")
     sections = composed(tree).sections
-    assert (sections["rollout"]["episodes"], sections["rollout"]["batch"]) == (11, 10)
+    assert (sections["rollout"]["episodes"], sections["rollout"]["batch_size"]) == (11, 10)
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_another_variant_of_one_part(tree: Path, edit: Edit) -> None:
 
 
 def test_another_kind_replaces_the_fields_of_the_first(tree: Path, edit: Edit) -> None:
-    judge = "{kind: qwen3_vl, inputs: [text, video, actions], training: {steps: 5, batch: 2, learning_rate: 1e-4}}"
+    judge = "{kind: qwen3_vl, inputs: [text, video, actions], training: {steps: 5, batch_size: 2, learning_rate: 1e-4}}"
     edit("params.yaml", "set: {}", f"set: {{judge: {judge}}}")
     section = composed(tree).sections["judge"]
     assert section["kind"] == "qwen3_vl"
@@ -162,12 +162,15 @@ CROSS = [
     ("rl.horizon: 40", "rl.horizon: sources.metaworld has episodes of 32 frames"),
     ("world_model.segment.frames: 32", "world_model.segment.frames: sources.metaworld has"),
     ("sources.jaco.length: 20", "rollout.horizon: sources.jaco has episodes of 20 frames, 11 fewer than needed"),
-    ("world_model.positions: 500", "world_model.positions: a sequence of 1054 tokens (rollout.horizon) does not fit"),
+    (
+        "world_model.max_position_embeddings: 500",
+        "world_model.max_position_embeddings: a sequence of 1054 tokens (rollout.horizon) does not fit",
+    ),
     ("world_model.actions: {kind: tokens, width: 4}", "world_model.actions.width: sources.jaco has 7 action"),
     ("sources.panda.split: {train: 0.9, validation: 0.1, test: 0}", "sources.panda.split.test: no episode is left"),
     ("tokenizer.dynamics_levels: [64, 64, 64]", "tokenizer.dynamics_levels: their product is 262,144 codes"),
-    ("hardware.device.devices: 3", "tokenizer.training.batch: 3 devices do not divide a batch of 8"),
-    ("hardware.limits.memory_gb: 0.5", "world_model.training.batch: needs about"),
+    ("hardware.device.devices: 3", "tokenizer.training.batch_size: 8 must be divisible by the number of devices (3)"),
+    ("hardware.limits.memory_gb: 0.5", "world_model.training.batch_size: needs about"),
     ("evaluation.frechet.dimension: 160", "evaluation.frechet.dimension: 160 dimensions, with as many of change"),
     ("rollout.episodes: 2", "the rollouts have at most 12 (episodes x horizon / measured_every); lower this to 5"),
     (

@@ -16,7 +16,8 @@ def spec(**changes: Any) -> TokenizerSpec:
         {
             "height": 32, "width": 48, "patch": 4, "widths": [8, 16], "blocks": 1, "context_grid": [4, 6],
             "dynamics_grid": [2, 3], "context_levels": [5, 5], "dynamics_levels": [4, 5, 3], "warps": 2,
-            "attention": {"heads": 2, "max_height": 4}, "training": {"steps": 1, "batch": 1, "learning_rate": 1e-3},
+            "attention": {"heads": 2, "max_height": 4},
+            "training": {"steps": 1, "batch_size": 1, "learning_rate": 1e-3},
         }
         | changes
     )  # fmt: skip

@@ -13,7 +13,7 @@ from roboalign.tokenizer.spec import TokenizerSpec
 SPECS = Path(__file__).parents[2] / "specs/tokenizer"
 SMALL: dict[str, Any] = {
     "height": 32, "width": 48, "patch": 2, "widths": [8, 16, 24], "context_grid": [8, 12], "dynamics_grid": [2, 6],
-    "attention": {"heads": 2, "max_height": 8}, "training": {"steps": 1, "batch": 1, "learning_rate": 1e-3},
+    "attention": {"heads": 2, "max_height": 8}, "training": {"steps": 1, "batch_size": 1, "learning_rate": 1e-3},
 }  # fmt: skip
 
 

@@ -19,7 +19,7 @@ PLAIN: dict[str, Any] = {
     "embedding": "table", "previous_codes": False, "places": False, "kv_heads": 1, "norm_epsilon": 1e-6,
     "actions": {"kind": "tokens", "bins": 8, "width": 3},
 }  # fmt: skip
-TRAINING = TrainingSpec(steps=1, batch=1, learning_rate=0.1)
+TRAINING = TrainingSpec(steps=1, batch_size=1, learning_rate=0.1)
 
 
 def ids(words: Vocabulary, batch: Batch) -> Tensor:

@@ -95,8 +95,8 @@ def test_more_action_dimensions_than_slots_are_refused(model_of):
 
 
 def test_a_sequence_beyond_the_position_limit_is_refused(model_of, batch_of):
-    with pytest.raises(ValueError, match=r"world_model.positions is 20"):
-        model_of(positions=20)(*batch_of())
+    with pytest.raises(ValueError, match=r"world_model.max_position_embeddings \(20\)"):
+        model_of(max_position_embeddings=20)(*batch_of())
 
 
 def test_actions_fall_into_uniform_bins():

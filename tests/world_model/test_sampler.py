@@ -68,7 +68,7 @@ def test_greedy_takes_the_likeliest_code(model_of, batch_of):
 def test_the_same_seed_gives_the_same_tokens_whatever_else_is_in_the_batch(model_of, batch_of):
     """At a width where matrix libraries choose kernels by the number of rows."""
     shape = TokenShape(16, 16, (8, 5, 5, 5), (8, 5, 5, 5), 7)
-    model = model_of(shape, hidden=128, heads=4, kv_heads=4, ffn=352, positions=512)
+    model = model_of(shape, hidden_size=128, heads=4, kv_heads=4, intermediate_size=352, max_position_embeddings=512)
     context, _, actions, mask = batch_of(8, 3, shape)
     seeds = torch.arange(8) * 7919
     together = generate(model, context, actions, mask, seeds)
@@ -83,7 +83,7 @@ def test_the_same_seed_gives_the_same_tokens_whatever_else_is_in_the_batch(model
 
 def test_stepwise_logits_do_not_change_by_a_bit_with_the_batch(model_of, batch_of):
     shape = TokenShape(16, 8, (8, 5, 5, 5), (8, 5, 5, 5), 7)
-    model = model_of(shape, hidden=128, heads=4, kv_heads=2, ffn=352, positions=512)
+    model = model_of(shape, hidden_size=128, heads=4, kv_heads=2, intermediate_size=352, max_position_embeddings=512)
     context, _, actions, mask = batch_of(19, 2, shape)
 
     def logits(rows: slice) -> torch.Tensor:
@@ -222,7 +222,7 @@ def test_shapes_and_limits_that_do_not_fit_are_refused(model_of, batch_of):
         sampler.start(context[:, :6], mask, torch.arange(3), 2)
     with pytest.raises(ValueError, match="3 prompts need as many action masks, got 2"):
         sampler.start(context, mask[:2], torch.arange(3), 2)
-    with pytest.raises(ValueError, match=r"world_model.positions is 128"):
+    with pytest.raises(ValueError, match=r"world_model.max_position_embeddings \(128\)"):
         sampler.start(context, mask, torch.arange(3), 1000)
     with pytest.raises(ValueError, match="temperature"):
         Sampler(model, temperature=-1)

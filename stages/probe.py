@@ -18,7 +18,7 @@ from roboalign.run import Run, execute
 from roboalign.store import Corpus
 from roboalign.tokenizer.model import load_tokenizer
 from roboalign.tokenizer.steady import SteadyTokenizer
-from roboalign.training import fit, fold
+from roboalign.training import fit, fold_in
 from roboalign.types import Json
 from roboalign.world_model.model import load_world_model
 from roboalign.world_model.sampler import Sampler
@@ -33,7 +33,7 @@ def main(run: Run) -> None:
     tokenizer = SteadyTokenizer(load_tokenizer(run.input("artifacts/tokenizer/model.safetensors")).to(device))
     episodes = episodes_of(corpus.where(split="train"), spec)
     started = time.monotonic()
-    torch.manual_seed(fold(spec.training.seed, 0))
+    torch.manual_seed(fold_in(spec.training.seed, 0))
     probe = Probe.of(spec.network, episodes, (tokenizer.spec.height, tokenizer.spec.width))
     curves = run.output(f"plots/probe/{run.item}.tsv")
     reconstruct = make_reconstructor(tokenizer, device)

@@ -23,7 +23,7 @@ from roboalign.student.lit import StudentModule
 from roboalign.student.measure import measure, videos_per_second
 from roboalign.student.model import Student, save_student
 from roboalign.student.spec import StudentSpec
-from roboalign.training import fit, fold
+from roboalign.training import fit, fold_in
 
 
 def main(run: Run) -> None:
@@ -37,7 +37,7 @@ def main(run: Run) -> None:
     eyes = load_probe(run.input("artifacts/probe/judge/model.safetensors")).to(device.accelerator)
     outcome = load_outcome_model(run.input("artifacts/probe/judge/outcome.safetensors"))
     train, validation, test = (bench.where(split=split) for split in ("train", "validation", "test"))
-    torch.manual_seed(fold(spec.training.seed, 0))
+    torch.manual_seed(fold_in(spec.training.seed, 0))
     vocabulary = Vocabulary.of([bench.pairs[row].instruction for row in train], spec.encoder.text.words)
     student = Student.over(spec, reward, vocabulary, corpus.action_width, eyes, outcome).to(device.accelerator)
     started = time.monotonic()

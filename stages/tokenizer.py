@@ -16,7 +16,7 @@ from roboalign.tokenizer.lit import TokenizerModule
 from roboalign.tokenizer.measure import measure
 from roboalign.tokenizer.model import DualBranchTokenizer
 from roboalign.tokenizer.spec import TokenizerSpec
-from roboalign.training import fit, fold
+from roboalign.training import fit, fold_in
 
 
 def main(run: Run) -> None:
@@ -28,7 +28,7 @@ def main(run: Run) -> None:
     clips = Clips(train, spec.samples, (spec.height, spec.width), spec.training.seed)
     run.say(f"{spec.parameters:,} parameters; {len(train)} episodes to train on, {len(test)} to measure")
     distance = build_perceptual(run.section("evaluation.perceptual", PerceptualSpec))
-    torch.manual_seed(fold(spec.training.seed, 0))
+    torch.manual_seed(fold_in(spec.training.seed, 0))
     model = DualBranchTokenizer(spec)
     began = time.monotonic()
     module = TokenizerModule(model, spec, distance)

@@ -17,7 +17,7 @@ from roboalign.rollout.prompt import Start
 from roboalign.run import Run, execute
 from roboalign.store import Corpus
 from roboalign.tokenizer.model import load_tokenizer
-from roboalign.training import fit, fold
+from roboalign.training import fit, fold_in
 from roboalign.world_model.layout import TokenShape
 from roboalign.world_model.lit import Snapshot, WorldModelTraining, early_step
 from roboalign.world_model.measure import measure
@@ -41,7 +41,7 @@ def main(run: Run) -> None:
         tokenizer, train, spec.segment, scratch / "segments", contexts=spec.contexts, device=where, say=run.say
     )  # fmt: skip
     times.append(time.monotonic())
-    model = seeded_world_model(spec, TokenShape.of(tokenizer.spec, corpus.action_width), fold(seed, 3))
+    model = seeded_world_model(spec, TokenShape.of(tokenizer.spec, corpus.action_width), fold_in(seed, 3))
     if device.compile:
         model.compile()
     early = scratch / "early.safetensors"

@@ -14,7 +14,7 @@ from roboalign import checkpoint
 from roboalign.hardware.spec import DeviceSpec
 from roboalign.io import read_tsv
 from roboalign.spec.training import TrainingSpec
-from roboalign.training import StepBatches, Steps, TrainedModule, fit, fold, learning_rate
+from roboalign.training import StepBatches, TrainedModule, TrainingProgress, fit, fold_in, learning_rate
 
 SPEC = TrainingSpec(
     steps=11,
@@ -167,10 +167,10 @@ def test_batches_depend_on_the_step_alone() -> None:
 
 
 def test_fold_separates_seeds_and_purposes() -> None:
-    seeds = {fold(seed, *numbers) for seed in range(20) for numbers in [(), (0,), (1,), (0, 0), (0, 1), (1, 0)]}
+    seeds = {fold_in(seed, *numbers) for seed in range(20) for numbers in [(), (0,), (1,), (0, 0), (0, 1), (1, 0)]}
     assert len(seeds) == 120
     assert all(0 <= seed < 2**63 for seed in seeds)
-    assert fold(1, 2, 3) == fold(1, 2, 3)
+    assert fold_in(1, 2, 3) == fold_in(1, 2, 3)
 
 
 def test_an_empty_dataset_is_refused(tmp_path: Path) -> None:
@@ -192,7 +192,7 @@ def test_a_loss_that_is_not_finite_ends_the_run(tmp_path: Path) -> None:
 def test_a_damaged_checkpoint_names_its_file(tmp_path: Path) -> None:
     (tmp_path / "checkpoint.safetensors").write_bytes(b"nothing")
     with pytest.raises(checkpoint.CheckpointError, match=r"checkpoint\.safetensors"):
-        Steps(SPEC, "line", tmp_path)
+        TrainingProgress(SPEC, "line", tmp_path)
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc's allocator is told to keep memory")

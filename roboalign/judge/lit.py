@@ -7,7 +7,7 @@ from torch import Tensor
 
 from roboalign.bench.dataset import SetBatch, observation_of
 from roboalign.judge.model import RegressionJudge
-from roboalign.optimizer import optimizer
+from roboalign.optimizer import build_optimizer
 from roboalign.reward.model import scoring_loss
 from roboalign.training import TrainedModule
 
@@ -41,6 +41,6 @@ class JudgeModule(TrainedModule):
         return logs["loss"] * spec.members
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        return optimizer(
+        return build_optimizer(
             ((name, p) for name, p in self.judge.named_parameters() if p.requires_grad), self.judge.spec.training
         )

@@ -28,7 +28,7 @@ from roboalign.run import Run
 from roboalign.student.distill import DistillationClips, bench_clips, read_clips
 from roboalign.student.model import Student
 from roboalign.tokenizer.steady import SteadyTokenizer
-from roboalign.training import fold
+from roboalign.training import fold_in
 from roboalign.types import Json
 from roboalign.video import quantise
 from roboalign.world_model.model import WorldModel
@@ -164,7 +164,7 @@ def gradient_cosines(module: AlignmentModule, prompts: Prompts, batches: int, de
     """The signal-to-noise of one update: cosines between the policy gradients of different batches, before training."""
     spec, gradients = module.spec, []
     for number in range(batches):
-        generator = torch.Generator().manual_seed(fold(spec.training.seed, number, 6))
+        generator = torch.Generator().manual_seed(fold_in(spec.training.seed, number, 6))
         drawn = torch.randint(len(prompts), (spec.training.batch_size,), generator=generator).tolist()
         batch = {name: value.to(device) for name, value in default_collate([prompts[index] for index in drawn]).items()}
         module.step = 1_000_000 + number  # seeds that no training step has

@@ -9,7 +9,7 @@ import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 
-from roboalign.optimizer import Muon, in_a_layer, optimizer
+from roboalign.optimizer import Muon, build_optimizer, is_layer_matrix
 from roboalign.reward.rewards import Reward, Rollouts
 from roboalign.rl.advantage import group_advantage, rank_advantage, reward_to_go
 from roboalign.rl.best_of_n import pick_best
@@ -23,7 +23,7 @@ from roboalign.rl.rollouts import PolicyRollouts, sample_rollouts, value_gradien
 from roboalign.rl.spec import BestOfNSpec, FirstOrderSpec, GRPOSpec, RLSpec
 from roboalign.student.distill import DistillationClips, distillation_loss, join_clips
 from roboalign.student.model import Student
-from roboalign.training import TrainedModule, fold
+from roboalign.training import TrainedModule, fold_in
 
 ReadClips = Callable[[Rollouts], DistillationClips]
 """The judge's scores of rollouts, and what its state probe perceives, as the student learns from them."""
@@ -93,10 +93,10 @@ class AlignmentModule(TrainedModule):
 
     def configure_optimizers(self) -> list[Muon]:
         training = self.spec.training
-        optimizers = [optimizer(self.policy.named_parameters(), training, hidden=in_a_layer)]
+        optimizers = [build_optimizer(self.policy.named_parameters(), training, is_hidden=is_layer_matrix)]
         if self.buffer is not None and self.spec.distillation is not None:
             scale = self.spec.distillation.learning_rate / training.learning_rate
-            optimizers.append(optimizer(self.student.named_parameters(), training, scale=scale))
+            optimizers.append(build_optimizer(self.student.named_parameters(), training, scale=scale))
         return optimizers
 
     def training_step(self, batch: Item, index: int) -> None:
@@ -129,7 +129,7 @@ class AlignmentModule(TrainedModule):
         """Rollouts of the prompts of a batch; their seeds are a function of (seed, step, row)."""
         spec, numbers = self.spec, [int(number) for number in batch["prompt"]]
         rows = range(len(numbers) * spec.group_size)
-        seeds = [fold(spec.training.seed, self.step, 3, self.global_rank, row) for row in rows]
+        seeds = [fold_in(spec.training.seed, self.step, 3, self.global_rank, row) for row in rows]
         return sample_rollouts(
             batch,
             [self.prompts.instruction(number) for number in numbers],
@@ -139,7 +139,7 @@ class AlignmentModule(TrainedModule):
             torch.tensor(seeds, device=batch["frames"].device),
             group_size=spec.group_size,
             segments=spec.decoding.segments(spec.horizon),
-            reward_seed=fold(spec.training.seed, self.step, 5),
+            reward_seed=fold_in(spec.training.seed, self.step, 5),
         )
 
     def loss(self, rollouts: PolicyRollouts, old: Sequence[Tensor] | None = None) -> tuple[Tensor, dict[str, Tensor]]:
@@ -307,7 +307,7 @@ class AlignmentModule(TrainedModule):
         losses = []
         self.student.train()
         for number in range(spec.steps):
-            generator = torch.Generator().manual_seed(fold(self.spec.training.seed, self.step, 4, number))
+            generator = torch.Generator().manual_seed(fold_in(self.spec.training.seed, self.step, 4, number))
             size = rollouts.group_size
             sets: list[DistillationClips] = []
             for _ in range(spec.sets - known):

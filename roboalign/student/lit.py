@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from roboalign.optimizer import optimizer
+from roboalign.optimizer import build_optimizer
 from roboalign.student.distill import DistillationClips, distillation_loss
 from roboalign.student.model import Student
 from roboalign.training import TrainedModule
@@ -23,4 +23,4 @@ class StudentModule(TrainedModule):
         return logs["loss"]
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        return optimizer(self.student.named_parameters(), self.student.spec.training)
+        return build_optimizer(self.student.named_parameters(), self.student.spec.training)

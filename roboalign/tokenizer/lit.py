@@ -7,7 +7,7 @@ from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 
 from roboalign.evaluation.video import Perceptual
-from roboalign.optimizer import Muon, optimizer
+from roboalign.optimizer import Muon, build_optimizer
 from roboalign.tokenizer.data import Clip, as_float
 from roboalign.tokenizer.discriminator import Discriminator
 from roboalign.tokenizer.losses import hinge_discriminator, hinge_generator, pixel_weights, reconstruction
@@ -96,8 +96,8 @@ class TokenizerModule(TrainedModule):
 
     def configure_optimizers(self) -> list[Muon]:
         spec = self.spec.training
-        optimizers = [optimizer(self.model.named_parameters(), spec, hidden=between_features)]
+        optimizers = [build_optimizer(self.model.named_parameters(), spec, is_hidden=between_features)]
         if self.discriminator is not None and self.spec.adversarial is not None:
             scale = self.spec.adversarial.learning_rate_scale
-            optimizers.append(optimizer(self.discriminator.named_parameters(), spec, scale=scale))
+            optimizers.append(build_optimizer(self.discriminator.named_parameters(), spec, scale=scale))
         return optimizers

@@ -11,7 +11,7 @@ from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
-from roboalign.optimizer import in_a_layer, optimizer
+from roboalign.optimizer import build_optimizer, is_layer_matrix
 from roboalign.training import TrainedModule
 from roboalign.world_model.model import WorldModel, save_world_model, token_loss
 
@@ -64,7 +64,7 @@ class WorldModelTraining(TrainedModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         parameters = self.model.named_parameters()
-        return optimizer(parameters, self.model.spec.training, hidden=in_a_layer, betas=(0.9, 0.95))
+        return build_optimizer(parameters, self.model.spec.training, is_hidden=is_layer_matrix, betas=(0.9, 0.95))
 
 
 def corrupt(tokens: Tensor, codes: int, share: float) -> Tensor:

@@ -40,16 +40,16 @@ def gumbel(keys: Tensor, codes: int) -> Tensor:
     bits = torch.arange(codes, device=keys.device, dtype=torch.int32) ^ low
     shifted = torch.empty_like(bits)
 
-    def fold(distance: int) -> None:
+    def xor_shift(distance: int) -> None:
         """bits ^= bits >> distance, logical, without a new tensor: this is most of what sampling costs."""
         torch.bitwise_right_shift(bits, distance, out=shifted)
         bits.bitwise_xor_(shifted.bitwise_and_((1 << (32 - distance)) - 1))
 
     # lowbias32, a bijection of 32-bit integers that spreads each bit over all; the key's other half enters midway.
-    fold(16)
+    xor_shift(16)
     bits.mul_(0x7FEB352D).add_(high)
-    fold(15)
+    xor_shift(15)
     bits.mul_(0x846CA68B - (1 << 32))
-    fold(16)
+    xor_shift(16)
     uniform = torch.bitwise_right_shift(bits, 9, out=shifted).bitwise_and_((1 << 23) - 1).float()
     return uniform.add_(0.5).mul_(2**-23).log_().neg_().log_().neg_()  # the argument of log is never 0 or 1

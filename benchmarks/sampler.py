@@ -24,7 +24,7 @@ import torch
 
 from benchmarks.results import machine, record
 from roboalign.spec.training import TrainingSpec
-from roboalign.world_model.huggingface import Vocabulary, export_llama, import_llama
+from roboalign.world_model.huggingface import LlamaVocabulary, export_llama, import_llama
 from roboalign.world_model.layout import TokenShape
 from roboalign.world_model.model import WorldModel, discretise
 from roboalign.world_model.sampler import Sampler
@@ -108,7 +108,7 @@ def theirs(size: Size, folder: Path, device: str) -> tuple[torch.Tensor, float]:
 
     transformers.logging.set_verbosity_error()
     model = transformers.LlamaForCausalLM.from_pretrained(folder, use_safetensors=True).eval().to(device)
-    words = Vocabulary.usual(size.shape, BINS)
+    words = LlamaVocabulary.usual(size.shape, BINS)
     context, actions = (tensor.to(device) for tensor in inputs(size))
     prompt = words.context + context[:, : size.shape.context_tokens].repeat_interleave(size.group, 0)
     bins = words.actions + discretise(actions, BINS)

@@ -40,7 +40,7 @@ from roboalign.evaluation.video import psnr
 from roboalign.hardware.spec import DeviceSpec
 from roboalign.run import prepare
 from roboalign.store import Corpus
-from roboalign.tokenizer.data import Clips, as_float, as_tensor, spread
+from roboalign.tokenizer.data import TokenizerClips, as_float, as_tensor, evenly_spaced_indices
 from roboalign.tokenizer.lit import TokenizerModule
 from roboalign.tokenizer.model import DualBranchTokenizer, load_tokenizer
 from roboalign.tokenizer.spec import TokenizerSpec
@@ -71,7 +71,7 @@ def budget(spec: TokenizerSpec, train: Corpus, threads: int) -> float:
     """CPU seconds of our whole training: a step's median, times the steps."""
     short = spec.training.model_copy(update={"steps": 17})
     clock, module = Clock(), TokenizerModule(DualBranchTokenizer(spec), spec)
-    clips = Clips(train, spec.samples, (spec.height, spec.width), 0)
+    clips = TokenizerClips(train, spec.samples, (spec.height, spec.width), 0)
     with tempfile.TemporaryDirectory() as folder:
         fit(
             module, clips, short, DeviceSpec(threads=threads), label="ours", scratch=Path(folder),
@@ -85,7 +85,9 @@ def evaluated(corpus: Corpus, spec: TokenizerSpec) -> list[tuple[Tensor, Tensor]
     found = []
     for number, info in enumerate(corpus.infos):
         video = as_tensor(corpus.frames(number))
-        found.append((video[0], video[list(spread(info.length, spec.samples.horizon, spec.samples.evaluated))]))
+        found.append(
+            (video[0], video[list(evenly_spaced_indices(info.length, spec.samples.horizon, spec.samples.evaluated))])
+        )
     return found
 
 

@@ -16,8 +16,8 @@ from roboalign.probe.spec import ProbeSpec
 from roboalign.rollout.clip_generator import make_clip_generator, make_reconstructor
 from roboalign.run import Run, execute
 from roboalign.store import Corpus
+from roboalign.tokenizer.batch_invariant import BatchInvariantTokenizer
 from roboalign.tokenizer.model import load_tokenizer
-from roboalign.tokenizer.steady import SteadyTokenizer
 from roboalign.training import fit, fold_in
 from roboalign.types import Json
 from roboalign.world_model.model import load_world_model
@@ -30,7 +30,7 @@ def main(run: Run) -> None:
     device_spec: DeviceSpec = run.section("hardware.device", DeviceSpec)
     device = torch.device(device_spec.accelerator)
     corpus = Corpus.open(run.input("artifacts/sources/index.json"))
-    tokenizer = SteadyTokenizer(load_tokenizer(run.input("artifacts/tokenizer/model.safetensors")).to(device))
+    tokenizer = BatchInvariantTokenizer(load_tokenizer(run.input("artifacts/tokenizer/model.safetensors")).to(device))
     episodes = episodes_of(corpus.where(split="train"), spec)
     started = time.monotonic()
     torch.manual_seed(fold_in(spec.training.seed, 0))

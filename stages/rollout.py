@@ -18,8 +18,8 @@ from roboalign.rollout.spec import RolloutSpec, SamplingName
 from roboalign.rollout.study import ModelName, Study, clip_sets
 from roboalign.run import Run, execute
 from roboalign.store import Corpus
+from roboalign.tokenizer.batch_invariant import BatchInvariantTokenizer
 from roboalign.tokenizer.model import load_tokenizer
-from roboalign.tokenizer.steady import SteadyTokenizer
 from roboalign.world_model.model import load_world_model
 from roboalign.world_model.sampler import Sampler
 
@@ -33,7 +33,7 @@ def main(run: Run) -> None:
     scenes = Scenes.of(corpus.where(split="test"), spec.horizon, spec.episodes, spec.seed, where)
     count = max(spec.episodes, spec.scored_episodes)
     more = Scenes.of(corpus.where(split="test"), spec.horizon, count, spec.seed, where).without(scenes)
-    tokenizer = SteadyTokenizer(load_tokenizer(run.input("artifacts/tokenizer/model.safetensors")).to(where))
+    tokenizer = BatchInvariantTokenizer(load_tokenizer(run.input("artifacts/tokenizer/model.safetensors")).to(where))
     files = {"supervised": "artifacts/world_model/model.safetensors", "aligned": "artifacts/rl/model.safetensors"}
     models = {name: load_world_model(run.input(files[name]), str(where)) for name in get_args(ModelName)}
     temperatures = {"greedy": 0.0, "sampled": spec.temperature}

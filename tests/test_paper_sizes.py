@@ -15,7 +15,7 @@ from roboalign.rollout.rollout import rollout
 from roboalign.rollout.spec import ArSpec, SwrSpec
 from roboalign.spec.single import single
 from roboalign.store import Corpus
-from roboalign.tokenizer.data import Clips, as_float, as_tensor
+from roboalign.tokenizer.data import TokenizerClips, as_float, as_tensor
 from roboalign.tokenizer.lit import TokenizerModule
 from roboalign.tokenizer.model import DualBranchTokenizer
 from roboalign.tokenizer.spec import TokenizerSpec
@@ -64,7 +64,7 @@ def test_the_paper_sizes_train_and_roll_out(corpus: Corpus, tmp_path: Path) -> N
     torch.manual_seed(0)
     tokenizer = DualBranchTokenizer(spec)
     before = [parameter.detach().clone() for parameter in tokenizer.parameters()]
-    clips = Clips(corpus, spec.samples, (spec.height, spec.width), 0)
+    clips = TokenizerClips(corpus, spec.samples, (spec.height, spec.width), 0)
     curves, scratch = tmp_path / "tokenizer.tsv", tmp_path / "tokenizer"
     fit(
         TokenizerModule(tokenizer, spec), clips, spec.training, DEVICE, label="tokenizer", scratch=scratch,

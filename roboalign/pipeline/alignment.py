@@ -27,7 +27,7 @@ from roboalign.rl.spec import GuardSpec, RLSpec
 from roboalign.run import Run
 from roboalign.student.distill import DistillationClips, bench_clips, read_clips
 from roboalign.student.model import Student
-from roboalign.tokenizer.steady import SteadyTokenizer
+from roboalign.tokenizer.batch_invariant import BatchInvariantTokenizer
 from roboalign.training import fold_in
 from roboalign.types import Json
 from roboalign.video import quantise
@@ -42,7 +42,7 @@ class PolicyMeasure:
     prompts: Prompts
     numbers: Sequence[int]
     reference: WorldModel
-    tokenizer: SteadyTokenizer
+    tokenizer: BatchInvariantTokenizer
     scorers: dict[str, Scorer]
     models: RewardModels
     device: torch.device
@@ -103,7 +103,7 @@ def make_module(
     student: Student,
     models: RewardModels,
     prompts: Prompts,
-    tokenizer: SteadyTokenizer,
+    tokenizer: BatchInvariantTokenizer,
     reward: Reward,
     bench: Bench,
     guard: PolicyMeasure | None,

@@ -23,8 +23,8 @@ from roboalign.reward.spec import RewardSpec
 from roboalign.rollout.clip_generator import make_clip_generator, make_reconstructor
 from roboalign.rollout.spec import PolicyDecodingSpec
 from roboalign.store import Corpus
+from roboalign.tokenizer.batch_invariant import BatchInvariantTokenizer
 from roboalign.tokenizer.model import load_tokenizer
-from roboalign.tokenizer.steady import SteadyTokenizer
 from roboalign.world_model.model import load_world_model
 from roboalign.world_model.sampler import Sampler
 
@@ -47,7 +47,7 @@ class ModelFiles:
 
     def generators(self, spec: BenchSpec) -> dict[str, Generate]:
         """A generator for each name that `Pair.model` can have."""
-        tokenizer = SteadyTokenizer(load_tokenizer(self.tokenizer).to(self.device))
+        tokenizer = BatchInvariantTokenizer(load_tokenizer(self.tokenizer).to(self.device))
         models = {
             name: load_world_model(self.world_models / file).to(self.device) for name, file in CHECKPOINTS.items()
         }
@@ -80,7 +80,7 @@ def make_builder(
 ) -> tuple[Builder, dict[ProbeName, Labels]]:
     """The builder, which labels through the judge's state probe, and what labels through the other probes."""
     states, looks, tasks = recorded_states(corpus), files.looks(), files.tasks()
-    tokenizer = SteadyTokenizer(load_tokenizer(files.tokenizer).to(files.device))
+    tokenizer = BatchInvariantTokenizer(load_tokenizer(files.tokenizer).to(files.device))
     builder = Builder(
         corpus, spec, reward, states, all_limits(corpus.infos, states, reward), looks["judge"],
         read_annotations(spec.annotations, reward), make_reconstructor(tokenizer, files.device),

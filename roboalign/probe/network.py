@@ -10,7 +10,7 @@ from roboalign.probe.camera import unproject
 from roboalign.probe.keypoints import COUNT, FEATURES, centres, geometry
 from roboalign.probe.scene import Scenes
 from roboalign.probe.spec import PerceptionSpec
-from roboalign.tokenizer.layers import Block
+from roboalign.tokenizer.layers import ResidualBlock
 
 GAIN = 3.0
 """Factor on the difference to the background, which is small beside the colours themselves. Our choice."""
@@ -32,7 +32,7 @@ class Eye(nn.Module):
         self.task = nn.Embedding(max(tasks, 1), widths[-1])
         self.down = nn.ModuleList(nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in pairwise(widths))
         # Full blocks at the finest level would take most of the time; one convolution does there.
-        self.deep = nn.ModuleList(nn.Sequential(*(Block(w) for _ in range(spec.blocks))) for w in widths[1:])
+        self.deep = nn.ModuleList(nn.Sequential(*(ResidualBlock(w) for _ in range(spec.blocks))) for w in widths[1:])
         self.up = nn.ModuleList(nn.Conv2d(b, a, 1) for a, b in pairwise(widths))
         self.smooth = nn.ModuleList(nn.Conv2d(w, w, 3, padding=1) for w in widths[:-1])
         self.heat = nn.Conv2d(widths[0], COUNT, 1)

@@ -32,7 +32,7 @@ class CarryTokensDecoder(SharedSegmentDecoder[ContextT, StateT]):
             actions = torch.stack(self._actions, 1)
             self.state = self.sampler.start(
                 self.context.tokens, self.action_mask, self.seeds, self._room(self.window) + 1,
-                first_frame=self.frame - 1, moved=actions[:, :-1].sum(1),
+                first_frame=self.frame - 1, displacement=actions[:, :-1].sum(1),
             )  # fmt: skip
             self.sampler.feed(self.state, actions[:, -1:], self._last_tokens[:, None])
             self.age = 0

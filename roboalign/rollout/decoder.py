@@ -127,7 +127,7 @@ class SharedSegmentDecoder(Decoder[ContextT, StateT]):
         self.context = self.tokenizer.encode_context(image)
         self.state = self.sampler.start(
             self.context.tokens, self.action_mask, self.seeds, self._room(frames),
-            first_frame=self.frame, beginning=first_context,
+            first_frame=self.frame, initial_context=first_context,
         )  # fmt: skip
         self.age = 0
 

@@ -65,12 +65,12 @@ class Sampler(Protocol[StateT]):
         max_frames: int,
         *,
         first_frame: int = 0,
-        moved: Tensor | None = None,
-        beginning: Tensor | None = None,
+        displacement: Tensor | None = None,
+        initial_context: Tensor | None = None,
     ) -> StateT:
-        """A sequence of only the context, or of `beginning`, that of the rollout's first frame, and the context.
+        """A sequence of only the context, or of `initial_context`, that of the rollout's first frame, and the context.
 
-        The random stream of the row starts at the absolute frame `first_frame`. `moved` (B, A) is the sum of the
+        The random stream of the row starts at the absolute frame `first_frame`. `displacement` (B, A) is the sum of the
         actions between the context and the first frame to come, where there are any.
         """
 

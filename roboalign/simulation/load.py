@@ -22,13 +22,13 @@ from roboalign.rollout.decoder import Decoder
 from roboalign.rollout.prompt import Start
 from roboalign.rollout.spec import DriftSwrSpec, FixedDecodingSpec, RolloutSpec
 from roboalign.store import ActionRange
-from roboalign.tokenizer.model import Context, load_tokenizer
-from roboalign.tokenizer.steady import SteadyTokenizer
+from roboalign.tokenizer.batch_invariant import BatchInvariantTokenizer
+from roboalign.tokenizer.model import EncodedContext, load_tokenizer
 from roboalign.types import Float32, UInt8
 from roboalign.video import frames_to_video, video_to_frames
+from roboalign.world_model.decode_state import DecodeState
 from roboalign.world_model.model import load_world_model
 from roboalign.world_model.sampler import Sampler
-from roboalign.world_model.state import State
 
 FILES = {"supervised": "artifacts/world_model/model.safetensors", "aligned": "artifacts/rl/model.safetensors"}
 """The world models of an experiment."""
@@ -44,7 +44,7 @@ class SimulationError(ValueError):
 class Simulation:
     """A world model with its decoding to act in, and the scale of each source's actions."""
 
-    tokenizer: SteadyTokenizer
+    tokenizer: BatchInvariantTokenizer
     sampler: Sampler
     decoding: FixedDecodingSpec
     longest: int
@@ -72,7 +72,7 @@ class Simulation:
         padding = [(0, 0)] * (values.ndim - 1) + [(0, self.width - values.shape[-1])]
         return torch.from_numpy(np.pad(flat, padding)).to(self.device)
 
-    def reset(self, source: str, image: UInt8, seed: int = 0) -> Decoder[Context, State]:
+    def reset(self, source: str, image: UInt8, seed: int = 0) -> Decoder[EncodedContext, DecodeState]:
         """A world of one robot of a source that looks like `image` (H, W, 3).
 
         Raises SimulationError if the source is unknown or the image has another size than the tokenizer's.
@@ -86,7 +86,7 @@ class Simulation:
         start = Start(frames, mask[None], torch.tensor([seed], device=self.device), horizon)
         return build_decoder(self.decoding, self.tokenizer, self.sampler, start)
 
-    def step(self, world: Decoder[Context, State], source: str, action: Float32) -> UInt8:
+    def step(self, world: Decoder[EncodedContext, DecodeState], source: str, action: Float32) -> UInt8:
         """Act with the one robot of a world: (A,) in its source's units. The next image (H, W, 3)."""
         world.step(self.actions(source, np.asarray(action)[None]))
         return video_to_frames(world.take_frames()[0, 0])
@@ -128,7 +128,7 @@ def load(
     ranges = {
         name: ActionRange(tuple(entry["action_low"]), tuple(entry["action_high"])) for name, entry in listed.items()
     }
-    tokenizer = SteadyTokenizer(load_tokenizer(paths["tokenizer"]).to(device))
+    tokenizer = BatchInvariantTokenizer(load_tokenizer(paths["tokenizer"]).to(device))
     sampler = Sampler(load_world_model(paths["model"], device), temperature=temperature)
     return Simulation(tokenizer, sampler, decoding, longest, ranges, torch.device(device))
 

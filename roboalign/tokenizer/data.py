@@ -22,7 +22,7 @@ POINTS = tuple(KEYPOINT_NAMES.index(name) for name in ("gripper_u", "gripper_v",
 """Columns of the keypoints that must stay legible."""
 
 
-class Clip(TypedDict):
+class TokenizerSample(TypedDict):
     """A sample, or a batch of them: uint8 frames, and where gripper and object are (NaN where unknown)."""
 
     context: Tensor
@@ -43,7 +43,7 @@ def as_float(frames: Tensor) -> Tensor:
     return frames.to(torch.float32) / 255
 
 
-class Clips(Dataset[Clip]):
+class TokenizerClips(Dataset[TokenizerSample]):
     """All samples of a corpus. Raises ValueError where frames are not of the spec's size."""
 
     def __init__(self, corpus: Corpus, spec: SamplesSpec, size: tuple[int, int], seed: int) -> None:
@@ -71,7 +71,7 @@ class Clips(Dataset[Clip]):
     def __len__(self) -> int:
         return len(self.contexts) * VARIANTS
 
-    def __getitem__(self, number: int) -> Clip:
+    def __getitem__(self, number: int) -> TokenizerSample:
         i, t = map(int, self.contexts[number // VARIANTS])
         generator = np.random.default_rng((self.seed, number))
         last = min(t + self.spec.horizon, self.corpus.infos[i].length - 1)
@@ -89,7 +89,8 @@ class Clips(Dataset[Clip]):
         }
 
 
-def spread(length: int, horizon: int, count: int) -> Sequence[int]:
-    """At most `count` later frames of an episode of `length` frames, evenly over the horizon, the last one included."""
+def evenly_spaced_indices(length: int, horizon: int, count: int) -> Sequence[int]:
+    """At most `count` frame numbers after the first of an episode of `length` frames, evenly over the horizon, with its
+    last frame."""
     last = min(horizon, length - 1)
     return sorted({int(t) for t in np.linspace(last, 1, min(count, last)).round()})

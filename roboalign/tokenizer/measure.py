@@ -10,7 +10,7 @@ from torch import Tensor
 from roboalign.evaluation.statistics import bootstrap, paired
 from roboalign.evaluation.video import Perceptual, psnr, ssim
 from roboalign.store import Corpus
-from roboalign.tokenizer.data import as_float, as_tensor, spread
+from roboalign.tokenizer.data import as_float, as_tensor, evenly_spaced_indices
 from roboalign.tokenizer.model import DualBranchTokenizer
 
 Scores = dict[str, NDArray[np.float64]]
@@ -27,7 +27,7 @@ def scores(model: DualBranchTokenizer, corpus: Corpus, perceptual: Perceptual, d
     rows: list[dict[str, Tensor]] = []
     for number, info in enumerate(corpus.infos):
         video = as_float(as_tensor(corpus.frames(number))).to(device)
-        later = spread(info.length, model.spec.samples.horizon, model.spec.samples.evaluated)
+        later = evenly_spaced_indices(info.length, model.spec.samples.horizon, model.spec.samples.evaluated)
         target = video[later].unsqueeze(0)
         with torch.no_grad():
             context = model.encode_context(video[:1])
@@ -48,7 +48,7 @@ def scores(model: DualBranchTokenizer, corpus: Corpus, perceptual: Perceptual, d
     return {key: torch.stack([row[key] for row in rows]).double().cpu().numpy() for key in rows[0]}
 
 
-def codes_used(model: DualBranchTokenizer, corpus: Corpus, device: torch.device) -> tuple[dict[str, float], int]:
+def code_usage(model: DualBranchTokenizer, corpus: Corpus, device: torch.device) -> tuple[dict[str, float], int]:
     """The share of codes that occur at least once in each branch, and over how many frames that was counted."""
     spec = model.spec
     used = {"context": np.zeros(spec.context_codes, bool), "dynamics": np.zeros(spec.dynamics_codes, bool)}
@@ -84,7 +84,7 @@ def measure(
         means: dict[str, Any] = {key: bootstrap(values[rows]).json() for key, values in found.items()}
         return means | {"gain_psnr": paired(found["psnr"][rows], found["copy_context_psnr"][rows]).json()}
 
-    used, counted = codes_used(model, train, device)
+    used, counted = code_usage(model, train, device)
     whole = summary(np.ones(len(sources), bool))
     return whole | {
         "perceptual_name": perceptual.name,

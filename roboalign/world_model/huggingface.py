@@ -4,7 +4,7 @@
     model = import_llama(folder, shape, training)     # a peer's transformer, to be rolled out or trained on
 
 Our vocabularies for context, dynamics and actions lie one after the other in the one vocabulary of such a model, where
-`Vocabulary` says. Its default is that of RLVR-World: dynamics codes, context codes, action bins, then begin and end.
+`LlamaVocabulary` says. Its default is that of RLVR-World: dynamics codes, context codes, action bins, begin and end.
 Only a plain LLaMA has such a layout: one with `places`, `previous_codes`, digit embeddings or action slots is refused.
 """
 
@@ -34,7 +34,7 @@ class LlamaError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Vocabulary:
+class LlamaVocabulary:
     """Where each of our vocabularies begins in the one of a language model."""
 
     dynamics: int
@@ -47,20 +47,20 @@ class Vocabulary:
     """Ids in all."""
 
     @classmethod
-    def usual(cls, shape: TokenShape, bins: int) -> "Vocabulary":
+    def usual(cls, shape: TokenShape, bins: int) -> "LlamaVocabulary":
         """Dynamics, context, action bins, begin, end (RLVR-World)."""
         context = shape.dynamics_codes
         actions = context + shape.context_codes
         return cls(0, context, actions, actions + bins + SPECIAL)
 
 
-def export_llama(model: WorldModel, folder: Path) -> Vocabulary:
+def export_llama(model: WorldModel, folder: Path) -> LlamaVocabulary:
     """Write `config.json` and `model.safetensors` into a folder, and return where the vocabularies lie.
 
     Ids that the model never uses get zeros. Raises LlamaError where the model is no plain LLaMA.
     """
     spec, actions = model.spec, _token_actions(model.spec)
-    words = Vocabulary.usual(model.shape, actions.bins)
+    words = LlamaVocabulary.usual(model.shape, actions.bins)
     table = torch.zeros(words.size, spec.hidden_size)
     head = torch.zeros(words.size, spec.hidden_size)
     for start, rows in (
@@ -96,7 +96,7 @@ def export_llama(model: WorldModel, folder: Path) -> Vocabulary:
     return words
 
 
-def config(spec: WorldModelSpec, words: Vocabulary) -> dict[str, Json]:
+def config(spec: WorldModelSpec, words: LlamaVocabulary) -> dict[str, Json]:
     """The `config.json` of a plain LLaMA."""
     return {
         "architectures": ["LlamaForCausalLM"],
@@ -123,14 +123,14 @@ def config(spec: WorldModelSpec, words: Vocabulary) -> dict[str, Json]:
 
 
 def import_llama(
-    folder: Path, shape: TokenShape, training: TrainingSpec, *, bins: int = 256, words: Vocabulary | None = None
+    folder: Path, shape: TokenShape, training: TrainingSpec, *, bins: int = 256, words: LlamaVocabulary | None = None
 ) -> WorldModel:
     """The world model with the weights of a LLaMA in `folder`, for a tokenizer and sources of a `shape`.
 
     `words` says where the vocabularies lie, by default as `Vocabulary.usual`; `bins` are the action bins, `shape`'s
     action width the action tokens of a frame. Raises LlamaError where the folder is damaged or does not fit.
     """
-    words = words or Vocabulary.usual(shape, bins)
+    words = words or LlamaVocabulary.usual(shape, bins)
     settings = _settings(folder)
     spec = _spec(folder, settings, shape, training, bins)
     tensors = _tensors(folder)

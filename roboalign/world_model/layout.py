@@ -69,7 +69,7 @@ class TokenShape:
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class SequenceLayout:
     """Positions in the sequence, from 0, given the sizes of its parts."""
 
     context: int

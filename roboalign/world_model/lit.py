@@ -53,10 +53,12 @@ class WorldModelTraining(TrainedModule):
         # The context's codes and, behind them, those that say "nothing has moved", each in its own vocabulary. Of two
         # contexts, the first is a true frame in rollouts too.
         sizes = [(spec.contexts - 1) * shape.context_tokens, shape.context_tokens, shape.dynamics_tokens]
-        beginning, context, still = torch.split(batch["context"], sizes, 1)
+        initial_context, context, still = torch.split(batch["context"], sizes, 1)
         context = corrupt(context, shape.context_codes, spec.context_corruption)
         still = corrupt(still, shape.dynamics_codes, spec.context_corruption)
-        logits = self.model(torch.cat([beginning, context, still], 1), seen, batch["actions"], batch["action_mask"])
+        logits = self.model(
+            torch.cat([initial_context, context, still], 1), seen, batch["actions"], batch["action_mask"]
+        )
         loss = token_loss(logits, dynamics, spec.change_weight)
         accuracy = (logits.detach().argmax(-1) == dynamics).float().mean()
         self.log_dict({"loss": loss.detach(), "accuracy": accuracy})

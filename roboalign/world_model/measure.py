@@ -12,7 +12,7 @@ from roboalign.evaluation.video import psnr, ssim
 from roboalign.store import Corpus
 from roboalign.types import Json
 from roboalign.world_model.segments import Codec, ContextT, Segment, as_video, leading_actions
-from roboalign.world_model.spec import MeasureSpec
+from roboalign.world_model.spec import WorldModelMeasureSpec
 
 Distance = Callable[[Tensor, Tensor], Tensor]
 """A perceptual distance of videos (B, T, 3, H, W), one number a frame (B, T)."""
@@ -25,7 +25,7 @@ Values = dict[str, NDArray[np.float64]]
 """Named measures, one number a rollout each."""
 
 
-def chosen_segments(corpus: Corpus, spec: MeasureSpec) -> list[Segment]:
+def select_segments(corpus: Corpus, spec: WorldModelMeasureSpec) -> list[Segment]:
     """The rollouts to measure: `spec.starts` from each of at most `spec.episodes` episodes, the sources in turn.
 
     Episodes too short for the horizon are left out.
@@ -44,7 +44,7 @@ def chosen_segments(corpus: Corpus, spec: MeasureSpec) -> list[Segment]:
     return segments
 
 
-def other_actions(corpus: Corpus, segments: Sequence[Segment], donors: Corpus) -> list[Tensor | None]:
+def actions_of_other_episodes(corpus: Corpus, segments: Sequence[Segment], donors: Corpus) -> list[Tensor | None]:
     """For each segment the actions of another episode of its source at the same time; None where there is none.
 
     The episodes of a source take those of `donors` in turn. Only actions are taken, so any split may give them.
@@ -76,7 +76,7 @@ def measure(
     rollout: RolloutFn,
     tokenizer: Codec[ContextT],
     corpus: Corpus,
-    spec: MeasureSpec,
+    spec: WorldModelMeasureSpec,
     *,
     donors: Corpus,
     seed: int,
@@ -91,10 +91,10 @@ def measure(
     `donors`, greedy, paired; episodes without a donor have none.
     Raises ValueError where no test episode is long enough.
     """
-    segments = chosen_segments(corpus, spec)
+    segments = select_segments(corpus, spec)
     if not segments:
         raise ValueError(f"no test episode is longer than world_model.measure.horizon, {spec.horizon} frames")
-    others, parts = other_actions(corpus, segments, donors), []
+    others, parts = actions_of_other_episodes(corpus, segments, donors), []
     for first in range(0, len(segments), batch):
         rows = slice(first, first + batch)
         parts.append(_rollouts(rollout, tokenizer, corpus, segments[rows], others[rows], spec, seed, distance, device))
@@ -110,7 +110,7 @@ def _rollouts(
     corpus: Corpus,
     segments: Sequence[Segment],
     others: Sequence[Tensor | None],
-    spec: MeasureSpec,
+    spec: WorldModelMeasureSpec,
     seed: int,
     distance: Distance | None,
     device: str,

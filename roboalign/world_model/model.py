@@ -15,8 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from roboalign import checkpoint
-from roboalign.world_model.layout import Layout, TokenShape
-from roboalign.world_model.prompts import whole_prompts
+from roboalign.world_model.layout import SequenceLayout, TokenShape
+from roboalign.world_model.prompts import complete_prompts
 from roboalign.world_model.spec import SlotActionsSpec, TokenActionsSpec, WorldModelSpec
 
 
@@ -90,11 +90,11 @@ class ActionEmbedding(nn.Module):
         displacement = isinstance(spec, SlotActionsSpec) and spec.displacement
         self.linear = nn.Linear(2 * width, hidden, bias=False) if displacement else None
 
-    def forward(self, actions: Tensor, mask: Tensor, moved: Tensor) -> tuple[Tensor, Tensor | None]:
+    def forward(self, actions: Tensor, mask: Tensor, displacement: Tensor) -> tuple[Tensor, Tensor | None]:
         """The slots (B, F, slots, hidden), and what every slot of the frame gets added, (B, F, 1, hidden) or None.
 
-        `actions` is (B, F, A) in [-1, 1], `mask` (B, A) tells which dimensions the episode has, and `moved` (B, A) is
-        the sum of the actions between the context and these.
+        `actions` is (B, F, A) in [-1, 1], `mask` (B, A) is true for the dimensions that the episode has, and
+        `displacement` (B, A) is the sum of the actions between the context and these.
         """
         bins = discretise(actions, self.spec.bins)
         present = mask[:, None, :, None].to(self.weight.dtype)
@@ -103,7 +103,7 @@ class ActionEmbedding(nn.Module):
                 rows = bins + torch.arange(self.width, device=bins.device) * self.spec.bins
                 summed = (F.embedding(rows, self.weight) * present).sum(2, keepdim=True)
                 if self.linear is not None:
-                    total = (actions.cumsum(1) + moved[:, None]) * DISPLACEMENT_SCALE
+                    total = (actions.cumsum(1) + displacement[:, None]) * DISPLACEMENT_SCALE
                     numbers = torch.cat([actions, total], -1) * mask.repeat(1, 2)[:, None].to(actions.dtype)
                     # Not a matrix product: those sum in another order for another number of rows, and the sampler
                     # owes each row the same bits whatever else is in the batch.
@@ -161,7 +161,7 @@ class WorldModel(nn.Module):
     def __init__(self, spec: WorldModelSpec, shape: TokenShape) -> None:
         super().__init__()
         self.spec, self.shape = spec, shape
-        self.layout = Layout(
+        self.layout = SequenceLayout(
             spec.contexts * shape.context_tokens, spec.action_slots, shape.dynamics_tokens, spec.contexts
         )
         digits = spec.embedding == "digits"
@@ -213,7 +213,7 @@ class WorldModel(nn.Module):
         episode has the dimension.
         Raises ValueError on prompts of another width and on a sequence beyond the position limit.
         """
-        x = self.embed(whole_prompts(self.layout, context_tokens), dynamics, actions, action_mask)
+        x = self.embed(complete_prompts(self.layout, context_tokens), dynamics, actions, action_mask)
         length = x.shape[1]
         if length > self.spec.max_position_embeddings:
             raise ValueError(

@@ -25,7 +25,7 @@ def _mix64(x: Tensor) -> Tensor:
     return x ^ _shift(x, 31, 64)
 
 
-def keys_of(seeds: Tensor, frame: int, places: int) -> Tensor:
+def noise_keys(seeds: Tensor, frame: int, places: int) -> Tensor:
     """A 64-bit key (B, places) for each row's seed (B,), the absolute `frame`, and each place in it."""
     place = torch.arange(places, device=seeds.device)
     return _mix64(_mix64(seeds.long()[:, None] + _signed(0x9E3779B97F4A7C15)) + (frame << 20) + place)

@@ -17,7 +17,7 @@ from torch.utils.data import Dataset
 from roboalign import checkpoint
 from roboalign.store import Corpus
 from roboalign.types import Float32, UInt8
-from roboalign.world_model.prompts import two_contexts
+from roboalign.world_model.prompts import join_contexts
 from roboalign.world_model.spec import SegmentSpec
 
 SHARD = 2048
@@ -58,7 +58,7 @@ class Segment:
     frames: int
 
 
-def segments_of(corpus: Corpus, frames: int, stride: int) -> list[Segment]:
+def list_segments(corpus: Corpus, frames: int, stride: int) -> list[Segment]:
     """All segments of the corpus, in order; an episode of at most `frames` frames gives none."""
     return [
         Segment(number, start, frames)
@@ -118,7 +118,7 @@ def encode_segments(
     The folder must be keyed by all that the tokens depend on (a stage's scratch folder is). `batch` segments are
     encoded at a time; `say` hears about the progress.
     """
-    segments = segments_of(corpus, spec.frames, spec.stride)
+    segments = list_segments(corpus, spec.frames, spec.stride)
     shards = []
     for number in range(-(-len(segments) // SHARD)):
         file = folder / f"segments-{number:05d}.safetensors"
@@ -183,7 +183,7 @@ def _encode(
             codes, prompt = tokenizer.encode(encoded, torch.stack(clips)), encoded.tokens
             if contexts == 2:
                 true = torch.stack([video[chain[0]] for video, chain in zip(videos, chains, strict=True)])
-                prompt = two_contexts(tokenizer.encode_context(true).tokens, prompt, codes.shape[2])
+                prompt = join_contexts(tokenizer.encode_context(true).tokens, prompt, codes.shape[2])
             context.append(prompt.to("cpu", torch.int32))
             dynamics.append(codes.to("cpu", torch.int32))
     return {

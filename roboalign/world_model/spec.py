@@ -54,7 +54,7 @@ class SegmentSpec(Spec):
     """Most refreshes that such a context went through; each at most `frames` frames after the one before."""
 
 
-class MeasureSpec(Spec):
+class WorldModelMeasureSpec(Spec):
     """How the trained model is measured on the test episodes."""
 
     horizon: Annotated[int, Field(ge=1, le=1024)] = 8
@@ -124,7 +124,7 @@ class WorldModelSpec(Spec):
     """Share of the training steps after which early.safetensors is kept: a bad model for the bench's rollouts."""
     training: TrainingSpec
     """Optimisation."""
-    measure: MeasureSpec = MeasureSpec()
+    measure: WorldModelMeasureSpec = WorldModelMeasureSpec()
     """Measurement."""
 
     @field_validator("heads")

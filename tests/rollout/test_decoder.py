@@ -77,7 +77,7 @@ def test_selected_rows_go_on_as_if_they_had_been_alone(decoding: FixedDecodingSp
 def test_two_contexts_keep_the_first_one() -> None:
     decoder = begin(TwoContextsSwrSpec(window=2), sampler := ToySampler(), loss=1)
     show_steps(decoder, ACTIONS[:, :5])
-    assert [each.tolist() for each in sampler.beginnings if each is not None] == [[[101], [201]]] * 3
+    assert [each.tolist() for each in sampler.initial_contexts if each is not None] == [[[101], [201]]] * 3
 
 
 def test_a_branch_leaves_the_original_as_it_was() -> None:

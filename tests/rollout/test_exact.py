@@ -19,9 +19,9 @@ from roboalign.rollout.spec import (
     SwrSpec,
     TwoContextsSwrSpec,
 )
+from roboalign.tokenizer.batch_invariant import BatchInvariantTokenizer
 from roboalign.tokenizer.model import DualBranchTokenizer, load_tokenizer
 from roboalign.tokenizer.spec import TokenizerSpec
-from roboalign.tokenizer.steady import SteadyTokenizer
 from roboalign.world_model.layout import TokenShape
 from roboalign.world_model.model import WorldModel, load_world_model, save_world_model, seeded_world_model
 from roboalign.world_model.sampler import Sampler
@@ -67,10 +67,10 @@ def test_the_same_seed_gives_the_same_video(
     decoding: FixedDecodingSpec, temperature: float, models: tuple[DualBranchTokenizer, WorldModel], tmp_path: Path
 ) -> None:
     tokenizer, model = models
-    whole = rollout(decoding, SteadyTokenizer(tokenizer), Sampler(model, temperature=temperature), prompt())
+    whole = rollout(decoding, BatchInvariantTokenizer(tokenizer), Sampler(model, temperature=temperature), prompt())
     checkpoint.save_model(tmp_path / "tokenizer.safetensors", tokenizer, tokenizer.spec, "test")
     save_world_model(tmp_path / "model.safetensors", model, "test")
-    again = SteadyTokenizer(load_tokenizer(tmp_path / "tokenizer.safetensors"))
+    again = BatchInvariantTokenizer(load_tokenizer(tmp_path / "tokenizer.safetensors"))
     sampler = Sampler(load_world_model(tmp_path / "model.safetensors"), temperature=temperature)
     for row in (0, 3, 7):
         alone = rollout(decoding, again, sampler, prompt().select(slice(row, row + 1)))

@@ -120,12 +120,12 @@ def test_an_anchored_rollout_forgets_small_errors_of_the_codec() -> None:
 def test_two_contexts_are_the_first_frames_and_the_fresh_one() -> None:
     start, sampler = prompt(), ToySampler()
     rollout(TwoContextsSwrSpec(window=4), ToyTokenizer(loss=3), sampler, start)
-    assert len(sampler.beginnings) == 3
-    for beginning in sampler.beginnings:
-        assert beginning is not None
-        assert torch.equal(beginning, level(start.frames)[:, None] + 3)
+    assert len(sampler.initial_contexts) == 3
+    for initial_context in sampler.initial_contexts:
+        assert initial_context is not None
+        assert torch.equal(initial_context, level(start.frames)[:, None] + 3)
     rollout(SwrSpec(window=4), ToyTokenizer(loss=3), plain := ToySampler(), start)
-    assert plain.beginnings == [None] * 3
+    assert plain.initial_contexts == [None] * 3
 
 
 def test_rows_are_refreshed_where_their_own_entropy_rises() -> None:

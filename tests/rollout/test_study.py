@@ -12,14 +12,14 @@ from roboalign.rollout.spec import ArSpec, RolloutSpec, SwrSpec
 from roboalign.rollout.study import Study, clip_sets
 from roboalign.spec.training import TrainingSpec
 from roboalign.store import Corpus, EpisodeStore
-from roboalign.tokenizer.model import Context, DualBranchTokenizer
+from roboalign.tokenizer.model import DualBranchTokenizer, EncodedContext
 from roboalign.tokenizer.spec import TokenizerSpec
 from roboalign.types import Episode
+from roboalign.world_model.decode_state import DecodeState
 from roboalign.world_model.layout import TokenShape
 from roboalign.world_model.model import WorldModel
 from roboalign.world_model.sampler import Sampler
 from roboalign.world_model.spec import WorldModelSpec
-from roboalign.world_model.state import State
 
 TRAINING = TrainingSpec(steps=1, batch_size=1, learning_rate=0.1)
 
@@ -45,7 +45,7 @@ def scenes(episodes: list[Episode], one: RolloutSpec, split: str = "test") -> Sc
     return Scenes.of(corpus, one.horizon, one.episodes, one.seed, torch.device("cpu"))
 
 
-def study(episodes: list[Episode], one: RolloutSpec) -> Study[Context, State]:
+def study(episodes: list[Episode], one: RolloutSpec) -> Study[EncodedContext, DecodeState]:
     """Untrained models, large enough weights to make rows differ."""
     torch.set_num_threads(1)
     torch.manual_seed(0)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from roboalign.checkpoint import CheckpointError, save_model
 from roboalign.tokenizer.fsq import FSQ
-from roboalign.tokenizer.model import Context, DualBranchTokenizer, Quantizer, load_tokenizer
+from roboalign.tokenizer.model import DualBranchTokenizer, EncodedContext, Quantizer, load_tokenizer
 from roboalign.tokenizer.spec import TokenizerSpec
 
 
@@ -62,10 +62,10 @@ def test_folding_keeps_places() -> None:
     quantizer = Quantizer(1, (2, 3), (255,) * 6, normalise=False)
     eye = torch.eye(6)[:, :, None, None]
     with torch.no_grad():
-        quantizer.enter.weight.copy_(eye)
-        quantizer.leave.weight.copy_(eye)
-        quantizer.enter.bias.zero_()  # type: ignore[union-attr]
-        quantizer.leave.bias.zero_()  # type: ignore[union-attr]
+        quantizer.project_in.weight.copy_(eye)
+        quantizer.project_out.weight.copy_(eye)
+        quantizer.project_in.bias.zero_()  # type: ignore[union-attr]
+        quantizer.project_out.bias.zero_()  # type: ignore[union-attr]
         x = torch.linspace(-0.5, 0.5, 4 * 6).reshape(1, 1, 4, 6)
         output, codes = quantizer(x)
         assert codes.shape == (1, 4)
@@ -112,7 +112,7 @@ def test_contexts_can_be_selected_and_repeated() -> None:
         whole = model.decode(context, tokens)
         assert torch.allclose(model.decode(context.select([2, 0]), tokens[[2, 0]]), whole[[2, 0]], atol=1e-6)
         one = context.select(slice(1, 2)).repeat(4)
-        assert isinstance(one, Context)
+        assert isinstance(one, EncodedContext)
         assert torch.allclose(
             model.decode(one, tokens[1:2].repeat(4, 1, 1)), whole[1:2].expand(4, -1, -1, -1, -1), atol=1e-6
         )

@@ -33,7 +33,7 @@ def test_paper_has_the_papers_sizes() -> None:
     assert (spec.context_codes, spec.dynamics_codes) == (4375, 4375)
     assert [spec.resolution(level) for level in range(4)] == [(256, 320), (128, 160), (64, 80), (32, 40)]
     assert [spec.attends(level) for level in range(4)] == [False, False, False, True]
-    assert spec.fold(spec.dynamics_grid) == (4, 4)
+    assert spec.cells_per_token(spec.dynamics_grid) == (4, 4)
 
 
 @pytest.mark.parametrize("name", ["tiny", "smoke", "paper"])

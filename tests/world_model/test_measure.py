@@ -12,11 +12,11 @@ from roboalign.rollout.prompt import Start
 from roboalign.store import Corpus
 from roboalign.types import Episode
 from roboalign.world_model.layout import TokenShape
-from roboalign.world_model.measure import chosen_segments, measure, other_actions
+from roboalign.world_model.measure import actions_of_other_episodes, measure, select_segments
 from roboalign.world_model.model import WorldModel, token_loss
 from roboalign.world_model.sampler import Sampler
 from roboalign.world_model.segments import encode_segments
-from roboalign.world_model.spec import MeasureSpec, SegmentSpec
+from roboalign.world_model.spec import SegmentSpec, WorldModelMeasureSpec
 
 LEVELS = 4
 
@@ -83,7 +83,7 @@ def rollout_fn(model):
     return roll_out
 
 
-SPEC = MeasureSpec(horizon=4, episodes=10, starts=2)
+SPEC = WorldModelMeasureSpec(horizon=4, episodes=10, starts=2)
 
 
 def test_the_figures_of_a_model_that_obeys(trained, corpus):
@@ -131,14 +131,14 @@ def test_a_given_distance_is_measured(trained, corpus):
 
 
 def test_sources_take_turns_and_starts_are_spread(corpus):
-    found = chosen_segments(corpus, MeasureSpec(horizon=4, episodes=2, starts=3))
+    found = select_segments(corpus, WorldModelMeasureSpec(horizon=4, episodes=2, starts=3))
     assert [(s.episode, s.start) for s in found] == [(0, 0), (0, 2), (0, 4), (4, 0), (4, 2), (4, 4)]
-    assert [s.start for s in chosen_segments(corpus, MeasureSpec(horizon=8, episodes=1, starts=3))] == [0]
+    assert [s.start for s in select_segments(corpus, WorldModelMeasureSpec(horizon=8, episodes=1, starts=3))] == [0]
 
 
 def test_other_actions_come_from_the_same_source_at_the_same_time(corpus):
-    segments = chosen_segments(corpus, SPEC)
-    for segment, actions in zip(segments, other_actions(corpus, segments, corpus), strict=True):
+    segments = select_segments(corpus, SPEC)
+    for segment, actions in zip(segments, actions_of_other_episodes(corpus, segments, corpus), strict=True):
         if segment.episode == LEVELS:
             assert actions is None
         else:
@@ -151,10 +151,10 @@ def test_other_actions_come_from_the_same_source_at_the_same_time(corpus):
 def test_an_episode_of_another_split_may_lend_its_actions(corpus):
     alone = corpus.where(source="solo")
     donors = Corpus.of([bright(0, "solo"), bright(3, "solo")])
-    lent = other_actions(alone, chosen_segments(alone, SPEC), donors)
+    lent = actions_of_other_episodes(alone, select_segments(alone, SPEC), donors)
     assert torch.equal(lent[0], torch.from_numpy(donors.actions(1)[:4]))
 
 
 def test_no_episode_long_enough_is_an_error(trained, corpus):
     with pytest.raises(ValueError, match=r"world_model.measure.horizon, 20 frames"):
-        measure(rollout_fn(trained), Brightness(), corpus, MeasureSpec(horizon=20), donors=corpus, seed=0)
+        measure(rollout_fn(trained), Brightness(), corpus, WorldModelMeasureSpec(horizon=20), donors=corpus, seed=0)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from roboalign.store import Corpus
 from roboalign.world_model import segments as module
-from roboalign.world_model.segments import Segment, as_video, encode_segments, refreshes, segments_of
+from roboalign.world_model.segments import Segment, as_video, encode_segments, list_segments, refreshes
 from roboalign.world_model.spec import SegmentSpec
 
 SIZE = (32, 32)
@@ -44,10 +44,10 @@ def corpus(toy_episodes):
 
 
 def test_segments_start_where_all_their_frames_fit(corpus):
-    found = segments_of(corpus, 5, 3)
+    found = list_segments(corpus, 5, 3)
     assert {(s.episode, s.start) for s in found} == {(e, start) for e in range(12) for start in (0, 3, 6)}
-    assert segments_of(corpus, 12, 1) == []
-    assert len(segments_of(corpus, 11, 1)) == 12
+    assert list_segments(corpus, 12, 1) == []
+    assert len(list_segments(corpus, 11, 1)) == 12
 
 
 def test_a_sample_pairs_each_frame_with_the_action_that_leads_to_it(corpus, tmp_path):

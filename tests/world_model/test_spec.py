@@ -5,7 +5,7 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from roboalign.world_model.layout import Layout, TokenShape
+from roboalign.world_model.layout import SequenceLayout, TokenShape
 from roboalign.world_model.spec import WorldModelSpec
 from tests.world_model.conftest import SHAPE
 
@@ -29,7 +29,7 @@ def test_parameters_are_those_of_the_model(model_of, spec_of, changes):
 
 def test_the_spec_counts_tokens_as_the_layout_does(spec_of):
     spec = spec_of(actions={"kind": "tokens", "width": 13})
-    layout = Layout(1280, spec.action_slots, 80)
+    layout = SequenceLayout(1280, spec.action_slots, 80)
     assert spec.frame_tokens(80) == layout.frame == 93
     assert spec.sequence_tokens(1280, 80, 30) == layout.length(30) == 1280 + 30 * 93
     assert spec_of(contexts=2, segment={"reencoded": 0.5}).sequence_tokens(6, 4, 2) == 2 * 6 + 2 * 5

@@ -1,14 +1,14 @@
 """Plain autoregression (paper: the default): one context, one sequence that grows to the horizon."""
 
 from roboalign.rollout.decoder import SharedSegmentDecoder
-from roboalign.rollout.interfaces import ContextT, Sampler, StateT, Tokenizer
+from roboalign.rollout.interfaces import ContextT, FrameSampler, FrameTokenizer, StateT
 from roboalign.rollout.prompt import Start
 
 
 class ArDecoder(SharedSegmentDecoder[ContextT, StateT]):
     """The whole horizon as one segment."""
 
-    def __init__(self, tokenizer: Tokenizer[ContextT], sampler: Sampler[StateT], start: Start) -> None:
+    def __init__(self, tokenizer: FrameTokenizer[ContextT], sampler: FrameSampler[StateT], start: Start) -> None:
         """Raises ValueError without a horizon, which the cache needs room for."""
         super().__init__(tokenizer, sampler, start)
         if start.horizon is None:

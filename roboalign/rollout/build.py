@@ -7,7 +7,7 @@ from torch import Tensor
 from roboalign.rollout.ar import ArDecoder
 from roboalign.rollout.carry_tokens import CarryTokensDecoder
 from roboalign.rollout.decoder import Decoder
-from roboalign.rollout.interfaces import ContextT, Sampler, StateT, Tokenizer
+from roboalign.rollout.interfaces import ContextT, FrameSampler, FrameTokenizer, StateT
 from roboalign.rollout.kv_window import KvWindowDecoder
 from roboalign.rollout.prompt import Start
 from roboalign.rollout.spec import (
@@ -30,8 +30,8 @@ from roboalign.rollout.true_refresh import TrueRefreshDecoder
 
 def build_decoder(
     spec: FixedDecodingSpec,
-    tokenizer: Tokenizer[ContextT],
-    sampler: Sampler[StateT],
+    tokenizer: FrameTokenizer[ContextT],
+    sampler: FrameSampler[StateT],
     start: Start,
     truth: Tensor | None = None,
 ) -> Decoder[ContextT, StateT]:

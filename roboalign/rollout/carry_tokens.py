@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from roboalign.rollout.decoder import SharedSegmentDecoder
-from roboalign.rollout.interfaces import ContextT, Sampler, StateT, Tokenizer
+from roboalign.rollout.interfaces import ContextT, FrameSampler, FrameTokenizer, StateT
 from roboalign.rollout.prompt import Start
 
 
@@ -14,7 +14,9 @@ class CarryTokensDecoder(SharedSegmentDecoder[ContextT, StateT]):
     Nothing is encoded anew: the codec's error does not add up, but the context ages.
     """
 
-    def __init__(self, tokenizer: Tokenizer[ContextT], sampler: Sampler[StateT], start: Start, window: int) -> None:
+    def __init__(
+        self, tokenizer: FrameTokenizer[ContextT], sampler: FrameSampler[StateT], start: Start, window: int
+    ) -> None:
         super().__init__(tokenizer, sampler, start)
         self.window = window
         self._actions: list[Tensor] = []

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from roboalign.rollout.interfaces import State
+from roboalign.rollout.interfaces import SequenceState
 
 
 @dataclass
@@ -20,7 +20,7 @@ class RolloutCosts:
     """Wall-clock seconds of each frame, for all rows together."""
     _last_mark: float = field(default_factory=time.perf_counter)
 
-    def record_state(self, state: State, rows: int) -> None:
+    def record_state(self, state: SequenceState, rows: int) -> None:
         """The sequences of `rows` rows were extended."""
         self.peak_sequence = max(self.peak_sequence, state.sequence_length)
         self.cache_bytes = max(self.cache_bytes, state.cache_bytes // rows)

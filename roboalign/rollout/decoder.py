@@ -17,14 +17,14 @@ import torch
 from torch import Tensor
 
 from roboalign.rollout.costs import RolloutCosts
-from roboalign.rollout.interfaces import ContextT, Sampler, StateT, Tokenizer
+from roboalign.rollout.interfaces import ContextT, FrameSampler, FrameTokenizer, StateT
 from roboalign.rollout.prompt import Start
 
 
 class Decoder(ABC, Generic[ContextT, StateT]):
     """B rollouts in progress under one decoding."""
 
-    def __init__(self, tokenizer: Tokenizer[ContextT], sampler: Sampler[StateT], start: Start) -> None:
+    def __init__(self, tokenizer: FrameTokenizer[ContextT], sampler: FrameSampler[StateT], start: Start) -> None:
         self.tokenizer, self.sampler = tokenizer, sampler
         self.first_frame, self.action_mask, self.seeds = start.frames, start.action_mask, start.seeds
         self.horizon = start.horizon
@@ -108,7 +108,7 @@ class Decoder(ABC, Generic[ContextT, StateT]):
 class SharedSegmentDecoder(Decoder[ContextT, StateT]):
     """Base of the decodings whose rows all have one context at a time, encoded at the same frame."""
 
-    def __init__(self, tokenizer: Tokenizer[ContextT], sampler: Sampler[StateT], start: Start) -> None:
+    def __init__(self, tokenizer: FrameTokenizer[ContextT], sampler: FrameSampler[StateT], start: Start) -> None:
         super().__init__(tokenizer, sampler, start)
         self.age = 0
         """Frames since the sequence began."""

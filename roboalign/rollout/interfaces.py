@@ -5,7 +5,7 @@ from typing import Protocol, Self, TypeVar
 from torch import Tensor
 
 
-class Context(Protocol):
+class TokenizedContext(Protocol):
     """An encoded context frame: `tokens` (B, Nc), and whatever else its tokenizer decodes with."""
 
     @property
@@ -16,10 +16,10 @@ class Context(Protocol):
         """The contexts at `rows`, which may repeat."""
 
 
-ContextT = TypeVar("ContextT", bound=Context)
+ContextT = TypeVar("ContextT", bound=TokenizedContext)
 
 
-class Tokenizer(Protocol[ContextT]):
+class FrameTokenizer(Protocol[ContextT]):
     """Pixels to tokens and back."""
 
     def encode_context(self, frames: Tensor) -> ContextT:
@@ -32,7 +32,7 @@ class Tokenizer(Protocol[ContextT]):
         """Dynamics tokens (B, F, Nd) as frames (B, F, 3, H, W) in [0, 1]."""
 
 
-class State(Protocol):
+class SequenceState(Protocol):
     """A world model's sequence so far, with its key-value cache."""
 
     @property
@@ -51,10 +51,10 @@ class State(Protocol):
         """The sequences at `rows`, which may repeat, with new seeds; they share no memory with these."""
 
 
-StateT = TypeVar("StateT", bound=State)
+StateT = TypeVar("StateT", bound=SequenceState)
 
 
-class Sampler(Protocol[StateT]):
+class FrameSampler(Protocol[StateT]):
     """Draws frames from a world model, each row from its own random stream, whatever else is in the batch."""
 
     def start(

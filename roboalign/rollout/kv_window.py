@@ -5,14 +5,16 @@ keys and values still depend on the frames that left.
 """
 
 from roboalign.rollout.decoder import SharedSegmentDecoder
-from roboalign.rollout.interfaces import ContextT, Sampler, StateT, Tokenizer
+from roboalign.rollout.interfaces import ContextT, FrameSampler, FrameTokenizer, StateT
 from roboalign.rollout.prompt import Start
 
 
 class KvWindowDecoder(SharedSegmentDecoder[ContextT, StateT]):
     """At most `frames` frames follow the context."""
 
-    def __init__(self, tokenizer: Tokenizer[ContextT], sampler: Sampler[StateT], start: Start, frames: int) -> None:
+    def __init__(
+        self, tokenizer: FrameTokenizer[ContextT], sampler: FrameSampler[StateT], start: Start, frames: int
+    ) -> None:
         super().__init__(tokenizer, sampler, start)
         self.frames = self._room(frames)
         self._begin(start.frames, frames)

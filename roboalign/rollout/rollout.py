@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from roboalign.rollout.build import build_decoder
-from roboalign.rollout.interfaces import ContextT, Sampler, StateT, Tokenizer
+from roboalign.rollout.interfaces import ContextT, FrameSampler, FrameTokenizer, StateT
 from roboalign.rollout.prompt import Prompt
 from roboalign.rollout.spec import FixedDecodingSpec
 
@@ -31,8 +31,8 @@ class Rollout:
 @torch.no_grad()
 def rollout(
     decoding: FixedDecodingSpec,
-    tokenizer: Tokenizer[ContextT],
-    sampler: Sampler[StateT],
+    tokenizer: FrameTokenizer[ContextT],
+    sampler: FrameSampler[StateT],
     prompt: Prompt,
     truth: Tensor | None = None,
 ) -> Rollout:

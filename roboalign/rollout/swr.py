@@ -8,14 +8,16 @@ number, so a row's random stream continues across boundaries.
 from torch import Tensor
 
 from roboalign.rollout.decoder import SharedSegmentDecoder
-from roboalign.rollout.interfaces import ContextT, Sampler, StateT, Tokenizer
+from roboalign.rollout.interfaces import ContextT, FrameSampler, FrameTokenizer, StateT
 from roboalign.rollout.prompt import Start
 
 
 class SwrDecoder(SharedSegmentDecoder[ContextT, StateT]):
     """A fresh context every `window` frames; subclasses encode another frame than the last predicted one."""
 
-    def __init__(self, tokenizer: Tokenizer[ContextT], sampler: Sampler[StateT], start: Start, window: int) -> None:
+    def __init__(
+        self, tokenizer: FrameTokenizer[ContextT], sampler: FrameSampler[StateT], start: Start, window: int
+    ) -> None:
         super().__init__(tokenizer, sampler, start)
         self.window = window
         self._begin_segment(start.frames)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from roboalign.rollout.decoder import Decoder
-from roboalign.rollout.interfaces import ContextT, Sampler, StateT, Tokenizer
+from roboalign.rollout.interfaces import ContextT, FrameSampler, FrameTokenizer, StateT
 from roboalign.rollout.prompt import Start
 from roboalign.rollout.spec import EntropySwrSpec
 
@@ -41,7 +41,7 @@ class EntropySwrDecoder(Decoder[ContextT, StateT]):
     """
 
     def __init__(
-        self, tokenizer: Tokenizer[ContextT], sampler: Sampler[StateT], start: Start, spec: EntropySwrSpec
+        self, tokenizer: FrameTokenizer[ContextT], sampler: FrameSampler[StateT], start: Start, spec: EntropySwrSpec
     ) -> None:
         super().__init__(tokenizer, sampler, start)
         self.spec = spec

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from roboalign.rollout.interfaces import ContextT, Sampler, StateT, Tokenizer
+from roboalign.rollout.interfaces import ContextT, FrameSampler, FrameTokenizer, StateT
 from roboalign.rollout.prompt import Start
 from roboalign.rollout.swr import SwrDecoder
 
@@ -10,7 +10,9 @@ from roboalign.rollout.swr import SwrDecoder
 class TwoContextsSwrDecoder(SwrDecoder[ContextT, StateT]):
     """Needs a sampler of a world model of two contexts."""
 
-    def __init__(self, tokenizer: Tokenizer[ContextT], sampler: Sampler[StateT], start: Start, window: int) -> None:
+    def __init__(
+        self, tokenizer: FrameTokenizer[ContextT], sampler: FrameSampler[StateT], start: Start, window: int
+    ) -> None:
         self._first_context = tokenizer.encode_context(start.frames).tokens
         super().__init__(tokenizer, sampler, start, window)
 

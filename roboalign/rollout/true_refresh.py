@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from roboalign.rollout.interfaces import ContextT, Sampler, StateT, Tokenizer
+from roboalign.rollout.interfaces import ContextT, FrameSampler, FrameTokenizer, StateT
 from roboalign.rollout.prompt import Start
 from roboalign.rollout.swr import SwrDecoder
 
@@ -12,8 +12,8 @@ class TrueRefreshDecoder(SwrDecoder[ContextT, StateT]):
 
     def __init__(
         self,
-        tokenizer: Tokenizer[ContextT],
-        sampler: Sampler[StateT],
+        tokenizer: FrameTokenizer[ContextT],
+        sampler: FrameSampler[StateT],
         start: Start,
         window: int,
         truth: Tensor | None,

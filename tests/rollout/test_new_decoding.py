@@ -55,7 +55,7 @@ import torch
 from rollout_fakes import ToySampler, ToyTokenizer, level, picture
 from roboalign.rollout.prompt import Prompt
 from roboalign.rollout.rollout import rollout
-from roboalign.rollout.study import clip_sets
+from roboalign.rollout.suite import clip_sets
 
 assert "supervised.mean5.greedy" in [one.name for one in clip_sets(experiment.rollout)]
 frames, mask = picture(torch.tensor([100])), torch.ones(1, 1, dtype=torch.bool)

@@ -2,7 +2,7 @@ import pytest
 from pydantic import ValidationError
 
 from roboalign.rollout.spec import ArSpec, RolloutSpec, SwrSpec
-from roboalign.rollout.study import clip_sets
+from roboalign.rollout.suite import rollout_sets
 from roboalign.spec.base import FieldError
 
 WINDOWS = {"ar": {"kind": "ar"}, "swr": {"kind": "swr"}, "kv_window": {"kind": "kv_window"}}
@@ -45,7 +45,7 @@ def test_what_does_not_fit_is_refused_at_its_field(fields: dict[str, object], pl
 
 
 def test_every_set_is_compared_with_one_made_before_it() -> None:
-    sets = clip_sets(RolloutSpec())
+    sets = rollout_sets(RolloutSpec())
     names = [one.name for one in sets]
     assert len(names) == len(set(names))
     for one in sets:
@@ -71,11 +71,11 @@ def test_decodings_are_named_freely() -> None:
         "sweep": ["twelve"],
     }
     spec = RolloutSpec.model_validate(fields)
-    assert [one.name for one in clip_sets(spec)] == [
+    assert [one.name for one in rollout_sets(spec)] == [
         "supervised.plain.sampled", "supervised.six.sampled", "supervised.kv8.sampled",
         "aligned.plain.sampled", "aligned.six.sampled",
     ]  # fmt: skip
-    assert {one.base for one in clip_sets(spec)} == {"supervised.plain.sampled", "aligned.plain.sampled"}
+    assert {one.base for one in rollout_sets(spec)} == {"supervised.plain.sampled", "aligned.plain.sampled"}
     assert spec.windows == [6, 12, 30]
     assert "unused" not in spec.used
 

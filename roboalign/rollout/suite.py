@@ -1,4 +1,4 @@
-"""All rollouts of the stage: every model, decoding and sampling over the same scenes, and the drift behind them."""
+"""All rollouts of the stage: every model, decoding and sampling on the same episodes, and the drift analysis."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,11 +16,11 @@ from roboalign.rollout.drift import (
     predicted_error_independent,
     rows,
 )
-from roboalign.rollout.interfaces import ContextT, Sampler, StateT, Tokenizer
-from roboalign.rollout.measure_drift import Growth, growth, rmse
+from roboalign.rollout.evaluation_episodes import EvaluationEpisodes
+from roboalign.rollout.interfaces import ContextT, FrameSampler, FrameTokenizer, StateT
+from roboalign.rollout.measure_drift import ErrorGrowth, measure_error_growth, rmse
 from roboalign.rollout.prompt import Prompt
 from roboalign.rollout.rollout import Rollout, join_rollouts, rollout
-from roboalign.rollout.scenes import Scenes
 from roboalign.rollout.spec import ArSpec, DriftSwrSpec, FixedDecodingSpec, RolloutSpec, SamplingName, SwrSpec
 from roboalign.spec.base import Name
 from roboalign.types import Json
@@ -30,7 +30,7 @@ ModelName = Literal["supervised", "aligned"]
 
 
 @dataclass(frozen=True)
-class ClipSet:
+class RolloutSet:
     """A set of rollouts, such as `supervised.swr.greedy`, and the decoding that it is compared with."""
 
     model: ModelName
@@ -49,11 +49,11 @@ class ClipSet:
         return f"{self.model}.{self.baseline}.{self.sampling}"
 
 
-def clip_sets(spec: RolloutSpec) -> list[ClipSet]:
+def rollout_sets(spec: RolloutSpec) -> list[RolloutSet]:
     """All sets of the spec: of the supervised model, then of the aligned one."""
     models: dict[ModelName, Sequence[Name]] = {"supervised": tuple(spec.decodings), "aligned": spec.aligned_decodings}
     return [
-        ClipSet(model, decoding, sampling, spec.baseline)
+        RolloutSet(model, decoding, sampling, spec.baseline)
         for model, decodings in models.items()
         for sampling, names in spec.sampling.items()
         for decoding in names
@@ -62,54 +62,56 @@ def clip_sets(spec: RolloutSpec) -> list[ClipSet]:
 
 
 @dataclass(frozen=True)
-class Study(Generic[ContextT, StateT]):
-    """The scenes with what rolls them out."""
+class RolloutSuite(Generic[ContextT, StateT]):
+    """The evaluation episodes, and the models that roll them out."""
 
     spec: RolloutSpec
-    tokenizer: Tokenizer[ContextT]
-    samplers: Mapping[tuple[ModelName, SamplingName], Sampler[StateT]]
-    scenes: Scenes
-    validation: Scenes | None = None
-    """Scenes that `swr_drift` chooses its window on; without any it cannot be made."""
+    tokenizer: FrameTokenizer[ContextT]
+    samplers: Mapping[tuple[ModelName, SamplingName], FrameSampler[StateT]]
+    episodes: EvaluationEpisodes
+    validation: EvaluationEpisodes | None = None
+    """Episodes on which `swr_drift` measures its window; it cannot be rolled out without them."""
     windows: dict[tuple[ModelName, SamplingName], int] = field(default_factory=dict)
-    """The windows that it chose so far."""
+    """The windows of `swr_drift` that were measured so far."""
     _swept: dict[SamplingName, dict[int, Rollout]] = field(default_factory=dict)
     """Autoregressive and SWR rollouts of the supervised model, by window; the horizon is plain autoregression."""
 
-    def roll(self, decoding: FixedDecodingSpec, sampler: Sampler[StateT], prompt: Prompt | None = None) -> Rollout:
-        """Roll all scenes out, `spec.batch_size` at a time."""
-        prompt = self.scenes.prompt if prompt is None else prompt
+    def roll(self, decoding: FixedDecodingSpec, sampler: FrameSampler[StateT], prompt: Prompt | None = None) -> Rollout:
+        """Roll all episodes out, `spec.batch_size` at a time."""
+        prompt = self.episodes.prompt if prompt is None else prompt
         return join_rollouts(
             [
-                rollout(decoding, self.tokenizer, sampler, prompt.select(part), self.scenes.future[part])
+                rollout(decoding, self.tokenizer, sampler, prompt.select(part), self.episodes.future[part])
                 for part in self._parts()
             ]
         )
 
     def _parts(self) -> Iterator[slice]:
-        for start in range(0, len(self.scenes), self.spec.batch_size):
+        for start in range(0, len(self.episodes), self.spec.batch_size):
             yield slice(start, start + self.spec.batch_size)
 
-    def make(self, one: ClipSet) -> Rollout:
+    def roll_out_set(self, rollout_set: RolloutSet) -> Rollout:
         """The rollouts of one set."""
-        decoding = self.decoding(one)
-        if one.model == "supervised" and isinstance(decoding, ArSpec | SwrSpec):
-            return self._window(one.sampling, decoding.peak_frames(self.spec.horizon))
-        return self.roll(decoding, self.samplers[one.model, one.sampling])
+        decoding = self.decoding(rollout_set)
+        if rollout_set.model == "supervised" and isinstance(decoding, ArSpec | SwrSpec):
+            return self._window(rollout_set.sampling, decoding.peak_frames(self.spec.horizon))
+        return self.roll(decoding, self.samplers[rollout_set.model, rollout_set.sampling])
 
-    def decoding(self, one: ClipSet) -> FixedDecodingSpec:
+    def decoding(self, rollout_set: RolloutSet) -> FixedDecodingSpec:
         """The decoding of a set, its window measured if the spec leaves that open."""
-        decoding = self.spec.decodings[one.decoding]
+        decoding = self.spec.decodings[rollout_set.decoding]
         if isinstance(decoding, DriftSwrSpec):
-            return SwrSpec(window=self.drift_window(one.model, one.sampling))
+            return SwrSpec(window=self.drift_window(rollout_set.model, rollout_set.sampling))
         return decoding
 
-    def make_more(self, one: ClipSet, scenes: Scenes) -> tuple[Scenes, Rollout] | None:
-        """The rollouts of other scenes by a set's decoding, if that is the scored one and there are any."""
-        if one.decoding != self.spec.scored_decoding or not len(scenes):
+    def roll_out_more(
+        self, rollout_set: RolloutSet, episodes: EvaluationEpisodes
+    ) -> tuple[EvaluationEpisodes, Rollout] | None:
+        """The rollouts of further episodes by the scored decoding; None for other sets, and without episodes."""
+        if rollout_set.decoding != self.spec.scored_decoding or not len(episodes):
             return None
-        study = replace(self, scenes=scenes, _swept={})
-        return scenes, study.roll(self.spec.swr, self.samplers[one.model, one.sampling])
+        suite = replace(self, episodes=episodes, _swept={})
+        return episodes, suite.roll(self.spec.swr, self.samplers[rollout_set.model, rollout_set.sampling])
 
     def _window(self, sampling: SamplingName, window: int) -> Rollout:
         """SWR of the supervised model, made once; with the horizon as window it is plain autoregression."""
@@ -119,17 +121,17 @@ class Study(Generic[ContextT, StateT]):
             kept[window] = self.roll(decoding, self.samplers["supervised", sampling])
         return kept[window]
 
-    def other_actions(self, scenes: Scenes) -> Rollout:
-        """The scored decoding of the supervised model over other scenes than its own, with the first sampling."""
+    def other_actions(self, episodes: EvaluationEpisodes) -> Rollout:
+        """The scored decoding of the supervised model on other episodes than its own, with the first sampling."""
         sampler = self.samplers["supervised", self.spec.first_sampling]
-        return replace(self, scenes=scenes, _swept={}).roll(self.spec.swr, sampler)
+        return replace(self, episodes=episodes, _swept={}).roll(self.spec.swr, sampler)
 
     def samples(self, count: int) -> Iterator[Rollout]:
-        """`count` samples of every scene by the supervised model, sampled, plain autoregression; each its own seeds."""
+        """`count` sampled rollouts of every episode by the supervised model and the baseline, each with other seeds."""
         if count:
             yield self._window("sampled", self.spec.horizon)
         for sample in range(1, count):
-            prompt = self.scenes.sampled(self.spec.seed, sample)
+            prompt = self.episodes.sampled(self.spec.seed, sample)
             yield self.roll(ArSpec(), self.samplers["supervised", "sampled"], prompt)
 
     def sweep(self, sampling: SamplingName) -> dict[int, Rollout]:
@@ -141,44 +143,46 @@ class Study(Generic[ContextT, StateT]):
         windows = self.spec.windows if first else sorted({self.spec.swr.window, self.spec.horizon})
         return {window: self._window(sampling, window) for window in windows}
 
-    def swept_sets(self) -> Iterator[tuple[ClipSet, Rollout]]:
+    def swept_sets(self) -> Iterator[tuple[RolloutSet, Rollout]]:
         """The rollouts of the sweep's decodings, in the order of their windows."""
         sampling = self.spec.first_sampling
         rollouts = self.sweep(sampling)
         decodings = {name: self.spec.decodings[name] for name in self.spec.sweep}
         windows = {name: decoding.window for name, decoding in decodings.items() if isinstance(decoding, SwrSpec)}
         for name in sorted(windows, key=lambda name: windows[name]):
-            yield ClipSet("supervised", name, sampling, self.spec.baseline), rollouts[windows[name]]
+            yield RolloutSet("supervised", name, sampling, self.spec.baseline), rollouts[windows[name]]
 
-    def growth(self, model: ModelName, sampling: SamplingName, plain: Tensor) -> Growth:
-        """How the model's errors grow over the scenes, given its autoregressive rollouts (N, F, 3, H, W)."""
-        batches = ((self.scenes.prompt.select(part), self.scenes.future[part], plain[part]) for part in self._parts())
+    def measure_error_growth(self, model: ModelName, sampling: SamplingName, plain: Tensor) -> ErrorGrowth:
+        """How the model's errors grow over the episodes, given its autoregressive rollouts (N, F, 3, H, W)."""
+        batches = (
+            (self.episodes.prompt.select(part), self.episodes.future[part], plain[part]) for part in self._parts()
+        )
         sampler = self.samplers[model, sampling]
-        return growth(self.tokenizer, sampler, batches, self.spec.drift, self.spec.swr.window)
+        return measure_error_growth(self.tokenizer, sampler, batches, self.spec.drift, self.spec.swr.window)
 
     def drift_window(self, model: ModelName, sampling: SamplingName) -> int:
-        """The window of `swr_drift`: the one that the growth of errors over the validation scenes predicts.
+        """The window of `swr_drift`: the one that the growth of errors on the validation episodes predicts.
 
-        Raises ValueError where there are none.
+        Raises ValueError without validation episodes.
         """
         if self.validation is None:
-            raise ValueError("swr_drift chooses its window on validation scenes; pass `validation`")
+            raise ValueError("swr_drift measures its window on validation episodes; pass `validation`")
         if (model, sampling) not in self.windows:
-            study = replace(self, scenes=self.validation, _swept={})
-            plain = study.roll(ArSpec(), self.samplers[model, sampling])
-            self.windows[model, sampling] = study.growth(model, sampling, plain.frames[:, 1:]).window()
+            suite = replace(self, episodes=self.validation, _swept={})
+            plain = suite.roll(ArSpec(), self.samplers[model, sampling])
+            self.windows[model, sampling] = suite.measure_error_growth(model, sampling, plain.frames[:, 1:]).window()
         return self.windows[model, sampling]
 
     def drift(self, sampling: SamplingName) -> tuple[dict[str, Json], list[dict[str, object]]]:
         """The figures of metrics/drift.json and the rows of plots/drift.tsv, of the supervised model."""
         swept = self.sweep(sampling)
-        grown = self.growth("supervised", sampling, swept[self.spec.horizon].frames[:, 1:])
+        grown = self.measure_error_growth("supervised", sampling, swept[self.spec.horizon].frames[:, 1:])
         measured = {
-            window: rmse(made.frames[:, 1:], self.scenes.future).double().cpu().numpy().mean(0)
+            window: rmse(made.frames[:, 1:], self.episodes.future).double().cpu().numpy().mean(0)
             for window, made in swept.items()
         }
         figures: dict[str, Json] = {
-            "n": len(self.scenes),
+            "n": len(self.episodes),
             "epsilon": {str(age): value for age, value in grown.at_ages.items()},
             "floor": {str(age): float(grown.floor[age - 1]) for age in grown.at_ages},
             "delta": grown.delta,
@@ -195,11 +199,11 @@ class Study(Generic[ContextT, StateT]):
 
 
 def _predicted(
-    grown: Growth, alpha: float, measured: Mapping[int, np.ndarray[tuple[int, ...], np.dtype[np.float64]]]
+    grown: ErrorGrowth, alpha: float, measured: Mapping[int, np.ndarray[tuple[int, ...], np.dtype[np.float64]]]
 ) -> dict[str, Json]:
     """What follows from alpha; keys of what does not exist (a bound where alpha is 1 or more) are absent."""
     windows, error, floor, delta = list(measured), grown.error, grown.floor, grown.delta
-    horizon, mean, errors = error.size, float(error.mean()), grown.predicted()
+    horizon, mean, errors = error.size, float(error.mean()), grown.predicted_errors()
     result: dict[str, Json] = {
         "alpha": alpha,
         "predicted": {str(window): errors[window] for window in windows},

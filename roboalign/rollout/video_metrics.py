@@ -44,7 +44,7 @@ class SetDistance(Protocol):
 
 
 @torch.no_grad()
-def measures(
+def video_metrics(
     video: Tensor, truth: Tensor, distance: Distance | None, every: int, batch: int, whole: SetDistance | None = None
 ) -> dict[str, Floats]:
     """`psnr` of each predicted frame, (N, F), and the other measures of every `every`-th, (N, F // every).
@@ -67,11 +67,11 @@ def measures(
             found["roi_perceptual"] = distance.between(seen.later(1), target, region)
         for name, values in found.items():
             parts.setdefault(name, []).append(values)
-    return gathered(parts)
+    return to_arrays(parts)
 
 
 @torch.no_grad()
-def over_time(video: Tensor, batch: int) -> dict[str, Floats]:
+def temporal_metrics(video: Tensor, batch: int) -> dict[str, Floats]:
     """`flicker`, `repeated_frames` and `motion` (the mean square of frame differences) of each clip, (N,).
 
     Of the predicted frames alone: the step from the given frame to the first predicted one is the codec's.
@@ -84,32 +84,32 @@ def over_time(video: Tensor, batch: int) -> dict[str, Floats]:
             ("motion", motion_energy(clips)),
         ):
             parts.setdefault(name, []).append(values)
-    return gathered(parts)
+    return to_arrays(parts)
 
 
-def gathered(parts: Mapping[str, list[Tensor]]) -> dict[str, Floats]:
+def to_arrays(parts: Mapping[str, list[Tensor]]) -> dict[str, Floats]:
     """All batches' values in one array each: the one transfer from the device."""
     return {name: torch.cat(values).double().cpu().numpy() for name, values in parts.items()}
 
 
-def time_summary(values: Mapping[str, Floats], truth: Mapping[str, Floats]) -> dict[str, Json]:
-    """The mean of each measure of `over_time`, and `motion_ratio`, the motion over that of the true future."""
+def summarize_temporal(values: Mapping[str, Floats], truth: Mapping[str, Floats]) -> dict[str, Json]:
+    """The mean of each measure of `temporal_metrics`, and `motion_ratio`, the motion over that of the true future."""
     result: dict[str, Any] = {name: bootstrap(values[name]).json() for name in ("flicker", "repeated_frames")}
     return result | {"motion_ratio": ratio(values["motion"] + STILL, truth["motion"] + STILL).json()}
 
 
-def summary(values: Mapping[str, Floats]) -> dict[str, Json]:
+def summarize(values: Mapping[str, Floats]) -> dict[str, Json]:
     """The mean over frames of each measure, with its interval over episodes."""
     return {name: bootstrap(frames.mean(1)).json() for name, frames in values.items()}
 
 
-def difference(values: Mapping[str, Floats], base: Mapping[str, Floats]) -> dict[str, Json]:
+def paired_differences(values: Mapping[str, Floats], base: Mapping[str, Floats]) -> dict[str, Json]:
     """The mean over frames of each measure less that of `base`, paired by episode, with its interval."""
     return {name: paired(values[name].mean(1), base[name].mean(1)).json() for name in values if name in base}
 
 
-def curve(name: str, values: Mapping[str, Floats], every: int) -> list[dict[str, object]]:
-    """One row a frame: the mean over episodes of each measure that was taken there; `every` as in `measures`."""
+def metric_curve(name: str, values: Mapping[str, Floats], every: int) -> list[dict[str, object]]:
+    """One row a frame: the mean over episodes of each measure that was taken there; `every` as in `video_metrics`."""
     frames = values["psnr"].shape[1]
     rows: list[dict[str, object]] = [{"frame": frame, "model": name} for frame in range(1, frames + 1)]
     for key, array in values.items():

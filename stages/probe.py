@@ -7,7 +7,7 @@ import torch
 from roboalign.hardware.spec import DeviceSpec
 from roboalign.io import write_json, write_tsv
 from roboalign.pipeline.outcomes import measure_outcomes, train_outcome_model
-from roboalign.probe.data import ProbeClips, episodes_of
+from roboalign.probe.data import ProbeClips, select_episodes
 from roboalign.probe.lit import ProbeModule
 from roboalign.probe.measure import Medium, generate_clips, measure, measured_clips
 from roboalign.probe.model import Probe, save_probe
@@ -31,7 +31,7 @@ def main(run: Run) -> None:
     device = torch.device(device_spec.accelerator)
     corpus = Corpus.open(run.input("artifacts/sources/index.json"))
     tokenizer = BatchInvariantTokenizer(load_tokenizer(run.input("artifacts/tokenizer/model.safetensors")).to(device))
-    episodes = episodes_of(corpus.where(split="train"), spec)
+    episodes = select_episodes(corpus.where(split="train"), spec)
     started = time.monotonic()
     torch.manual_seed(fold_in(spec.training.seed, 0))
     probe = Probe.of(spec.network, episodes, (tokenizer.spec.height, tokenizer.spec.width))

@@ -6,10 +6,10 @@ from torch import Tensor
 
 from roboalign.evaluation.statistics import bootstrap
 from roboalign.hardware.spec import DeviceSpec
-from roboalign.probe.figures import auc
 from roboalign.probe.lit import OutcomeModule
 from roboalign.probe.model import Probe
 from roboalign.probe.outcome import OutcomeClips, OutcomeModel, PerceivedEpisode
+from roboalign.probe.probe_metrics import auc
 from roboalign.probe.spec import OutcomeSpec
 from roboalign.run import Run
 from roboalign.store import Corpus

@@ -1,4 +1,4 @@
-"""The probe under Lightning."""
+"""Training steps of the probe and of the outcome model."""
 
 import torch
 from torch import Tensor

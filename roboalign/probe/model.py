@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from roboalign import checkpoint
-from roboalign.probe.data import Task, tasks_of
+from roboalign.probe.data import Task, list_tasks
 from roboalign.probe.keypoints import centres
-from roboalign.probe.network import Member
+from roboalign.probe.network import EnsembleMember
 from roboalign.probe.scene import Scenes
 from roboalign.probe.spec import PerceptionSpec
 from roboalign.probe.targets import Outputs, as_state
@@ -40,12 +40,12 @@ class Probe(nn.Module):
         super().__init__()
         self.spec, self.tasks, self.size = spec, tuple(tasks), size
         self.scenes = Scenes(len(self.tasks), size)
-        self.members = nn.ModuleList(Member(spec, len(self.tasks)) for _ in range(spec.members))
+        self.members = nn.ModuleList(EnsembleMember(spec, len(self.tasks)) for _ in range(spec.members))
 
     @classmethod
     def of(cls, spec: PerceptionSpec, episodes: Sequence[Episode], size: tuple[int, int]) -> "Probe":
         """An untrained probe for the tasks of training episodes with states, whose cameras and backgrounds it knows."""
-        probe = cls(spec, tasks_of(episodes), size)
+        probe = cls(spec, list_tasks(episodes), size)
         for number, task in enumerate(probe.tasks):
             probe.scenes.learn(number, [episode for episode in episodes if (episode.source, episode.task) == task])
         return probe
@@ -55,7 +55,7 @@ class Probe(nn.Module):
         return (source, task) in self.tasks
 
     @torch.no_grad()
-    def look(self, source: str, task: str, clips: UInt8) -> tuple[Float32, Float32]:
+    def read_states(self, source: str, task: str, clips: UInt8) -> tuple[Float32, Float32]:
         """What each member says, without taking the mean: states (M, N, T, 14), and points in the picture (M, N, T, 6),
         columns KEYPOINT_NAMES, of clips (N, T, H, W, 3).
 
@@ -104,7 +104,7 @@ class Probe(nn.Module):
         Contact and success are probabilities; the goal is the same in all frames of a clip. Deterministic. Raises
         ValueError as `look` does.
         """
-        states: Float32 = self.look(source, task, frames)[0].mean(0)
+        states: Float32 = self.read_states(source, task, frames)[0].mean(0)
         return states
 
     def forward(self, videos: Tensor, tasks: Tensor, member: int) -> Outputs:

@@ -22,7 +22,7 @@ TOUCH = 5
 """What the temporal readout says beside the points: opening, contact, force, penetration, success."""
 
 
-class Eye(nn.Module):
+class KeypointEncoder(nn.Module):
     """Looks at single frames: heat maps of gripper, object and goal, and what is seen at those places and in all."""
 
     def __init__(self, spec: PerceptionSpec, tasks: int) -> None:
@@ -66,12 +66,12 @@ class Eye(nn.Module):
         return heat, torch.cat([seen, F.silu(middle).mean((2, 3)).unsqueeze(1)], 1)
 
 
-class Member(nn.Module):
+class EnsembleMember(nn.Module):
     """One network: an eye, and a readout over the neighbouring frames."""
 
     def __init__(self, spec: PerceptionSpec, tasks: int) -> None:
         super().__init__()
-        self.eye = Eye(spec, tasks)
+        self.encoder = KeypointEncoder(spec, tasks)
         channels, hidden = spec.widths[spec.finest], spec.hidden_size
         self.enter = nn.Linear((COUNT + 1) * channels + FEATURES, hidden)
         self.task = nn.Embedding(max(tasks, 1), hidden)
@@ -90,7 +90,7 @@ class Member(nn.Module):
         (B * T, COUNT, h, w)."""
         batch, time = videos.shape[:2]
         of = tasks.repeat_interleave(time)
-        heat, seen = self.eye(videos.flatten(0, 1), scenes.background(of), of)
+        heat, seen = self.encoder(videos.flatten(0, 1), scenes.background(of), of)
         pixels = centres(heat)
         x = self.enter(torch.cat([seen.flatten(1), geometry(pixels)], 1)) + self.task(of)
         x = x.view(batch, time, -1)

@@ -1,7 +1,7 @@
-"""What actions lead to, in the states that a probe perceives: from a first frame's state and actions to a trajectory.
+"""The outcome model: from the perceived state of a first frame and the actions to the states that follow.
 
-A reward model compares what a rollout shows with this: it cannot know the true future, but it can know what such
-actions usually lead to. It learns from recorded episodes, as the probe perceives them.
+A reward model compares a rollout with this prediction, since it cannot know the true future. The outcome model is
+trained on recorded episodes as the probe perceives them.
 """
 
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""What is known of each task before looking: its camera, its background, the usual depths and forces."""
+"""Constants of each task: its camera, its background, the usual depths and forces."""
 
 from collections.abc import Sequence
 
@@ -6,12 +6,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from roboalign.probe.camera import depths_of, fit_camera, flat_lens, lens, plane
+from roboalign.probe.camera import fit_camera, flat_lens, lens, plane, point_depths
 from roboalign.probe.keypoints import COUNT
 from roboalign.types import STATE_NAMES, Episode, Float32
 
 FARTHEST, NEAREST = 20.0, 0.05
-"""Metres: no depth is taken to be beyond these."""
+"""Limits of depths, in metres."""
 
 RADIUS_MARGIN = 1.5
 """Factor on the largest difference between a frame of a training episode and its task's median frame."""
@@ -80,7 +80,7 @@ class Scenes(nn.Module):
             self.planes[number] = torch.tensor([0.0, 0.0, 1.0])
         else:
             self.lenses[number] = torch.from_numpy(lens(camera))
-            far = depths_of(camera, points).reshape(-1, COUNT).clip(NEAREST, FARTHEST)
+            far = point_depths(camera, points).reshape(-1, COUNT).clip(NEAREST, FARTHEST)
             own = [plane(places.reshape(-1, COUNT, 2)[:, k], far[:, k]) for k in range(COUNT)]
             self.planes[number] = torch.from_numpy(np.array(own))
             usual = self.usual_depths(torch.tensor([number]), torch.from_numpy(pixels.reshape(1, -1, COUNT, 2)).float())

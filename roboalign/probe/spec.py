@@ -91,13 +91,13 @@ class PerceptionSpec(Spec):
     def parameters(self, tasks: int) -> int:
         """Weights of all members, for so many tasks."""
         widths, hidden = self.widths, self.hidden_size
-        eye = 26 * 9 * widths[0] + 4 * widths[0] + 3 + tasks * widths[-1]
+        encoder = 26 * 9 * widths[0] + 4 * widths[0] + 3 + tasks * widths[-1]
         for above, width in pairwise(widths):
-            eye += 9 * above * width + width + self.blocks * (18 * width**2 + 4 * width)
-            eye += above * width + above + 9 * above**2 + above
+            encoder += 9 * above * width + width + self.blocks * (18 * width**2 + 4 * width)
+            encoder += above * width + above + 9 * above**2 + above
         readout = (4 * widths[self.finest] + 13) * hidden + 2 * (3 * hidden + 1) * hidden
         readout += 4 * (hidden + 1) + (hidden + 9) * hidden + 5 * (hidden + 1) + tasks * (hidden + 2)
-        return self.members * (eye + readout)
+        return self.members * (encoder + readout)
 
     def operations(self, height: int, width: int) -> float:
         """Operations of reading one frame, by all members: the convolutions, which take nearly all."""

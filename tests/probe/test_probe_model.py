@@ -42,7 +42,7 @@ def test_clips_do_not_depend_on_their_batch(probe: Probe, seen: list[Episode]) -
 
 def test_the_answer_is_the_mean_of_different_members(probe: Probe, seen: list[Episode]) -> None:
     clips = seen[0].frames[None]
-    members, points = probe.look("seen", "push", clips)
+    members, points = probe.read_states("seen", "push", clips)
     assert members.shape[0] == points.shape[0] == probe.spec.members == 2
     assert not np.array_equal(members[0], members[1])
     assert np.array_equal(members.mean(0), probe.states("seen", "push", clips))

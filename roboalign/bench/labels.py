@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from roboalign.bench.degradations import absence, moves, rearrange, rearranges, teleport
 from roboalign.bench.probed import GRIPPER
 from roboalign.bench.spec import DegradationSpec, GeneratedSpec
-from roboalign.probe.camera import point_depths, lens
+from roboalign.probe.camera import lens, point_depths
 from roboalign.reward.rubric import OBJECT, Limits, faithful_score, score
 from roboalign.reward.spec import LabellerKind, RewardSpec
 from roboalign.types import STATE_NAMES, Float32, UInt8

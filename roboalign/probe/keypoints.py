@@ -21,7 +21,7 @@ def centres(heat: Tensor) -> Tensor:
 
 
 def geometry(points: Tensor) -> Tensor:
-    """Features of points (N, COUNT, 2): positions, offsets from gripper to object and object to goal, and their lengths.
+    """Features of points (N, COUNT, 2): positions, offsets gripper-object and object-goal, and their lengths.
 
     (N, FEATURES): 6 positions around the middle, 4 components and 2 lengths.
     """

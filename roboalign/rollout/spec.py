@@ -205,7 +205,7 @@ PolicyDecodingSpec: TypeAlias = Annotated[ArSpec | SwrSpec | KvWindowSpec, Field
 
 
 class DriftSpec(Spec):
-    """How error growth is measured, and the window that the measurement predicts (PAPER.md, Proposition 1)."""
+    """How error growth is measured, and the window that the measurement predicts (docs/paper.md, Proposition 1)."""
 
     ages: Annotated[tuple[Frames, ...], items(2)] = (1, 2, 4, 6, 8, 12, 16, 24, 30)
     """Ages of the context at which the one-step error is measured, up to the horizon; between them it is linear."""

@@ -38,7 +38,7 @@ def main(run: Run) -> None:
     distance = build_perceptual(run.section("evaluation.perceptual", PerceptualSpec)).to(where)
     scratch, provenance, times = run.scratch, run.provenance, [time.monotonic()]
     segments = encode_segments(
-        tokenizer, train, spec.segment, scratch / "segments", contexts=spec.contexts, device=where, say=run.say
+        tokenizer, train, spec.segment, scratch / "segments", contexts=spec.contexts, device=where, log=run.say
     )  # fmt: skip
     times.append(time.monotonic())
     model = seeded_world_model(spec, TokenShape.of(tokenizer.spec, corpus.action_width), fold_in(seed, 3))
@@ -67,7 +67,7 @@ def main(run: Run) -> None:
 
     metrics = measure(
         roll_out, tokenizer, test, spec.measure, donors=corpus, seed=seed, distance=distance,
-        device=where, say=run.say,
+        device=where, log=run.say,
     )  # fmt: skip
     times.append(time.monotonic())
     write_json(run.output("metrics/world_model.json"), metrics | {"perceptual_name": distance.name})

@@ -15,11 +15,12 @@ from roboalign.rollout.rollout import rollout
 from roboalign.rollout.spec import ArSpec, SwrSpec
 from roboalign.spec.single import single
 from roboalign.store import Corpus
-from roboalign.tokenizer.data import TokenizerClips, as_float, as_tensor
+from roboalign.tokenizer.data import TokenizerClips, channels_first
 from roboalign.tokenizer.lit import TokenizerModule
 from roboalign.tokenizer.model import DualBranchTokenizer
 from roboalign.tokenizer.spec import TokenizerSpec
 from roboalign.training import fit
+from roboalign.video import to_float
 from roboalign.world_model.layout import TokenShape
 from roboalign.world_model.lit import WorldModelTraining
 from roboalign.world_model.model import seeded_world_model
@@ -96,7 +97,7 @@ def test_the_paper_sizes_train_and_roll_out(corpus: Corpus, tmp_path: Path) -> N
     del module
     done("two steps of the world model")
 
-    frames = as_float(as_tensor(corpus.frames(0)[:1]))
+    frames = to_float(channels_first(corpus.frames(0)[:1]))
     mask = torch.from_numpy(corpus.action_mask(0))[None]
     prompt = Prompt(
         frames, torch.from_numpy(corpus.actions(0)[None, :2].copy()), mask, torch.zeros(1, dtype=torch.long)

@@ -11,6 +11,7 @@ from roboalign.probe.outcome import OutcomeModel, OutcomeSample, outcome_loss
 from roboalign.probe.spec import ProbeSpec
 from roboalign.probe.targets import WEIGHTS, losses
 from roboalign.training import TrainedModule, fold_in
+from roboalign.video import to_float
 
 
 class OutcomeModule(TrainedModule):
@@ -40,7 +41,7 @@ class ProbeModule(TrainedModule):
     def training_step(self, batch: Sample, index: int) -> Tensor:
         spec, scenes = self.spec, self.probe.scenes
         generator = torch.Generator().manual_seed(fold_in(spec.training.seed, self.step, 3))
-        frames = augment(batch["frames"].float() / 255, spec.augmentation, generator)
+        frames = augment(to_float(batch["frames"]), spec.augmentation, generator)
         found: dict[str, Tensor] = {}
         for member, rows in enumerate(torch.arange(len(frames)).chunk(spec.members)):
             task = batch["task"][rows]

@@ -16,6 +16,7 @@ from roboalign.probe.scene import Scenes
 from roboalign.probe.spec import PerceptionSpec
 from roboalign.probe.targets import Outputs, as_state
 from roboalign.types import STATE_NAMES, Episode, Float32, UInt8
+from roboalign.video import to_float
 
 FRAMES = 4
 """Frames of the clips that PerceptionSpec.batch_size counts."""
@@ -68,14 +69,14 @@ class Probe(nn.Module):
             raise ValueError(f"the state probe takes clips of {self.size} pixels, not {clips.shape[2:4]}")
         states = np.empty((len(self.members), *clips.shape[:2], len(STATE_NAMES)), np.float32)
         points = np.empty((len(self.members), *clips.shape[:2], 6), np.float32)
-        where = self.scenes.means.device
-        number = torch.tensor([self.tasks.index((source, task))], device=where)
+        device = self.scenes.means.device
+        number = torch.tensor([self.tasks.index((source, task))], device=device)
         # Batches of a fixed number of frames, so that long clips need no more memory than short ones.
         batch = max(1, self.spec.batch_size * FRAMES // clips.shape[1])
         for start in range(0, len(clips), batch):
             rows = slice(start, start + batch)
-            part = torch.from_numpy(np.ascontiguousarray(clips[rows])).to(where)
-            videos = part.permute(0, 1, 4, 2, 3).float() / 255
+            part = torch.from_numpy(np.ascontiguousarray(clips[rows])).to(device)
+            videos = to_float(part.permute(0, 1, 4, 2, 3))
             tasks = number.expand(len(videos))
             for index in range(len(self.members)):
                 seen = self.perceive(videos, tasks, index)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from roboalign.probe.camera import fit_camera, flat_lens, lens, plane, point_depths
 from roboalign.probe.keypoints import COUNT
 from roboalign.types import STATE_NAMES, Episode, Float32
+from roboalign.video import to_float
 
 FARTHEST, NEAREST = 20.0, 0.05
 """Limits of depths, in metres."""
@@ -49,13 +50,13 @@ class Scenes(nn.Module):
 
     def background(self, tasks: Tensor) -> Tensor:
         """The backgrounds (N, 3, H, W) in [0, 1] of tasks (N,)."""
-        return self.pictures[tasks].float() / 255
+        return to_float(self.pictures[tasks])
 
     def identify(self, frames: Tensor) -> Tensor:
         """The task (B,) whose median frame is nearest to first frames (B, 3, H, W) in [0, 1]; -1 if none is near."""
         if not len(self.radii):
             return torch.full((len(frames),), -1, device=frames.device)
-        pictures = self.pictures.float() / 255
+        pictures = to_float(self.pictures)
         distances = torch.stack([(frames - picture).abs().mean((1, 2, 3)) for picture in pictures], 1)
         nearest, tasks = distances.min(1)
         return torch.where(nearest <= self.radii[tasks], tasks, -1)

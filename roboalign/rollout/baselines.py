@@ -1,4 +1,4 @@
-"""Videos that need no world model: what every table compares with. Truth is (B, 1 + F, 3, H, W), context first."""
+"""Baseline videos that need no world model. Truth is (B, 1 + F, 3, H, W), context frame first."""
 
 import torch
 from torch import Tensor

@@ -1,4 +1,4 @@
-"""The test episodes that are rolled out: their first frames, actions and true futures."""
+"""Episodes to roll out: their first frames, actions and true futures."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -21,7 +21,7 @@ class EvaluationEpisodes:
 
     infos: tuple[EpisodeInfo, ...]
     numbers: tuple[int, ...]
-    """Of each episode its number in the corpus, which its random seed is made from."""
+    """The number of each episode in the corpus, from which its random seed is derived."""
     frames: Tensor
     """(N, 1 + F, 3, H, W) in [0, 1]."""
     prompt: Prompt
@@ -30,7 +30,7 @@ class EvaluationEpisodes:
     def of(cls, corpus: Corpus, horizon: int, count: int, seed: int, device: torch.device) -> Self:
         """At most `count` episodes spread evenly over those of `corpus` that are long enough.
 
-        Raises ValueError where there are fewer than two: no interval could be given.
+        Raises ValueError if there are fewer than two: no interval could be given.
         """
         splits = {info.split for info in corpus.infos}
         split = f"{splits.pop()} " if len(splits) == 1 else ""
@@ -58,7 +58,7 @@ class EvaluationEpisodes:
         return len(self.infos)
 
     def without(self, others: Self) -> Self:
-        """The scenes whose episodes are not among `others`, which may be none."""
+        """The episodes that are not among `others`; there may be none."""
         rows = [row for row, number in enumerate(self.numbers) if number not in set(others.numbers)]
         return type(self)(
             tuple(self.infos[row] for row in rows),
@@ -68,7 +68,7 @@ class EvaluationEpisodes:
         )
 
     def join(self, others: Self) -> Self:
-        """These scenes and then the others."""
+        """These episodes, then the others."""
         return type(self)(
             self.infos + others.infos,
             self.numbers + others.numbers,
@@ -87,7 +87,7 @@ class EvaluationEpisodes:
 
 
 def swap_actions(episodes: EvaluationEpisodes, donors: Corpus) -> EvaluationEpisodes:
-    """The same scenes under the actions of another episode of their source, by which nobody acted in them.
+    """The same first frames under the actions of another episode of their source.
 
     Each takes the actions of the next of `donors` after it, those of other scenes in turn; only actions are taken, so
     any split may give them. Scenes without a donor that is long enough are left out.
@@ -128,10 +128,10 @@ def seeds(seed: int, numbers: Sequence[int], sample: int = 0) -> Tensor:
 def write_clips(
     folder: Path, episodes: EvaluationEpisodes, videos: Sequence[Tensor], fps: float
 ) -> dict[str, list[object]]:
-    """Store one or more samples (N, T, 3, H, W) of every scene; returns the index's `episodes` and `samples`.
+    """Store one or more samples (N, T, 3, H, W) of every episode; returns the index's `episodes` and `samples`.
 
-    Clips stand sample by sample. Where there are several, an id ends in `#` and the sample's number. Actions are the
-    normalised ones.
+    Clips are ordered sample by sample. With several samples, an id ends in `#` and the number of the sample. Actions are
+    normalised.
     """
     actions: Float32 = episodes.prompt.actions.cpu().numpy()
     padded = np.pad(actions, ((0, 0), (0, 1), (0, 0)))  # the last action leads past the end

@@ -1,4 +1,4 @@
-"""What a rollout needs of a tokenizer and of a world model's sampler; stages pass the real ones in."""
+"""Protocols of the tokenizer and the sampler that rollouts take; stages pass in the real ones."""
 
 from typing import Protocol, Self, TypeVar
 
@@ -6,7 +6,7 @@ from torch import Tensor
 
 
 class TokenizedContext(Protocol):
-    """An encoded context frame: `tokens` (B, Nc), and whatever else its tokenizer decodes with."""
+    """An encoded context frame: `tokens` (B, Nc), and what else its tokenizer needs for decoding."""
 
     @property
     def tokens(self) -> Tensor:
@@ -55,7 +55,7 @@ StateT = TypeVar("StateT", bound=SequenceState)
 
 
 class FrameSampler(Protocol[StateT]):
-    """Draws frames from a world model, each row from its own random stream, whatever else is in the batch."""
+    """Draws frames from a world model. Each row has its own random stream, independent of the rest of the batch."""
 
     def start(
         self,

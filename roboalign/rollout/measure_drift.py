@@ -1,4 +1,4 @@
-"""The figures that drift.py reasons with, measured on a world model and its tokenizer."""
+"""Measurement of epsilon, delta and alpha of drift.py on a world model and its tokenizer."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -83,7 +83,7 @@ def divergences(
     starts: Sequence[int],
     steps: int,
 ) -> Floats:
-    """How far rollouts that leave the truth after `starts` frames lie from the autoregressive one, (pairs, steps).
+    """Distances of rollouts that leave the truth after `starts` frames from the autoregressive one, (pairs, steps).
 
     Both run under the same actions and the same sampling noise. `autoregressive` is (B, F, 3, H, W).
     """
@@ -105,7 +105,7 @@ def refresh_errors(tokenizer: FrameTokenizer[ContextT], frames: Tensor) -> Float
 
 @dataclass(frozen=True)
 class ErrorGrowth:
-    """How the errors of a model grow, in the symbols of drift.py."""
+    """Parameters of the error growth of a model, in the symbols of drift.py."""
 
     at_ages: Mapping[int, float]
     """epsilon(n) at the ages where it was measured."""
@@ -114,12 +114,12 @@ class ErrorGrowth:
     floor: Floats
     """The codec's error for ages n = 1 … T, (T,)."""
     delta: float
-    """What a refresh adds."""
+    """The error that a refresh adds."""
     alpha: float | None
-    """What is left of an error after a frame; None where the pairs that it is measured on have met."""
+    """Factor by which an error changes in one frame; None if the paired rollouts became equal."""
 
     def predicted_errors(self) -> dict[int, float]:
-        """The mean error of every window from 1 to T, by the recursion; where pairs have met, nothing is left: 0."""
+        """The mean error of every window from 1 to T, by the recursion; alpha counts as 0 if the paired rollouts became equal."""
         alpha, horizon = self.alpha or 0.0, self.error.size
         return {w: predicted_error(w, alpha, self.error, self.floor, self.delta) for w in range(1, horizon + 1)}
 

@@ -1,4 +1,4 @@
-"""What the stage writes: the clip stores with their index, the metrics, the curves, the timings."""
+"""The outputs of the rollout stage: clip stores with their index, metrics, curves, timings."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -26,22 +26,22 @@ from roboalign.types import Json
 from roboalign.video import quantise
 
 FPS = 10.0
-"""Frames a second at which clips play; the sources' own rates differ, and one page shows them side by side."""
+"""Playback rate of clips. Sources have different rates, but the report shows their clips side by side."""
 
 
 @dataclass
 class Results:
-    """Collects sets of rollouts of the same scenes."""
+    """Collects sets of rollouts of the same episodes."""
 
     folder: Path
     """Where the clip stores and `index.json` go."""
     episodes: EvaluationEpisodes
     distance: Distance
     every: int
-    """Frames between two measures of SSIM and the perceptual distances."""
+    """Frame stride of SSIM and the perceptual distances."""
     batch_size: int
     whole: SetDistance | None = None
-    """The distance of whole sets of clips; it has taken the true ones in."""
+    """The distance of whole sets of clips to the true ones, which it was given as the reference."""
     metrics: dict[str, Json] = field(default_factory=dict)
     curves: list[dict[str, object]] = field(default_factory=list)
     timings: dict[str, Json] = field(default_factory=dict)
@@ -76,7 +76,7 @@ class Results:
         sampling: str = "",
         episodes: EvaluationEpisodes | None = None,
     ) -> None:
-        """Store clips under `name`: one or more samples (N, T, 3, H, W) of every scene, or of the `episodes` given."""
+        """Store clips under `name`: one or more samples (N, T, 3, H, W) of every episode, or of the `episodes` given."""
         listed = write_clips(self.folder / name, episodes or self.episodes, videos, FPS)
         self.index.append(
             {"name": name, "model": model, "decoding": decoding, "sampling": sampling, "folder": name} | listed

@@ -22,7 +22,7 @@ Segment = tuple[int, int]
 
 
 class DecodingBase(Spec):
-    """What every decoding knows of itself."""
+    """Base of the decodings: the properties that specs of other parts and the stages ask for."""
 
     sees_true_frames: ClassVar[bool] = False
     """Whether it needs the true future, which makes it an upper bound and rules it out for simulation."""
@@ -55,11 +55,11 @@ class ArSpec(DecodingBase):
     """The decoding."""
 
     def peak_frames(self, horizon: int) -> int:
-        """All of them."""
+        """All `horizon` frames."""
         return horizon
 
     def segments(self, horizon: int) -> list[Segment]:
-        """One."""
+        """The whole horizon as one segment."""
         return [(0, horizon)]
 
 
@@ -71,11 +71,11 @@ class WindowedSpec(DecodingBase):
     """Frames of a segment; not above the horizon (paper: 6)."""
 
     def peak_frames(self, horizon: int) -> int:
-        """Those of a segment."""
+        """The frames of one segment."""
         return min(self.window, horizon)
 
     def segments(self, horizon: int) -> list[Segment]:
-        """One for each window; the last may be shorter."""
+        """One segment for each window; the last may be shorter."""
         return [(start, min(start + self.window, horizon)) for start in range(0, horizon, self.window)]
 
 
@@ -136,7 +136,7 @@ class EntropySwrSpec(DecodingBase):
         return longest
 
     def peak_frames(self, horizon: int) -> int:
-        """Those of the longest segment."""
+        """The frames of the longest segment."""
         return min(self.longest, horizon)
 
 
@@ -151,11 +151,11 @@ class KvWindowSpec(DecodingBase):
     """Latest frames kept, including the one being drawn; not above the horizon (our choice: the trained length)."""
 
     def peak_frames(self, horizon: int) -> int:
-        """Those that are kept."""
+        """The frames that are kept."""
         return min(self.frames, horizon)
 
     def segments(self, horizon: int) -> list[Segment]:
-        """One: the context stays."""
+        """The whole horizon as one segment, since the context stays."""
         return [(0, horizon)]
 
 
@@ -169,7 +169,7 @@ class CarryTokensSpec(DecodingBase):
     """Frames of a segment, without the one carried over."""
 
     def peak_frames(self, horizon: int) -> int:
-        """Those of a segment and the one carried over."""
+        """The frames of one segment, and the one carried over."""
         return min(self.window + 1, horizon)
 
 
@@ -181,7 +181,7 @@ class DriftSwrSpec(DecodingBase):
     """The decoding."""
 
     def peak_frames(self, horizon: int) -> int:
-        """All of them: any window may turn out best."""
+        """All `horizon` frames, since any window may turn out best."""
         return horizon
 
 

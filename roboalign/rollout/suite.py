@@ -153,7 +153,7 @@ class RolloutSuite(Generic[ContextT, StateT]):
             yield RolloutSet("supervised", name, sampling, self.spec.baseline), rollouts[windows[name]]
 
     def measure_error_growth(self, model: ModelName, sampling: SamplingName, plain: Tensor) -> ErrorGrowth:
-        """How the model's errors grow over the episodes, given its autoregressive rollouts (N, F, 3, H, W)."""
+        """Measure the error growth of a model on the episodes, given its autoregressive rollouts (N, F, 3, H, W)."""
         batches = (
             (self.episodes.prompt.select(part), self.episodes.future[part], plain[part]) for part in self._parts()
         )
@@ -201,7 +201,7 @@ class RolloutSuite(Generic[ContextT, StateT]):
 def _predicted(
     grown: ErrorGrowth, alpha: float, measured: Mapping[int, np.ndarray[tuple[int, ...], np.dtype[np.float64]]]
 ) -> dict[str, Json]:
-    """What follows from alpha; keys of what does not exist (a bound where alpha is 1 or more) are absent."""
+    """The predictions from alpha; undefined ones are absent, such as a bound if alpha is 1 or more."""
     windows, error, floor, delta = list(measured), grown.error, grown.floor, grown.delta
     horizon, mean, errors = error.size, float(error.mean()), grown.predicted_errors()
     result: dict[str, Json] = {

@@ -1,4 +1,4 @@
-"""How close rollouts come to the true future: by frame, by episode, with intervals."""
+"""Metrics of rollouts against the true future: by frame, by episode, with intervals."""
 
 from collections.abc import Mapping
 from typing import Any, Protocol
@@ -16,30 +16,30 @@ Floats = NDArray[np.float64]
 
 
 class Distance(Protocol):
-    """A perceptual distance in two steps, so that what is seen in a video serves several measures."""
+    """A perceptual distance in two steps, so that the feature maps of a video are computed once for several metrics."""
 
     def maps(self, video: Tensor, /) -> Maps:
-        """What is seen in a video (B, T, 3, H, W)."""
+        """The feature maps of a video (B, T, 3, H, W)."""
         ...
 
     def between(self, ours: Maps, theirs: Maps, weights: Tensor | None, /) -> Tensor:
-        """The distance of each frame, (B, T)."""
+        """The distance of each frame, (B, T), weighted by pixel if `weights` are given."""
         ...
 
 
 class SetDistance(Protocol):
-    """A distance of a whole set of clips to the true ones, streamed."""
+    """A distance of a set of clips to the true ones, accumulated batch by batch."""
 
     def features(self, video: Tensor, maps: Maps, /) -> Tensor:
         """Features of each frame."""
         ...
 
     def update(self, features: Tensor, /) -> None:
-        """Take a batch in."""
+        """Add the features of a batch."""
         ...
 
     def compute(self) -> Mapping[str, float]:
-        """The distances of what was taken in, by name."""
+        """The distances of the features added so far, by name."""
         ...
 
 
@@ -88,7 +88,7 @@ def temporal_metrics(video: Tensor, batch: int) -> dict[str, Floats]:
 
 
 def to_arrays(parts: Mapping[str, list[Tensor]]) -> dict[str, Floats]:
-    """All batches' values in one array each: the one transfer from the device."""
+    """Concatenate the values of all batches, with one transfer from the device for each metric."""
     return {name: torch.cat(values).double().cpu().numpy() for name, values in parts.items()}
 
 

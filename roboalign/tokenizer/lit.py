@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from roboalign.evaluation.video import Perceptual
 from roboalign.optimizer import Muon, build_optimizer
-from roboalign.tokenizer.data import TokenizerSample, as_float
+from roboalign.tokenizer.data import TokenizerSample
 from roboalign.tokenizer.discriminator import Discriminator
 from roboalign.tokenizer.losses import (
     discriminator_hinge_loss,
@@ -19,6 +19,7 @@ from roboalign.tokenizer.losses import (
 from roboalign.tokenizer.model import DualBranchTokenizer
 from roboalign.tokenizer.spec import TokenizerSpec
 from roboalign.training import TrainedModule
+from roboalign.video import to_float
 
 
 def is_feature_weight(name: str, parameter: nn.Parameter) -> bool:
@@ -43,7 +44,7 @@ class TokenizerModule(TrainedModule):
             module.to(self.device)
 
     def training_step(self, batch: TokenizerSample, index: int) -> Tensor | None:
-        context, frames = as_float(batch["context"]), as_float(batch["frames"])
+        context, frames = to_float(batch["context"]), to_float(batch["frames"])
         context, points = self._reencode_contexts(context, frames, batch["points"])
         context_output, output = self.model(context, frames)
         spec = self.spec.loss

@@ -7,7 +7,7 @@ from torch import Tensor
 from roboalign.tokenizer.spec import LossSpec
 
 FULL_MOTION = 0.25
-"""A colour difference to the context of this much, or more, counts as motion in full."""
+"""Colour difference to the context from which a pixel has the full motion weight."""
 
 
 def keypoint_bumps(points: Tensor, rows: int, columns: int, radius: float) -> Tensor:

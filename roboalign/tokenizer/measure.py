@@ -1,4 +1,4 @@
-"""What a trained tokenizer keeps of a video: the figures of metrics/tokenizer.json."""
+"""Reconstruction metrics of a trained tokenizer: metrics/tokenizer.json."""
 
 from typing import Any
 
@@ -10,13 +10,14 @@ from torch import Tensor
 from roboalign.evaluation.statistics import bootstrap, paired
 from roboalign.evaluation.video import Perceptual, psnr, ssim
 from roboalign.store import Corpus
-from roboalign.tokenizer.data import as_float, as_tensor, evenly_spaced_indices
+from roboalign.tokenizer.data import channels_first, evenly_spaced_indices
 from roboalign.tokenizer.model import DualBranchTokenizer
+from roboalign.video import to_float
 
 Scores = dict[str, NDArray[np.float64]]
 
 COUNTED = 2000
-"""At least how many frames the use of codes is counted over, where the corpus has so many."""
+"""Least number of frames over which code usage is counted, if the corpus has so many."""
 
 
 def scores(model: DualBranchTokenizer, corpus: Corpus, perceptual: Perceptual, device: torch.device) -> Scores:
@@ -26,7 +27,7 @@ def scores(model: DualBranchTokenizer, corpus: Corpus, perceptual: Perceptual, d
     """
     rows: list[dict[str, Tensor]] = []
     for number, info in enumerate(corpus.infos):
-        video = as_float(as_tensor(corpus.frames(number))).to(device)
+        video = to_float(channels_first(corpus.frames(number))).to(device)
         later = evenly_spaced_indices(info.length, model.spec.samples.horizon, model.spec.samples.evaluated)
         target = video[later].unsqueeze(0)
         with torch.no_grad():
@@ -55,7 +56,7 @@ def code_usage(model: DualBranchTokenizer, corpus: Corpus, device: torch.device)
     counted = 0
     stride = max(1, sum(info.length for info in corpus.infos) // COUNTED)
     for number in range(len(corpus)):
-        video = as_float(as_tensor(corpus.frames(number)[number % stride :: stride])).to(device)
+        video = to_float(channels_first(corpus.frames(number)[number % stride :: stride])).to(device)
         if len(video) < 2:
             continue
         with torch.no_grad():
@@ -73,7 +74,7 @@ def measure(
 ) -> dict[str, Any]:
     """The metrics file: means over test episodes with their intervals, in all and by source; the gate; codes used.
 
-    Raises ValueError where there is no test episode.
+    Raises ValueError if there is no test episode.
     """
     if len(test) == 0:
         raise ValueError("the sources hold no test episode; give their `test` split a share, or record more episodes")

@@ -57,7 +57,7 @@ class LlamaVocabulary:
 def export_llama(model: WorldModel, folder: Path) -> LlamaVocabulary:
     """Write `config.json` and `model.safetensors` into a folder, and return where the vocabularies lie.
 
-    Ids that the model never uses get zeros. Raises LlamaError where the model is no plain LLaMA.
+    Ids that the model never uses get zeros. Raises LlamaError if the model is no plain LLaMA.
     """
     spec, actions = model.spec, _token_actions(model.spec)
     words = LlamaVocabulary.usual(model.shape, actions.bins)
@@ -128,7 +128,7 @@ def import_llama(
     """The world model with the weights of a LLaMA in `folder`, for a tokenizer and sources of a `shape`.
 
     `words` says where the vocabularies lie, by default as `Vocabulary.usual`; `bins` are the action bins, `shape`'s
-    action width the action tokens of a frame. Raises LlamaError where the folder is damaged or does not fit.
+    action width the action tokens of a frame. Raises LlamaError if the folder is damaged or does not fit.
     """
     words = words or LlamaVocabulary.usual(shape, bins)
     settings = _settings(folder)

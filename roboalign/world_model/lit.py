@@ -29,7 +29,7 @@ class WorldModelTraining(TrainedModule):
 
     @property
     def result(self) -> WorldModel:
-        """The model to keep: the average of the weights where the spec asks for one, else the trained weights."""
+        """The model to keep: the average of the weights if the spec asks for one, else the trained weights."""
         if self.average is None:
             return self.model
         averaged = self.average.module
@@ -70,7 +70,7 @@ class WorldModelTraining(TrainedModule):
 
 
 def corrupt(tokens: Tensor, codes: int, share: float) -> Tensor:
-    """`tokens` with a `share` of its codes drawn anew, so that training sees errors as rollouts make them."""
+    """Replace a `share` of the codes in `tokens` by random ones, so that training sees errors like those of rollouts."""
     if share == 0:
         return tokens
     chosen = torch.rand(tokens.shape, device=tokens.device) < share

@@ -1,4 +1,4 @@
-"""How good a world model is: rollouts of the test episodes against what happened, with intervals over episodes."""
+"""Metrics of a world model: rollouts of test episodes against their true futures, with intervals over episodes."""
 
 from collections.abc import Callable, Sequence
 
@@ -11,7 +11,8 @@ from roboalign.evaluation.statistics import bootstrap, paired
 from roboalign.evaluation.video import psnr, ssim
 from roboalign.store import Corpus
 from roboalign.types import Json
-from roboalign.world_model.segments import Codec, ContextT, Segment, as_video, leading_actions
+from roboalign.video import frames_to_video
+from roboalign.world_model.segments import Codec, ContextT, Segment, leading_actions
 from roboalign.world_model.spec import WorldModelMeasureSpec
 
 Distance = Callable[[Tensor, Tensor], Tensor]
@@ -22,7 +23,7 @@ RolloutFn = Callable[[Tensor, Tensor, Tensor, Tensor, float], Tensor]
 (B, F, 3, H, W); temperature 0 is greedy."""
 
 Values = dict[str, NDArray[np.float64]]
-"""Named measures, one number a rollout each."""
+"""Metrics by name, one number for each rollout."""
 
 
 def select_segments(corpus: Corpus, spec: WorldModelMeasureSpec) -> list[Segment]:
@@ -45,7 +46,7 @@ def select_segments(corpus: Corpus, spec: WorldModelMeasureSpec) -> list[Segment
 
 
 def actions_of_other_episodes(corpus: Corpus, segments: Sequence[Segment], donors: Corpus) -> list[Tensor | None]:
-    """For each segment the actions of another episode of its source at the same time; None where there is none.
+    """For each segment the actions of another episode of its source at the same time; None if no other is long enough.
 
     The episodes of a source take those of `donors` in turn. Only actions are taken, so any split may give them.
     """
@@ -83,13 +84,13 @@ def measure(
     distance: Distance | None = None,
     device: str = "cpu",
     batch: int = 32,
-    say: Callable[[str], None] = lambda text: None,
+    log: Callable[[str], None] = lambda text: None,
 ) -> Json:
     """The figures of metrics/world_model.json: greedy rollouts, baselines, the action gap, sampled rollouts, sources.
 
     The action gap is the PSNR under the true actions less that under those of another episode of the source, from
     `donors`, greedy, paired; episodes without a donor have none.
-    Raises ValueError where no test episode is long enough.
+    Raises ValueError if no test episode is long enough.
     """
     segments = select_segments(corpus, spec)
     if not segments:
@@ -98,7 +99,7 @@ def measure(
     for first in range(0, len(segments), batch):
         rows = slice(first, first + batch)
         parts.append(_rollouts(rollout, tokenizer, corpus, segments[rows], others[rows], spec, seed, distance, device))
-        say(f"measured {min(first + batch, len(segments))} of {len(segments)} rollouts")
+        log(f"measured {min(first + batch, len(segments))} of {len(segments)} rollouts")
     values = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     led = np.array([other is not None for other in others])
     return _summary(values, segments, corpus, led) | {"horizon": spec.horizon}
@@ -116,7 +117,9 @@ def _rollouts(
     device: str,
 ) -> Values:
     """Measures of a few rollouts, each the mean over its frames."""
-    clips = torch.stack([as_video(corpus.frames(s.episode, s.start, s.start + s.frames + 1), device) for s in segments])
+    clips = torch.stack(
+        [frames_to_video(corpus.frames(s.episode, s.start, s.start + s.frames + 1), device) for s in segments]
+    )
     first, truth = clips[:, :1], clips[:, 1:]
     actions = torch.stack([leading_actions(corpus.actions(s.episode), s) for s in segments]).to(device)
     wrong = torch.stack([a if other is None else other.to(device) for a, other in zip(actions, others, strict=True)])

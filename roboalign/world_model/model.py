@@ -263,7 +263,7 @@ def save_world_model(path: Path, model: WorldModel, provenance: str) -> None:
 def load_world_model(path: Path, device: str = "cpu") -> WorldModel:
     """The model that `save_world_model` wrote, in evaluation mode.
 
-    Raises CheckpointError where the file is damaged or holds another kind of model.
+    Raises CheckpointError if the file is damaged or holds another kind of model.
     """
     spec = checkpoint.load_spec(path, WorldModelSpec)
     tensors, metadata = checkpoint.load(path, device)

@@ -1,7 +1,7 @@
-"""Random numbers by name instead of by turn: the noise of (seed, frame, place, code) is a pure function of the four.
+"""Counter-based random numbers: the noise is a pure function of (seed, frame, place, code).
 
-Rollouts drawn this way do not depend on what else is in the batch, on how it is split, or on where a rollout was
-interrupted and taken up again. The mixers are our arrangement of the well-known splitmix64 and lowbias32 finalisers.
+Rollouts therefore do not depend on the rest of the batch, on how it is split, or on where a rollout was interrupted
+and resumed. The mixers are our arrangement of the well-known splitmix64 and lowbias32 finalisers.
 """
 
 import torch

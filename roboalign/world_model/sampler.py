@@ -118,7 +118,7 @@ class Sampler:
     def step(self, state: DecodeState, action: Tensor) -> Tensor:
         """Roll out one frame under `action` (B, A): its dynamics tokens (B, Nd). Changes `state`.
 
-        Raises ValueError where the cache is full.
+        Raises ValueError if the cache is full.
         """
         model, layout = self.model, self.model.layout
         if state.cached_frames == state.capacity:
@@ -156,7 +156,7 @@ class Sampler:
     def feed(self, state: DecodeState, actions: Tensor, tokens: Tensor) -> None:
         """Append known frames `tokens` (B, F, Nd), led to by `actions` (B, F, A), as if `step` had drawn them.
 
-        Raises ValueError where the cache has no room for them.
+        Raises ValueError if the cache has no room for them.
         """
         model, layout, count = self.model, self.model.layout, tokens.shape[1]
         if state.cached_frames + count > state.capacity:
@@ -185,7 +185,7 @@ class Sampler:
     def drop(self, state: DecodeState, frames: int = 1) -> None:
         """Forget the oldest `frames` cached frames of `state` and move the later ones up to the context.
 
-        Raises ValueError where not even the last frame would stay.
+        Raises ValueError if not even the last frame would stay.
         """
         with torch.inference_mode():
             state.drop(frames, self.model.cosines, self.model.sines)

@@ -11,7 +11,7 @@ from roboalign.evaluation.video import Perceptual
 from roboalign.hardware.spec import DeviceSpec
 from roboalign.io import read_tsv, write_json
 from roboalign.store import Corpus
-from roboalign.tokenizer.data import TokenizerClips, as_tensor, evenly_spaced_indices
+from roboalign.tokenizer.data import TokenizerClips, channels_first, evenly_spaced_indices
 from roboalign.tokenizer.lit import TokenizerModule
 from roboalign.tokenizer.measure import measure
 from roboalign.tokenizer.model import DualBranchTokenizer
@@ -81,7 +81,7 @@ def test_evaluated_frames_spread_over_the_horizon() -> None:
     assert evenly_spaced_indices(32, 30, 8) == [1, 5, 9, 13, 18, 22, 26, 30]
     assert evenly_spaced_indices(5, 30, 8) == [1, 2, 3, 4]
     assert evenly_spaced_indices(32, 30, 1) == [30]
-    assert as_tensor(np.zeros((2, 4, 6, 3), np.uint8)).shape == (2, 3, 4, 6)
+    assert channels_first(np.zeros((2, 4, 6, 3), np.uint8)).shape == (2, 3, 4, 6)
 
 
 def test_it_learns_more_than_copying_and_says_so(tmp_path: Path, toy_episodes: list[Episode]) -> None:

@@ -88,7 +88,7 @@ SPEC = WorldModelMeasureSpec(horizon=4, episodes=10, starts=2)
 
 def test_the_figures_of_a_model_that_obeys(trained, corpus):
     heard: list[str] = []
-    found = measure(rollout_fn(trained), Brightness(), corpus, SPEC, donors=corpus, seed=0, batch=4, say=heard.append)
+    found = measure(rollout_fn(trained), Brightness(), corpus, SPEC, donors=corpus, seed=0, batch=4, log=heard.append)
     assert found["psnr"] == pytest.approx(found["codec_psnr"])
     assert found["psnr"] > 40 > 20 > found["copy_context_psnr"]
     assert found["action_gap_psnr"]["low"] > 10

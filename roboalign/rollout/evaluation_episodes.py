@@ -130,8 +130,8 @@ def write_clips(
 ) -> dict[str, list[object]]:
     """Store one or more samples (N, T, 3, H, W) of every episode; returns the index's `episodes` and `samples`.
 
-    Clips are ordered sample by sample. With several samples, an id ends in `#` and the number of the sample. Actions are
-    normalised.
+    Clips are ordered sample by sample. With several samples, an id ends in `#` and the number of the sample. Actions
+    are normalised.
     """
     actions: Float32 = episodes.prompt.actions.cpu().numpy()
     padded = np.pad(actions, ((0, 0), (0, 1), (0, 0)))  # the last action leads past the end

@@ -119,7 +119,7 @@ class ErrorGrowth:
     """Factor by which an error changes in one frame; None if the paired rollouts became equal."""
 
     def predicted_errors(self) -> dict[int, float]:
-        """The mean error of every window from 1 to T, by the recursion; alpha counts as 0 if the paired rollouts became equal."""
+        """The mean error of every window from 1 to T, by the recursion; an alpha of None counts as 0."""
         alpha, horizon = self.alpha or 0.0, self.error.size
         return {w: predicted_error(w, alpha, self.error, self.floor, self.delta) for w in range(1, horizon + 1)}
 

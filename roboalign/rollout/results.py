@@ -76,7 +76,7 @@ class Results:
         sampling: str = "",
         episodes: EvaluationEpisodes | None = None,
     ) -> None:
-        """Store clips under `name`: one or more samples (N, T, 3, H, W) of every episode, or of the `episodes` given."""
+        """Store clips under `name`: one or more samples (N, T, 3, H, W) of every episode, or of those given."""
         listed = write_clips(self.folder / name, episodes or self.episodes, videos, FPS)
         self.index.append(
             {"name": name, "model": model, "decoding": decoding, "sampling": sampling, "folder": name} | listed

@@ -70,7 +70,7 @@ class WorldModelTraining(TrainedModule):
 
 
 def corrupt(tokens: Tensor, codes: int, share: float) -> Tensor:
-    """Replace a `share` of the codes in `tokens` by random ones, so that training sees errors like those of rollouts."""
+    """Replace a `share` of the codes in `tokens` by random ones: training then sees errors like those of rollouts."""
     if share == 0:
         return tokens
     chosen = torch.rand(tokens.shape, device=tokens.device) < share

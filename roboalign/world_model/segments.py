@@ -69,7 +69,7 @@ def list_segments(corpus: Corpus, frames: int, stride: int) -> list[Segment]:
 
 
 def leading_actions(actions: Float32, segment: Segment) -> Tensor:
-    """The actions (F, A) that lead to the segment's frames: the first of them leads from the context frame to the next."""
+    """The actions (F, A) that lead to the segment's frames: the first leads from the context frame to the next."""
     return torch.from_numpy(actions[segment.start : segment.start + segment.frames].copy())
 
 

@@ -24,7 +24,7 @@ import torch
 
 from benchmarks.results import machine, record
 from roboalign.spec.training import TrainingSpec
-from roboalign.world_model.huggingface import Vocabulary, export_llama, import_llama
+from roboalign.world_model.huggingface import LlamaVocabulary, export_llama, import_llama
 from roboalign.world_model.layout import TokenShape
 from roboalign.world_model.model import WorldModel, discretise
 from roboalign.world_model.sampler import Sampler
@@ -63,9 +63,10 @@ def build(size: Size, folder: Path) -> None:
     Seed 0 draws one token, in 8,192, whose two likeliest codes lie 4e-7 apart in float64: float32 cannot order them.
     """
     spec = WorldModelSpec(
-        layers=size.layers, hidden=size.hidden, heads=size.heads, kv_heads=size.kv_heads, ffn=size.ffn, positions=4096,
+        layers=size.layers, hidden_size=size.hidden, heads=size.heads, kv_heads=size.kv_heads,
+        intermediate_size=size.ffn, max_position_embeddings=4096,
         actions=TokenActionsSpec(kind="tokens", bins=BINS, width=size.shape.action_width), embedding="table",
-        previous_codes=False, places=False, training=TrainingSpec(steps=1, batch=1, learning_rate=0.1),
+        previous_codes=False, places=False, training=TrainingSpec(steps=1, batch_size=1, learning_rate=0.1),
     )  # fmt: skip
     torch.manual_seed(1)
     model = WorldModel(spec, size.shape)
@@ -87,7 +88,7 @@ def inputs(size: Size) -> tuple[torch.Tensor, torch.Tensor]:
 
 def ours(size: Size, folder: Path, device: str) -> tuple[torch.Tensor, float]:
     """Tokens (rollouts, frames, Nd) and seconds of the fastest run."""
-    training = TrainingSpec(steps=1, batch=1, learning_rate=0.1)
+    training = TrainingSpec(steps=1, batch_size=1, learning_rate=0.1)
     model = import_llama(folder, size.shape, training, bins=BINS).to(device)
     context, actions = (tensor.to(device) for tensor in inputs(size))
     mask = torch.ones(size.prompts, size.shape.action_width, dtype=torch.bool, device=device)
@@ -107,7 +108,7 @@ def theirs(size: Size, folder: Path, device: str) -> tuple[torch.Tensor, float]:
 
     transformers.logging.set_verbosity_error()
     model = transformers.LlamaForCausalLM.from_pretrained(folder, use_safetensors=True).eval().to(device)
-    words = Vocabulary.usual(size.shape, BINS)
+    words = LlamaVocabulary.usual(size.shape, BINS)
     context, actions = (tensor.to(device) for tensor in inputs(size))
     prompt = words.context + context[:, : size.shape.context_tokens].repeat_interleave(size.group, 0)
     bins = words.actions + discretise(actions, BINS)

@@ -40,11 +40,12 @@ from roboalign.evaluation.video import psnr
 from roboalign.hardware.spec import DeviceSpec
 from roboalign.run import prepare
 from roboalign.store import Corpus
-from roboalign.tokenizer.data import Clips, as_float, as_tensor, spread
+from roboalign.tokenizer.data import TokenizerClips, channels_first, evenly_spaced_indices
 from roboalign.tokenizer.lit import TokenizerModule
 from roboalign.tokenizer.model import DualBranchTokenizer, load_tokenizer
 from roboalign.tokenizer.spec import TokenizerSpec
 from roboalign.training import fit
+from roboalign.video import to_float
 
 SIDE = Path(__file__).parent / "vqmodel_side.py"
 SIZES = {"8x8": [16, 32, 64, 64], "16x16 narrow": [8, 16, 32], "16x16": [16, 32, 32]}
@@ -71,7 +72,7 @@ def budget(spec: TokenizerSpec, train: Corpus, threads: int) -> float:
     """CPU seconds of our whole training: a step's median, times the steps."""
     short = spec.training.model_copy(update={"steps": 17})
     clock, module = Clock(), TokenizerModule(DualBranchTokenizer(spec), spec)
-    clips = Clips(train, spec.samples, (spec.height, spec.width), 0)
+    clips = TokenizerClips(train, spec.samples, (spec.height, spec.width), 0)
     with tempfile.TemporaryDirectory() as folder:
         fit(
             module, clips, short, DeviceSpec(threads=threads), label="ours", scratch=Path(folder),
@@ -84,8 +85,10 @@ def evaluated(corpus: Corpus, spec: TokenizerSpec) -> list[tuple[Tensor, Tensor]
     """The context frame (3, H, W) and the later frames (F, 3, H, W), uint8, that are measured of each episode."""
     found = []
     for number, info in enumerate(corpus.infos):
-        video = as_tensor(corpus.frames(number))
-        found.append((video[0], video[list(spread(info.length, spec.samples.horizon, spec.samples.evaluated))]))
+        video = channels_first(corpus.frames(number))
+        found.append(
+            (video[0], video[list(evenly_spaced_indices(info.length, spec.samples.horizon, spec.samples.evaluated))])
+        )
     return found
 
 
@@ -105,13 +108,13 @@ def ours(model: DualBranchTokenizer, clips: list[tuple[Tensor, Tensor]]) -> tupl
     values = []
     with torch.inference_mode():
         for first, later in clips:
-            target = as_float(later)[None]
-            context = model.encode_context(as_float(first)[None])
+            target = to_float(later)[None]
+            context = model.encode_context(to_float(first)[None])
             values.append(psnr(model.decode(context, model.encode(context, target)), target).mean().item())
         speeds: dict[str, Any] = {}
         for size in BATCHES:
-            firsts = as_float(torch.stack([clips[number % len(clips)][0] for number in range(size)]))
-            frames = as_float(torch.stack([clips[number % len(clips)][1][:1] for number in range(size)]))
+            firsts = to_float(torch.stack([clips[number % len(clips)][0] for number in range(size)]))
+            frames = to_float(torch.stack([clips[number % len(clips)][1][:1] for number in range(size)]))
             context = model.encode_context(firsts)
             tokens = model.encode(context, frames)
             speeds[str(size)] = {
@@ -133,7 +136,7 @@ def theirs(python: str, job: dict[str, Any], clips: list[tuple[Tensor, Tensor]])
         raise RuntimeError(f"{python} {SIDE.name} failed")
     outputs, values = torch.from_numpy(np.load(job["out"])), []
     for _, later in clips:
-        values.append(psnr(outputs[None, : len(later)], as_float(later)[None]).mean().item())
+        values.append(psnr(outputs[None, : len(later)], to_float(later)[None]).mean().item())
         outputs = outputs[len(later) :]
     return bootstrap(np.array(values)), json.loads(done.stdout.splitlines()[-1])
 
@@ -169,7 +172,9 @@ def main() -> None:
     found: dict[str, tuple[Interval, dict[str, Any]]] = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        np.save(folder / "train.npy", np.concatenate([as_tensor(train.frames(n)).numpy() for n in range(len(train))]))
+        np.save(
+            folder / "train.npy", np.concatenate([channels_first(train.frames(n)).numpy() for n in range(len(train))])
+        )
         np.save(folder / "test.npy", torch.cat([later for _, later in clips]).numpy())
         job: dict[str, Any] = {part: str(folder / f"{part}.npy") for part in ("train", "test", "out")}
         job |= {"codes": spec.dynamics_codes, "seconds": seconds, "batch": BATCH, "learning_rate": RATE}

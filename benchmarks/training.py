@@ -123,8 +123,8 @@ def operations(model: WorldModel, batch: int) -> float:
     spec, shape, frames = model.spec, model.shape, model.spec.segment.frames
     length = model.layout.length(frames)
     matrices = sum(parameter.numel() for parameter in model.layers.parameters() if parameter.ndim == 2)
-    attention = spec.layers * spec.hidden * length**2
-    output = frames * shape.dynamics_tokens * spec.hidden * shape.dynamics_codes
+    attention = spec.layers * spec.hidden_size * length**2
+    output = frames * shape.dynamics_tokens * spec.hidden_size * shape.dynamics_codes
     return 6.0 * batch * (length * matrices + attention + output)
 
 
@@ -132,7 +132,12 @@ def best_product(model: WorldModel, batch: int, device: str, precision: str) -> 
     """The highest rate, in operations a second, of products as large as the model's and of large square ones."""
     kind = torch.float32 if precision == "32-true" else torch.bfloat16
     spec, rows = model.spec, batch * model.layout.length(model.spec.segment.frames)
-    sizes = [(2048, 2048, 2048), (4096, 4096, 4096), (rows, spec.hidden, 2 * spec.ffn), (rows, spec.ffn, spec.hidden)]
+    sizes = [
+        (2048, 2048, 2048),
+        (4096, 4096, 4096),
+        (rows, spec.hidden_size, 2 * spec.intermediate_size),
+        (rows, spec.intermediate_size, spec.hidden_size),
+    ]
     if device == "cuda":
         sizes.append((8192, 8192, 8192))
     best = 0.0
@@ -152,7 +157,7 @@ def child(name: str, batch: int, steps: int, device: DeviceSpec) -> dict[str, fl
     kind = device.accelerator
     model, clock = build(SIZES[name]), Clock(kind)
     parameters, work = sum(parameter.numel() for parameter in model.parameters()), operations(model, batch)
-    spec = TrainingSpec(steps=WARM + steps, batch=batch, learning_rate=1e-4, warmup=1)
+    spec = TrainingSpec(steps=WARM + steps, batch_size=batch, learning_rate=1e-4, warmup_steps=1)
     with tempfile.TemporaryDirectory() as folder:
         fit(
             WorldModelTraining(model), RandomSegments(model), spec, device, label=name, scratch=Path(folder),

@@ -84,7 +84,6 @@ def rollout(arguments: argparse.Namespace) -> int:
         arguments.out,
         model=arguments.model,
         decoding=arguments.decoding,
-        window=arguments.window,
         start=arguments.start,
         frames=arguments.frames,
         temperature=arguments.temperature,

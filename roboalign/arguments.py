@@ -36,7 +36,7 @@ def parser() -> argparse.ArgumentParser:
     }
     add["check"].add_argument("experiment", nargs="?", help="check this one of specs/experiments/ alone")
     add["check"].add_argument("--json", action="store_true", help="print a JSON list of errors, for editors")
-    add["show"].add_argument("part", nargs="?", help="a section, or a field such as rollout.swr.window")
+    add["show"].add_argument("part", nargs="?", help="a section, or a field such as rollout.decodings.swr.window")
     add["show"].add_argument("--experiment", metavar="NAME", help="one of specs/experiments/ instead of params.yaml")
     add["show"].add_argument(
         "--origins", action="store_true", help="say for each field which line of which file set it"
@@ -176,9 +176,8 @@ def rollout_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--out", type=Path, default=Path("rollout.mp4"), metavar="FILE",
                          help=".mp4, .png (a strip) or .npy (rollout.mp4)")  # fmt: skip
     command.add_argument("--model", choices=("aligned", "supervised"), default="aligned", help="which (aligned)")
-    decodings = ("swr", "swr_anchored", "swr_two_contexts", "ar", "kv_window")
-    command.add_argument("--decoding", choices=decodings, default="swr", help="how (swr)")
-    command.add_argument("--window", type=int, default=6, help="frames of swr's segments, or of kv_window (6)")
+    command.add_argument("--decoding", metavar="NAME",
+                         help="one of the experiment's rollout.decodings (its rollout.scored_decoding)")  # fmt: skip
     command.add_argument("--start", type=int, default=0, metavar="N", help="the episode's frame to begin with (0)")
     command.add_argument("--frames", type=int, default=0, metavar="N", help="how many to predict (one an action)")
     command.add_argument("--temperature", type=float, default=0.0, help="0 takes the likeliest tokens (0)")

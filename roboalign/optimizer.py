@@ -1,10 +1,10 @@
 """The optimizers that specs can choose: AdamW, and Muon for matrices and convolutions with AdamW for the rest.
 
-Muon (Jordan et al. 2024, kellerjordan.github.io/posts/muon) replaces the averaged gradient of a matrix by the nearest
-matrix whose singular values are near 1, so that all directions learn alike. Steps are scaled to the root mean square
-of AdamW's ("Muon is Scalable for LLM Training", arXiv 2502.16982), so one learning rate serves both. torch's own Muon
-takes matrices only and computes in bfloat16, which a CPU without it emulates slowly: ours takes convolutions too, as
-matrices of one row an output channel, and computes in float32.
+Muon (Jordan et al. 2024, kellerjordan.github.io/posts/muon) replaces the momentum of a matrix by a nearby matrix whose
+singular values are about 1, so that all directions are updated equally. Updates are scaled to the root mean square of
+AdamW's ("Muon is Scalable for LLM Training", arXiv 2502.16982), so both use one learning rate. torch.optim.Muon takes
+matrices only and computes in bfloat16, which is slow on CPUs without it; this one also takes convolutions, as matrices
+with one row for each output channel, and computes in float32.
 """
 
 from collections.abc import Callable, Iterable
@@ -16,14 +16,14 @@ from torch import Tensor, nn
 from roboalign.spec.training import TrainingSpec
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
-"""Of the quintic iteration (Jordan et al.): steep at 0, singular values end between about 0.7 and 1.2."""
+"""Of the quintic Newton-Schulz iteration (Jordan et al.): singular values end between about 0.7 and 1.2."""
 ITERATIONS = 5
 RMS = 0.2
 """Root mean square of an AdamW step, in learning rates (arXiv 2502.16982)."""
 
 
-def orthogonalised(matrices: Tensor) -> Tensor:
-    """The matrices (..., m, n) with singular values brought to about 1 by a Newton-Schulz iteration; 0 stays 0."""
+def orthogonalize(matrices: Tensor) -> Tensor:
+    """Bring the singular values of matrices (..., m, n) to about 1 by a Newton-Schulz iteration; 0 stays 0."""
     a, b, c = COEFFICIENTS
     x = matrices / matrices.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-7)
     tall = x.shape[-2] > x.shape[-1]
@@ -63,43 +63,43 @@ class Muon(torch.optim.AdamW):
             if group.get("muon"):
                 for parameter in group["params"]:
                     if parameter.grad is not None:
-                        self._turn(parameter, parameter.grad, group["lr"], group["weight_decay"])
+                        self._muon_step(parameter, parameter.grad, group["lr"], group["weight_decay"])
         return loss
 
-    def _turn(self, parameter: Tensor, gradient: Tensor, rate: float, decay: float) -> None:
-        """Muon's step on one parameter (rows, …)."""
+    def _muon_step(self, parameter: Tensor, gradient: Tensor, rate: float, decay: float) -> None:
+        """One Muon update of a parameter (rows, ...), which is flattened to (rows, columns)."""
         state = self.state[parameter]
         if not state:
             state |= {"step": torch.zeros(()), "momentum": torch.zeros_like(parameter)}
-        state["step"] += 1  # AdamW, which reads saved states, expects it
+        state["step"] += 1  # AdamW.load_state_dict, which this class inherits, expects a step count
         momentum: Tensor = state["momentum"]
         momentum.lerp_(gradient, 1 - self.momentum)
-        update = orthogonalised(gradient.lerp(momentum, self.momentum).flatten(1))
+        update = orthogonalize(gradient.lerp(momentum, self.momentum).flatten(1))
         parameter.mul_(1 - rate * decay)
         parameter.add_(update.view_as(parameter), alpha=-rate * RMS * max(update.shape) ** 0.5)
 
 
-def in_a_layer(name: str, parameter: nn.Parameter) -> bool:
-    """Whether a parameter is a matrix of a transformer's `layers`: no embedding, norm or output head."""
+def is_layer_matrix(name: str, parameter: nn.Parameter) -> bool:
+    """Whether a parameter is a matrix inside `layers` of a transformer, not an embedding, a norm or the output head."""
     return name.startswith("layers.") and parameter.ndim == 2
 
 
-def optimizer(
+def build_optimizer(
     parameters: Iterable[tuple[str, nn.Parameter]],
     spec: TrainingSpec,
     *,
-    hidden: Callable[[str, nn.Parameter], bool] = lambda name, parameter: parameter.ndim > 1,
+    is_hidden: Callable[[str, nn.Parameter], bool] = lambda name, parameter: parameter.ndim > 1,
     scale: float = 1.0,
     betas: tuple[float, float] = (0.9, 0.999),
 ) -> Muon:
     """The optimizer of `spec` for named parameters; learning rates are `scale` times those of the spec.
 
-    `hidden` tells the matrices and convolutions between hidden features: these decay, and get Muon where the spec says
-    so. Biases, norms and embeddings, whose rows are no directions, get AdamW.
+    `is_hidden` selects the matrices and convolutions between hidden features: only these decay, and get Muon if the
+    spec says so. The others get AdamW: Muon's orthogonalisation does not suit embeddings, biases and norms.
     """
     chosen: dict[bool, list[nn.Parameter]] = {True: [], False: []}
     for name, parameter in parameters:
-        chosen[hidden(name, parameter)].append(parameter)
+        chosen[is_hidden(name, parameter)].append(parameter)
     muon = spec.optimizer == "muon"
     groups: list[dict[str, Any]] = [
         {

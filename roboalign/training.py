@@ -1,9 +1,9 @@
-"""Training that can be killed: every step is a pure function of weights, optimizer state and step number.
+"""Resumable training: every step is a pure function of weights, optimizer state and step number.
 
-Lightning runs the loop (devices, precision, gradient clipping). What is added here: batches and random numbers are
-drawn from (seed, step), the learning rate is a function of the step, and the weights with the optimizer state are
-written atomically to a scratch folder now and then. A run killed at any moment and started again takes up its last
-scratch checkpoint and ends with the weights of an uninterrupted run, bit for bit on a CPU.
+Lightning runs the loop (devices, precision, gradient clipping). This module draws batches and random numbers from
+(seed, step), sets the learning rate as a function of the step, and writes weights and optimizer state atomically to a
+scratch folder every `checkpoint_every` steps. A run that was killed at any moment resumes from its last scratch
+checkpoint and ends with the weights of an uninterrupted run, bit for bit on a CPU.
 """
 
 import ctypes
@@ -31,15 +31,15 @@ from roboalign.spec.training import TrainingSpec
 
 
 def learning_rate(spec: TrainingSpec, step: int) -> float:
-    """The learning rate of `step` (from 0): linear warm-up, then cosine decay to `final` of the peak."""
-    if step < spec.warmup:
-        return spec.learning_rate * (step + 1) / spec.warmup
-    progress = (step - spec.warmup) / max(1, spec.steps - spec.warmup)
-    return spec.learning_rate * (spec.final + (1 - spec.final) * (1 + math.cos(math.pi * progress)) / 2)
+    """The learning rate of `step` (from 0): linear warm-up, then cosine decay to `min_lr_ratio` of the peak."""
+    if step < spec.warmup_steps:
+        return spec.learning_rate * (step + 1) / spec.warmup_steps
+    progress = (step - spec.warmup_steps) / max(1, spec.steps - spec.warmup_steps)
+    return spec.learning_rate * (spec.min_lr_ratio + (1 - spec.min_lr_ratio) * (1 + math.cos(math.pi * progress)) / 2)
 
 
-def fold(seed: int, *numbers: int) -> int:
-    """A seed for one purpose within a run, a pure function of `seed` and `numbers`, below 2**63."""
+def fold_in(seed: int, *numbers: int) -> int:
+    """Fold `numbers` into `seed`: a seed for one purpose within a run, a pure function of them, below 2**63."""
     state = seed
     for number in (*numbers, len(numbers)):
         state = (state * 6364136223846793005 + 1442695040888963407 + number) % 2**63
@@ -48,11 +48,14 @@ def fold(seed: int, *numbers: int) -> int:
 
 
 class StepBatches(Sampler[list[int]]):
-    """The sample numbers of each batch from `start` on, drawn from (seed, step); each rank gets its share."""
+    """Sample numbers of each batch from step `start` on, drawn with replacement from (seed, step); each rank gets its
+    share."""
 
     def __init__(self, size: int, spec: TrainingSpec, start: int, rank: int = 0, ranks: int = 1) -> None:
-        if spec.batch % ranks:
-            raise ValueError(f"training.batch is {spec.batch}, which {ranks} devices do not divide; change one of them")
+        if spec.batch_size % ranks:
+            raise ValueError(
+                f"training.batch_size ({spec.batch_size}) must be divisible by the number of devices ({ranks})"
+            )
         self.size, self.spec, self.start, self.rank, self.ranks = size, spec, start, rank, ranks
 
     def __len__(self) -> int:
@@ -60,28 +63,28 @@ class StepBatches(Sampler[list[int]]):
 
     def __iter__(self) -> Iterator[list[int]]:
         for step in range(self.start, self.spec.steps):
-            generator = torch.Generator().manual_seed(fold(self.spec.seed, step, 1))
-            drawn = torch.randint(self.size, (self.spec.batch,), generator=generator)
+            generator = torch.Generator().manual_seed(fold_in(self.spec.seed, step, 1))
+            drawn = torch.randint(self.size, (self.spec.batch_size,), generator=generator)
             yield drawn[self.rank :: self.ranks].tolist()
 
 
-def row(step: int, **logs: float) -> dict[str, float]:
-    """A row of the curve: the step, then what was logged, by name (also when read back from a checkpoint)."""
+def curve_row(step: int, **logs: float) -> dict[str, float]:
+    """A row of the training curve: the step, then the logged values, by name, as a resumed run writes them too."""
     return {"step": step, **dict(sorted(logs.items()))}
 
 
 class TrainedModule(lightning.LightningModule):
     """Base of the parts' Lightning modules. `step` is the current step's number, set before each batch.
 
-    What must survive a kill is in `state_dict()` (parameters and buffers, ring buffers of samples too) and in the
-    optimizers that `configure_optimizers` returns; frozen helpers are kept out of it.
+    Scratch checkpoints hold `state_dict()` (parameters and buffers, including replay buffers) and the state of the
+    optimizers that `configure_optimizers` returns. Frozen collaborators must be kept out of both.
     """
 
     step: int = 0
 
 
-class Steps(Callback):
-    """Sets seed and learning rate before each step; keeps the curve and the scratch checkpoint; says how far it is."""
+class TrainingProgress(Callback):
+    """Sets seed and learning rate before each step, records the curve, writes scratch checkpoints, prints progress."""
 
     def __init__(self, spec: TrainingSpec, label: str, scratch: Path) -> None:
         self.spec, self.label, self.file = spec, label, scratch / "checkpoint.safetensors"
@@ -90,7 +93,7 @@ class Steps(Callback):
         self.tensors: dict[str, torch.Tensor] = {}
         if self.file.exists():
             self.read()
-        self.began = self.said = time.monotonic()
+        self.started = self.last_report = time.monotonic()
 
     def read(self) -> None:
         """Read the scratch checkpoint; one that is damaged is set aside, and the training starts anew."""
@@ -100,7 +103,7 @@ class Steps(Callback):
             aside = checkpoint.set_aside(self.file).name
             print(f"[{self.label}] {error}; renamed to {aside}, the training starts anew", file=sys.stderr, flush=True)
             return
-        self.start, self.rows = int(metadata["step"]), [row(**logged) for logged in metadata["rows"]]
+        self.start, self.rows = int(metadata["step"]), [curve_row(**logged) for logged in metadata["rows"]]
 
     def on_train_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
         if not self.tensors:
@@ -126,7 +129,7 @@ class Steps(Callback):
     ) -> None:
         step = self.start + index
         module.step = step  # type: ignore[assignment]
-        torch.manual_seed(fold(self.spec.seed, step, 2, trainer.global_rank))
+        torch.manual_seed(fold_in(self.spec.seed, step, 2, trainer.global_rank))
         for optimizer in trainer.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(self.spec, step) * group.get("lr_scale", 1.0)
@@ -142,12 +145,12 @@ class Steps(Callback):
                     f"{self.label}: {', '.join(k for k, v in logs.items() if not math.isfinite(v))} is not finite at "
                     f"step {done}; lower training.learning_rate or set training.gradient_clip, and run again"
                 )
-            self.rows.append(row(done, **logs))
+            self.rows.append(curve_row(done, **logs))
         if done % self.spec.checkpoint_every == 0 and done < self.spec.steps and trainer.is_global_zero:
             self.write(trainer, module, done)
         now = time.monotonic()
-        if now - self.said > 10 or done == self.spec.steps:
-            left = (now - self.began) / (index + 1) * (self.spec.steps - done)
+        if now - self.last_report > 10 or done == self.spec.steps:
+            left = (now - self.started) / (index + 1) * (self.spec.steps - done)
             logs_text = " ".join(f"{k} {v:.4g}" for k, v in (self.rows[-1] if self.rows else {}).items() if k != "step")
             print(
                 f"[{self.label}] step {done}/{self.spec.steps} ({100 * done // self.spec.steps} %), {left:.0f} s left"
@@ -155,7 +158,7 @@ class Steps(Callback):
                 file=sys.stderr,
                 flush=True,
             )
-            self.said = now
+            self.last_report = now
 
     def write(self, trainer: lightning.Trainer, module: lightning.LightningModule, done: int) -> None:
         """Write the scratch checkpoint after `done` steps."""
@@ -167,8 +170,8 @@ class Steps(Callback):
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
-    """Keep Lightning from announcing the hardware and its products, and from warning about its own code."""
+def suppress_output() -> Iterator[None]:
+    """Suppress Lightning's hardware report and advertisements, and warnings about its own code."""
     log = logging.getLogger("lightning.pytorch")
     level = log.level
     log.setLevel(logging.WARNING)
@@ -185,10 +188,10 @@ def quiet() -> Iterator[None]:
 
 
 def keep_memory() -> None:
-    """Have glibc keep what is freed for the next tensors; elsewhere, do nothing.
+    """Make glibc keep freed memory for later tensors; does nothing on other systems.
 
-    By default it hands large blocks back to the kernel, which clears each page anew when the next step takes the same
-    tensors again: a tenth of a step on a CPU.
+    By default glibc returns large blocks to the kernel, which has to clear their pages again for the next step. That
+    takes a tenth of a step on a CPU.
     """
     most_mapped_blocks, least_to_trim = -4, -1  # M_MMAP_MAX and M_TRIM_THRESHOLD of malloc.h
     if sys.platform == "linux":
@@ -218,9 +221,9 @@ def fit(
     if size == 0:
         raise ValueError(f"{label}: there is nothing to train on; record more episodes or shorten the segment")
     keep_memory()
-    steps = Steps(spec, label, scratch)
+    steps = TrainingProgress(spec, label, scratch)
     manual = not module.automatic_optimization
-    with quiet():
+    with suppress_output():
         trainer = lightning.Trainer(
             accelerator="gpu" if device.accelerator == "cuda" else "cpu",
             devices=device.devices,

@@ -13,7 +13,12 @@ from roboalign.types import UInt8
 
 def frames_to_video(frames: UInt8, device: torch.device | str = "cpu") -> Tensor:
     """uint8 frames (..., H, W, 3) as a float32 video (..., 3, H, W) in [0, 1]."""
-    return torch.from_numpy(np.ascontiguousarray(frames)).to(device).movedim(-1, -3).float() / 255
+    return to_float(torch.from_numpy(np.ascontiguousarray(frames)).to(device).movedim(-1, -3))
+
+
+def to_float(video: Tensor) -> Tensor:
+    """A uint8 video (..., 3, H, W) as float32 in [0, 1]."""
+    return video.float() / 255
 
 
 def video_to_frames(video: Tensor) -> UInt8:

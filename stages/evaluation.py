@@ -37,9 +37,11 @@ def main(run: Run) -> None:
     corpus = Corpus.open(run.input("artifacts/sources/index.json")).where(split="test")
     gold = make_gold_scorer(load_gold(run, reward, device), corpus) if spec.gold else None
     widest = max(sets.values(), key=lambda one: len(set(one.episodes)))
-    scored = {"ground_truth": score("ground_truth", true_clips(corpus, widest), scorers, spec.batch, str(device), gold)}
+    scored = {
+        "ground_truth": score("ground_truth", true_clips(corpus, widest), scorers, spec.batch_size, str(device), gold)
+    }
     for number, (name, one) in enumerate(sets.items(), 1):
-        scored[name] = score(name, one.clips(), scorers, spec.batch, str(device), gold)
+        scored[name] = score(name, one.clips(), scorers, spec.batch_size, str(device), gold)
         if one.best_of_n:
             scored[name] = best_of_n(scored[name], "student_faithful")
         run.say(f"scored {name}, {number} of {len(sets)} clip sets")

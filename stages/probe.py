@@ -7,19 +7,18 @@ import torch
 from roboalign.hardware.spec import DeviceSpec
 from roboalign.io import write_json, write_tsv
 from roboalign.pipeline.outcomes import measure_outcomes, train_outcome_model
-from roboalign.probe.data import ProbeClips, episodes_of
+from roboalign.probe.data import ProbeClips, select_episodes
 from roboalign.probe.lit import ProbeModule
 from roboalign.probe.measure import Medium, generate_clips, measure, measured_clips
 from roboalign.probe.model import Probe, save_probe
 from roboalign.probe.outcome import save_outcome_model
 from roboalign.probe.spec import ProbeSpec
-from roboalign.rollout.generate import make_clip_generator, make_reconstructor
-from roboalign.rollout.spec import KvWindowSpec
+from roboalign.rollout.clip_generator import make_clip_generator, make_reconstructor
 from roboalign.run import Run, execute
 from roboalign.store import Corpus
+from roboalign.tokenizer.batch_invariant import BatchInvariantTokenizer
 from roboalign.tokenizer.model import load_tokenizer
-from roboalign.tokenizer.steady import SteadyTokenizer
-from roboalign.training import fit, fold
+from roboalign.training import fit, fold_in
 from roboalign.types import Json
 from roboalign.world_model.model import load_world_model
 from roboalign.world_model.sampler import Sampler
@@ -31,10 +30,10 @@ def main(run: Run) -> None:
     device_spec: DeviceSpec = run.section("hardware.device", DeviceSpec)
     device = torch.device(device_spec.accelerator)
     corpus = Corpus.open(run.input("artifacts/sources/index.json"))
-    tokenizer = SteadyTokenizer(load_tokenizer(run.input("artifacts/tokenizer/model.safetensors")).to(device))
-    episodes = episodes_of(corpus.where(split="train"), spec)
+    tokenizer = BatchInvariantTokenizer(load_tokenizer(run.input("artifacts/tokenizer/model.safetensors")).to(device))
+    episodes = select_episodes(corpus.where(split="train"), spec)
     started = time.monotonic()
-    torch.manual_seed(fold(spec.training.seed, 0))
+    torch.manual_seed(fold_in(spec.training.seed, 0))
     probe = Probe.of(spec.network, episodes, (tokenizer.spec.height, tokenizer.spec.width))
     curves = run.output(f"plots/probe/{run.item}.tsv")
     reconstruct = make_reconstructor(tokenizer, device)
@@ -66,9 +65,7 @@ def main(run: Run) -> None:
         metrics["outcome"] = measure_outcomes(probe, model, corpus.where(split="test"))
     test = corpus.where(split="test")
     world = load_world_model(run.input("artifacts/world_model/model.safetensors"), str(device))
-    # The window keeps the sequence within what the model was trained on, however long the rollout.
-    decoding = KvWindowSpec(frames=world.spec.segment.frames)
-    generate = make_clip_generator(tokenizer, Sampler(world, temperature=0.0), decoding, device)
+    generate = make_clip_generator(tokenizer, Sampler(world, temperature=0.0), spec.measure.decoding, device)
     media: dict[str, Medium] = {
         "true": lambda clips: [clip.shown for clip in clips],
         "reconstructed": lambda clips: [reconstruct(clip.shown) for clip in clips],

@@ -17,8 +17,8 @@ from roboalign.rl.spec import RLSpec
 from roboalign.run import Run, execute
 from roboalign.store import Corpus
 from roboalign.student.model import load_student, save_student
+from roboalign.tokenizer.batch_invariant import BatchInvariantTokenizer
 from roboalign.tokenizer.model import load_tokenizer
-from roboalign.tokenizer.steady import SteadyTokenizer
 from roboalign.training import fit
 from roboalign.types import Json
 from roboalign.world_model.model import load_world_model, save_world_model
@@ -32,7 +32,7 @@ def main(run: Run) -> None:
     device = torch.device(device_spec.accelerator)
     corpus = Corpus.open(run.input("artifacts/sources/index.json"))
     train, validation, test = (corpus.where(split=split) for split in ("train", "validation", "test"))
-    tokenizer = SteadyTokenizer(load_tokenizer(run.input(f"artifacts/tokenizer/{MODEL}")).to(device))
+    tokenizer = BatchInvariantTokenizer(load_tokenizer(run.input(f"artifacts/tokenizer/{MODEL}")).to(device))
     world = run.input(f"artifacts/world_model/{MODEL}")
     policy, reference = (load_world_model(world, str(device)) for _ in range(2))
     student, distilled = (load_student(run.input(f"artifacts/student/{MODEL}")).to(device) for _ in range(2))
@@ -56,7 +56,8 @@ def main(run: Run) -> None:
     if spec.measure.gradient_batches:
         metrics["gradient_cosine"] = gradient_cosines(module, prompts, spec.measure.gradient_batches, device)
     run.say(
-        f"{len(prompts)} prompts, {spec.training.batch} a step in groups of {spec.group_size}, by {spec.optimizer.kind}"
+        f"{len(prompts)} prompts, {spec.training.batch_size} a step in groups of {spec.group_size}, "
+        f"by {spec.optimizer.kind}"
     )
     started = time.monotonic()
     fit(

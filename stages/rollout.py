@@ -12,14 +12,14 @@ from roboalign.evaluation.video import build_perceptual
 from roboalign.hardware.spec import DeviceSpec
 from roboalign.io import write_json, write_tsv
 from roboalign.rollout.baselines import copy_context, copy_last, reconstruction
+from roboalign.rollout.evaluation_episodes import EvaluationEpisodes, swap_actions
 from roboalign.rollout.results import Results
-from roboalign.rollout.scenes import Scenes, under_other_actions
 from roboalign.rollout.spec import RolloutSpec, SamplingName
-from roboalign.rollout.study import ModelName, Study, clip_sets
+from roboalign.rollout.suite import ModelName, RolloutSuite, rollout_sets
 from roboalign.run import Run, execute
 from roboalign.store import Corpus
+from roboalign.tokenizer.batch_invariant import BatchInvariantTokenizer
 from roboalign.tokenizer.model import load_tokenizer
-from roboalign.tokenizer.steady import SteadyTokenizer
 from roboalign.world_model.model import load_world_model
 from roboalign.world_model.sampler import Sampler
 
@@ -30,10 +30,10 @@ def main(run: Run) -> None:
     device: DeviceSpec = run.section("hardware.device", DeviceSpec)
     where = torch.device(device.accelerator)
     corpus = Corpus.open(run.input("artifacts/sources/index.json"))
-    scenes = Scenes.of(corpus.where(split="test"), spec.horizon, spec.episodes, spec.seed, where)
+    episodes = EvaluationEpisodes.of(corpus.where(split="test"), spec.horizon, spec.episodes, spec.seed, where)
     count = max(spec.episodes, spec.scored_episodes)
-    more = Scenes.of(corpus.where(split="test"), spec.horizon, count, spec.seed, where).without(scenes)
-    tokenizer = SteadyTokenizer(load_tokenizer(run.input("artifacts/tokenizer/model.safetensors")).to(where))
+    more = EvaluationEpisodes.of(corpus.where(split="test"), spec.horizon, count, spec.seed, where).without(episodes)
+    tokenizer = BatchInvariantTokenizer(load_tokenizer(run.input("artifacts/tokenizer/model.safetensors")).to(where))
     files = {"supervised": "artifacts/world_model/model.safetensors", "aligned": "artifacts/rl/model.safetensors"}
     models = {name: load_world_model(run.input(files[name]), str(where)) for name in get_args(ModelName)}
     temperatures = {"greedy": 0.0, "sampled": spec.temperature}
@@ -43,22 +43,22 @@ def main(run: Run) -> None:
         for sampling in get_args(SamplingName)
     }
     validation = None
-    if "swr_drift" in (*spec.decodings, *spec.aligned_decodings):
+    if any(decoding.measures_drift for decoding in spec.used.values()):
         kept = corpus.where(split="validation")
-        validation = Scenes.of(kept, spec.horizon, spec.drift.validation_episodes, spec.seed, where)
-    study = Study(spec, tokenizer, samplers, scenes, validation)
+        validation = EvaluationEpisodes.of(kept, spec.horizon, spec.drift.validation_episodes, spec.seed, where)
+    suite = RolloutSuite(spec, tokenizer, samplers, episodes, validation)
     distance = build_perceptual(run.section("evaluation.perceptual", PerceptualSpec)).to(where)
-    truth = scenes.frames
+    truth = episodes.frames
     names = {"perceptual_name": distance.name}
     frechet: FrechetSpec | None = run.section("evaluation.frechet", FrechetSpec | None)
     whole, halves = None, {}
     if frechet is not None:
         measured = truth[:, :: spec.measured_every]
         whole = Frechet(frechet, distance)
-        whole.reference(torch.split(measured, spec.batch))
-        halves = between_halves(frechet, distance, measured, spec.batch)
+        whole.reference(torch.split(measured, spec.batch_size))
+        halves = between_halves(frechet, distance, measured, spec.batch_size)
         names["frechet_name"] = whole.name
-    results = Results(run.output("artifacts/rollout"), scenes, distance, spec.measured_every, spec.batch, whole)
+    results = Results(run.output("artifacts/rollout"), episodes, distance, spec.measured_every, spec.batch_size, whole)
     results.metrics["ground_truth"] |= halves
     baselines = {
         "reconstruction": reconstruction(tokenizer, truth),
@@ -68,25 +68,25 @@ def main(run: Run) -> None:
     for name, video in baselines.items():
         results.keep(name, [video])
         results.compare(name, video)
-    for number, one in enumerate(sets := clip_sets(spec), 1):
-        results.add(one, study.make(one), study.make_more(one, more))
+    for number, one in enumerate(sets := rollout_sets(spec), 1):
+        results.add(one, suite.roll_out_set(one), suite.roll_out_more(one, more))
         run.say(f"{number}/{len(sets)} {one.name}: PSNR {results.metrics[one.name]['psnr']['mean']:.2f} dB")
     if spec.best_of:
-        clips = [made.frames for made in study.samples(spec.best_of)]
-        results.keep(f"best_of_{spec.best_of}", clips, "supervised", "ar", "sampled")
+        clips = [made.frames for made in suite.samples(spec.best_of)]
+        results.keep(f"best_of_{spec.best_of}", clips, "supervised", spec.baseline, "sampled")
     first, *others = spec.sampling
-    if len(swapped := under_other_actions(scenes, corpus)):
-        made = study.other_actions(swapped)
-        results.keep(OTHER_ACTIONS, [made.frames], "supervised", "swr", first, swapped)
-    for window, made in study.sweep(first).items():
-        if window not in (spec.swr.window, spec.horizon):
-            results.measure(f"supervised.swr_w{window}.{first}", made, f"supervised.ar.{first}")
-    figures, curves = study.drift(first)
-    figures |= {sampling: study.drift(sampling)[0] for sampling in others}
+    if len(swapped := swap_actions(episodes, corpus)):
+        made = suite.other_actions(swapped)
+        results.keep(OTHER_ACTIONS, [made.frames], "supervised", spec.scored_decoding, first, swapped)
+    for one, made in suite.swept_sets():
+        if one.name not in results.metrics:
+            results.measure(one.name, made, one.base)
+    figures, curves = suite.drift(first)
+    figures |= {sampling: suite.drift(sampling)[0] for sampling in others}
     results.write_index()
     write_json(
         run.output("metrics/rollout.json"),
-        results.metrics | {"episodes": len(scenes), "horizon": spec.horizon} | names,
+        results.metrics | {"episodes": len(episodes), "horizon": spec.horizon} | names,
     )
     write_tsv(run.output("plots/rollout.tsv"), results.curves)
     write_json(run.output("metrics/drift.json"), figures)

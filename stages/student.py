@@ -18,7 +18,7 @@ from roboalign.store import Corpus
 from roboalign.student.measure import measure, videos_per_second
 from roboalign.student.model import Student, save_student
 from roboalign.student.spec import StudentSpec
-from roboalign.training import fold
+from roboalign.training import fold_in
 
 
 def main(run: Run) -> None:
@@ -33,7 +33,7 @@ def main(run: Run) -> None:
     eyes = load_probe(run.input("artifacts/probe/judge/model.safetensors"))
     outcome = load_outcome_model(run.input("artifacts/probe/judge/outcome.safetensors"))
     train, validation, test = (bench.where(split=split) for split in ("train", "validation", "test"))
-    torch.manual_seed(fold(spec.training.seed, 0))
+    torch.manual_seed(fold_in(spec.training.seed, 0))
     vocabulary = Vocabulary.of([bench.pairs[row].instruction for row in train], spec.encoder.text.words)
     student = Student(spec, reward, vocabulary, corpus.action_width, eyes, outcome)
     run.say(f"{sum(p.numel() for p in student.parameters()):,} parameters")

@@ -11,12 +11,12 @@ from roboalign.hardware.spec import DeviceSpec
 from roboalign.io import write_json
 from roboalign.run import Run, execute
 from roboalign.store import Corpus
-from roboalign.tokenizer.data import Clips
+from roboalign.tokenizer.data import TokenizerClips
 from roboalign.tokenizer.lit import TokenizerModule
 from roboalign.tokenizer.measure import measure
 from roboalign.tokenizer.model import DualBranchTokenizer
 from roboalign.tokenizer.spec import TokenizerSpec
-from roboalign.training import fit, fold
+from roboalign.training import fit, fold_in
 
 
 def main(run: Run) -> None:
@@ -25,10 +25,10 @@ def main(run: Run) -> None:
     device: DeviceSpec = run.section("hardware.device", DeviceSpec)
     corpus = Corpus.open(run.input("artifacts/sources/index.json"))
     train, test = corpus.where(split="train"), corpus.where(split="test")
-    clips = Clips(train, spec.samples, (spec.height, spec.width), spec.training.seed)
+    clips = TokenizerClips(train, spec.samples, (spec.height, spec.width), spec.training.seed)
     run.say(f"{spec.parameters:,} parameters; {len(train)} episodes to train on, {len(test)} to measure")
     distance = build_perceptual(run.section("evaluation.perceptual", PerceptualSpec))
-    torch.manual_seed(fold(spec.training.seed, 0))
+    torch.manual_seed(fold_in(spec.training.seed, 0))
     model = DualBranchTokenizer(spec)
     began = time.monotonic()
     module = TokenizerModule(model, spec, distance)

@@ -6,18 +6,23 @@ python -m stages.world_model
 import shutil
 import time
 
+from torch import Tensor
+
 from roboalign.evaluation.perceptual_spec import PerceptualSpec
 from roboalign.evaluation.video import build_perceptual
 from roboalign.hardware.spec import DeviceSpec
 from roboalign.io import replacing, write_json
+from roboalign.rollout.ar import ArDecoder
+from roboalign.rollout.prompt import Start
 from roboalign.run import Run, execute
 from roboalign.store import Corpus
 from roboalign.tokenizer.model import load_tokenizer
-from roboalign.training import fit, fold
+from roboalign.training import fit, fold_in
 from roboalign.world_model.layout import TokenShape
 from roboalign.world_model.lit import Snapshot, WorldModelTraining, early_step
 from roboalign.world_model.measure import measure
 from roboalign.world_model.model import save_world_model, seeded_world_model
+from roboalign.world_model.sampler import Sampler
 from roboalign.world_model.segments import encode_segments
 from roboalign.world_model.spec import WorldModelSpec
 
@@ -33,10 +38,10 @@ def main(run: Run) -> None:
     distance = build_perceptual(run.section("evaluation.perceptual", PerceptualSpec)).to(where)
     scratch, provenance, times = run.scratch, run.provenance, [time.monotonic()]
     segments = encode_segments(
-        tokenizer, train, spec.segment, scratch / "segments", contexts=spec.contexts, device=where, say=run.say
+        tokenizer, train, spec.segment, scratch / "segments", contexts=spec.contexts, device=where, log=run.say
     )  # fmt: skip
     times.append(time.monotonic())
-    model = seeded_world_model(spec, TokenShape.of(tokenizer.spec, corpus.action_width), fold(seed, 3))
+    model = seeded_world_model(spec, TokenShape.of(tokenizer.spec, corpus.action_width), fold_in(seed, 3))
     if device.compile:
         model.compile()
     early = scratch / "early.safetensors"
@@ -51,9 +56,18 @@ def main(run: Run) -> None:
     save_world_model(run.output("artifacts/world_model/model.safetensors"), model, provenance)
     with replacing(run.output("artifacts/world_model/early.safetensors")) as temporary:
         shutil.copyfile(early, temporary)
+    model = model.to(where).eval()
+
+    def roll_out(frames: Tensor, actions: Tensor, mask: Tensor, seeds: Tensor, temperature: float) -> Tensor:
+        sampler = Sampler(model, temperature=temperature)
+        decoder = ArDecoder(tokenizer, sampler, Start(frames, mask, seeds, actions.shape[1]))
+        for action in actions.unbind(1):
+            decoder.step(action)
+        return decoder.take_frames()
+
     metrics = measure(
-        model.to(where).eval(), tokenizer, test, spec.measure, donors=corpus, seed=seed, distance=distance,
-        device=where, say=run.say,
+        roll_out, tokenizer, test, spec.measure, donors=corpus, seed=seed, distance=distance,
+        device=where, log=run.say,
     )  # fmt: skip
     times.append(time.monotonic())
     write_json(run.output("metrics/world_model.json"), metrics | {"perceptual_name": distance.name})

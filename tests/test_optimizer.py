@@ -6,12 +6,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from roboalign.optimizer import Muon, in_a_layer, optimizer, orthogonalised
+from roboalign.optimizer import Muon, build_optimizer, is_layer_matrix, orthogonalize
 from roboalign.spec.training import TrainingSpec
 
 
 def spec(**changes: object) -> TrainingSpec:
-    return TrainingSpec.model_validate({"steps": 10, "batch": 2, "learning_rate": 0.01} | changes)
+    return TrainingSpec.model_validate({"steps": 10, "batch_size": 2, "learning_rate": 0.01} | changes)
 
 
 @settings(max_examples=30, deadline=None)
@@ -23,7 +23,7 @@ def test_singular_values_come_near_one_and_directions_stay(rows: int, columns: i
     count = min(rows, columns)
     values = torch.rand(count, generator=generator, dtype=torch.float64) + 0.1  # at most eleven times the least
     matrix = left[:, :count] @ torch.diag(values) @ right[:, :count].T
-    found = left[:, :count].T @ orthogonalised(matrix) @ right[:, :count]
+    found = left[:, :count].T @ orthogonalize(matrix) @ right[:, :count]
     diagonal = found.diagonal()
     assert (diagonal > 0.6).all()
     assert (diagonal < 1.3).all()
@@ -33,14 +33,14 @@ def test_singular_values_come_near_one_and_directions_stay(rows: int, columns: i
 def test_zero_stays_zero_and_batches_are_independent() -> None:
     matrices = torch.randn(3, 4, 6, generator=torch.Generator().manual_seed(0))
     matrices[1] = 0
-    together = orthogonalised(matrices)
+    together = orthogonalize(matrices)
     assert not together[1].any()
-    torch.testing.assert_close(together[2], orthogonalised(matrices[2]))
+    torch.testing.assert_close(together[2], orthogonalize(matrices[2]))
 
 
 def test_adamw_is_that_of_torch() -> None:
     results = []
-    for make in (lambda p: optimizer(p, spec()), lambda p: torch.optim.AdamW([v for _, v in p], lr=0.01)):
+    for make in (lambda p: build_optimizer(p, spec()), lambda p: torch.optim.AdamW([v for _, v in p], lr=0.01)):
         torch.manual_seed(0)
         layer = nn.Linear(5, 3, bias=False)
         chosen = make([("weight", layer.weight)])
@@ -56,7 +56,7 @@ def test_adamw_is_that_of_torch() -> None:
 def test_a_step_of_muon_has_the_size_that_the_learning_rate_says() -> None:
     convolution = nn.Conv2d(8, 6, 3)
     before = convolution.weight.detach().clone()
-    chosen = optimizer(convolution.named_parameters(), spec(optimizer="muon", muon_scale=2.0, weight_decay=0.0))
+    chosen = build_optimizer(convolution.named_parameters(), spec(optimizer="muon", muon_scale=2.0, weight_decay=0.0))
     assert [group.get("muon") for group in chosen.param_groups] == [True, None]
     assert [group["lr_scale"] for group in chosen.param_groups] == [2.0, 1.0]
     convolution(torch.randn(2, 8, 5, 5)).square().mean().backward()
@@ -75,7 +75,7 @@ def test_directions_that_the_data_hardly_show_are_learned_too() -> None:
         layer = nn.Linear(16, 16, bias=False)
         nn.init.zeros_(layer.weight)
         training = spec(optimizer="muon", learning_rate=0.05, weight_decay=0.0)
-        muon = optimizer(layer.named_parameters(), training)
+        muon = build_optimizer(layer.named_parameters(), training)
         chosen = muon if name == "muon" else torch.optim.SGD(layer.parameters(), lr=0.5)
         for step in range(60):
             chosen.param_groups[0]["lr"] *= (60 - step) / (61 - step)
@@ -98,11 +98,11 @@ def test_states_survive_saving() -> None:
             (layer(inputs[step]) - 1).square().sum().backward()
             chosen.step()
 
-    whole = optimizer(layers[0].named_parameters(), spec(optimizer="muon"))
+    whole = build_optimizer(layers[0].named_parameters(), spec(optimizer="muon"))
     train(layers[0], whole, range(6))
-    first = optimizer(layers[1].named_parameters(), spec(optimizer="muon"))
+    first = build_optimizer(layers[1].named_parameters(), spec(optimizer="muon"))
     train(layers[1], first, range(3))
-    second = optimizer(layers[1].named_parameters(), spec(optimizer="muon"))
+    second = build_optimizer(layers[1].named_parameters(), spec(optimizer="muon"))
     second.load_state_dict(first.state_dict())
     train(layers[1], second, range(3, 6))
     assert torch.equal(layers[0].weight, layers[1].weight)
@@ -110,5 +110,5 @@ def test_states_survive_saving() -> None:
 
 def test_embeddings_and_heads_are_no_hidden_matrices() -> None:
     model = nn.ModuleDict({"layers": nn.ModuleList([nn.Linear(3, 3)]), "head": nn.Linear(3, 5)})
-    found = [name for name, parameter in model.named_parameters() if in_a_layer(name, parameter)]
+    found = [name for name, parameter in model.named_parameters() if is_layer_matrix(name, parameter)]
     assert found == ["layers.0.weight"]

@@ -10,16 +10,17 @@ import torch
 
 from roboalign.hardware.spec import DeviceSpec
 from roboalign.io import read_tsv
+from roboalign.rollout.prompt import Prompt
 from roboalign.rollout.rollout import rollout
-from roboalign.rollout.segment import Prompt
 from roboalign.rollout.spec import ArSpec, SwrSpec
 from roboalign.spec.single import single
 from roboalign.store import Corpus
-from roboalign.tokenizer.data import Clips, as_float, as_tensor
+from roboalign.tokenizer.data import TokenizerClips, channels_first
 from roboalign.tokenizer.lit import TokenizerModule
 from roboalign.tokenizer.model import DualBranchTokenizer
 from roboalign.tokenizer.spec import TokenizerSpec
 from roboalign.training import fit
+from roboalign.video import to_float
 from roboalign.world_model.layout import TokenShape
 from roboalign.world_model.lit import WorldModelTraining
 from roboalign.world_model.model import seeded_world_model
@@ -33,7 +34,7 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parent.parent
 LIMIT = 24 * 10**9
 """Bytes of memory."""
-STEPS = {"steps": 2, "batch": 1, "log_every": 1}
+STEPS = {"steps": 2, "batch_size": 1, "log_every": 1}
 DEVICE = DeviceSpec(threads=1)
 
 
@@ -64,7 +65,7 @@ def test_the_paper_sizes_train_and_roll_out(corpus: Corpus, tmp_path: Path) -> N
     torch.manual_seed(0)
     tokenizer = DualBranchTokenizer(spec)
     before = [parameter.detach().clone() for parameter in tokenizer.parameters()]
-    clips = Clips(corpus, spec.samples, (spec.height, spec.width), 0)
+    clips = TokenizerClips(corpus, spec.samples, (spec.height, spec.width), 0)
     curves, scratch = tmp_path / "tokenizer.tsv", tmp_path / "tokenizer"
     fit(
         TokenizerModule(tokenizer, spec), clips, spec.training, DEVICE, label="tokenizer", scratch=scratch,
@@ -96,7 +97,7 @@ def test_the_paper_sizes_train_and_roll_out(corpus: Corpus, tmp_path: Path) -> N
     del module
     done("two steps of the world model")
 
-    frames = as_float(as_tensor(corpus.frames(0)[:1]))
+    frames = to_float(channels_first(corpus.frames(0)[:1]))
     mask = torch.from_numpy(corpus.action_mask(0))[None]
     prompt = Prompt(
         frames, torch.from_numpy(corpus.actions(0)[None, :2].copy()), mask, torch.zeros(1, dtype=torch.long)

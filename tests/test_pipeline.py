@@ -135,11 +135,11 @@ def test_a_comment_re_runs_compose_alone(clone: Path) -> None:
 
 def test_the_window_re_runs_rollout_evaluation_and_report(clone: Path) -> None:
     before = metrics(clone, "rollout")
-    window = yaml.safe_load((clone / "build/spec/rollout.yaml").read_text())["rollout"]["swr"]["window"]
-    output = sh(clone, "dvc", "exp", "run", "-S", f"++set.rollout.swr.window={window + 1}")
+    window = yaml.safe_load((clone / "build/spec/rollout.yaml").read_text())["rollout"]["decodings"]["swr"]["window"]
+    output = sh(clone, "dvc", "exp", "run", "-S", f"++set.rollout.decodings.swr.window={window + 1}")
     assert ran(output) == ["compose", "rollout", "evaluation", "report"]
     difference = sh(clone, "dvc", "exp", "diff")
-    assert re.search(rf"rollout\.swr\.window\s*\S*\s*{window}\s*\S*\s*{window + 1}", difference), difference
+    assert re.search(rf"rollout\.decodings\.swr\.window\s*\S*\s*{window}\s*\S*\s*{window + 1}", difference), difference
     assert "metrics/rollout.json" in difference
     assert metrics(clone, "rollout") != before
     sh(clone, "git", "checkout", "-q", ".")

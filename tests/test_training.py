@@ -15,10 +15,17 @@ from roboalign import checkpoint
 from roboalign.hardware.spec import DeviceSpec
 from roboalign.io import read_tsv
 from roboalign.spec.training import TrainingSpec
-from roboalign.training import StepBatches, TrainedModule, fit, fold, learning_rate
+from roboalign.training import StepBatches, TrainedModule, fit, fold_in, learning_rate
 
 SPEC = TrainingSpec(
-    steps=11, batch=4, learning_rate=0.05, warmup=2, checkpoint_every=3, log_every=2, gradient_clip=0.5, seed=3
+    steps=11,
+    batch_size=4,
+    learning_rate=0.05,
+    warmup_steps=2,
+    checkpoint_every=3,
+    log_every=2,
+    gradient_clip=0.5,
+    seed=3,
 )
 DEVICE = DeviceSpec(threads=1)
 
@@ -139,14 +146,14 @@ def test_nothing_is_said_but_progress(tmp_path: Path, capfd: pytest.CaptureFixtu
 
 
 def test_learning_rate_warms_up_and_decays() -> None:
-    spec = TrainingSpec(steps=110, batch=1, learning_rate=1.0, warmup=10, final=0.2)
+    spec = TrainingSpec(steps=110, batch_size=1, learning_rate=1.0, warmup_steps=10, min_lr_ratio=0.2)
     rates = [learning_rate(spec, step) for step in range(110)]
     assert rates[:3] == pytest.approx([0.1, 0.2, 0.3])
     assert rates[9] == rates[10] == 1.0
     assert rates[60] == pytest.approx(0.6)
     assert rates[109] == pytest.approx(0.2, abs=1e-3)
-    assert learning_rate(spec.model_copy(update={"final": 1.0}), 109) == 1.0
-    assert learning_rate(spec.model_copy(update={"warmup": 0}), 0) == 1.0
+    assert learning_rate(spec.model_copy(update={"min_lr_ratio": 1.0}), 109) == 1.0
+    assert learning_rate(spec.model_copy(update={"warmup_steps": 0}), 0) == 1.0
 
 
 def test_batches_depend_on_the_step_alone() -> None:
@@ -156,15 +163,15 @@ def test_batches_depend_on_the_step_alone() -> None:
     assert whole[0] != whole[1]
     halves = [list(StepBatches(1000, SPEC, 0, rank, 2)) for rank in (0, 1)]
     assert [sorted(a + b) for a, b in zip(*halves, strict=True)] == [sorted(batch) for batch in whole]
-    with pytest.raises(ValueError, match="3 devices do not divide"):
+    with pytest.raises(ValueError, match=r"must be divisible by the number of devices \(3\)"):
         StepBatches(1000, SPEC, 0, 0, 3)
 
 
 def test_fold_separates_seeds_and_purposes() -> None:
-    seeds = {fold(seed, *numbers) for seed in range(20) for numbers in [(), (0,), (1,), (0, 0), (0, 1), (1, 0)]}
+    seeds = {fold_in(seed, *numbers) for seed in range(20) for numbers in [(), (0,), (1,), (0, 0), (0, 1), (1, 0)]}
     assert len(seeds) == 120
     assert all(0 <= seed < 2**63 for seed in seeds)
-    assert fold(1, 2, 3) == fold(1, 2, 3)
+    assert fold_in(1, 2, 3) == fold_in(1, 2, 3)
 
 
 def test_an_empty_dataset_is_refused(tmp_path: Path) -> None:

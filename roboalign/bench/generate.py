@@ -64,7 +64,7 @@ def generate(
     result: dict[ProbeName, list[Pair]] = {"judge": [], **{name: [] for name in others}}
     if not recipes:
         return result
-    parts = list(_chunks(recipes, labels.spec.generated.batch * len(labels.spec.generated.models)))
+    parts = list(_chunks(recipes, labels.spec.generated.batch_size * len(labels.spec.generated.models)))
     every = (make(labels, models, part, others) for part in parts) if chunks is None else chunks(parts)
     done = 0
     with EpisodeWriter(folder, fps=fps) as writer:
@@ -98,7 +98,7 @@ def _rollouts(
     labels: Labels, recipes: Sequence[Pair], name: str, run: Generate
 ) -> Iterator[tuple[int, tuple[UInt8, UInt8]]]:
     """The clip of each recipe of one model, by its row, and the true clip of the same actions, (T, H, W, 3) each."""
-    batch, corpus = labels.spec.generated.batch, labels.corpus
+    batch, corpus = labels.spec.generated.batch_size, labels.corpus
     rows = [row for row, pair in enumerate(recipes) if pair.model == name]
     for first in range(0, len(rows), batch):
         group = [recipes[row] for row in rows[first : first + batch]]

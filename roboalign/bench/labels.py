@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from roboalign.bench.degradations import absence, moves, rearrange, rearranges, teleport
 from roboalign.bench.probed import GRIPPER
 from roboalign.bench.spec import DegradationSpec, GeneratedSpec
-from roboalign.probe.camera import depths_of, lens
+from roboalign.probe.camera import lens, point_depths
 from roboalign.reward.rubric import OBJECT, Limits, faithful_score, score
 from roboalign.reward.spec import LabellerKind, RewardSpec
 from roboalign.types import STATE_NAMES, Float32, UInt8
@@ -118,7 +118,7 @@ def displace_object(state: Float32, span: slice, way: Float32, camera: NDArray[n
     """States (T, 14) that show the object `way` (2,) elsewhere in the picture in the frames `span`, at its own depth:
     it is pasted in its own size. There it is not touched, and no success."""
     result = state.copy()
-    depths = depths_of(camera, state[span, OBJECT].astype(np.float64))
+    depths = point_depths(camera, state[span, OBJECT].astype(np.float64))
     rays = lens(camera)[:, :3] @ np.append(way.astype(np.float64), 0.0)
     result[span, OBJECT] += (depths[:, None] * rays).astype(np.float32)
     result[span, _TOUCH] = 0

@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from roboalign.reward.spec import LabellerKind
-from roboalign.rollout.spec import ArSpec, KvWindowSpec, SwrSpec
+from roboalign.rollout.spec import ArSpec, KvWindowSpec, PolicyDecodingSpec
 from roboalign.spec.base import FieldError, Fraction, Name, Positive, Seed, Spec, Split, items
 
 DegradationKind = Literal[
@@ -112,9 +112,11 @@ class GeneratedSpec(Spec):
     """The world model after a part of its training, and after all of it."""
     frames: Annotated[int, Field(ge=1, le=1024)] = 15
     """Predicted frames, after the first one, which is recorded."""
+    decoding: PolicyDecodingSpec = KvWindowSpec()
+    """How they are rolled out: by default within the sequence length that the world model was trained on."""
     temperature: Annotated[float, Field(gt=0, le=10)] = 1.0
     """Sampling temperature."""
-    batch: Annotated[int, Field(ge=1, le=4096)] = 16
+    batch_size: Annotated[int, Field(ge=1, le=4096)] = 16
     """Rollouts made at once; changes the speed, not the result."""
     probe_quantile: Annotated[float, Field(ge=0.5, le=1)] = 0.9
     """A difference of scores counts as none up to this quantile of those that the probe's own errors make on true
@@ -151,7 +153,7 @@ class GroupsSpec(Spec):
     """How many of them are greedy: one for each model at most, since a model has one greedy rollout."""
     frames: Annotated[int, Field(ge=1, le=1024)]
     """Predicted frames."""
-    decoding: Annotated[ArSpec | SwrSpec | KvWindowSpec, Field(discriminator="kind")] = ArSpec()
+    decoding: PolicyDecodingSpec = ArSpec()
     """How they are rolled out."""
     models: Annotated[tuple[Literal["early", "final"], ...], items(maximum=2)] = ("final",)
     """The world models that make them. Rollouts of the aligned model join in online distillation."""

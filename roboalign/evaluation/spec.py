@@ -31,7 +31,7 @@ class StrongestBaselineSpec(Spec):
     """Which clip sets compete for the strongest baseline, and which are compared with the winner."""
 
     among: Annotated[tuple[Pattern, ...], items()] = ("copy_context", "supervised.*", "best_of_*")
-    """The baselines (EVALUATION.md). `copy_last` is none: it repeats the *true* frame before each."""
+    """The baselines (docs/protocol.md). `copy_last` is none: it repeats the *true* frame before each."""
     leaving_out: Annotated[tuple[Pattern, ...], items(0)] = ("*.true_refresh.*",)
     """Clip sets that match `among` but see what no model may, such as true later frames: bounds, not baselines."""
     models: Annotated[tuple[Pattern, ...], items()] = ("aligned.*",)
@@ -54,7 +54,7 @@ class GatesSpec(Spec):
     """Thresholds of the gates; each gate is reported as passed, failed or not measured, with its figures."""
 
     motion_ratio_low: Positive = 0.7
-    """Least motion energy of aligned rollouts over that of the supervised model's (EVALUATION.md); below: frozen."""
+    """Least motion energy of aligned rollouts over that of the supervised model's (docs/protocol.md); below: frozen."""
     motion_ratio_high: Positive = 1.3
     """Most motion energy of aligned rollouts over that of the supervised model's; above: flicker."""
     motion: Annotated[tuple[ClipSet, ...], items()] = ("supervised.ar.greedy", "supervised.swr.greedy")
@@ -95,7 +95,7 @@ class EvaluationSpec(Spec):
     """Bootstrap draws of the 95 % intervals (our choice)."""
     seed: Seed = 0
     """Seed of the bootstrap."""
-    batch: Annotated[int, Field(ge=1, le=4096)] = 16
+    batch_size: Annotated[int, Field(ge=1, le=4096)] = 16
     """Clips scored at once; changes the speed, not the scores."""
     strongest_baseline: StrongestBaselineSpec = StrongestBaselineSpec()
     """The strongest baseline and what is compared with it."""

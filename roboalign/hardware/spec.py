@@ -8,7 +8,7 @@ from roboalign.spec.base import Spec
 
 
 class DeviceSpec(Spec):
-    """What models are trained and rolled out on. Any field may change the bits of a result: stages re-run for it."""
+    """Devices for training and rollouts. Any field may change the bits of a result, so stages re-run for it."""
 
     accelerator: Literal["cpu", "cuda"] = "cpu"
     """Kind of device."""
@@ -30,7 +30,7 @@ class DeviceSpec(Spec):
 
 
 class ProcessesSpec(Spec):
-    """Materialise on this machine, in a pool of processes."""
+    """Record and convert episodes on this machine, in a pool of processes."""
 
     kind: Literal["processes"]
     workers: Annotated[int, Field(ge=0, le=1024)] = 0
@@ -38,7 +38,7 @@ class ProcessesSpec(Spec):
 
 
 class DaskSpec(Spec):
-    """Materialise on a cluster, by dask.distributed (needs the extra: cluster).
+    """Record and convert episodes on a cluster, by dask.distributed (needs the extra: cluster).
 
     Every worker needs this checkout, its environment, and its folder on a file system that all of them share.
     """
@@ -51,11 +51,11 @@ class DaskSpec(Spec):
 
 
 ExecutorSpec = Annotated[ProcessesSpec | DaskSpec, Field(discriminator="kind")]
-"""What materialises episodes, told apart by `kind`."""
+"""Where episodes are recorded and converted, told apart by `kind`."""
 
 
 class LimitsSpec(Spec):
-    """What the hardware offers, for the checks and estimates of `check` and `plan`."""
+    """Capacity of the hardware, for the checks and estimates of `check` and `plan`."""
 
     memory_gb: Annotated[float, Field(gt=0, le=100_000)] = 6.0
     """Memory of one device in GB (of the machine, for `cpu`); an experiment that cannot fit is refused."""
@@ -64,13 +64,13 @@ class LimitsSpec(Spec):
 
 
 class HardwareSpec(Spec):
-    """Where stages run. Only `device` can change a result; no stage re-runs for the others."""
+    """Hardware that stages run on. Only `device` can change a result; no stage re-runs for the others."""
 
     device: DeviceSpec = DeviceSpec()
     """Training and rollout."""
     executor: ExecutorSpec = ProcessesSpec(kind="processes")
-    """Materialising episodes."""
+    """Recording and conversion of episodes."""
     cache: Annotated[str, Field(min_length=1, max_length=1000)] = ".scratch/files"
-    """The folder that keeps what was fetched of remote data sets."""
+    """The folder that caches remote data sets."""
     limits: LimitsSpec = LimitsSpec()
     """Memory and speed of a device."""

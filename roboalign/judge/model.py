@@ -33,7 +33,7 @@ class RegressionJudge(RewardModel):
             outcome,
             members=spec.members,
             head_width=spec.head,
-            batch_size=spec.batch,
+            batch_size=spec.batch_size,
         )
         self.spec = spec
 

@@ -33,7 +33,7 @@ from roboalign.judge.prompt import AnswerError, parse_answer, system_prompt, use
 from roboalign.judge.qwen3_vl_spec import Qwen3VLJudgeSpec
 from roboalign.reward.dimensions import ABSOLUTE, FAITHFUL
 from roboalign.reward.spec import RewardSpec
-from roboalign.training import fold
+from roboalign.training import fold_in
 
 IGNORED = -100
 """Target of a token that the loss leaves out."""
@@ -57,7 +57,7 @@ class ClipPrompt:
         state = hashlib.blake2b(self.frames.numpy().tobytes(), digest_size=7)
         for text in (self.system, self.user, str(self.frame_numbers)):
             state.update(f"{len(text.encode())}\0{text}".encode())
-        return fold(int.from_bytes(state.digest()), seed, sample, attempt)
+        return fold_in(int.from_bytes(state.digest()), seed, sample, attempt)
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +202,7 @@ class Qwen3VLJudge(nn.Module):
         if spec.gradient_checkpointing:
             cast(Any, base_model).gradient_checkpointing_enable({"use_reentrant": False})
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(fold(spec.training.seed, 4))
+            torch.manual_seed(fold_in(spec.training.seed, 4))
             self.model: PeftModel = get_peft_model(base_model, config)
 
     @property

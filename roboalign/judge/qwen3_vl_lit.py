@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 from roboalign.judge.prompt import target_answer
 from roboalign.judge.qwen3_vl import ClipPrompt, Qwen3VLJudge, make_clip_prompt
 from roboalign.judge.qwen3_vl_spec import Qwen3VLJudgeSpec
-from roboalign.optimizer import optimizer
+from roboalign.optimizer import build_optimizer
 from roboalign.reward.dimensions import ABSOLUTE, FAITHFUL
 from roboalign.reward.spec import RewardSpec
 from roboalign.training import TrainedModule
@@ -96,7 +96,7 @@ class Qwen3VLJudgeModule(TrainedModule):
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """The optimizer of the LoRA matrices."""
         trained = ((name, value) for name, value in self.judge.named_parameters() if value.requires_grad)
-        return optimizer(trained, self.judge.spec.training)
+        return build_optimizer(trained, self.judge.spec.training)
 
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
         """The LoRA matrices: the base model does not change and would make scratch checkpoints large."""

@@ -27,10 +27,10 @@ class RegressionJudgeSpec(RewardModelSpec):
 
     @model_validator(mode="after")
     def _divisible(self) -> Self:
-        if self.training.batch % self.members:
+        if self.training.batch_size % self.members:
             raise FieldError(
-                "training.batch",
-                f"a batch of {self.training.batch} sets does not divide over {self.members} members; change one",
+                "training.batch_size",
+                f"{self.training.batch_size} sets must be divisible by members ({self.members}); change one",
             )
         return self
 

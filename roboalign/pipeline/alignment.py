@@ -27,8 +27,8 @@ from roboalign.rl.replay_buffer import ReplayBuffer
 from roboalign.rl.spec import GuardSpec, RLSpec
 from roboalign.run import Run
 from roboalign.student.model import Student
-from roboalign.tokenizer.steady import SteadyTokenizer
-from roboalign.training import fold
+from roboalign.tokenizer.batch_invariant import BatchInvariantTokenizer
+from roboalign.training import fold_in
 from roboalign.types import Json
 from roboalign.video import frames_to_video, quantise
 from roboalign.world_model.model import WorldModel
@@ -42,7 +42,7 @@ class PolicyMeasure:
     prompts: Prompts
     numbers: Sequence[int]
     reference: WorldModel
-    tokenizer: SteadyTokenizer
+    tokenizer: BatchInvariantTokenizer
     scorers: dict[str, Scorer]
     models: RewardModels
     device: torch.device
@@ -61,8 +61,8 @@ class PolicyMeasure:
         return roll_out(
             policy, self.reference, make_rollout_fn(self.tokenizer, policy, spec.decoding, spec.temperature),
             self.tokenizer.tokenizer, self.prompts, self.numbers, score,
-            temperature=spec.temperature, window=getattr(spec.decoding, "window", None), seed=self.seed,
-            batch_size=spec.measure.batch, device=self.device,
+            temperature=spec.temperature, segments=spec.decoding.segments(spec.horizon),
+            seed=self.seed, batch_size=spec.measure.batch_size, device=self.device,
         )  # fmt: skip
 
     def episodes(self) -> list[str]:
@@ -106,7 +106,7 @@ def make_module(
     student: Student,
     models: RewardModels,
     prompts: Prompts,
-    tokenizer: SteadyTokenizer,
+    tokenizer: BatchInvariantTokenizer,
     reward: Reward,
     bench: Bench,
     guard: PolicyMeasure | None,
@@ -170,8 +170,8 @@ def gradient_cosines(module: AlignmentModule, prompts: Prompts, batches: int, de
     """The signal-to-noise of one update: cosines between the policy gradients of different batches, before training."""
     spec, gradients = module.spec, []
     for number in range(batches):
-        generator = torch.Generator().manual_seed(fold(spec.training.seed, number, 6))
-        drawn = torch.randint(len(prompts), (spec.training.batch,), generator=generator).tolist()
+        generator = torch.Generator().manual_seed(fold_in(spec.training.seed, number, 6))
+        drawn = torch.randint(len(prompts), (spec.training.batch_size,), generator=generator).tolist()
         batch = {name: value.to(device) for name, value in default_collate([prompts[index] for index in drawn]).items()}
         module.step = 1_000_000 + number  # seeds that no training step has
         loss, _ = module.loss(module.sample(cast(Item, batch)))

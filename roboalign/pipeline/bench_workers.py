@@ -20,11 +20,11 @@ from roboalign.probe.data import Task
 from roboalign.probe.model import load_probe
 from roboalign.probe.spec import ProbeName
 from roboalign.reward.spec import RewardSpec
-from roboalign.rollout.generate import make_clip_generator, make_reconstructor
-from roboalign.rollout.spec import DecodingSpec, KvWindowSpec
+from roboalign.rollout.clip_generator import make_clip_generator, make_reconstructor
+from roboalign.rollout.spec import PolicyDecodingSpec
 from roboalign.store import Corpus
+from roboalign.tokenizer.batch_invariant import BatchInvariantTokenizer
 from roboalign.tokenizer.model import load_tokenizer
-from roboalign.tokenizer.steady import SteadyTokenizer
 from roboalign.world_model.model import load_world_model
 from roboalign.world_model.sampler import Sampler
 
@@ -47,20 +47,18 @@ class ModelFiles:
 
     def generators(self, spec: BenchSpec) -> dict[str, Generate]:
         """A generator for each name that `Pair.model` can have."""
-        tokenizer = SteadyTokenizer(load_tokenizer(self.tokenizer).to(self.device))
+        tokenizer = BatchInvariantTokenizer(load_tokenizer(self.tokenizer).to(self.device))
         models = {
             name: load_world_model(self.world_models / file).to(self.device) for name, file in CHECKPOINTS.items()
         }
         result: dict[str, Generate] = {}
 
-        def add(key: str, model: str, decoding: DecodingSpec, temperature: float) -> None:
+        def add(key: str, model: str, decoding: PolicyDecodingSpec, temperature: float) -> None:
             sampler = Sampler(models[model], temperature=temperature)
             result[key] = make_clip_generator(tokenizer, sampler, decoding, self.device)
 
         for model in spec.generated.models:
-            # The window keeps the sequence within what the model was trained on, however long the rollout.
-            window = KvWindowSpec(frames=models[model].spec.segment.frames)
-            add(model, model, window, spec.generated.temperature)
+            add(model, model, spec.generated.decoding, spec.generated.temperature)
         for groups in spec.groups:
             for model in groups.models:
                 for sampling, temperature in (("greedy", 0.0), ("sampled", spec.generated.temperature)):
@@ -82,7 +80,7 @@ def make_builder(
 ) -> tuple[Builder, dict[ProbeName, Labels]]:
     """The builder, which labels through the judge's state probe, and what labels through the other probes."""
     states, looks, tasks = recorded_states(corpus), files.looks(), files.tasks()
-    tokenizer = SteadyTokenizer(load_tokenizer(files.tokenizer).to(files.device))
+    tokenizer = BatchInvariantTokenizer(load_tokenizer(files.tokenizer).to(files.device))
     builder = Builder(
         corpus, spec, reward, states, all_limits(corpus.infos, states, reward), looks["judge"],
         read_annotations(spec.annotations, reward), make_reconstructor(tokenizer, files.device),

@@ -24,7 +24,7 @@ from roboalign.reward.model import RewardModel
 from roboalign.reward.spec import RewardModelSpec, RewardSpec
 from roboalign.reward.text import Vocabulary
 from roboalign.run import Run
-from roboalign.training import fit, fold
+from roboalign.training import fit, fold_in
 
 
 class BenchClips(Sequence[Any]):
@@ -95,7 +95,7 @@ def train_judge(
     curves = run.output(f"plots/{name}.tsv")
     match spec:
         case RegressionJudgeSpec():
-            torch.manual_seed(fold(spec.training.seed, 0))
+            torch.manual_seed(fold_in(spec.training.seed, 0))
             texts = [bench.pairs[row].instruction for row in train]
             judge = RegressionJudge(spec, reward, Vocabulary.of(texts, spec.encoder.text.words), width, eyes, outcome)
             fit_reward_model(run, judge, spec, bench, train, bench.labels[train], device, curves)

@@ -22,13 +22,13 @@ from roboalign.reward.rewards import RewardModels, Rollouts
 from roboalign.reward.rubric import limits_from_json
 from roboalign.reward.spec import RewardSpec
 from roboalign.rl.interfaces import RolloutFn
+from roboalign.rollout.prompt import Prompt
 from roboalign.rollout.rollout import rollout
-from roboalign.rollout.segment import Prompt
-from roboalign.rollout.spec import DecodingSpec
+from roboalign.rollout.spec import FixedDecodingSpec
 from roboalign.run import Run
 from roboalign.store import Corpus
 from roboalign.student.model import load_student
-from roboalign.tokenizer.steady import SteadyTokenizer
+from roboalign.tokenizer.batch_invariant import BatchInvariantTokenizer
 from roboalign.video import frames_to_video, quantise, video_to_frames
 from roboalign.world_model.model import WorldModel
 from roboalign.world_model.sampler import Sampler
@@ -72,7 +72,7 @@ def make_gold_scorer(gold: Gold, corpus: Corpus) -> GoldScorer:
 
 
 def make_rollout_fn(
-    tokenizer: SteadyTokenizer, model: WorldModel, decoding: DecodingSpec, temperature: float
+    tokenizer: BatchInvariantTokenizer, model: WorldModel, decoding: FixedDecodingSpec, temperature: float
 ) -> RolloutFn:
     """Rollouts from `model` as it is at the time."""
     sampler = Sampler(model, temperature=temperature)

@@ -6,14 +6,14 @@ from torch import Tensor
 
 from roboalign.evaluation.statistics import bootstrap
 from roboalign.hardware.spec import DeviceSpec
-from roboalign.probe.figures import auc
 from roboalign.probe.lit import OutcomeModule
 from roboalign.probe.model import Probe
 from roboalign.probe.outcome import OutcomeClips, OutcomeModel, PerceivedEpisode
+from roboalign.probe.probe_metrics import auc
 from roboalign.probe.spec import OutcomeSpec
 from roboalign.run import Run
 from roboalign.store import Corpus
-from roboalign.training import fit, fold
+from roboalign.training import fit, fold_in
 from roboalign.types import STATE_NAMES, Json
 
 _SUCCESS = STATE_NAMES.index("success")
@@ -35,7 +35,7 @@ def perceive_episodes(probe: Probe, corpus: Corpus) -> list[PerceivedEpisode]:
 
 def train_outcome_model(run: Run, spec: OutcomeSpec, probe: Probe, corpus: Corpus, device: DeviceSpec) -> OutcomeModel:
     """The outcome model of a probe; untrained if the probe covers no task."""
-    torch.manual_seed(fold(spec.training.seed, 1))
+    torch.manual_seed(fold_in(spec.training.seed, 1))
     model = OutcomeModel(spec, len(probe.tasks), corpus.action_width)
     if probe.tasks:
         episodes = perceive_episodes(probe, corpus.where(split="train"))

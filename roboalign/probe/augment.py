@@ -1,4 +1,4 @@
-"""What is done to the frames of training clips; nothing of it changes the state that they show."""
+"""Augmentation of training clips: blur, contrast, brightness and noise, which leave the shown state unchanged."""
 
 import torch
 import torch.nn.functional as F
@@ -21,7 +21,7 @@ def soften(frames: Tensor, amounts: Tensor) -> Tensor:
 
 
 def augment(frames: Tensor, spec: AugmentationSpec, generator: torch.Generator) -> Tensor:
-    """Clips (B, K, 3, H, W) in [0, 1], each blurred, of another contrast and noisy to its own degree."""
+    """Clips (B, K, 3, H, W) in [0, 1], each blurred, recoloured and noised by random amounts."""
     draws = torch.rand(4, len(frames), generator=generator).to(frames.device)
     shape = (-1, 1, 1, 1, 1)
     frames = soften(frames, torch.where(draws[0] < spec.blurred, draws[0] / max(spec.blurred, 1e-6), 0))

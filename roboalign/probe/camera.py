@@ -1,4 +1,4 @@
-"""The camera of a task, from recorded points: where a pixel's ray runs through the scene.
+"""The camera of a task, fitted to recorded points: from image coordinates and depths to positions.
 
 A fixed camera maps a point X of the world to (u, v, 1) ~ P (X, 1). From some points with both coordinates, P (3, 4)
 follows by the direct linear transform; back from the picture, only the depth along the ray remains to be known.
@@ -57,7 +57,7 @@ def _whitening(points: Floats) -> Floats:
 
 
 def lens(camera: Floats) -> Floats:
-    """What `unproject` needs of a camera P (3, 4): the ray of each pixel and the camera's place, (3, 4)."""
+    """The matrix (3, 4) that `unproject` takes, of a camera P (3, 4): pixels to rays, and the camera's position."""
     inverse = np.linalg.inv(camera[:, :3])
     result: Floats = np.concatenate([inverse, -inverse @ camera[:, 3:]], axis=1)
     return result
@@ -71,14 +71,14 @@ def unproject(lenses: "Tensor", pixels: "Tensor", depths: "Tensor") -> "Tensor":
     return (lenses[..., :3] @ rays.unsqueeze(-1)).squeeze(-1) + lenses[..., 3]
 
 
-def depths_of(camera: Floats, points: Floats) -> Floats:
+def point_depths(camera: Floats, points: Floats) -> Floats:
     """Depths (...) of points (..., 3) before a camera P (3, 4), in metres."""
     result: Floats = points @ camera[2, :3] + camera[2, 3]
     return result
 
 
 def flat_lens(points: Floats, pixels: Floats) -> Floats:
-    """A lens (3, 4) for points (N, 3) that determine no camera, because they lie on one plane: affine in their image
+    """A lens (3, 4) for points (N, 3) on one plane, which determine no camera: positions are affine in the image
     coordinates (N, 2), by least squares, at depth 1."""
     rays = np.linalg.lstsq(_homogeneous(pixels), points, rcond=None)[0].T
     return np.asarray(np.concatenate([rays, np.zeros((3, 1))], axis=1), np.float64)

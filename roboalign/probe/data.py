@@ -1,4 +1,4 @@
-"""Training samples of the probe: a few frames of one episode, spoilt as a tokenizer or a world model spoils them."""
+"""Training samples of the probe: a few frames of one episode, some of them as the tokenizer reconstructs them."""
 
 import hashlib
 from collections.abc import Callable, Sequence
@@ -37,8 +37,8 @@ class Sample(TypedDict):
     """(K, 3, 2): gripper, object and goal in the picture."""
 
 
-def in_turn(infos: Sequence[EpisodeInfo], count: int) -> list[int]:
-    """The numbers of at most `count` episodes with states, the tasks in turn; real robots have no states."""
+def take_in_turn(infos: Sequence[EpisodeInfo], count: int) -> list[int]:
+    """The numbers of at most `count` episodes with states, taken from the tasks in turn."""
     of_task: dict[Task, list[int]] = {}
     for number, info in enumerate(infos):
         if info.success is not None:
@@ -65,15 +65,15 @@ def select_part(infos: Sequence[EpisodeInfo], part: int, parts: int) -> list[int
     return [number for number, info in enumerate(infos) if ((info.source, info.task), info.scene) in dealt]
 
 
-def episodes_of(corpus: Corpus, spec: ProbeSpec) -> list[Episode]:
+def select_episodes(corpus: Corpus, spec: ProbeSpec) -> list[Episode]:
     """The episodes with states and keypoints of the probe's part, at most `spec.episodes`, the tasks in turn."""
     numbers = select_part(corpus.infos, spec.part, spec.parts)
-    chosen = in_turn([corpus.infos[number] for number in numbers], spec.episodes)
+    chosen = take_in_turn([corpus.infos[number] for number in numbers], spec.episodes)
     found = (corpus.read(numbers[index]) for index in chosen)
     return [episode for episode in found if episode.state is not None and episode.keypoints is not None]
 
 
-def tasks_of(episodes: Sequence[Episode]) -> tuple[Task, ...]:
+def list_tasks(episodes: Sequence[Episode]) -> tuple[Task, ...]:
     """The (source, task) pairs of the episodes, sorted."""
     return tuple(sorted({(episode.source, episode.task) for episode in episodes}))
 

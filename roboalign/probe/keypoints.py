@@ -1,4 +1,4 @@
-"""Where gripper, object and goal are in the picture: heat maps, their centres, and the loss that teaches them."""
+"""Image coordinates of gripper, object and goal: heat maps, their centres, and the loss."""
 
 import torch
 import torch.nn.functional as F
@@ -21,7 +21,7 @@ def centres(heat: Tensor) -> Tensor:
 
 
 def geometry(points: Tensor) -> Tensor:
-    """What points (N, COUNT, 2) say: positions, ways from gripper to object and from object to goal, and their lengths.
+    """Features of points (N, COUNT, 2): positions, offsets gripper-object and object-goal, and their lengths.
 
     (N, FEATURES): 6 positions around the middle, 4 components and 2 lengths.
     """

@@ -1,16 +1,17 @@
-"""The probe under Lightning."""
+"""Training steps of the probe and of the outcome model."""
 
 import torch
 from torch import Tensor
 
-from roboalign.optimizer import optimizer
+from roboalign.optimizer import build_optimizer
 from roboalign.probe.augment import augment
 from roboalign.probe.data import Sample
 from roboalign.probe.model import Probe
 from roboalign.probe.outcome import OutcomeModel, OutcomeSample, outcome_loss
 from roboalign.probe.spec import ProbeSpec
 from roboalign.probe.targets import WEIGHTS, losses
-from roboalign.training import TrainedModule, fold
+from roboalign.training import TrainedModule, fold_in
+from roboalign.video import to_float
 
 
 class OutcomeModule(TrainedModule):
@@ -26,7 +27,7 @@ class OutcomeModule(TrainedModule):
         return loss
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        return optimizer(self.model.named_parameters(), self.model.spec.training)
+        return build_optimizer(self.model.named_parameters(), self.model.spec.training)
 
 
 class ProbeModule(TrainedModule):
@@ -39,8 +40,8 @@ class ProbeModule(TrainedModule):
 
     def training_step(self, batch: Sample, index: int) -> Tensor:
         spec, scenes = self.spec, self.probe.scenes
-        generator = torch.Generator().manual_seed(fold(spec.training.seed, self.step, 3))
-        frames = augment(batch["frames"].float() / 255, spec.augmentation, generator)
+        generator = torch.Generator().manual_seed(fold_in(spec.training.seed, self.step, 3))
+        frames = augment(to_float(batch["frames"]), spec.augmentation, generator)
         found: dict[str, Tensor] = {}
         for member, rows in enumerate(torch.arange(len(frames)).chunk(spec.members)):
             task = batch["task"][rows]
@@ -53,4 +54,4 @@ class ProbeModule(TrainedModule):
         return loss * spec.members
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        return optimizer(self.probe.named_parameters(), self.spec.training)
+        return build_optimizer(self.probe.named_parameters(), self.spec.training)

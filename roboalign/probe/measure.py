@@ -1,9 +1,8 @@
 """metrics/probe.json: the probe's errors on test episodes; on true, reconstructed and generated frames.
 
-Of a generated frame nobody knows the true state. Two things are reported of it, each under its own name: how far what
-the probe sees is from the true outcome of the same actions (the world model's error and the probe's, together), and how
-far the probe's members are from each other on the same frames (the probe's error alone, as far as the members err
-independently).
+The true state of a generated frame is unknown. Two figures are reported instead: the distance of the perceived states
+from the true outcome of the same actions (the error of the world model and of the probe, together), and the
+disagreement of the probe's members on the same frames (the error of the probe alone, if members err independently).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -12,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from roboalign.probe.data import in_turn
-from roboalign.probe.figures import errors, flags, means
+from roboalign.probe.data import take_in_turn
 from roboalign.probe.model import Probe
+from roboalign.probe.probe_metrics import flag_metrics, mean_over_episodes, state_errors
 from roboalign.probe.spec import ProbeMeasureSpec
 from roboalign.store import Corpus
 from roboalign.types import Episode, Float32, Json, UInt8
@@ -81,7 +80,7 @@ def measured_clips(probe: Probe, corpus: Corpus, spec: ProbeMeasureSpec) -> list
     """The clips to measure: the beginning and the end of at most `spec.episodes` episodes, the tasks in turn; of those
     the ones that the probe covers and that are long enough."""
     clips = []
-    for number in in_turn(corpus.infos, spec.episodes):
+    for number in take_in_turn(corpus.infos, spec.episodes):
         info = corpus.infos[number]
         if not probe.covers(info.source, info.task) or info.length <= spec.frames:
             continue
@@ -93,12 +92,12 @@ def measured_clips(probe: Probe, corpus: Corpus, spec: ProbeMeasureSpec) -> list
 
 @dataclass(frozen=True)
 class Readings:
-    """What the probe says of each clip in one medium, without the first frame."""
+    """Predicted states of each clip in one medium, without the first frame."""
 
     said: list[Float32]
-    """The probe's answer, (T, 14) each."""
+    """The probe's states, (T, 14) each."""
     members: list[Float32]
-    """Each member's answer, (M, T, 14) each."""
+    """Each member's states, (M, T, 14) each."""
     points: list[Float32]
     """Points in the picture by the mean of the members, (T, 6) each."""
 
@@ -109,7 +108,7 @@ def read(probe: Probe, clips: Sequence[MeasuredClip], frames: Sequence[UInt8]) -
     for source, task in probe.tasks:
         rows = [row for row, clip in enumerate(clips) if (clip.episode.source, clip.episode.task) == (source, task)]
         if rows:
-            states, points = probe.look(source, task, np.stack([frames[row] for row in rows]))
+            states, points = probe.read_states(source, task, np.stack([frames[row] for row in rows]))
             said |= {row: (states[:, place, 1:], points[:, place, 1:]) for place, row in enumerate(rows)}
     order = range(len(clips))
     return Readings(
@@ -155,8 +154,10 @@ def section(
     truth = [clips[row].state[1:] for row in rows]
 
     def against(said: Sequence[Float32]) -> dict[str, Json]:
-        found = means([errors(a, b) for a, b in zip(said, truth, strict=True)], episodes, spec.draws, spec.seed)
-        return found | flags(said, truth, episodes, spec.draws, spec.seed)
+        found = mean_over_episodes(
+            [state_errors(a, b) for a, b in zip(said, truth, strict=True)], episodes, spec.draws, spec.seed
+        )
+        return found | flag_metrics(said, truth, episodes, spec.draws, spec.seed)
 
     result: dict[str, Json] = {"n": len(set(episodes))}
     for name, reading in readings.items():
@@ -165,10 +166,10 @@ def section(
             figures = {"from_true_outcome": figures}
         else:
             pixels = [pixel_errors(reading.points[row], clips[row]) for row in rows]
-            figures["pixels"] = means(pixels, episodes, spec.draws, spec.seed)
+            figures["pixels"] = mean_over_episodes(pixels, episodes, spec.draws, spec.seed)
         if len(probe.members) > 1:
-            apart = [errors(*reading.members[row][:2]) for row in rows]
-            figures["disagreement"] = means(apart, episodes, spec.draws, spec.seed)
+            apart = [state_errors(*reading.members[row][:2]) for row in rows]
+            figures["disagreement"] = mean_over_episodes(apart, episodes, spec.draws, spec.seed)
         result[name] = figures
     mean = probe.scenes.means.cpu().numpy()
     tasks = [probe.tasks.index((clips[row].episode.source, clips[row].episode.task)) for row in rows]

@@ -9,16 +9,17 @@ import torch
 from torch import Tensor, nn
 
 from roboalign import checkpoint
-from roboalign.probe.data import Task, tasks_of
+from roboalign.probe.data import Task, list_tasks
 from roboalign.probe.keypoints import centres
-from roboalign.probe.network import Member
+from roboalign.probe.network import EnsembleMember
 from roboalign.probe.scene import Scenes
 from roboalign.probe.spec import PerceptionSpec
 from roboalign.probe.targets import Outputs, as_state
 from roboalign.types import STATE_NAMES, Episode, Float32, Json, UInt8
+from roboalign.video import to_float
 
 FRAMES = 4
-"""Frames of the clips that PerceptionSpec.batch counts."""
+"""Frames of the clips that PerceptionSpec.batch_size counts."""
 
 
 @dataclass(frozen=True)
@@ -40,12 +41,12 @@ class Probe(nn.Module):
         super().__init__()
         self.spec, self.tasks, self.size = spec, tuple(tasks), size
         self.scenes = Scenes(len(self.tasks), size)
-        self.members = nn.ModuleList(Member(spec, len(self.tasks)) for _ in range(spec.members))
+        self.members = nn.ModuleList(EnsembleMember(spec, len(self.tasks)) for _ in range(spec.members))
 
     @classmethod
     def of(cls, spec: PerceptionSpec, episodes: Sequence[Episode], size: tuple[int, int]) -> "Probe":
         """An untrained probe for the tasks of training episodes with states, whose cameras and backgrounds it knows."""
-        probe = cls(spec, tasks_of(episodes), size)
+        probe = cls(spec, list_tasks(episodes), size)
         for number, task in enumerate(probe.tasks):
             probe.scenes.learn(number, [episode for episode in episodes if (episode.source, episode.task) == task])
         return probe
@@ -63,7 +64,7 @@ class Probe(nn.Module):
         return (source, task) in self.tasks
 
     @torch.no_grad()
-    def look(self, source: str, task: str, clips: UInt8) -> tuple[Float32, Float32]:
+    def read_states(self, source: str, task: str, clips: UInt8) -> tuple[Float32, Float32]:
         """What each member says, without taking the mean: states (M, N, T, 14), and points in the picture (M, N, T, 6),
         columns KEYPOINT_NAMES, of clips (N, T, H, W, 3).
 
@@ -76,14 +77,14 @@ class Probe(nn.Module):
             raise ValueError(f"the state probe takes clips of {self.size} pixels, not {clips.shape[2:4]}")
         states = np.empty((len(self.members), *clips.shape[:2], len(STATE_NAMES)), np.float32)
         points = np.empty((len(self.members), *clips.shape[:2], 6), np.float32)
-        where = self.scenes.means.device
-        number = torch.tensor([self.tasks.index((source, task))], device=where)
+        device = self.scenes.means.device
+        number = torch.tensor([self.tasks.index((source, task))], device=device)
         # Batches of a fixed number of frames, so that long clips need no more memory than short ones.
-        batch = max(1, self.spec.batch * FRAMES // clips.shape[1])
+        batch = max(1, self.spec.batch_size * FRAMES // clips.shape[1])
         for start in range(0, len(clips), batch):
             rows = slice(start, start + batch)
-            part = torch.from_numpy(np.ascontiguousarray(clips[rows])).to(where)
-            videos = part.permute(0, 1, 4, 2, 3).float() / 255
+            part = torch.from_numpy(np.ascontiguousarray(clips[rows])).to(device)
+            videos = to_float(part.permute(0, 1, 4, 2, 3))
             tasks = number.expand(len(videos))
             for index in range(len(self.members)):
                 seen = self.perceive(videos, tasks, index)
@@ -112,7 +113,7 @@ class Probe(nn.Module):
         Contact and success are probabilities; the goal is the same in all frames of a clip. Deterministic. Raises
         ValueError as `look` does.
         """
-        states: Float32 = self.look(source, task, frames)[0].mean(0)
+        states: Float32 = self.read_states(source, task, frames)[0].mean(0)
         return states
 
     def forward(self, videos: Tensor, tasks: Tensor, member: int) -> Outputs:

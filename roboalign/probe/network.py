@@ -10,7 +10,7 @@ from roboalign.probe.camera import unproject
 from roboalign.probe.keypoints import COUNT, FEATURES, centres, geometry
 from roboalign.probe.scene import Scenes
 from roboalign.probe.spec import PerceptionSpec
-from roboalign.tokenizer.layers import Block
+from roboalign.tokenizer.layers import ResidualBlock
 
 GAIN = 3.0
 """Factor on the difference to the background, which is small beside the colours themselves. Our choice."""
@@ -22,7 +22,7 @@ TOUCH = 5
 """What the temporal readout says beside the points: opening, contact, force, penetration, success."""
 
 
-class Eye(nn.Module):
+class KeypointEncoder(nn.Module):
     """Looks at single frames: heat maps of gripper, object and goal, and what is seen at those places and in all."""
 
     def __init__(self, spec: PerceptionSpec, tasks: int) -> None:
@@ -32,7 +32,7 @@ class Eye(nn.Module):
         self.task = nn.Embedding(max(tasks, 1), widths[-1])
         self.down = nn.ModuleList(nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in pairwise(widths))
         # Full blocks at the finest level would take most of the time; one convolution does there.
-        self.deep = nn.ModuleList(nn.Sequential(*(Block(w) for _ in range(spec.blocks))) for w in widths[1:])
+        self.deep = nn.ModuleList(nn.Sequential(*(ResidualBlock(w) for _ in range(spec.blocks))) for w in widths[1:])
         self.up = nn.ModuleList(nn.Conv2d(b, a, 1) for a, b in pairwise(widths))
         self.smooth = nn.ModuleList(nn.Conv2d(w, w, 3, padding=1) for w in widths[:-1])
         self.heat = nn.Conv2d(widths[0], COUNT, 1)
@@ -66,13 +66,13 @@ class Eye(nn.Module):
         return heat, torch.cat([seen, F.silu(middle).mean((2, 3)).unsqueeze(1)], 1)
 
 
-class Member(nn.Module):
+class EnsembleMember(nn.Module):
     """One network: an eye, and a readout over the neighbouring frames."""
 
     def __init__(self, spec: PerceptionSpec, tasks: int) -> None:
         super().__init__()
-        self.eye = Eye(spec, tasks)
-        channels, hidden = spec.widths[spec.finest], spec.hidden
+        self.encoder = KeypointEncoder(spec, tasks)
+        channels, hidden = spec.widths[spec.finest], spec.hidden_size
         self.enter = nn.Linear((COUNT + 1) * channels + FEATURES, hidden)
         self.task = nn.Embedding(max(tasks, 1), hidden)
         self.mix = nn.ModuleList(nn.Conv1d(hidden, hidden, 3, padding=1, padding_mode="replicate") for _ in range(2))
@@ -90,7 +90,7 @@ class Member(nn.Module):
         (B * T, COUNT, h, w)."""
         batch, time = videos.shape[:2]
         of = tasks.repeat_interleave(time)
-        heat, seen = self.eye(videos.flatten(0, 1), scenes.background(of), of)
+        heat, seen = self.encoder(videos.flatten(0, 1), scenes.background(of), of)
         pixels = centres(heat)
         x = self.enter(torch.cat([seen.flatten(1), geometry(pixels)], 1)) + self.task(of)
         x = x.view(batch, time, -1)

@@ -1,7 +1,7 @@
-"""What actions lead to, in the states that a probe perceives: from a first frame's state and actions to a trajectory.
+"""The outcome model: from the perceived state of a first frame and the actions to the states that follow.
 
-A reward model compares what a rollout shows with this: it cannot know the true future, but it can know what such
-actions usually lead to. It learns from recorded episodes, as the probe perceives them.
+A reward model compares a rollout with this prediction, since it cannot know the true future. The outcome model is
+trained on recorded episodes as the probe perceives them.
 """
 
 from collections.abc import Sequence
@@ -38,14 +38,14 @@ class OutcomeModel(nn.Module):
     def __init__(self, spec: OutcomeSpec, tasks: int, action_width: int) -> None:
         super().__init__()
         self.spec, self.action_width = spec, action_width
-        self.task = nn.Embedding(max(tasks, 1), spec.hidden)
+        self.task = nn.Embedding(max(tasks, 1), spec.hidden_size)
         self.begin = nn.Sequential(
-            nn.Linear(len(STATE_NAMES), spec.hidden), nn.GELU(), nn.Linear(spec.hidden, spec.hidden)
+            nn.Linear(len(STATE_NAMES), spec.hidden_size), nn.GELU(), nn.Linear(spec.hidden_size, spec.hidden_size)
         )
-        self.recur = nn.GRU(action_width + spec.hidden, spec.hidden, batch_first=True)
-        self.move = nn.Linear(spec.hidden, 6)
+        self.recur = nn.GRU(action_width + spec.hidden_size, spec.hidden_size, batch_first=True)
+        self.move = nn.Linear(spec.hidden_size, 6)
         self.flags = nn.Sequential(
-            nn.Linear(spec.hidden + 6, spec.hidden), nn.GELU(), nn.Linear(spec.hidden, len(FLAGS))
+            nn.Linear(spec.hidden_size + 6, spec.hidden_size), nn.GELU(), nn.Linear(spec.hidden_size, len(FLAGS))
         )
         nn.init.zeros_(self.move.weight)
         nn.init.zeros_(self.move.bias)

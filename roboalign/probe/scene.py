@@ -1,4 +1,4 @@
-"""What is known of each task before looking: its camera, its background, the usual depths and forces."""
+"""Constants of each task: its camera, its background, the usual depths and forces."""
 
 from collections.abc import Sequence
 
@@ -6,12 +6,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from roboalign.probe.camera import depths_of, fit_camera, flat_lens, lens, plane
+from roboalign.probe.camera import fit_camera, flat_lens, lens, plane, point_depths
 from roboalign.probe.keypoints import COUNT
 from roboalign.types import STATE_NAMES, Episode, Float32
+from roboalign.video import to_float
 
 FARTHEST, NEAREST = 20.0, 0.05
-"""Metres: no depth is taken to be beyond these."""
+"""Limits of depths, in metres."""
 
 RADIUS_MARGIN = 1.5
 """Factor on the largest difference between a frame of a training episode and its task's median frame."""
@@ -49,13 +50,13 @@ class Scenes(nn.Module):
 
     def background(self, tasks: Tensor) -> Tensor:
         """The backgrounds (N, 3, H, W) in [0, 1] of tasks (N,)."""
-        return self.pictures[tasks].float() / 255
+        return to_float(self.pictures[tasks])
 
     def identify(self, frames: Tensor) -> Tensor:
         """The task (B,) whose median frame is nearest to first frames (B, 3, H, W) in [0, 1]; -1 if none is near."""
         if not len(self.radii):
             return torch.full((len(frames),), -1, device=frames.device)
-        pictures = self.pictures.float() / 255
+        pictures = to_float(self.pictures)
         distances = torch.stack([(frames - picture).abs().mean((1, 2, 3)) for picture in pictures], 1)
         nearest, tasks = distances.min(1)
         return torch.where(nearest <= self.radii[tasks], tasks, -1)
@@ -80,7 +81,7 @@ class Scenes(nn.Module):
             self.planes[number] = torch.tensor([0.0, 0.0, 1.0])
         else:
             self.lenses[number] = torch.from_numpy(lens(camera))
-            far = depths_of(camera, points).reshape(-1, COUNT).clip(NEAREST, FARTHEST)
+            far = point_depths(camera, points).reshape(-1, COUNT).clip(NEAREST, FARTHEST)
             own = [plane(places.reshape(-1, COUNT, 2)[:, k], far[:, k]) for k in range(COUNT)]
             self.planes[number] = torch.from_numpy(np.array(own))
             usual = self.usual_depths(torch.tensor([number]), torch.from_numpy(pixels.reshape(1, -1, COUNT, 2)).float())

@@ -5,6 +5,7 @@ from typing import Annotated, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
+from roboalign.rollout.spec import KvWindowSpec, PolicyDecodingSpec
 from roboalign.spec.base import FieldError, Fraction, Seed, Spec, items
 from roboalign.spec.training import TrainingSpec
 
@@ -40,11 +41,11 @@ class OutcomeSpec(Spec):
     """The outcome model: a small recurrent network that predicts, from the perceived state of a first frame and the
     actions, the states that the probe would perceive in the true future."""
 
-    hidden: Annotated[int, Field(ge=8, le=4096)] = 128
+    hidden_size: Annotated[int, Field(ge=8, le=4096)] = 128
     """Width of the network."""
     length: Annotated[int, Field(ge=2, le=1024)] = 31
     """Frames of a training stretch, the first one included."""
-    training: TrainingSpec = TrainingSpec(steps=800, batch=64, learning_rate=0.003, warmup=50, log_every=50)
+    training: TrainingSpec = TrainingSpec(steps=800, batch_size=64, learning_rate=0.003, warmup_steps=50, log_every=50)
     """Optimisation."""
 
 
@@ -54,6 +55,8 @@ class ProbeMeasureSpec(Spec):
     frames: Annotated[int, Field(ge=1, le=1024)] = 15
     """Frames after the first one that the tokenizer reconstructs and the world model predicts: from the beginning and
     up to the end of each episode."""
+    decoding: PolicyDecodingSpec = KvWindowSpec()
+    """How the world model predicts them, greedily: by default within the sequence length that it was trained on."""
     episodes: Annotated[int, Field(ge=1)] = 64
     """At most so many test episodes, the tasks in turn."""
     draws: Annotated[int, Field(ge=100, le=1_000_000)] = 2000
@@ -69,14 +72,14 @@ class PerceptionSpec(Spec):
     """Channels of the feature maps, from half the image's resolution downwards. Our choice."""
     blocks: Annotated[int, Field(ge=1, le=8)] = 1
     """Residual blocks on each level, on the way down and on the way up."""
-    hidden: Annotated[int, Field(ge=8, le=4096)] = 128
+    hidden_size: Annotated[int, Field(ge=8, le=4096)] = 128
     """Width of the readout."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """Share of the readout's features that are dropped in training."""
     members: Annotated[int, Field(ge=1, le=8)] = 1
     """Ensemble members: networks with different initial weights, trained side by side on different batches. The probe
     returns their mean state; their disagreement is reported."""
-    batch: Annotated[int, Field(ge=1, le=4096)] = 16
+    batch_size: Annotated[int, Field(ge=1, le=4096)] = 16
     """Clips of four frames, or as many frames in longer ones, that are probed at once; changes the speed, not the
     states."""
 
@@ -87,14 +90,14 @@ class PerceptionSpec(Spec):
 
     def parameters(self, tasks: int) -> int:
         """Weights of all members, for so many tasks."""
-        widths, hidden = self.widths, self.hidden
-        eye = 26 * 9 * widths[0] + 4 * widths[0] + 3 + tasks * widths[-1]
+        widths, hidden = self.widths, self.hidden_size
+        encoder = 26 * 9 * widths[0] + 4 * widths[0] + 3 + tasks * widths[-1]
         for above, width in pairwise(widths):
-            eye += 9 * above * width + width + self.blocks * (18 * width**2 + 4 * width)
-            eye += above * width + above + 9 * above**2 + above
+            encoder += 9 * above * width + width + self.blocks * (18 * width**2 + 4 * width)
+            encoder += above * width + above + 9 * above**2 + above
         readout = (4 * widths[self.finest] + 13) * hidden + 2 * (3 * hidden + 1) * hidden
         readout += 4 * (hidden + 1) + (hidden + 9) * hidden + 5 * (hidden + 1) + tasks * (hidden + 2)
-        return self.members * (eye + readout)
+        return self.members * (encoder + readout)
 
     def operations(self, height: int, width: int) -> float:
         """Operations of reading one frame, by all members: the convolutions, which take nearly all."""
@@ -145,10 +148,10 @@ class ProbeSpec(PerceptionSpec):
     def _consistent(self) -> Self:
         if self.part >= self.parts:
             raise FieldError("part", f"part {self.part} does not exist: parts are numbered 0 to {self.parts - 1}")
-        if self.training.batch % self.members:
+        if self.training.batch_size % self.members:
             raise FieldError(
-                "training.batch",
-                f"a batch of {self.training.batch} does not divide over {self.members} members; change one of them",
+                "training.batch_size",
+                f"{self.training.batch_size} must be divisible by members ({self.members}); change one of them",
             )
         return self
 

@@ -1,4 +1,4 @@
-"""States as the readout learns and says them: the scales of forces and depths, and the loss."""
+"""The losses of the readout, and the conversion of its outputs to states."""
 
 import torch
 import torch.nn.functional as F
@@ -22,7 +22,7 @@ WEIGHTS = {
     "penetration": 0.05,
     "success": 0.5,
 }
-"""What each loss counts: places are in metres, the others in units of their own. Our choice."""
+"""Weights of the losses: places are in metres, the others in units of their own. Our choice."""
 
 Outputs = tuple[Tensor, Tensor, Tensor]
 """Points (B, T, 3, 3), touch (B, T, 5) and heat maps (B * T, 3, h, w); see Member.forward."""
@@ -30,8 +30,8 @@ Outputs = tuple[Tensor, Tensor, Tensor]
 
 def losses(outputs: Outputs, states: Tensor, pixels: Tensor, forces: Tensor) -> dict[str, Tensor]:
     """Each loss by name, not yet weighted, for true `states` (B, T, 14), `pixels` (B, T, 3, 2) and the tasks' typical
-    `forces` (B,). Absolute errors where a frame tells little, such as of forces: the answer is then the median, which
-    accuses no clip of what cannot be seen in it."""
+    `forces` (B,). Forces and penetration, which a frame hardly shows, have absolute errors: the optimum is the
+    median, so a clip is not charged with rare contacts that cannot be seen in it."""
     points, touch, heat = outputs
     force = torch.log1p(states[..., FORCE].clamp(min=0) / forces.unsqueeze(1))
     penetration = torch.log1p(states[..., PENETRATION].clamp(min=0) / MILLIMETRE)

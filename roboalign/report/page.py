@@ -87,7 +87,7 @@ def experiment(inputs: Inputs) -> Section:
     fact(
         "World model",
         ("{} layers", dig(spec, "world_model", "layers")),
-        ("width {}", dig(spec, "world_model", "hidden")),
+        ("width {}", dig(spec, "world_model", "hidden_size")),
         ("{} steps", dig(spec, "world_model", "training", "steps")),
     )
     trained = {name: dig(spec, "probe", name, "widths") for name in PROBES}
@@ -115,11 +115,12 @@ def experiment(inputs: Inputs) -> Section:
         ("rollouts of {} frames", dig(spec, "rl", "horizon")),
         ("KL coefficient {}", dig(spec, "rl", "kl_coef")),
     )
+    scored_decoding = str(dig(spec, "rollout", "scored_decoding"))
     fact(
         "Rollouts",
         ("{} frames", dig(spec, "rollout", "horizon")),
         ("{} held-out episodes", dig(metrics, "rollout", "episodes")),
-        ("SWR window W = {}", dig(spec, "rollout", "swr", "window")),
+        ("SWR window W = {}", dig(spec, "rollout", "decodings", scored_decoding, "window")),
     )
     rows = [[Cell(name), Cell(text)] for name, text in facts]
     blocks: list[Block] = [Table("This experiment", ["Part", "Setting"], rows)] if rows else []

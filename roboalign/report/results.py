@@ -1,7 +1,5 @@
 """The sections of results: gates, sliding window re-encoding, drift, clips."""
 
-import re
-
 from roboalign.report import charts, tables
 from roboalign.report.blocks import Block, Chart, Film, Prose, Section
 from roboalign.report.clips import animation_uri, strip_uri
@@ -11,9 +9,6 @@ from roboalign.report.plots import Panel, lines
 from roboalign.report.scorers import scorer_words
 from roboalign.report.showcases import showcase_scorer
 from roboalign.types import Json
-
-SWEPT = re.compile(r"\.swr_w\d+\.")
-"""Names of rollouts that were made only to compare windows."""
 
 DRIFT = (
     "Errors are root mean squared errors of pixels in [0, 1]. Epsilon is the one-step error under a true context of "
@@ -88,7 +83,8 @@ def sliding_window(inputs: Inputs) -> Section:
     blocks: list[Block] = []
     if dig(rollout, first) and dig(rollout, second):
         blocks.append(tables.against(rollout, first, second, columns, f"SWR against plain autoregression{_n(rollout)}"))
-    sweep = {name: value for name, value in (rollout or {}).items() if SWEPT.search(name)}
+    swept = tuple(f".{name}." for name in dig(inputs.spec, "rollout", "sweep") or ())
+    sweep = {name: value for name, value in (rollout or {}).items() if any(part in name for part in swept)}
     others = {name: value for name, value in (rollout or {}).items() if name not in sweep}
     table = tables.less_autoregression(others, columns, f"Each decoding less plain autoregression{_n(rollout)}")
     blocks += [table] if table.rows else []
@@ -101,7 +97,7 @@ def sliding_window(inputs: Inputs) -> Section:
     panels = charts.panels(
         inputs.curves.get("rollout", ()),
         keep=lambda name: (
-            not name.startswith("aligned") and not SWEPT.search(name) and name.split(".")[-1] in ("", *FIRST, sampling)
+            not name.startswith("aligned") and name not in sweep and name.split(".")[-1] in ("", *FIRST, sampling)
         ),
         only=("psnr", "ssim", "perceptual", "roi_perceptual"),
     )

@@ -5,7 +5,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from roboalign.optimizer import optimizer
+from roboalign.optimizer import build_optimizer
 from roboalign.reward.losses import set_loss
 from roboalign.reward.model import RewardModel
 from roboalign.reward.observation import SetBatch
@@ -33,4 +33,4 @@ class RewardModule(TrainedModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         trained = ((name, p) for name, p in self.model.named_parameters() if p.requires_grad)
-        return optimizer(trained, self.training_spec)
+        return build_optimizer(trained, self.training_spec)

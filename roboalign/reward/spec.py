@@ -343,7 +343,7 @@ class RewardModelSpec(Spec):
     """Clips of one set, the unit of a batch: rollouts of one prompt, or as many single clips."""
     group_share: Fraction = 0.5
     """Share of the sets that are groups of rollouts; 0 if the bench has none."""
-    batch: Annotated[int, Field(ge=1, le=4096)] = 32
+    batch_size: Annotated[int, Field(ge=1, le=4096)] = 32
     """Clips scored at once; changes the speed, not the scores."""
     training: TrainingSpec
-    """Optimisation; `batch` counts sets."""
+    """Optimisation; `batch_size` counts sets."""

@@ -10,7 +10,7 @@ import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 
-from roboalign.optimizer import Muon, in_a_layer, optimizer
+from roboalign.optimizer import Muon, build_optimizer, is_layer_matrix
 from roboalign.reward.losses import set_loss
 from roboalign.reward.observation import SetBatch
 from roboalign.reward.rewards import Reward, Rollouts
@@ -25,7 +25,7 @@ from roboalign.rl.replay_buffer import ReplayBuffer
 from roboalign.rl.rollouts import PolicyRollouts, sample_rollouts, value_gradients
 from roboalign.rl.spec import BestOfNSpec, FirstOrderSpec, GRPOSpec, RLSpec
 from roboalign.student.model import Student
-from roboalign.training import TrainedModule, fold
+from roboalign.training import TrainedModule, fold_in
 
 ObserveFn = Callable[[Rollouts], SetBatch]
 """Rollouts as the student reads them, on the CPU, with the judge's normalised scores as targets."""
@@ -97,10 +97,10 @@ class AlignmentModule(TrainedModule):
 
     def configure_optimizers(self) -> list[Muon]:
         training = self.spec.training
-        optimizers = [optimizer(self.policy.named_parameters(), training, hidden=in_a_layer)]
+        optimizers = [build_optimizer(self.policy.named_parameters(), training, is_hidden=is_layer_matrix)]
         if self.buffer is not None and self.spec.distillation is not None:
             scale = self.spec.distillation.learning_rate / training.learning_rate
-            optimizers.append(optimizer(self.student.members.named_parameters(), training, scale=scale))
+            optimizers.append(build_optimizer(self.student.members.named_parameters(), training, scale=scale))
         return optimizers
 
     def training_step(self, batch: Item, index: int) -> None:
@@ -133,7 +133,7 @@ class AlignmentModule(TrainedModule):
         """Rollouts of the prompts of a batch; their seeds are a function of (seed, step, row)."""
         spec, numbers = self.spec, [int(number) for number in batch["prompt"]]
         rows = range(len(numbers) * spec.group_size)
-        seeds = [fold(spec.training.seed, self.step, 3, self.global_rank, row) for row in rows]
+        seeds = [fold_in(spec.training.seed, self.step, 3, self.global_rank, row) for row in rows]
         return sample_rollouts(
             batch,
             [self.prompts.instruction(number) for number in numbers],
@@ -142,8 +142,8 @@ class AlignmentModule(TrainedModule):
             self.parts.tokenizer,
             torch.tensor(seeds, device=batch["frames"].device),
             group_size=spec.group_size,
-            window=getattr(spec.decoding, "window", None),
-            reward_seed=fold(spec.training.seed, self.step, 5),
+            segments=spec.decoding.segments(spec.horizon),
+            reward_seed=fold_in(spec.training.seed, self.step, 5),
         )
 
     def _greedy(self) -> bool:
@@ -321,7 +321,7 @@ class AlignmentModule(TrainedModule):
         losses = []
         self.student.train()
         for number in range(spec.steps):
-            generator = torch.Generator().manual_seed(fold(self.spec.training.seed, self.step, 4, number))
+            generator = torch.Generator().manual_seed(fold_in(self.spec.training.seed, self.step, 4, number))
             size = rollouts.group_size
             sets: list[SetBatch] = []
             for _ in range(spec.sets - known):

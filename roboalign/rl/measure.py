@@ -17,7 +17,7 @@ from roboalign.rl.grpo import token_log_probabilities
 from roboalign.rl.interfaces import RolloutFn, ValueTokenizer
 from roboalign.rl.prompts import Item, Prompts
 from roboalign.rl.rollouts import PolicyRollouts, sample_rollouts
-from roboalign.training import fold
+from roboalign.training import fold_in
 from roboalign.types import Json
 
 Values = Mapping[str, NDArray[np.float64]]
@@ -40,7 +40,7 @@ def roll_out(
     score: Scores,
     *,
     temperature: float,
-    window: int | None,
+    segments: Sequence[tuple[int, int]],
     seed: int,
     batch_size: int,
     device: torch.device,
@@ -57,7 +57,7 @@ def roll_out(
         numbers: Which of them.
         score: Scores rollouts.
         temperature: Of the rollouts.
-        window: Frames of a window of the decoding; None for one sequence.
+        segments: Frames [start, stop) of each window, as the decoding has them.
         seed: Of the sampling; a prompt's seed is a function of it and the prompt's number.
         batch_size: Prompts at once.
         device: Of the models.
@@ -66,10 +66,10 @@ def roll_out(
     for start in range(0, len(numbers), batch_size):
         part = list(numbers[start : start + batch_size])
         item = {name: value.to(device) for name, value in default_collate([prompts[number] for number in part]).items()}
-        seeds = torch.tensor([fold(seed, number) for number in part], device=device)
+        seeds = torch.tensor([fold_in(seed, number) for number in part], device=device)
         made = sample_rollouts(
             cast(Item, item), [prompts.instruction(n) for n in part], [prompts.task(n) for n in part], rollout,
-            tokenizer, seeds, group_size=1, window=window,
+            tokenizer, seeds, group_size=1, segments=segments,
         )  # fmt: skip
         kl, entropy = divergence(policy, reference, made, temperature)
         video, targets = made.rollouts.videos, made.rollouts.targets

@@ -46,12 +46,6 @@ class PolicyRollouts:
         return values.view(-1, self.group_size, *values.shape[1:])
 
 
-def window_bounds(horizon: int, window: int | None) -> list[tuple[int, int]]:
-    """The windows of a rollout of `horizon` frames: [start, stop) of each; one if `window` is None."""
-    size = horizon if window is None else window
-    return [(start, min(start + size, horizon)) for start in range(0, horizon, size)]
-
-
 @torch.no_grad()
 def sample_rollouts(
     batch: Item,
@@ -62,7 +56,7 @@ def sample_rollouts(
     seeds: Tensor,
     *,
     group_size: int,
-    window: int | None,
+    segments: Sequence[tuple[int, int]],
     reward_seed: int | None = None,
 ) -> PolicyRollouts:
     """Roll out P prompts in groups.
@@ -75,7 +69,7 @@ def sample_rollouts(
         tokenizer: Encodes the contexts of the windows.
         seeds: (P * G,).
         group_size: G.
-        window: Frames of a window of the decoding; None for one sequence.
+        segments: Frames [start, stop) of each window, as the decoding has them.
         reward_seed: See Rollouts.seed.
     """
     targets = batch["frames"].repeat_interleave(group_size, 0)
@@ -83,10 +77,7 @@ def sample_rollouts(
     mask = batch["action_mask"].repeat_interleave(group_size, 0)
     frames, tokens = rollout(targets[:, 0], actions, mask, seeds)
     videos = torch.cat([targets[:, :1], frames], 1)
-    windows = tuple(
-        Window(start, stop, tokenizer.encode_context(videos[:, start]))
-        for start, stop in window_bounds(actions.shape[1], window)
-    )
+    windows = tuple(Window(start, stop, tokenizer.encode_context(videos[:, start])) for start, stop in segments)
 
     def repeat(values: Sequence[Any]) -> tuple[Any, ...]:
         return tuple(value for value in values for _ in range(group_size))

@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from roboalign.reward.spec import DistilledSignal, RewardSignal, SumSignal
-from roboalign.rollout.spec import ArSpec, KvWindowSpec, SwrSpec
+from roboalign.rollout.spec import PolicyDecodingSpec, SwrSpec
 from roboalign.spec.base import FieldError, Fraction, Policy, Positive, Seed, Spec, items
 from roboalign.spec.training import TrainingSpec
 
@@ -100,7 +100,7 @@ class AlignmentMeasureSpec(Spec):
 
     prompts: Annotated[int, Field(ge=2, le=100_000)] = 64
     """Prompts, spread evenly over the test episodes' segments."""
-    batch: Annotated[int, Field(ge=1, le=4096)] = 32
+    batch_size: Annotated[int, Field(ge=1, le=4096)] = 32
     """Prompts rolled out at once; changes the speed, not the result."""
     gradient_batches: Annotated[int, Field(ge=0, le=1000)] = 4
     """Batches whose policy gradients are compared before training: the cosine between them is the signal-to-noise of
@@ -120,7 +120,7 @@ class RLSpec(Spec):
     """G, rollouts of one prompt; `grpo` and `best_of_n` need at least two (16: RLVR-World)."""
     horizon: Annotated[int, Field(ge=1, le=1024)] = 30
     """Predicted frames of a rollout (7: RLVR-World; 30: as the paper evaluates)."""
-    decoding: Annotated[ArSpec | SwrSpec | KvWindowSpec, Field(discriminator="kind")] = SwrSpec()
+    decoding: PolicyDecodingSpec = SwrSpec()
     """How rollouts are made. Of `swr`, each window is a sequence of its own under its re-encoded context."""
     stride: Annotated[int, Field(ge=1, le=1024)] = 4
     """Frames between the context frames of two prompts of an episode."""

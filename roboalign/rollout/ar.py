@@ -1,15 +1,19 @@
 """Plain autoregression (paper: the default): one context, one sequence that grows to the horizon."""
 
-from torch import Tensor
+from roboalign.rollout.decoder import SharedSegmentDecoder
+from roboalign.rollout.interfaces import ContextT, FrameSampler, FrameTokenizer, StateT
+from roboalign.rollout.prompt import Start
 
-from roboalign.rollout.interfaces import ContextT, Sampler, StateT, Tokenizer
-from roboalign.rollout.segment import Log, Prompt, write_segment
 
+class ArDecoder(SharedSegmentDecoder[ContextT, StateT]):
+    """The whole horizon as one segment."""
 
-def ar(tokenizer: Tokenizer[ContextT], sampler: Sampler[StateT], prompt: Prompt, log: Log) -> tuple[Tensor, Tensor]:
-    """Frames (B, F, 3, H, W) and tokens (B, F, Nd) of the whole horizon as one segment."""
-    context = tokenizer.encode_context(prompt.frames)
-    tokens = write_segment(sampler, context.tokens, prompt, 0, prompt.horizon, log)
-    frames = tokenizer.decode(context, tokens)
-    log.spread(prompt.horizon)
-    return frames, tokens
+    def __init__(self, tokenizer: FrameTokenizer[ContextT], sampler: FrameSampler[StateT], start: Start) -> None:
+        """Raises ValueError without a horizon, which the cache needs room for."""
+        super().__init__(tokenizer, sampler, start)
+        if start.horizon is None:
+            raise ValueError("plain autoregression needs a horizon; give one, or take a decoding with a window")
+        self._begin(start.frames, start.horizon)
+
+    def _make_room(self) -> None:
+        pass

@@ -1,13 +1,13 @@
-"""Videos that need no world model: what every table compares with. Truth is (B, 1 + F, 3, H, W), context first."""
+"""Baseline videos that need no world model. Truth is (B, 1 + F, 3, H, W), context frame first."""
 
 import torch
 from torch import Tensor
 
-from roboalign.rollout.interfaces import ContextT, Tokenizer
+from roboalign.rollout.interfaces import ContextT, FrameTokenizer
 
 
 @torch.no_grad()
-def reconstruction(tokenizer: Tokenizer[ContextT], truth: Tensor) -> Tensor:
+def reconstruction(tokenizer: FrameTokenizer[ContextT], truth: Tensor) -> Tensor:
     """The true frames through the tokenizer and back, under the context frame: the ceiling of a world model."""
     context = tokenizer.encode_context(truth[:, 0])
     return torch.cat([truth[:, :1], tokenizer.decode(context, tokenizer.encode(context, truth[:, 1:]))], 1)

@@ -28,7 +28,7 @@ def every_age(values: Mapping[int, float], horizon: int) -> Floats:
 def contraction(divergence: ArrayLike) -> float | None:
     """alpha, from the divergence (pairs, steps) of paired rollouts: the factor a step by which its mean changes.
 
-    It is the exponential of the slope of the log mean divergence over steps (least squares). None where a mean is 0:
+    It is the exponential of the slope of the log mean divergence over steps (least squares). None if a mean is 0:
     the pairs have met, and no factor describes that.
     """
     means = np.asarray(divergence, np.float64).mean(0)
@@ -46,7 +46,7 @@ def bound(window: int, alpha: float, error: float, delta: float) -> float | None
 
 
 def bound_autoregressive(alpha: float, error: float) -> float | None:
-    """The worst case of plain autoregression, eps / (1 - alpha). None where alpha is 1 or more."""
+    """The worst case of plain autoregression, eps / (1 - alpha). None if alpha is 1 or more."""
     return None if alpha >= 1 else error / (1 - alpha)
 
 
@@ -89,7 +89,7 @@ def best_window(errors: Mapping[int, float]) -> int:
 
 
 def closed_form_window(alpha: float, error: float, delta: float) -> float | None:
-    """W* of about sqrt(2 delta / (3 eps lambda)), lambda = -ln alpha. None where alpha is not between 0 and 1."""
+    """W* of about sqrt(2 delta / (3 eps lambda)), lambda = -ln alpha. None if alpha is not between 0 and 1."""
     if not 0 < alpha < 1 or error <= 0:
         return None
     return math.sqrt(2 * delta / (3 * error * -math.log(alpha)))

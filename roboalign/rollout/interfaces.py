@@ -1,12 +1,12 @@
-"""What a rollout needs of a tokenizer and of a world model's sampler; stages pass the real ones in."""
+"""Protocols of the tokenizer and the sampler that rollouts take; stages pass in the real ones."""
 
 from typing import Protocol, Self, TypeVar
 
 from torch import Tensor
 
 
-class Context(Protocol):
-    """An encoded context frame: `tokens` (B, Nc), and whatever else its tokenizer decodes with."""
+class TokenizedContext(Protocol):
+    """An encoded context frame: `tokens` (B, Nc), and what else its tokenizer needs for decoding."""
 
     @property
     def tokens(self) -> Tensor:
@@ -16,10 +16,10 @@ class Context(Protocol):
         """The contexts at `rows`, which may repeat."""
 
 
-ContextT = TypeVar("ContextT", bound=Context)
+ContextT = TypeVar("ContextT", bound=TokenizedContext)
 
 
-class Tokenizer(Protocol[ContextT]):
+class FrameTokenizer(Protocol[ContextT]):
     """Pixels to tokens and back."""
 
     def encode_context(self, frames: Tensor) -> ContextT:
@@ -32,7 +32,7 @@ class Tokenizer(Protocol[ContextT]):
         """Dynamics tokens (B, F, Nd) as frames (B, F, 3, H, W) in [0, 1]."""
 
 
-class State(Protocol):
+class SequenceState(Protocol):
     """A world model's sequence so far, with its key-value cache."""
 
     @property
@@ -51,11 +51,11 @@ class State(Protocol):
         """The sequences at `rows`, which may repeat, with new seeds; they share no memory with these."""
 
 
-StateT = TypeVar("StateT", bound=State)
+StateT = TypeVar("StateT", bound=SequenceState)
 
 
-class Sampler(Protocol[StateT]):
-    """Draws frames from a world model, each row from its own random stream, whatever else is in the batch."""
+class FrameSampler(Protocol[StateT]):
+    """Draws frames from a world model. Each row has its own random stream, independent of the rest of the batch."""
 
     def start(
         self,
@@ -65,12 +65,12 @@ class Sampler(Protocol[StateT]):
         max_frames: int,
         *,
         first_frame: int = 0,
-        moved: Tensor | None = None,
-        beginning: Tensor | None = None,
+        displacement: Tensor | None = None,
+        initial_context: Tensor | None = None,
     ) -> StateT:
-        """A sequence of only the context, or of `beginning`, that of the rollout's first frame, and the context.
+        """A sequence of only the context, or of `initial_context`, that of the rollout's first frame, and the context.
 
-        The random stream of the row starts at the absolute frame `first_frame`. `moved` (B, A) is the sum of the
+        The random stream of the row starts at the absolute frame `first_frame`. `displacement` (B, A) is the sum of the
         actions between the context and the first frame to come, where there are any.
         """
 

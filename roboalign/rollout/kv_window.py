@@ -1,30 +1,25 @@
 """A window over the key-value cache with the context as the attention sink (StreamingLLM, arXiv 2309.17453).
 
-Once the window is full, the oldest frame leaves the cache before each new one. Nothing is computed anew, so what the
-kept values know of the frames that left stays in them.
+Once the window is full, the oldest frame leaves the cache before each new one. Nothing is computed anew, so the kept
+keys and values still depend on the frames that left.
 """
 
-import torch
-from torch import Tensor
-
-from roboalign.rollout.interfaces import ContextT, Sampler, StateT, Tokenizer
-from roboalign.rollout.segment import Log, Prompt
+from roboalign.rollout.decoder import SharedSegmentDecoder
+from roboalign.rollout.interfaces import ContextT, FrameSampler, FrameTokenizer, StateT
+from roboalign.rollout.prompt import Start
 
 
-def kv_window(
-    tokenizer: Tokenizer[ContextT], sampler: Sampler[StateT], prompt: Prompt, size: int, log: Log
-) -> tuple[Tensor, Tensor]:
-    """Frames (B, F, 3, H, W) and tokens (B, F, Nd); at most `size` frames stand behind the context."""
-    context = tokenizer.encode_context(prompt.frames)
-    size = min(size, prompt.horizon)
-    state = sampler.start(context.tokens, prompt.action_mask, prompt.seeds, size)
-    tokens = []
-    for frame in range(prompt.horizon):
-        if frame >= size:
-            sampler.drop(state)
-        tokens.append(sampler.step(state, prompt.actions[:, frame]))
-        log.frame(state)
-    drawn = torch.stack(tokens, 1)
-    frames = tokenizer.decode(context, drawn)
-    log.spread(prompt.horizon)
-    return frames, drawn
+class KvWindowDecoder(SharedSegmentDecoder[ContextT, StateT]):
+    """At most `frames` frames follow the context."""
+
+    def __init__(
+        self, tokenizer: FrameTokenizer[ContextT], sampler: FrameSampler[StateT], start: Start, frames: int
+    ) -> None:
+        super().__init__(tokenizer, sampler, start)
+        self.frames = self._room(frames)
+        self._begin(start.frames, frames)
+
+    def _make_room(self) -> None:
+        if self.age == self.frames:
+            self.sampler.drop(self.state)
+            self.age -= 1

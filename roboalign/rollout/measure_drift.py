@@ -1,4 +1,4 @@
-"""The figures that drift.py reasons with, measured on a world model and its tokenizer."""
+"""Measurement of epsilon, delta and alpha of drift.py on a world model and its tokenizer."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from roboalign.rollout.drift import best_window, contraction, epsilon, every_age, predicted_error
-from roboalign.rollout.interfaces import ContextT, Sampler, StateT, Tokenizer
-from roboalign.rollout.segment import Prompt
+from roboalign.rollout.interfaces import ContextT, FrameSampler, FrameTokenizer, StateT
+from roboalign.rollout.prompt import Prompt
 from roboalign.rollout.spec import DriftSpec
 
 Floats = NDArray[np.float64]
@@ -34,7 +34,7 @@ class Truth:
 
 
 @torch.no_grad()
-def encode_truth(tokenizer: Tokenizer[ContextT], prompt: Prompt, frames: Tensor) -> Truth:
+def encode_truth(tokenizer: FrameTokenizer[ContextT], prompt: Prompt, frames: Tensor) -> Truth:
     """The true frames (B, F, 3, H, W) through the tokenizer."""
     context = tokenizer.encode_context(prompt.frames)
     tokens = tokenizer.encode(context, frames)
@@ -42,8 +42,13 @@ def encode_truth(tokenizer: Tokenizer[ContextT], prompt: Prompt, frames: Tensor)
 
 
 @torch.no_grad()
-def from_truth(
-    tokenizer: Tokenizer[ContextT], sampler: Sampler[StateT], prompt: Prompt, truth: Truth, start: int, steps: int
+def predict_from_truth(
+    tokenizer: FrameTokenizer[ContextT],
+    sampler: FrameSampler[StateT],
+    prompt: Prompt,
+    truth: Truth,
+    start: int,
+    steps: int,
 ) -> Tensor:
     """`steps` frames drawn after `start` frames of true tokens, (B, steps, 3, H, W)."""
     context = tokenizer.encode_context(prompt.frames)
@@ -55,38 +60,42 @@ def from_truth(
 
 
 def one_step_errors(
-    tokenizer: Tokenizer[ContextT], sampler: Sampler[StateT], prompt: Prompt, truth: Truth, ages: Sequence[int]
+    tokenizer: FrameTokenizer[ContextT],
+    sampler: FrameSampler[StateT],
+    prompt: Prompt,
+    truth: Truth,
+    ages: Sequence[int],
 ) -> Floats:
     """The error of frame n predicted from the true tokens of all frames before it, (B, ages), for n in `ages`."""
     columns = []
     for age in ages:
-        frame = from_truth(tokenizer, sampler, prompt, truth, age - 1, 1)
+        frame = predict_from_truth(tokenizer, sampler, prompt, truth, age - 1, 1)
         columns.append(rmse(frame, truth.frames[:, age - 1 : age])[:, 0])
     return torch.stack(columns, 1).double().cpu().numpy()
 
 
 def divergences(
-    tokenizer: Tokenizer[ContextT],
-    sampler: Sampler[StateT],
+    tokenizer: FrameTokenizer[ContextT],
+    sampler: FrameSampler[StateT],
     prompt: Prompt,
     truth: Truth,
     autoregressive: Tensor,
     starts: Sequence[int],
     steps: int,
 ) -> Floats:
-    """How far rollouts that leave the truth after `starts` frames lie from the autoregressive one, (pairs, steps).
+    """Distances of rollouts that leave the truth after `starts` frames from the autoregressive one, (pairs, steps).
 
     Both run under the same actions and the same sampling noise. `autoregressive` is (B, F, 3, H, W).
     """
     pairs = []
     for start in starts:
-        other = from_truth(tokenizer, sampler, prompt, truth, start, steps)
+        other = predict_from_truth(tokenizer, sampler, prompt, truth, start, steps)
         pairs.append(rmse(other, autoregressive[:, start : start + steps]))
     return torch.cat(pairs).double().cpu().numpy()
 
 
 @torch.no_grad()
-def refresh_errors(tokenizer: Tokenizer[ContextT], frames: Tensor) -> Floats:
+def refresh_errors(tokenizer: FrameTokenizer[ContextT], frames: Tensor) -> Floats:
     """delta of each frame (B, T, 3, H, W): its distance to itself encoded as a context and decoded under it, (B·T,)."""
     flat = frames.flatten(0, 1)
     context = tokenizer.encode_context(flat)
@@ -95,8 +104,8 @@ def refresh_errors(tokenizer: Tokenizer[ContextT], frames: Tensor) -> Floats:
 
 
 @dataclass(frozen=True)
-class Growth:
-    """How the errors of a model grow, in the symbols of drift.py."""
+class ErrorGrowth:
+    """Parameters of the error growth of a model, in the symbols of drift.py."""
 
     at_ages: Mapping[int, float]
     """epsilon(n) at the ages where it was measured."""
@@ -105,27 +114,27 @@ class Growth:
     floor: Floats
     """The codec's error for ages n = 1 … T, (T,)."""
     delta: float
-    """What a refresh adds."""
+    """The error that a refresh adds."""
     alpha: float | None
-    """What is left of an error after a frame; None where the pairs that it is measured on have met."""
+    """Factor by which an error changes in one frame; None if the paired rollouts became equal."""
 
-    def predicted(self) -> dict[int, float]:
-        """The mean error of every window from 1 to T, by the recursion; where pairs have met, nothing is left: 0."""
+    def predicted_errors(self) -> dict[int, float]:
+        """The mean error of every window from 1 to T, by the recursion; an alpha of None counts as 0."""
         alpha, horizon = self.alpha or 0.0, self.error.size
         return {w: predicted_error(w, alpha, self.error, self.floor, self.delta) for w in range(1, horizon + 1)}
 
     def window(self) -> int:
         """The window with the smallest predicted error."""
-        return best_window(self.predicted())
+        return best_window(self.predicted_errors())
 
 
-def growth(
-    tokenizer: Tokenizer[ContextT],
-    sampler: Sampler[StateT],
+def measure_error_growth(
+    tokenizer: FrameTokenizer[ContextT],
+    sampler: FrameSampler[StateT],
     batches: Iterable[tuple[Prompt, Tensor, Tensor]],
     spec: DriftSpec,
     window: int,
-) -> Growth:
+) -> ErrorGrowth:
     """Measure over batches of prompts with their true futures and autoregressive rollouts, (B, F, 3, H, W) each.
 
     delta is that of refreshes every `window` frames.
@@ -141,4 +150,4 @@ def growth(
     measured = epsilon(np.concatenate(one_step).mean(0), floor[[age - 1 for age in spec.ages]])
     at_ages = dict(zip(spec.ages, map(float, measured), strict=True))
     alpha, delta = contraction(np.concatenate(pairs)), float(np.concatenate(refreshed).mean())
-    return Growth(at_ages, every_age(at_ages, floor.size), floor, delta, alpha)
+    return ErrorGrowth(at_ages, every_age(at_ages, floor.size), floor, delta, alpha)

@@ -1,4 +1,4 @@
-"""What the stage writes: the clip stores with their index, the metrics, the curves, the timings."""
+"""The outputs of the rollout stage: clip stores with their index, metrics, curves, timings."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -8,39 +8,40 @@ import torch
 from torch import Tensor
 
 from roboalign.io import write_json
-from roboalign.rollout.measures import (
+from roboalign.rollout.evaluation_episodes import EvaluationEpisodes, write_clips
+from roboalign.rollout.rollout import Rollout
+from roboalign.rollout.suite import RolloutSet
+from roboalign.rollout.video_metrics import (
     Distance,
     Floats,
     SetDistance,
-    curve,
-    difference,
-    measures,
-    over_time,
-    summary,
-    time_summary,
+    metric_curve,
+    paired_differences,
+    summarize,
+    summarize_temporal,
+    temporal_metrics,
+    video_metrics,
 )
-from roboalign.rollout.rollout import Rollout
-from roboalign.rollout.scenes import Scenes, as_stored, write_clips
-from roboalign.rollout.study import ClipSet
 from roboalign.types import Json
+from roboalign.video import quantise
 
 FPS = 10.0
-"""Frames a second at which clips play; the sources' own rates differ, and one page shows them side by side."""
+"""Playback rate of clips. Sources have different rates, but the report shows their clips side by side."""
 
 
 @dataclass
 class Results:
-    """Collects sets of rollouts of the same scenes."""
+    """Collects sets of rollouts of the same episodes."""
 
     folder: Path
     """Where the clip stores and `index.json` go."""
-    scenes: Scenes
+    episodes: EvaluationEpisodes
     distance: Distance
     every: int
-    """Frames between two measures of SSIM and the perceptual distances."""
-    batch: int
+    """Frame stride of SSIM and the perceptual distances."""
+    batch_size: int
     whole: SetDistance | None = None
-    """The distance of whole sets of clips; it has taken the true ones in."""
+    """The distance of whole sets of clips to the true ones, which it was given as the reference."""
     metrics: dict[str, Json] = field(default_factory=dict)
     curves: list[dict[str, object]] = field(default_factory=list)
     timings: dict[str, Json] = field(default_factory=dict)
@@ -49,21 +50,21 @@ class Results:
     _truth: dict[str, Floats] = field(init=False)
 
     def __post_init__(self) -> None:
-        self._truth = over_time(self.scenes.frames, self.batch)
-        found = time_summary(self._truth, self._truth)
+        self._truth = temporal_metrics(self.episodes.frames, self.batch_size)
+        found = summarize_temporal(self._truth, self._truth)
         self.metrics["ground_truth"] = {name: found[name] for name in ("flicker", "repeated_frames")} | {
-            "n": len(self.scenes)
+            "n": len(self.episodes)
         }
 
-    def add(self, one: ClipSet, made: Rollout, more: tuple[Scenes, Rollout] | None = None) -> None:
+    def add(self, one: RolloutSet, made: Rollout, more: tuple[EvaluationEpisodes, Rollout] | None = None) -> None:
         """A set of rollouts: clips, metrics, differences to plain autoregression (which comes first), timings.
 
         The clips of `more`, rollouts of other scenes, are stored behind them and not measured.
         """
-        frames, scenes = made.frames, self.scenes
+        frames, episodes = made.frames, self.episodes
         if more is not None:
-            frames, scenes = torch.cat([frames, more[1].frames]), scenes.join(more[0])
-        self.keep(one.name, [frames], one.model, one.decoding, one.sampling, scenes)
+            frames, episodes = torch.cat([frames, more[1].frames]), episodes.join(more[0])
+        self.keep(one.name, [frames], one.model, one.decoding, one.sampling, episodes)
         self.measure(one.name, made, one.base, perceptual=True)
 
     def keep(
@@ -73,10 +74,10 @@ class Results:
         model: str = "",
         decoding: str = "",
         sampling: str = "",
-        scenes: Scenes | None = None,
+        episodes: EvaluationEpisodes | None = None,
     ) -> None:
-        """Store clips under `name`: one or more samples (N, T, 3, H, W) of every scene, or of the `scenes` given."""
-        listed = write_clips(self.folder / name, scenes or self.scenes, videos, FPS)
+        """Store clips under `name`: one or more samples (N, T, 3, H, W) of every episode, or of those given."""
+        listed = write_clips(self.folder / name, episodes or self.episodes, videos, FPS)
         self.index.append(
             {"name": name, "model": model, "decoding": decoding, "sampling": sampling, "folder": name} | listed
         )
@@ -89,27 +90,27 @@ class Results:
             "cache_bytes": made.cache_bytes,
         }
         if base != name and base in self._by_set:
-            self.metrics[name]["less_ar"] = difference(self._by_set[name], self._by_set[base])
+            self.metrics[name]["less_ar"] = paired_differences(self._by_set[name], self._by_set[base])
         seconds = made.seconds_per_frame
         self.timings[name] = {
-            "seconds": sum(seconds) / len(self.scenes),
-            "frames_per_second": len(self.scenes) * len(seconds) / sum(seconds),
-            "seconds_per_frame": [value / len(self.scenes) for value in seconds],
+            "seconds": sum(seconds) / len(self.episodes),
+            "frames_per_second": len(self.episodes) * len(seconds) / sum(seconds),
+            "seconds_per_frame": [value / len(self.episodes) for value in seconds],
         }
 
     def compare(self, name: str, video: Tensor, *, perceptual: bool = True) -> None:
         """Video metrics of frames (N, 1 + F, 3, H, W) against the truth."""
-        stored = as_stored(video)
+        stored = quantise(video)
         distance, whole = (self.distance, self.whole) if perceptual else (None, None)
-        values = measures(stored, self.scenes.frames, distance, self.every, self.batch, whole)
+        values = video_metrics(stored, self.episodes.frames, distance, self.every, self.batch_size, whole)
         self._by_set[name] = values
         self.metrics[name] = {
-            **summary(values),
-            **time_summary(over_time(stored, self.batch), self._truth),
+            **summarize(values),
+            **summarize_temporal(temporal_metrics(stored, self.batch_size), self._truth),
             **({} if whole is None else whole.compute()),
-            "n": len(self.scenes),
+            "n": len(self.episodes),
         }
-        self.curves += curve(name, values, self.every)
+        self.curves += metric_curve(name, values, self.every)
 
     def write_index(self) -> None:
         """Write `index.json`, which lists the clip stores in the order they were made."""

@@ -2,29 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import assert_never
 
 import torch
 from torch import Tensor
 
-from roboalign.rollout.ar import ar
-from roboalign.rollout.carry_tokens import carry_tokens
-from roboalign.rollout.interfaces import ContextT, Sampler, StateT, Tokenizer
-from roboalign.rollout.kv_window import kv_window
-from roboalign.rollout.segment import Log, Prompt
-from roboalign.rollout.spec import (
-    AnchoredSwrSpec,
-    ArSpec,
-    CarryTokensSpec,
-    DecodingSpec,
-    EntropySwrSpec,
-    KvWindowSpec,
-    SwrSpec,
-    TrueRefreshSpec,
-    TwoContextsSwrSpec,
-)
-from roboalign.rollout.swr import anchored, swr, true_frame
-from roboalign.rollout.swr_entropy import swr_entropy
+from roboalign.rollout.build import build_decoder
+from roboalign.rollout.interfaces import ContextT, FrameSampler, FrameTokenizer, StateT
+from roboalign.rollout.prompt import Prompt
+from roboalign.rollout.spec import FixedDecodingSpec
 
 
 @dataclass(frozen=True)
@@ -45,49 +30,21 @@ class Rollout:
 
 @torch.no_grad()
 def rollout(
-    decoding: DecodingSpec,
-    tokenizer: Tokenizer[ContextT],
-    sampler: Sampler[StateT],
+    decoding: FixedDecodingSpec,
+    tokenizer: FrameTokenizer[ContextT],
+    sampler: FrameSampler[StateT],
     prompt: Prompt,
     truth: Tensor | None = None,
 ) -> Rollout:
-    """Roll `prompt` out to its horizon. `truth` (B, F, 3, H, W) is needed by, and only shown to, `true_refresh`.
-
-    Raises ValueError where `true_refresh` is not given the true frames.
-    """
-    log = Log()
-    match decoding:
-        case ArSpec():
-            frames, tokens = ar(tokenizer, sampler, prompt, log)
-        case SwrSpec():
-            frames, tokens = swr(tokenizer, sampler, prompt, decoding.window, log)
-        case AnchoredSwrSpec():
-            refresh = anchored(prompt.frames, decoding.threshold)
-            frames, tokens = swr(tokenizer, sampler, prompt, decoding.window, log, refresh)
-        case TwoContextsSwrSpec():
-            frames, tokens = swr(tokenizer, sampler, prompt, decoding.window, log, both=True)
-        case EntropySwrSpec():
-            frames, tokens = swr_entropy(tokenizer, sampler, prompt, decoding, log)
-        case KvWindowSpec():
-            frames, tokens = kv_window(tokenizer, sampler, prompt, decoding.frames, log)
-        case CarryTokensSpec():
-            frames, tokens = carry_tokens(tokenizer, sampler, prompt, decoding.window, log)
-        case TrueRefreshSpec():
-            if truth is None:
-                raise ValueError("true_refresh needs the true frames; pass `truth`")
-            frames, tokens = swr(tokenizer, sampler, prompt, decoding.window, log, true_frame(truth))
-        case _:
-            assert_never(decoding)
-    return Rollout(
-        torch.cat([prompt.frames[:, None], frames], 1),
-        tokens,
-        log.peak_sequence,
-        log.cache_bytes // len(prompt.seeds),
-        tuple(log.seconds),
-    )
+    """Roll `prompt` out to its horizon. See `build_decoder` for `truth` (B, F, 3, H, W)."""
+    decoder = build_decoder(decoding, tokenizer, sampler, prompt.start, truth if decoding.sees_true_frames else None)
+    tokens = torch.stack([decoder.step(action) for action in prompt.actions.unbind(1)], 1)
+    frames = torch.cat([prompt.frames[:, None], decoder.take_frames()], 1)
+    costs = decoder.costs
+    return Rollout(frames, tokens, costs.peak_sequence, costs.cache_bytes, tuple(costs.seconds))
 
 
-def joined(parts: Sequence[Rollout]) -> Rollout:
+def join_rollouts(parts: Sequence[Rollout]) -> Rollout:
     """The rollouts of several batches as one; seconds add up."""
     return Rollout(
         torch.cat([part.frames for part in parts]),

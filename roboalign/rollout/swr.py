@@ -1,66 +1,35 @@
-"""Sliding Window Re-encoding (paper, training-free), and what else may be encoded at a boundary.
+"""Sliding Window Re-encoding (paper, training-free).
 
-The horizon is cut into segments of W frames. At each boundary a picture is encoded as a fresh context and the prompt is
-reset: the sequence never holds more than W frames. In the paper it is the last predicted frame, decoded to pixels.
-Frames keep their absolute number, so a row's random stream goes on where it was.
+The horizon is cut into segments of W frames. At each boundary the last predicted frame, decoded to pixels, is encoded
+as a fresh context and the prompt is reset: the sequence never holds more than W frames. Frames keep their absolute
+number, so a row's random stream continues across boundaries.
 """
 
-from collections.abc import Callable
-
-import torch
 from torch import Tensor
 
-from roboalign.rollout.interfaces import ContextT, Sampler, StateT, Tokenizer
-from roboalign.rollout.segment import Log, Prompt, write_segment
-
-Refresh = Callable[[Tensor, int], Tensor]
-"""The picture (B, 3, H, W) to encode, given the last predicted one and the number of frames so far."""
+from roboalign.rollout.decoder import SharedSegmentDecoder
+from roboalign.rollout.interfaces import ContextT, FrameSampler, FrameTokenizer, StateT
+from roboalign.rollout.prompt import Start
 
 
-def swr(
-    tokenizer: Tokenizer[ContextT],
-    sampler: Sampler[StateT],
-    prompt: Prompt,
-    window: int,
-    log: Log,
-    refresh: Refresh = lambda last, _: last,
-    *,
-    both: bool = False,
-) -> tuple[Tensor, Tensor]:
-    """Frames (B, F, 3, H, W) and tokens (B, F, Nd), a fresh context every `window` frames.
+class SwrDecoder(SharedSegmentDecoder[ContextT, StateT]):
+    """A fresh context every `window` frames; subclasses encode another frame than the last predicted one."""
 
-    With `both`, each prompt holds the context of the first frame too, before the fresh one.
-    """
-    picture, frames, tokens = prompt.frames, [], []
-    beginning: Tensor | None = None
-    for first in range(0, prompt.horizon, window):
-        last = min(first + window, prompt.horizon)
-        context = tokenizer.encode_context(picture)
-        if both and beginning is None:
-            beginning = context.tokens
-        drawn = write_segment(sampler, context.tokens, prompt, first, last, log, beginning)
-        seen = tokenizer.decode(context, drawn)
-        log.spread(last - first)
-        picture = refresh(seen[:, -1], last)
-        frames.append(seen)
-        tokens.append(drawn)
-    return torch.cat(frames, 1), torch.cat(tokens, 1)
+    def __init__(
+        self, tokenizer: FrameTokenizer[ContextT], sampler: FrameSampler[StateT], start: Start, window: int
+    ) -> None:
+        super().__init__(tokenizer, sampler, start)
+        self.window = window
+        self._begin_segment(start.frames)
 
+    def _make_room(self) -> None:
+        if self.age == self.window:
+            self._begin_segment(self._fresh_image(self.current_frame))
 
-def true_frame(truth: Tensor) -> Refresh:
-    """Refresh with the true frame of `truth` (B, F, 3, H, W): an upper bound."""
-    return lambda _, frames: truth[:, frames - 1]
+    def _begin_segment(self, image: Tensor) -> None:
+        """Begin a segment with `image` (B, 3, H, W) as its context."""
+        self._begin(image, self.window)
 
-
-def anchored(first: Tensor, threshold: float) -> Refresh:
-    """Refresh with the last frame, but pixels that have not moved since `first` (B, 3, H, W) are taken from there.
-
-    What nothing has covered is then as sharp after many refreshes as after none. A pixel whose colours differ by at
-    most `threshold` has not moved; up to twice as much, the two frames are blended.
-    """
-
-    def picture(last: Tensor, _: int) -> Tensor:
-        change = (last - first).abs().amax(1, keepdim=True)
-        return first + (change / threshold - 1).clamp(0, 1) * (last - first)
-
-    return picture
+    def _fresh_image(self, last: Tensor) -> Tensor:
+        """The image (B, 3, H, W) to encode as the context, given the last predicted frame."""
+        return last

@@ -10,8 +10,6 @@ from PIL import Image
 
 from roboalign.checkpoint import CheckpointError
 from roboalign.io import replacing
-from roboalign.rollout.simulator import Endless
-from roboalign.rollout.spec import AnchoredSwrSpec, ArSpec, KvWindowSpec, SwrSpec, TwoContextsSwrSpec
 from roboalign.simulation.load import ModelName, SimulationError, load
 from roboalign.store import Corpus, EpisodeStore, StoreError
 from roboalign.store.spec import StorageSpec
@@ -31,8 +29,7 @@ def run(
     out: Path,
     *,
     model: ModelName,
-    decoding: str,
-    window: int,
+    decoding: str | None,
     start: int,
     frames: int,
     temperature: float,
@@ -56,9 +53,7 @@ def run(
         taken = taken[:frames] if frames else taken
         if len(taken) == 0:
             return fail("there is no action to roll out", 2)
-        simulation = load(
-            root, model, chosen(decoding, window), temperature=temperature, longest=len(taken), device=device
-        )
+        simulation = load(root, model, decoding, temperature=temperature, longest=len(taken), device=device)
         world = simulation.reset(info.source, recorded[0], seed)
         shown = [recorded[0], *(simulation.step(world, info.source, action) for action in taken)]
     except (SimulationError, StoreError, CheckpointError, ValueError) as error:
@@ -75,21 +70,6 @@ def run(
     beside = sides.get(out.suffix, "") if truth is not None else ""
     print(f"{len(video)} frames of '{info.instruction}' in {out}{beside}")
     return 0
-
-
-def chosen(name: str, window: int) -> Endless:
-    """The decoding of a name."""
-    match name:
-        case "ar":
-            return ArSpec()
-        case "kv_window":
-            return KvWindowSpec(frames=window)
-        case "swr_anchored":
-            return AnchoredSwrSpec(window=window)
-        case "swr_two_contexts":
-            return TwoContextsSwrSpec(window=window)
-        case _:
-            return SwrSpec(window=window)
 
 
 def read_actions(path: Path) -> Float32:

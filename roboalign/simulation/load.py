@@ -1,9 +1,9 @@
 """A simulator from the files of a finished experiment.
 
 simulation = load(Path("."))
-world = simulation.reset("fetch", first_picture, seed=0)          # uint8 (H, W, 3)
-picture = simulation.step(world, "fetch", action)                 # uint8 (H, W, 3); the action in fetch's own units
-twin = simulation.simulator.branch(world, torch.tensor([0]))
+world = simulation.reset("fetch", first_image, seed=0)            # uint8 (H, W, 3)
+image = simulation.step(world, "fetch", action)                   # uint8 (H, W, 3); the action in fetch's own units
+twin = world.select(torch.tensor([0]))
 """
 
 from dataclasses import dataclass
@@ -12,18 +12,23 @@ from typing import Literal
 
 import numpy as np
 import torch
+import yaml
+from pydantic import TypeAdapter
 from torch import Tensor
 
 from roboalign.io import read_json
-from roboalign.rollout.simulator import Endless, Simulator, World
-from roboalign.rollout.spec import SwrSpec
+from roboalign.rollout.build import build_decoder
+from roboalign.rollout.decoder import Decoder
+from roboalign.rollout.prompt import Start
+from roboalign.rollout.spec import DriftSwrSpec, FixedDecodingSpec, RolloutSpec
 from roboalign.store import ActionRange
-from roboalign.tokenizer.model import Context, load_tokenizer
-from roboalign.tokenizer.steady import SteadyTokenizer
+from roboalign.tokenizer.batch_invariant import BatchInvariantTokenizer
+from roboalign.tokenizer.model import EncodedContext, load_tokenizer
 from roboalign.types import Float32, UInt8
+from roboalign.video import frames_to_video, video_to_frames
+from roboalign.world_model.decode_state import DecodeState
 from roboalign.world_model.model import load_world_model
 from roboalign.world_model.sampler import Sampler
-from roboalign.world_model.state import State
 
 FILES = {"supervised": "artifacts/world_model/model.safetensors", "aligned": "artifacts/rl/model.safetensors"}
 """The world models of an experiment."""
@@ -37,10 +42,13 @@ class SimulationError(ValueError):
 
 @dataclass(frozen=True)
 class Simulation:
-    """A simulator, and the scale of each source's actions."""
+    """A world model with its decoding to act in, and the scale of each source's actions."""
 
-    simulator: Simulator[Context, State]
-    tokenizer: SteadyTokenizer
+    tokenizer: BatchInvariantTokenizer
+    sampler: Sampler
+    decoding: FixedDecodingSpec
+    longest: int
+    """Frames that `ar`, whose sequence grows with every frame, has room for; other decodings go on for ever."""
     ranges: dict[str, ActionRange]
     device: torch.device
 
@@ -52,7 +60,7 @@ class Simulation:
     def actions(self, source: str, actions: Float32) -> Tensor:
         """Actions (..., A) in a source's units as the model takes them: (..., width) in [-1, 1].
 
-        Raises SimulationError where the source is unknown or has another number of dimensions.
+        Raises SimulationError if the source is unknown or has another number of dimensions.
         """
         scale = self._range(source)
         values = np.asarray(actions, np.float32)
@@ -64,23 +72,24 @@ class Simulation:
         padding = [(0, 0)] * (values.ndim - 1) + [(0, self.width - values.shape[-1])]
         return torch.from_numpy(np.pad(flat, padding)).to(self.device)
 
-    def reset(self, source: str, picture: UInt8, seed: int = 0) -> World[Context, State]:
-        """A world of one robot of a source that looks like `picture` (H, W, 3).
+    def reset(self, source: str, image: UInt8, seed: int = 0) -> Decoder[EncodedContext, DecodeState]:
+        """A world of one robot of a source that looks like `image` (H, W, 3).
 
-        Raises SimulationError where the source is unknown or the picture has another size than the tokenizer's.
+        Raises SimulationError if the source is unknown or the image has another size than the tokenizer's.
         """
         size = self.tokenizer.spec.height, self.tokenizer.spec.width
-        if picture.shape != (*size, 3):
-            raise SimulationError(f"the picture is {picture.shape}, the tokenizer takes ({size[0]}, {size[1]}, 3)")
+        if image.shape != (*size, 3):
+            raise SimulationError(f"the image is {image.shape}, the tokenizer takes ({size[0]}, {size[1]}, 3)")
         mask = torch.arange(self.width, device=self.device) < len(self._range(source).low)
-        frames = torch.from_numpy(np.ascontiguousarray(picture)).to(self.device).permute(2, 0, 1)[None].float() / 255
-        return self.simulator.reset(frames, mask[None], torch.tensor([seed], device=self.device))
+        frames = frames_to_video(image, self.device)[None]
+        horizon = self.longest if self.decoding.needs_horizon else None
+        start = Start(frames, mask[None], torch.tensor([seed], device=self.device), horizon)
+        return build_decoder(self.decoding, self.tokenizer, self.sampler, start)
 
-    def step(self, world: World[Context, State], source: str, action: Float32) -> UInt8:
-        """Act with the one robot of a world: (A,) in its source's units. The next picture (H, W, 3)."""
-        shown = self.simulator.step(world, self.actions(source, np.asarray(action)[None]))
-        picture: UInt8 = (shown[0].clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
-        return picture
+    def step(self, world: Decoder[EncodedContext, DecodeState], source: str, action: Float32) -> UInt8:
+        """Act with the one robot of a world: (A,) in its source's units. The next image (H, W, 3)."""
+        world.step(self.actions(source, np.asarray(action)[None]))
+        return video_to_frames(world.take_frames()[0, 0])
 
     def _range(self, source: str) -> ActionRange:
         if source not in self.ranges:
@@ -91,29 +100,54 @@ class Simulation:
 def load(
     root: Path = Path(),
     model: ModelName = "aligned",
-    decoding: Endless | None = None,
+    decoding: str | FixedDecodingSpec | None = None,
     *,
     temperature: float = 0.0,
     longest: int = 30,
     device: str = "cpu",
 ) -> Simulation:
-    """The simulator of an experiment's folder; greedy at `temperature` 0, by SWR unless `decoding` says otherwise.
+    """The simulation of an experiment's folder; greedy at `temperature` 0.
 
-    Raises SimulationError where a file is missing.
+    `decoding` is a spec, or a name in the experiment's `rollout.decodings`; by default its `scored_decoding`. `longest`
+    is the number of frames that `ar` has room for. Raises SimulationError if a file is missing, and on a decoding that
+    does not exist or needs more than actions.
     """
-    places = {
+    paths = {
         "index": root / "artifacts/sources/index.json",
         "tokenizer": root / "artifacts/tokenizer/model.safetensors",
         "model": root / FILES[model],
     }
-    for path in places.values():
+    for path in paths.values():
         if not path.exists():
             raise SimulationError(f"{path} is missing; run `dvc repro`, or `dvc pull` it")
-    listed = read_json(places["index"])["sources"]
+    if decoding is None or isinstance(decoding, str):
+        decoding = declared_decoding(root / "build/spec/rollout.yaml", decoding)
+    if decoding.sees_true_frames:
+        raise SimulationError(f"{decoding.kind} needs the true future, which a simulation has not; take another")
+    listed = read_json(paths["index"])["sources"]
     ranges = {
         name: ActionRange(tuple(entry["action_low"]), tuple(entry["action_high"])) for name, entry in listed.items()
     }
-    tokenizer = SteadyTokenizer(load_tokenizer(places["tokenizer"]).to(device))
-    sampler = Sampler(load_world_model(places["model"], device), temperature=temperature)
-    simulator = Simulator(tokenizer, sampler, decoding or SwrSpec(), longest=longest)
-    return Simulation(simulator, tokenizer, ranges, torch.device(device))
+    tokenizer = BatchInvariantTokenizer(load_tokenizer(paths["tokenizer"]).to(device))
+    sampler = Sampler(load_world_model(paths["model"], device), temperature=temperature)
+    return Simulation(tokenizer, sampler, decoding, longest, ranges, torch.device(device))
+
+
+def declared_decoding(file: Path, name: str | None) -> FixedDecodingSpec:
+    """The decoding `name` (None: the scored one) of the resolved section `rollout` in a file.
+
+    Raises SimulationError if the file is missing, has no such decoding, or leaves its window to be measured.
+    """
+    if not file.exists():
+        raise SimulationError(f"{file} is missing; run `dvc repro`, whose first stage writes it")
+    section = yaml.safe_load(file.read_text(encoding="utf-8"))["rollout"]
+    spec: RolloutSpec = TypeAdapter(RolloutSpec).validate_python(section)
+    name = spec.scored_decoding if name is None else name
+    if name not in spec.decodings:
+        raise SimulationError(
+            f"rollout.decodings has no '{name}'; it has {', '.join(spec.decodings)}. Add it to a file in specs/rollout/"
+        )
+    decoding = spec.decodings[name]
+    if isinstance(decoding, DriftSwrSpec):
+        raise SimulationError(f"the window of '{name}' is measured by the rollout stage; take a decoding of kind swr")
+    return decoding

@@ -14,7 +14,6 @@ from roboalign.hardware.spec import HardwareSpec
 from roboalign.judge.spec import JudgeSpec, OpenAIJudgeSpec, Qwen3VLJudgeSpec, RegressionJudgeSpec
 from roboalign.probe.spec import ProbeName, ProbeSpec
 from roboalign.rl.spec import GRPOSpec
-from roboalign.rollout.spec import peak_frames, peak_sequence
 from roboalign.sources.spec import SimulatedRobotSpec
 from roboalign.spec.experiment import Experiment
 from roboalign.student.spec import StudentSpec
@@ -74,14 +73,14 @@ def parts(experiment: Experiment) -> Iterator[Estimate]:
     hardware, tokenizer, model = experiment.hardware, experiment.tokenizer, experiment.world_model
     number = (2 if hardware.device.precision != "32-true" else 4) / ranks(hardware)
     training = tokenizer.training
-    clips = training.batch * tokenizer.samples.frames
+    clips = training.batch_size * tokenizer.samples.frames
     yield Estimate(
         "tokenizer",
         tokenizer.parameters,
         tokenizer.context_tokens + tokenizer.dynamics_tokens,
         memory(tokenizer.parameters, convolution_floats(tokenizer) * clips * number),
         training.steps * clips * BACKWARD * convolution_flops(tokenizer) / rate(hardware, CONVOLUTIONS),
-        f"{training.steps} steps of {training.batch} x {tokenizer.samples.frames} frames",
+        f"{training.steps} steps of {training.batch_size} x {tokenizer.samples.frames} frames",
     )
     parameters, training = world_model_parameters(experiment), model.training
     tokens = tokenizer.context_tokens, tokenizer.dynamics_tokens
@@ -91,9 +90,9 @@ def parts(experiment: Experiment) -> Iterator[Estimate]:
         "world_model",
         parameters,
         length,
-        memory(parameters, kept_floats(model, length) * training.batch * number),
-        training.steps * training.batch * BACKWARD * forward / rate(hardware, TRANSFORMERS),
-        f"{training.steps} steps of {training.batch} sequences",
+        memory(parameters, kept_floats(model, length) * training.batch_size * number),
+        training.steps * training.batch_size * BACKWARD * forward / rate(hardware, TRANSFORMERS),
+        f"{training.steps} steps of {training.batch_size} sequences",
     )
     size, tasks = (tokenizer.height, tokenizer.width), simulated_tasks(experiment)
     for name in get_args(ProbeName):
@@ -101,10 +100,10 @@ def parts(experiment: Experiment) -> Iterator[Estimate]:
     for part in ("judge", "held_out", "student"):
         yield scorer_estimate(part, getattr(experiment, part), experiment)
     rl, training = experiment.rl, experiment.rl.training
-    rows = training.batch * rl.group_size
-    length = model.sequence_tokens(*tokens, peak_frames(rl.decoding, rl.horizon))
+    rows = training.batch_size * rl.group_size
+    length = model.sequence_tokens(*tokens, rl.decoding.peak_frames(rl.horizon))
     epochs = rl.optimizer.epochs if isinstance(rl.optimizer, GRPOSpec) else 1
-    windows = rl.horizon / peak_frames(rl.decoding, rl.horizon)
+    windows = rl.horizon / rl.decoding.peak_frames(rl.horizon)
     updates = windows * rows * transformer_flops(model, parameters, length) * (1 + BACKWARD * epochs)
     decoding = rows * rl.horizon * convolution_flops(tokenizer) / 2
     yield Estimate(
@@ -118,29 +117,30 @@ def parts(experiment: Experiment) -> Iterator[Estimate]:
             + updates / rate(hardware, TRANSFORMERS)
             + decoding / rate(hardware, CONVOLUTIONS)
         ),
-        f"{training.steps} steps of {training.batch} prompts x {rl.group_size} rollouts",
+        f"{training.steps} steps of {training.batch_size} prompts x {rl.group_size} rollouts",
     )
     spec = experiment.rollout
     frame = model.frame_tokens(tokenizer.dynamics_tokens)
     peak = max(
-        peak_sequence(spec.decoding(name), spec.horizon, model.contexts * tokenizer.context_tokens, frame)
-        for name in spec.decodings
+        decoding.peak_sequence(spec.horizon, model.contexts * tokenizer.context_tokens, frame)
+        for decoding in spec.used.values()
     )
-    made = spec.episodes * (len(spec.decodings) + len(spec.aligned_decodings) + spec.best_of + len(spec.sweep))
+    sets = len(spec.sampling[spec.first_sampling]) + len(spec.aligned_decodings) + len(spec.sweep)
+    made = spec.episodes * (sets + spec.best_of)
     decoding = made * spec.horizon * convolution_flops(tokenizer) / 2
     yield Estimate(
         "rollout",
         parameters,
         peak,
-        LIBRARIES + (parameters * 4 + model.cache_bytes(peak, spec.batch)) / GIGA,
-        sampling_seconds(experiment, made, spec.batch, spec.horizon) + decoding / rate(hardware, CONVOLUTIONS),
+        LIBRARIES + (parameters * 4 + model.cache_bytes(peak, spec.batch_size)) / GIGA,
+        sampling_seconds(experiment, made, spec.batch_size, spec.horizon) + decoding / rate(hardware, CONVOLUTIONS),
         f"{made} rollouts of {spec.horizon} frames",
     )
 
 
 def probe_estimate(name: str, probe: ProbeSpec, size: tuple[int, int], tasks: int, hardware: HardwareSpec) -> Estimate:
     """The training of one state probe for images of `size` pixels; no time if no source has states."""
-    frames = probe.training.batch // probe.members * probe.frames
+    frames = probe.training.batch_size // probe.members * probe.frames
     number = (2 if hardware.device.precision != "32-true" else 4) / ranks(hardware)
     operations = probe.training.steps * frames * BACKWARD * probe.operations(*size)
     return Estimate(
@@ -149,7 +149,8 @@ def probe_estimate(name: str, probe: ProbeSpec, size: tuple[int, int], tasks: in
         None,
         memory(probe.parameters(tasks), probe.floats(*size) * frames * number),
         operations / rate(hardware, CONVOLUTIONS) if tasks else 0.0,
-        f"{probe.training.steps} steps of {probe.training.batch} x {probe.frames} frames; {tasks} tasks with states",
+        f"{probe.training.steps} steps of {probe.training.batch_size} x {probe.frames} frames; {tasks} tasks with "
+        "states",
     )
 
 
@@ -163,12 +164,12 @@ def scorer_estimate(part: str, scorer: JudgeSpec | StudentSpec, experiment: Expe
     if isinstance(scorer, OpenAIJudgeSpec):
         return Estimate(part, None, None, None, None, f"{scorer.model} behind {scorer.base_url}; nothing is trained")
     training = scorer.training
-    what = f"{training.steps} steps of {training.batch} sets of clips"
+    what = f"{training.steps} steps of {training.batch_size} sets of clips"
     if isinstance(scorer, Qwen3VLJudgeSpec):
         return Estimate(part, None, None, None, None, f"{what}, LoRA of {scorer.model.rsplit('/', 1)[-1]}")
     encoder, size = scorer.encoder, (experiment.tokenizer.height, experiment.tokenizer.width)
     members = scorer.members if isinstance(scorer, RegressionJudgeSpec) else 1
-    clips, length = scorer.training.batch * scorer.set_size, encoder.frames + encoder.text.words + 2
+    clips, length = scorer.training.batch_size * scorer.set_size, encoder.frames + encoder.text.words + 2
     parameters = members * 12 * (encoder.layers + encoder.text.layers) * encoder.width**2
     # Each member reads its own part of the batch.
     sample = 2.0 * parameters / members * length
@@ -233,12 +234,12 @@ def convolution_flops(spec: TokenizerSpec) -> float:
 
 def kept_floats(model: WorldModelSpec, length: int) -> float:
     """Activations kept for the backward pass of one sequence; attention is computed without keeping its matrix."""
-    return length * model.layers * (KEPT * model.hidden + 3 * model.ffn)
+    return length * model.layers * (KEPT * model.hidden_size + 3 * model.intermediate_size)
 
 
 def transformer_flops(model: WorldModelSpec, parameters: int, length: int) -> float:
     """Operations of one forward pass over a sequence: the weights, and attention to all earlier tokens."""
-    return 2.0 * parameters * length + 2.0 * model.layers * model.hidden * length**2
+    return 2.0 * parameters * length + 2.0 * model.layers * model.hidden_size * length**2
 
 
 def memory(parameters: int, activations: float) -> float:

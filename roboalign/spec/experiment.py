@@ -110,7 +110,7 @@ Names = Annotated[tuple[Name, ...], items()]
 """Names of sources: files under specs/sources/."""
 
 Values = dict[Annotated[str, Field(min_length=1, max_length=200)], Any]
-"""Single values by dotted or nested keys: `rollout.swr.window: 9`, or `rollout: {swr: {window: 9}}`."""
+"""Single values by dotted or nested keys: `rollout.horizon: 20`, or `rollout: {horizon: 20}`."""
 
 
 class ExperimentFileSpec(Spec):

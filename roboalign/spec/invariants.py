@@ -6,7 +6,6 @@ from typing import get_args
 
 from roboalign.judge.spec import OpenAIJudgeSpec, Qwen3VLJudgeSpec, RegressionJudgeSpec
 from roboalign.probe.spec import ProbeName
-from roboalign.rollout.spec import peak_frames, peak_sequence
 from roboalign.sources.spec import SimulatedRobotSpec
 from roboalign.spec.estimates import estimates
 from roboalign.spec.experiment import Experiment
@@ -93,35 +92,33 @@ def lengths(experiment: Experiment) -> Iterator[Violation]:
 def positions(experiment: Experiment) -> Iterator[Violation]:
     """Every sequence fits into the world model's positions."""
     tokenizer, model, rollout = experiment.tokenizer, experiment.world_model, experiment.rollout
-    tokens = tokenizer.context_tokens, tokenizer.dynamics_tokens
+    tokens, generated = (tokenizer.context_tokens, tokenizer.dynamics_tokens), experiment.bench.generated
     frame = model.frame_tokens(tokenizer.dynamics_tokens)
     needs = {
         "world_model.segment.frames": model.sequence_tokens(*tokens, model.segment.frames),
         "world_model.measure.horizon": model.sequence_tokens(*tokens, model.measure.horizon),
-        "bench.generated.frames": model.sequence_tokens(*tokens, experiment.bench.generated.frames),
-        "rl.horizon": model.sequence_tokens(*tokens, peak_frames(experiment.rl.decoding, experiment.rl.horizon)),
+        "bench.generated.frames": model.sequence_tokens(*tokens, generated.decoding.peak_frames(generated.frames)),
+        "rl.horizon": model.sequence_tokens(*tokens, experiment.rl.decoding.peak_frames(experiment.rl.horizon)),
     }
     for index, groups in enumerate(experiment.bench.groups):
-        needs[f"bench.groups.{index}.frames"] = model.sequence_tokens(
-            *tokens, peak_frames(groups.decoding, groups.frames)
-        )
-    for name in dict.fromkeys((*rollout.decodings, *rollout.aligned_decodings)):
-        decoding = rollout.decoding(name)
-        field = {"swr": "rollout.swr.window", "kv_window": "rollout.kv_window.frames"}.get(name, "rollout.horizon")
-        length = peak_sequence(decoding, rollout.horizon, model.contexts * tokenizer.context_tokens, frame)
+        peak = groups.decoding.peak_frames(groups.frames)
+        needs[f"bench.groups.{index}.frames"] = model.sequence_tokens(*tokens, peak)
+    for name, decoding in rollout.used.items():
+        limit = decoding.length_field
+        field = "rollout.horizon" if limit is None else f"rollout.decodings.{name}.{limit}"
+        length = decoding.peak_sequence(rollout.horizon, model.contexts * tokenizer.context_tokens, frame)
         needs[field] = max(needs.get(field, 0), length)
     longest = max(needs, key=lambda field: needs[field])
-    if needs[longest] > model.positions:
+    if needs[longest] > model.max_position_embeddings:
         yield Violation(
-            "world_model.positions",
-            f"a sequence of {needs[longest]} tokens ({longest}) does not fit into {model.positions} positions; raise "
-            f"them to {needs[longest]}, or lower {longest}",
+            "world_model.max_position_embeddings",
+            f"a sequence of {needs[longest]} tokens ({longest}) does not fit into {model.max_position_embeddings} "
+            f"positions; raise them to {needs[longest]}, or lower {longest}",
         )
 
 
 def decodings(experiment: Experiment) -> Iterator[Violation]:
     """A decoding has the model and the episodes that it takes, and the guard of alignment its episodes."""
-    listed = (*experiment.rollout.decodings, *experiment.rollout.aligned_decodings)
     validated = any(source.split.validation for source in experiment.sources.values())
     if experiment.rl.guard is not None and not validated:
         yield Violation(
@@ -129,18 +126,19 @@ def decodings(experiment: Experiment) -> Iterator[Violation]:
             "the guard checks the policy on validation episodes, and no source has any; give a source's "
             "split.validation a share above 0, or set the guard to null",
         )
-    if "swr_drift" in listed and not validated:
-        yield Violation(
-            "rollout.decodings",
-            "swr_drift chooses its window on validation episodes, and no source has any; give a source's "
-            "split.validation a share above 0, or remove the decoding",
-        )
-    if "swr_two_contexts" in listed and experiment.world_model.contexts != 2:
-        yield Violation(
-            "world_model.contexts",
-            "rollout lists the decoding swr_two_contexts, which takes a world model of 2 contexts; raise them to 2 "
-            "(use.world_model: two_contexts), or remove the decoding",
-        )
+    for name, decoding in experiment.rollout.used.items():
+        if decoding.measures_drift and not validated:
+            yield Violation(
+                f"rollout.decodings.{name}",
+                f"the decoding {name} measures its window on validation episodes, and no source has any; give a "
+                "source's split.validation a share above 0, or remove the decoding",
+            )
+        if decoding.contexts > experiment.world_model.contexts:
+            yield Violation(
+                "world_model.contexts",
+                f"rollout uses the decoding {name}, which needs a world model of {decoding.contexts} contexts; raise "
+                f"them to {decoding.contexts} (use.world_model: two_contexts), or remove the decoding",
+            )
 
 
 def actions(experiment: Experiment) -> Iterator[Violation]:
@@ -250,14 +248,14 @@ def devices(experiment: Experiment) -> Iterator[Violation]:
     trained = {part: spec for part, spec in trained.items() if not isinstance(spec, OpenAIJudgeSpec)}
     trained |= {f"probe.{name}": getattr(experiment.probe, name) for name in get_args(ProbeName)}
     for part, spec in trained.items():
-        if spec.training.batch % ranks:
+        if spec.training.batch_size % ranks:
             yield Violation(
-                f"{part}.training.batch",
-                f"{ranks} devices do not divide a batch of {spec.training.batch}; change one",
+                f"{part}.training.batch_size",
+                f"{spec.training.batch_size} must be divisible by the number of devices ({ranks}); change one",
             )
     for row in estimates(experiment):
         if row.memory_gb is not None and row.memory_gb > limit:
-            field = "rollout.batch" if row.part == "rollout" else f"{row.part}.training.batch"
+            field = "rollout.batch_size" if row.part == "rollout" else f"{row.part}.training.batch_size"
             yield Violation(
                 field,
                 f"needs about {row.memory_gb:.3g} GB of memory, and hardware.limits.memory_gb is {limit:g}; "

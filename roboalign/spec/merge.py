@@ -40,7 +40,7 @@ def kind(node: Mapping) -> object:
 
 
 def expanded(node: Mapping) -> Mapping:
-    """Dotted keys as nested mappings: `{rollout.swr.window: 9}` becomes `{rollout: {swr: {window: 9}}}`.
+    """Dotted keys as nested mappings: `{rl.measure.seed: 9}` becomes `{rl: {measure: {seed: 9}}}`.
 
     Each segment keeps its own column. Only the outermost level may be dotted; later keys win over earlier ones.
     """

@@ -12,7 +12,7 @@ class TrainingSpec(Spec):
 
     steps: Annotated[int, Field(ge=1, le=10_000_000)]
     """Optimizer steps."""
-    batch: Annotated[int, Field(ge=1, le=65_536)]
+    batch_size: Annotated[int, Field(ge=1, le=65_536)]
     """Samples a step, over all devices."""
     learning_rate: Positive
     """Peak learning rate of AdamW."""
@@ -21,9 +21,9 @@ class TrainingSpec(Spec):
     half the steps gave the default tokenizer the same quality (our choice; the paper: AdamW)."""
     muon_scale: Positive = 1.0
     """Learning rate of Muon, in multiples of `learning_rate`."""
-    warmup: Annotated[int, Field(ge=0)] = 20
+    warmup_steps: Annotated[int, Field(ge=0)] = 20
     """Steps of linear warm-up."""
-    final: Fraction = 0.0
+    min_lr_ratio: Fraction = 0.0
     """Learning rate of the last step, as a share of the peak; 1 keeps it constant after the warm-up."""
     weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.01
     """Decoupled weight decay of matrices and convolutions."""

@@ -24,7 +24,9 @@ class Student(RewardModel):
         eyes: Probe,
         outcome: OutcomeModel,
     ) -> None:
-        super().__init__(spec.encoder, reward, vocabulary, action_width, eyes.first(), outcome, batch_size=spec.batch)
+        super().__init__(
+            spec.encoder, reward, vocabulary, action_width, eyes.first(), outcome, batch_size=spec.batch_size
+        )
         self.spec = spec
 
 

@@ -16,5 +16,5 @@ class StudentSpec(RewardModelSpec):
 
     loss: ScoringLossSpec = ScoringLossSpec(within_group=2.0)
     """The loss against the judge's scores."""
-    batch: Annotated[int, Field(ge=1, le=4096)] = 64
+    batch_size: Annotated[int, Field(ge=1, le=4096)] = 64
     """Clips scored at once; changes the speed, not the scores."""

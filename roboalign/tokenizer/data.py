@@ -13,16 +13,16 @@ from roboalign.tokenizer.spec import SamplesSpec
 from roboalign.types import KEYPOINT_NAMES, Float32, UInt8
 
 VARIANTS = 64
-"""Draws of later frames for each context frame. A sample is a function of its number alone: training can resume."""
+"""Random choices of later frames for each context frame. A sample is a function of its number, for resuming."""
 
 MEMORY = 2**30
-"""Bytes of frames that are kept in memory; of a larger corpus, each sample reads the frames that it needs."""
+"""Largest corpus, in bytes of frames, that is kept in memory; of a larger one, each sample reads its frames."""
 
 POINTS = tuple(KEYPOINT_NAMES.index(name) for name in ("gripper_u", "gripper_v", "object_u", "object_v"))
-"""Columns of the keypoints that must stay legible."""
+"""Columns of the keypoints around which the loss may have more weight."""
 
 
-class Clip(TypedDict):
+class TokenizerSample(TypedDict):
     """A sample, or a batch of them: uint8 frames, and where gripper and object are (NaN where unknown)."""
 
     context: Tensor
@@ -33,18 +33,13 @@ class Clip(TypedDict):
     """(1 + F, 2, 2): gripper and object in the context and in each later frame, u and v from 0 to 1."""
 
 
-def as_tensor(frames: UInt8) -> Tensor:
+def channels_first(frames: UInt8) -> Tensor:
     """uint8 (..., H, W, 3) to a tensor (..., 3, H, W) of the same bytes."""
     return torch.from_numpy(np.ascontiguousarray(np.moveaxis(frames, -1, -3)))
 
 
-def as_float(frames: Tensor) -> Tensor:
-    """uint8 frames to float32 in [0, 1]."""
-    return frames.to(torch.float32) / 255
-
-
-class Clips(Dataset[Clip]):
-    """All samples of a corpus. Raises ValueError where frames are not of the spec's size."""
+class TokenizerClips(Dataset[TokenizerSample]):
+    """All samples of a corpus. Raises ValueError if frames are not of the spec's size."""
 
     def __init__(self, corpus: Corpus, spec: SamplesSpec, size: tuple[int, int], seed: int) -> None:
         self.corpus, self.spec, self.size, self.seed = corpus, spec, size, seed
@@ -71,7 +66,7 @@ class Clips(Dataset[Clip]):
     def __len__(self) -> int:
         return len(self.contexts) * VARIANTS
 
-    def __getitem__(self, number: int) -> Clip:
+    def __getitem__(self, number: int) -> TokenizerSample:
         i, t = map(int, self.contexts[number // VARIANTS])
         generator = np.random.default_rng((self.seed, number))
         last = min(t + self.spec.horizon, self.corpus.infos[i].length - 1)
@@ -83,13 +78,14 @@ class Clips(Dataset[Clip]):
             distinct, place = np.unique(times, return_inverse=True)
             frames, points = (values[place] for values in self._read(i, distinct.tolist()))
         return {
-            "context": as_tensor(frames[0]),
-            "frames": as_tensor(frames[1:]),
+            "context": channels_first(frames[0]),
+            "frames": channels_first(frames[1:]),
             "points": torch.from_numpy(points.reshape(-1, 2, 2)),
         }
 
 
-def spread(length: int, horizon: int, count: int) -> Sequence[int]:
-    """At most `count` later frames of an episode of `length` frames, evenly over the horizon, the last one included."""
+def evenly_spaced_indices(length: int, horizon: int, count: int) -> Sequence[int]:
+    """At most `count` frame numbers after the first of an episode of `length` frames, evenly over the horizon, with its
+    last frame."""
     last = min(horizon, length - 1)
     return sorted({int(t) for t in np.linspace(last, 1, min(count, last)).round()})

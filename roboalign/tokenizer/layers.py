@@ -8,7 +8,7 @@ GROUPS = 8
 """Groups of every group normalisation."""
 
 
-class Block(nn.Module):
+class ResidualBlock(nn.Module):
     """A residual block: normalisation, two 3x3 convolutions."""
 
     def __init__(self, width: int) -> None:
@@ -25,7 +25,7 @@ class Block(nn.Module):
         return x + change
 
 
-class Down(nn.Module):
+class Downsample(nn.Module):
     """Halves rows and columns."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
@@ -38,7 +38,7 @@ class Down(nn.Module):
         return halved
 
 
-class Up(nn.Module):
+class Upsample(nn.Module):
     """Doubles rows and columns."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
@@ -50,7 +50,7 @@ class Up(nn.Module):
         return F.pixel_shuffle(self.mix(x), 2)
 
 
-class Head(nn.Module):
+class OutputHead(nn.Module):
     """Normalisation and the last convolution."""
 
     def __init__(self, width: int, outputs: int) -> None:
@@ -64,11 +64,11 @@ class Head(nn.Module):
         return outputs
 
 
-class Stage(nn.Sequential):
+class ResidualStage(nn.Sequential):
     """The residual blocks of one level."""
 
     def __init__(self, width: int, blocks: int) -> None:
-        super().__init__(*(Block(width) for _ in range(blocks)))
+        super().__init__(*(ResidualBlock(width) for _ in range(blocks)))
 
 
 class CrossAttention(nn.Module):
@@ -88,7 +88,7 @@ class CrossAttention(nn.Module):
         """(B, n, C) to (B, heads, n, C / heads)."""
         return x.reshape(*x.shape[:2], self.heads, -1).transpose(1, 2)
 
-    def remember(self, context: Tensor) -> tuple[Tensor, Tensor]:
+    def keys_and_values(self, context: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values (B, heads, positions, C / heads) of context features (B, C, r, c)."""
         x = context.flatten(2).transpose(1, 2)
         return self._split(self.key(x + self.position)), self._split(self.value(x))

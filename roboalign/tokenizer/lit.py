@@ -7,16 +7,22 @@ from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 
 from roboalign.evaluation.video import Perceptual
-from roboalign.optimizer import Muon, optimizer
-from roboalign.tokenizer.data import Clip, as_float
+from roboalign.optimizer import Muon, build_optimizer
+from roboalign.tokenizer.data import TokenizerSample
 from roboalign.tokenizer.discriminator import Discriminator
-from roboalign.tokenizer.losses import hinge_discriminator, hinge_generator, pixel_weights, reconstruction
+from roboalign.tokenizer.losses import (
+    discriminator_hinge_loss,
+    generator_hinge_loss,
+    pixel_weights,
+    reconstruction_loss,
+)
 from roboalign.tokenizer.model import DualBranchTokenizer
 from roboalign.tokenizer.spec import TokenizerSpec
 from roboalign.training import TrainedModule
+from roboalign.video import to_float
 
 
-def between_features(name: str, parameter: nn.Parameter) -> bool:
+def is_feature_weight(name: str, parameter: nn.Parameter) -> bool:
     """Whether a parameter maps features to features: all weights but the positions of cross-attention."""
     return parameter.ndim > 1 and not name.endswith("position")
 
@@ -37,17 +43,17 @@ class TokenizerModule(TrainedModule):
         for module in self.frozen:
             module.to(self.device)
 
-    def training_step(self, batch: Clip, index: int) -> Tensor | None:
-        context, frames = as_float(batch["context"]), as_float(batch["frames"])
-        context, points = self._reencoded(context, frames, batch["points"])
+    def training_step(self, batch: TokenizerSample, index: int) -> Tensor | None:
+        context, frames = to_float(batch["context"]), to_float(batch["frames"])
+        context, points = self._reencode_contexts(context, frames, batch["points"])
         context_output, output = self.model(context, frames)
         spec = self.spec.loss
         weights = pixel_weights(frames, context, points[:, 1:], spec)
-        loss = codec = reconstruction(output, frames, weights, spec)
+        loss = codec = reconstruction_loss(output, frames, weights, spec)
         logs: dict[str, Any] = {"codec": codec, "mse": (output - frames).square().mean()}
         if spec.context:
             weights = pixel_weights(context.unsqueeze(1), context, points[:, :1], spec)
-            logs["context"] = reconstruction(context_output, context, weights[:, 0], spec)
+            logs["context"] = reconstruction_loss(context_output, context, weights[:, 0], spec)
             loss = loss + spec.context * logs["context"]
         for perceptual in self.frozen:
             logs["perceptual"] = perceptual(output, frames).mean()
@@ -57,7 +63,7 @@ class TokenizerModule(TrainedModule):
         self.log_dict({"loss": loss} | logs)
         return loss if self.automatic_optimization else None
 
-    def _reencoded(self, context: Tensor, frames: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
+    def _reencode_contexts(self, context: Tensor, frames: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
         """The first samples of the batch get the reconstruction of their first later frame as the context.
 
         That is what sliding-window re-encoding will hand the tokenizer: its own output. Points move along.
@@ -78,15 +84,15 @@ class TokenizerModule(TrainedModule):
         assert spec is not None
         assert isinstance(optimizers, list)
         if self.step >= spec.start:
-            logs["adversarial"] = hinge_generator(discriminator(fake))
+            logs["adversarial"] = generator_hinge_loss(discriminator(fake))
             loss = loss + spec.weight * logs["adversarial"]
-        self._take(optimizers[0], loss)
+        self._optimize(optimizers[0], loss)
         if self.step >= spec.start:
-            logs["discriminator"] = hinge_discriminator(discriminator(real), discriminator(fake.detach()))
-            self._take(optimizers[1], logs["discriminator"])
+            logs["discriminator"] = discriminator_hinge_loss(discriminator(real), discriminator(fake.detach()))
+            self._optimize(optimizers[1], logs["discriminator"])
         return loss
 
-    def _take(self, optimizer: LightningOptimizer, loss: Tensor) -> None:
+    def _optimize(self, optimizer: LightningOptimizer, loss: Tensor) -> None:
         """One step of one optimizer."""
         optimizer.zero_grad()
         self.manual_backward(loss)
@@ -96,8 +102,8 @@ class TokenizerModule(TrainedModule):
 
     def configure_optimizers(self) -> list[Muon]:
         spec = self.spec.training
-        optimizers = [optimizer(self.model.named_parameters(), spec, hidden=between_features)]
+        optimizers = [build_optimizer(self.model.named_parameters(), spec, is_hidden=is_feature_weight)]
         if self.discriminator is not None and self.spec.adversarial is not None:
             scale = self.spec.adversarial.learning_rate_scale
-            optimizers.append(optimizer(self.discriminator.named_parameters(), spec, scale=scale))
+            optimizers.append(build_optimizer(self.discriminator.named_parameters(), spec, scale=scale))
         return optimizers

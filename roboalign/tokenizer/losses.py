@@ -6,11 +6,11 @@ from torch import Tensor
 
 from roboalign.tokenizer.spec import LossSpec
 
-MOVED = 0.25
-"""A colour difference to the context of this much, or more, counts as motion in full."""
+FULL_MOTION = 0.25
+"""Colour difference to the context from which a pixel has the full motion weight."""
 
 
-def near(points: Tensor, rows: int, columns: int, radius: float) -> Tensor:
+def keypoint_bumps(points: Tensor, rows: int, columns: int, radius: float) -> Tensor:
     """A Gaussian bump (..., rows, columns) of height 1 around the nearest of the points (..., P, 2), each (u, v).
 
     `radius` is its standard deviation as a share of the width. Points that are NaN have none.
@@ -28,23 +28,23 @@ def pixel_weights(frames: Tensor, context: Tensor, points: Tensor, spec: LossSpe
     """The weight of each pixel, (B, F, H, W), of mean 1 over a frame. Context is (B, 3, H, W), points (B, F, P, 2)."""
     weights = torch.ones_like(frames[:, :, 0])
     if spec.motion:
-        weights = weights + spec.motion * ((frames - context.unsqueeze(1)).abs().amax(2) / MOVED).clamp(max=1)
+        weights = weights + spec.motion * ((frames - context.unsqueeze(1)).abs().amax(2) / FULL_MOTION).clamp(max=1)
     if spec.near:
-        weights = weights + spec.near * near(points, frames.shape[-2], frames.shape[-1], spec.radius)
+        weights = weights + spec.near * keypoint_bumps(points, frames.shape[-2], frames.shape[-1], spec.radius)
     return weights / weights.mean((-2, -1), keepdim=True)
 
 
-def reconstruction(output: Tensor, target: Tensor, weights: Tensor, spec: LossSpec) -> Tensor:
+def reconstruction_loss(output: Tensor, target: Tensor, weights: Tensor, spec: LossSpec) -> Tensor:
     """The weighted absolute and squared error of frames (..., 3, H, W), a scalar. Weights are (..., H, W)."""
     error = output - target
     return (weights * (spec.l1 * error.abs().mean(-3) + spec.mse * error.square().mean(-3))).mean()
 
 
-def hinge_discriminator(real: Tensor, fake: Tensor) -> Tensor:
+def discriminator_hinge_loss(real: Tensor, fake: Tensor) -> Tensor:
     """The discriminator's hinge loss over logits."""
     return (F.relu(1 - real).mean() + F.relu(1 + fake).mean()) / 2
 
 
-def hinge_generator(fake: Tensor) -> Tensor:
+def generator_hinge_loss(fake: Tensor) -> Tensor:
     """The generator's part of the hinge loss."""
     return -fake.mean()

@@ -1,4 +1,4 @@
-"""What a trained tokenizer keeps of a video: the figures of metrics/tokenizer.json."""
+"""Reconstruction metrics of a trained tokenizer: metrics/tokenizer.json."""
 
 from typing import Any
 
@@ -10,13 +10,14 @@ from torch import Tensor
 from roboalign.evaluation.statistics import bootstrap, paired_difference
 from roboalign.evaluation.video import Perceptual, psnr, ssim
 from roboalign.store import Corpus
-from roboalign.tokenizer.data import as_float, as_tensor, spread
+from roboalign.tokenizer.data import channels_first, evenly_spaced_indices
 from roboalign.tokenizer.model import DualBranchTokenizer
+from roboalign.video import to_float
 
 Scores = dict[str, NDArray[np.float64]]
 
 COUNTED = 2000
-"""At least how many frames the use of codes is counted over, where the corpus has so many."""
+"""Least number of frames over which code usage is counted, if the corpus has so many."""
 
 
 def scores(model: DualBranchTokenizer, corpus: Corpus, perceptual: Perceptual, device: torch.device) -> Scores:
@@ -26,8 +27,8 @@ def scores(model: DualBranchTokenizer, corpus: Corpus, perceptual: Perceptual, d
     """
     rows: list[dict[str, Tensor]] = []
     for number, info in enumerate(corpus.infos):
-        video = as_float(as_tensor(corpus.frames(number))).to(device)
-        later = spread(info.length, model.spec.samples.horizon, model.spec.samples.evaluated)
+        video = to_float(channels_first(corpus.frames(number))).to(device)
+        later = evenly_spaced_indices(info.length, model.spec.samples.horizon, model.spec.samples.evaluated)
         target = video[later].unsqueeze(0)
         with torch.no_grad():
             context = model.encode_context(video[:1])
@@ -48,14 +49,14 @@ def scores(model: DualBranchTokenizer, corpus: Corpus, perceptual: Perceptual, d
     return {key: torch.stack([row[key] for row in rows]).double().cpu().numpy() for key in rows[0]}
 
 
-def codes_used(model: DualBranchTokenizer, corpus: Corpus, device: torch.device) -> tuple[dict[str, float], int]:
+def code_usage(model: DualBranchTokenizer, corpus: Corpus, device: torch.device) -> tuple[dict[str, float], int]:
     """The share of codes that occur at least once in each branch, and over how many frames that was counted."""
     spec = model.spec
     used = {"context": np.zeros(spec.context_codes, bool), "dynamics": np.zeros(spec.dynamics_codes, bool)}
     counted = 0
     stride = max(1, sum(info.length for info in corpus.infos) // COUNTED)
     for number in range(len(corpus)):
-        video = as_float(as_tensor(corpus.frames(number)[number % stride :: stride])).to(device)
+        video = to_float(channels_first(corpus.frames(number)[number % stride :: stride])).to(device)
         if len(video) < 2:
             continue
         with torch.no_grad():
@@ -73,7 +74,7 @@ def measure(
 ) -> dict[str, Any]:
     """The metrics file: means over test episodes with their intervals, in all and by source; the gate; codes used.
 
-    Raises ValueError where there is no test episode.
+    Raises ValueError if there is no test episode.
     """
     if len(test) == 0:
         raise ValueError("the sources hold no test episode; give their `test` split a share, or record more episodes")
@@ -84,7 +85,7 @@ def measure(
         means: dict[str, Any] = {key: bootstrap(values[rows]).json() for key, values in found.items()}
         return means | {"gain_psnr": paired_difference(found["psnr"][rows], found["copy_context_psnr"][rows]).json()}
 
-    used, counted = codes_used(model, train, device)
+    used, counted = code_usage(model, train, device)
     whole = summary(np.ones(len(sources), bool))
     return whole | {
         "perceptual_name": perceptual.name,

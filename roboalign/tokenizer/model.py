@@ -2,7 +2,7 @@
 
 A context frame is encoded into many tokens once; each later frame into a few tokens that say what is new. Both halves
 of the dynamics branch see the context: its features, level by level and by cross-attention, and its pixels, which the
-decoder blends in where nothing changed. What the context contributes is computed once per context (`Context`).
+decoder blends in where nothing changed. What the context contributes is computed once per context (`EncodedContext`).
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,13 +18,13 @@ from torch import Tensor, nn
 
 from roboalign import checkpoint
 from roboalign.tokenizer.fsq import FSQ
-from roboalign.tokenizer.layers import CrossAttention, Down, Head, Stage, Up
+from roboalign.tokenizer.layers import CrossAttention, Downsample, OutputHead, ResidualStage, Upsample
 from roboalign.tokenizer.spec import COLOURS, TokenizerSpec
 from roboalign.types import Json
 
 
 @dataclass
-class Context:
+class EncodedContext:
     """An encoded context frame: all that encoding and decoding of later frames need of it."""
 
     tokens: Tensor
@@ -36,46 +36,46 @@ class Context:
     pixels: Tensor
     """The frame itself, (B, 3, H, W) in [0, 1]."""
 
-    def select(self, rows: Tensor | slice | Sequence[int]) -> "Context":
+    def select(self, rows: Tensor | slice | Sequence[int]) -> "EncodedContext":
         """The contexts at `rows`."""
-        return Context(self.tokens[rows], tuple(f[rows] for f in self.features), self.pixels[rows])
+        return EncodedContext(self.tokens[rows], tuple(f[rows] for f in self.features), self.pixels[rows])
 
-    def repeat(self, n: int) -> "Context":
+    def repeat(self, n: int) -> "EncodedContext":
         """Each context `n` times in a row."""
         features = tuple(f.repeat_interleave(n, 0) for f in self.features)
-        return Context(self.tokens.repeat_interleave(n, 0), features, self.pixels.repeat_interleave(n, 0))
+        return EncodedContext(self.tokens.repeat_interleave(n, 0), features, self.pixels.repeat_interleave(n, 0))
 
 
 class Quantizer(nn.Module):
     """Between features of the coarsest level and codes on a grid; what one token covers is folded into channels."""
 
-    def __init__(self, width: int, fold: tuple[int, int], levels: Sequence[int], normalise: bool) -> None:
+    def __init__(self, width: int, cells: tuple[int, int], levels: Sequence[int], normalise: bool) -> None:
         super().__init__()
-        self.fold, self.normalise = fold, normalise
+        self.cells, self.normalise = cells, normalise
         self.fsq = FSQ(levels)
-        self.enter = nn.Conv2d(width * prod(fold), len(levels), 1)
-        self.leave = nn.Conv2d(len(levels), width * prod(fold), 1)
+        self.project_in = nn.Conv2d(width * prod(cells), len(levels), 1)
+        self.project_out = nn.Conv2d(len(levels), width * prod(cells), 1)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Features (N, C, r, c) to their quantized successors, same shape, and codes (N, tokens)."""
-        rows, columns = self.fold
+        rows, columns = self.cells
         n, width, height, breadth = x.shape
         x = x.reshape(n, width, height // rows, rows, breadth // columns, columns)
-        latent = self.enter(x.permute(0, 1, 3, 5, 2, 4).flatten(1, 3))
+        latent = self.project_in(x.permute(0, 1, 3, 5, 2, 4).flatten(1, 3))
         if self.normalise and latent[0, 0].numel() > 1:
             # Per-channel instance norm spreads the frames over the codes: without it most codes are never used.
             latent = F.instance_norm(latent)
         values, codes = self.fsq(latent.permute(0, 2, 3, 1))
-        return self.unfold(values), codes.flatten(1)
+        return self.features_of_values(values), codes.flatten(1)
 
     def features(self, codes: Tensor, grid: tuple[int, int]) -> Tensor:
         """The features (N, C, r, c) of codes (N, tokens)."""
-        return self.unfold(self.fsq.values(codes).reshape(len(codes), *grid, -1))
+        return self.features_of_values(self.fsq.values(codes).reshape(len(codes), *grid, -1))
 
-    def unfold(self, values: Tensor) -> Tensor:
+    def features_of_values(self, values: Tensor) -> Tensor:
         """The features (N, C, r, c) of FSQ values (N, rows, columns, V) of the token grid."""
-        x: Tensor = self.leave(values.permute(0, 3, 1, 2))
-        x = x.reshape(len(x), -1, *self.fold, *x.shape[2:])
+        x: Tensor = self.project_out(values.permute(0, 3, 1, 2))
+        x = x.reshape(len(x), -1, *self.cells, *x.shape[2:])
         return x.permute(0, 1, 4, 2, 5, 3).flatten(4, 5).flatten(2, 3)
 
 
@@ -90,28 +90,28 @@ class DualBranchTokenizer(nn.Module):
         pixels = COLOURS * patch**2
 
         def stages(depth: int) -> nn.ModuleList:
-            return nn.ModuleList(Stage(width, blocks) for width in widths[:depth])
+            return nn.ModuleList(ResidualStage(width, blocks) for width in widths[:depth])
 
         def downs(depth: int) -> nn.ModuleList:
-            return nn.ModuleList(Down(a, b) for a, b in pairwise(widths[:depth]))
+            return nn.ModuleList(Downsample(a, b) for a, b in pairwise(widths[:depth]))
 
         def ups(depth: int) -> nn.ModuleList:
-            return nn.ModuleList(Up(b, a) for a, b in pairwise(widths[:depth]))
+            return nn.ModuleList(Upsample(b, a) for a, b in pairwise(widths[:depth]))
 
         context, dynamics = self.depths
         self.context_stem = nn.Conv2d(pixels, widths[0], 3, padding=1)
         self.context_down, self.context_encoder = downs(context), stages(context)
         self.context_quantizer = Quantizer(
-            widths[context - 1], spec.fold(spec.context_grid), spec.context_levels, normalise=False
+            widths[context - 1], spec.cells_per_token(spec.context_grid), spec.context_levels, normalise=False
         )
         self.context_up, self.context_decoder = ups(context), stages(context)
-        self.context_head = Head(widths[0], pixels)
+        self.context_head = OutputHead(widths[0], pixels)
 
         self.stem = nn.Conv2d(pixels, widths[0], 3, padding=1)
         self.stem_context = nn.Conv2d(pixels, widths[0], 3, padding=1, bias=False)
         self.down, self.encoder = downs(dynamics), stages(dynamics)
         self.quantizer = Quantizer(
-            widths[dynamics - 1], spec.fold(spec.dynamics_grid), spec.dynamics_levels, normalise=True
+            widths[dynamics - 1], spec.cells_per_token(spec.dynamics_grid), spec.dynamics_levels, normalise=True
         )
         self.up, self.decoder = ups(dynamics), stages(dynamics)
         shared = range(min(self.depths))
@@ -126,19 +126,19 @@ class DualBranchTokenizer(nn.Module):
                 }
             )
 
-        self.look, self.recall = attentions(), attentions()
-        self.head = Head(widths[0], patch**2 * (COLOURS + 1 + spec.warps) + 2 * spec.warps)
+        self.encoder_attention, self.decoder_attention = attentions(), attentions()
+        self.head = OutputHead(widths[0], patch**2 * (COLOURS + 1 + spec.warps) + 2 * spec.warps)
         if spec.warps:
             with torch.no_grad():  # the warped copies start as the context itself, each with a small random offset
                 self.head.last.weight[-2 * spec.warps :].mul_(0.1)
 
-    def encode_context(self, frames: Tensor) -> Context:
+    def encode_context(self, frames: Tensor) -> EncodedContext:
         """Encode context frames (B, 3, H, W). Raises ValueError on frames of another size."""
         context = self._context(frames)[0]
         still = self.encode(context, frames.unsqueeze(1))[:, 0]
-        return Context(torch.cat([context.tokens, still], 1), context.features, context.pixels)
+        return EncodedContext(torch.cat([context.tokens, still], 1), context.features, context.pixels)
 
-    def _context(self, frames: Tensor) -> tuple[Context, Tensor]:
+    def _context(self, frames: Tensor) -> tuple[EncodedContext, Tensor]:
         """The context and its quantized features."""
         if frames.shape[1:] != (COLOURS, self.spec.height, self.spec.width):
             raise ValueError(
@@ -151,12 +151,12 @@ class DualBranchTokenizer(nn.Module):
             levels.append(x)
         quantized, tokens = self.context_quantizer(x)
         features = [self.stem_context(patches)]
-        for name, attention in self.look.items():
-            features += cast(CrossAttention, attention).remember(levels[int(name)])
+        for name, attention in self.encoder_attention.items():
+            features += cast(CrossAttention, attention).keys_and_values(levels[int(name)])
         features += [project(x) for project, x in zip(self.aligned, levels, strict=False)]
-        for name, attention in self.recall.items():
-            features += cast(CrossAttention, attention).remember(levels[int(name)])
-        return Context(tokens, tuple(features), frames), quantized
+        for name, attention in self.decoder_attention.items():
+            features += cast(CrossAttention, attention).keys_and_values(levels[int(name)])
+        return EncodedContext(tokens, tuple(features), frames), quantized
 
     def decode_context(self, tokens: Tensor) -> Tensor:
         """The frames (B, 3, H, W) that context tokens alone describe; dynamics tokens behind them are not looked at."""
@@ -170,23 +170,23 @@ class DualBranchTokenizer(nn.Module):
                 x = self.context_up[level - 1](x)
         return torch.sigmoid(F.pixel_shuffle(self.context_head(x), self.spec.patch))
 
-    def encode(self, context: Context, frames: Tensor) -> Tensor:
+    def encode(self, context: EncodedContext, frames: Tensor) -> Tensor:
         """Dynamics tokens (B, F, dynamics_tokens) of frames (B, F, 3, H, W) under their contexts."""
         return self._encode(context, frames)[1]
 
-    def _encode(self, context: Context, frames: Tensor) -> tuple[Tensor, Tensor]:
+    def _encode(self, context: EncodedContext, frames: Tensor) -> tuple[Tensor, Tensor]:
         batch, count = frames.shape[:2]
         features = iter(context.features)
         x = self.stem(F.pixel_unshuffle(frames.flatten(0, 1), self.spec.patch) - 0.5)
         x = _add(x, next(features), batch)
         for level, stage in enumerate(self.encoder):
             x = stage(self.down[level - 1](x) if level else x)
-            if str(level) in self.look:
-                x = self.look[str(level)](x, next(features), next(features))
+            if str(level) in self.encoder_attention:
+                x = self.encoder_attention[str(level)](x, next(features), next(features))
         quantized, tokens = self.quantizer(x)
         return quantized, tokens.reshape(batch, count, -1)
 
-    def decode(self, context: Context, tokens: Tensor) -> Tensor:
+    def decode(self, context: EncodedContext, tokens: Tensor) -> Tensor:
         """Frames (B, F, 3, H, W) in [0, 1] of dynamics tokens (B, F, dynamics_tokens) under their contexts."""
         x = self.quantizer.features(tokens.flatten(0, 1), self.spec.dynamics_grid)
         return self._decode(context, x)
@@ -195,22 +195,22 @@ class DualBranchTokenizer(nn.Module):
         """The points (..., V) of FSQ's grid, in [-1, 1], that dynamics codes (...) stand for."""
         return self.quantizer.fsq.values(tokens)
 
-    def decode_values(self, context: Context, values: Tensor) -> Tensor:
+    def decode_values(self, context: EncodedContext, values: Tensor) -> Tensor:
         """Frames (B, F, 3, H, W) of values (B, F, dynamics_tokens, V) of dynamics tokens, with gradients to them."""
         flat = values.flatten(0, 1)
         grid = flat.reshape(len(flat), *self.spec.dynamics_grid, flat.shape[-1])
-        return self._decode(context, self.quantizer.unfold(grid))
+        return self._decode(context, self.quantizer.features_of_values(grid))
 
-    def _decode(self, context: Context, x: Tensor) -> Tensor:
+    def _decode(self, context: EncodedContext, x: Tensor) -> Tensor:
         batch = len(context.pixels)
-        features = context.features[1 + 2 * len(self.look) :]
+        features = context.features[1 + 2 * len(self.encoder_attention) :]
         aligned, memory = features[: len(self.aligned)], iter(features[len(self.aligned) :])
-        memories = {name: (next(memory), next(memory)) for name in self.recall}
+        memories = {name: (next(memory), next(memory)) for name in self.decoder_attention}
         for level in reversed(range(self.depths[1])):
             if level < len(aligned):
                 x = _add(x, aligned[level], batch)
             if str(level) in memories:
-                x = self.recall[str(level)](x, *memories[str(level)])
+                x = self.decoder_attention[str(level)](x, *memories[str(level)])
             x = self.decoder[level](x)
             if level:
                 x = self.up[level - 1](x)
@@ -224,7 +224,7 @@ class DualBranchTokenizer(nn.Module):
         outputs = F.pixel_shuffle(outputs, patch)
         new, masks = torch.sigmoid(outputs[:, :COLOURS]), outputs[:, COLOURS:]
         context = pixels.repeat_interleave(len(outputs) // len(pixels), 0)
-        layers = [context, *self._warped(context, flows)]
+        layers = [context, *self._warp(context, flows)]
         if not warps:
             mask = torch.sigmoid(masks)
             return new + mask * (context - new)
@@ -234,7 +234,7 @@ class DualBranchTokenizer(nn.Module):
             mixed = mixed + layer * shares[:, number : number + 1]
         return mixed
 
-    def _warped(self, context: Tensor, flows: Tensor) -> Iterator[Tensor]:
+    def _warp(self, context: Tensor, flows: Tensor) -> Iterator[Tensor]:
         """Displaced copies of the context, one for each pair of flow channels (N, 2·warps, r, c)."""
         if not self.spec.warps:
             return

@@ -184,7 +184,7 @@ class TokenizerSpec(Spec):
         ]
         return max(level for level, fit in enumerate(fits) if fit) + 1
 
-    def fold(self, grid: tuple[int, int]) -> tuple[int, int]:
+    def cells_per_token(self, grid: tuple[int, int]) -> tuple[int, int]:
         """How many rows and columns of the branch's coarsest level one token covers."""
         rows, columns = self.resolution(self.depth(grid) - 1)
         return rows // grid[0], columns // grid[1]
@@ -212,7 +212,7 @@ def _parameters(spec: TokenizerSpec) -> int:
     up = [_convolution(b, 4 * a) for a, b in pairwise(widths)]
 
     def codes(grid: tuple[int, int], levels: tuple[int, ...]) -> int:
-        folded = widths[spec.depth(grid) - 1] * prod(spec.fold(grid))
+        folded = widths[spec.depth(grid) - 1] * prod(spec.cells_per_token(grid))
         return _convolution(folded, len(levels)) + _convolution(len(levels), folded)
 
     context, dynamics = spec.depth(spec.context_grid), spec.depth(spec.dynamics_grid)

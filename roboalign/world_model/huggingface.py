@@ -4,7 +4,7 @@
     model = import_llama(folder, shape, training)     # a peer's transformer, to be rolled out or trained on
 
 Our vocabularies for context, dynamics and actions lie one after the other in the one vocabulary of such a model, where
-`Vocabulary` says. Its default is that of RLVR-World: dynamics codes, context codes, action bins, then begin and end.
+`LlamaVocabulary` says. Its default is that of RLVR-World: dynamics codes, context codes, action bins, begin and end.
 Only a plain LLaMA has such a layout: one with `places`, `previous_codes`, digit embeddings or action slots is refused.
 """
 
@@ -34,7 +34,7 @@ class LlamaError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Vocabulary:
+class LlamaVocabulary:
     """Where each of our vocabularies begins in the one of a language model."""
 
     dynamics: int
@@ -47,22 +47,22 @@ class Vocabulary:
     """Ids in all."""
 
     @classmethod
-    def usual(cls, shape: TokenShape, bins: int) -> "Vocabulary":
+    def usual(cls, shape: TokenShape, bins: int) -> "LlamaVocabulary":
         """Dynamics, context, action bins, begin, end (RLVR-World)."""
         context = shape.dynamics_codes
         actions = context + shape.context_codes
         return cls(0, context, actions, actions + bins + SPECIAL)
 
 
-def export_llama(model: WorldModel, folder: Path) -> Vocabulary:
+def export_llama(model: WorldModel, folder: Path) -> LlamaVocabulary:
     """Write `config.json` and `model.safetensors` into a folder, and return where the vocabularies lie.
 
-    Ids that the model never uses get zeros. Raises LlamaError where the model is no plain LLaMA.
+    Ids that the model never uses get zeros. Raises LlamaError if the model is no plain LLaMA.
     """
     spec, actions = model.spec, _token_actions(model.spec)
-    words = Vocabulary.usual(model.shape, actions.bins)
-    table = torch.zeros(words.size, spec.hidden)
-    head = torch.zeros(words.size, spec.hidden)
+    words = LlamaVocabulary.usual(model.shape, actions.bins)
+    table = torch.zeros(words.size, spec.hidden_size)
+    head = torch.zeros(words.size, spec.hidden_size)
     for start, rows in (
         (words.dynamics, model.dynamics.weight),
         (words.context, model.context.weight),
@@ -96,7 +96,7 @@ def export_llama(model: WorldModel, folder: Path) -> Vocabulary:
     return words
 
 
-def config(spec: WorldModelSpec, words: Vocabulary) -> dict[str, Json]:
+def config(spec: WorldModelSpec, words: LlamaVocabulary) -> dict[str, Json]:
     """The `config.json` of a plain LLaMA."""
     return {
         "architectures": ["LlamaForCausalLM"],
@@ -105,13 +105,13 @@ def config(spec: WorldModelSpec, words: Vocabulary) -> dict[str, Json]:
         "attention_bias": False,
         "mlp_bias": False,
         "tie_word_embeddings": False,
-        "hidden_size": spec.hidden,
-        "intermediate_size": spec.ffn,
+        "hidden_size": spec.hidden_size,
+        "intermediate_size": spec.intermediate_size,
         "num_hidden_layers": spec.layers,
         "num_attention_heads": spec.heads,
         "num_key_value_heads": spec.kv_heads,
         "head_dim": spec.head_width,
-        "max_position_embeddings": spec.positions,
+        "max_position_embeddings": spec.max_position_embeddings,
         "rms_norm_eps": spec.norm_epsilon,
         "rope_parameters": {"rope_type": "default", "rope_theta": spec.rope_base},
         "rope_theta": spec.rope_base,
@@ -123,20 +123,20 @@ def config(spec: WorldModelSpec, words: Vocabulary) -> dict[str, Json]:
 
 
 def import_llama(
-    folder: Path, shape: TokenShape, training: TrainingSpec, *, bins: int = 256, words: Vocabulary | None = None
+    folder: Path, shape: TokenShape, training: TrainingSpec, *, bins: int = 256, words: LlamaVocabulary | None = None
 ) -> WorldModel:
     """The world model with the weights of a LLaMA in `folder`, for a tokenizer and sources of a `shape`.
 
     `words` says where the vocabularies lie, by default as `Vocabulary.usual`; `bins` are the action bins, `shape`'s
-    action width the action tokens of a frame. Raises LlamaError where the folder is damaged or does not fit.
+    action width the action tokens of a frame. Raises LlamaError if the folder is damaged or does not fit.
     """
-    words = words or Vocabulary.usual(shape, bins)
+    words = words or LlamaVocabulary.usual(shape, bins)
     settings = _settings(folder)
     spec = _spec(folder, settings, shape, training, bins)
     tensors = _tensors(folder)
     model = WorldModel(spec, shape)
     taken = _Taken(folder, tensors)
-    table = taken("model.embed_tokens.weight", (int(settings["vocab_size"]), spec.hidden))
+    table = taken("model.embed_tokens.weight", (int(settings["vocab_size"]), spec.hidden_size))
     tied = bool(settings.get("tie_word_embeddings", False))
     head = table if tied else taken("lm_head.weight", tuple(table.shape))
     ends = (words.dynamics + shape.dynamics_codes, words.context + shape.context_codes, words.actions + bins)
@@ -144,7 +144,7 @@ def import_llama(
         raise LlamaError(
             f"{folder}: its vocabulary has {len(table)} ids, the tokenizer and the actions need {max(ends)}"
         )
-    hidden, query, key_value = spec.hidden, spec.heads * spec.head_width, spec.kv_heads * spec.head_width
+    hidden, query, key_value = spec.hidden_size, spec.heads * spec.head_width, spec.kv_heads * spec.head_width
     with torch.no_grad():
         model.dynamics.weight.copy_(table[words.dynamics : ends[0]])
         model.context.weight.copy_(table[words.context : ends[1]])
@@ -158,9 +158,11 @@ def import_llama(
             projections = [taken(f"{place}.self_attn.{name}_proj.weight", (rows, hidden)) for name, rows in parts]
             layer.qkv.weight.copy_(torch.cat(projections))
             layer.out.weight.copy_(taken(f"{place}.self_attn.o_proj.weight", (hidden, query)))
-            gate_up = [taken(f"{place}.mlp.{name}_proj.weight", (spec.ffn, hidden)) for name in ("gate", "up")]
+            gate_up = [
+                taken(f"{place}.mlp.{name}_proj.weight", (spec.intermediate_size, hidden)) for name in ("gate", "up")
+            ]
             layer.up.weight.copy_(torch.cat(gate_up))
-            layer.down.weight.copy_(taken(f"{place}.mlp.down_proj.weight", (hidden, spec.ffn)))
+            layer.down.weight.copy_(taken(f"{place}.mlp.down_proj.weight", (hidden, spec.intermediate_size)))
             layer.attention_norm.copy_(taken(f"{place}.input_layernorm.weight", (hidden,)))
             layer.ffn_norm.copy_(taken(f"{place}.post_attention_layernorm.weight", (hidden,)))
     taken.everything()
@@ -205,12 +207,12 @@ def _spec(
             raise LlamaError(f"{folder / CONFIG}: head_dim is not hidden_size / num_attention_heads")
         return WorldModelSpec(
             layers=settings["num_hidden_layers"],
-            hidden=settings["hidden_size"],
+            hidden_size=settings["hidden_size"],
             heads=heads,
             kv_heads=settings.get("num_key_value_heads") or heads,
-            ffn=settings["intermediate_size"],
+            intermediate_size=settings["intermediate_size"],
             rope_base=float(rope.get("rope_theta") or settings.get("rope_theta") or 10_000),
-            positions=settings["max_position_embeddings"],
+            max_position_embeddings=settings["max_position_embeddings"],
             actions=TokenActionsSpec(kind="tokens", bins=bins, width=shape.action_width),
             embedding="table",
             previous_codes=False,

@@ -1,4 +1,4 @@
-"""The order of tokens in the world model's sequence; the one place that knows it.
+"""The order of tokens in the world model's sequence.
 
     context c_0 … c_{Nc-1} | frame 0: action slots, dynamics d_0 … d_{Nd-1} | frame 1: action slots, dynamics | …
 
@@ -23,7 +23,7 @@ from roboalign.types import Json
 
 @dataclass(frozen=True, slots=True)
 class TokenShape:
-    """What the world model must know of the tokenizer and the sources."""
+    """Token counts and vocabularies of the tokenizer, and the action width of the sources."""
 
     context_tokens: int
     """Nc, tokens of the context frame."""
@@ -58,7 +58,7 @@ class TokenShape:
 
     @classmethod
     def load(cls, value: Json) -> "TokenShape":
-        """What `dump` gave. Raises KeyError or TypeError on anything else."""
+        """The inverse of `dump`. Raises KeyError or TypeError on anything else."""
         return cls(
             int(value["context_tokens"]),
             int(value["dynamics_tokens"]),
@@ -69,7 +69,7 @@ class TokenShape:
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class SequenceLayout:
     """Positions in the sequence, from 0, given the sizes of its parts."""
 
     context: int
@@ -104,7 +104,7 @@ class Layout:
         return self.start(frame) + self.actions + place
 
     def frames(self, tokens: int) -> int:
-        """How many whole frames fit into a sequence of `tokens` tokens (negative where the context does not fit)."""
+        """How many whole frames fit into a sequence of `tokens` tokens (negative if the context does not fit)."""
         return (tokens - self.context) // self.frame
 
     @property

@@ -11,7 +11,7 @@ from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
-from roboalign.optimizer import in_a_layer, optimizer
+from roboalign.optimizer import build_optimizer, is_layer_matrix
 from roboalign.training import TrainedModule
 from roboalign.world_model.model import WorldModel, save_world_model, token_loss
 
@@ -22,14 +22,14 @@ class WorldModelTraining(TrainedModule):
     def __init__(self, model: WorldModel) -> None:
         super().__init__()
         self.model = model
-        decay = model.spec.averaging
+        decay = model.spec.ema_decay
         self.average: AveragedModel | None = None
         if decay:
             self.average = AveragedModel(model, avg_fn=lambda mean, weight, _: torch.lerp(mean, weight, 1 - decay))
 
     @property
     def result(self) -> WorldModel:
-        """The model to keep: the average of the weights where the spec asks for one, else the trained weights."""
+        """The model to keep: the average of the weights if the spec asks for one, else the trained weights."""
         if self.average is None:
             return self.model
         averaged = self.average.module
@@ -53,10 +53,12 @@ class WorldModelTraining(TrainedModule):
         # The context's codes and, behind them, those that say "nothing has moved", each in its own vocabulary. Of two
         # contexts, the first is a true frame in rollouts too.
         sizes = [(spec.contexts - 1) * shape.context_tokens, shape.context_tokens, shape.dynamics_tokens]
-        beginning, context, still = torch.split(batch["context"], sizes, 1)
+        initial_context, context, still = torch.split(batch["context"], sizes, 1)
         context = corrupt(context, shape.context_codes, spec.context_corruption)
         still = corrupt(still, shape.dynamics_codes, spec.context_corruption)
-        logits = self.model(torch.cat([beginning, context, still], 1), seen, batch["actions"], batch["action_mask"])
+        logits = self.model(
+            torch.cat([initial_context, context, still], 1), seen, batch["actions"], batch["action_mask"]
+        )
         loss = token_loss(logits, dynamics, spec.change_weight)
         accuracy = (logits.detach().argmax(-1) == dynamics).float().mean()
         self.log_dict({"loss": loss.detach(), "accuracy": accuracy})
@@ -64,11 +66,11 @@ class WorldModelTraining(TrainedModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         parameters = self.model.named_parameters()
-        return optimizer(parameters, self.model.spec.training, hidden=in_a_layer, betas=(0.9, 0.95))
+        return build_optimizer(parameters, self.model.spec.training, is_hidden=is_layer_matrix, betas=(0.9, 0.95))
 
 
 def corrupt(tokens: Tensor, codes: int, share: float) -> Tensor:
-    """`tokens` with a `share` of its codes drawn anew, so that training sees errors as rollouts make them."""
+    """Replace a `share` of the codes in `tokens` by random ones: training then sees errors like those of rollouts."""
     if share == 0:
         return tokens
     chosen = torch.rand(tokens.shape, device=tokens.device) < share

@@ -1,4 +1,4 @@
-"""How good a world model is: rollouts of the test episodes against what happened, with intervals over episodes."""
+"""Metrics of a world model: rollouts of test episodes against their true futures, with intervals over episodes."""
 
 from collections.abc import Callable, Sequence
 
@@ -11,19 +11,22 @@ from roboalign.evaluation.statistics import bootstrap, paired_difference
 from roboalign.evaluation.video import psnr, ssim
 from roboalign.store import Corpus
 from roboalign.types import Json
-from roboalign.world_model.model import WorldModel
-from roboalign.world_model.sampler import generate
-from roboalign.world_model.segments import Codec, ContextT, Segment, as_video, leading_actions
-from roboalign.world_model.spec import MeasureSpec
+from roboalign.video import frames_to_video
+from roboalign.world_model.segments import Codec, ContextT, Segment, leading_actions
+from roboalign.world_model.spec import WorldModelMeasureSpec
 
 Distance = Callable[[Tensor, Tensor], Tensor]
 """A perceptual distance of videos (B, T, 3, H, W), one number a frame (B, T)."""
 
+RolloutFn = Callable[[Tensor, Tensor, Tensor, Tensor, float], Tensor]
+"""Context frames (B, 3, H, W), actions (B, F, A), action masks (B, A), seeds (B,) and temperature to predicted frames
+(B, F, 3, H, W); temperature 0 is greedy."""
+
 Values = dict[str, NDArray[np.float64]]
-"""Named measures, one number a rollout each."""
+"""Metrics by name, one number for each rollout."""
 
 
-def chosen_segments(corpus: Corpus, spec: MeasureSpec) -> list[Segment]:
+def select_segments(corpus: Corpus, spec: WorldModelMeasureSpec) -> list[Segment]:
     """The rollouts to measure: `spec.starts` from each of at most `spec.episodes` episodes, the sources in turn.
 
     Episodes too short for the horizon are left out.
@@ -42,8 +45,8 @@ def chosen_segments(corpus: Corpus, spec: MeasureSpec) -> list[Segment]:
     return segments
 
 
-def other_actions(corpus: Corpus, segments: Sequence[Segment], donors: Corpus) -> list[Tensor | None]:
-    """For each segment the actions of another episode of its source at the same time; None where there is none.
+def actions_of_other_episodes(corpus: Corpus, segments: Sequence[Segment], donors: Corpus) -> list[Tensor | None]:
+    """For each segment the actions of another episode of its source at the same time; None if no other is long enough.
 
     The episodes of a source take those of `donors` in turn. Only actions are taken, so any split may give them.
     """
@@ -71,50 +74,52 @@ def other_actions(corpus: Corpus, segments: Sequence[Segment], donors: Corpus) -
 
 
 def measure(
-    model: WorldModel,
+    rollout: RolloutFn,
     tokenizer: Codec[ContextT],
     corpus: Corpus,
-    spec: MeasureSpec,
+    spec: WorldModelMeasureSpec,
     *,
     donors: Corpus,
     seed: int,
     distance: Distance | None = None,
     device: str = "cpu",
     batch: int = 32,
-    say: Callable[[str], None] = lambda text: None,
+    log: Callable[[str], None] = lambda text: None,
 ) -> Json:
     """The figures of metrics/world_model.json: greedy rollouts, baselines, the action gap, sampled rollouts, sources.
 
     The action gap is the PSNR under the true actions less that under those of another episode of the source, from
     `donors`, greedy, paired; episodes without a donor have none.
-    Raises ValueError where no test episode is long enough.
+    Raises ValueError if no test episode is long enough.
     """
-    segments = chosen_segments(corpus, spec)
+    segments = select_segments(corpus, spec)
     if not segments:
         raise ValueError(f"no test episode is longer than world_model.measure.horizon, {spec.horizon} frames")
-    others, parts = other_actions(corpus, segments, donors), []
+    others, parts = actions_of_other_episodes(corpus, segments, donors), []
     for first in range(0, len(segments), batch):
         rows = slice(first, first + batch)
-        parts.append(_rollouts(model, tokenizer, corpus, segments[rows], others[rows], spec, seed, distance, device))
-        say(f"measured {min(first + batch, len(segments))} of {len(segments)} rollouts")
+        parts.append(_rollouts(rollout, tokenizer, corpus, segments[rows], others[rows], spec, seed, distance, device))
+        log(f"measured {min(first + batch, len(segments))} of {len(segments)} rollouts")
     values = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     led = np.array([other is not None for other in others])
     return _summary(values, segments, corpus, led) | {"horizon": spec.horizon}
 
 
 def _rollouts(
-    model: WorldModel,
+    rollout: RolloutFn,
     tokenizer: Codec[ContextT],
     corpus: Corpus,
     segments: Sequence[Segment],
     others: Sequence[Tensor | None],
-    spec: MeasureSpec,
+    spec: WorldModelMeasureSpec,
     seed: int,
     distance: Distance | None,
     device: str,
 ) -> Values:
     """Measures of a few rollouts, each the mean over its frames."""
-    clips = torch.stack([as_video(corpus.frames(s.episode, s.start, s.start + s.frames + 1), device) for s in segments])
+    clips = torch.stack(
+        [frames_to_video(corpus.frames(s.episode, s.start, s.start + s.frames + 1), device) for s in segments]
+    )
     first, truth = clips[:, :1], clips[:, 1:]
     actions = torch.stack([leading_actions(corpus.actions(s.episode), s) for s in segments]).to(device)
     wrong = torch.stack([a if other is None else other.to(device) for a, other in zip(actions, others, strict=True)])
@@ -123,16 +128,10 @@ def _rollouts(
     seeds = torch.tensor([(seed << 32) + (s.episode << 12) + s.start for s in segments], device=device)
     with torch.inference_mode():
         context = tokenizer.encode_context(first[:, 0])
-
-        def roll(led_by: Tensor, temperature: float) -> Tensor:
-            tokens = generate(model, context.tokens, led_by, mask, seeds, temperature=temperature)
-            return tokenizer.decode(context, tokens)
-
-        greedy = roll(actions, 0.0)
         videos = {
-            "": greedy,
-            "sampled_": roll(actions, spec.temperature),
-            "other_actions_": roll(wrong, 0.0),
+            "": rollout(first[:, 0], actions, mask, seeds, 0.0),
+            "sampled_": rollout(first[:, 0], actions, mask, seeds, spec.temperature),
+            "other_actions_": rollout(first[:, 0], wrong, mask, seeds, 0.0),
             "codec_": tokenizer.decode(context, tokenizer.encode(context, truth)),
             "copy_context_": first.expand_as(truth),
             "copy_last_": clips[:, :-1],

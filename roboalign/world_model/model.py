@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from roboalign import checkpoint
 from roboalign.types import Json
-from roboalign.world_model.layout import Layout, TokenShape
-from roboalign.world_model.prompts import whole_prompts
+from roboalign.world_model.layout import SequenceLayout, TokenShape
+from roboalign.world_model.prompts import complete_prompts
 from roboalign.world_model.spec import SlotActionsSpec, TokenActionsSpec, WorldModelSpec
 
 
@@ -91,11 +91,11 @@ class ActionEmbedding(nn.Module):
         displacement = isinstance(spec, SlotActionsSpec) and spec.displacement
         self.linear = nn.Linear(2 * width, hidden, bias=False) if displacement else None
 
-    def forward(self, actions: Tensor, mask: Tensor, moved: Tensor) -> tuple[Tensor, Tensor | None]:
+    def forward(self, actions: Tensor, mask: Tensor, displacement: Tensor) -> tuple[Tensor, Tensor | None]:
         """The slots (B, F, slots, hidden), and what every slot of the frame gets added, (B, F, 1, hidden) or None.
 
-        `actions` is (B, F, A) in [-1, 1], `mask` (B, A) tells which dimensions the episode has, and `moved` (B, A) is
-        the sum of the actions between the context and these.
+        `actions` is (B, F, A) in [-1, 1], `mask` (B, A) is true for the dimensions that the episode has, and
+        `displacement` (B, A) is the sum of the actions between the context and these.
         """
         bins = discretise(actions, self.spec.bins)
         present = mask[:, None, :, None].to(self.weight.dtype)
@@ -104,7 +104,7 @@ class ActionEmbedding(nn.Module):
                 rows = bins + torch.arange(self.width, device=bins.device) * self.spec.bins
                 summed = (F.embedding(rows, self.weight) * present).sum(2, keepdim=True)
                 if self.linear is not None:
-                    total = (actions.cumsum(1) + moved[:, None]) * DISPLACEMENT_SCALE
+                    total = (actions.cumsum(1) + displacement[:, None]) * DISPLACEMENT_SCALE
                     numbers = torch.cat([actions, total], -1) * mask.repeat(1, 2)[:, None].to(actions.dtype)
                     # Not a matrix product: those sum in another order for another number of rows, and the sampler
                     # owes each row the same bits whatever else is in the batch.
@@ -124,12 +124,12 @@ class Layer(nn.Module):
         super().__init__()
         self.heads, self.kv_heads, self.head_width = spec.heads, spec.kv_heads, spec.head_width
         self.dropout, self.epsilon = spec.dropout, spec.norm_epsilon
-        self.attention_norm = nn.Parameter(torch.ones(spec.hidden))
-        self.qkv = nn.Linear(spec.hidden, (spec.heads + 2 * spec.kv_heads) * spec.head_width, bias=False)
-        self.out = nn.Linear(spec.hidden, spec.hidden, bias=False)
-        self.ffn_norm = nn.Parameter(torch.ones(spec.hidden))
-        self.up = nn.Linear(spec.hidden, 2 * spec.ffn, bias=False)
-        self.down = nn.Linear(spec.ffn, spec.hidden, bias=False)
+        self.attention_norm = nn.Parameter(torch.ones(spec.hidden_size))
+        self.qkv = nn.Linear(spec.hidden_size, (spec.heads + 2 * spec.kv_heads) * spec.head_width, bias=False)
+        self.out = nn.Linear(spec.hidden_size, spec.hidden_size, bias=False)
+        self.ffn_norm = nn.Parameter(torch.ones(spec.hidden_size))
+        self.up = nn.Linear(spec.hidden_size, 2 * spec.intermediate_size, bias=False)
+        self.down = nn.Linear(spec.intermediate_size, spec.hidden_size, bias=False)
         for linear in (self.qkv, self.up):
             nn.init.normal_(linear.weight, std=0.02)
         for linear in (self.out, self.down):  # these add to the residual stream once for each layer
@@ -162,29 +162,29 @@ class WorldModel(nn.Module):
     def __init__(self, spec: WorldModelSpec, shape: TokenShape) -> None:
         super().__init__()
         self.spec, self.shape = spec, shape
-        self.layout = Layout(
+        self.layout = SequenceLayout(
             spec.contexts * shape.context_tokens, spec.action_slots, shape.dynamics_tokens, spec.contexts
         )
         digits = spec.embedding == "digits"
-        self.context = CodeEmbedding(shape.context_levels, spec.hidden, digits=digits)
-        self.dynamics = CodeEmbedding(shape.dynamics_levels, spec.hidden, digits=digits)
+        self.context = CodeEmbedding(shape.context_levels, spec.hidden_size, digits=digits)
+        self.dynamics = CodeEmbedding(shape.dynamics_levels, spec.hidden_size, digits=digits)
         self.previous = (
-            CodeEmbedding(shape.dynamics_levels, spec.hidden, digits=digits) if spec.previous_codes else None
+            CodeEmbedding(shape.dynamics_levels, spec.hidden_size, digits=digits) if spec.previous_codes else None
         )
-        self.actions = ActionEmbedding(spec.actions, shape.action_width, spec.hidden)
+        self.actions = ActionEmbedding(spec.actions, shape.action_width, spec.hidden_size)
         # Rotary positions tell distances; these tell the place in the picture.
         for name, count in (("context_places", self.layout.context), ("frame_places", self.layout.frame)):
             if spec.places:
-                self.register_parameter(name, nn.Parameter(torch.randn(count, spec.hidden) * 0.02))
+                self.register_parameter(name, nn.Parameter(torch.randn(count, spec.hidden_size) * 0.02))
             else:
-                self.register_buffer(name, torch.zeros(count, spec.hidden), persistent=False)
+                self.register_buffer(name, torch.zeros(count, spec.hidden_size), persistent=False)
         self.layers = nn.ModuleList(Layer(spec) for _ in range(spec.layers))
-        self.norm = nn.Parameter(torch.ones(spec.hidden))
-        self.head = nn.Linear(spec.hidden, shape.dynamics_codes, bias=False)
+        self.norm = nn.Parameter(torch.ones(spec.hidden_size))
+        self.head = nn.Linear(spec.hidden_size, shape.dynamics_codes, bias=False)
         nn.init.normal_(self.head.weight, std=0.02)
         # Codes that share a digit share a part of their logit: what is learned of a digit serves rare codes too.
-        self.head_digits = CodeEmbedding(shape.dynamics_levels, spec.hidden, digits=True) if digits else None
-        cosines, sines = rotary(spec.head_width, spec.positions, spec.rope_base)
+        self.head_digits = CodeEmbedding(shape.dynamics_levels, spec.hidden_size, digits=True) if digits else None
+        cosines, sines = rotary(spec.head_width, spec.max_position_embeddings, spec.rope_base)
         self.register_buffer("cosines", cosines, persistent=False)
         self.register_buffer("sines", sines, persistent=False)
 
@@ -214,18 +214,19 @@ class WorldModel(nn.Module):
         episode has the dimension.
         Raises ValueError on prompts of another width and on a sequence beyond the position limit.
         """
-        x = self.embed(whole_prompts(self.layout, context_tokens), dynamics, actions, action_mask)
+        x = self.embed(complete_prompts(self.layout, context_tokens), dynamics, actions, action_mask)
         length = x.shape[1]
-        if length > self.spec.positions:
+        if length > self.spec.max_position_embeddings:
             raise ValueError(
-                f"{dynamics.shape[1]} frames are {length} tokens, but world_model.positions is {self.spec.positions}"
+                f"{dynamics.shape[1]} frames are {length} tokens, above world_model.max_position_embeddings "
+                f"({self.spec.max_position_embeddings})"
             )
         for layer in self.layers:
             x = layer(x, self.cosines[:length], self.sines[:length])
-        frames = x[:, self.layout.context :].view(*dynamics.shape[:2], self.layout.frame, self.spec.hidden)
+        frames = x[:, self.layout.context :].view(*dynamics.shape[:2], self.layout.frame, self.spec.hidden_size)
         frames = frames[:, :, self.layout.predicting]
         return F.linear(
-            F.rms_norm(frames, (self.spec.hidden,), self.norm, self.spec.norm_epsilon), self.output_matrix()
+            F.rms_norm(frames, (self.spec.hidden_size,), self.norm, self.spec.norm_epsilon), self.output_matrix()
         )
 
 
@@ -263,7 +264,7 @@ def save_world_model(path: Path, model: WorldModel, provenance: str) -> None:
 def load_world_model(path: Path, device: str = "cpu") -> WorldModel:
     """The model that `save_world_model` wrote, in evaluation mode.
 
-    Raises CheckpointError where the file is damaged or holds another kind of model.
+    Raises CheckpointError if the file is damaged or holds another kind of model.
     """
 
     def build(metadata: dict[str, Json]) -> WorldModel:

@@ -1,7 +1,7 @@
-"""Random numbers by name instead of by turn: the noise of (seed, frame, place, code) is a pure function of the four.
+"""Counter-based random numbers: the noise is a pure function of (seed, frame, place, code).
 
-Rollouts drawn this way do not depend on what else is in the batch, on how it is split, or on where a rollout was
-interrupted and taken up again. The mixers are our arrangement of the well-known splitmix64 and lowbias32 finalisers.
+Rollouts therefore do not depend on the rest of the batch, on how it is split, or on where a rollout was interrupted
+and resumed. The mixers are our arrangement of the well-known splitmix64 and lowbias32 finalisers.
 """
 
 import torch
@@ -25,7 +25,7 @@ def _mix64(x: Tensor) -> Tensor:
     return x ^ _shift(x, 31, 64)
 
 
-def keys_of(seeds: Tensor, frame: int, places: int) -> Tensor:
+def noise_keys(seeds: Tensor, frame: int, places: int) -> Tensor:
     """A 64-bit key (B, places) for each row's seed (B,), the absolute `frame`, and each place in it."""
     place = torch.arange(places, device=seeds.device)
     return _mix64(_mix64(seeds.long()[:, None] + _signed(0x9E3779B97F4A7C15)) + (frame << 20) + place)
@@ -40,16 +40,16 @@ def gumbel(keys: Tensor, codes: int) -> Tensor:
     bits = torch.arange(codes, device=keys.device, dtype=torch.int32) ^ low
     shifted = torch.empty_like(bits)
 
-    def fold(distance: int) -> None:
+    def xor_shift(distance: int) -> None:
         """bits ^= bits >> distance, logical, without a new tensor: this is most of what sampling costs."""
         torch.bitwise_right_shift(bits, distance, out=shifted)
         bits.bitwise_xor_(shifted.bitwise_and_((1 << (32 - distance)) - 1))
 
     # lowbias32, a bijection of 32-bit integers that spreads each bit over all; the key's other half enters midway.
-    fold(16)
+    xor_shift(16)
     bits.mul_(0x7FEB352D).add_(high)
-    fold(15)
+    xor_shift(15)
     bits.mul_(0x846CA68B - (1 << 32))
-    fold(16)
+    xor_shift(16)
     uniform = torch.bitwise_right_shift(bits, 9, out=shifted).bitwise_and_((1 << 23) - 1).float()
     return uniform.add_(0.5).mul_(2**-23).log_().neg_().log_().neg_()  # the argument of log is never 0 or 1

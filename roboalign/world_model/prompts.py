@@ -3,24 +3,25 @@
 import torch
 from torch import Tensor
 
-from roboalign.world_model.layout import Layout
+from roboalign.world_model.layout import SequenceLayout
 
 
-def two_contexts(beginning: Tensor, latest: Tensor, dynamics: int) -> Tensor:
+def join_contexts(initial_context: Tensor, latest: Tensor, dynamics: int) -> Tensor:
     """The prompts (B, 2 Nc + Nd) of two contexts, given those of each, (B, Nc + Nd), and Nd, `dynamics`."""
-    return torch.cat([beginning[:, :-dynamics], latest], 1)
+    return torch.cat([initial_context[:, :-dynamics], latest], 1)
 
 
-def whole_prompts(layout: Layout, prompts: Tensor, beginning: Tensor | None = None) -> Tensor:
+def complete_prompts(layout: SequenceLayout, prompts: Tensor, initial_context: Tensor | None = None) -> Tensor:
     """Whole prompts for a model of this layout, given the contexts' `prompts` (B, Nc + Nd); whole ones stay so.
 
-    For two contexts, `beginning` (B, Nc + Nd) are the prompts of the frames that the rollouts began with; the same
-    frames by default. Raises ValueError on prompts of another width, and on a `beginning` that has no place.
+    For two contexts, `initial_context` (B, Nc + Nd) are the prompts of the frames that the rollouts began with; by
+    default the same frames. Raises ValueError on prompts of another width, and on an `initial_context` for a model of
+    one context.
     """
     width = layout.context // layout.contexts + layout.dynamics
     if layout.contexts == 2 and prompts.shape[1] == width:
-        return two_contexts(prompts if beginning is None else beginning, prompts, layout.dynamics)
-    if beginning is not None:
+        return join_contexts(prompts if initial_context is None else initial_context, prompts, layout.dynamics)
+    if initial_context is not None:
         raise ValueError(
             "the world model has one context, which leaves no place for the frame that the rollout began with; train "
             "one with world_model.contexts: 2"

@@ -6,19 +6,25 @@
         tokens = sampler.step(state, action)            # (B, Nd), one more frame
 
 *Batch invariance.* The tokens of a row depend on its own prompt, actions and seed alone. The noise is a function of
-(seed, absolute frame, place, code). A matrix library sums in another order for another number of rows, so each
-product is cut into blocks of a fixed number of rows (`block`), the last one filled up; prompts are read one by one.
+(seed, absolute frame, place, code). The result of a matrix product depends on the number of rows, so rows are
+multiplied in blocks of a fixed size (`block`), the last one padded; prompts are read one at a time.
 """
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from roboalign.world_model.cached_layer import (
+    LayerWeights,
+    apply_cached_layer,
+    blocked_matmul,
+    pad_rows,
+    transpose_for_matmul,
+)
+from roboalign.world_model.decode_state import DecodeState
 from roboalign.world_model.model import Layer, WorldModel
-from roboalign.world_model.noise import gumbel, keys_of
-from roboalign.world_model.prompts import whole_prompts
-from roboalign.world_model.reading import LayerWeights, filled, product, read, transposed
-from roboalign.world_model.state import State
+from roboalign.world_model.noise import gumbel, noise_keys
+from roboalign.world_model.prompts import complete_prompts
 
 
 class Sampler:
@@ -44,11 +50,11 @@ class Sampler:
             raise ValueError("temperature, top_k and block must be at least 0, and top_p above 0 and at most 1")
         self.model, self.temperature, self.top_k, self.top_p, self.block = model, temperature, top_k, top_p, block
         # One graph for all layers and lengths: weights and cache are inputs, sizes are symbols.
-        self._read = torch.compile(read, dynamic=True) if compiled else read
+        self._apply_layer = torch.compile(apply_cached_layer, dynamic=True) if compiled else apply_cached_layer
         self._packed: dict[str, Tensor] = {}
         self._layers: list[LayerWeights] = []
         self._versions: list[tuple[int, int]] = []
-        self._refresh()
+        self._update_weights()
 
     def start(
         self,
@@ -59,34 +65,39 @@ class Sampler:
         *,
         groups: int = 1,
         first_frame: int = 0,
-        moved: Tensor | None = None,
-        beginning: Tensor | None = None,
-    ) -> State:
+        displacement: Tensor | None = None,
+        initial_context: Tensor | None = None,
+    ) -> DecodeState:
         """Read the prompts and return the state before the first frame.
 
-        `context_tokens` (P, Nc + Nd) are P prompts (layout.py), `action_mask` (P, A) their action dimensions. With
-        `groups` G, each prompt is read once and rolled out G times: the state has P * G rows, row p * G + g for rollout
-        g of prompt p, and `seeds` is (P * G,). `max_frames` is what the cache has room for. `first_frame` is the
-        absolute number of the next frame, by which the noise is drawn: a rollout that continues under a new context
-        passes how many frames it already has. `moved` (P * G, A) is the sum of the actions since the context that come
-        before the next frame's; none by default. `beginning` (P, Nc + Nd) are the prompts of the frames that the
-        rollouts began with, for a model of two contexts; `context_tokens` themselves by default. Raises ValueError
-        where shapes do not fit or the position limit is passed.
+        Args:
+            context_tokens: (P, Nc + Nd), P prompts (layout.py).
+            action_mask: (P, A), their action dimensions.
+            seeds: (P * G,).
+            max_frames: Frames that the cache has room for.
+            groups: G. Each prompt is read once and rolled out G times; row p * G + g is rollout g of prompt p.
+            first_frame: Absolute number of the next frame, which the noise depends on. A rollout that continues under a
+                new context passes the number of its frames so far.
+            displacement: (P * G, A), the sum of the actions between the context and the next frame's; 0 by default.
+            initial_context: (P, Nc + Nd), the prompts of the frames that the rollouts began with, for a model of two
+                contexts; `context_tokens` by default.
+
+        Raises ValueError if shapes do not fit or the sequence is longer than the position limit.
         """
         model, layout, spec = self.model, self.model.layout, self.model.spec
-        prompts, context_tokens = len(context_tokens), whole_prompts(layout, context_tokens, beginning)
+        prompts, context_tokens = len(context_tokens), complete_prompts(layout, context_tokens, initial_context)
         if len(action_mask) != prompts:
             raise ValueError(f"{prompts} prompts need as many action masks, got {len(action_mask)}")
         if len(seeds) != prompts * groups:
             raise ValueError(f"{prompts} prompts in groups of {groups} need {prompts * groups} seeds, got {len(seeds)}")
         capacity = layout.length(max_frames)
-        if capacity > spec.positions:
+        if capacity > spec.max_position_embeddings:
             raise ValueError(
-                f"{max_frames} frames are {capacity} tokens, but world_model.positions is {spec.positions}: "
-                "raise it, or roll out in windows"
+                f"{max_frames} frames are {capacity} tokens, above world_model.max_position_embeddings "
+                f"({spec.max_position_embeddings}); raise it, or roll out in windows"
             )
         with torch.inference_mode():
-            self._refresh()
+            self._update_weights()
             sizes = (spec.layers, prompts, spec.kv_heads, capacity, spec.head_width)
             keys = torch.zeros(sizes, device=context_tokens.device)
             values = torch.zeros_like(keys)
@@ -95,19 +106,19 @@ class Sampler:
                 x = self._packed["context"][codes] + model.context_places
                 self._forward(x, keys[:, row : row + 1], values[:, row : row + 1], 0)
             still = context_tokens[:, layout.context :]
-            state = State(layout, keys, values, still, action_mask, seeds, first_frame)
+            state = DecodeState(layout, keys, values, still, action_mask, seeds, first_frame)
             if groups > 1:
                 rows = torch.arange(prompts, device=seeds.device).repeat_interleave(groups)
                 state.seeds = seeds[::groups]
                 state = state.select(rows, seeds)
-            if moved is not None:
-                state.moved = moved
+            if displacement is not None:
+                state.displacement = displacement
         return state
 
-    def step(self, state: State, action: Tensor) -> Tensor:
+    def step(self, state: DecodeState, action: Tensor) -> Tensor:
         """Roll out one frame under `action` (B, A): its dynamics tokens (B, Nd). Changes `state`.
 
-        Raises ValueError where the cache is full.
+        Raises ValueError if the cache is full.
         """
         model, layout = self.model, self.model.layout
         if state.cached_frames == state.capacity:
@@ -115,37 +126,37 @@ class Sampler:
                 f"the cache holds {state.capacity} frames and is full; drop frames, or start with more max_frames"
             )
         with torch.inference_mode():
-            slots, everywhere = model.actions(action[:, None], state.mask, state.moved)
-            state.moved = state.moved + action
+            slots, everywhere = model.actions(action[:, None], state.mask, state.displacement)
+            state.displacement = state.displacement + action
             added = model.frame_places.expand(state.rows, -1, -1).clone()
             added[:, : layout.actions] += slots[:, 0]
             if everywhere is not None:
                 added[:, layout.actions :] += everywhere[:, 0]
             if "previous" in self._packed:
                 added[:, layout.predicting] += self._packed["previous"][state.tokens]
-            keys = keys_of(state.seeds, state.frame, layout.dynamics)
+            keys = noise_keys(state.seeds, state.frame, layout.dynamics)
             x = added[:, : layout.actions]
-            if state.waiting is not None:
-                x = torch.cat([state.waiting, x], 1)
+            if state.pending_token is not None:
+                x = torch.cat([state.pending_token, x], 1)
             tokens = torch.empty(state.rows, layout.dynamics, dtype=torch.long, device=action.device)
             weighed: list[Tensor] = []
             for place in range(layout.dynamics):
                 logits = self._logits(self._forward(x, state.keys, state.values, state.cached))
                 state.cached += x.shape[1]
                 weighed.append(logits)
-                chosen = self._choose(logits, keys[:, place])
+                chosen = self._choose_codes(logits, keys[:, place])
                 tokens[:, place] = chosen
                 x = (self._packed["dynamics"][chosen] + added[:, layout.actions + place])[:, None]
-            state.waiting, state.tokens = x, tokens
+            state.pending_token, state.tokens = x, tokens
             state.logits = torch.stack(weighed, 1)
         state.frame += 1
         state.frames += 1
         return tokens
 
-    def feed(self, state: State, actions: Tensor, tokens: Tensor) -> None:
+    def feed(self, state: DecodeState, actions: Tensor, tokens: Tensor) -> None:
         """Append known frames `tokens` (B, F, Nd), led to by `actions` (B, F, A), as if `step` had drawn them.
 
-        Raises ValueError where the cache has no room for them.
+        Raises ValueError if the cache has no room for them.
         """
         model, layout, count = self.model, self.model.layout, tokens.shape[1]
         if state.cached_frames + count > state.capacity:
@@ -154,8 +165,8 @@ class Sampler:
                 "more max_frames"
             )
         with torch.inference_mode():
-            slots, everywhere = model.actions(actions, state.mask, state.moved)
-            state.moved = state.moved + actions.sum(1)
+            slots, everywhere = model.actions(actions, state.mask, state.displacement)
+            state.displacement = state.displacement + actions.sum(1)
             frames = torch.cat([slots, self._packed["dynamics"][tokens]], 2) + model.frame_places
             if everywhere is not None:
                 frames[:, :, layout.actions :] += everywhere
@@ -163,23 +174,23 @@ class Sampler:
                 past = torch.cat([state.tokens[:, None], tokens[:, :-1]], 1)
                 frames[:, :, layout.predicting] += self._packed["previous"][past]
             x = frames.flatten(1, 2)
-            if state.waiting is not None:
-                x = torch.cat([state.waiting, x], 1)
+            if state.pending_token is not None:
+                x = torch.cat([state.pending_token, x], 1)
             self._forward(x[:, :-1], state.keys, state.values, state.cached)
             state.cached += x.shape[1] - 1
-            state.waiting, state.tokens = x[:, -1:], tokens[:, -1]
+            state.pending_token, state.tokens = x[:, -1:], tokens[:, -1]
         state.frame += count
         state.frames += count
 
-    def drop(self, state: State, frames: int = 1) -> None:
+    def drop(self, state: DecodeState, frames: int = 1) -> None:
         """Forget the oldest `frames` cached frames of `state` and move the later ones up to the context.
 
-        Raises ValueError where not even the last frame would stay.
+        Raises ValueError if not even the last frame would stay.
         """
         with torch.inference_mode():
             state.drop(frames, self.model.cosines, self.model.sines)
 
-    def _refresh(self) -> None:
+    def _update_weights(self) -> None:
         """Take up the model's weights if they have changed."""
         versions = [(parameter.data_ptr(), parameter._version) for parameter in self.model.parameters()]
         if versions == self._versions:
@@ -189,13 +200,13 @@ class Sampler:
         if self.model.previous is not None:
             packed["previous"] = self.model.previous.table()
         # Transposed on a CPU, whose products then run faster.
-        packed["head"] = transposed(self.model.output_matrix())
+        packed["head"] = transpose_for_matmul(self.model.output_matrix())
         self._packed = {name: tensor.detach() for name, tensor in packed.items()}
         self._layers = []
         for layer in self.model.layers:
             assert isinstance(layer, Layer)
             matrices = (layer.qkv.weight, layer.out.weight, layer.up.weight, layer.down.weight)
-            qkv, out, up, down = (transposed(matrix.detach()) for matrix in matrices)
+            qkv, out, up, down = (transpose_for_matmul(matrix.detach()) for matrix in matrices)
             norms = layer.attention_norm.detach(), layer.ffn_norm.detach()
             self._layers.append(LayerWeights(qkv, out, up, down, *norms, layer.epsilon, layer.heads, layer.kv_heads))
 
@@ -205,22 +216,22 @@ class Sampler:
         rows, end = batch * count, cached + count
         # A prompt read alone always has the same shape: its products need no blocks.
         block = 0 if cached == 0 and batch == 1 else self.block
-        x = filled(x.reshape(rows, hidden), block)
+        x = pad_rows(x.reshape(rows, hidden), block)
         angles = self.model.cosines[cached:end, None], self.model.sines[cached:end, None]
         mask = None
         if count > 1 and cached:
             at = torch.arange(end, device=x.device)
             mask = at <= at[cached:, None]
         for weights, key, value in zip(self._layers, keys, values, strict=True):
-            x = self._read(x, weights, key, value, (batch, cached, end), angles, mask, block)
+            x = self._apply_layer(x, weights, key, value, (batch, cached, end), angles, mask, block)
         return x[:rows].view(batch, count, hidden)[:, -1]
 
     def _logits(self, x: Tensor) -> Tensor:
         """The logits (B, codes) of the last layer's output (B, hidden)."""
         normed = F.rms_norm(x, x.shape[1:], self.model.norm, self.model.spec.norm_epsilon)
-        return product(filled(normed, self.block), self._packed["head"], self.block)[: len(x)]
+        return blocked_matmul(pad_rows(normed, self.block), self._packed["head"], self.block)[: len(x)]
 
-    def _choose(self, logits: Tensor, keys: Tensor) -> Tensor:
+    def _choose_codes(self, logits: Tensor, keys: Tensor) -> Tensor:
         """One code for each row of `logits` (B, codes), by the noise of its key (B,)."""
         if self.temperature == 0:
             return logits.argmax(-1)
@@ -242,30 +253,3 @@ def restrict(logits: Tensor, top_k: int, top_p: float) -> Tensor:
         beyond = chances.cumsum(-1) - chances >= top_p
         logits = logits.masked_fill(torch.zeros_like(beyond).scatter(-1, order, beyond), float("-inf"))
     return logits
-
-
-def generate(
-    model: WorldModel,
-    context_tokens: Tensor,
-    actions: Tensor,
-    action_mask: Tensor,
-    seeds: Tensor,
-    *,
-    temperature: float = 1.0,
-    top_k: int = 0,
-    top_p: float = 1.0,
-    window: int = 0,
-) -> Tensor:
-    """Roll out `actions` (B, F, A) from the prompts `context_tokens` (B, Nc + Nd): dynamics tokens (B, F, Nd).
-
-    With a `window`, each frame sees the context and the `window` - 1 frames before it; 0 sees all.
-    """
-    sampler = Sampler(model, temperature=temperature, top_k=top_k, top_p=top_p)
-    frames = actions.shape[1]
-    state = sampler.start(context_tokens, action_mask, seeds, min(window, frames) if window else frames)
-    tokens = []
-    for action in actions.unbind(1):
-        if state.cached_frames == state.capacity:
-            sampler.drop(state)
-        tokens.append(sampler.step(state, action))
-    return torch.stack(tokens, 1)

@@ -1,7 +1,7 @@
-"""Training segments as tokens: every (context, later frame) pair is encoded once and never again.
+"""Training segments as tokens; every (context, later frame) pair is encoded once.
 
-The token cache is a folder of safetensors files, each written whole, so that a killed run encodes only what is
-missing; they are memory-mapped when read, so that a large corpus need not fit into memory.
+The token cache is a folder of safetensors files. Each is written atomically, so that a killed run encodes only the
+missing ones, and memory-mapped when read, so that a large corpus need not fit into memory.
 """
 
 from collections.abc import Callable
@@ -16,8 +16,9 @@ from torch.utils.data import Dataset
 
 from roboalign import checkpoint
 from roboalign.store import Corpus
-from roboalign.types import Float32, UInt8
-from roboalign.world_model.prompts import two_contexts
+from roboalign.types import Float32
+from roboalign.video import frames_to_video
+from roboalign.world_model.prompts import join_contexts
 from roboalign.world_model.spec import SegmentSpec
 
 SHARD = 2048
@@ -25,7 +26,7 @@ SHARD = 2048
 
 
 class ContextLike(Protocol):
-    """What a tokenizer makes of a context frame; `tokens` is the prompt (B, Nc + Nd) of layout.py."""
+    """An encoded context frame; `tokens` is the prompt (B, Nc + Nd) of layout.py."""
 
     tokens: Tensor
 
@@ -34,7 +35,7 @@ ContextT = TypeVar("ContextT", bound=ContextLike)
 
 
 class Codec(Protocol[ContextT]):
-    """What segments and measures need of a tokenizer."""
+    """A tokenizer, as far as segments and measurements use it."""
 
     def encode_context(self, frames: Tensor) -> ContextT:
         """The context of frames (B, 3, H, W)."""
@@ -58,7 +59,7 @@ class Segment:
     frames: int
 
 
-def segments_of(corpus: Corpus, frames: int, stride: int) -> list[Segment]:
+def list_segments(corpus: Corpus, frames: int, stride: int) -> list[Segment]:
     """All segments of the corpus, in order; an episode of at most `frames` frames gives none."""
     return [
         Segment(number, start, frames)
@@ -67,13 +68,8 @@ def segments_of(corpus: Corpus, frames: int, stride: int) -> list[Segment]:
     ]
 
 
-def as_video(frames: UInt8, device: str | torch.device = "cpu") -> Tensor:
-    """uint8 frames (T, H, W, 3) as float32 (T, 3, H, W) in [0, 1]."""
-    return torch.from_numpy(frames).to(device).permute(0, 3, 1, 2).float() / 255
-
-
 def leading_actions(actions: Float32, segment: Segment) -> Tensor:
-    """The actions (F, A) that lead to the segment's frames: the first one was chosen on seeing its context."""
+    """The actions (F, A) that lead to the segment's frames: the first leads from the context frame to the next."""
     return torch.from_numpy(actions[segment.start : segment.start + segment.frames].copy())
 
 
@@ -110,44 +106,44 @@ def encode_segments(
     contexts: int = 1,
     device: str = "cpu",
     batch: int = 16,
-    say: Callable[[str], None] = lambda text: None,
+    log: Callable[[str], None] = lambda text: None,
 ) -> Segments:
-    """Encode the segments of `corpus` into the token cache at `folder`, or take up what is there already.
+    """Encode the segments of `corpus` into the token cache at `folder`, except for files that exist already.
 
     With two `contexts`, the frame that a prompt's rollout began with is the first of its context's `refreshes`.
     The folder must be keyed by all that the tokens depend on (a stage's scratch folder is). `batch` segments are
-    encoded at a time; `say` hears about the progress.
+    encoded at a time; `log` gets progress messages.
     """
-    segments = segments_of(corpus, spec.frames, spec.stride)
+    segments = list_segments(corpus, spec.frames, spec.stride)
     shards = []
     for number in range(-(-len(segments) // SHARD)):
         file = folder / f"segments-{number:05d}.safetensors"
-        tokens = _read_shard(file, say)
+        tokens = _read_shard(file, log)
         if tokens is None:
             part = segments[number * SHARD : (number + 1) * SHARD]
             checkpoint.save_scratch(file, _encode(tokenizer, corpus, part, spec, contexts, device, batch))
             tokens, _ = checkpoint.load_scratch(file)
-            say(f"encoded {min((number + 1) * SHARD, len(segments))} of {len(segments)} segments")
+            log(f"encoded {min((number + 1) * SHARD, len(segments))} of {len(segments)} segments")
         shards.append(tokens)
     return Segments(shards)
 
 
-def _read_shard(file: Path, say: Callable[[str], None]) -> dict[str, Tensor] | None:
+def _read_shard(file: Path, log: Callable[[str], None]) -> dict[str, Tensor] | None:
     """The tensors of a file of the token cache; None if it is absent, or damaged and therefore set aside."""
     if not file.exists():
         return None
     try:
         return checkpoint.load_scratch(file)[0]
     except checkpoint.CheckpointError as error:
-        say(f"{error}; renamed to {checkpoint.set_aside(file).name}, its segments are encoded again")
+        log(f"{error}; renamed to {checkpoint.set_aside(file).name}, its segments are encoded again")
         return None
 
 
 def refreshes(segment: Segment, spec: SegmentSpec) -> list[int]:
-    """The frames of the episode that the segment's context is refreshed at, rising, the last one its `start`.
+    """The frames at which the segment's context is refreshed, in order; the last is its `start`.
 
-    The first is a true frame, each later one is seen by the tokenizer under the one before. A segment with a true
-    context has one. Drawn from (episode, start): what else is encoded makes no difference.
+    The first is a true frame; each later one is the reconstruction under the one before. A segment with a true context
+    has one frame. They are a function of (episode, start), so that the order of encoding does not matter.
     """
     draws = np.random.default_rng((segment.episode, segment.start))
     frames = [segment.start]
@@ -158,7 +154,7 @@ def refreshes(segment: Segment, spec: SegmentSpec) -> list[int]:
 
 
 def _contexts(tokenizer: Codec[ContextT], videos: list[Tensor], chains: list[list[int]]) -> Tensor:
-    """The context pictures (B, 3, H, W) after the refreshes of `chains` in the videos (T, 3, H, W)."""
+    """The context images (B, 3, H, W) after the refreshes of `chains` in the videos (T, 3, H, W)."""
     pictures = torch.stack([video[chain[0]] for video, chain in zip(videos, chains, strict=True)])
     for link in range(1, max(map(len, chains))):
         rows = [row for row, chain in enumerate(chains) if len(chain) > link]
@@ -184,7 +180,7 @@ def _encode(
         part, clips, videos = segments[first : first + batch], [], []
         for segment in part:
             if segment.episode != read:
-                read, video = segment.episode, as_video(corpus.frames(segment.episode), device)
+                read, video = segment.episode, frames_to_video(corpus.frames(segment.episode), device)
                 every, mask = corpus.actions(read), torch.from_numpy(corpus.action_mask(read))
             videos.append(video)
             clips.append(video[segment.start + 1 : segment.start + segment.frames + 1])
@@ -196,7 +192,7 @@ def _encode(
             codes, prompt = tokenizer.encode(encoded, torch.stack(clips)), encoded.tokens
             if contexts == 2:
                 true = torch.stack([video[chain[0]] for video, chain in zip(videos, chains, strict=True)])
-                prompt = two_contexts(tokenizer.encode_context(true).tokens, prompt, codes.shape[2])
+                prompt = join_contexts(tokenizer.encode_context(true).tokens, prompt, codes.shape[2])
             context.append(prompt.to("cpu", torch.int32))
             dynamics.append(codes.to("cpu", torch.int32))
     return {

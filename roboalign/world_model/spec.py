@@ -54,11 +54,11 @@ class SegmentSpec(Spec):
     """Most refreshes that such a context went through; each at most `frames` frames after the one before."""
 
 
-class MeasureSpec(Spec):
+class WorldModelMeasureSpec(Spec):
     """How the trained model is measured on the test episodes."""
 
     horizon: Annotated[int, Field(ge=1, le=1024)] = 8
-    """Predicted frames of one rollout."""
+    """Predicted frames of one rollout, by plain autoregression."""
     episodes: Annotated[int, Field(ge=1, le=100_000)] = 64
     """Largest number of test episodes, taken in turn from each source."""
     starts: Annotated[int, Field(ge=1, le=64)] = 2
@@ -72,17 +72,17 @@ class WorldModelSpec(Spec):
 
     layers: Count
     """Transformer layers (12: paper)."""
-    hidden: Count
+    hidden_size: Count
     """Width of the residual stream (768: RLVR-World)."""
     heads: Count
-    """Attention heads; their width, hidden / heads, must be even (12: RLVR-World)."""
+    """Attention heads; their width, hidden_size / heads, must be even (12: RLVR-World)."""
     kv_heads: Count
     """Key and value heads, each shared by heads / kv_heads attention heads; equal to heads for plain attention."""
-    ffn: Count
+    intermediate_size: Count
     """Inner width of the SwiGLU feed-forward network (3072: RLVR-World)."""
     rope_base: Annotated[float, Field(ge=1, le=1e9)] = 10_000.0
     """Base of the rotary position angles (LLaMA)."""
-    positions: Annotated[int, Field(ge=2, le=1_048_576)]
+    max_position_embeddings: Annotated[int, Field(ge=2, le=1_048_576)]
     """Longest sequence in tokens that may be trained on or rolled out."""
     actions: ActionsSpec = SlotActionsSpec(kind="slot")
     """How actions enter the sequence."""
@@ -116,7 +116,7 @@ class WorldModelSpec(Spec):
     """Share of the input dynamics codes that training replaces by codes drawn at random, against compounding errors."""
     context_corruption: Fraction = 0.0
     """The same share of the prompt's codes, against errors in contexts that are no true frames."""
-    averaging: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Decay of the exponential average of the weights; the average is what is kept. 0 keeps the last weights."""
     change_weight: Annotated[float, Field(ge=0, le=100)] = 0.0
     """Extra weight in the loss of tokens whose code differs from the previous frame's; 0 weighs all alike."""
@@ -124,15 +124,15 @@ class WorldModelSpec(Spec):
     """Share of the training steps after which early.safetensors is kept: a bad model for the bench's rollouts."""
     training: TrainingSpec
     """Optimisation."""
-    measure: MeasureSpec = MeasureSpec()
+    measure: WorldModelMeasureSpec = WorldModelMeasureSpec()
     """Measurement."""
 
     @field_validator("heads")
     @classmethod
     def _heads(cls, heads: int, info: ValidationInfo) -> int:
-        hidden = info.data.get("hidden")
+        hidden = info.data.get("hidden_size")
         if hidden is not None and (hidden % heads or hidden // heads % 2):
-            raise ValueError(f"hidden is {hidden}, which {heads} heads do not divide into parts of an even width")
+            raise ValueError(f"hidden_size ({hidden}) must be divisible by {heads} heads, into parts of an even width")
         return heads
 
     @field_validator("kv_heads")
@@ -140,7 +140,7 @@ class WorldModelSpec(Spec):
     def _kv_heads(cls, kv_heads: int, info: ValidationInfo) -> int:
         heads = info.data.get("heads")
         if heads is not None and heads % kv_heads:
-            raise ValueError(f"heads is {heads}, which {kv_heads} key and value heads do not divide")
+            raise ValueError(f"heads ({heads}) must be divisible by kv_heads ({kv_heads})")
         return kv_heads
 
     @field_validator("contexts")
@@ -162,7 +162,7 @@ class WorldModelSpec(Spec):
     @property
     def head_width(self) -> int:
         """Channels of one attention head."""
-        return self.hidden // self.heads
+        return self.hidden_size // self.heads
 
     def frame_tokens(self, dynamics_tokens: int) -> int:
         """Tokens of one frame: its action slots and its dynamics tokens."""
@@ -189,15 +189,15 @@ class WorldModelSpec(Spec):
         `action_width` is the widest source's number of action dimensions.
         """
         key_value = self.kv_heads * self.head_width
-        attention = self.hidden * (2 * self.hidden + 2 * key_value)
-        layer = attention + 3 * self.hidden * self.ffn + 2 * self.hidden
+        attention = self.hidden_size * (2 * self.hidden_size + 2 * key_value)
+        layer = attention + 3 * self.hidden_size * self.intermediate_size + 2 * self.hidden_size
         vectors = _vectors(self.embedding, context_levels) + _vectors(self.embedding, dynamics_levels)
         vectors += _vectors(self.embedding, dynamics_levels) * self.previous_codes
         vectors += sum(dynamics_levels) if self.embedding == "digits" else 0
         vectors += self.actions.bins * (action_width if self.actions.kind == "slot" else 1)
         vectors += 2 * action_width if self.actions.kind == "slot" and self.actions.displacement else 0
         vectors += (self.contexts * context_tokens + self.frame_tokens(dynamics_tokens)) * self.places
-        return self.layers * layer + self.hidden * (vectors + 1 + _codes(dynamics_levels))
+        return self.layers * layer + self.hidden_size * (vectors + 1 + _codes(dynamics_levels))
 
 
 def _codes(levels: tuple[int, ...]) -> int:

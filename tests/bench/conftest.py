@@ -22,7 +22,9 @@ def corpus(toy_episodes) -> Corpus:
 
 @pytest.fixture(scope="session")
 def small() -> BenchSpec:
-    return BenchSpec.model_validate({"pairs": 80, "shortest": 5, "longest": 12, "generated": {"frames": 4, "batch": 3}})
+    return BenchSpec.model_validate(
+        {"pairs": 80, "shortest": 5, "longest": 12, "generated": {"frames": 4, "batch_size": 3}}
+    )
 
 
 @pytest.fixture(scope="session")

@@ -101,7 +101,7 @@ def test_keypoints_follow_the_order_of_the_frames(bench, toy_episodes):
 
 def test_batches_do_not_change_generated_clips(bench, builder, models, tmp_path):
     rows = [replace(p, generated=-1, scores=(), faithful=()) for p in bench.pairs if p.origin == "generated"]
-    wide = builder.spec.model_copy(update={"generated": builder.spec.generated.model_copy(update={"batch": 7})})
+    wide = builder.spec.model_copy(update={"generated": builder.spec.generated.model_copy(update={"batch_size": 7})})
     again = generate(replace(builder, spec=wide), rows, models, tmp_path / "g", 10.0)["judge"]
     assert [p.scores for p in again] == [p.scores for p in bench.pairs if p.origin == "generated"]
 

@@ -56,7 +56,7 @@ def true_future(episodes):
 
 @pytest.fixture
 def generated(builder, toy_episodes, tmp_path):
-    spec = builder.spec.model_copy(update={"generated": GeneratedSpec(frames=6, batch=3)})
+    spec = builder.spec.model_copy(update={"generated": GeneratedSpec(frames=6, batch_size=3)})
 
     def run(deviation, reconstruct=None):
         probe = NoisyProbe(toy_episodes, deviation)

@@ -217,7 +217,7 @@ def test_a_judge_that_sees_no_video_is_refused():
 
 
 def test_a_batch_has_to_divide_over_the_members():
-    with pytest.raises(ValidationError, match="4 sets does not divide over 3 members"):
+    with pytest.raises(ValidationError, match=r"4 sets must be divisible by members \(3\)"):
         TypeAdapter(JudgeSpec).validate_python(smoke_spec("judge", members=3))
 
 

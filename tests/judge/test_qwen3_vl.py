@@ -121,7 +121,7 @@ def spec(model_folder) -> Qwen3VLJudgeSpec:
             "kind": "qwen3_vl", "model": str(model_folder), "dtype": "float32", "frames": 4, "image_size": [32, 32],
             "rationale_tokens": 4, "samples": 3, "attempts": 2, "batch_size": 4, "rank": 4, "lora_dropout": 0.0,
             "inputs": ["text", "video", "actions"],
-            "training": {"steps": 4, "batch": 2, "learning_rate": 0.005, "warmup": 0, "checkpoint_every": 2,
+            "training": {"steps": 4, "batch_size": 2, "learning_rate": 0.005, "warmup_steps": 0, "checkpoint_every": 2,
                          "log_every": 1},
         }
     )  # fmt: skip

@@ -3,7 +3,7 @@ import pytest
 import torch
 from probe_fakes import CAMERA, project
 
-from roboalign.probe.camera import depths_of, fit_camera, flat_lens, lens, plane, unproject
+from roboalign.probe.camera import fit_camera, flat_lens, lens, plane, point_depths, unproject
 
 POINTS = np.random.default_rng(0).uniform(-0.3, 0.3, (40, 3))
 
@@ -11,13 +11,15 @@ POINTS = np.random.default_rng(0).uniform(-0.3, 0.3, (40, 3))
 def test_a_camera_is_found_from_its_points() -> None:
     camera = fit_camera(POINTS, project(POINTS))
     assert camera == pytest.approx(CAMERA, abs=1e-6)
-    assert (depths_of(camera, POINTS) > 0).all()
+    assert (point_depths(camera, POINTS) > 0).all()
 
 
 def test_a_lens_leads_back_from_the_picture() -> None:
     camera = fit_camera(POINTS, project(POINTS))
     back = unproject(
-        torch.from_numpy(lens(camera)), torch.from_numpy(project(POINTS)), torch.from_numpy(depths_of(camera, POINTS))
+        torch.from_numpy(lens(camera)),
+        torch.from_numpy(project(POINTS)),
+        torch.from_numpy(point_depths(camera, POINTS)),
     )
     assert back.numpy() == pytest.approx(POINTS, abs=1e-6)
 
@@ -37,7 +39,7 @@ def test_points_that_determine_no_camera_are_refused(points: np.ndarray) -> None
 
 def test_the_plane_of_a_table_gives_every_depth_on_it() -> None:
     table = POINTS * (1, 1, 0) + (0, 0, 0.02)
-    pixels, depths = project(table), depths_of(CAMERA, table)
+    pixels, depths = project(table), point_depths(CAMERA, table)
     a, b, c = plane(pixels, depths)
     assert 1 / (pixels @ (a, b) + c) == pytest.approx(depths, rel=1e-3)
 

@@ -6,7 +6,7 @@ import torch
 from probe_fakes import state_of
 
 from roboalign.probe.augment import augment, soften
-from roboalign.probe.data import ProbeClips, clip_order, episodes_of, in_turn, select_part, tasks_of
+from roboalign.probe.data import ProbeClips, clip_order, list_tasks, select_episodes, select_part, take_in_turn
 from roboalign.probe.spec import AugmentationSpec, ProbeSpec
 from roboalign.store import Corpus
 from roboalign.types import Episode, UInt8
@@ -31,7 +31,7 @@ def darker(frames: UInt8) -> UInt8:
 def test_a_sample_has_the_states_of_its_frames(seen: list[Episode], share: float) -> None:
     episodes = marked(seen)
     spec = PLAIN.model_copy(update={"reconstructed": share})
-    clips = ProbeClips(episodes, tasks_of(episodes), 4, spec, 0, darker if share else None)
+    clips = ProbeClips(episodes, list_tasks(episodes), 4, spec, 0, darker if share else None)
     found = set()
     for number in range(0, len(clips), 31):
         sample, row = clips[number], number % 16
@@ -41,13 +41,13 @@ def test_a_sample_has_the_states_of_its_frames(seen: list[Episode], share: float
         assert (marks // 12 == i).all()
         assert torch.equal(sample["state"], torch.from_numpy(state_of(seen[i])[times]))
         assert torch.equal(sample["points"].flatten(1), torch.from_numpy(seen[i].keypoints[times]))  # type: ignore[index]
-        assert tasks_of(episodes)[sample["task"]] == (seen[i].source, seen[i].task)
+        assert list_tasks(episodes)[sample["task"]] == (seen[i].source, seen[i].task)
         found.add(i)
     assert len(found) == 16
 
 
 def test_a_sample_depends_on_its_number_alone(seen: list[Episode]) -> None:
-    first, again = (ProbeClips(seen, tasks_of(seen), 4, PLAIN, 0, None) for _ in range(2))
+    first, again = (ProbeClips(seen, list_tasks(seen), 4, PLAIN, 0, None) for _ in range(2))
     _ = again[3]
     assert torch.equal(first[77]["frames"], again[77]["frames"])
 
@@ -63,13 +63,13 @@ def test_clips_are_consecutive_unless_rearranged() -> None:
 def test_real_robots_are_left_out_and_tasks_take_turns(seen: list[Episode]) -> None:
     real = [replace(e, id=f"real/{n}", source="real", state=None, keypoints=None) for n, e in enumerate(seen[:3])]
     corpus = Corpus.of([*real, *seen])
-    assert all(corpus.infos[number].source == "seen" for number in in_turn(corpus.infos, 100))
+    assert all(corpus.infos[number].source == "seen" for number in take_in_turn(corpus.infos, 100))
     spec = ProbeSpec.model_validate(
-        {"parts": 1, "episodes": 4, "training": {"steps": 1, "learning_rate": 0.1, "batch": 2}}
+        {"parts": 1, "episodes": 4, "training": {"steps": 1, "learning_rate": 0.1, "batch_size": 2}}
     )
-    four = episodes_of(corpus, spec)
+    four = select_episodes(corpus, spec)
     assert [episode.task for episode in four].count("push") == 2
-    assert episodes_of(Corpus.of(real), spec) == []
+    assert select_episodes(Corpus.of(real), spec) == []
 
 
 def test_augmentation_of_no_strength_changes_nothing() -> None:
@@ -120,8 +120,8 @@ def test_the_part_of_a_scene_depends_on_its_own_task_alone(seen: list[Episode]) 
 
 def test_a_probe_learns_from_its_part_of_the_episodes(seen: list[Episode]) -> None:
     corpus = Corpus.of(seen)
-    training = {"steps": 1, "learning_rate": 0.1, "batch": 2}
+    training = {"steps": 1, "learning_rate": 0.1, "batch_size": 2}
     specs = [ProbeSpec.model_validate({"part": part, "training": training}) for part in range(3)]
-    found = [{episode.id for episode in episodes_of(corpus, spec)} for spec in specs]
+    found = [{episode.id for episode in select_episodes(corpus, spec)} for spec in specs]
     assert set.union(*found) == {episode.id for episode in seen}
     assert sum(map(len, found)) == len(seen)

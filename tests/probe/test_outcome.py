@@ -14,9 +14,9 @@ from roboalign.training import fit
 
 SPEC = OutcomeSpec.model_validate(
     {
-        "hidden": 32,
+        "hidden_size": 32,
         "length": 8,
-        "training": {"steps": 200, "batch": 32, "learning_rate": 0.01, "warmup": 5, "log_every": 50},
+        "training": {"steps": 200, "batch_size": 32, "learning_rate": 0.01, "warmup_steps": 5, "log_every": 50},
     }
 )
 

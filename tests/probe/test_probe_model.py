@@ -42,7 +42,7 @@ def test_clips_do_not_depend_on_their_batch(probe: Probe, seen: list[Episode]) -
 
 def test_the_answer_is_the_mean_of_different_members(probe: Probe, seen: list[Episode]) -> None:
     clips = seen[0].frames[None]
-    members, points = probe.look("seen", "push", clips)
+    members, points = probe.read_states("seen", "push", clips)
     assert members.shape[0] == points.shape[0] == probe.spec.members == 2
     assert not np.array_equal(members[0], members[1])
     assert np.array_equal(members.mean(0), probe.states("seen", "push", clips))
@@ -92,7 +92,7 @@ def test_a_task_on_one_plane_needs_no_camera(smoke: ProbeSpec, toy_episodes: lis
     assert said[0, :, 8] == pytest.approx(0.1, abs=0.02), "all its points lie 10 cm up"
 
 
-@pytest.mark.parametrize("changes", [{}, {"widths": (8, 16, 24, 32), "blocks": 2, "members": 3, "hidden": 24}])
+@pytest.mark.parametrize("changes", [{}, {"widths": (8, 16, 24, 32), "blocks": 2, "members": 3, "hidden_size": 24}])
 def test_the_spec_counts_the_parameters(smoke: ProbeSpec, seen: list[Episode], changes: dict[str, object]) -> None:
     spec = smoke.network.model_copy(update=changes)
     probe = Probe.of(spec, seen[:16], SIZE)
@@ -107,8 +107,8 @@ def test_odd_sizes_are_read(smoke: ProbeSpec, seen: list[Episode]) -> None:
 
 
 def test_a_batch_has_to_divide_over_the_members() -> None:
-    with pytest.raises(ValueError, match=r"7 does not divide over 2 members"):
-        ProbeSpec.model_validate({"members": 2, "training": {"steps": 1, "batch": 7, "learning_rate": 0.1}})
+    with pytest.raises(ValueError, match=r"7 must be divisible by members \(2\)"):
+        ProbeSpec.model_validate({"members": 2, "training": {"steps": 1, "batch_size": 7, "learning_rate": 0.1}})
 
 
 def first_frames(episodes: list[Episode]) -> torch.Tensor:

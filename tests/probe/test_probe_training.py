@@ -8,7 +8,7 @@ from torch import Tensor
 
 from roboalign.hardware.spec import DeviceSpec
 from roboalign.io import read_tsv
-from roboalign.probe.data import ProbeClips, Sample, tasks_of
+from roboalign.probe.data import ProbeClips, Sample, list_tasks
 from roboalign.probe.lit import ProbeModule
 from roboalign.probe.measure import MeasuredClip, Medium, measure, measured_clips
 from roboalign.probe.model import Probe
@@ -23,7 +23,7 @@ SPEC = ProbeMeasureSpec(frames=6, episodes=6, draws=100)
 def trained(folder: Path, seen: list[Episode], spec: ProbeSpec, killed: bool = False) -> Probe:
     """A probe of the training episodes; a killed run is begun again."""
     episodes = [episode for episode in seen if episode.split == "train"]
-    clips = ProbeClips(episodes, tasks_of(episodes), spec.frames, spec.augmentation, 0, None)
+    clips = ProbeClips(episodes, list_tasks(episodes), spec.frames, spec.augmentation, 0, None)
 
     def run(kind: type[ProbeModule]) -> ProbeModule:
         torch.manual_seed(0)
@@ -72,9 +72,9 @@ def learned(tmp_path_factory: pytest.TempPathFactory, seen: list[Episode]) -> Pr
     spec = ProbeSpec.model_validate(
         {
             "widths": [8, 16, 32],
-            "hidden": 32,
+            "hidden_size": 32,
             "members": 2,
-            "training": {"steps": 160, "batch": 16, "learning_rate": 0.004, "warmup": 10},
+            "training": {"steps": 160, "batch_size": 16, "learning_rate": 0.004, "warmup_steps": 10},
         }
     )
     return trained(tmp_path_factory.mktemp("probe"), seen, spec)

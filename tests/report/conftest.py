@@ -353,6 +353,7 @@ def full_inputs() -> Inputs:
             "distillation": {"every": 10},
             "guard": {"scorer": "held_out", "max_psnr_loss": 0.3},
         },
-        "rollout": {"horizon": 30, "episodes": 24, "swr": {"window": 6}},
+        "rollout": {"horizon": 30, "episodes": 24, "scored_decoding": "swr",
+            "decodings": {"swr": {"kind": "swr", "window": 6}}, "sweep": ["swr_w2", "swr_w4", "swr_w12"]},
     }  # fmt: skip
     return Inputs(spec, {"rollout": "rollout:\n  horizon: 30\n"}, toy_metrics(), toy_curves(), toy_showcases())

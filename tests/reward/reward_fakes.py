@@ -24,7 +24,7 @@ from roboalign.student.spec import StudentSpec
 from roboalign.types import Episode
 
 TEXTS = ("push the yellow block to the red goal", "move the block to the red mark", "words that nobody said")
-PERCEPTION = PerceptionSpec(widths=(8, 16), hidden=16, members=2)
+PERCEPTION = PerceptionSpec(widths=(8, 16), hidden_size=16, members=2)
 SIZE = (32, 32)
 
 
@@ -37,7 +37,7 @@ def toy_eyes(episodes: Sequence[Episode]) -> Probe:
 def toy_outcome(eyes: Probe, width: int = 4) -> OutcomeModel:
     """An untrained outcome model, in which actions already matter."""
     torch.manual_seed(1)
-    model = OutcomeModel(OutcomeSpec(hidden=8), len(eyes.tasks), width)
+    model = OutcomeModel(OutcomeSpec(hidden_size=8), len(eyes.tasks), width)
     torch.nn.init.normal_(model.move.weight, std=0.1)
     return model.requires_grad_(False).eval()
 

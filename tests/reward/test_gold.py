@@ -29,7 +29,7 @@ class ExactProbe(Probe):
     """Sees exactly: a clip's first pixel is the number of its episode."""
 
     def __init__(self) -> None:
-        super().__init__(PerceptionSpec(widths=(8, 8), hidden=8), [TASK], (4, 4))
+        super().__init__(PerceptionSpec(widths=(8, 8), hidden_size=8), [TASK], (4, 4))
 
     def states(self, source: str, task: str, frames: UInt8) -> Float32:
         assert (source, task) == TASK

@@ -21,8 +21,8 @@ from roboalign.rl.interfaces import RolloutFn
 from roboalign.rl.lit import AlignmentComponents, AlignmentModule
 from roboalign.rl.prompts import Prompts
 from roboalign.rl.replay_buffer import ReplayBuffer
-from roboalign.rl.rollouts import window_bounds
 from roboalign.rl.spec import AlignmentMeasureSpec, DistillationSpec, RLSpec
+from roboalign.rollout.spec import ArSpec, SwrSpec
 from roboalign.spec.training import TrainingSpec
 from roboalign.store import Corpus
 from roboalign.student.model import Student
@@ -102,13 +102,13 @@ def toy_student() -> Student:
 
 
 def outcome_spec() -> OutcomeSpec:
-    return OutcomeSpec(hidden=8, length=4, training=training(1))
+    return OutcomeSpec(hidden_size=8, length=4, training=training(1))
 
 
 def training(steps: int, **changes: object) -> TrainingSpec:
     fields: dict[str, object] = {
-        "steps": steps, "batch": 2, "learning_rate": 5e-2, "warmup": 0, "weight_decay": 0.0, "checkpoint_every": 2,
-        "log_every": 1,
+        "steps": steps, "batch_size": 2, "learning_rate": 5e-2, "warmup_steps": 0, "weight_decay": 0.0,
+        "checkpoint_every": 2, "log_every": 1,
     }  # fmt: skip
     return TrainingSpec.model_validate(fields | changes)
 
@@ -122,6 +122,11 @@ def spec(steps: int = 6, **changes: object) -> RLSpec:
     return RLSpec.model_validate(fields | changes)
 
 
+def window_segments(horizon: int, window: int | None) -> list[tuple[int, int]]:
+    """The segments of plain autoregression, or of SWR with a window."""
+    return (ArSpec() if window is None else SwrSpec(window=window)).segments(horizon)
+
+
 def make_rollout(policy: nn.Module, window: int | None = None, temperature: float = 1.0) -> RolloutFn:
     """Draws from the policy; each window goes on from the frame before it."""
     tokenizer = ToyTokenizer()
@@ -129,7 +134,7 @@ def make_rollout(policy: nn.Module, window: int | None = None, temperature: floa
     @torch.no_grad()
     def roll(frames: Tensor, actions: Tensor, mask: Tensor, seeds: Tensor) -> tuple[Tensor, Tensor]:
         made, drawn, last = [], [], frames
-        for number, (start, stop) in enumerate(window_bounds(actions.shape[1], window)):
+        for number, (start, stop) in enumerate(window_segments(actions.shape[1], window)):
             context = tokenizer.encode_context(last)
             logits = policy(context.tokens, context.tokens, actions[:, start:stop], mask)
             generators = (torch.Generator().manual_seed(int(seed) % 2**40 + number) for seed in seeds)

@@ -1,12 +1,12 @@
 import pytest
 import torch
-from rl_fakes import CODES, PLACES, ToyContext, ToyTokenizer
+from rl_fakes import CODES, PLACES, ToyContext, ToyTokenizer, window_segments
 from torch import Tensor
 from torch.distributions import Categorical, kl_divergence
 
 from roboalign.reward.rewards import Rollouts
 from roboalign.rl.first_order import exact_kl, expected_values, first_order_loss, reward_scale
-from roboalign.rl.rollouts import PolicyRollouts, Window, value_gradients, window_bounds
+from roboalign.rl.rollouts import PolicyRollouts, Window, value_gradients
 
 
 def logits(*shape: int, seed: int = 0) -> Tensor:
@@ -73,14 +73,6 @@ def test_the_scale_is_the_deviation_of_the_batch_but_not_too_small() -> None:
     assert float(reward_scale(torch.tensor([2.0]), 0.05)) == pytest.approx(0.05)
 
 
-@pytest.mark.parametrize(
-    ("window", "expected"),
-    [(None, [(0, 7)]), (3, [(0, 3), (3, 6), (6, 7)]), (7, [(0, 7)]), (12, [(0, 7)])],
-)
-def test_windows_cover_the_horizon_once(window: int | None, expected: list[tuple[int, int]]) -> None:
-    assert window_bounds(7, window) == expected
-
-
 @pytest.mark.parametrize("window", [None, 2])
 def test_gradients_say_how_each_token_should_change(window: int | None) -> None:
     tokenizer, tokens = ToyTokenizer(), torch.randint(CODES, (2, 3, PLACES), generator=torch.Generator().manual_seed(0))
@@ -88,7 +80,7 @@ def test_gradients_say_how_each_token_should_change(window: int | None) -> None:
     frames = tokenizer.decode_values(context, tokenizer.code_values(tokens))
     videos = torch.cat([torch.zeros(2, 1, 3, 8, 8), frames], 1)
     rollouts = Rollouts(videos, ("a", "b"), torch.zeros(2, 3, 4), videos, (("s", "t"),) * 2)
-    windows = tuple(Window(start, stop, context) for start, stop in window_bounds(3, window))
+    windows = tuple(Window(start, stop, context) for start, stop in window_segments(3, window))
     made = PolicyRollouts(rollouts, tokens, torch.ones(2, 4), windows, torch.zeros(2), 1)
     weights = torch.tensor([1.0, -2.0, 0.0])
 

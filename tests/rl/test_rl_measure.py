@@ -3,7 +3,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import pytest
 import torch
-from rl_fakes import ToyPolicy, ToyTokenizer, brightness, make_rollout
+from rl_fakes import ToyPolicy, ToyTokenizer, brightness, make_rollout, window_segments
 from torch import Tensor
 
 from roboalign.reward.rewards import Rollouts
@@ -28,7 +28,8 @@ def roll(
     prompts = Prompts(Corpus.of([episode for episode in episodes if episode.split == "test"]), 3, 4)
     values = roll_out(
         model, reference, make_rollout(model, window), ToyTokenizer(), prompts, prompts.evenly(6), score,
-        temperature=1.0, window=window, seed=1, batch_size=batch, device=torch.device("cpu"),
+        temperature=1.0, segments=window_segments(prompts.horizon, window), seed=1, batch_size=batch,
+        device=torch.device("cpu"),
     )  # fmt: skip
     return dict(values)
 

@@ -82,8 +82,8 @@ class ToyState:
 class ToySampler:
     drift: int = 0
     noisy: bool = False
-    beginnings: list[Tensor | None] = field(default_factory=list)
-    """The `beginning` of each start."""
+    initial_contexts: list[Tensor | None] = field(default_factory=list)
+    """The `initial_context` of each start."""
 
     def start(
         self,
@@ -93,10 +93,10 @@ class ToySampler:
         max_frames: int,
         *,
         first_frame: int = 0,
-        moved: Tensor | None = None,
-        beginning: Tensor | None = None,
+        displacement: Tensor | None = None,
+        initial_context: Tensor | None = None,
     ) -> ToyState:
-        self.beginnings.append(beginning)
+        self.initial_contexts.append(initial_context)
         return ToyState(context_tokens, seeds, [], first_frame, max_frames)
 
     def step(self, state: ToyState, action: Tensor) -> Tensor:

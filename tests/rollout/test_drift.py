@@ -16,8 +16,15 @@ from roboalign.rollout.drift import (
     predicted_error_independent,
     rows,
 )
-from roboalign.rollout.measure_drift import Growth, divergences, encode_truth, growth, one_step_errors, refresh_errors
-from roboalign.rollout.segment import Prompt
+from roboalign.rollout.measure_drift import (
+    ErrorGrowth,
+    divergences,
+    encode_truth,
+    measure_error_growth,
+    one_step_errors,
+    refresh_errors,
+)
+from roboalign.rollout.prompt import Prompt
 from roboalign.rollout.spec import DriftSpec
 
 
@@ -144,9 +151,9 @@ def test_growth_is_measured_over_batches_as_over_all() -> None:
     plain = frames + torch.tensor([1, 3, 6, 10, 15, 21]).view(1, 6, 1, 1, 1) / 1000
     spec = DriftSpec(ages=(1, 3, 5), starts=(2, 3), steps=3)
 
-    def measured(*parts: slice) -> Growth:
-        batches = [(prompt.rows(part), frames[part], plain[part]) for part in parts]
-        return growth(ToyTokenizer(loss=2), ToySampler(drift=1), batches, spec, 2)
+    def measured(*parts: slice) -> ErrorGrowth:
+        batches = [(prompt.select(part), frames[part], plain[part]) for part in parts]
+        return measure_error_growth(ToyTokenizer(loss=2), ToySampler(drift=1), batches, spec, 2)
 
     whole = measured(slice(0, 3))
     # A context that is 2 too bright: so is what its true tokens show, and what is drawn on top by the toy's drift.
@@ -161,13 +168,13 @@ def test_growth_is_measured_over_batches_as_over_all() -> None:
 
 def test_the_window_of_a_growth() -> None:
     ages = np.arange(1.0, 7.0) ** 2 / 1000
-    steep = Growth({}, ages, np.zeros(6), delta=0.001, alpha=0.5)
-    errors = steep.predicted()
+    steep = ErrorGrowth({}, ages, np.zeros(6), delta=0.001, alpha=0.5)
+    errors = steep.predicted_errors()
     assert list(errors) == [1, 2, 3, 4, 5, 6]
     assert errors[2] == pytest.approx(predicted_error(2, 0.5, ages, np.zeros(6), 0.001))
     assert steep.window() == min(errors, key=lambda window: errors[window]) < 6
-    dear = Growth({}, ages, np.zeros(6), delta=1.0, alpha=0.5)
+    dear = ErrorGrowth({}, ages, np.zeros(6), delta=1.0, alpha=0.5)
     assert dear.window() == 6
-    met, forgetful = (Growth({}, ages, np.zeros(6), delta=0.001, alpha=alpha) for alpha in (None, 1e-9))
-    assert met.predicted() == pytest.approx(forgetful.predicted(), rel=1e-6)
+    met, forgetful = (ErrorGrowth({}, ages, np.zeros(6), delta=0.001, alpha=alpha) for alpha in (None, 1e-9))
+    assert met.predicted_errors() == pytest.approx(forgetful.predicted_errors(), rel=1e-6)
     assert met.window() == forgetful.window() == 1

@@ -7,21 +7,21 @@ import torch
 import yaml
 
 from roboalign import checkpoint
+from roboalign.rollout.prompt import Prompt
 from roboalign.rollout.rollout import rollout
-from roboalign.rollout.segment import Prompt
 from roboalign.rollout.spec import (
     AnchoredSwrSpec,
     ArSpec,
     CarryTokensSpec,
-    DecodingSpec,
     EntropySwrSpec,
+    FixedDecodingSpec,
     KvWindowSpec,
     SwrSpec,
     TwoContextsSwrSpec,
 )
+from roboalign.tokenizer.batch_invariant import BatchInvariantTokenizer
 from roboalign.tokenizer.model import DualBranchTokenizer, load_tokenizer
 from roboalign.tokenizer.spec import TokenizerSpec
-from roboalign.tokenizer.steady import SteadyTokenizer
 from roboalign.world_model.layout import TokenShape
 from roboalign.world_model.model import WorldModel, load_world_model, save_world_model, seeded_world_model
 from roboalign.world_model.sampler import Sampler
@@ -64,16 +64,16 @@ def prompt() -> Prompt:
     ids=lambda d: d.kind,
 )
 def test_the_same_seed_gives_the_same_video(
-    decoding: DecodingSpec, temperature: float, models: tuple[DualBranchTokenizer, WorldModel], tmp_path: Path
+    decoding: FixedDecodingSpec, temperature: float, models: tuple[DualBranchTokenizer, WorldModel], tmp_path: Path
 ) -> None:
     tokenizer, model = models
-    whole = rollout(decoding, SteadyTokenizer(tokenizer), Sampler(model, temperature=temperature), prompt())
+    whole = rollout(decoding, BatchInvariantTokenizer(tokenizer), Sampler(model, temperature=temperature), prompt())
     checkpoint.save_model(tmp_path / "tokenizer.safetensors", tokenizer, tokenizer.spec, "test")
     save_world_model(tmp_path / "model.safetensors", model, "test")
-    again = SteadyTokenizer(load_tokenizer(tmp_path / "tokenizer.safetensors"))
+    again = BatchInvariantTokenizer(load_tokenizer(tmp_path / "tokenizer.safetensors"))
     sampler = Sampler(load_world_model(tmp_path / "model.safetensors"), temperature=temperature)
     for row in (0, 3, 7):
-        alone = rollout(decoding, again, sampler, prompt().rows(slice(row, row + 1)))
+        alone = rollout(decoding, again, sampler, prompt().select(slice(row, row + 1)))
         assert torch.equal(alone.tokens[0], whole.tokens[row])
         assert torch.equal(alone.frames[0], whole.frames[row])
     assert not torch.equal(whole.frames[0], whole.frames[1])

@@ -4,24 +4,23 @@ from rollout_fakes import ToySampler, ToyTokenizer, level, picture
 from torch import Tensor
 
 from roboalign.rollout.baselines import copy_context, copy_last, reconstruction
-from roboalign.rollout.rollout import joined, rollout
-from roboalign.rollout.segment import Prompt
+from roboalign.rollout.prompt import Prompt
+from roboalign.rollout.rollout import join_rollouts, rollout
 from roboalign.rollout.spec import (
     AnchoredSwrSpec,
     ArSpec,
     CarryTokensSpec,
-    DecodingSpec,
     EntropySwrSpec,
+    FixedDecodingSpec,
     KvWindowSpec,
     SwrSpec,
     TrueRefreshSpec,
     TwoContextsSwrSpec,
-    peak_sequence,
 )
-from roboalign.rollout.swr import anchored
+from roboalign.rollout.swr_anchored import anchor
 
 HORIZON = 10
-EVERY: list[DecodingSpec] = [
+EVERY: list[FixedDecodingSpec] = [
     ArSpec(),
     SwrSpec(window=4),
     AnchoredSwrSpec(window=4, threshold=1e-4),
@@ -46,7 +45,7 @@ def outcome(start: Prompt) -> Tensor:
 
 
 @pytest.mark.parametrize("decoding", EVERY, ids=lambda decoding: decoding.kind)
-def test_a_perfect_model_and_codec_give_the_truth_by_every_decoding(decoding: DecodingSpec) -> None:
+def test_a_perfect_model_and_codec_give_the_truth_by_every_decoding(decoding: FixedDecodingSpec) -> None:
     start = prompt()
     true = outcome(start)
     made = rollout(decoding, ToyTokenizer(), ToySampler(), start, picture(true))
@@ -57,14 +56,14 @@ def test_a_perfect_model_and_codec_give_the_truth_by_every_decoding(decoding: De
 
 
 @pytest.mark.parametrize("decoding", EVERY, ids=lambda decoding: decoding.kind)
-def test_the_longest_sequence_is_what_the_spec_foretells(decoding: DecodingSpec) -> None:
+def test_the_longest_sequence_is_what_the_spec_foretells(decoding: FixedDecodingSpec) -> None:
     start = prompt()
     made = rollout(decoding, ToyTokenizer(), ToySampler(), start, picture(outcome(start)))
-    assert made.peak_sequence == peak_sequence(decoding, HORIZON, context_tokens=1, frame_tokens=2)
+    assert made.peak_sequence == decoding.peak_sequence(HORIZON, context_tokens=1, frame_tokens=2)
 
 
 @pytest.mark.parametrize("decoding", EVERY, ids=lambda decoding: decoding.kind)
-def test_the_random_stream_goes_on_by_absolute_frame(decoding: DecodingSpec) -> None:
+def test_the_random_stream_goes_on_by_absolute_frame(decoding: FixedDecodingSpec) -> None:
     start = prompt()
     true = outcome(start)
     made = rollout(decoding, ToyTokenizer(), ToySampler(noisy=True), start, picture(true))
@@ -104,7 +103,7 @@ def test_an_anchored_refresh_takes_what_has_not_moved_from_the_first_frame() -> 
     first = torch.zeros(1, 3, 1, 4)
     last = torch.tensor([0.0, 0.1, 0.15, 0.3]).expand(1, 3, 1, 4).clone()
     last[:, 1:] = 0.05  # one colour tells
-    made = anchored(first, 0.1)(last, 6)
+    made = anchor(last, first, 0.1)
     torch.testing.assert_close(made[0, 0, 0], torch.tensor([0.0, 0.0, 0.075, 0.3]))
     torch.testing.assert_close(made[0, 1, 0], torch.tensor([0.0, 0.0, 0.025, 0.05]))
 
@@ -121,12 +120,12 @@ def test_an_anchored_rollout_forgets_small_errors_of_the_codec() -> None:
 def test_two_contexts_are_the_first_frames_and_the_fresh_one() -> None:
     start, sampler = prompt(), ToySampler()
     rollout(TwoContextsSwrSpec(window=4), ToyTokenizer(loss=3), sampler, start)
-    assert len(sampler.beginnings) == 3
-    for beginning in sampler.beginnings:
-        assert beginning is not None
-        assert torch.equal(beginning, level(start.frames)[:, None] + 3)
+    assert len(sampler.initial_contexts) == 3
+    for initial_context in sampler.initial_contexts:
+        assert initial_context is not None
+        assert torch.equal(initial_context, level(start.frames)[:, None] + 3)
     rollout(SwrSpec(window=4), ToyTokenizer(loss=3), plain := ToySampler(), start)
-    assert plain.beginnings == [None] * 3
+    assert plain.initial_contexts == [None] * 3
 
 
 def test_rows_are_refreshed_where_their_own_entropy_rises() -> None:
@@ -143,7 +142,7 @@ def test_rows_are_refreshed_where_their_own_entropy_rises() -> None:
     ]
     assert codec.encoded == 1 + 4 + 3 - 1  # both kinds of rows are refreshed together after frame 6
     for row in range(3):
-        alone = rollout(spec, ToyTokenizer(loss=3), ToySampler(noisy=True), start.rows(slice(row, row + 1)))
+        alone = rollout(spec, ToyTokenizer(loss=3), ToySampler(noisy=True), start.select(slice(row, row + 1)))
         assert torch.equal(alone.frames[0], made.frames[row])
         assert torch.equal(alone.tokens[0], made.tokens[row])
     assert len(made.seconds_per_frame) == HORIZON
@@ -165,10 +164,10 @@ def test_batches_joined_equal_one_batch() -> None:
     start = prompt(4)
     whole = rollout(SwrSpec(window=3), ToyTokenizer(), ToySampler(noisy=True), start)
     parts = [
-        rollout(SwrSpec(window=3), ToyTokenizer(), ToySampler(noisy=True), start.rows(rows))
+        rollout(SwrSpec(window=3), ToyTokenizer(), ToySampler(noisy=True), start.select(rows))
         for rows in (slice(0, 3), slice(3, 4))
     ]
-    both = joined(parts)
+    both = join_rollouts(parts)
     assert torch.equal(whole.frames, both.frames)
     assert (whole.peak_sequence, whole.cache_bytes) == (both.peak_sequence, both.cache_bytes)
 
@@ -181,6 +180,6 @@ def test_baselines() -> None:
 
 
 def test_the_papers_sequence_is_shorter_by_54_8_percent() -> None:
-    swr, ar = (peak_sequence(decoding, 30, 1280, 93) for decoding in (SwrSpec(window=6), ArSpec()))
+    swr, ar = (decoding.peak_sequence(30, 1280, 93) for decoding in (SwrSpec(window=6), ArSpec()))
     assert (swr, ar) == (1838, 4070)
     assert round(100 * (1 - swr / ar), 1) == 54.8

@@ -13,7 +13,7 @@ from PIL import Image
 from roboalign import checkpoint
 from roboalign.__main__ import main
 from roboalign.io import write_json
-from roboalign.rollout.spec import ArSpec
+from roboalign.rollout.spec import ArSpec, KvWindowSpec, SwrSpec
 from roboalign.simulation.load import SimulationError, load
 from roboalign.sources.index import entry
 from roboalign.store import EpisodeWriter
@@ -40,6 +40,11 @@ def experiment(tmp_path_factory: pytest.TempPathFactory, toy_episodes: list[Epis
     checkpoint.save_model(root / "artifacts/tokenizer/model.safetensors", DualBranchTokenizer(spec), spec, "test")
     values = yaml.safe_load((SPECS / "world_model/smoke.yaml").read_text())
     model = seeded_world_model(WorldModelSpec.model_validate(values), TokenShape.of(spec, 4), 0)
+    (root / "build/spec").mkdir(parents=True)
+    rollout = yaml.safe_load((SPECS / "rollout/smoke.yaml").read_text())
+    both = {"kind": "swr_two_contexts", "window": 3}
+    rollout["decodings"] |= {"both": both}
+    (root / "build/spec/rollout.yaml").write_text(yaml.safe_dump({"rollout": rollout}, sort_keys=False))
     for folder in ("world_model", "rl"):
         save_world_model(root / f"artifacts/{folder}/model.safetensors", model, "test")
     return root
@@ -60,13 +65,14 @@ def test_stepping_gives_pictures_and_the_same_ones_again(experiment: Path, toy_e
 def test_a_robot_shows_the_same_alone_and_among_others(experiment: Path, toy_episodes: list[Episode]) -> None:
     simulation = load(experiment, temperature=1.0)
     world = simulation.reset("toy", toy_episodes[0].frames[0], seed=7)
-    crowd = simulation.simulator.branch(world, torch.zeros(3, dtype=torch.long), torch.tensor([7, 8, 9]))
+    crowd = world.select(torch.zeros(3, dtype=torch.long), torch.tensor([7, 8, 9]))
+    tokens = []
     for action in toy_episodes[0].actions[:8]:
-        simulation.step(world, "toy", action)
-        simulation.simulator.step(crowd, simulation.actions("toy", np.stack([action] * 3)))
-    assert torch.equal(crowd.state.tokens[0], world.state.tokens[0])
-    torch.testing.assert_close(crowd.picture[0], world.picture[0], atol=1e-5, rtol=0)
-    assert not torch.equal(crowd.state.tokens[1], world.state.tokens[0])
+        alone = world.step(simulation.actions("toy", action[None]))
+        tokens.append(crowd.step(simulation.actions("toy", np.stack([action] * 3))))
+        assert torch.equal(tokens[-1][0], alone[0])
+        assert torch.equal(crowd.current_frame[0], world.current_frame[0])
+    assert any(not torch.equal(each[1], each[0]) for each in tokens)
 
 
 def test_what_does_not_fit_is_named(experiment: Path, toy_episodes: list[Episode], tmp_path: Path) -> None:
@@ -108,6 +114,11 @@ def test_the_command_takes_actions_of_ones_own(experiment: Path, tmp_path: Path)
         assert strip.size == (96, 32)
 
 
+def test_the_decoding_is_the_scored_one_unless_another_is_named(experiment: Path) -> None:
+    assert load(experiment).decoding == SwrSpec(window=3)
+    assert load(experiment, decoding="kv_window").decoding == KvWindowSpec(frames=3)
+
+
 @pytest.mark.parametrize(
     ("changes", "code", "message"),
     [
@@ -116,7 +127,10 @@ def test_the_command_takes_actions_of_ones_own(experiment: Path, tmp_path: Path)
         (["--out", "clip.gif"], 2, "written as .mp4"),
         (["--actions", "none.npy"], 1, "none.npy cannot be read"),
         (["--start", "11"], 2, "no action"),
-        (["--decoding", "swr_two_contexts", "--window", "3"], 1, "train one with world_model.contexts: 2"),
+        (["--decoding", "both"], 1, "train one with world_model.contexts: 2"),
+        (["--decoding", "true_refresh"], 1, "needs the true future"),
+        (["--decoding", "swr_drift"], 1, "is measured by the rollout stage"),
+        (["--decoding", "swr6"], 1, "rollout.decodings has no 'swr6'; it has ar, swr,"),
     ],
 )
 def test_wrong_arguments_are_answered(

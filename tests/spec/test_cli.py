@@ -21,19 +21,19 @@ Capture = pytest.CaptureFixture[str]
 
 
 def test_an_error_looks_like_a_compilers(tree: Path, edit: Edit, capsys: Capture) -> None:
-    edit("specs/rollout/w6.yaml", "swr: {window: 6}", "swr:\n  windw: 6")
-    line = (tree / "specs/rollout/w6.yaml").read_text().split("\n").index("  windw: 6") + 1
+    edit("specs/rollout/w6.yaml", "swr: {kind: swr, window: 6}", "swr:\n    kind: swr\n    windw: 6")
+    line = (tree / "specs/rollout/w6.yaml").read_text().split("\n").index("    windw: 6") + 1
     assert main(["--root", str(tree), "check"]) == 2
     assert capsys.readouterr().err == (
-        f"specs/rollout/w6.yaml:{line}:3: error: unknown key 'windw'; did you mean 'window'?\n"
-        f" {line} |   windw: 6\n"
-        f" {' ' * len(str(line))} |   ^~~~~\n"
+        f"specs/rollout/w6.yaml:{line}:5: error: unknown key 'windw'; did you mean 'window'?\n"
+        f" {line} |     windw: 6\n"
+        f" {' ' * len(str(line))} |     ^~~~~\n"
         "1 error in 1 file\n"
     )
 
 
 def test_all_errors_are_reported_at_once_in_order(tree: Path, edit: Edit, capsys: Capture) -> None:
-    edit("specs/rollout/w6.yaml", "window: 6", "window: six")
+    edit("specs/rollout/w6.yaml", "swr, window: 6", "swr, window: six")
     edit("specs/judge/tiny.yaml", "members: 3", "members: [3]")
     edit("params.yaml", "panda", "pnda")
     assert main(["--root", str(tree), "check"]) == 2
@@ -64,7 +64,10 @@ def test_what_is_valid_is_said(tree: Path, capsys: Capture) -> None:
         (["xyzzy"], "there are: check, show, plan, inspect, convert, schema, verify, use"),
         (["check", "papr"], "error: there is no specs/experiments/papr.yaml; did you mean 'paper'?"),
         (["show", "rolout"], "there is no 'rolout'; did you mean 'rollout'?"),
-        (["show", "rollout.swr.windw"], "there is no 'windw' in 'rollout.swr'; did you mean 'window'?"),
+        (
+            ["show", "rollout.decodings.swr.windw"],
+            "there is no 'windw' in 'rollout.decodings.swr'; did you mean 'window'?",
+        ),
         (["use", "tniy"], "did you mean 'tiny'?"),
         (["plan", "../../etc/passwd"], "there is no specs/experiments/../../etc/passwd.yaml"),
     ],
@@ -93,15 +96,15 @@ def test_strays_are_noticed(tree: Path, capsys: Capture) -> None:
 
 
 def test_show_prints_sections_fields_and_origins(tree: Path, edit: Edit, capsys: Capture) -> None:
-    edit("params.yaml", "set: {}", "set: {rollout.swr.window: 9}")
+    edit("params.yaml", "set: {}", "set: {rollout.decodings.swr.window: 9}")
     root = ["--root", str(tree)]
-    assert main([*root, "show", "rollout.swr.window"]) == 0
+    assert main([*root, "show", "rollout.decodings.swr.window"]) == 0
     assert capsys.readouterr().out == "9\n"
-    assert main([*root, "show", "rollout.swr", "--experiment", "tiny"]) == 0
+    assert main([*root, "show", "rollout.decodings.swr", "--experiment", "tiny"]) == 0
     assert plain(parse(capsys.readouterr().out, "f"))["window"] == 6
     assert main([*root, "show", "rollout", "--origins"]) == 0
     origins = {line.split(":")[0]: line.split("# ")[1] for line in capsys.readouterr().out.strip().split("\n")}
-    assert origins["rollout.swr.window"].startswith("params.yaml:")
+    assert origins["rollout.decodings.swr.window"].startswith("params.yaml:")
     assert origins["rollout.horizon"].startswith("specs/rollout/w6.yaml:")
     assert origins["rollout.temperature"] == "default"
     assert main([*root, "show"]) == 0
@@ -110,12 +113,12 @@ def test_show_prints_sections_fields_and_origins(tree: Path, edit: Edit, capsys:
 
 def test_use_switches_the_whole_experiment_and_keeps_comments(tree: Path, edit: Edit, capsys: Capture) -> None:
     edit("params.yaml", "rollout: null", "rollout: w12  # wide")
-    edit("params.yaml", "set: {}", "set: {rollout.swr.window: 9}")
+    edit("params.yaml", "set: {}", "set: {rollout.decodings.swr.window: 9}")
     comments = [line for line in (tree / "params.yaml").read_text().split("\n") if line.strip().startswith("#")]
     assert main(["--root", str(tree), "use", "paper"]) == 0
     out = capsys.readouterr().out
     assert "use.rollout: w12" in out
-    assert "set: {rollout.swr.window: 9}" in out
+    assert "set: {rollout.decodings.swr.window: 9}" in out
     text = (tree / "params.yaml").read_text()
     assert [line for line in text.split("\n") if line.strip().startswith("#")] == comments
     assert "rollout: null  # wide" in text

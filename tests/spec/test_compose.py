@@ -29,31 +29,31 @@ def errors(root: Path) -> list[str]:
 def test_every_section_is_whole(tree: Path) -> None:
     sections = composed(tree).sections
     assert list(sections) == list(KINDS)
-    assert sections["rollout"]["swr"]["window"] == 6
+    assert sections["rollout"]["decodings"]["swr"]["window"] == 6
     # A default that no file names.
     assert sections["hardware"]["device"]["nodes"] == 1
 
 
 def test_later_layers_win(tree: Path, edit: Edit) -> None:
-    edit("specs/experiments/tiny.yaml", "sources:", "set: {rollout.episodes: 10, rollout.batch: 10}\nsources:")
+    edit("specs/experiments/tiny.yaml", "sources:", "set: {rollout.episodes: 10, rollout.batch_size: 10}\nsources:")
     assert composed(tree).sections["rollout"]["episodes"] == 10
     edit("params.yaml", "set: {}", "set: {rollout.episodes: 11}")
     sections = composed(tree).sections
-    assert (sections["rollout"]["episodes"], sections["rollout"]["batch"]) == (11, 10)
+    assert (sections["rollout"]["episodes"], sections["rollout"]["batch_size"]) == (11, 10)
 
 
 @pytest.mark.parametrize(
     "values",
     [
-        "{rollout.swr.window: 9}",
-        "{rollout: {swr: {window: 9}}}",
-        "{rollout.swr: {window: 9}}",
-        "{rollout: {swr: {window: 3}}, rollout.swr.window: 9}",
+        "{rollout.decodings.swr.window: 9}",
+        "{rollout: {decodings: {swr: {window: 9}}}}",
+        "{rollout.decodings.swr: {window: 9}}",
+        "{rollout: {decodings: {swr: {window: 3}}}, rollout.decodings.swr.window: 9}",
     ],
 )
 def test_dotted_and_nested_values_are_the_same(tree: Path, edit: Edit, values: str) -> None:
     edit("params.yaml", "set: {}", f"set: {values}")
-    assert composed(tree).sections["rollout"]["swr"]["window"] == 9
+    assert composed(tree).sections["rollout"]["decodings"]["swr"]["window"] == 9
 
 
 def test_a_dimension_is_set_by_its_name_and_weights_are_no_part_of_the_rubric(tree: Path, edit: Edit) -> None:
@@ -76,11 +76,11 @@ def test_an_item_of_a_list_is_set_by_its_number(tree: Path, edit: Edit) -> None:
 
 def test_another_variant_of_one_part(tree: Path, edit: Edit) -> None:
     edit("params.yaml", "rollout: null", "rollout: w12")
-    assert composed(tree).sections["rollout"]["swr"]["window"] == 12
+    assert composed(tree).sections["rollout"]["decodings"]["swr"]["window"] == 12
 
 
 def test_another_kind_replaces_the_fields_of_the_first(tree: Path, edit: Edit) -> None:
-    judge = "{kind: qwen3_vl, inputs: [text, video, actions], training: {steps: 5, batch: 2, learning_rate: 1e-4}}"
+    judge = "{kind: qwen3_vl, inputs: [text, video, actions], training: {steps: 5, batch_size: 2, learning_rate: 1e-4}}"
     edit("params.yaml", "set: {}", f"set: {{judge: {judge}}}")
     section = composed(tree).sections["judge"]
     assert section["kind"] == "qwen3_vl"
@@ -92,14 +92,14 @@ def test_a_variant_extends_another(tree: Path) -> None:
     text = (tree / "params.yaml").read_text().replace("rollout: null", "rollout: mine")
     (tree / "params.yaml").write_text(text)
     rollout = composed(tree).sections["rollout"]
-    assert (rollout["episodes"], rollout["swr"]["window"]) == (5, 12)
+    assert (rollout["episodes"], rollout["decodings"]["swr"]["window"]) == (5, 12)
 
 
 def test_an_experiment_extends_another(tree: Path) -> None:
     (tree / "specs/experiments/mine.yaml").write_text("extends: tiny\nuse: {rollout: w12}\n")
     result = compose(Library(tree), "mine", COMMAND_LINE)
     result.require()
-    assert result.sections["rollout"]["swr"]["window"] == 12
+    assert result.sections["rollout"]["decodings"]["swr"]["window"] == 12
     assert list(result.sections["sources"]) == ["metaworld", "fetch", "panda", "jaco"]
 
 
@@ -141,10 +141,10 @@ PLACES = [
     ("params.yaml", "panda, jaco", "panda, panda", "the source 'panda' is listed twice", "panda]"),
     ("params.yaml", "  rollout: null", "  rolout: null", "unknown key 'rolout'; did you mean 'rollout'?", "rolout"),
     ("params.yaml", "set: {}", "set: {rollot.swr.window: 9}", "no part is called 'rollot'; did you mean", "rollot"),
-    ("params.yaml", "set: {}", "set: {rollout.swr.windw: 9}", "unknown key 'windw'; did you mean 'window'?", "windw"),
-    ("params.yaml", "set: {}", "set: {rollout: {swr: {windw: 9}}}", "did you mean 'window'?", "windw"),
-    ("params.yaml", "set: {}", "set: {rollout.swr.window: 0}", "'window' must be at least 1, not 0", "0}"),
-    ("params.yaml", "set: {}", "set: {rollout.swr.window: '9'}", "remove the quotes", "'9'"),
+    ("params.yaml", "set: {}", "set: {rollout.decodings.swr.windw: 9}", "did you mean 'window'?", "windw"),
+    ("params.yaml", "set: {}", "set: {rollout: {decodings: {swr: {windw: 9}}}}", "did you mean 'window'?", "windw"),
+    ("params.yaml", "set: {}", "set: {rollout.decodings.swr.window: 0}", "'window' must be at least 1, not 0", "0}"),
+    ("params.yaml", "set: {}", "set: {rollout.decodings.swr.window: '9'}", "remove the quotes", "'9'"),
     ("params.yaml", "set: {}", "set: {rollout: 9}", "name a field of 'rollout'", "rollout: 9"),
     ("params.yaml", "set: {}", "set: {sources.pand.seed: 1}", "'pand' is not listed; did you mean 'panda'?", "pand."),
     ("specs/experiments/tiny.yaml", "rollout: w6", "rollout: w", "there is no specs/rollout/w.yaml", "w\n"),
@@ -175,12 +175,15 @@ CROSS = [
     ("rl.horizon: 40", "rl.horizon: sources.metaworld has episodes of 32 frames"),
     ("world_model.segment.frames: 32", "world_model.segment.frames: sources.metaworld has"),
     ("sources.jaco.length: 20", "rollout.horizon: sources.jaco has episodes of 20 frames, 11 fewer than needed"),
-    ("world_model.positions: 500", "world_model.positions: a sequence of 1054 tokens (rollout.horizon) does not fit"),
+    (
+        "world_model.max_position_embeddings: 500",
+        "world_model.max_position_embeddings: a sequence of 1054 tokens (rollout.horizon) does not fit",
+    ),
     ("world_model.actions: {kind: tokens, width: 4}", "world_model.actions.width: sources.jaco has 7 action"),
     ("sources.panda.split: {train: 0.9, validation: 0.1, test: 0}", "sources.panda.split.test: no episode is left"),
     ("tokenizer.dynamics_levels: [64, 64, 64]", "tokenizer.dynamics_levels: their product is 262,144 codes"),
-    ("hardware.device.devices: 3", "tokenizer.training.batch: 3 devices do not divide a batch of 8"),
-    ("hardware.limits.memory_gb: 0.5", "world_model.training.batch: needs about"),
+    ("hardware.device.devices: 3", "tokenizer.training.batch_size: 8 must be divisible by the number of devices (3)"),
+    ("hardware.limits.memory_gb: 0.5", "world_model.training.batch_size: needs about"),
     ("evaluation.frechet.dimension: 160", "evaluation.frechet.dimension: 160 dimensions, with as many of change"),
     ("rollout.episodes: 2", "the rollouts have at most 12 (episodes x horizon / measured_every); lower this to 5"),
     (
@@ -190,13 +193,18 @@ CROSS = [
     ("rl.optimizer: {kind: grpo}\n  rl.group_size: 1", "grpo compares rollouts of one prompt; make it at least 2"),
     ("bench.groups.0.frames: 40", "bench.groups.0.frames: sources.metaworld has episodes of 32 frames"),
     ("probe.gold.frames: 40", "probe.gold.frames: sources.metaworld has episodes of 32 frames"),
-    ("rollout.swr.window: 31", "window 31 is above the horizon of 30 frames"),
+    ("rollout.decodings.swr.window: 31", "window 31 is above the horizon of 30 frames"),
     ("bench.shortest: 33", "shortest is 33, above longest 32; lower it"),
-    ("rollout.decodings: [ar, swr_two_contexts]", "world_model.contexts: rollout lists the decoding swr_two_contexts"),
+    (
+        "rollout: {decodings.both: {kind: swr_two_contexts}, sampling.greedy: [ar, both]}",
+        "world_model.contexts: rollout uses the decoding both, which needs a world model of 2 contexts",
+    ),
+    ("rollout.sampling.greedy: [ar, sw]", "rollout.sampling.greedy.1: 'sw' is not a name in decodings"),
     ("sources.*.split: {train: 0.8, validation: 0, test: 0.2}", "rl.guard: the guard checks the policy on validation"),
     (
-        "sources.*.split: {train: 0.8, validation: 0, test: 0.2}\n  rollout.decodings: [ar, swr_drift]",
-        "rollout.decodings: swr_drift chooses its window on",
+        "sources.*.split: {train: 0.8, validation: 0, test: 0.2}\n  rollout.decodings.best: {kind: swr_drift}"
+        "\n  rollout.sampling.greedy: [ar, best]",
+        "rollout.decodings.best: the decoding best measures its window on validation episodes",
     ),
     ("bench.held_out_sources: [rt9]", "bench.held_out_sources.0: the experiment has no source rt9; it has"),
     ("bench.held_out_sources: [metaworld, fetch, panda, jaco]", "every source is held out"),
@@ -231,7 +239,7 @@ def test_unchanged_files_are_not_rewritten_and_strays_are_removed(tree: Path, ed
     write(composed(tree), folder)
     (folder / "old.yaml").write_text("old: 1\n")
     before = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
-    edit("params.yaml", "set: {}", "set: {rollout.swr.window: 9}")
+    edit("params.yaml", "set: {}", "set: {rollout.decodings.swr.window: 9}")
     assert write(composed(tree), folder) == ["old.yaml", "rollout.yaml"]
     after = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
     assert {name for name in before if before[name] != after.get(name)} == {"old.yaml", "rollout.yaml"}
@@ -243,7 +251,7 @@ def test_an_error_leaves_everything_as_it_was(tree: Path, edit: Edit) -> None:
     write(composed(tree), folder)
     (folder / "old.yaml").write_text("old: 1\n")
     before = {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.iterdir()}
-    edit("params.yaml", "set: {}", "set: {rollout.swr.window: 9, judge.kind: none}")
+    edit("params.yaml", "set: {}", "set: {rollout.decodings.swr.window: 9, judge.kind: none}")
     with pytest.raises(SpecError):
         write(compose_params(Library(tree)), folder)
     assert {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.iterdir()} == before

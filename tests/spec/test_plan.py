@@ -114,10 +114,10 @@ def test_nothing_runs_after_a_run(project: Path) -> None:
 
 
 def test_an_edited_value_runs_its_stages_alone(project: Path) -> None:
-    edit(project / "specs/rollout/w6.yaml", "window: 6", "window: 9")
+    edit(project / "specs/rollout/w6.yaml", "swr, window: 6", "swr, window: 9")
     assert running(project) == {
         "compose": ["specs changed (w6.yaml)"],
-        "rollout": ["rollout.swr.window 6 → 9"],
+        "rollout": ["rollout.decodings.swr.window 6 → 9"],
         "report": [
             "roll will change (rollout)",
             "m.json will change (rollout)",
@@ -136,7 +136,7 @@ def test_another_variant_is_named_and_known_as_set_away(project: Path) -> None:
     edit(project / "params.yaml", "rollout: null", "rollout: w12")
     found = running(project)
     assert found["compose"] == ["use.rollout null → w12"]
-    assert found["rollout"] == ["rollout.swr.window 6 → 12"]
+    assert found["rollout"] == ["rollout.decodings.swr.window 6 → 12"]
     assert planned(project).away == ["use.rollout null → w12"]
 
 
@@ -206,14 +206,14 @@ def command(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_command_prints_the_plan_for_people_and_programs(project: Path) -> None:
-    edit(project / "specs/rollout/w6.yaml", "window: 6", "window: 9")
+    edit(project / "specs/rollout/w6.yaml", "swr, window: 6", "swr, window: 9")
     done = command(project, "plan")
     assert done.returncode == 0
     assert "dvc repro would run 3 of 8 stages" in done.stdout
-    assert "rollout  rollout.swr.window 6 → 9" in done.stdout
+    assert "rollout  rollout.decodings.swr.window 6 → 9" in done.stdout
     assert "world_model" in done.stdout
     value = json.loads(command(project, "plan", "--json").stdout)
-    assert value["stages"]["rollout"] == ["rollout.swr.window 6 → 9"]
+    assert value["stages"]["rollout"] == ["rollout.decodings.swr.window 6 → 9"]
     assert {row["part"] for row in value["estimates"]} >= {"tokenizer", "world_model", "student", "rl", "rollout"}
 
 

@@ -40,7 +40,7 @@ def test_the_paper_experiment_has_the_papers_sizes() -> None:
     paper = compose(Library(ROOT), "paper", COMMAND_LINE).require()
     assert (paper.tokenizer.height, paper.tokenizer.width) == (256, 320)
     assert (paper.tokenizer.context_tokens, paper.tokenizer.dynamics_tokens) == (1280, 80)
-    assert (paper.world_model.layers, paper.world_model.hidden) == (12, 768)
+    assert (paper.world_model.layers, paper.world_model.hidden_size) == (12, 768)
     assert paper.world_model.frame_tokens(80) == 93
     assert paper.rollout.swr.window == 6
     assert paper.rollout.horizon == 30

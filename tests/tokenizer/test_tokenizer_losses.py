@@ -1,13 +1,19 @@
 import pytest
 import torch
 
-from roboalign.tokenizer.losses import hinge_discriminator, hinge_generator, near, pixel_weights, reconstruction
+from roboalign.tokenizer.losses import (
+    discriminator_hinge_loss,
+    generator_hinge_loss,
+    keypoint_bumps,
+    pixel_weights,
+    reconstruction_loss,
+)
 from roboalign.tokenizer.spec import LossSpec
 
 
 def test_near_is_a_bump_at_each_point() -> None:
     points = torch.tensor([[[0.25, 0.5], [0.75, 0.5]], [[float("nan"), float("nan")], [0.5, 0.25]]])
-    bumps = near(points, 16, 32, 0.05)
+    bumps = keypoint_bumps(points, 16, 32, 0.05)
     assert bumps.shape == (2, 16, 32)
     assert bumps[0, 8, 8].item() == pytest.approx(bumps[0, 8, 24].item())
     assert bumps[0, 8, 8] > 0.9
@@ -15,7 +21,7 @@ def test_near_is_a_bump_at_each_point() -> None:
     assert bumps[1].argmax() == 4 * 32 + 15 or bumps[1, 4, 16] == bumps[1].max()
     # One standard deviation away, rows and columns alike.
     centre = torch.tensor([[8.5 / 32, 8.5 / 16]])
-    bump = near(centre, 16, 32, 2 / 32)
+    bump = keypoint_bumps(centre, 16, 32, 2 / 32)
     assert bump[8, 10].item() == pytest.approx(bump[10, 8].item()) == pytest.approx(0.60653, abs=1e-4)
 
 
@@ -35,10 +41,10 @@ def test_weights_have_mean_one_and_follow_motion_and_points() -> None:
 
 def test_reconstruction_sums_both_errors() -> None:
     output, target = torch.full((2, 3, 4, 4), 0.7), torch.full((2, 3, 4, 4), 0.5)
-    loss = reconstruction(output, target, torch.ones(2, 4, 4), LossSpec(l1=1.0, mse=8.0))
+    loss = reconstruction_loss(output, target, torch.ones(2, 4, 4), LossSpec(l1=1.0, mse=8.0))
     assert loss.item() == pytest.approx(0.2 + 8 * 0.04)
 
 
 def test_hinge_losses() -> None:
-    assert hinge_discriminator(torch.tensor([2.0, 0.5]), torch.tensor([-3.0, 0.0])).item() == pytest.approx(0.375)
-    assert hinge_generator(torch.tensor([1.0, -3.0])).item() == 1.0
+    assert discriminator_hinge_loss(torch.tensor([2.0, 0.5]), torch.tensor([-3.0, 0.0])).item() == pytest.approx(0.375)
+    assert generator_hinge_loss(torch.tensor([1.0, -3.0])).item() == 1.0

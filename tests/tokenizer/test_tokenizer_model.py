@@ -7,7 +7,7 @@ from torch import Tensor
 
 from roboalign.checkpoint import CheckpointError, save_model
 from roboalign.tokenizer.fsq import FSQ
-from roboalign.tokenizer.model import Context, DualBranchTokenizer, Quantizer, load_tokenizer
+from roboalign.tokenizer.model import DualBranchTokenizer, EncodedContext, Quantizer, load_tokenizer
 from roboalign.tokenizer.spec import TokenizerSpec
 
 
@@ -16,7 +16,8 @@ def spec(**changes: Any) -> TokenizerSpec:
         {
             "height": 32, "width": 48, "patch": 4, "widths": [8, 16], "blocks": 1, "context_grid": [4, 6],
             "dynamics_grid": [2, 3], "context_levels": [5, 5], "dynamics_levels": [4, 5, 3], "warps": 2,
-            "attention": {"heads": 2, "max_height": 4}, "training": {"steps": 1, "batch": 1, "learning_rate": 1e-3},
+            "attention": {"heads": 2, "max_height": 4},
+            "training": {"steps": 1, "batch_size": 1, "learning_rate": 1e-3},
         }
         | changes
     )  # fmt: skip
@@ -61,10 +62,10 @@ def test_folding_keeps_places() -> None:
     quantizer = Quantizer(1, (2, 3), (255,) * 6, normalise=False)
     eye = torch.eye(6)[:, :, None, None]
     with torch.no_grad():
-        quantizer.enter.weight.copy_(eye)
-        quantizer.leave.weight.copy_(eye)
-        quantizer.enter.bias.zero_()  # type: ignore[union-attr]
-        quantizer.leave.bias.zero_()  # type: ignore[union-attr]
+        quantizer.project_in.weight.copy_(eye)
+        quantizer.project_out.weight.copy_(eye)
+        quantizer.project_in.bias.zero_()  # type: ignore[union-attr]
+        quantizer.project_out.bias.zero_()  # type: ignore[union-attr]
         x = torch.linspace(-0.5, 0.5, 4 * 6).reshape(1, 1, 4, 6)
         output, codes = quantizer(x)
         assert codes.shape == (1, 4)
@@ -111,7 +112,7 @@ def test_contexts_can_be_selected_and_repeated() -> None:
         whole = model.decode(context, tokens)
         assert torch.allclose(model.decode(context.select([2, 0]), tokens[[2, 0]]), whole[[2, 0]], atol=1e-6)
         one = context.select(slice(1, 2)).repeat(4)
-        assert isinstance(one, Context)
+        assert isinstance(one, EncodedContext)
         assert torch.allclose(
             model.decode(one, tokens[1:2].repeat(4, 1, 1)), whole[1:2].expand(4, -1, -1, -1, -1), atol=1e-6
         )

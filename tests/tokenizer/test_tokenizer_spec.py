@@ -13,7 +13,7 @@ from roboalign.tokenizer.spec import TokenizerSpec
 SPECS = Path(__file__).parents[2] / "specs/tokenizer"
 SMALL: dict[str, Any] = {
     "height": 32, "width": 48, "patch": 2, "widths": [8, 16, 24], "context_grid": [8, 12], "dynamics_grid": [2, 6],
-    "attention": {"heads": 2, "max_height": 8}, "training": {"steps": 1, "batch": 1, "learning_rate": 1e-3},
+    "attention": {"heads": 2, "max_height": 8}, "training": {"steps": 1, "batch_size": 1, "learning_rate": 1e-3},
 }  # fmt: skip
 
 
@@ -33,7 +33,7 @@ def test_paper_has_the_papers_sizes() -> None:
     assert (spec.context_codes, spec.dynamics_codes) == (4375, 4375)
     assert [spec.resolution(level) for level in range(4)] == [(256, 320), (128, 160), (64, 80), (32, 40)]
     assert [spec.attends(level) for level in range(4)] == [False, False, False, True]
-    assert spec.fold(spec.dynamics_grid) == (4, 4)
+    assert spec.cells_per_token(spec.dynamics_grid) == (4, 4)
 
 
 @pytest.mark.parametrize("name", ["tiny", "smoke", "paper"])

@@ -11,7 +11,7 @@ from roboalign.evaluation.video import Perceptual
 from roboalign.hardware.spec import DeviceSpec
 from roboalign.io import read_tsv, write_json
 from roboalign.store import Corpus
-from roboalign.tokenizer.data import Clips, as_tensor, spread
+from roboalign.tokenizer.data import TokenizerClips, channels_first, evenly_spaced_indices
 from roboalign.tokenizer.lit import TokenizerModule
 from roboalign.tokenizer.measure import measure
 from roboalign.tokenizer.model import DualBranchTokenizer
@@ -31,7 +31,7 @@ def spec(steps: int, **changes: Any) -> TokenizerSpec:
 def trained(folder: Path, corpus: Corpus, spec: TokenizerSpec) -> TokenizerModule:
     torch.manual_seed(0)
     module = TokenizerModule(DualBranchTokenizer(spec), spec)
-    clips = Clips(corpus, spec.samples, (32, 32), 0)
+    clips = TokenizerClips(corpus, spec.samples, (32, 32), 0)
     fit(module, clips, spec.training, DeviceSpec(threads=1), label="t", scratch=folder, curves=folder / "curve.tsv")
     return module
 
@@ -43,7 +43,7 @@ def test_clips_are_later_frames_of_one_episode(toy_episodes: list[Episode]) -> N
         for i, e in enumerate(toy_episodes[:12])
     ]
     samples = spec(1).samples
-    clips = Clips(Corpus.of(marked), samples, (32, 32), 0)
+    clips = TokenizerClips(Corpus.of(marked), samples, (32, 32), 0)
     distances = set()
     for number in range(0, len(clips), 37):
         clip = clips[number]
@@ -55,16 +55,16 @@ def test_clips_are_later_frames_of_one_episode(toy_episodes: list[Episode]) -> N
         i, t = later[0].item() // 16, later[0].item() % 16
         assert torch.equal(clip["points"][1].flatten(), torch.from_numpy(toy_episodes[i].keypoints[t, :4]))  # type: ignore[index]
     assert distances == set(range(1, 12))
-    assert torch.equal(clips[5]["frames"], Clips(Corpus.of(marked), samples, (32, 32), 0)[5]["frames"])
+    assert torch.equal(clips[5]["frames"], TokenizerClips(Corpus.of(marked), samples, (32, 32), 0)[5]["frames"])
 
 
 def test_clips_read_from_the_store_what_memory_cannot_hold(
     toy_episodes: list[Episode], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     corpus, samples = Corpus.of(toy_episodes), spec(1).samples
-    held = Clips(corpus, samples, (32, 32), 0)
+    held = TokenizerClips(corpus, samples, (32, 32), 0)
     monkeypatch.setattr("roboalign.tokenizer.data.MEMORY", 1)
-    read = Clips(corpus, samples, (32, 32), 0)
+    read = TokenizerClips(corpus, samples, (32, 32), 0)
     assert held.episodes
     assert not read.episodes
     assert torch.equal(held[100]["frames"], read[100]["frames"])
@@ -72,16 +72,16 @@ def test_clips_read_from_the_store_what_memory_cannot_hold(
 
 def test_clips_without_keypoints_and_of_another_size(toy_episodes: list[Episode]) -> None:
     bare = Corpus.of([replace(toy_episodes[0], keypoints=None)])
-    assert Clips(bare, spec(1).samples, (32, 32), 0)[0]["points"].isnan().all()
+    assert TokenizerClips(bare, spec(1).samples, (32, 32), 0)[0]["points"].isnan().all()
     with pytest.raises(ValueError, match="toy/000000 has frames of 32x32, the tokenizer takes 64x64; set"):
-        Clips(bare, spec(1).samples, (64, 64), 0)
+        TokenizerClips(bare, spec(1).samples, (64, 64), 0)
 
 
 def test_evaluated_frames_spread_over_the_horizon() -> None:
-    assert spread(32, 30, 8) == [1, 5, 9, 13, 18, 22, 26, 30]
-    assert spread(5, 30, 8) == [1, 2, 3, 4]
-    assert spread(32, 30, 1) == [30]
-    assert as_tensor(np.zeros((2, 4, 6, 3), np.uint8)).shape == (2, 3, 4, 6)
+    assert evenly_spaced_indices(32, 30, 8) == [1, 5, 9, 13, 18, 22, 26, 30]
+    assert evenly_spaced_indices(5, 30, 8) == [1, 2, 3, 4]
+    assert evenly_spaced_indices(32, 30, 1) == [30]
+    assert channels_first(np.zeros((2, 4, 6, 3), np.uint8)).shape == (2, 3, 4, 6)
 
 
 def test_it_learns_more_than_copying_and_says_so(tmp_path: Path, toy_episodes: list[Episode]) -> None:
@@ -158,7 +158,7 @@ def test_reencoded_contexts_are_the_tokenizers_own_output(toy_episodes: list[Epi
     module = TokenizerModule(DualBranchTokenizer(small), small)
     context, frames = torch.rand(4, 3, 32, 32), torch.rand(4, 2, 3, 32, 32)
     points = torch.rand(4, 3, 2, 2)
-    mixed, moved = module._reencoded(context, frames, points)
+    mixed, moved = module._reencode_contexts(context, frames, points)
     assert torch.equal(moved[:, 1:], points[:, 1:])
     assert torch.equal(moved[0, 0], points[0, 1])
     assert torch.equal(moved[1:], points[1:])

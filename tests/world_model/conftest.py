@@ -24,12 +24,12 @@ def spec_of() -> Callable[..., WorldModelSpec]:
     def build(**changes: Any) -> WorldModelSpec:
         fields: dict[str, Any] = {
             "layers": 2,
-            "hidden": 24,
+            "hidden_size": 24,
             "heads": 3,
             "kv_heads": 3,
-            "ffn": 40,
-            "positions": 128,
-            "training": TrainingSpec(steps=4, batch=2, learning_rate=0.01),
+            "intermediate_size": 40,
+            "max_position_embeddings": 128,
+            "training": TrainingSpec(steps=4, batch_size=2, learning_rate=0.01),
         }
         return WorldModelSpec.model_validate(fields | changes)
 

@@ -11,8 +11,16 @@ ROWS, FRAMES = 5, 6
 
 
 def sampler() -> Sampler:
-    training = TrainingSpec(steps=1, batch=1, learning_rate=0.1)
-    spec = WorldModelSpec(layers=2, hidden=32, heads=4, kv_heads=2, ffn=64, positions=128, training=training)
+    training = TrainingSpec(steps=1, batch_size=1, learning_rate=0.1)
+    spec = WorldModelSpec(
+        layers=2,
+        hidden_size=32,
+        heads=4,
+        kv_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=128,
+        training=training,
+    )
     torch.manual_seed(0)
     model = WorldModel(spec, TokenShape(9, 4, (5, 5, 5), (4, 4, 4), 3)).eval()
     for parameter in model.parameters():

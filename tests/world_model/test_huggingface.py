@@ -7,22 +7,22 @@ from typing import Any
 
 import pytest
 import torch
+from generation import generate
 from torch import Tensor
 
 from roboalign.spec.training import TrainingSpec
-from roboalign.world_model.huggingface import LlamaError, Vocabulary, export_llama, import_llama
+from roboalign.world_model.huggingface import LlamaError, LlamaVocabulary, export_llama, import_llama
 from roboalign.world_model.model import WorldModel, discretise
-from roboalign.world_model.sampler import generate
 from tests.world_model.conftest import SHAPE, Batch
 
 PLAIN: dict[str, Any] = {
     "embedding": "table", "previous_codes": False, "places": False, "kv_heads": 1, "norm_epsilon": 1e-6,
     "actions": {"kind": "tokens", "bins": 8, "width": 3},
 }  # fmt: skip
-TRAINING = TrainingSpec(steps=1, batch=1, learning_rate=0.1)
+TRAINING = TrainingSpec(steps=1, batch_size=1, learning_rate=0.1)
 
 
-def ids(words: Vocabulary, batch: Batch) -> Tensor:
+def ids(words: LlamaVocabulary, batch: Batch) -> Tensor:
     """The one sequence of ids that a language model reads."""
     context, dynamics, actions, _ = batch
     bins = words.actions + discretise(actions, 8)
@@ -53,7 +53,7 @@ def test_transformers_gives_the_same_logits(tmp_path: Path, model_of: Callable[.
 
 def test_what_transformers_writes_is_read(tmp_path: Path, full: Batch) -> None:
     transformers = pytest.importorskip("transformers")
-    words = Vocabulary.usual(SHAPE, 8)
+    words = LlamaVocabulary.usual(SHAPE, 8)
     torch.manual_seed(0)
     settings = transformers.LlamaConfig(
         vocab_size=words.size, hidden_size=24, intermediate_size=40, num_hidden_layers=2, num_attention_heads=3,

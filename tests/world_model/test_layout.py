@@ -1,10 +1,10 @@
 import torch
 
-from roboalign.world_model.layout import Layout
+from roboalign.world_model.layout import SequenceLayout
 
 
 def test_positions_follow_one_another():
-    layout = Layout(context=6, actions=2, dynamics=4)
+    layout = SequenceLayout(context=6, actions=2, dynamics=4)
     order = list(range(6))
     for frame in range(3):
         assert layout.start(frame) == len(order)
@@ -14,7 +14,7 @@ def test_positions_follow_one_another():
 
 
 def test_each_dynamics_token_is_predicted_from_the_slot_before_it():
-    layout = Layout(context=6, actions=2, dynamics=4)
+    layout = SequenceLayout(context=6, actions=2, dynamics=4)
     slots = torch.arange(layout.length(3))[6:].view(3, layout.frame)
     for frame in range(3):
         predicting = slots[frame, layout.predicting].tolist()
@@ -22,6 +22,6 @@ def test_each_dynamics_token_is_predicted_from_the_slot_before_it():
 
 
 def test_whole_frames_of_a_length():
-    layout = Layout(context=6, actions=2, dynamics=4)
+    layout = SequenceLayout(context=6, actions=2, dynamics=4)
     assert [layout.frames(tokens) for tokens in (6, 11, 12, 18)] == [0, 0, 1, 2]
     assert layout.frames(5) < 0

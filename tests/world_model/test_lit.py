@@ -53,9 +53,9 @@ def train(spec, data, folder):
 
 @pytest.fixture
 def spec(spec_of):
-    training = TrainingSpec(steps=8, batch=2, learning_rate=0.02, warmup=1, checkpoint_every=2, log_every=4)
+    training = TrainingSpec(steps=8, batch_size=2, learning_rate=0.02, warmup_steps=1, checkpoint_every=2, log_every=4)
     return spec_of(
-        early_fraction=0.5, corruption=0.3, context_corruption=0.1, change_weight=1.0, averaging=0.5, training=training
+        early_fraction=0.5, corruption=0.3, context_corruption=0.1, change_weight=1.0, ema_decay=0.5, training=training
     )
 
 
@@ -73,7 +73,7 @@ def test_a_killed_run_ends_with_the_same_model_and_the_same_early_model(spec, ba
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 def test_an_average_of_the_weights_is_kept_where_the_spec_asks_for_it(spec_of, batch_of, tmp_path, optimizer):
-    training = TrainingSpec(steps=5, batch=2, learning_rate=0.02, warmup=1, optimizer=optimizer)
+    training = TrainingSpec(steps=5, batch_size=2, learning_rate=0.02, warmup_steps=1, optimizer=optimizer)
     path = []
 
     class Watch(Callback):
@@ -81,7 +81,7 @@ def test_an_average_of_the_weights_is_kept_where_the_spec_asks_for_it(spec_of, b
             path.append(module.model.head.weight.detach().clone())
 
     def fitted(decay):
-        module = WorldModelTraining(seeded_world_model(spec_of(averaging=decay, training=training), SHAPE, 5))
+        module = WorldModelTraining(seeded_world_model(spec_of(ema_decay=decay, training=training), SHAPE, 5))
         folder = tmp_path / f"{decay}"
         fit(
             module, Samples(batch_of), training, DeviceSpec(threads=1), label="test", scratch=folder,

@@ -7,13 +7,16 @@ import pytest
 import torch
 from torch import Tensor
 
+from roboalign.rollout.ar import ArDecoder
+from roboalign.rollout.prompt import Start
 from roboalign.store import Corpus
 from roboalign.types import Episode
 from roboalign.world_model.layout import TokenShape
-from roboalign.world_model.measure import chosen_segments, measure, other_actions
+from roboalign.world_model.measure import actions_of_other_episodes, measure, select_segments
 from roboalign.world_model.model import WorldModel, token_loss
+from roboalign.world_model.sampler import Sampler
 from roboalign.world_model.segments import encode_segments
-from roboalign.world_model.spec import MeasureSpec, SegmentSpec
+from roboalign.world_model.spec import SegmentSpec, WorldModelMeasureSpec
 
 LEVELS = 4
 
@@ -69,12 +72,23 @@ def trained(spec_of, corpus, tmp_path_factory):
     return model.eval()
 
 
-SPEC = MeasureSpec(horizon=4, episodes=10, starts=2)
+def rollout_fn(model):
+    def roll_out(frames, actions, mask, seeds, temperature):
+        sampler = Sampler(model, temperature=temperature)
+        decoder = ArDecoder(Brightness(), sampler, Start(frames, mask, seeds, actions.shape[1]))
+        for action in actions.unbind(1):
+            decoder.step(action)
+        return decoder.take_frames()
+
+    return roll_out
+
+
+SPEC = WorldModelMeasureSpec(horizon=4, episodes=10, starts=2)
 
 
 def test_the_figures_of_a_model_that_obeys(trained, corpus):
     heard: list[str] = []
-    found = measure(trained, Brightness(), corpus, SPEC, donors=corpus, seed=0, batch=4, say=heard.append)
+    found = measure(rollout_fn(trained), Brightness(), corpus, SPEC, donors=corpus, seed=0, batch=4, log=heard.append)
     assert found["psnr"] == pytest.approx(found["codec_psnr"])
     assert found["psnr"] > 40 > 20 > found["copy_context_psnr"]
     assert found["action_gap_psnr"]["low"] > 10
@@ -88,8 +102,9 @@ def test_the_figures_of_a_model_that_obeys(trained, corpus):
 
 
 def test_figures_do_not_depend_on_the_batch(trained, corpus):
-    ways = [measure(trained, Brightness(), corpus, SPEC, donors=corpus, seed=3, batch=size) for size in (1, 7)]
-    assert ways[0] == ways[1]
+    rollout = rollout_fn(trained)
+    small, large = (measure(rollout, Brightness(), corpus, SPEC, donors=corpus, seed=3, batch=size) for size in (1, 7))
+    assert small == large
 
 
 def test_a_model_that_ignores_actions_has_no_gap(trained, corpus):
@@ -98,13 +113,13 @@ def test_a_model_that_ignores_actions_has_no_gap(trained, corpus):
     with torch.no_grad():
         for parameter in deaf.actions.parameters():
             parameter.zero_()
-    found = measure(deaf.eval(), Brightness(), corpus, SPEC, donors=corpus, seed=0)
+    found = measure(rollout_fn(deaf.eval()), Brightness(), corpus, SPEC, donors=corpus, seed=0)
     assert found["action_gap_psnr"]["mean"] == 0
 
 
 def test_a_given_distance_is_measured(trained, corpus):
     found = measure(
-        trained,
+        rollout_fn(trained),
         Brightness(),
         corpus,
         SPEC,
@@ -116,14 +131,14 @@ def test_a_given_distance_is_measured(trained, corpus):
 
 
 def test_sources_take_turns_and_starts_are_spread(corpus):
-    found = chosen_segments(corpus, MeasureSpec(horizon=4, episodes=2, starts=3))
+    found = select_segments(corpus, WorldModelMeasureSpec(horizon=4, episodes=2, starts=3))
     assert [(s.episode, s.start) for s in found] == [(0, 0), (0, 2), (0, 4), (4, 0), (4, 2), (4, 4)]
-    assert [s.start for s in chosen_segments(corpus, MeasureSpec(horizon=8, episodes=1, starts=3))] == [0]
+    assert [s.start for s in select_segments(corpus, WorldModelMeasureSpec(horizon=8, episodes=1, starts=3))] == [0]
 
 
 def test_other_actions_come_from_the_same_source_at_the_same_time(corpus):
-    segments = chosen_segments(corpus, SPEC)
-    for segment, actions in zip(segments, other_actions(corpus, segments, corpus), strict=True):
+    segments = select_segments(corpus, SPEC)
+    for segment, actions in zip(segments, actions_of_other_episodes(corpus, segments, corpus), strict=True):
         if segment.episode == LEVELS:
             assert actions is None
         else:
@@ -136,10 +151,10 @@ def test_other_actions_come_from_the_same_source_at_the_same_time(corpus):
 def test_an_episode_of_another_split_may_lend_its_actions(corpus):
     alone = corpus.where(source="solo")
     donors = Corpus.of([bright(0, "solo"), bright(3, "solo")])
-    lent = other_actions(alone, chosen_segments(alone, SPEC), donors)
+    lent = actions_of_other_episodes(alone, select_segments(alone, SPEC), donors)
     assert torch.equal(lent[0], torch.from_numpy(donors.actions(1)[:4]))
 
 
 def test_no_episode_long_enough_is_an_error(trained, corpus):
     with pytest.raises(ValueError, match=r"world_model.measure.horizon, 20 frames"):
-        measure(trained, Brightness(), corpus, MeasureSpec(horizon=20), donors=corpus, seed=0)
+        measure(rollout_fn(trained), Brightness(), corpus, WorldModelMeasureSpec(horizon=20), donors=corpus, seed=0)

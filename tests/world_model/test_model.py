@@ -37,10 +37,10 @@ def test_a_token_depends_on_all_before_it_and_on_nothing_after(model_of, batch_o
         for frame, place in ((0, 0), (1, 2), (3, 3)):
             changed = dynamics.clone()
             changed[:, frame, place] = (changed[:, frame, place] + 1) % 15
-            moved = (model(context, changed, actions, mask) - before).abs().amax((0, 3)).flatten()
+            displacement = (model(context, changed, actions, mask) - before).abs().amax((0, 3)).flatten()
             at = frame * 4 + place
-            assert moved[: at + 1].max() == 0  # its own logits too: a token does not see itself
-            assert bool((moved[at + 1 :] > 1e-6).all())
+            assert displacement[: at + 1].max() == 0  # its own logits too: a token does not see itself
+            assert bool((displacement[at + 1 :] > 1e-6).all())
 
 
 def test_a_frame_sees_its_own_action_and_no_later_one(model_of, batch_of):
@@ -48,18 +48,20 @@ def test_a_frame_sees_its_own_action_and_no_later_one(model_of, batch_of):
     changed = actions.clone()
     changed[:, 2] = -changed[:, 2]
     with torch.no_grad():
-        moved = (model(context, dynamics, changed, mask) - model(context, dynamics, actions, mask)).abs().amax((0, 3))
-    assert moved[:2].max() == 0
-    assert bool((moved[2:] > 1e-6).all())
+        displacement = (
+            (model(context, dynamics, changed, mask) - model(context, dynamics, actions, mask)).abs().amax((0, 3))
+        )
+    assert displacement[:2].max() == 0
+    assert bool((displacement[2:] > 1e-6).all())
 
 
 def test_the_context_is_seen_by_all(model_of, batch_of):
     model, (context, dynamics, actions, mask) = model_of(), batch_of()
     with torch.no_grad():
-        moved = model(torch.cat([(context[:, :6] + 1) % 12, context[:, 6:]], 1), dynamics, actions, mask) - model(
-            context, dynamics, actions, mask
-        )
-    assert bool((moved.abs().amax((0, 3)) > 1e-6).all())
+        displacement = model(
+            torch.cat([(context[:, :6] + 1) % 12, context[:, 6:]], 1), dynamics, actions, mask
+        ) - model(context, dynamics, actions, mask)
+    assert bool((displacement.abs().amax((0, 3)) > 1e-6).all())
 
 
 def test_the_context_as_a_later_frame_stands_for_the_previous_codes_of_the_first(model_of, batch_of):
@@ -67,10 +69,10 @@ def test_the_context_as_a_later_frame_stands_for_the_previous_codes_of_the_first
     changed = context.clone()
     changed[:, -1] = (changed[:, -1] + 1) % 15  # what is added where the first frame's last token is predicted
     with torch.no_grad():
-        moved = model(changed, dynamics, actions, mask) - model(context, dynamics, actions, mask)
-        moved = moved.abs().amax((0, 3)).flatten()
-        assert moved[:3].max() == 0
-        assert bool((moved[3:] > 1e-6).all())
+        displacement = model(changed, dynamics, actions, mask) - model(context, dynamics, actions, mask)
+        displacement = displacement.abs().amax((0, 3)).flatten()
+        assert displacement[:3].max() == 0
+        assert bool((displacement[3:] > 1e-6).all())
         with pytest.raises(ValueError, match="prompts have 6 codes, the model takes 6 of the context and 4"):
             model(context[:, :6], dynamics, actions, mask)
 
@@ -81,12 +83,12 @@ def test_a_masked_action_dimension_counts_for_nothing(model_of, batch_of, kind):
     changed = actions.clone()
     changed[:, :, -1] = -changed[:, :, -1]
     with torch.no_grad():
-        moved = (
+        displacement = (
             (model(context, dynamics, changed, mask) - model(context, dynamics, actions, mask)).abs().amax((1, 2, 3))
         )
-    assert moved[1] == 0  # row 1 lacks the last dimension
-    assert moved[0] > 1e-6
-    assert moved[2] > 1e-6
+    assert displacement[1] == 0  # row 1 lacks the last dimension
+    assert displacement[0] > 1e-6
+    assert displacement[2] > 1e-6
 
 
 def test_more_action_dimensions_than_slots_are_refused(model_of):
@@ -95,8 +97,8 @@ def test_more_action_dimensions_than_slots_are_refused(model_of):
 
 
 def test_a_sequence_beyond_the_position_limit_is_refused(model_of, batch_of):
-    with pytest.raises(ValueError, match=r"world_model.positions is 20"):
-        model_of(positions=20)(*batch_of())
+    with pytest.raises(ValueError, match=r"world_model.max_position_embeddings \(20\)"):
+        model_of(max_position_embeddings=20)(*batch_of())
 
 
 def test_actions_fall_into_uniform_bins():

@@ -1,10 +1,11 @@
 import pytest
 import torch
+from generation import generate
 
 from roboalign.world_model.layout import TokenShape
 from roboalign.world_model.model import log_probabilities
-from roboalign.world_model.noise import gumbel, keys_of
-from roboalign.world_model.sampler import Sampler, generate, restrict
+from roboalign.world_model.noise import gumbel, noise_keys
+from roboalign.world_model.sampler import Sampler, restrict
 
 VARIANTS = [
     {},
@@ -21,9 +22,9 @@ class Recorder(Sampler):
         super().__init__(*args, **kwargs)
         self.seen: list[torch.Tensor] = []
 
-    def _choose(self, logits, keys):
+    def _choose_codes(self, logits, keys):
         self.seen.append(logits.clone())
-        return super()._choose(logits, keys)
+        return super()._choose_codes(logits, keys)
 
 
 @pytest.mark.parametrize("changes", VARIANTS)
@@ -46,7 +47,7 @@ def test_two_contexts_are_read_one_after_the_other(model_of, batch_of, heads):
     context, _, actions, mask = batch_of()
     first = batch_of(seed=2)[0]
     sampler, seeds = Recorder(model, temperature=0), torch.arange(3)
-    state = sampler.start(context, mask, seeds, 4, beginning=first)
+    state = sampler.start(context, mask, seeds, 4, initial_context=first)
     tokens = torch.stack([sampler.step(state, action) for action in actions.unbind(1)], 1)
     whole = torch.cat([first[:, :6], context], 1)
     with torch.no_grad():
@@ -67,7 +68,7 @@ def test_greedy_takes_the_likeliest_code(model_of, batch_of):
 def test_the_same_seed_gives_the_same_tokens_whatever_else_is_in_the_batch(model_of, batch_of):
     """At a width where matrix libraries choose kernels by the number of rows."""
     shape = TokenShape(16, 16, (8, 5, 5, 5), (8, 5, 5, 5), 7)
-    model = model_of(shape, hidden=128, heads=4, kv_heads=4, ffn=352, positions=512)
+    model = model_of(shape, hidden_size=128, heads=4, kv_heads=4, intermediate_size=352, max_position_embeddings=512)
     context, _, actions, mask = batch_of(8, 3, shape)
     seeds = torch.arange(8) * 7919
     together = generate(model, context, actions, mask, seeds)
@@ -82,7 +83,7 @@ def test_the_same_seed_gives_the_same_tokens_whatever_else_is_in_the_batch(model
 
 def test_stepwise_logits_do_not_change_by_a_bit_with_the_batch(model_of, batch_of):
     shape = TokenShape(16, 8, (8, 5, 5, 5), (8, 5, 5, 5), 7)
-    model = model_of(shape, hidden=128, heads=4, kv_heads=2, ffn=352, positions=512)
+    model = model_of(shape, hidden_size=128, heads=4, kv_heads=2, intermediate_size=352, max_position_embeddings=512)
     context, _, actions, mask = batch_of(19, 2, shape)
 
     def logits(rows: slice) -> torch.Tensor:
@@ -221,7 +222,7 @@ def test_shapes_and_limits_that_do_not_fit_are_refused(model_of, batch_of):
         sampler.start(context[:, :6], mask, torch.arange(3), 2)
     with pytest.raises(ValueError, match="3 prompts need as many action masks, got 2"):
         sampler.start(context, mask[:2], torch.arange(3), 2)
-    with pytest.raises(ValueError, match=r"world_model.positions is 128"):
+    with pytest.raises(ValueError, match=r"world_model.max_position_embeddings \(128\)"):
         sampler.start(context, mask, torch.arange(3), 1000)
     with pytest.raises(ValueError, match="temperature"):
         Sampler(model, temperature=-1)
@@ -229,20 +230,20 @@ def test_shapes_and_limits_that_do_not_fit_are_refused(model_of, batch_of):
 
 def test_noise_is_standard_gumbel_and_named_by_seed_frame_place_and_code():
     seeds = torch.tensor([0, 1, 2**40])
-    keys = keys_of(seeds, 3, 8)
+    keys = noise_keys(seeds, 3, 8)
     noise = gumbel(keys, 4000).double()
     assert noise.shape == (3, 8, 4000)
     assert noise.mean().item() == pytest.approx(0.5772, abs=0.01)
     assert noise.var().item() == pytest.approx(1.6449, abs=0.03)
-    assert torch.equal(gumbel(keys_of(seeds[1:2], 3, 2), 10).double(), noise[1:2, :2, :10])
-    later = gumbel(keys_of(seeds, 4, 1), 4000)[0, 0].double()
+    assert torch.equal(gumbel(noise_keys(seeds[1:2], 3, 2), 10).double(), noise[1:2, :2, :10])
+    later = gumbel(noise_keys(seeds, 4, 1), 4000)[0, 0].double()
     flat = torch.stack([noise[0, 0], noise[1, 0], noise[2, 0], noise[0, 1], later, noise[0, 0].roll(1)])
     assert (torch.corrcoef(flat) - torch.eye(6)).abs().max() < 0.08
 
 
 def test_noise_of_neighbouring_names_is_independent():
     """Bits of seeds, frames and codes in a row are even and uncorrelated: the mixers leave no pattern."""
-    keys = torch.stack([keys_of(torch.arange(64), frame, 1)[:, 0] for frame in range(64)])
+    keys = torch.stack([noise_keys(torch.arange(64), frame, 1)[:, 0] for frame in range(64)])
     uniform = torch.exp(-torch.exp(-gumbel(keys, 16).double()))  # (frames, seeds, codes)
     assert uniform.mean().item() == pytest.approx(0.5, abs=0.005)
     counts = torch.histc(uniform, 64, 0, 1)
@@ -255,7 +256,7 @@ def test_noise_of_neighbouring_names_is_independent():
 
 def test_samples_follow_the_softmax():
     logits = torch.log(torch.tensor([0.5, 0.3, 0.15, 0.05]))
-    drawn = (logits + gumbel(keys_of(torch.arange(20_000), 0, 1), 4)[:, 0]).argmax(-1)
+    drawn = (logits + gumbel(noise_keys(torch.arange(20_000), 0, 1), 4)[:, 0]).argmax(-1)
     shares = torch.bincount(drawn, minlength=4) / 20_000
     torch.testing.assert_close(shares, logits.exp(), atol=0.015, rtol=0)
 

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from roboalign.store import Corpus
+from roboalign.video import frames_to_video
 from roboalign.world_model import segments as module
-from roboalign.world_model.segments import Segment, as_video, encode_segments, refreshes, segments_of
+from roboalign.world_model.segments import Segment, encode_segments, list_segments, refreshes
 from roboalign.world_model.spec import SegmentSpec
 
 SIZE = (32, 32)
@@ -44,10 +45,10 @@ def corpus(toy_episodes):
 
 
 def test_segments_start_where_all_their_frames_fit(corpus):
-    found = segments_of(corpus, 5, 3)
+    found = list_segments(corpus, 5, 3)
     assert {(s.episode, s.start) for s in found} == {(e, start) for e in range(12) for start in (0, 3, 6)}
-    assert segments_of(corpus, 12, 1) == []
-    assert len(segments_of(corpus, 11, 1)) == 12
+    assert list_segments(corpus, 12, 1) == []
+    assert len(list_segments(corpus, 11, 1)) == 12
 
 
 def test_a_sample_pairs_each_frame_with_the_action_that_leads_to_it(corpus, tmp_path):
@@ -69,7 +70,7 @@ def test_a_sample_pairs_each_frame_with_the_action_that_leads_to_it(corpus, tmp_
 def test_nothing_is_encoded_twice_and_a_killed_run_goes_on(corpus, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "SHARD", 20)
     first, said = Means(), []
-    whole = encode_segments(first, corpus, SegmentSpec(frames=4, stride=2), tmp_path, say=said.append)
+    whole = encode_segments(first, corpus, SegmentSpec(frames=4, stride=2), tmp_path, log=said.append)
     assert first.frames == 48 * 4
     assert said == ["encoded 20 of 48 segments", "encoded 40 of 48 segments", "encoded 48 of 48 segments"]
     contents = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
@@ -133,7 +134,7 @@ def test_a_share_of_the_contexts_is_the_tokenizers_own_output(corpus, tmp_path):
     for index in range(len(data)):
         sample = data[index]
         segment = Segment(int(sample["episode"]), int(sample["start"]), 3)
-        video = as_video(corpus.frames(segment.episode))
+        video = frames_to_video(corpus.frames(segment.episode))
         picture, *later = refreshes(segment, spec)
         context = video[picture][None]
         for frame in later:
@@ -172,7 +173,7 @@ def test_of_two_contexts_the_first_is_the_true_frame_that_the_other_comes_from(c
     for index in range(len(two)):
         sample = two[index]
         segment = Segment(int(sample["episode"]), int(sample["start"]), 3)
-        video = as_video(corpus.frames(segment.episode))
+        video = frames_to_video(corpus.frames(segment.episode))
         true = Means().encode_context(video[refreshes(segment, spec)[0]][None]).tokens[0]
         assert torch.equal(sample["context"], torch.cat([true, one[index]["context"]]))
         assert torch.equal(sample["dynamics"], one[index]["dynamics"])

@@ -5,7 +5,7 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from roboalign.world_model.layout import Layout, TokenShape
+from roboalign.world_model.layout import SequenceLayout, TokenShape
 from roboalign.world_model.spec import WorldModelSpec
 from tests.world_model.conftest import SHAPE
 
@@ -29,7 +29,7 @@ def test_parameters_are_those_of_the_model(model_of, spec_of, changes):
 
 def test_the_spec_counts_tokens_as_the_layout_does(spec_of):
     spec = spec_of(actions={"kind": "tokens", "width": 13})
-    layout = Layout(1280, spec.action_slots, 80)
+    layout = SequenceLayout(1280, spec.action_slots, 80)
     assert spec.frame_tokens(80) == layout.frame == 93
     assert spec.sequence_tokens(1280, 80, 30) == layout.length(30) == 1280 + 30 * 93
     assert spec_of(contexts=2, segment={"reencoded": 0.5}).sequence_tokens(6, 4, 2) == 2 * 6 + 2 * 5
@@ -48,7 +48,8 @@ def test_the_cache_of_a_long_rollout(spec_of):
 
 
 @pytest.mark.parametrize(
-    ("changes", "field"), [({"hidden": 25}, "heads"), ({"hidden": 27}, "heads"), ({"kv_heads": 2}, "kv_heads")]
+    ("changes", "field"),
+    [({"hidden_size": 25}, "heads"), ({"hidden_size": 27}, "heads"), ({"kv_heads": 2}, "kv_heads")],
 )
 def test_heads_that_do_not_divide_are_refused_at_their_field(spec_of, changes, field):
     with pytest.raises(ValidationError) as error:
@@ -68,7 +69,7 @@ def test_the_paper_spec_has_the_papers_size():
     levels = (7, 5, 5, 5, 5)
     # RLVR-World's 127 M count output rows for context, action and text-end tokens, which nothing ever predicts.
     assert abs(spec.parameters(1280, 80, levels, levels, 13) / 127e6 - 1) < 0.03
-    assert spec.sequence_tokens(1280, 80, 30) <= spec.positions
+    assert spec.sequence_tokens(1280, 80, 30) <= spec.max_position_embeddings
 
 
 def test_the_spec_needs_no_torch():

@@ -90,7 +90,7 @@ def test_a_tokenizer_takes_it(videos: torch.Tensor) -> None:
     spec = {
         "height": 64, "width": 64, "patch": 4, "widths": [8, 16], "blocks": 1, "context_grid": [8, 8],
         "dynamics_grid": [4, 4], "context_levels": [5, 5], "dynamics_levels": [4, 5, 3], "warps": 1,
-        "attention": {"heads": 2, "max_height": 4}, "training": {"steps": 1, "batch": 1, "learning_rate": 1e-3},
+        "attention": {"heads": 2, "max_height": 4}, "training": {"steps": 1, "batch_size": 1, "learning_rate": 1e-3},
     }  # fmt: skip
     model = DualBranchTokenizer(TokenizerSpec.model_validate(spec)).eval()
     with torch.no_grad():

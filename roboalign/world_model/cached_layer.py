@@ -1,7 +1,6 @@
-"""How a layer reads new tokens behind a cache: pure functions of tensors, the same bits for a row in any batch.
+"""A transformer layer over new tokens and a key-value cache, with the same bits for a row in any batch.
 
-A matrix library sums in another order for another number of rows, so each product is cut into blocks of a fixed number
-of rows.
+The result of a matrix product depends on the number of rows, so rows are multiplied in blocks of a fixed size.
 """
 
 from typing import NamedTuple
@@ -14,7 +13,7 @@ from roboalign.world_model.model import rotate
 
 
 class LayerWeights(NamedTuple):
-    """What a layer computes with; matrices are (in, out)."""
+    """The weights and constants of one layer; matrices are (in, out)."""
 
     qkv: Tensor
     out: Tensor
@@ -27,13 +26,16 @@ class LayerWeights(NamedTuple):
     kv_heads: int
 
 
-def transposed(matrix: Tensor) -> Tensor:
-    """The transpose: in memory too on a CPU, whose products then run faster."""
+def transpose_for_matmul(matrix: Tensor) -> Tensor:
+    """The transpose of a matrix; on a CPU contiguous, which makes its products faster."""
     return matrix.t().contiguous() if matrix.device.type == "cpu" else matrix.t()
 
 
-def product(x: Tensor, matrix: Tensor, block: int) -> Tensor:
-    """The product of rows (N, in), N a multiple of `block`, and a matrix (in, out), `block` rows at a time; 0: all."""
+def blocked_matmul(x: Tensor, matrix: Tensor, block: int) -> Tensor:
+    """Multiply rows (N, in) by a matrix (in, out), `block` rows at a time; 0 takes all rows at once.
+
+    N must be a multiple of `block`.
+    """
     if block == 0 or len(x) <= block:
         return x @ matrix
     out = x.new_empty(len(x), matrix.shape[1])
@@ -42,13 +44,13 @@ def product(x: Tensor, matrix: Tensor, block: int) -> Tensor:
     return out
 
 
-def filled(x: Tensor, block: int) -> Tensor:
-    """Rows (N, width) with zeros behind them up to a multiple of `block`; 0: as they are."""
+def pad_rows(x: Tensor, block: int) -> Tensor:
+    """Pad rows (N, width) with zeros to a multiple of `block`; 0 does not pad."""
     missing = -len(x) % block if block else 0
     return F.pad(x, (0, 0, 0, missing)) if missing else x
 
 
-def read(
+def apply_cached_layer(
     x: Tensor,
     layer: LayerWeights,
     key: Tensor,
@@ -66,7 +68,7 @@ def read(
     (batch, cached, end), hidden = sizes, x.shape[1]
     rows, count, width = batch * (end - cached), end - cached, key.shape[-1]
     normed = F.rms_norm(x, (hidden,), layer.attention_norm, layer.epsilon)
-    qkv = product(normed, layer.qkv, block)[:rows].view(batch, count, -1, width)
+    qkv = blocked_matmul(normed, layer.qkv, block)[:rows].view(batch, count, -1, width)
     turning = layer.heads + layer.kv_heads
     both = rotate(qkv[:, :, :turning], *angles).transpose(1, 2)
     key[:, :, cached:end] = both[:, layer.heads :]
@@ -79,7 +81,7 @@ def read(
         causal, grouped = cached == 0, layer.kv_heads != layer.heads
         mixed = F.scaled_dot_product_attention(query, *cache, attn_mask=mask, is_causal=causal, enable_gqa=grouped)
         mixed = mixed.transpose(1, 2)
-    x = x + product(filled(mixed.reshape(rows, hidden), block), layer.out, block)
+    x = x + blocked_matmul(pad_rows(mixed.reshape(rows, hidden), block), layer.out, block)
     normed = F.rms_norm(x, (hidden,), layer.ffn_norm, layer.epsilon)
-    gate, up = product(normed, layer.up, block).chunk(2, -1)
-    return x + product(F.silu(gate) * up, layer.down, block)
+    gate, up = blocked_matmul(normed, layer.up, block).chunk(2, -1)
+    return x + blocked_matmul(F.silu(gate) * up, layer.down, block)

@@ -1,24 +1,24 @@
-"""A batch of rollouts in progress: the cache of keys and values, and what the next frame needs.
+"""The state of a batch of rollouts in progress: the key-value cache, and what the next frame needs.
 
 *Windows.* `State.drop` forgets the oldest frames and moves the later ones up, directly behind the context, which stays
 as the attention sink (StreamingLLM). Cached keys were rotated by their old positions; rotations add, so turning a key
-back by the distance it moves gives the key of its new position. Values carry no position. What the kept keys and values
-know of the dropped frames stays in them.
+back by the distance it moves gives the key of its new position. Values carry no position. The kept keys and
+values still depend on the dropped frames.
 """
 
 import torch
 from torch import Tensor
 
-from roboalign.world_model.layout import Layout
+from roboalign.world_model.layout import SequenceLayout
 from roboalign.world_model.model import rotate
 
 
-class State:
+class DecodeState:
     """A batch of rollouts in progress. All rows have the same number of frames."""
 
     def __init__(
         self,
-        layout: Layout,
+        layout: SequenceLayout,
         keys: Tensor,
         values: Tensor,
         tokens: Tensor,
@@ -37,10 +37,10 @@ class State:
         self.dropped = 0
         """Frames dropped from the cache."""
         self.cached = layout.context
-        """Tokens in the cache. Once there is a frame, its last token waits in `waiting`, to be read with the next."""
-        self.waiting: Tensor | None = None
+        """Tokens in the cache, without the last one, which is in `pending_token`."""
+        self.pending_token: Tensor | None = None
         """The input vectors (B, 1, hidden) of the last frame's last token."""
-        self.moved = torch.zeros(mask.shape, device=mask.device)
+        self.displacement = torch.zeros(mask.shape, device=mask.device)
         """The sum (B, A) of the actions since the context."""
         self.tokens = tokens
         """The last frame's tokens (B, Nd); before the first frame, those that the prompt gives for the context."""
@@ -79,13 +79,13 @@ class State:
         """Bytes of the allocated cache."""
         return 2 * self.keys.numel() * self.keys.element_size()
 
-    def select(self, rows: Tensor, seeds: Tensor | None = None) -> "State":
+    def select(self, rows: Tensor, seeds: Tensor | None = None) -> "DecodeState":
         """A new state of the rollouts `rows`, an index that may repeat; they share no memory with this one.
 
         Rows keep their seeds unless `seeds` names new ones: copies that are to differ need seeds of their own.
         """
         with torch.inference_mode():
-            chosen = State(
+            chosen = DecodeState(
                 self.layout,
                 self.keys[:, rows],
                 self.values[:, rows],
@@ -95,13 +95,13 @@ class State:
                 self.frame,
             )
             chosen.frames, chosen.dropped, chosen.cached = self.frames, self.dropped, self.cached
-            chosen.moved, chosen.logits = self.moved[rows], self.logits[rows]
-            chosen.waiting = None if self.waiting is None else self.waiting[rows]
+            chosen.displacement, chosen.logits = self.displacement[rows], self.logits[rows]
+            chosen.pending_token = None if self.pending_token is None else self.pending_token[rows]
         if len(chosen.seeds) != chosen.keys.shape[1]:
             raise ValueError(f"{chosen.keys.shape[1]} rollouts need as many seeds, got {len(chosen.seeds)}")
         return chosen
 
-    def fork(self, copies: int, seeds: Tensor) -> "State":
+    def fork(self, copies: int, seeds: Tensor) -> "DecodeState":
         """Each rollout `copies` times in a row, each copy with its own of the `seeds` (B * copies,)."""
         rows = torch.arange(self.rows, device=self.seeds.device).repeat_interleave(copies)
         return self.select(rows, seeds)

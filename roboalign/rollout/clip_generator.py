@@ -8,14 +8,14 @@ import torch
 from numpy.typing import NDArray
 
 from roboalign.rollout.baselines import reconstruction
-from roboalign.rollout.interfaces import ContextT, Sampler, State, Tokenizer
+from roboalign.rollout.interfaces import ContextT, FrameSampler, FrameTokenizer, SequenceState
+from roboalign.rollout.prompt import Prompt
 from roboalign.rollout.rollout import rollout
-from roboalign.rollout.segment import Prompt
-from roboalign.rollout.spec import DecodingSpec
+from roboalign.rollout.spec import FixedDecodingSpec
 from roboalign.types import Float32, UInt8
 from roboalign.video import frames_to_video, video_to_frames
 
-StateT = TypeVar("StateT", bound=State)
+StateT = TypeVar("StateT", bound=SequenceState)
 
 ClipGenerator = Callable[[UInt8, Float32, NDArray[np.bool_], NDArray[np.int64]], UInt8]
 """A world model with its decoding: first frames (B, H, W, 3), normalised actions (B, F, A), action masks (B, A) and
@@ -23,7 +23,10 @@ seeds (B,) to the predicted frames (B, F, H, W, 3)."""
 
 
 def make_clip_generator(
-    tokenizer: Tokenizer[ContextT], sampler: Sampler[StateT], decoding: DecodingSpec, device: torch.device
+    tokenizer: FrameTokenizer[ContextT],
+    sampler: FrameSampler[StateT],
+    decoding: FixedDecodingSpec,
+    device: torch.device,
 ) -> ClipGenerator:
     """A function from first frames and actions to predicted frames, by one decoding.
 
@@ -38,7 +41,7 @@ def make_clip_generator(
     return generate
 
 
-def make_reconstructor(tokenizer: Tokenizer[ContextT], device: torch.device) -> Callable[[UInt8], UInt8]:
+def make_reconstructor(tokenizer: FrameTokenizer[ContextT], device: torch.device) -> Callable[[UInt8], UInt8]:
     """A function from frames (T, H, W, 3) to the frames that the tokenizer gives back; the first one, their context, as
     it was."""
 

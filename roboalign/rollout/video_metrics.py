@@ -1,4 +1,4 @@
-"""How close rollouts come to the true future: by frame, by episode, with intervals."""
+"""Metrics of rollouts against the true future: by frame, by episode, with intervals."""
 
 from collections.abc import Mapping
 from typing import Any, Protocol
@@ -16,35 +16,35 @@ Floats = NDArray[np.float64]
 
 
 class Distance(Protocol):
-    """A perceptual distance in two steps, so that what is seen in a video serves several measures."""
+    """A perceptual distance in two steps, so that the feature maps of a video are computed once for several metrics."""
 
     def maps(self, video: Tensor, /) -> Maps:
-        """What is seen in a video (B, T, 3, H, W)."""
+        """The feature maps of a video (B, T, 3, H, W)."""
         ...
 
     def between(self, ours: Maps, theirs: Maps, weights: Tensor | None, /) -> Tensor:
-        """The distance of each frame, (B, T)."""
+        """The distance of each frame, (B, T), weighted by pixel if `weights` are given."""
         ...
 
 
 class SetDistance(Protocol):
-    """A distance of a whole set of clips to the true ones, streamed."""
+    """A distance of a set of clips to the true ones, accumulated batch by batch."""
 
     def features(self, video: Tensor, maps: Maps, /) -> Tensor:
         """Features of each frame."""
         ...
 
     def update(self, features: Tensor, /) -> None:
-        """Take a batch in."""
+        """Add the features of a batch."""
         ...
 
     def compute(self) -> Mapping[str, float]:
-        """The distances of what was taken in, by name."""
+        """The distances of the features added so far, by name."""
         ...
 
 
 @torch.no_grad()
-def measures(
+def video_metrics(
     video: Tensor, truth: Tensor, distance: Distance | None, every: int, batch: int, whole: SetDistance | None = None
 ) -> dict[str, Floats]:
     """`psnr` of each predicted frame, (N, F), and the other measures of every `every`-th, (N, F // every).
@@ -67,11 +67,11 @@ def measures(
             found["roi_perceptual"] = distance.between(seen.later(1), target, region)
         for name, values in found.items():
             parts.setdefault(name, []).append(values)
-    return gathered(parts)
+    return to_arrays(parts)
 
 
 @torch.no_grad()
-def over_time(video: Tensor, batch: int) -> dict[str, Floats]:
+def temporal_metrics(video: Tensor, batch: int) -> dict[str, Floats]:
     """`flicker`, `repeated_frames` and `motion` (the mean square of frame differences) of each clip, (N,).
 
     Of the predicted frames alone: the step from the given frame to the first predicted one is the codec's.
@@ -84,32 +84,32 @@ def over_time(video: Tensor, batch: int) -> dict[str, Floats]:
             ("motion", motion_energy(clips)),
         ):
             parts.setdefault(name, []).append(values)
-    return gathered(parts)
+    return to_arrays(parts)
 
 
-def gathered(parts: Mapping[str, list[Tensor]]) -> dict[str, Floats]:
-    """All batches' values in one array each: the one transfer from the device."""
+def to_arrays(parts: Mapping[str, list[Tensor]]) -> dict[str, Floats]:
+    """Concatenate the values of all batches, with one transfer from the device for each metric."""
     return {name: torch.cat(values).double().cpu().numpy() for name, values in parts.items()}
 
 
-def time_summary(values: Mapping[str, Floats], truth: Mapping[str, Floats]) -> dict[str, Json]:
-    """The mean of each measure of `over_time`, and `motion_ratio`, the motion over that of the true future."""
+def summarize_temporal(values: Mapping[str, Floats], truth: Mapping[str, Floats]) -> dict[str, Json]:
+    """The mean of each measure of `temporal_metrics`, and `motion_ratio`, the motion over that of the true future."""
     result: dict[str, Any] = {name: bootstrap(values[name]).json() for name in ("flicker", "repeated_frames")}
     return result | {"motion_ratio": ratio(values["motion"] + STILL, truth["motion"] + STILL).json()}
 
 
-def summary(values: Mapping[str, Floats]) -> dict[str, Json]:
+def summarize(values: Mapping[str, Floats]) -> dict[str, Json]:
     """The mean over frames of each measure, with its interval over episodes."""
     return {name: bootstrap(frames.mean(1)).json() for name, frames in values.items()}
 
 
-def difference(values: Mapping[str, Floats], base: Mapping[str, Floats]) -> dict[str, Json]:
+def paired_differences(values: Mapping[str, Floats], base: Mapping[str, Floats]) -> dict[str, Json]:
     """The mean over frames of each measure less that of `base`, paired by episode, with its interval."""
     return {name: paired_difference(values[name].mean(1), base[name].mean(1)).json() for name in values if name in base}
 
 
-def curve(name: str, values: Mapping[str, Floats], every: int) -> list[dict[str, object]]:
-    """One row a frame: the mean over episodes of each measure that was taken there; `every` as in `measures`."""
+def metric_curve(name: str, values: Mapping[str, Floats], every: int) -> list[dict[str, object]]:
+    """One row a frame: the mean over episodes of each measure that was taken there; `every` as in `video_metrics`."""
     frames = values["psnr"].shape[1]
     rows: list[dict[str, object]] = [{"frame": frame, "model": name} for frame in range(1, frames + 1)]
     for key, array in values.items():

@@ -14,7 +14,7 @@ POINTS = ("gripper", "object", "goal")
 FLAGS = ("contact", "success")
 
 
-def errors(said: Float32, truth: Float32) -> dict[str, float]:
+def state_errors(said: Float32, truth: Float32) -> dict[str, float]:
     """Mean errors of one clip's states (T, 14): of the points in centimetres, of the opening as a share, of the force
     in newtons and of the penetration in millimetres."""
     result = {}
@@ -41,7 +41,7 @@ def auc(scores: Floats, labels: NDArray[np.bool_], weights: Floats) -> Floats:
     return np.where(pairs > 0, (positive * below).sum(1) / np.maximum(pairs, 1e-12), np.nan)
 
 
-def balanced(scores: Floats, labels: NDArray[np.bool_], weights: Floats) -> Floats:
+def balanced_accuracy(scores: Floats, labels: NDArray[np.bool_], weights: Floats) -> Floats:
     """The mean (R,) of the shares of positives above one half and of negatives not above it; weighted as in `auc`."""
     right = (scores > 0.5) == labels
     shares = []
@@ -51,7 +51,7 @@ def balanced(scores: Floats, labels: NDArray[np.bool_], weights: Floats) -> Floa
     return np.asarray(np.mean(shares, axis=0))
 
 
-def flags(
+def flag_metrics(
     said: Sequence[Float32], truth: Sequence[Float32], episodes: Sequence[str], draws: int, seed: int
 ) -> dict[str, Json]:
     """AUC and balanced accuracy over all frames, {mean, low, high, n}, for contact and success; a flag that is never or
@@ -68,7 +68,7 @@ def flags(
         labels = np.concatenate([states[:, column] for states in truth]) > 0.5
         if labels.all() or not labels.any():
             continue
-        for measure, rule in (("auc", auc), ("balanced_accuracy", balanced)):
+        for measure, rule in (("auc", auc), ("balanced_accuracy", balanced_accuracy)):
             values = rule(scores, labels, weights)
             low, high = np.nanquantile(values[1:], (0.025, 0.975))
             result[f"{name}_{measure}"] = {
@@ -80,7 +80,9 @@ def flags(
     return result
 
 
-def means(values: Sequence[Mapping[str, float]], episodes: Sequence[str], draws: int, seed: int) -> dict[str, Json]:
+def mean_over_episodes(
+    values: Sequence[Mapping[str, float]], episodes: Sequence[str], draws: int, seed: int
+) -> dict[str, Json]:
     """Means of named values of clips, {mean, low, high, n}, over episodes, each the mean of its clips."""
     result: dict[str, Json] = {}
     for name in values[0]:

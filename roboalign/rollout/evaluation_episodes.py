@@ -1,4 +1,4 @@
-"""The test episodes that are rolled out: their first frames, actions and true futures."""
+"""Episodes to roll out: their first frames, actions and true futures."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -9,18 +9,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from roboalign.rollout.segment import Prompt
+from roboalign.rollout.prompt import Prompt
 from roboalign.store import Corpus, EpisodeInfo, EpisodeWriter
-from roboalign.types import Episode, Float32, UInt8
+from roboalign.types import Episode, Float32
+from roboalign.video import frames_to_video, video_to_frames
 
 
 @dataclass(frozen=True)
-class Scenes:
+class EvaluationEpisodes:
     """N episodes of horizon + 1 frames, the first of them the context frame."""
 
     infos: tuple[EpisodeInfo, ...]
     numbers: tuple[int, ...]
-    """Of each episode its number in the corpus, which its random seed is made from."""
+    """The number of each episode in the corpus, from which its random seed is derived."""
     frames: Tensor
     """(N, 1 + F, 3, H, W) in [0, 1]."""
     prompt: Prompt
@@ -29,7 +30,7 @@ class Scenes:
     def of(cls, corpus: Corpus, horizon: int, count: int, seed: int, device: torch.device) -> Self:
         """At most `count` episodes spread evenly over those of `corpus` that are long enough.
 
-        Raises ValueError where there are fewer than two: no interval could be given.
+        Raises ValueError if there are fewer than two: no interval could be given.
         """
         splits = {info.split for info in corpus.infos}
         split = f"{splits.pop()} " if len(splits) == 1 else ""
@@ -42,7 +43,7 @@ class Scenes:
         count = min(count, len(long))
         numbers = tuple(long[index * len(long) // count] for index in range(count))
         frames = np.stack([corpus.frames(number, 0, horizon + 1) for number in numbers])
-        video = torch.from_numpy(frames).to(device).permute(0, 1, 4, 2, 3).float() / 255
+        video = frames_to_video(frames, device)
         actions = np.stack([corpus.actions(number)[:horizon] for number in numbers])
         masks = np.stack([corpus.action_mask(number) for number in numbers])
         prompt = Prompt(
@@ -57,7 +58,7 @@ class Scenes:
         return len(self.infos)
 
     def without(self, others: Self) -> Self:
-        """The scenes whose episodes are not among `others`, which may be none."""
+        """The episodes that are not among `others`; there may be none."""
         rows = [row for row, number in enumerate(self.numbers) if number not in set(others.numbers)]
         return type(self)(
             tuple(self.infos[row] for row in rows),
@@ -67,16 +68,12 @@ class Scenes:
         )
 
     def join(self, others: Self) -> Self:
-        """These scenes and then the others."""
-        prompts = self.prompt, others.prompt
-        fields = (
-            torch.cat([getattr(p, name) for p in prompts]) for name in ("frames", "actions", "action_mask", "seeds")
-        )
+        """These episodes, then the others."""
         return type(self)(
             self.infos + others.infos,
             self.numbers + others.numbers,
             torch.cat([self.frames, others.frames]),
-            Prompt(*fields),
+            self.prompt.join(others.prompt),
         )
 
     @property
@@ -89,15 +86,15 @@ class Scenes:
         return replace(self.prompt, seeds=seeds(seed, self.numbers, sample).to(self.frames.device))
 
 
-def under_other_actions(scenes: Scenes, donors: Corpus) -> Scenes:
-    """The same scenes under the actions of another episode of their source, by which nobody acted in them.
+def swap_actions(episodes: EvaluationEpisodes, donors: Corpus) -> EvaluationEpisodes:
+    """The same first frames under the actions of another episode of their source.
 
     Each takes the actions of the next of `donors` after it, those of other scenes in turn; only actions are taken, so
     any split may give them. Scenes without a donor that is long enough are left out.
     """
-    horizon, order = scenes.prompt.horizon, {info.id: number for number, info in enumerate(donors.infos)}
+    horizon, order = episodes.prompt.horizon, {info.id: number for number, info in enumerate(donors.infos)}
     kept, actions = [], []
-    for row, info in enumerate(scenes.infos):
+    for row, info in enumerate(episodes.infos):
         start = order.get(info.id, -1) + 1
         turn = [*range(start, len(donors)), *range(start)]
         fitting = (
@@ -111,13 +108,13 @@ def under_other_actions(scenes: Scenes, donors: Corpus) -> Scenes:
         if donor is not None:
             kept.append(row)
             actions.append(torch.from_numpy(donors.actions(donor)[:horizon]))
-    rows = torch.tensor(kept, dtype=torch.long, device=scenes.frames.device)
-    prompt = scenes.prompt
+    rows = torch.tensor(kept, dtype=torch.long, device=episodes.frames.device)
+    prompt = episodes.prompt
     given = torch.stack(actions).to(prompt.actions) if actions else prompt.actions[rows]
-    return Scenes(
-        tuple(scenes.infos[row] for row in kept),
-        tuple(scenes.numbers[row] for row in kept),
-        scenes.frames[rows],
+    return EvaluationEpisodes(
+        tuple(episodes.infos[row] for row in kept),
+        tuple(episodes.numbers[row] for row in kept),
+        episodes.frames[rows],
         Prompt(prompt.frames[rows], given, prompt.action_mask[rows], prompt.seeds[rows]),
     )
 
@@ -128,36 +125,27 @@ def seeds(seed: int, numbers: Sequence[int], sample: int = 0) -> Tensor:
     return torch.tensor([int(state >> np.uint64(1)) for state in states])
 
 
-def bytes_of(video: Tensor) -> UInt8:
-    """Frames (N, T, 3, H, W) in [0, 1] as stored: uint8 (N, T, H, W, 3)."""
-    array: UInt8 = (video.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 1, 3, 4, 2).cpu().numpy()
-    return array
+def write_clips(
+    folder: Path, episodes: EvaluationEpisodes, videos: Sequence[Tensor], fps: float
+) -> dict[str, list[object]]:
+    """Store one or more samples (N, T, 3, H, W) of every episode; returns the index's `episodes` and `samples`.
 
-
-def as_stored(video: Tensor) -> Tensor:
-    """What a reader of the stored clips sees: frames rounded to 1/255. Measures are taken of this."""
-    return (video.clamp(0, 1) * 255).round() / 255
-
-
-def write_clips(folder: Path, scenes: Scenes, videos: Sequence[Tensor], fps: float) -> dict[str, list[object]]:
-    """Store one or more samples (N, T, 3, H, W) of every scene; returns the index's `episodes` and `samples`.
-
-    Clips stand sample by sample. Where there are several, an id ends in `#` and the sample's number. Actions are the
-    normalised ones.
+    Clips are ordered sample by sample. With several samples, an id ends in `#` and the number of the sample. Actions
+    are normalised.
     """
-    actions: Float32 = scenes.prompt.actions.cpu().numpy()
+    actions: Float32 = episodes.prompt.actions.cpu().numpy()
     padded = np.pad(actions, ((0, 0), (0, 1), (0, 0)))  # the last action leads past the end
-    episodes: list[object] = []
+    episode_ids: list[object] = []
     samples: list[object] = []
     with EpisodeWriter(folder, fps=fps) as writer:
         for sample, video in enumerate(videos):
-            for info, frames, row in zip(scenes.infos, bytes_of(video), padded, strict=True):
+            for info, frames, row in zip(episodes.infos, video_to_frames(video), padded, strict=True):
                 name = info.id if len(videos) == 1 else f"{info.id}#{sample}"
                 writer.add(
                     Episode(
                         name, info.source, info.task, info.instruction, info.policy, info.scene, info.split, frames, row
                     )
                 )
-                episodes.append(info.id)
+                episode_ids.append(info.id)
                 samples.append(sample)
-    return {"episodes": episodes, "samples": samples}
+    return {"episodes": episode_ids, "samples": samples}

@@ -5,7 +5,14 @@ from rollout_fakes import PixelDistance
 from torch import Tensor
 
 from roboalign.evaluation.video import Maps
-from roboalign.rollout.measures import curve, difference, measures, over_time, summary, time_summary
+from roboalign.rollout.video_metrics import (
+    metric_curve,
+    paired_differences,
+    summarize,
+    summarize_temporal,
+    temporal_metrics,
+    video_metrics,
+)
 
 
 class Whole:
@@ -39,7 +46,7 @@ def clips() -> tuple[Tensor, Tensor]:
 
 
 def test_slow_measures_are_taken_at_some_frames_and_never_of_the_context() -> None:
-    values = measures(*clips(), distance, every=2, batch=2)
+    values = video_metrics(*clips(), distance, every=2, batch=2)
     assert {name: array.shape for name, array in values.items()} == {
         "psnr": (3, 5), "ssim": (3, 2), "perceptual": (3, 2), "roi_perceptual": (3, 2),
     }  # fmt: skip
@@ -50,13 +57,13 @@ def test_slow_measures_are_taken_at_some_frames_and_never_of_the_context() -> No
 
 
 def test_without_a_distance_nothing_perceptual_is_reported() -> None:
-    assert set(measures(*clips(), None, every=1, batch=8)) == {"psnr", "ssim"}
+    assert set(video_metrics(*clips(), None, every=1, batch=8)) == {"psnr", "ssim"}
 
 
 def test_a_distance_of_sets_takes_in_the_measured_frames_after_the_given_one() -> None:
     video, truth = clips()
     whole = Whole()
-    measures(video, truth, distance, every=2, batch=2, whole=whole)
+    video_metrics(video, truth, distance, every=2, batch=2, whole=whole)
     assert [len(part) for part in whole.taken] == [2, 1]
     assert torch.equal(torch.cat(whole.taken), video[:, [0, 2, 4]])
 
@@ -68,11 +75,13 @@ def test_flicker_repeats_and_motion_against_the_truth() -> None:
     still[:, 1:] = still[:, 1:2]  # moves from the given frame to the first predicted one alone
     double = truth.clone()
     double[:, 2::2] += 0.1
-    values = {name: over_time(video, 1) for name, video in (("truth", truth), ("still", still), ("double", double))}
+    values = {
+        name: temporal_metrics(video, 1) for name, video in (("truth", truth), ("still", still), ("double", double))
+    }
     assert {name: array.shape for name, array in values["truth"].items()} == {
         "flicker": (2,), "repeated_frames": (2,), "motion": (2,),
     }  # fmt: skip
-    found = {name: time_summary(value, values["truth"]) for name, value in values.items()}
+    found = {name: summarize_temporal(value, values["truth"]) for name, value in values.items()}
     assert found["truth"]["motion_ratio"] == {"mean": 1.0, "low": 1.0, "high": 1.0, "n": 2}
     assert found["still"]["motion_ratio"]["mean"] < 1e-4
     assert found["still"]["repeated_frames"]["mean"] == 1
@@ -85,9 +94,9 @@ def test_flicker_repeats_and_motion_against_the_truth() -> None:
 def test_summary_difference_and_curve() -> None:
     values = {"psnr": np.array([[20.0, 22.0], [24.0, 26.0]]), "ssim": np.array([[0.5], [0.7]])}
     lower = {"psnr": values["psnr"] - 1}
-    assert summary(values)["psnr"] == {"mean": 23.0, "low": 21.0, "high": 25.0, "n": 2}
-    assert difference(values, lower) == {"psnr": {"mean": 1.0, "low": 1.0, "high": 1.0, "n": 2}}
-    assert curve("a", values, 2) == [
+    assert summarize(values)["psnr"] == {"mean": 23.0, "low": 21.0, "high": 25.0, "n": 2}
+    assert paired_differences(values, lower) == {"psnr": {"mean": 1.0, "low": 1.0, "high": 1.0, "n": 2}}
+    assert metric_curve("a", values, 2) == [
         {"frame": 1, "model": "a", "psnr": 22.0},
         {"frame": 2, "model": "a", "psnr": 24.0, "ssim": 0.6},
     ]
@@ -99,6 +108,6 @@ def test_values_leave_the_device_once_a_measure(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(Tensor, "cpu", lambda tensor: transfers.append(tensor.shape) or leave(tensor))
     for name in ("item", "tolist", "__bool__", "__float__"):
         monkeypatch.setattr(Tensor, name, lambda tensor: pytest.fail("a batch waits for the device"))
-    measures(*clips(), distance, every=2, batch=1)
-    over_time(clips()[0], 1)
+    video_metrics(*clips(), distance, every=2, batch=1)
+    temporal_metrics(clips()[0], 1)
     assert transfers == [(3, 5), (3, 2), (3, 2), (3, 2), (3,), (3,), (3,)]

@@ -126,7 +126,7 @@ def mutate(content: bytes, draw: random.Random) -> tuple[str, bytes]:
         case 0:
             return "cut", content[: draw.randrange(len(content))]
         case 1:
-            at = draw.randrange(8 + len(json.dumps(header)))
+            at = draw.randrange(len(content) - len(data))
             return "header bit", content[:at] + bytes([content[at] ^ (1 << draw.randrange(8))]) + content[at + 1 :]
         case 2:
             at = draw.randrange(8)

@@ -36,8 +36,8 @@ def read_npy(file: IO[bytes]) -> NDArray[Any]:
             shape, fortran, dtype = np.lib.format.read_array_header_2_0(file)
         if dtype.hasobject:
             raise DamagedError("it holds Python objects, which are not read")
-        if any(side < 0 for side in shape):
-            raise ValueError(f"it has the shape {str(shape)[:80]}")
+        if min(shape, default=0) < 0:
+            raise ValueError(f"its shape is {str(shape)[:80]}")
         size = math.prod(shape) * dtype.itemsize
         if size > BYTES:
             raise DamagedError(f"it has the shape {str(shape)[:80]} of {dtype}, which is more than {BYTES} bytes")

@@ -135,7 +135,7 @@ def write_clips(
     """
     actions: Float32 = episodes.prompt.actions.cpu().numpy()
     padded = np.pad(actions, ((0, 0), (0, 1), (0, 0)))  # the last action leads past the end
-    episodes: list[object] = []
+    episode_ids: list[object] = []
     samples: list[object] = []
     with EpisodeWriter(folder, fps=fps) as writer:
         for sample, video in enumerate(videos):
@@ -146,6 +146,6 @@ def write_clips(
                         name, info.source, info.task, info.instruction, info.policy, info.scene, info.split, frames, row
                     )
                 )
-                episodes.append(info.id)
+                episode_ids.append(info.id)
                 samples.append(sample)
-    return {"episodes": episodes, "samples": samples}
+    return {"episodes": episode_ids, "samples": samples}

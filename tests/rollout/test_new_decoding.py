@@ -55,9 +55,9 @@ import torch
 from rollout_fakes import ToySampler, ToyTokenizer, level, picture
 from roboalign.rollout.prompt import Prompt
 from roboalign.rollout.rollout import rollout
-from roboalign.rollout.suite import clip_sets
+from roboalign.rollout.suite import rollout_sets
 
-assert "supervised.mean5.greedy" in [one.name for one in clip_sets(experiment.rollout)]
+assert "supervised.mean5.greedy" in [one.name for one in rollout_sets(experiment.rollout)]
 frames, mask = picture(torch.tensor([100])), torch.ones(1, 1, dtype=torch.bool)
 prompt = Prompt(frames, torch.full((1, 10, 1), 0.01), mask, torch.tensor([3]))
 result = rollout(experiment.rollout.decodings["mean5"], ToyTokenizer(), ToySampler(), prompt)

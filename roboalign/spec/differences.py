@@ -5,7 +5,7 @@ from typing import Any
 
 
 def differences(old: Any, new: Any, path: str) -> list[str]:
-    """The single values in which two sections differ: `rollout.swr.window 6 → 12`."""
+    """The single values in which two sections differ: `rollout.decodings.swr.window 6 → 12`."""
     if isinstance(old, dict) and isinstance(new, dict):
         keys = [*new, *(key for key in old if key not in new)]
         missing = object()

@@ -68,14 +68,14 @@ def kinds(tmp_path_factory: pytest.TempPathFactory, toy_episodes: list[Episode])
     folder = tmp_path_factory.mktemp("models")
     torch.manual_seed(0)
     six = RewardSpec.model_validate(yaml.safe_load(Path("specs/reward/six.yaml").read_text()))
-    training = {"steps": 1, "batch": 1, "learning_rate": 1e-3}
+    training = {"steps": 1, "batch_size": 1, "learning_rate": 1e-3}
     tokenizer = TokenizerSpec.model_validate({
         "height": 16, "width": 16, "patch": 4, "widths": [8], "blocks": 1, "context_grid": [4, 4],
         "dynamics_grid": [2, 2], "context_levels": [5, 5], "dynamics_levels": [4, 5, 3], "warps": 2,
         "attention": {"heads": 2, "max_height": 4}, "training": training,
     })  # fmt: skip
     world = WorldModelSpec.model_validate({
-        "layers": 1, "hidden": 24, "heads": 3, "kv_heads": 3, "ffn": 40, "positions": 128, "training": training,
+        "layers": 1, "hidden_size": 24, "heads": 3, "kv_heads": 3, "intermediate_size": 40, "max_position_embeddings": 128, "training": training,
     })  # fmt: skip
     judge, student = toy_judge(toy_episodes[:3], six), toy_student(toy_episodes[:3], six)
     checkpoint.save_model(folder / "tokenizer", DualBranchTokenizer(tokenizer), tokenizer, "x")

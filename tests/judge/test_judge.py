@@ -76,7 +76,7 @@ def test_training_brings_scores_to_the_labels_and_leaves_the_eyes_alone(bench, f
         return np.abs(score_pairs(judge.eval().sample, bench, rows).mean(0) - bench.labels[rows]).mean()
 
     before = error()
-    train(bench, judge, tmp_path / "a", steps=30, batch=16, learning_rate=0.003)
+    train(bench, judge, tmp_path / "a", steps=30, batch_size=16, learning_rate=0.003)
     assert error() < 0.8 * before
     assert all(torch.equal(tensor, eyes[name]) for name, tensor in judge.eyes.state_dict().items())
 

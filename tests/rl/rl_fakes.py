@@ -96,7 +96,7 @@ def toy_student() -> Student:
         set_size=2,
         training=training(1),
     )
-    eyes = Probe(PerceptionSpec(widths=(8, 8), hidden=8), [], (SIDE, SIDE))
+    eyes = Probe(PerceptionSpec(widths=(8, 8), hidden_size=8), [], (SIDE, SIDE))
     outcome = OutcomeModel(outcome_spec(), 0, WIDTH)
     return Student(spec, REWARD, Vocabulary.of(["push it"], 16), WIDTH, eyes, outcome)
 

@@ -196,10 +196,10 @@ CROSS = [
     ("rollout.decodings.swr.window: 31", "window 31 is above the horizon of 30 frames"),
     ("bench.shortest: 33", "shortest is 33, above longest 32; lower it"),
     (
-        "rollout: {decodings.both: {kind: swr_two_contexts}, sampling.greedy: [ar, both]}",
+        "rollout.decodings.both: {kind: swr_two_contexts}\n  rollout.sampling.greedy: [ar, both]",
         "world_model.contexts: rollout uses the decoding both, which needs a world model of 2 contexts",
     ),
-    ("rollout.sampling.greedy: [ar, sw]", "rollout.sampling.greedy.1: 'sw' is not a name in decodings"),
+    ("rollout.sampling.greedy: [ar, sw]", "'sw' is not a name in decodings"),
     ("sources.*.split: {train: 0.8, validation: 0, test: 0.2}", "rl.guard: the guard checks the policy on validation"),
     (
         "sources.*.split: {train: 0.8, validation: 0, test: 0.2}\n  rollout.decodings.best: {kind: swr_drift}"

@@ -93,8 +93,8 @@ def test_an_error_of_a_stage_names_the_line_that_set_the_field(tree: Path) -> No
 
 def test_a_doubled_plus_sets_a_value_as_often_as_one_likes(tree: Path) -> None:
     for window in (9, 10, 9):
-        apply_overrides(tree / "params.yaml", [f"++set.rollout.swr.window={window}"])
-        assert compose_params(Library(tree)).sections["rollout"]["swr"]["window"] == window
+        apply_overrides(tree / "params.yaml", [f"++set.rollout.decodings.swr.window={window}"])
+        assert compose_params(Library(tree)).sections["rollout"]["decodings"]["swr"]["window"] == window
 
 
 def test_what_a_refused_experiment_leaves_is_said_with_the_way_back(tree: Path, capsys: Capture) -> None:
@@ -105,7 +105,7 @@ def test_what_a_refused_experiment_leaves_is_said_with_the_way_back(tree: Path, 
     git("init", "-q")
     git("add", "-A")
     git("commit", "-qm", "all")
-    apply_overrides(tree / "params.yaml", ["++set.rollout.swr.window=9000"])
+    apply_overrides(tree / "params.yaml", ["++set.rollout.decodings.swr.window=9000"])
     assert main(["--root", str(tree), "check"]) == 2
     printed = capsys.readouterr().err
     assert "params.yaml differs from the last commit: set.rollout added. A `dvc exp run -S`" in printed

@@ -136,7 +136,8 @@ def test_another_variant_is_named_and_known_as_set_away(project: Path) -> None:
     edit(project / "params.yaml", "rollout: null", "rollout: w12")
     found = running(project)
     assert found["compose"] == ["use.rollout null → w12"]
-    assert found["rollout"] == ["rollout.decodings.swr.window 6 → 12"]
+    changed = ["rollout.decodings.swr.window 6 → 12", "rollout.decodings.true_refresh.window 6 → 12"]
+    assert found["rollout"] == changed
     assert planned(project).away == ["use.rollout null → w12"]
 
 

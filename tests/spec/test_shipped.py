@@ -90,7 +90,7 @@ FREE = ("attributes", "options")
 
 
 def keys(node: Node, above: str = "") -> Iterator[tuple[str, Mark]]:
-    """Every key of a document, segments of dotted ones each by itself; names of runs and dimensions are free."""
+    """Every key of a document, segments of dotted ones each by itself; names of runs, dimensions and decodings are free."""
     if isinstance(node, Sequence):
         for item in node.items:
             yield from keys(item)
@@ -98,7 +98,7 @@ def keys(node: Node, above: str = "") -> Iterator[tuple[str, Mark]]:
         for key, entry in node.entries.items():
             column = entry.key.column
             for segment in key.split(".") if above == "set" else [key]:
-                if segment != "*" and not segment.isdecimal() and above not in ("runs", "dimensions"):
+                if segment != "*" and not segment.isdecimal() and above not in ("runs", "dimensions", "decodings"):
                     yield segment, Mark(entry.key.source, entry.key.line, column)
                 column += len(segment) + 1
             if key not in FREE:

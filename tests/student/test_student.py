@@ -70,7 +70,7 @@ def test_distillation_moves_scores_to_the_teachers(fresh, bench, tmp_path):
         return np.abs(score_pairs(student.eval().sample, bench, rows)[0] - teacher).mean()
 
     before = error()
-    train(student, bench, tmp_path, teacher, steps=40, batch=12, learning_rate=0.01)
+    train(student, bench, tmp_path, teacher, steps=40, batch_size=12, learning_rate=0.01)
     assert error() < 0.8 * before
 
 

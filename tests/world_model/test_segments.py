@@ -90,7 +90,7 @@ def test_a_damaged_file_of_the_cache_is_set_aside_and_encoded_again(corpus, tmp_
     whole = file.read_bytes()
     file.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     again, said = Means(), []
-    encode_segments(again, corpus, SegmentSpec(frames=4, stride=2), tmp_path, say=said.append)
+    encode_segments(again, corpus, SegmentSpec(frames=4, stride=2), tmp_path, log=said.append)
     assert again.frames == 20 * 4
     assert file.read_bytes() == whole
     assert said[0].startswith(f"{file} is damaged (")

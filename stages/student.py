@@ -37,7 +37,8 @@ def main(run: Run) -> None:
     vocabulary = Vocabulary.of([bench.pairs[row].instruction for row in train], spec.encoder.text.words)
     student = Student(spec, reward, vocabulary, corpus.action_width, eyes, outcome)
     run.say(f"{sum(p.numel() for p in student.parameters()):,} parameters")
-    fit_reward_model(run, student, spec, bench, train, taught[train], device, run.output("plots/student.tsv"))
+    curves = run.output("plots/student.tsv")
+    known = fit_reward_model(run, student, spec, bench, train, taught[train], device, curves)
     save_student(run.output("artifacts/student/model.safetensors"), student, run.provenance)
     teacher, scores = taught[test], score_pairs(student.sample, bench, test)[0]
     # Every eighth test clip: real rollouts and recordings, of all lengths.
@@ -53,6 +54,7 @@ def main(run: Run) -> None:
     calibration = calibrate(bench, corpus, reward, train, validation, guessed)
     write_json(run.output("artifacts/student/calibration.json"), calibration.model_dump(mode="json"))
     metrics["interval"] = interval_metrics(calibration, scores[:, 0], bench, test, train, reward)
+    metrics["scenes_known"] = known
     metrics["parameters"] = sum(p.numel() for p in student.parameters())
     write_json(run.output("metrics/student.json"), metrics)
     write_json(run.root / "timings/student.json",

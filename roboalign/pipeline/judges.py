@@ -63,8 +63,11 @@ def fit_reward_model(
     targets: Scores,
     device: DeviceSpec,
     curves: Path,
-) -> None:
-    """Train a reward model on the pairs `rows` of a bench, towards raw scores `targets` (N, 2, D)."""
+) -> float:
+    """Train a reward model on the pairs `rows` of a bench, towards raw scores `targets` (N, 2, D).
+
+    Returns the share of the pairs whose scene its eyes know.
+    """
     started = time.monotonic()
     model.to(device.accelerator).train()
     words = model.vocabulary.encode([bench.pairs[row].instruction for row in rows])
@@ -72,11 +75,13 @@ def fit_reward_model(
     clips = ObservedSets(
         observe_pairs(model, bench, rows), words, normalise(targets, model.reward), plan, spec.training.seed
     )
-    run.say(f"{len(rows)} clips, {len(plan.groups)} groups among them, {float(clips.rest[:, 0, -1].mean()):.0%} of "
-            f"known scenes, read in {time.monotonic() - started:.0f} s")  # fmt: skip
+    known = float(clips.rest[:, 0, -1].mean())
+    run.say(f"{len(rows)} clips, {len(plan.groups)} groups among them, {known:.0%} of known scenes, read in "
+            f"{time.monotonic() - started:.0f} s")  # fmt: skip
     module = RewardModule(model, spec.loss, spec.training)
     fit(module, clips, spec.training, device, label=run.label, scratch=run.scratch, curves=curves)
     model.to(device.accelerator).eval()
+    return known
 
 
 def train_judge(

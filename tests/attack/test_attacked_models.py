@@ -75,7 +75,8 @@ def kinds(tmp_path_factory: pytest.TempPathFactory, toy_episodes: list[Episode])
         "attention": {"heads": 2, "max_height": 4}, "training": training,
     })  # fmt: skip
     world = WorldModelSpec.model_validate({
-        "layers": 1, "hidden_size": 24, "heads": 3, "kv_heads": 3, "intermediate_size": 40, "max_position_embeddings": 128, "training": training,
+        "layers": 1, "hidden_size": 24, "heads": 3, "kv_heads": 3, "intermediate_size": 40,
+        "max_position_embeddings": 128, "training": training,
     })  # fmt: skip
     judge, student = toy_judge(toy_episodes[:3], six), toy_student(toy_episodes[:3], six)
     checkpoint.save_model(folder / "tokenizer", DualBranchTokenizer(tokenizer), tokenizer, "x")

@@ -90,7 +90,7 @@ FREE = ("attributes", "options")
 
 
 def keys(node: Node, above: str = "") -> Iterator[tuple[str, Mark]]:
-    """Every key of a document, segments of dotted ones each by itself; names of runs, dimensions and decodings are free."""
+    """Every key of a document, segments of dotted ones apart; names of runs, dimensions and decodings are free."""
     if isinstance(node, Sequence):
         for item in node.items:
             yield from keys(item)

@@ -20,7 +20,7 @@ import yaml
 from benchmarks.results import machine, record
 from roboalign.hardware.spec import DeviceSpec
 from roboalign.io import digest, read_json
-from roboalign.run import declared, prepare
+from roboalign.run import prepare, read_stage
 
 MINUTES, GIGABYTES = 10.0, 4.0
 """The targets."""
@@ -30,7 +30,7 @@ def child(root: Path) -> None:
     """Run the stage in `root`."""
     from stages.bench import main
 
-    run = replace(declared("bench"), root=root)
+    run = replace(read_stage("bench"), root=root)
     prepare(run.section("hardware.device", DeviceSpec))
     main(run)
 

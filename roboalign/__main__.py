@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from roboalign.arguments import COMMANDS, parser
-from roboalign.spec.diagnostics import SpecError, failed, nearest, render, summary, to_json
+from roboalign.spec.diagnostics import SpecError, has_errors, nearest, render, summary, to_json
 from roboalign.spec.document import COMMAND_LINE
 
 
@@ -102,10 +102,10 @@ def check(root: Path, experiment: str | None, as_json: bool) -> int:
     found = checked(library, experiment)
     if as_json:
         print(to_json(found))
-        return 2 if failed(found) else 0
+        return 2 if has_errors(found) else 0
     for item in found:
         print(render(item), file=sys.stderr)
-    if failed(found):
+    if has_errors(found):
         print(summary(found), file=sys.stderr)
         if experiment is None and (hint := left_behind(library)):
             print(hint, file=sys.stderr)
@@ -124,12 +124,12 @@ def show(root: Path, path: str | None, experiment: str | None, origins: bool) ->
     """Print resolved sections as YAML."""
     from roboalign.spec.compose import compose, compose_params
     from roboalign.spec.library import Library
-    from roboalign.spec.show import shown
+    from roboalign.spec.show import show_section
 
     library = Library(root)
     composition = compose_params(library) if experiment is None else compose(library, experiment, COMMAND_LINE)
     composition.require()
-    print(shown(composition, path, origins), end="")
+    print(show_section(composition, path, origins), end="")
     return 0
 
 
@@ -149,9 +149,9 @@ def schema(root: Path, only_check: bool) -> int:
 def use(root: Path, experiment: str, keep: bool) -> int:
     """Switch params.yaml."""
     from roboalign.spec.library import Library
-    from roboalign.spec.use import save, switched
+    from roboalign.spec.use import save, switch_experiment
 
-    text, reset = switched(Library(root), experiment, keep=keep)
+    text, reset = switch_experiment(Library(root), experiment, keep=keep)
     save(root, text)
     print(f"params.yaml uses the experiment '{experiment}'")
     for line in reset:

@@ -47,7 +47,7 @@ def save(path: Path, tensors: Mapping[str, torch.Tensor], **metadata: Json) -> N
 
 def load(path: Path, device: str = "cpu") -> tuple[dict[str, torch.Tensor], dict[str, Json]]:
     """Read what `save` wrote: the tensors and the metadata. Raises CheckpointError if the file is damaged."""
-    with _opened(path, device) as file:
+    with _open_file(path, device) as file:
         return {name: file.get_tensor(name) for name in sorted(file.keys())}, _metadata(file)
 
 
@@ -58,7 +58,7 @@ def save_model(path: Path, model: torch.nn.Module, spec: Spec, provenance: str, 
 
 def load_metadata(path: Path) -> dict[str, Json]:
     """The metadata of a file, without its tensors. Raises CheckpointError if the file is damaged."""
-    with _opened(path) as file:
+    with _open_file(path) as file:
         return _metadata(file)
 
 
@@ -115,7 +115,7 @@ def load_weights(path: Path, expected: Mapping[str, torch.Tensor], device: str =
     Raises CheckpointError if the file is damaged or holds anything else; the message names the first such tensor.
     """
     _check_layout(path, expected)
-    with _opened(path, device) as file:
+    with _open_file(path, device) as file:
         tensors = {name: file.get_tensor(name) for name in sorted(file.keys())}
     check_finite(path, tensors)
     return tensors
@@ -188,7 +188,7 @@ def _digest(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, Json]) -
 
 
 @contextmanager
-def _opened(path: Path, device: str = "cpu") -> Iterator[Any]:
+def _open_file(path: Path, device: str = "cpu") -> Iterator[Any]:
     """A safetensors file, its errors as CheckpointError."""
     try:
         with safe_open(str(path), framework="pt", device=device) as file:
@@ -209,7 +209,7 @@ def _metadata(file: Any) -> dict[str, Json]:
 
 def _check_layout(path: Path, expected: Mapping[str, torch.Tensor]) -> None:
     """Raise CheckpointError unless a file's tensors have the names, shapes and types of `expected`; none is read."""
-    with _opened(path) as file:
+    with _open_file(path) as file:
         names = set(file.keys())
         for name in sorted(names | expected.keys()):
             if name not in names:

@@ -124,7 +124,7 @@ class Run:
         shutil.rmtree(self.root / SCRATCH / self.label, ignore_errors=True)
 
 
-def declared(name: str, item: str = "", root: Path = Path()) -> Run:
+def read_stage(name: str, item: str = "", root: Path = Path()) -> Run:
     """The `Run` of a stage from dvc.yaml's declaration. Raises StageError where dvc.yaml has no such stage."""
     stages = yaml.safe_load((root / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
     if name not in stages:
@@ -153,7 +153,7 @@ def execute(name: str, main: Callable[[Run], None]) -> None:
     """
     started = time.monotonic()
     try:
-        run = declared(name, sys.argv[1] if len(sys.argv) > 1 else "")
+        run = read_stage(name, sys.argv[1] if len(sys.argv) > 1 else "")
         guard()
         die_with_dvc()
         lock = acquire(run)

@@ -67,8 +67,8 @@ def main(run: Run) -> None:
     world = load_world_model(run.input("artifacts/world_model/model.safetensors"), str(device))
     generate = make_clip_generator(tokenizer, Sampler(world, temperature=0.0), spec.measure.decoding, device)
     media: dict[str, Medium] = {
-        "true": lambda clips: [clip.shown for clip in clips],
-        "reconstructed": lambda clips: [reconstruct(clip.shown) for clip in clips],
+        "true": lambda clips: [clip.shown_frames for clip in clips],
+        "reconstructed": lambda clips: [reconstruct(clip.shown_frames) for clip in clips],
         "generated": lambda clips: generate_clips(generate, clips, test, spec.measure.seed),
     }
     metrics |= measure(probe, measured_clips(probe, test, spec.measure), media, spec.measure)

@@ -54,7 +54,7 @@ def project(tmp_path: Path) -> Path:
 
 
 def test_a_stage_gets_what_it_declares(project: Path) -> None:
-    run = runs.declared("toy", root=project)
+    run = runs.read_stage("toy", root=project)
     assert run.section("hardware.device", DeviceSpec) == DeviceSpec(threads=1)
     assert run.input("data/x").read_text() == "1"
     assert run.output("artifacts/toy/model").parent.is_dir()
@@ -63,7 +63,7 @@ def test_a_stage_gets_what_it_declares(project: Path) -> None:
 
 
 def test_a_stage_gets_nothing_else(project: Path) -> None:
-    run = runs.declared("toy", root=project)
+    run = runs.read_stage("toy", root=project)
     for get, what in (
         (lambda: run.section("hardware.limits", DeviceSpec), "params"),
         (lambda: run.input("specs"), "deps"),
@@ -77,22 +77,22 @@ def test_a_stage_gets_nothing_else(project: Path) -> None:
 
 
 def test_the_item_of_a_matrix_is_filled_in(project: Path) -> None:
-    run = runs.declared("episodes", "a", project)
+    run = runs.read_stage("episodes", "a", project)
     assert run.label == "episodes@a"
     assert run.outputs == (Path("artifacts/episodes/a"),)
     assert list(run.sections) == ["sources.a"]
-    held_out = runs.declared("judge", "held_out", project)
+    held_out = runs.read_stage("judge", "held_out", project)
     assert held_out.label == "judge@held_out"
     assert held_out.sections == {"held_out": Path("build/spec/held_out.yaml")}
     assert held_out.inputs == (Path("artifacts/probe/held_out"),)
     assert held_out.outputs == (Path("artifacts/held_out"), Path("metrics/held_out.json"))
     for name, item in (("episodes", ""), ("toy", "a"), ("absent", "")):
         with pytest.raises(runs.StageError):
-            runs.declared(name, item, project)
+            runs.read_stage(name, item, project)
 
 
 def test_scratch_is_keyed_by_sections_inputs_and_code(project: Path) -> None:
-    run = runs.declared("toy", root=project)
+    run = runs.read_stage("toy", root=project)
     seen = {run.scratch}
     (project / "data/x").write_text("2")
     seen.add(run.scratch)
@@ -109,7 +109,7 @@ def test_scratch_is_keyed_by_sections_inputs_and_code(project: Path) -> None:
 
 
 def test_one_process_holds_the_lock(project: Path) -> None:
-    run = runs.declared("toy", root=project)
+    run = runs.read_stage("toy", root=project)
     lock = runs.acquire(run)
     with pytest.raises(runs.StageError, match="another process"):
         runs.acquire(run)

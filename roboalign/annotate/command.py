@@ -12,7 +12,7 @@ import yaml
 from roboalign.annotate.agreement import agreement, table
 from roboalign.annotate.answers import Answers
 from roboalign.annotate.page import render, study
-from roboalign.annotate.sample import Showing, chosen, ordered
+from roboalign.annotate.sample import Showing, choose_clips, order_for_rater
 from roboalign.annotate.serve import Server
 from roboalign.bench.annotations import AnnotationError, read_annotations
 from roboalign.bench.pairs import Bench, read_pairs
@@ -50,7 +50,7 @@ def open_study(root: Path, split: Split, clips: int, seed: int, rater: str) -> S
     """The study of an experiment's bench. Raises AnnotateError or ValueError where there is none."""
     reward = reward_of(root)
     bench = Bench.open(existing(root, BENCH), Corpus.open(existing(root, SOURCES)), reward.names)
-    return Study(reward, bench, ordered(chosen(bench.pairs, split, clips, seed), rater, seed))
+    return Study(reward, bench, order_for_rater(choose_clips(bench.pairs, split, clips, seed), rater, seed))
 
 
 def reward_of(root: Path) -> RewardSpec:

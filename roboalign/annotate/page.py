@@ -9,7 +9,7 @@ import jinja2
 import numpy as np
 
 from roboalign.annotate.sample import Showing
-from roboalign.annotate.sheets import padded, sheet
+from roboalign.annotate.sheets import pad_sheets, sheet
 from roboalign.bench.pairs import Pair
 from roboalign.reward.spec import DimensionSpec, RewardSpec
 from roboalign.types import Json, UInt8
@@ -43,7 +43,7 @@ def study(
     """
     rows = sorted({showing.row for showing in showings})
     sheets = {row: sheet(frames(row)) for row in rows}
-    pictures = dict(zip(rows, padded([sheets[row] for row in rows]), strict=True))
+    pictures = dict(zip(rows, pad_sheets([sheets[row] for row in rows]), strict=True))
     clips = [
         {
             "clip": pairs[showing.row].id,

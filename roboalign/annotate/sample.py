@@ -25,7 +25,7 @@ class Showing:
     showing: int
 
 
-def chosen(pairs: Sequence[Pair], split: Split, clips: int, seed: int) -> list[int]:
+def choose_clips(pairs: Sequence[Pair], split: Split, clips: int, seed: int) -> list[int]:
     """The numbers of `clips` pairs of a split, as even over sources and origins as the bench allows; all of them where
     it has no more. Pairs that judges are spared, as a clip beside another one's actions, are not shown: what a person
     sees does not tell their label either. Raises SampleError where the split is empty."""
@@ -46,7 +46,7 @@ def chosen(pairs: Sequence[Pair], split: Split, clips: int, seed: int) -> list[i
     return rows
 
 
-def ordered(rows: Sequence[int], rater: str, seed: int) -> list[Showing]:
+def order_for_rater(rows: Sequence[int], rater: str, seed: int) -> list[Showing]:
     """All clips in random order, another for each rater, and some of the first third again in the last third.
 
     One clip in ten comes twice, of studies of three clips or more.

@@ -46,7 +46,7 @@ def sheet(frames: UInt8) -> Sheet:
     return Sheet(buffer.getvalue(), count, width, height, columns)
 
 
-def padded(sheets: Sequence[Sheet]) -> list[bytes]:
+def pad_sheets(sheets: Sequence[Sheet]) -> list[bytes]:
     """The pictures, all of one size in bytes: a still clip could be told from a noisy one by its size otherwise.
 
     WebP readers stop where the picture's own header says, so the zeros that are added change nothing.

@@ -49,7 +49,7 @@ class DegradationSpec(Spec):
     it does. Our choice."""
 
     @model_validator(mode="after")
-    def _ordered(self) -> Self:
+    def _check_order(self) -> Self:
         if self.mildest > self.worst:
             raise FieldError("mildest", f"mildest is {self.mildest:g}, above worst {self.worst:g}; lower it")
         for kind in self.may_lower:

@@ -123,7 +123,7 @@ class Frechet:
         if self.net is not None:
             wide = self.net.to(video.device)(video)
         else:
-            wide = (maps or self.perceptual.maps(video)).pooled
+            wide = (maps or self.perceptual.maps(video)).pooled_features
         if self._projection is None:
             self._projection = projection(wide.shape[-1], self.spec).to(wide)
         return wide @ self._projection

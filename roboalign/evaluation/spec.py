@@ -67,7 +67,7 @@ class GatesSpec(Spec):
     """The two decodings of one model whose SSIM, PSNR and perceptual distance the SWR gate compares."""
 
     @model_validator(mode="after")
-    def _ordered(self) -> "GatesSpec":
+    def _check_order(self) -> "GatesSpec":
         if self.motion_ratio_low >= self.motion_ratio_high:
             raise FieldError(
                 "motion_ratio_low",

@@ -98,7 +98,7 @@ class Maps:
     size: tuple[int, int]
 
     @property
-    def pooled(self) -> Tensor:
+    def pooled_features(self) -> Tensor:
         """The last layer's features of each frame, averaged over its places, (B, T, C)."""
         return self.layers[-1].mean((-2, -1))
 

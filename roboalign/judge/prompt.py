@@ -157,13 +157,13 @@ def target_answer(
     if not all(math.isfinite(score) for score in (*absolute, *(faithful or ()))):
         raise ValueError("a label is not finite; train on clips whose dimensions all have labels")
 
-    def rounded(scores: Sequence[float]) -> tuple[float, ...]:
+    def round_scores(scores: Sequence[float]) -> tuple[float, ...]:
         return tuple(
             min(dimension.maximum, max(0.0, round(float(score), DECIMALS)))
             for dimension, score in zip(reward.dimensions.values(), scores, strict=True)
         )
 
-    shown, agreement = rounded(absolute), None if faithful is None else rounded(faithful)
+    shown, agreement = round_scores(absolute), None if faithful is None else round_scores(faithful)
     text = ""
     if rationale:
         text = f"By the labels, in what the video shows {_lost_points(shown, reward)}."

@@ -33,7 +33,7 @@ class MeasuredClip:
     frames: int
 
     @property
-    def shown(self) -> UInt8:
+    def shown_frames(self) -> UInt8:
         """The recorded frames (T, H, W, 3)."""
         return self.episode.frames[self.start : self.start + self.frames]
 
@@ -67,12 +67,12 @@ def generate_clips(generate: Generate, clips: Sequence[MeasuredClip], corpus: Co
     for start in range(0, len(clips), BATCH):
         part = clips[start : start + BATCH]
         futures = generate(
-            np.stack([clip.shown[0] for clip in part]),
+            np.stack([clip.shown_frames[0] for clip in part]),
             np.stack([corpus.actions(clip.number)[clip.start : clip.start + clip.frames - 1] for clip in part]),
             np.stack([corpus.action_mask(clip.number) for clip in part]),
             np.arange(start, start + len(part)) + seed,
         )
-        result += [np.concatenate([clip.shown[:1], future]) for clip, future in zip(part, futures, strict=True)]
+        result += [np.concatenate([clip.shown_frames[:1], future]) for clip, future in zip(part, futures, strict=True)]
     return result
 
 
@@ -185,7 +185,7 @@ def section(
 def pixel_errors(points: Float32, clip: MeasuredClip) -> dict[str, float]:
     """The distance in pixels of points (T, 6) in the picture from the recorded ones, the mean over the frames in which
     a point lies within the picture (over all, where it never does)."""
-    height, width = clip.shown.shape[1:3]
+    height, width = clip.shown_frames.shape[1:3]
     truth = clip.points[1:].reshape(-1, 3, 2)
     far = np.linalg.norm((points.reshape(-1, 3, 2) - truth) * (width, height), axis=-1)
     inside = np.asarray(((truth > 0) & (truth < 1)).all(-1))

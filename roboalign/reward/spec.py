@@ -144,7 +144,7 @@ class RewardSpec(Spec):
     """The rubric's limits by source."""
 
     @model_validator(mode="after")
-    def _weighted(self) -> Self:
+    def _check_weights(self) -> Self:
         if not any(dimension.weight > 0 for dimension in self.dimensions.values()):
             first = next(iter(self.dimensions))
             raise FieldError(f"dimensions.{first}.weight", "every dimension has weight 0; raise at least one")

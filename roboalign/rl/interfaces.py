@@ -10,7 +10,7 @@ RolloutFn = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 tokens (B, F, Nd), drawn from the policy as it is, each window's tokens under the context of the frame before it."""
 
 
-class EncodedContext(Protocol):
+class ContextTokens(Protocol):
     """An encoded context frame."""
 
     @property

@@ -116,17 +116,17 @@ def compare_policies(before: Values, after: Values, rewards: Iterable[str], epis
         ours, theirs = new[name][known], old[name][known]
         return {"before": float(theirs.mean()), "after": float(ours.mean()), **paired_difference(ours, theirs).json()}
 
-    def measured(name: str) -> bool:
+    def is_measured(name: str) -> bool:
         return name in old and bool(np.isfinite(old[name]).any())
 
     result: dict[str, Json] = {
-        "reward": {name: change(name) for name in rewards if measured(name)},
+        "reward": {name: change(name) for name in rewards if is_measured(name)},
         "kl": float(new["kl"].mean()),
         "repeated_frames": float(new["repeated_frames"].mean()),
-        "indicators": {name: change(name) for name in INDICATORS if measured(name)},
+        "indicators": {name: change(name) for name in INDICATORS if is_measured(name)},
         "prompts": len(episodes),
     }
-    if measured("shown_success"):
+    if is_measured("shown_success"):
         result["success"] = {name: success_rates(values) for name, values in (("before", before), ("after", after))}
     if old["motion"].sum() > 0:
         result["motion_ratio"] = float(new["motion"].sum() / old["motion"].sum())

@@ -81,7 +81,7 @@ class EvaluationEpisodes:
         """The true frames after the context frame, (N, F, 3, H, W)."""
         return self.frames[:, 1:]
 
-    def sampled(self, seed: int, sample: int) -> Prompt:
+    def sample_prompt(self, seed: int, sample: int) -> Prompt:
         """The prompt with the seeds of another sample of the same episodes; sample 0 is `prompt`."""
         return replace(self.prompt, seeds=seeds(seed, self.numbers, sample).to(self.frames.device))
 

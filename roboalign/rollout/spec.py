@@ -130,7 +130,7 @@ class EntropySwrSpec(DecodingBase):
 
     @field_validator("longest")
     @classmethod
-    def _ordered(cls, longest: int, info: ValidationInfo) -> int:
+    def _check_order(cls, longest: int, info: ValidationInfo) -> int:
         if longest < info.data.get("shortest", longest):
             raise ValueError(f"{longest} is below shortest, {info.data['shortest']}; raise it")
         return longest
@@ -311,7 +311,7 @@ class RolloutSpec(Spec):
                 )
         if not isinstance(self.decodings[self.baseline], ArSpec):
             raise FieldError("baseline", f"'{self.baseline}' is not of kind ar; name one that is")
-        for field, name in (("scored_decoding", self.scored_decoding), *self._numbered("sweep", self.sweep)):
+        for field, name in (("scored_decoding", self.scored_decoding), *self._number_fields("sweep", self.sweep)):
             if not isinstance(self.decodings[name], SwrSpec):
                 raise FieldError(field, f"'{name}' is not of kind swr; name one that is")
         for name, decoding in self.used.items():
@@ -325,13 +325,16 @@ class RolloutSpec(Spec):
 
     def _references(self) -> list[tuple[str, Name]]:
         """Every name of a decoding, with the field that names it."""
-        lists = [self._numbered(f"sampling.{sampling}", names) for sampling, names in self.sampling.items()]
-        lists += [self._numbered("aligned_decodings", self.aligned_decodings), self._numbered("sweep", self.sweep)]
+        lists = [self._number_fields(f"sampling.{sampling}", names) for sampling, names in self.sampling.items()]
+        lists += [
+            self._number_fields("aligned_decodings", self.aligned_decodings),
+            self._number_fields("sweep", self.sweep),
+        ]
         single = [("baseline", self.baseline), ("scored_decoding", self.scored_decoding)]
         return [reference for references in (single, *lists) for reference in references]
 
     @staticmethod
-    def _numbered(field: str, names: tuple[Name, ...]) -> list[tuple[str, Name]]:
+    def _number_fields(field: str, names: tuple[Name, ...]) -> list[tuple[str, Name]]:
         return [(f"{field}.{index}", name) for index, name in enumerate(names)]
 
     @property

@@ -131,7 +131,7 @@ class RolloutSuite(Generic[ContextT, StateT]):
         if count:
             yield self._window("sampled", self.spec.horizon)
         for sample in range(1, count):
-            prompt = self.episodes.sampled(self.spec.seed, sample)
+            prompt = self.episodes.sample_prompt(self.spec.seed, sample)
             yield self.roll(ArSpec(), self.samplers["supervised", "sampled"], prompt)
 
     def sweep(self, sampling: SamplingName) -> dict[int, Rollout]:
@@ -195,10 +195,10 @@ class RolloutSuite(Generic[ContextT, StateT]):
         if grown.alpha is None:
             return figures, []
         curves = rows(list(measured), grown.alpha, grown.error, grown.floor, grown.delta, measured)
-        return figures | _predicted(grown, grown.alpha, measured), curves
+        return figures | _predictions(grown, grown.alpha, measured), curves
 
 
-def _predicted(
+def _predictions(
     grown: ErrorGrowth, alpha: float, measured: Mapping[int, np.ndarray[tuple[int, ...], np.dtype[np.float64]]]
 ) -> dict[str, Json]:
     """The predictions from alpha; undefined ones are absent, such as a bound if alpha is 1 or more."""

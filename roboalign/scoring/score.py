@@ -14,7 +14,7 @@ from roboalign.evaluation.statistics import bootstrap
 from roboalign.reward.text import words
 from roboalign.scoring.judges import LoadedJudge
 from roboalign.scoring.videos import PICTURES, Video, VideoError, read
-from roboalign.sources.readers.pictures import kept
+from roboalign.sources.readers.pictures import crop_bounds
 from roboalign.sources.readers.spec import PictureSpec
 
 Fit = Literal["crop", "pad", "stretch"]
@@ -146,7 +146,7 @@ def warnings(video: Video, instruction: str, judge: LoadedJudge, size: PictureSp
     height, width = video.size
     if height < calibration.height or width < calibration.width:
         yield f"pictures of {height} x {width} are enlarged to {calibration.height} x {calibration.width}"
-    top, bottom, left, right = kept(height, width, size)
+    top, bottom, left, right = crop_bounds(height, width, size)
     seen = (bottom - top) * (right - left) / (height * width)
     if seen < 1 - UNSEEN:
         yield f"{1 - seen:.0%} of each picture is cropped; --fit pad or stretch shows all of it"

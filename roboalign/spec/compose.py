@@ -10,14 +10,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from roboalign.spec.diagnostics import Diagnostic, SpecError, failed, nearest
+from roboalign.spec.diagnostics import Diagnostic, SpecError, has_errors, nearest
 from roboalign.spec.document import Entry, Mapping, Mark, Node, Scalar, Sequence, Source
 from roboalign.spec.dump import dump
 from roboalign.spec.experiment import KINDS, PARTS, Experiment, ExperimentFileSpec, ParamsSpec, adapter
 from roboalign.spec.invariants import violations
 from roboalign.spec.library import Library
-from roboalign.spec.merge import Place, expanded, locate, merged
-from roboalign.spec.validation import validated
+from roboalign.spec.merge import Place, expand_dotted, locate, merge
+from roboalign.spec.validation import validate
 
 FOLDER = Path("build/spec")
 """Where the resolved sections are written."""
@@ -40,7 +40,7 @@ class Composition:
     diagnostics: list[Diagnostic] = field(default_factory=list)
 
     @property
-    def written(self) -> dict[str, Any]:
+    def section_files(self) -> dict[str, Any]:
         """The sections as files hold them: those of the parts, and `rubric`, which is `reward` without weights: what
         labels and scores depend on, so that a changed weight leaves the bench as it is."""
         reward = self.sections.get("reward")
@@ -54,7 +54,7 @@ class Composition:
 
     def require(self) -> Experiment:
         """The experiment. Raises SpecError with all errors where there are any."""
-        if self.experiment is None or failed(self.diagnostics):
+        if self.experiment is None or has_errors(self.diagnostics):
             raise SpecError(self.diagnostics)
         return self.experiment
 
@@ -75,7 +75,7 @@ def compose_params(library: Library, name: str = "params.yaml") -> Composition:
     if document is None:
         result.diagnostics = list(library.diagnostics)
         return result
-    params, found = validated(adapter("params"), ParamsSpec, document)
+    params, found = validate(adapter("params"), ParamsSpec, document)
     result.diagnostics += found
     if params is None:
         return result
@@ -84,7 +84,7 @@ def compose_params(library: Library, name: str = "params.yaml") -> Composition:
     whole = compose(library, result.name, own.use["experiment"].value.mark, own)
     listed = experiment_choice(library, result.name, own.use["experiment"].value.mark)
     usual, here = (choice.sources if choice else None for choice in (listed, own))
-    if usual and here and names(usual) != names(here) and not failed(whole.diagnostics):
+    if usual and here and names(usual) != names(here) and not has_errors(whole.diagnostics):
         message = f"the experiment '{result.name}' lists other sources: {', '.join(names(usual))}"
         whole.diagnostics.append(Diagnostic(message, here.mark, severity="note"))
     return whole
@@ -115,7 +115,7 @@ def compose(library: Library, name: str, mark: Mark, own: Choice | None = None) 
     if listed is None:
         result.diagnostics.append(Diagnostic("the experiment lists no `sources`", start(where.source)))
     else:
-        sources = gathered(library, result, listed, theirs, own)
+        sources = gather_sources(library, result, listed, theirs, own)
         if sources.entries:
             result.nodes["sources"] = sources
     result.diagnostics += library.diagnostics
@@ -128,22 +128,22 @@ def resolve(result: Composition) -> None:
     specs: dict[str, Any] = {}
     for section, kind in KINDS.items():
         if section in result.nodes:
-            value, found = validated(adapter(section), kind, result.nodes[section])
+            value, found = validate(adapter(section), kind, result.nodes[section])
             result.diagnostics += found
             if value is not None:
                 specs[section] = value
     result.sections = {
         section: adapter(section).dump_python(specs[section], mode="json") for section in KINDS if section in specs
     }
-    if len(specs) == len(KINDS) and not failed(result.diagnostics):
+    if len(specs) == len(KINDS) and not has_errors(result.diagnostics):
         result.experiment = Experiment(**specs)
         for violation in violations(result.experiment):
             section, _, path = violation.field.partition(".")
             place, rest = locate(result.nodes[section], path)
-            result.diagnostics.append(Diagnostic(f"{violation.field}: {violation.message}", pointed(place, rest)))
+            result.diagnostics.append(Diagnostic(f"{violation.field}: {violation.message}", mark_of(place, rest)))
 
 
-def pointed(place: Place, rest: str) -> Mark:
+def mark_of(place: Place, rest: str) -> Mark:
     """Where to point: at the value, or where the field would stand when it has its default."""
     return place.label if rest else place.value
 
@@ -159,7 +159,7 @@ def choose(document: Mapping) -> Choice:
             if isinstance(entry.value, Scalar) and entry.value.value is not None
         },
         sources.value if sources and isinstance(sources.value, Sequence) else None,
-        expanded(values.value) if values and isinstance(values.value, Mapping) else Mapping({}, document.mark),
+        expand_dotted(values.value) if values and isinstance(values.value, Mapping) else Mapping({}, document.mark),
     )
 
 
@@ -168,7 +168,7 @@ def experiment_choice(library: Library, name: str, mark: Mark) -> Choice | None:
     document = library.variant("experiments", name, mark)
     if document is None:
         return None
-    value, found = validated(adapter("experiments/"), ExperimentFileSpec, document)
+    value, found = validate(adapter("experiments/"), ExperimentFileSpec, document)
     if value is None:
         library.diagnostics += found
         return None
@@ -192,7 +192,7 @@ def overlaid(node: Mapping, part: str, theirs: Choice, own: Choice | None) -> Ma
     for choice in (theirs, own):
         entry = choice.values.entries.get(part) if choice else None
         if entry is not None and isinstance(entry.value, Mapping):
-            laid = merged(node, entry.value)
+            laid = merge(node, entry.value)
             assert isinstance(laid, Mapping)
             node = laid
     return node
@@ -204,11 +204,13 @@ def overlaid_source(node: Node, name: str, theirs: Choice, own: Choice | None) -
         entry = choice.values.entries.get("sources") if choice else None
         for key, value in entry.value.entries.items() if entry and isinstance(entry.value, Mapping) else ():
             if key in (EACH, name):
-                node = merged(node, value.value)
+                node = merge(node, value.value)
     return node
 
 
-def gathered(library: Library, result: Composition, listed: Sequence, theirs: Choice, own: Choice | None) -> Mapping:
+def gather_sources(
+    library: Library, result: Composition, listed: Sequence, theirs: Choice, own: Choice | None
+) -> Mapping:
     """The section `sources`: each listed source's file, by name, with the values of `set` over it.
 
     The key `*` stands for every listed source. Values that the experiment sets for a source of its own list which
@@ -253,7 +255,7 @@ def start(source: Source) -> Mark:
 def files(composition: Composition) -> dict[str, str]:
     """The resolved sections as texts by file name. Raises SpecError where there are errors."""
     composition.require()
-    return {f"{section}.yaml": HEADER + dump({section: value}) for section, value in composition.written.items()}
+    return {f"{section}.yaml": HEADER + dump({section: value}) for section, value in composition.section_files.items()}
 
 
 def write(composition: Composition, folder: Path = FOLDER) -> list[str]:

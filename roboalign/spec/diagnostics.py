@@ -30,17 +30,17 @@ class SpecError(Exception):
     """One or more errors in specs; `diagnostics` holds all that were found."""
 
     def __init__(self, diagnostics: Iterable[Diagnostic]) -> None:
-        self.diagnostics = ordered(diagnostics)
+        self.diagnostics = sort_diagnostics(diagnostics)
         super().__init__("\n".join(render(item) for item in self.diagnostics))
 
 
-def ordered(diagnostics: Iterable[Diagnostic]) -> list[Diagnostic]:
+def sort_diagnostics(diagnostics: Iterable[Diagnostic]) -> list[Diagnostic]:
     """Without repetitions, by file, line and column."""
     unique = dict.fromkeys(diagnostics)
     return sorted(unique, key=lambda d: (d.mark.source.name, d.mark.line, d.mark.column, d.severity, d.text))
 
 
-def failed(diagnostics: Iterable[Diagnostic]) -> bool:
+def has_errors(diagnostics: Iterable[Diagnostic]) -> bool:
     """Whether there is an error among them."""
     return any(item.severity == "error" for item in diagnostics)
 
@@ -69,7 +69,7 @@ def render(item: Diagnostic) -> str:
 
 def summary(diagnostics: Iterable[Diagnostic]) -> str:
     """How many errors in how many files."""
-    errors = [item for item in ordered(diagnostics) if item.severity == "error"]
+    errors = [item for item in sort_diagnostics(diagnostics) if item.severity == "error"]
     files = len({item.mark.source.name for item in errors})
     return f"{len(errors)} error{'s'[: len(errors) != 1]} in {files} file{'s'[: files != 1]}"
 
@@ -87,7 +87,7 @@ def to_json(diagnostics: Iterable[Diagnostic]) -> str:
             "message": printable(item.text),
             "suggestion": item.suggestion,
         }
-        for item in ordered(diagnostics)
+        for item in sort_diagnostics(diagnostics)
     ]
     return json.dumps(rows, indent=2, ensure_ascii=False)
 

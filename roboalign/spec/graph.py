@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter
 from roboalign.spec.diagnostics import Diagnostic, SpecError
 from roboalign.spec.differences import brief
 from roboalign.spec.document import DocumentError, Entry, Mapping, Node, Scalar, plain, read
-from roboalign.spec.validation import validated
+from roboalign.spec.validation import validate
 
 LARGEST = 256 * 1024 * 1024
 """dvc.yaml and dvc.lock are written by tools, not by strangers; their limits are wide."""
@@ -81,11 +81,11 @@ def entries(document: Mapping, name: str) -> dict[str, Entry]:
     return entry.value.entries
 
 
-def parsed(adapter: TypeAdapter[Any], kind: type[BaseModel], entry: Entry) -> Any:
+def parse_entry(adapter: TypeAdapter[Any], kind: type[BaseModel], entry: Entry) -> Any:
     """An entry of a stage as `kind`. Raises SpecError with all that is wrong with it."""
     if not isinstance(entry.value, Mapping):
         raise SpecError([Diagnostic("a stage must be a mapping of `key: value` lines", entry.key)])
-    value, found = validated(adapter, kind, entry.value)
+    value, found = validate(adapter, kind, entry.value)
     if value is None:
         raise SpecError(found)
     return value
@@ -96,31 +96,31 @@ def stages(root: Path, params: dict[str, Any]) -> list[Stage]:
     result: list[Stage] = []
     for name, entry in entries(read_tracked(root, "dvc.yaml"), "dvc.yaml").items():
         try:
-            result += repeated(name, entry, params)
+            result += expand_entry(name, entry, params)
         except ValueError as error:
             raise SpecError([Diagnostic(str(error), entry.key)]) from None
     return result
 
 
-def repeated(name: str, entry: Entry, params: dict[str, Any]) -> Iterator[Stage]:
+def expand_entry(name: str, entry: Entry, params: dict[str, Any]) -> Iterator[Stage]:
     """The stages that an entry of dvc.yaml stands for: one, or one for each item. Raises SpecError or ValueError."""
     fields = entry.value.entries if isinstance(entry.value, Mapping) else {}
     if "foreach" in fields:
-        loop: LoopEntry = parsed(LOOP, LoopEntry, entry)
+        loop: LoopEntry = parse_entry(LOOP, LoopEntry, entry)
         for key, item in loop_items(loop.foreach, params):
-            yield declared(f"{name}@{key}", loop.do, {**params, "item": item, "key": key})
+            yield make_stage(f"{name}@{key}", loop.do, {**params, "item": item, "key": key})
         return
-    stage: StageEntry = parsed(STAGE, StageEntry, entry)
+    stage: StageEntry = parse_entry(STAGE, StageEntry, entry)
     if "matrix" not in fields:
-        yield declared(name, stage, params)
+        yield make_stage(name, stage, params)
         return
     for key, item in matrix_items(fields["matrix"].value, params):
-        yield declared(f"{name}@{key}", stage, {**params, "item": item, "key": key})
+        yield make_stage(f"{name}@{key}", stage, {**params, "item": item, "key": key})
 
 
 def loop_items(value: Any, params: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     """Key and value of each item of a `foreach`. Raises ValueError if its value is not a list or mapping."""
-    items = filled(value, params) if isinstance(value, str) else value
+    items = fill_in(value, params) if isinstance(value, str) else value
     if isinstance(items, dict):
         yield from items.items()
     elif isinstance(items, list):
@@ -134,7 +134,7 @@ def loop_items(value: Any, params: dict[str, Any]) -> Iterator[tuple[str, Any]]:
 def matrix_items(node: Node, params: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     """Key and values by axis of each combination of a `matrix`. Raises ValueError if it is not a mapping of lists."""
     value = plain(node)
-    axes = {axis: filled(each, params) if isinstance(each, str) else each for axis, each in value.items()} if (
+    axes = {axis: fill_in(each, params) if isinstance(each, str) else each for axis, each in value.items()} if (
         isinstance(value, dict)
     ) else {}  # fmt: skip
     if not axes or not all(isinstance(each, list) for each in axes.values()):
@@ -147,13 +147,13 @@ def matrix_items(node: Node, params: dict[str, Any]) -> Iterator[tuple[str, dict
         yield "-".join(names), {axis: item for axis, (_, item) in zip(axes, combination, strict=True)}
 
 
-def declared(name: str, stage: StageEntry, values: dict[str, Any]) -> Stage:
+def make_stage(name: str, stage: StageEntry, values: dict[str, Any]) -> Stage:
     """One stage with its `${…}` filled in. Raises ValueError if a value is missing, or for forms that are not read."""
     if stage.wdir not in (None, "."):
         raise ValueError("`wdir` is not read here; write paths from the root of the checkout")
 
     def text(value: str) -> str:
-        return text_of(filled(value, values))
+        return text_of(fill_in(value, values))
 
     pairs: list[tuple[str, str]] = []
     for entry in stage.params:
@@ -170,7 +170,7 @@ def declared(name: str, stage: StageEntry, values: dict[str, Any]) -> Stage:
     return Stage(name, text(command), tuple(deps), tuple(pairs), tuple(outs), cached, pushed)
 
 
-def filled(text: str, values: dict[str, Any]) -> Any:
+def fill_in(text: str, values: dict[str, Any]) -> Any:
     """`text` with `${a.b}` replaced by the value there; the value itself if the text is nothing else.
 
     Raises ValueError if there is no such value.

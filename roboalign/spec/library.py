@@ -6,7 +6,7 @@ from pathlib import Path
 from roboalign.spec.diagnostics import Diagnostic, nearest
 from roboalign.spec.document import DocumentError, Entry, Mapping, Mark, Scalar, Source, read
 from roboalign.spec.experiment import KINDS
-from roboalign.spec.merge import merged
+from roboalign.spec.merge import merge
 
 EXPERIMENTS = "experiments"
 STUDIES = "studies"
@@ -46,10 +46,10 @@ class Library:
             self.diagnostics.append(self.absent(folder, name, mark))
             return None
         if (folder, name) not in self.variants:
-            self.variants[folder, name] = self.extended(folder, name, (name,))
+            self.variants[folder, name] = self.resolve_extends(folder, name, (name,))
         return self.variants[folder, name]
 
-    def extended(self, folder: str, name: str, chain: tuple[str, ...]) -> Mapping | None:
+    def resolve_extends(self, folder: str, name: str, chain: tuple[str, ...]) -> Mapping | None:
         """The variant's file laid over the one that its key `extends` names."""
         document = self.document(f"specs/{folder}/{name}.yaml")
         if document is None or "extends" not in document.entries:
@@ -67,10 +67,10 @@ class Library:
         if base.value not in self.names(folder):
             self.diagnostics.append(self.absent(folder, base.value, base.mark))
             return None
-        below = self.extended(folder, base.value, (*chain, base.value))
+        below = self.resolve_extends(folder, base.value, (*chain, base.value))
         if below is None:
             return None
-        result = merged(below, own)
+        result = merge(below, own)
         assert isinstance(result, Mapping)
         return Mapping(result.entries, document.mark)
 

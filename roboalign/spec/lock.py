@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from roboalign.spec.diagnostics import Diagnostic, SpecError
 from roboalign.spec.document import Mark, Source
-from roboalign.spec.graph import entries, parsed, read_tracked
+from roboalign.spec.graph import entries, parse_entry, read_tracked
 
 
 class LockedPath(BaseModel):
@@ -55,13 +55,13 @@ class Locked:
     outs: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
-def locked(root: Path) -> dict[str, Locked]:
+def read_lock(root: Path) -> dict[str, Locked]:
     """dvc.lock by stage; empty if there is none. Raises SpecError if it is damaged."""
     if not (root / "dvc.lock").exists():
         return {}
     found = {}
     for name, entry in entries(read_tracked(root, "dvc.lock"), "dvc.lock").items():
-        stage: LockedEntry = parsed(ENTRY, LockedEntry, entry)
+        stage: LockedEntry = parse_entry(ENTRY, LockedEntry, entry)
         command = stage.cmd if isinstance(stage.cmd, str) else json.dumps(stage.cmd, ensure_ascii=False)
         deps, outs = (
             {each.path: each.model_dump(exclude_none=True) for each in part} for part in (stage.deps, stage.outs)
@@ -117,7 +117,7 @@ class Hashes:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.known: dict[str, str | None] = {}
-        self.patterns = ignored(root)
+        self.patterns = ignore_patterns(root)
 
     def of(self, path: str) -> str | None:
         """The hash of a file or folder, or None if it does not exist or cannot be read."""
@@ -152,7 +152,7 @@ class Hashes:
         return False
 
 
-def ignored(root: Path) -> tuple[str, ...]:
+def ignore_patterns(root: Path) -> tuple[str, ...]:
     """The patterns of .dvcignore, and those that DVC always ignores."""
     file = root / ".dvcignore"
     lines = file.read_text(encoding="utf-8", errors="replace").splitlines() if file.is_file() else []

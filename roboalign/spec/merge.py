@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from roboalign.spec.document import Entry, Mapping, Mark, Node, Scalar, Sequence
 
 
-def merged(base: Node, over: Node) -> Node:
+def merge(base: Node, over: Node) -> Node:
     """`over` laid over `base`: mappings key by key; anything else, lists too, is replaced whole.
 
     A mapping that names another `kind` replaces the one below: the fields of one kind mean nothing to another.
@@ -19,7 +19,7 @@ def merged(base: Node, over: Node) -> Node:
     entries = dict(base.entries)
     for key, entry in over.entries.items():
         below = entries.get(key)
-        entries[key] = entry if below is None else Entry(entry.key, merged(below.value, entry.value))
+        entries[key] = entry if below is None else Entry(entry.key, merge(below.value, entry.value))
     return Mapping(entries, base.mark)
 
 
@@ -29,7 +29,7 @@ def by_number(base: Sequence, over: Mapping) -> Node:
     for key, entry in over.entries.items():
         if not key.isdecimal() or len(key) > 4 or int(key) >= len(items):
             return over
-        items[int(key)] = merged(items[int(key)], entry.value)
+        items[int(key)] = merge(items[int(key)], entry.value)
     return Sequence(tuple(items), base.mark)
 
 
@@ -39,7 +39,7 @@ def kind(node: Mapping) -> object:
     return entry.value.value if entry and isinstance(entry.value, Scalar) else None
 
 
-def expanded(node: Mapping) -> Mapping:
+def expand_dotted(node: Mapping) -> Mapping:
     """Dotted keys as nested mappings: `{rl.measure.seed: 9}` becomes `{rl: {measure: {seed: 9}}}`.
 
     Each segment keeps its own column. Only the outermost level may be dotted; later keys win over earlier ones.

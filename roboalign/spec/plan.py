@@ -18,7 +18,7 @@ from roboalign.spec.document import COMMAND_LINE, DocumentError, Mark, Source, p
 from roboalign.spec.estimates import estimates, table
 from roboalign.spec.graph import Stage, stages
 from roboalign.spec.library import Library
-from roboalign.spec.lock import Cache, Hashes, Locked, bytes_md5, folder_hash, locked, md5
+from roboalign.spec.lock import Cache, Hashes, Locked, bytes_md5, folder_hash, md5, read_lock
 
 SMALL = 16 * 1024 * 1024
 """Bytes of the largest output that is hashed here; larger ones and folders are compared by size and file count."""
@@ -39,7 +39,7 @@ class Plan:
 
 def plan(root: Path, composition: Composition, params: dict[str, Any]) -> Plan:
     """Compare the experiment with dvc.lock. Raises SpecError where a file cannot be read."""
-    declared, record = ordered(stages(root, params)), locked(root)
+    declared, record = sort_stages(stages(root, params)), read_lock(root)
     state = State(root, composition, params, declared, record, Hashes(root), Cache(root))
     causes: dict[str, list[str]] = {}
     try:
@@ -84,7 +84,7 @@ def changed_values(state: State, last: Locked, file: str, key: str) -> list[str]
     """The fields under `key` that differ from those of the last run."""
     now: Any
     if PurePosixPath(file).parent == PurePosixPath(FOLDER.as_posix()):
-        now = state.composition.written
+        now = state.composition.section_files
     elif file == "params.yaml":
         now = state.params
     else:
@@ -120,7 +120,9 @@ def changed_dependency(state: State, last: Locked, path: str, causes: dict[str, 
     if not producers:
         if state.hashes.of(path) == recorded.get("md5"):
             return []
-        return [f"{path} {'is missing' if state.hashes.of(path) is None else 'changed' + edited(state.root, path)}"]
+        return [
+            f"{path} {'is missing' if state.hashes.of(path) is None else 'changed' + edited_files(state.root, path)}"
+        ]
     running = [stage.name for stage in producers if causes.get(stage.name)]
     if running:
         return [f"{path} will change ({', '.join(running)})"]
@@ -133,11 +135,11 @@ def changed_dependency(state: State, last: Locked, path: str, causes: dict[str, 
     if len(outs) == 1 and outs[0]["path"] == path:
         same = outs[0].get("md5") == recorded.get("md5")
     else:
-        same = gathered(state, path, outs) in (recorded.get("md5"), None)
+        same = folder_hash_of(state, path, outs) in (recorded.get("md5"), None)
     return [] if same else [f"{path} changed since it last ran"]
 
 
-def gathered(state: State, path: str, outs: list[dict[str, Any]]) -> str | None:
+def folder_hash_of(state: State, path: str, outs: list[dict[str, Any]]) -> str | None:
     """The hash of a folder that holds these recorded outputs and what else lies there; None where it is not known.
 
     The outputs' files are not read: DVC's cache lists them.
@@ -186,7 +188,7 @@ def overlaps(path: str, out: str) -> bool:
     return left.is_relative_to(right) or right.is_relative_to(left)
 
 
-def ordered(declared: list[Stage]) -> list[Stage]:
+def sort_stages(declared: list[Stage]) -> list[Stage]:
     """The stages, each after those whose outputs it reads. Raises SpecError on a circle."""
     result: list[Stage] = []
     left = list(declared)
@@ -220,7 +222,7 @@ def git(root: Path, *arguments: str) -> str | None:
     return done.stdout.decode("utf-8", "replace")
 
 
-def edited(root: Path, path: str) -> str:
+def edited_files(root: Path, path: str) -> str:
     """The files below `path` that differ from the last commit, where git knows."""
     names = (git(root, "status", "--porcelain", "--untracked-files=all", "--", path) or "").splitlines()
     if not names:

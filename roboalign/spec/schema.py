@@ -23,7 +23,7 @@ EXTENDS = {
 def schemas() -> dict[str, str]:
     """Every schema as text by file name."""
     result = {f"{part}.json": variant(schema_of(f"{part}/")) for part in VARIANTS}
-    result["experiment.json"] = relaxed(schema_of("experiments/"))
+    result["experiment.json"] = relax(schema_of("experiments/"))
     result["study.json"] = variant(schema_of("studies/"))
     result["params.json"] = schema_of("params")
     return {
@@ -66,7 +66,7 @@ def variant(schema: dict[str, Any]) -> dict[str, Any]:
     return schema
 
 
-def relaxed(schema: dict[str, Any]) -> dict[str, Any]:
+def relax(schema: dict[str, Any]) -> dict[str, Any]:
     """The schema of an experiment's file, which has `extends` of its own."""
     schema.pop("required", None)
     return schema

@@ -9,7 +9,7 @@ from roboalign.spec.dump import dump, flow
 from roboalign.spec.merge import locate
 
 
-def shown(composition: Composition, path: str | None, origins: bool) -> str:
+def show_section(composition: Composition, path: str | None, origins: bool) -> str:
     """The field at `path` (all sections for None) as YAML. Raises SpecError where there is no such field."""
     value: Any = composition.sections
     done: list[str] = []

@@ -4,12 +4,12 @@ from pathlib import Path
 from typing import Any
 
 from roboalign.spec.compose import Choice, choose, experiment_choice, overlaid_source
-from roboalign.spec.diagnostics import Diagnostic, SpecError, failed
+from roboalign.spec.diagnostics import Diagnostic, SpecError, has_errors
 from roboalign.spec.document import COMMAND_LINE, DocumentError, Mapping, Node, Scalar, plain, read
 from roboalign.spec.dump import flow
 from roboalign.spec.experiment import VARIANTS, ParamsSpec, adapter
 from roboalign.spec.library import Library
-from roboalign.spec.validation import validated
+from roboalign.spec.validation import validate
 
 
 def single(root: Path, path: Path, part: str) -> Any:
@@ -20,8 +20,8 @@ def single(root: Path, path: Path, part: str) -> Any:
     node = library.variant(part, path.stem, COMMAND_LINE) if inside else alone(path, part)
     if node is None:
         raise SpecError(library.diagnostics)
-    value, found = validated(adapter(f"{part}/"), VARIANTS[part], node)
-    if failed(found):
+    value, found = validate(adapter(f"{part}/"), VARIANTS[part], node)
+    if has_errors(found):
         raise SpecError(found)
     return value
 
@@ -39,8 +39,8 @@ def source_at_hand(root: Path, name: str) -> tuple[Any, list[str]]:
     laid: Node = node
     if (root / "params.yaml").is_file() and (choices := choices_at_hand(library)):
         laid = overlaid_source(node, name, *choices)
-    value, found = validated(adapter("sources/"), VARIANTS["sources"], laid)
-    if failed(found):
+    value, found = validate(adapter("sources/"), VARIANTS["sources"], laid)
+    if has_errors(found):
         raise SpecError(found)
     return value, changes(node, laid, "")
 
@@ -48,7 +48,7 @@ def source_at_hand(root: Path, name: str) -> tuple[Any, list[str]]:
 def choices_at_hand(library: Library) -> tuple[Choice, Choice] | None:
     """The choices of the experiment of params.yaml, and those of params.yaml itself; None if either is not valid."""
     document = library.document("params.yaml")
-    if document is None or validated(adapter("params"), ParamsSpec, document)[0] is None:
+    if document is None or validate(adapter("params"), ParamsSpec, document)[0] is None:
         return None
     own = choose(document)
     place = own.use["experiment"].value

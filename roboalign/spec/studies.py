@@ -1,18 +1,18 @@
 """Reading a study, and composing each of its runs, before any of them is queued."""
 
 from roboalign.spec.compose import Choice, Composition, choose, compose
-from roboalign.spec.diagnostics import Diagnostic, SpecError, failed
+from roboalign.spec.diagnostics import Diagnostic, SpecError, has_errors
 from roboalign.spec.document import Entry, Mapping, Mark
 from roboalign.spec.experiment import StudySpec, adapter
 from roboalign.spec.library import STUDIES, Library
-from roboalign.spec.merge import expanded, merged_over
-from roboalign.spec.validation import validated
+from roboalign.spec.merge import expand_dotted, merged_over
+from roboalign.spec.validation import validate
 
 
 def read_study(library: Library, name: str, mark: Mark) -> StudySpec:
     """The study in specs/studies/<name>.yaml, whose runs are all valid. Raises SpecError with all that is wrong."""
     study, found = check_study(library, name, mark)
-    if study is None or failed(found):
+    if study is None or has_errors(found):
         raise SpecError(found)
     return study
 
@@ -22,7 +22,7 @@ def check_study(library: Library, name: str, mark: Mark) -> tuple[StudySpec | No
     document = library.variant(STUDIES, name, mark)
     if document is None:
         return None, list(library.diagnostics)
-    study, found = validated(adapter(f"{STUDIES}/"), StudySpec, document)
+    study, found = validate(adapter(f"{STUDIES}/"), StudySpec, document)
     if study is None:
         return None, found
     for run in study.runs:
@@ -47,4 +47,4 @@ def _values(document: Mapping) -> Mapping:
     shared: Entry | None = document.entries.get("set")
     if shared is None or not isinstance(shared.value, Mapping):
         return Mapping({}, document.mark)
-    return expanded(shared.value)
+    return expand_dotted(shared.value)

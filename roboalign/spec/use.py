@@ -9,10 +9,10 @@ from roboalign.spec.document import COMMAND_LINE, Mapping, Mark, Node, Source, p
 from roboalign.spec.dump import flow
 from roboalign.spec.experiment import PARTS, ParamsSpec, adapter
 from roboalign.spec.library import Library
-from roboalign.spec.validation import validated
+from roboalign.spec.validation import validate
 
 
-def switched(library: Library, name: str, *, keep: bool = False) -> tuple[str, list[str]]:
+def switch_experiment(library: Library, name: str, *, keep: bool = False) -> tuple[str, list[str]]:
     """params.yaml's new text for the experiment `name`, and what it had set that is reset to the experiment's choice.
 
     With `keep`, variants and values that params.yaml sets are left. Raises SpecError where either file is not valid.
@@ -21,7 +21,7 @@ def switched(library: Library, name: str, *, keep: bool = False) -> tuple[str, l
     theirs = experiment_choice(library, name, COMMAND_LINE)
     found = list(library.diagnostics)
     if document is not None:
-        found += validated(adapter("params"), ParamsSpec, document)[1]
+        found += validate(adapter("params"), ParamsSpec, document)[1]
     if document is None or theirs is None or theirs.sources is None or found:
         if theirs is not None and theirs.sources is None:
             found.append(
@@ -47,11 +47,11 @@ def switched(library: Library, name: str, *, keep: bool = False) -> tuple[str, l
             reset.append(f"set: {flow(plain(values.value))}")
             edits.append((values.value, values.key, {}))
     for node, key, value in sorted(edits, key=lambda edit: (edit[1].line, edit[1].column), reverse=True):
-        text = replaced(text, node, key, value)
+        text = replace_value(text, node, key, value)
     return text, reset
 
 
-def replaced(text: str, node: Node, key: Mark, value: Any) -> str:
+def replace_value(text: str, node: Node, key: Mark, value: Any) -> str:
     """`text` with the value after `key` replaced, on the key's own line."""
     lines = text.splitlines(keepends=True)
     starts = [0]

@@ -25,20 +25,20 @@ Near = Callable[[str, Iterable[str]], str]
 """See `nearest`."""
 
 
-def validated(adapter: TypeAdapter[Any], kind: Any, node: Node) -> tuple[Any, list[Diagnostic]]:
+def validate(adapter: TypeAdapter[Any], kind: Any, node: Node) -> tuple[Any, list[Diagnostic]]:
     """The node's value as `kind` (whose adapter is given), or None and all that is wrong with it."""
     try:
         return adapter.validate_python(plain(node)), []
     except ValidationError as error:
-        found = list(explained(error.errors(include_url=False), kind, node))
+        found = list(explain_all(error.errors(include_url=False), kind, node))
     except RecursionError:  # pragma: no cover - depth is bounded by the document
         found = [Diagnostic("nested too deeply", Place(node).label)]
     guessed = {d.suggestion for d in found if d.message.startswith("unknown key")}
-    kept = [d for d in found if not (d.message.startswith("missing key") and named(d, guessed))]
+    kept = [d for d in found if not (d.message.startswith("missing key") and is_misspelled(d, guessed))]
     return None, kept
 
 
-def explained(errors: list[ErrorDetails], kind: Any, node: Node) -> Iterator[Diagnostic]:
+def explain_all(errors: list[ErrorDetails], kind: Any, node: Node) -> Iterator[Diagnostic]:
     """Each error as a message; of those that a union's members raise about one value, the most helpful alone."""
     about: dict[Mark, Diagnostic] = {}
     counts: Counter[tuple[str | int, ...]] = Counter()
@@ -74,7 +74,7 @@ def is_member_label(step: str | int) -> bool:
     return isinstance(step, str) and step.startswith(("constrained-", "function-"))
 
 
-def named(missing: Diagnostic, guessed: Iterable[str]) -> bool:
+def is_misspelled(missing: Diagnostic, guessed: Iterable[str]) -> bool:
     """Whether the missing key is there, but misspelled, or `extends` is misspelled, which would bring it."""
     return any(word == "extends" or missing.message.startswith(f"missing key '{word}'") for word in guessed if word)
 
@@ -175,11 +175,11 @@ def explain(error: ErrorDetails, kind: Any, node: Node, near: Near = nearest) ->
             return unknown_key(walk(kind, node, loc[:-1]), str(loc[-1]), near)
         case "missing" if loc and isinstance(loc[-1], str):
             step = walk(kind, node, loc[:-1])
-            return Diagnostic(f"missing key '{loc[-1]}'{described(step.kind, loc[-1])}", step.place.label)
+            return Diagnostic(f"missing key '{loc[-1]}'{describe_field(step.kind, loc[-1])}", step.place.label)
         case "missing" if loc:
             step = walk(kind, node, loc[:-1])
             have, want = len(plain(step.place.node)), len(get_args(step.kind))
-            return Diagnostic(f"{quoted(loc[:-1])}must have {want} items, not {have}", step.place.value)
+            return Diagnostic(f"{quote_key(loc[:-1])}must have {want} items, not {have}", step.place.value)
         case "union_tag_not_found":
             return no_tag(walk(kind, node, loc), context)
         case "union_tag_invalid":
@@ -205,13 +205,13 @@ def explain(error: ErrorDetails, kind: Any, node: Node, near: Near = nearest) ->
         return Diagnostic(f"the name '{name}' {reason(error, name)}", mark)
     value = plain(step.place.node)
     if error["type"] == "value_error":
-        return Diagnostic(f"{quoted(loc).rstrip(' ,')}: {context.get('error')}".removeprefix(": "), step.place.value)
+        return Diagnostic(f"{quote_key(loc).rstrip(' ,')}: {context.get('error')}".removeprefix(": "), step.place.value)
     if error["type"] == "literal_error":
         return choice(value, words(str(context["expected"])), step.place.value, near)
-    return Diagnostic(f"{quoted(loc)}{reason(error, value, step.place.node)}", step.place.value)
+    return Diagnostic(f"{quote_key(loc)}{reason(error, value, step.place.node)}", step.place.value)
 
 
-def quoted(loc: tuple[str | int, ...]) -> str:
+def quote_key(loc: tuple[str | int, ...]) -> str:
     """The last key of a path as the subject of a sentence."""
     keys = [step for step in loc if isinstance(step, str) and not is_member_label(step)]
     item = f", item {loc[-1] + 1}," if loc and isinstance(loc[-1], int) else ""
@@ -237,7 +237,7 @@ def no_tag(step: Step, context: dict[str, Any]) -> Diagnostic:
     tag = str(context["discriminator"]).strip("'")
     node = step.place.node
     if not isinstance(node, Mapping):
-        return Diagnostic(f"expected a mapping with the key '{tag}', not {shown(plain(node))}", step.place.value)
+        return Diagnostic(f"expected a mapping with the key '{tag}', not {show_value(plain(node))}", step.place.value)
     for key, entry in node.entries.items():
         if nearest(key, [tag]):
             return Diagnostic(f"unknown key '{key}'", entry.key, tag)
@@ -252,7 +252,7 @@ def tags(kind: Any, tag: str) -> Iterator[str]:
         yield from (str(value) for value in get_args(kind.model_fields[tag].annotation))
 
 
-def described(kind: Any, key: str) -> str:
+def describe_field(kind: Any, key: str) -> str:
     """The first sentence of a field's docstring, for the user who lacks it."""
     text = descriptions(kind).get(key, "") if is_spec(kind) else ""
     text = text.split("\n\n")[0].split(". ")[0].strip().rstrip(".")
@@ -262,7 +262,7 @@ def described(kind: Any, key: str) -> str:
 def choice(value: Any, choices: list[str], mark: Mark, near: Near) -> Diagnostic:
     """A value that is none of the allowed ones."""
     suggestion = near(value, choices) if isinstance(value, str) else ""
-    return Diagnostic(f"unknown value {shown(value)}{one_of(suggestion, choices)}", mark, suggestion)
+    return Diagnostic(f"unknown value {show_value(value)}{one_of(suggestion, choices)}", mark, suggestion)
 
 
 def one_of(suggestion: str, choices: list[str]) -> str:
@@ -277,7 +277,7 @@ def words(expected: str) -> list[str]:
     return [part.strip().strip("'") for piece in expected.split(" or ") for part in piece.split(",") if part.strip()]
 
 
-def shown(value: Any) -> str:
+def show_value(value: Any) -> str:
     """A value in a message."""
     if isinstance(value, bool) or value is None:
         return {True: "true", False: "false", None: "null"}[value]
@@ -313,7 +313,7 @@ def reason(error: ErrorDetails, value: Any, node: Node | None = None) -> str:
     name, context = error["type"], error.get("ctx", {})
     if name in BOUNDS:
         key, text = BOUNDS[name]
-        return f"{text} {shown(context[key])}, not {shown(value)}"
+        return f"{text} {show_value(context[key])}, not {show_value(value)}"
     if name in ("int_from_float", "int_parsing"):
         name = "int_type"
     if name in ("float_parsing", "float_type", "int_type", "bool_type", "string_type") or name.endswith("_type"):
@@ -321,7 +321,7 @@ def reason(error: ErrorDetails, value: Any, node: Node | None = None) -> str:
         return f"must be {noun}, not {actual(value, node)}{remedy(noun, value, node)}"
     match name:
         case "finite_number":
-            return f"must be a finite number, not {shown(value)}"
+            return f"must be a finite number, not {show_value(value)}"
         case "too_short" | "too_long":
             bound = context.get("min_length" if name == "too_short" else "max_length")
             limit = "at least" if name == "too_short" else "at most"
@@ -340,8 +340,8 @@ def reason(error: ErrorDetails, value: Any, node: Node | None = None) -> str:
 def actual(value: Any, node: Node | None) -> str:
     """A value of the wrong type, as the reader wrote it."""
     if isinstance(value, str):
-        return f"the text {shown(value)}"
-    return node.text if isinstance(node, Scalar) and node.text and not node.quoted else shown(value)
+        return f"the text {show_value(value)}"
+    return node.text if isinstance(node, Scalar) and node.text and not node.quoted else show_value(value)
 
 
 def remedy(noun: str, value: Any, node: Node | None) -> str:
@@ -360,7 +360,7 @@ def remedy(noun: str, value: Any, node: Node | None) -> str:
     if isinstance(value, (int, float)) and noun == "text":
         return "; put it in quotes"
     if noun == "a list" and not isinstance(value, (dict, list)) and value is not None:
-        return f"; write [{shown(value)}]"
+        return f"; write [{show_value(value)}]"
     if value is None and isinstance(node, Scalar) and not node.text:
         return ": the value is missing"
     if noun == "a mapping" and isinstance(node, Sequence):

@@ -15,9 +15,9 @@ from roboalign.errors import printable
 from roboalign.spec.diagnostics import Diagnostic, SpecError
 from roboalign.spec.document import DocumentError, plain, read
 from roboalign.spec.graph import LARGEST, Stage, stages
-from roboalign.spec.lock import ENTRY, Cache, Hashes, Locked, LockedEntry, folder_hash, locked, md5, parse_listing
+from roboalign.spec.lock import ENTRY, Cache, Hashes, Locked, LockedEntry, folder_hash, md5, parse_listing, read_lock
 from roboalign.spec.remote import Remote
-from roboalign.spec.validation import validated
+from roboalign.spec.validation import validate
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +147,7 @@ def _recorded_run(file: Path) -> LockedEntry | None:
         node = read(file, size=LARGEST, nodes=10**6)
     except DocumentError:
         return None
-    value, _ = validated(ENTRY, LockedEntry, node)
+    value, _ = validate(ENTRY, LockedEntry, node)
     text = json.dumps(_without_sizes(plain(node)), sort_keys=True)
     if value is None or hashlib.sha256(text.encode()).hexdigest() != file.name:
         return None
@@ -174,7 +174,7 @@ def verify(root: Path, cache: bool = False, remote: Remote | None = None) -> Ite
         SpecError: dvc.yaml, dvc.lock, params.yaml or DVC's configuration cannot be read.
     """
     verifier = Verifier(root, cache, remote)
-    declared, record = stages(root, parameters(root)), locked(root)
+    declared, record = stages(root, parameters(root)), read_lock(root)
     for stage in declared:
         if stage.name in record:
             yield from verifier.stage(stage, record[stage.name])

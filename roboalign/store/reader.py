@@ -29,7 +29,7 @@ from roboalign.store.layout import (
     rate_of,
     video_file,
 )
-from roboalign.store.video import Place, VideoReader
+from roboalign.store.video import FramePlace, VideoReader
 from roboalign.types import Episode, Float32, UInt8
 
 OPEN_FILES = 16
@@ -142,10 +142,10 @@ class EpisodeStore:
             raise StoreError(f"{path} is not the file of {self.infos[index].id}; `dvc checkout` restores it")
         return table
 
-    def video_place(self, index: int) -> tuple[Path, Place]:
+    def video_place(self, index: int) -> tuple[Path, FramePlace]:
         """The video file of an episode, and where it lies there."""
         file, start = self._videos[index]
-        return video_file(self.folder, file), Place(file, start, self._checksums[index].values.to_numpy())
+        return video_file(self.folder, file), FramePlace(file, start, self._checksums[index].values.to_numpy())
 
     def _vector(self, index: int, name: str) -> Float32 | None:
         if name not in self.features:

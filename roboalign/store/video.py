@@ -64,7 +64,7 @@ def encode_clip(frames: UInt8, rate: Fraction, images: Images, storage: StorageS
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class FramePlace:
     """Where an episode lies among the video files."""
 
     file: int
@@ -89,7 +89,7 @@ class VideoFile:
         """Whether a clip may follow those that are there: it needs the same decoder settings."""
         return self._header in (None, packets.header)
 
-    def append(self, packets: "Packets") -> Place:
+    def append(self, packets: "Packets") -> FramePlace:
         """Copy a clip's packets to the end."""
         if self._stream is None:
             self._stream = self._output.add_stream_from_template(packets.stream, opaque=True)
@@ -105,7 +105,7 @@ class VideoFile:
             self.size += packet.size
             self.frames += 1
             self._output.mux(packet)
-        return Place(self.number, start, np.array(checksums, np.uint32))
+        return FramePlace(self.number, start, np.array(checksums, np.uint32))
 
     def close(self) -> None:
         """Finish the file."""
@@ -126,7 +126,7 @@ class Packets:
         self.name = str(source) if isinstance(source, Path) else "an encoded clip"
         self.rate, self.start, self.length, self.checksums = rate, start, length, checksums
         file = io.BytesIO(source) if isinstance(source, bytes) else source
-        self._input, self.stream, self._step = _opened(file, rate, self.name)
+        self._input, self.stream, self._step = _open(file, rate, self.name)
         self.header = bytes(self.stream.codec_context.extradata or b"")
         self._seed = zlib.crc32(self.header)
 
@@ -153,13 +153,13 @@ class Packets:
                 if number != expected or (
                     self.checksums is not None and checksum != self.checksums[number - self.start]
                 ):
-                    raise damaged(self.name, f"frame {number} is not what was written")
+                    raise damage_error(self.name, f"frame {number} is not what was written")
                 expected += 1
                 yield packet, checksum
         except (OSError, av.FFmpegError) as error:
-            raise damaged(self.name, error) from None
+            raise damage_error(self.name, error) from None
         if expected != self.start + self.length:
-            raise damaged(self.name, f"it ends at frame {expected}, not {self.start + self.length}")
+            raise damage_error(self.name, f"it ends at frame {expected}, not {self.start + self.length}")
 
 
 class VideoReader:
@@ -167,7 +167,7 @@ class VideoReader:
 
     def __init__(self, path: Path, rate: Fraction, gop: int) -> None:
         self.path, self.rate, self.gop = path, rate, gop
-        self._input, self._stream, self._step = _opened(path, rate, path)
+        self._input, self._stream, self._step = _open(path, rate, path)
         self._stream.codec_context.thread_count = 1
         self._seed = zlib.crc32(bytes(self._stream.codec_context.extradata or b""))
         self._packets: Iterator[Any] = iter(())
@@ -178,7 +178,7 @@ class VideoReader:
         """Close the file."""
         self._input.close()
 
-    def read(self, place: Place, numbers: Sequence[int], out: UInt8) -> None:
+    def read(self, place: FramePlace, numbers: Sequence[int], out: UInt8) -> None:
         """Decode the frames with these numbers, counted from the episode's first, in rising order, into `out`
         (len(numbers), H, W, 3). Raises StoreError where the file is not what was written."""
         at = 0
@@ -192,21 +192,21 @@ class VideoReader:
                     number = frame.pts // self._step - place.start
                     if number == numbers[at]:
                         if (frame.height, frame.width) != out.shape[1:3]:
-                            raise damaged(self.path, f"its frames are {frame.height}x{frame.width}")
+                            raise damage_error(self.path, f"its frames are {frame.height}x{frame.width}")
                         copy_rgb(self._reformatter.reformat(frame, format="rgb24", threads=1), out[at])
                         at += 1
                         if at == stop:
                             break
                 if at != stop:
-                    raise damaged(self.path, f"frame {place.start + numbers[at]} is missing")
+                    raise damage_error(self.path, f"frame {place.start + numbers[at]} is missing")
         except (OSError, av.FFmpegError) as error:
             self._next = None
-            raise damaged(self.path, error) from None
+            raise damage_error(self.path, error) from None
         except StoreError:
             self._next = None
             raise
 
-    def _run(self, place: Place, first: int, last: int) -> Iterator[Any]:
+    def _run(self, place: FramePlace, first: int, last: int) -> Iterator[Any]:
         """Decoded frames that hold `first` to `last`, and some before."""
         goal, end = place.start + first, place.start + len(place.checksums)
         context = self._stream.codec_context
@@ -219,9 +219,9 @@ class VideoReader:
                 continue
             number = packet.pts // self._step
             if not place.start <= number < end or (self._next is None and number > goal):
-                raise damaged(self.path, f"frame {goal} is not where it was written")
+                raise damage_error(self.path, f"frame {goal} is not where it was written")
             if zlib.crc32(packet, self._seed) != place.checksums[number - place.start]:
-                raise damaged(self.path, f"frame {number} is not what was written")
+                raise damage_error(self.path, f"frame {number} is not what was written")
             self._next = number + 1
             yield from context.decode(packet)
             if number + 1 == end:
@@ -231,21 +231,21 @@ class VideoReader:
         yield from context.decode(None)
 
 
-def _opened(file: Path | io.BytesIO, rate: Fraction, name: Path | str) -> tuple[InputContainer, VideoStream, int]:
+def _open(file: Path | io.BytesIO, rate: Fraction, name: Path | str) -> tuple[InputContainer, VideoStream, int]:
     """A video, its stream, and the stream's units of time a frame. Raises StoreError where it is not ours to decode."""
     try:
         container = open_video(file, strict=False)
     except (MediaError, OSError, ValueError, av.FFmpegError) as error:
-        raise damaged(name, error) from None
+        raise damage_error(name, error) from None
     for stream in container.streams.video:
         # A codec that is not known has no context, whatever the types say.
         step = 1 / (rate * stream.time_base) if stream.time_base else Fraction(0)
         if cast(Any, stream.codec_context) is not None and step >= 1 and step.denominator == 1:
             return container, stream, int(step)
     container.close()
-    raise damaged(name, f"it holds no video of {rate} frames a second")
+    raise damage_error(name, f"it holds no video of {rate} frames a second")
 
 
-def damaged(path: Path | str, why: object) -> StoreError:
+def damage_error(path: Path | str, why: object) -> StoreError:
     """The error of a video file that is not what was written."""
     return StoreError(f"{path} cannot be read ({why}); `dvc checkout` or `dvc repro` restores it")

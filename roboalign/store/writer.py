@@ -37,7 +37,7 @@ from roboalign.store.layout import (
 from roboalign.store.reader import EpisodeStore
 from roboalign.store.spec import StorageSpec
 from roboalign.store.statistics import Aggregate, Statistics, of_frames, of_values
-from roboalign.store.video import Packets, Place, VideoFile, encode_clip
+from roboalign.store.video import FramePlace, Packets, VideoFile, encode_clip
 from roboalign.types import Episode, Split
 
 ROWS = 1000
@@ -127,7 +127,7 @@ class EpisodeWriter:
             )
         self._features = features
 
-    def _append_video(self, packets: Packets) -> Place:
+    def _append_video(self, packets: Packets) -> FramePlace:
         assert self._temporary is not None
         file = self._video
         if file is not None and not (
@@ -146,7 +146,11 @@ class EpisodeWriter:
         return place
 
     def _append(
-        self, info: EpisodeInfo, columns: dict[str, pa.Array], statistics: dict[str, Statistics], place: Place | None
+        self,
+        info: EpisodeInfo,
+        columns: dict[str, pa.Array],
+        statistics: dict[str, Statistics],
+        place: FramePlace | None,
     ) -> None:
         assert self._temporary is not None
         length, number = info.length, self._episodes

@@ -13,22 +13,22 @@ def _shift(x: Tensor, bits: int, width: int) -> Tensor:
     return (x >> bits) & ((1 << (width - bits)) - 1)
 
 
-def _signed(number: int) -> int:
+def _as_signed(number: int) -> int:
     """A 64-bit constant as the signed integer with the same bits."""
     return number - (1 << 64) if number >= 1 << 63 else number
 
 
 def _mix64(x: Tensor) -> Tensor:
     """A bijection of 64-bit integers that spreads each bit over all."""
-    x = (x ^ _shift(x, 30, 64)) * _signed(0xBF58476D1CE4E5B9)
-    x = (x ^ _shift(x, 27, 64)) * _signed(0x94D049BB133111EB)
+    x = (x ^ _shift(x, 30, 64)) * _as_signed(0xBF58476D1CE4E5B9)
+    x = (x ^ _shift(x, 27, 64)) * _as_signed(0x94D049BB133111EB)
     return x ^ _shift(x, 31, 64)
 
 
 def noise_keys(seeds: Tensor, frame: int, places: int) -> Tensor:
     """A 64-bit key (B, places) for each row's seed (B,), the absolute `frame`, and each place in it."""
     place = torch.arange(places, device=seeds.device)
-    return _mix64(_mix64(seeds.long()[:, None] + _signed(0x9E3779B97F4A7C15)) + (frame << 20) + place)
+    return _mix64(_mix64(seeds.long()[:, None] + _as_signed(0x9E3779B97F4A7C15)) + (frame << 20) + place)
 
 
 def gumbel(keys: Tensor, codes: int) -> Tensor:

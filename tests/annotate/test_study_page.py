@@ -11,13 +11,13 @@ from annotate_fakes import fake_frames, fake_pairs
 from PIL import Image
 
 from roboalign.annotate.page import render, steps, study
-from roboalign.annotate.sample import Showing, ordered
+from roboalign.annotate.sample import Showing, order_for_rater
 from roboalign.annotate.sheets import sheet
 
 
 @pytest.fixture(scope="module")
 def content(six):
-    return study(fake_pairs(12), fake_frames, ordered(range(12), "", 0), six, "")
+    return study(fake_pairs(12), fake_frames, order_for_rater(range(12), "", 0), six, "")
 
 
 @pytest.fixture(scope="module")

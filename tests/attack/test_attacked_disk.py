@@ -149,7 +149,7 @@ def test_a_stage_on_a_read_only_checkout_says_so_in_one_line(
 ) -> None:
     monkeypatch.chdir(read_only)
     monkeypatch.setattr(sys, "argv", ["toy"])
-    monkeypatch.setattr(runs, "declared", lambda name, item: runs.Run(name, item, {}, (), ()))
+    monkeypatch.setattr(runs, "read_stage", lambda name, item: runs.Run(name, item, {}, (), ()))
     monkeypatch.setattr(runs, "guard", lambda: None)
     with pytest.raises(SystemExit, match="1"):
         runs.execute("toy", lambda run: None)

@@ -17,7 +17,7 @@ from roboalign.spec.diagnostics import Diagnostic, render, to_json
 from roboalign.spec.document import DocumentError, parse, plain
 from roboalign.spec.dump import dump
 from roboalign.spec.experiment import VARIANTS, adapter
-from roboalign.spec.validation import validated
+from roboalign.spec.validation import validate
 from tests.attack.conftest import SCALE, Tell
 
 SPECS = sorted((path.parent.name, path.read_text()) for part in VARIANTS for path in Path("specs", part).glob("*.yaml"))
@@ -63,7 +63,7 @@ def judged(part: str, text: str) -> list[Diagnostic]:
         node = parse(text, "spec.yaml")
     except DocumentError as error:
         return [Diagnostic(error.message, error.mark)]
-    return validated(adapter(f"{part}/"), VARIANTS[part], node)[1]
+    return validate(adapter(f"{part}/"), VARIANTS[part], node)[1]
 
 
 def attack_specs(count: int, seed: int) -> Counter[str]:

@@ -111,7 +111,7 @@ def test_st_lpips_is_what_its_package_computes(perceptual: Perceptual) -> None:
 def test_what_was_seen_serves_several_measures(perceptual: Perceptual) -> None:
     video, target = clip(1, size=48), clip(size=48)
     seen = perceptual.maps(video)
-    assert seen.pooled.shape == (2, 3, 256)
+    assert seen.pooled_features.shape == (2, 3, 256)
     later = perceptual.between(seen.later(1), perceptual.maps(target[:, 1:]))
     assert torch.allclose(later, perceptual(video, target)[:, 1:], rtol=1e-5)
 

@@ -12,7 +12,7 @@ from roboalign.io import read_json, write_json, write_text
 from roboalign.probe.model import load_probe
 from roboalign.probe.outcome import load_outcome_model
 from roboalign.probe.spec import ProbeName, ProbesSpec
-from roboalign.run import declared
+from roboalign.run import read_stage
 from roboalign.store import ActionRange, EpisodeWriter
 from roboalign.tokenizer.model import DualBranchTokenizer
 from roboalign.tokenizer.spec import TokenizerSpec
@@ -63,7 +63,7 @@ def stateless(episodes: list[Episode]) -> list[Episode]:
 
 
 def run(root: Path, name: ProbeName = "judge") -> dict[str, Any]:
-    stage = declared("probe", name, root)
+    stage = read_stage("probe", name, root)
     main(stage)
     stage.clear_scratch()
     found: dict[str, Any] = read_json(root / f"metrics/probe/{name}.json")

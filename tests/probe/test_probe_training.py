@@ -62,9 +62,9 @@ def media(dim: float) -> dict[str, Medium]:
     """True frames, and frames of two machines that dim them, as tokenizer and world model do not."""
 
     def dimmed(clips: Sequence[MeasuredClip]) -> list[UInt8]:
-        return [np.asarray(clip.shown * dim, np.uint8) for clip in clips]
+        return [np.asarray(clip.shown_frames * dim, np.uint8) for clip in clips]
 
-    return {"true": lambda clips: [clip.shown for clip in clips], "reconstructed": dimmed, "generated": dimmed}
+    return {"true": lambda clips: [clip.shown_frames for clip in clips], "reconstructed": dimmed, "generated": dimmed}
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +109,7 @@ def test_the_media_are_measured_apart_and_generated_frames_by_their_own_names(
 
 def test_clips_begin_and_end_with_the_episode(learned: Probe, seen: list[Episode]) -> None:
     clips = measured_clips(learned, Corpus.of(seen).where(split="test"), SPEC)
-    assert {(clip.start, len(clip.shown), len(clip.state)) for clip in clips} == {(0, 7, 7), (3, 7, 7)}
+    assert {(clip.start, len(clip.shown_frames), len(clip.state)) for clip in clips} == {(0, 7, 7), (3, 7, 7)}
     few = SPEC.model_copy(update={"episodes": 2})
     assert {c.episode.task for c in measured_clips(learned, Corpus.of(seen).where(split="test"), few)} == {
         "push",

@@ -22,11 +22,11 @@ from roboalign.sources.inspection.action_meaning import (
     EpisodeVectors,
     by_name,
     classify_dimensions,
-    decided,
+    decide_meanings,
     explain,
 )
 from roboalign.sources.inspection.command import inspect_spec
-from roboalign.sources.inspection.proposal import divided, propose
+from roboalign.sources.inspection.proposal import divide_column, propose
 from roboalign.sources.readers.lerobot_meta import dimension_names
 from roboalign.types import Float32
 
@@ -118,15 +118,15 @@ def test_switches_are_told_by_their_values_and_by_where_they_rest() -> None:
 
 def test_a_dimension_of_its_own_does_not_make_its_column_absolute() -> None:
     target = DimensionMeaning("position", "small steps")
-    assert [each.meaning for each in decided([None, None, target], ["a"] * 3)] == ["displacement"] * 3
-    assert [each.meaning for each in decided([None, target, target], ["a"] * 3)] == ["position"] * 3
-    assert [each.meaning for each in decided([None, target], ["a", "b"])] == ["displacement", "position"]
+    assert [each.meaning for each in decide_meanings([None, None, target], ["a"] * 3)] == ["displacement"] * 3
+    assert [each.meaning for each in decide_meanings([None, target, target], ["a"] * 3)] == ["position"] * 3
+    assert [each.meaning for each in decide_meanings([None, target], ["a", "b"])] == ["displacement", "position"]
 
 
 def test_the_entries_of_a_column() -> None:
-    assert divided("action", ["sum"] * 3) == [{"key": "action"}]
-    assert divided("action/gripper", ["last"]) == [{"key": "action/gripper", "skipped": "last"}]
-    assert divided("a", ["sum", "last", "last", "mean"]) == [
+    assert divide_column("action", ["sum"] * 3) == [{"key": "action"}]
+    assert divide_column("action/gripper", ["last"]) == [{"key": "action/gripper", "skipped": "last"}]
+    assert divide_column("a", ["sum", "last", "last", "mean"]) == [
         {"key": "a", "columns": [0]},
         {"key": "a", "columns": [1, 2], "skipped": "last"},
         {"key": "a", "columns": [3], "skipped": "mean"},

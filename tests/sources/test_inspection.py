@@ -23,7 +23,7 @@ from reading import mutilated, read_all, served
 from roboalign.__main__ import main
 from roboalign.sources.inspection.command import inspect_spec
 from roboalign.sources.inspection.layouts.layout import Column, best
-from roboalign.sources.inspection.looks import CELL, shaded, spread
+from roboalign.sources.inspection.looks import CELL, shade_outside_crop, spread
 from roboalign.sources.inspection.proposal import flow, propose
 from roboalign.sources.inspection.summary import dimensions
 from roboalign.sources.inspection.text import histogram
@@ -188,11 +188,11 @@ def test_a_sheet_shows_what_is_kept_of_the_pictures(tmp_path: Path) -> None:
 
 def test_the_recorded_picture_is_dark_where_it_is_cut_off() -> None:
     picture = np.full((36, 72, 3), 200, np.uint8)
-    found = shaded(picture, PictureSpec(height=32, width=32))
+    found = shade_outside_crop(picture, PictureSpec(height=32, width=32))
     assert found.shape == (CELL, 2 * CELL, 3)
     assert (found[:, : CELL // 2 - 16] == 60).all()
     assert (found[16:-16, CELL // 2 + 16 : -CELL // 2 - 16] == 200).all()
-    assert (shaded(picture, PictureSpec(height=32, width=64)) == 200).all()
+    assert (shade_outside_crop(picture, PictureSpec(height=32, width=64)) == 200).all()
 
 
 def test_a_store_is_inspected(tmp_path: Path, capsys: Capture, toy_episodes: list[Episode]) -> None:

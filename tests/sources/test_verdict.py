@@ -82,7 +82,7 @@ def compare(folder: Path, kinds: list[str], fields: dict[str, Any]) -> None:
         )
     except SourceError:
         account = None
-    assert found.passed == (account is not None)
+    assert found.is_usable == (account is not None)
     assert account in (None, found.looks.account)
 
 

@@ -14,7 +14,7 @@ from roboalign.arguments import COMMANDS
 from roboalign.spec.diagnostics import distance, nearest
 from roboalign.spec.document import parse, plain, read
 from roboalign.spec.library import Library
-from roboalign.spec.use import switched
+from roboalign.spec.use import switch_experiment
 
 Edit = Callable[[str, str, str], None]
 Capture = pytest.CaptureFixture[str]
@@ -160,7 +160,7 @@ set:
 @pytest.mark.parametrize("keep", [False, True])
 def test_use_understands_the_form_that_dvc_writes(tree: Path, keep: bool) -> None:
     (tree / "params.yaml").write_text(BY_DVC)
-    text, reset = switched(Library(tree), "smoke", keep=keep)
+    text, reset = switch_experiment(Library(tree), "smoke", keep=keep)
     value = plain(parse(text, "f"))
     assert value["use"]["experiment"] == "smoke"
     assert value["sources"] == ["metaworld", "fetch", "panda", "jaco"]

@@ -8,7 +8,7 @@ import yaml
 
 from roboalign.reward.spec import RewardSpec
 from roboalign.spec.compose import FOLDER, HEADER, Composition, compose, compose_params, write
-from roboalign.spec.diagnostics import SpecError, ordered, render
+from roboalign.spec.diagnostics import SpecError, render, sort_diagnostics
 from roboalign.spec.document import COMMAND_LINE
 from roboalign.spec.experiment import KINDS
 from roboalign.spec.library import Library
@@ -23,7 +23,7 @@ def composed(root: Path) -> Composition:
 
 
 def errors(root: Path) -> list[str]:
-    return [render(item) for item in ordered(compose_params(Library(root)).diagnostics)]
+    return [render(item) for item in sort_diagnostics(compose_params(Library(root)).diagnostics)]
 
 
 def test_every_section_is_whole(tree: Path) -> None:
@@ -57,9 +57,9 @@ def test_dotted_and_nested_values_are_the_same(tree: Path, edit: Edit, values: s
 
 
 def test_a_dimension_is_set_by_its_name_and_weights_are_no_part_of_the_rubric(tree: Path, edit: Edit) -> None:
-    before = composed(tree).written
+    before = composed(tree).section_files
     edit("params.yaml", "set: {}", "set: {reward.dimensions.manipulation_success.weight: 2.5}")
-    after = composed(tree).written
+    after = composed(tree).section_files
     weights = {name: dimension["weight"] for name, dimension in after["reward"]["dimensions"].items()}
     assert weights["manipulation_success"] == 2.5
     assert sum(weights.values()) == 7.5
@@ -228,7 +228,7 @@ def test_a_violation_points_at_the_value_to_change(tree: Path, edit: Edit) -> No
 def test_what_is_written_is_what_the_stages_read(tree: Path) -> None:
     folder = tree / FOLDER
     assert write(composed(tree), folder) == sorted(f"{section}.yaml" for section in (*KINDS, "rubric"))
-    for section, value in composed(tree).written.items():
+    for section, value in composed(tree).section_files.items():
         text = (folder / f"{section}.yaml").read_text(encoding="utf-8")
         assert text.startswith(HEADER)
         assert yaml.safe_load(text) == {section: value}

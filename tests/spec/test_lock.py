@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from roboalign.spec.differences import differences
-from roboalign.spec.graph import StageEntry, declared, filled, stages
+from roboalign.spec.graph import StageEntry, fill_in, make_stage, stages
 from roboalign.spec.lock import Hashes, folder_hash
 
 
@@ -96,14 +96,14 @@ def test_the_forms_that_dvc_allows_are_read(tmp_path: Path) -> None:
 
 
 def test_what_params_lack_is_said() -> None:
-    assert filled("x ${a.b} y", {"a": {"b": 3}}) == "x 3 y"
-    assert filled("${a}", {"a": [1]}) == [1]
+    assert fill_in("x ${a.b} y", {"a": {"b": 3}}) == "x 3 y"
+    assert fill_in("${a}", {"a": [1]}) == [1]
     with pytest.raises(ValueError, match=r"\$\{a.c\} is not in params.yaml"):
-        filled("${a.c}", {"a": {}})
+        fill_in("${a.c}", {"a": {}})
 
 
 def test_a_stage_without_lists() -> None:
-    assert declared("x", StageEntry(cmd="true"), {}).deps == ()
+    assert make_stage("x", StageEntry(cmd="true"), {}).deps == ()
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 from roboalign.spec.compose import compose_params
 from roboalign.spec.document import plain, read
 from roboalign.spec.library import Library
-from roboalign.spec.lock import Hashes, locked
+from roboalign.spec.lock import Hashes, read_lock
 from roboalign.spec.plan import Plan, plan
 from roboalign.spec.verify import verify
 
@@ -103,7 +103,7 @@ def edit(file: Path, old: str, new: str) -> None:
 
 def test_the_hashes_of_everything_are_those_that_dvc_recorded(finished: Path) -> None:
     hashes = Hashes(finished)
-    for stage in locked(finished).values():
+    for stage in read_lock(finished).values():
         for path, entry in {**stage.deps, **stage.outs}.items():
             assert hashes.of(path) == entry["md5"], path
 
@@ -190,7 +190,7 @@ def test_a_flipped_bit_is_found_and_its_file_named(project: Path) -> None:
 
 
 def test_a_flipped_bit_in_the_cache_is_found(project: Path) -> None:
-    value = locked(project)["index"].outs["index"]["md5"]
+    value = read_lock(project)["index"].outs["index"]["md5"]
     cached = project / ".dvc/cache/files/md5" / value[:2] / value[2:]
     cached.chmod(0o644)
     cached.write_text("rotten\n")

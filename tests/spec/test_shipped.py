@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 
 from roboalign.spec.check import check
 from roboalign.spec.compose import compose, compose_params
-from roboalign.spec.diagnostics import Diagnostic, ordered, render, to_json
+from roboalign.spec.diagnostics import Diagnostic, render, sort_diagnostics, to_json
 from roboalign.spec.document import COMMAND_LINE, DocumentError, Mapping, Mark, Node, Sequence, parse
 from roboalign.spec.experiment import VARIANTS, adapter
 from roboalign.spec.library import STUDIES, Library
 from roboalign.spec.schema import FOLDER, stale
 from roboalign.spec.studies import check_study
-from roboalign.spec.validation import validated
+from roboalign.spec.validation import validate
 
 ROOT = Path(__file__).parent.parent.parent
 FILES = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "specs").glob("*/*.yaml"))
@@ -75,14 +75,14 @@ def with_text(name: str, text: str) -> list[Diagnostic]:
     if folder in VARIANTS:
         node = library.variant(folder, variant.removesuffix(".yaml"), COMMAND_LINE)
         if node is not None:
-            found += validated(adapter(f"{folder}/"), VARIANTS[folder], node)[1]
+            found += validate(adapter(f"{folder}/"), VARIANTS[folder], node)[1]
     elif folder == "experiments":
         found += compose(library, variant.removesuffix(".yaml"), COMMAND_LINE).diagnostics
     elif folder == STUDIES:
         found += check_study(library, variant.removesuffix(".yaml"), COMMAND_LINE)[1]
     else:
         found += compose_params(library).diagnostics
-    return ordered([*found, *library.diagnostics])
+    return sort_diagnostics([*found, *library.diagnostics])
 
 
 FREE = ("attributes", "options")

@@ -6,9 +6,9 @@ import pytest
 from pydantic import Field, TypeAdapter, ValidationInfo, field_validator, model_validator
 
 from roboalign.spec.base import FieldError, Name, Spec, items
-from roboalign.spec.diagnostics import ordered, render
+from roboalign.spec.diagnostics import render, sort_diagnostics
 from roboalign.spec.document import parse
-from roboalign.spec.validation import validated
+from roboalign.spec.validation import validate
 
 
 class Cat(Spec):
@@ -62,8 +62,8 @@ class House(Spec):
 
 
 def errors(text: str, kind: Any = House) -> list[str]:
-    _, found = validated(TypeAdapter(kind), kind, parse(text, "f"))
-    return [render(item).split("\n")[0].removeprefix("f:").replace(" error:", "") for item in ordered(found)]
+    _, found = validate(TypeAdapter(kind), kind, parse(text, "f"))
+    return [render(item).split("\n")[0].removeprefix("f:").replace(" error:", "") for item in sort_diagnostics(found)]
 
 
 CASES = [
@@ -136,7 +136,7 @@ def test_a_root_that_is_a_union() -> None:
 
 def test_what_is_valid_is_returned() -> None:
     node = parse("pet: {kind: dog, breed: pug}\nrooms: {hall: {height: 2}}", "f")
-    value, found = validated(TypeAdapter(House), House, node)
+    value, found = validate(TypeAdapter(House), House, node)
     assert found == []
     assert value.pet.breed == "pug"
     assert value.rooms["hall"].height == 2.0

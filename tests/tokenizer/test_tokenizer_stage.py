@@ -9,7 +9,7 @@ import yaml
 from roboalign.evaluation.video import PUBLISHED
 from roboalign.hardware.spec import DeviceSpec
 from roboalign.io import read_json, read_tsv, write_json, write_text
-from roboalign.run import declared
+from roboalign.run import read_stage
 from roboalign.store import ActionRange, EpisodeWriter
 from roboalign.tokenizer.model import load_tokenizer
 from roboalign.tokenizer.spec import TokenizerSpec
@@ -56,7 +56,7 @@ def test_the_stage_writes_what_it_declares_and_repeats_itself(root: Path) -> Non
     files = ("artifacts/tokenizer/model.safetensors", "metrics/tokenizer.json", "plots/tokenizer.tsv")
     runs = []
     for _ in range(2):
-        run = declared("tokenizer", root=root)
+        run = read_stage("tokenizer", root=root)
         main(run)
         run.clear_scratch()
         runs.append([(root / file).read_bytes() for file in files])
@@ -79,9 +79,9 @@ def test_the_perceptual_distance_is_the_chosen_one(root: Path, monkeypatch: pyte
     torch.save(squeezenet1_1().state_dict(), root / "weights.pth")
     choose(root, {"kind": "lpips", "backbone": "squeeze", "weights": str(root / "weights.pth")})
     with pytest.raises(ValueError, match=r"is not torchvision's squeezenet1_1-b8a52dc0\.pth"):
-        main(declared("tokenizer", root=root))
+        main(read_stage("tokenizer", root=root))
     assert not (root / "metrics/tokenizer.json").exists()
     start = hashlib.sha256((root / "weights.pth").read_bytes()).hexdigest()[:8]
     monkeypatch.setitem(PUBLISHED, "squeeze", (PUBLISHED["squeeze"][0], start))
-    main(declared("tokenizer", root=root))
+    main(read_stage("tokenizer", root=root))
     assert read_json(root / "metrics/tokenizer.json")["perceptual_name"] == "LPIPS"

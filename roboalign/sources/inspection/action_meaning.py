@@ -98,7 +98,7 @@ def classify_dimensions(
         few = len(np.unique(values[:, index]))
         told = by_name(name) or by_name(key) or by_values(few) or followed[index]
         found.append(told if told or few == 1 else by_course([each.actions[:, index] for each in episodes]))
-    return tuple(decided(found, keys))
+    return tuple(decide_meanings(found, keys))
 
 
 def by_name(name: str) -> DimensionMeaning | None:
@@ -153,13 +153,13 @@ def correlation(first: NDArray[np.float32], second: NDArray[np.float32]) -> NDAr
     if len(first) < STEPS:
         return np.zeros((first.shape[1], second.shape[1]))
 
-    def standardised(values: NDArray[np.float32]) -> NDArray[np.float64]:
+    def standardise(values: NDArray[np.float32]) -> NDArray[np.float64]:
         centred = values.astype(np.float64) - values.mean(0, dtype=np.float64)
         scale = centred.std(0)
         scaled: NDArray[np.float64] = np.divide(centred, scale, out=np.zeros_like(centred), where=scale > 1e-9)
         return scaled
 
-    return np.asarray(standardised(first).T @ standardised(second) / len(first))
+    return np.asarray(standardise(first).T @ standardise(second) / len(first))
 
 
 def by_course(episodes: Sequence[Float32]) -> DimensionMeaning | None:
@@ -181,7 +181,7 @@ def by_course(episodes: Sequence[Float32]) -> DimensionMeaning | None:
     return None
 
 
-def decided(found: Sequence[DimensionMeaning | None], keys: Sequence[str]) -> list[DimensionMeaning]:
+def decide_meanings(found: Sequence[DimensionMeaning | None], keys: Sequence[str]) -> list[DimensionMeaning]:
     """The meanings, if need be by the column: an uncertain dimension is a position only if half of its column is."""
     result: list[DimensionMeaning] = []
     for key, run in groupby(range(len(keys)), keys.__getitem__):

@@ -14,7 +14,7 @@ from roboalign.sources.inspection.problems import problems
 from roboalign.sources.inspection.proposal import propose
 from roboalign.sources.inspection.sheet import save
 from roboalign.sources.inspection.summary import Frame, Summary, label_dimensions, summarise
-from roboalign.sources.inspection.text import rendered
+from roboalign.sources.inspection.text import render_summary
 from roboalign.sources.readers.spec import DatasetSpec
 from roboalign.sources.simulators.spec import SimulatedSpec
 from roboalign.sources.spec import RecordedSpec, SimulatedRobotSpec
@@ -60,14 +60,14 @@ class Inspection:
         """For the terminal, or as JSON."""
         if as_json:
             return json.dumps(round_floats(asdict(self.summary)), indent=2, ensure_ascii=False) + "\n"
-        return rendered(self.summary)
+        return render_summary(self.summary)
 
     def draw(self, path: Path) -> None:
         """Write the contact sheet. Raises SourceError where there is nothing to draw."""
         save(self.looks, self.summary, path)
 
     @property
-    def passed(self) -> bool:
+    def is_usable(self) -> bool:
         """Whether the stage would read it, as far as can be said of what was looked at."""
         account = self.looks.account
         answer = "taken" if account is None or self.spec is None else verdict(account, self.spec)
@@ -86,22 +86,22 @@ def inspect_spec(
     if isinstance(spec, SimulatedSpec):
         looks = of_simulator(spec, source, RECORDED if episodes is None else episodes)
         about = Frame(source, spec.kind, "recorded by a simulator", overrides=overrides)
-        return inspected(looks, about, None)
+        return make_inspection(looks, about, None)
     looks = of_data_set(spec, source, EPISODES if episodes is None else episodes, cache)
     about = Frame(
         source, spec.kind, spec.uri, spec.stride, spec.image_size, spec.image.fit, spec.action_quantile,
         label_dimensions(spec, looks), overrides,
     )  # fmt: skip
-    return inspected(looks, about, spec)
+    return make_inspection(looks, about, spec)
 
 
 def inspect_store(store: EpisodeStore, episodes: int | None) -> Inspection:
     """Inspect an episode store. Raises StoreError."""
     looks = of_store(store, EPISODES if episodes is None else episodes)
-    return inspected(looks, Frame(store.folder.name, "episode store", str(store.folder)), None)
+    return make_inspection(looks, Frame(store.folder.name, "episode store", str(store.folder)), None)
 
 
-def inspected(looks: Looks, about: Frame, spec: DatasetSpec | None) -> Inspection:
+def make_inspection(looks: Looks, about: Frame, spec: DatasetSpec | None) -> Inspection:
     """Figures and problems."""
     summary = summarise(looks, about, spec)
     return Inspection(looks, replace(summary, problems=tuple(problems(summary, spec))), spec)
@@ -129,16 +129,18 @@ def of_spec(request: Request, spec: SimulatedRobotSpec | RecordedSpec) -> int:
     """Inspect what a spec describes."""
     if isinstance(spec, DatasetSpec):
         spec = spec.model_copy(update={"options": {**spec.options, **request.options}})
-    return shown(inspect_spec(spec, request.target, request.episodes, request.cache, request.overrides), request)
+    return show_inspection(
+        inspect_spec(spec, request.target, request.episodes, request.cache, request.overrides), request
+    )
 
 
-def shown(found: Inspection, request: Request) -> int:
+def show_inspection(found: Inspection, request: Request) -> int:
     """Print and draw."""
     print(found.text(request.as_json), end="")
     if request.sheet is not None:
         found.draw(request.sheet)
         print(f"contact sheet: {request.sheet}", file=sys.stderr)
-    return 0 if found.passed else 1
+    return 0 if found.is_usable else 1
 
 
 def of_place(request: Request) -> int:
@@ -150,7 +152,7 @@ def of_place(request: Request) -> int:
         except StoreError:  # a LeRobotDataset that is none of ours
             store = None
         if store is not None:
-            return shown(inspect_store(store, request.episodes), request)
+            return show_inspection(inspect_store(store, request.episodes), request)
     proposal = propose(request.target, request.options, request.cache)
     print(json.dumps(proposal.document(), indent=2, ensure_ascii=False) if request.as_json else proposal.text())
     for name, there in proposal.missing.items():

@@ -13,8 +13,8 @@ from roboalign.sources.account import Account, Tally
 from roboalign.sources.builder import build_reader, build_simulator, simulator_fps
 from roboalign.sources.errors import DamagedError
 from roboalign.sources.inspection.action_meaning import STATE, STATE_WIDTH, STATES, EpisodeVectors
-from roboalign.sources.readers.convert import convert, joined
-from roboalign.sources.readers.pictures import kept
+from roboalign.sources.readers.convert import convert, join_actions
+from roboalign.sources.readers.pictures import crop_bounds
 from roboalign.sources.readers.reader import Damaged, LeftOut, Part, Raw
 from roboalign.sources.readers.spec import DatasetSpec, FilterSpec, PictureSpec
 from roboalign.sources.simulators.record import assign, record
@@ -172,7 +172,9 @@ def look(raw: Raw, spec: DatasetSpec, source: str, row: int, tally: Tally) -> Lo
         raw.name, raw.length, len(result.frames), reason, result.instruction, result.task, result.scene, None,
         result.actions, tap.size, raw.attributes, tap.strip(result.frames) if row < STRIPS else None,
         tuple(len(entry.columns) or np.atleast_2d(raw.columns[entry.key].T).shape[0] for entry in spec.actions),
-        EpisodeVectors(joined(raw.columns, spec.model_copy(update={"stride": 1}), raw.length), states_of(raw, spec)),
+        EpisodeVectors(
+            join_actions(raw.columns, spec.model_copy(update={"stride": 1}), raw.length), states_of(raw, spec)
+        ),
         raw.dimension_names,
     )  # fmt: skip
 
@@ -212,13 +214,13 @@ class Tap:
     def strip(self, frames: UInt8) -> Strip:
         """The row of the sheet."""
         assert self._first is not None
-        return strip(frames, shaded(self._first, self._image))
+        return strip(frames, shade_outside_crop(self._first, self._image))
 
 
-def shaded(picture: UInt8, spec: PictureSpec) -> UInt8:
+def shade_outside_crop(picture: UInt8, spec: PictureSpec) -> UInt8:
     """A recorded picture at the sheet's height; what the frame does not show is dark, the rest outlined."""
     high, wide = picture.shape[:2]
-    top, bottom, left, right = kept(high, wide, spec)
+    top, bottom, left, right = crop_bounds(high, wide, spec)
     result = (picture * SHADE).astype(np.uint8)
     result[top:bottom, left:right] = picture[top:bottom, left:right]
     scale = CELL / high
@@ -233,10 +235,10 @@ def shaded(picture: UInt8, spec: PictureSpec) -> UInt8:
 def strip(frames: UInt8, recorded: UInt8 | None = None) -> Strip:
     """The row of an episode (T, H, W, 3): frames at even distances, the first and the last among them."""
     numbers = sorted({round(index * (len(frames) - 1) / max(1, COLUMNS - 1)) for index in range(COLUMNS)})
-    return Strip(recorded, tuple(scaled(frames[number]) for number in numbers), tuple(numbers))
+    return Strip(recorded, tuple(scale_to_cell(frames[number]) for number in numbers), tuple(numbers))
 
 
-def scaled(frame: UInt8) -> UInt8:
+def scale_to_cell(frame: UInt8) -> UInt8:
     """A frame at the sheet's height: small ones by whole factors, so that their pixels are seen as they are."""
     high, wide = frame.shape[:2]
     image = Image.fromarray(frame)
@@ -262,7 +264,8 @@ def of_simulator(spec: SimulatedRobotSpec, source: str, count: int) -> Looks:
         finally:
             simulator.close()
         looks += [
-            seen(episode, strip(episode.frames) if row < STRIPS else None) for row, episode in enumerate(episodes)
+            preview_episode(episode, strip(episode.frames) if row < STRIPS else None)
+            for row, episode in enumerate(episodes)
         ]
     complete = len(chosen) == len(everything)
     how = f"all {len(chosen)} episodes" if complete else f"{len(chosen)} of {len(everything)} episodes"
@@ -276,14 +279,14 @@ def of_store(store: EpisodeStore, count: int) -> Looks:
     looks = []
     for row in range(number):
         episode = store.read(row * len(store) // number)
-        looks.append(seen(episode, strip(episode.frames) if row < STRIPS else None))
+        looks.append(preview_episode(episode, strip(episode.frames) if row < STRIPS else None))
     complete = number == len(store)
     how = f"all {number} episodes" if complete else f"{number} of {len(store)} episodes; --episodes 0 looks at all"
     splits = dict(Counter(info.split for info in store.infos))
     return Looks(how, complete, store.fps, tuple(looks), splits=splits)
 
 
-def seen(episode: Episode, row: Strip | None) -> Look:
+def preview_episode(episode: Episode, row: Strip | None) -> Look:
     """An episode that is taken as it is."""
     length, high, wide, _ = episode.frames.shape
     attributes: dict[str, str] = {"policy": episode.policy}

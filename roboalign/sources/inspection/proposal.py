@@ -134,10 +134,10 @@ def flow(value: Json) -> str:
     return str(value)
 
 
-def recognised(files: Files) -> Layout:
+def recognise(files: Files) -> Layout:
     """The layout of a place. Raises SourceError, which names what was looked for, where it is of none."""
     for layout in LAYOUTS:
-        found: Layout | None = layout.recognised(files)
+        found: Layout | None = layout.recognise(files)
         if found is not None:
             return found
     looked = "".join(f"\n  {layout.LOOKED_FOR}" for layout in LAYOUTS)
@@ -155,7 +155,7 @@ def recognised(files: Files) -> Layout:
 
 def propose(uri: str, options: Mapping[str, bool | int | str], cache: Path) -> Proposal:
     """A spec for the data set at `uri`, with what is missing marked. Raises SourceError if the format is not known."""
-    layout = recognised(Files.at(uri, options, cache))
+    layout = recognise(Files.at(uri, options, cache))
     fields = layout.spec(uri)
     if options:
         fields = {key: fields[key] for key in ("kind", "uri")} | {"options": dict(options)} | fields
@@ -207,7 +207,7 @@ def complete(fields: dict[str, Any], comments: dict[str, str], looks: Looks) -> 
     entries: list[dict[str, Json]] = []
     start = 0
     for entry, width in zip(fields["actions"], looks.episodes[0].widths, strict=True):
-        entries += divided(entry["key"], [SKIPPED[each.meaning] for each in meanings[start : start + width]])
+        entries += divide_column(entry["key"], [SKIPPED[each.meaning] for each in meanings[start : start + width]])
         start += width
     fields["actions"], fields["action_width"] = entries, start
     told = [*explain(meanings, labels), *([comments["actions"]] if "actions" in comments else [])]
@@ -223,7 +223,7 @@ def complete(fields: dict[str, Any], comments: dict[str, str], looks: Looks) -> 
         comments["length"] = "Frames that an episode needs: the shortest of those that were looked at has as many."
 
 
-def divided(name: str, skipped: Sequence[str]) -> list[dict[str, Json]]:
+def divide_column(name: str, skipped: Sequence[str]) -> list[dict[str, Json]]:
     """The entries of one column, each run of dimensions of one `skipped` by itself; `sum` is the default."""
     if len(set(skipped)) == 1:
         return [{"key": name} | choice_of(skipped[0])]

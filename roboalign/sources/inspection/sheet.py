@@ -29,12 +29,12 @@ Font = ImageFont.FreeTypeFont
 
 def save(looks: Looks, summary: Summary, path: Path) -> None:
     """Write the sheet as PNG. Raises SourceError where there is nothing to draw."""
-    image = drawn(looks, summary)
+    image = draw_sheet(looks, summary)
     with replacing(path) as temporary:
         image.save(temporary, "PNG", optimize=True)
 
 
-def drawn(looks: Looks, summary: Summary) -> Image.Image:
+def draw_sheet(looks: Looks, summary: Summary) -> Image.Image:
     """The sheet. Pure: the same episodes give the same picture."""
     found = [look for look in looks.episodes if look.strip]
     chosen = spread(found)
@@ -84,7 +84,7 @@ def head(draw: ImageDraw.ImageDraw, summary: Summary, width: int) -> None:
     draw.text((MARGIN, 20), summary.source, INK, font(26, bold=True))
     beside = MARGIN + draw.textlength(summary.source, font(26, bold=True)) + 14
     draw.text(
-        (beside, 31), fitted(draw, f"{summary.kind} · {summary.uri}", width - beside - MARGIN, 14), SOFT, font(14)
+        (beside, 31), fit_text(draw, f"{summary.kind} · {summary.uri}", width - beside - MARGIN, 14), SOFT, font(14)
     )
     sizes = ", ".join(list(summary.sizes)[:3])
     pictures = f"{sizes} → {summary.size}" if summary.fit else summary.size
@@ -97,7 +97,7 @@ def head(draw: ImageDraw.ImageDraw, summary: Summary, width: int) -> None:
         f"{len(summary.actions)} action dimensions",
         f"{summary.instructions} instruction{'s'[: summary.instructions != 1]}",
     ]
-    draw.text((MARGIN, 60), fitted(draw, "  ·  ".join(facts), width - 2 * MARGIN, 14), INK, font(14))
+    draw.text((MARGIN, 60), fit_text(draw, "  ·  ".join(facts), width - 2 * MARGIN, 14), INK, font(14))
 
 
 def label(draw: ImageDraw.ImageDraw, x: int, y: int, text: str) -> None:
@@ -126,8 +126,8 @@ def caption(draw: ImageDraw.ImageDraw, look: Look, summary: Summary, y: int, wid
     draw.text((end, y + 12), state, AMBER, font(13, bold=True))
     room = end - MARGIN - 20
     # The instruction comes first, but never takes all.
-    text = fitted(draw, look.instruction, room * 0.75, 16, bold=True)
-    notes = fitted(draw, notes, room - draw.textlength(text, font(16, bold=True)) - 14, 13)
+    text = fit_text(draw, look.instruction, room * 0.75, 16, bold=True)
+    notes = fit_text(draw, notes, room - draw.textlength(text, font(16, bold=True)) - 14, 13)
     draw.text((MARGIN, y + 9), text, INK, font(16, bold=True))
     draw.text((MARGIN + draw.textlength(text, font(16, bold=True)) + 14, y + 12), notes, SOFT, font(13))
 
@@ -152,7 +152,7 @@ def paste(image: Image.Image, picture: UInt8, x: int, y: int) -> None:
     image.paste(Image.fromarray(picture), (x, y))
 
 
-def fitted(draw: ImageDraw.ImageDraw, text: str, room: float, size: int, *, bold: bool = False) -> str:
+def fit_text(draw: ImageDraw.ImageDraw, text: str, room: float, size: int, *, bold: bool = False) -> str:
     """The text, cut to a width in pixels."""
     text = " ".join(text.split())
     if draw.textlength(text, font(size, bold=bold)) <= room:

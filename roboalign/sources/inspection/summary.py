@@ -150,14 +150,14 @@ def summarise(looks: Looks, about: Frame, spec: DatasetSpec | None = None) -> Su
         fps_recorded=looks.fps,
         fps=looks.fps / about.stride,
         lengths=dict(sorted(Counter(look.length for look in shown).items())),
-        sizes=ranked(Counter(size(look.size) for look in shown)),
-        size=size(about.size) if about.size else next(iter(ranked(Counter(size(look.size) for look in shown))), ""),
+        sizes=rank(Counter(size(look.size) for look in shown)),
+        size=size(about.size) if about.size else next(iter(rank(Counter(size(look.size) for look in shown))), ""),
         fit=about.fit,
         quantile=about.quantile,
         actions=dimensions([look.actions for look in shown], about.names, about.quantile),
         instructions=len({look.instruction for look in shown}),
         without_instruction=looks.without,
-        frequent=dict(list(ranked(Counter(look.instruction for look in shown)).items())[:MANY]),
+        frequent=dict(list(rank(Counter(look.instruction for look in shown)).items())[:MANY]),
         attributes=attributes(shown),
         groups=len(scenes),
         largest_group=max(scenes.values(), default=0),
@@ -212,7 +212,7 @@ def size(value: tuple[int, int]) -> str:
     return f"{value[0]}x{value[1]}"
 
 
-def ranked(counts: Counter[str]) -> dict[str, int]:
+def rank(counts: Counter[str]) -> dict[str, int]:
     """By count, then by name."""
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 

@@ -12,7 +12,7 @@ WIDE = 14
 """Columns of the labels."""
 
 
-def rendered(summary: Summary) -> str:
+def render_summary(summary: Summary) -> str:
     """All of it; control characters of names and texts come as escapes."""
     return "".join(f"{printable(line)}\n" for line in lines(summary))
 

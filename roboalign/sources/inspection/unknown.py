@@ -29,7 +29,7 @@ SUFFIXES, KEYS, FORMATS = 8, 8, 4
 def describe_unknown(files: Files) -> str:
     """What is there: suffixes and counts, the first file's keys of each format, and the nearest reader with the first
     thing that is missing. '' if the place cannot list its files."""
-    paths = [path for depth in range(DEPTH) for path in files.listed("/".join(["*"] * (depth + 1)))]
+    paths = [path for depth in range(DEPTH) for path in files.find("/".join(["*"] * (depth + 1)))]
     counts = Counter(suffix for path in paths if (suffix := suffix_of(path)))
     if not counts:
         return ""

@@ -16,7 +16,7 @@ from roboalign.sources.readers.file_episodes import FileEpisodes
 from roboalign.sources.readers.files import Files
 from roboalign.sources.readers.hdf5 import UNREADABLE, Watched, data_sets, require_own
 from roboalign.sources.readers.libero import CHUNKS, PATTERNS, attributes
-from roboalign.sources.readers.reader import Raw, required
+from roboalign.sources.readers.reader import Raw, require_key
 from roboalign.sources.readers.spec import AlohaSpec
 from roboalign.sources.readers.text import decode_text
 from roboalign.store.media import PIXELS
@@ -48,7 +48,7 @@ class Aloha(FileEpisodes):
         first = self.spec.actions[0].key
         # Without its pictures an episode still has a length, and may be one that the filter leaves out.
         key = first if first in shapes else self.spec.camera
-        required(shapes, key, "action column")
+        require_key(shapes, key, "action column")
         length = shapes[key][0] if shapes[key] else 0
         if length > STEPS:
             raise DamagedError(f"its '{key}' has {length} rows, more than {STEPS}")
@@ -63,7 +63,7 @@ class Aloha(FileEpisodes):
 
         def pictures(steps: Sequence[int]) -> Iterator[UInt8]:
             camera = self.spec.camera
-            required(shapes, camera, "camera")
+            require_key(shapes, camera, "camera")
             if not shapes[camera] or shapes[camera][0] != length:
                 raise DamagedError(f"its '{camera}' has shape {shapes[camera]}, but there are {length} steps")
             if math.prod(shapes[camera]) > 3 * PIXELS * max(1, length):

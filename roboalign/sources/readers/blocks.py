@@ -78,7 +78,7 @@ class Blocks(io.RawIOBase):
         start, stop = number * BLOCK, min((number + 1) * BLOCK, self._size)
         path = self._folder / f"{number:06d}"
         if not path.exists() or path.stat().st_size != stop - start:
-            data = _asked(lambda: self._system.cat_file(self._path, start=start, end=stop), self._path, stop - start)
+            data = _ask(lambda: self._system.cat_file(self._path, start=start, end=stop), self._path, stop - start)
             with replacing(path) as temporary:
                 temporary.write_bytes(data)
         if self._held is not None:
@@ -91,25 +91,25 @@ def open_remote(system: Any, path: str, cache: Path) -> IO[bytes]:
 
     Raises FileNotFoundError, or ConnectionError where the place cannot be reached.
     """
-    info = described(system, path)
+    info = describe(system, path)
     if info.get("type") == "directory":
         raise IsADirectoryError(path)
     size = info.get("size")
     if size is None:  # some servers do not tell; then it can only be fetched as a whole
-        return io.BytesIO(_asked(lambda: system.cat_file(path), path))
+        return io.BytesIO(_ask(lambda: system.cat_file(path), path))
     known = sorted((key, str(value)) for key, value in info.items() if key.lower() in _IDENTITY)
     text = f"{system.unstrip_protocol(path)} {size} {BLOCK} {known}"
     key = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
     return io.BufferedReader(Blocks(system, path, int(size), cache / key[:2] / key), 2**16)
 
 
-def described(system: Any, path: str) -> dict[str, Any]:
+def describe(system: Any, path: str) -> dict[str, Any]:
     """What an fsspec file system tells of a file or folder. Raises FileNotFoundError, or ConnectionError."""
-    answer: dict[str, Any] = _asked(lambda: system.info(path), path)
+    answer: dict[str, Any] = _ask(lambda: system.info(path), path)
     return answer
 
 
-def _asked(ask: Callable[[], Any], path: str, length: int | None = None) -> Any:
+def _ask(ask: Callable[[], Any], path: str, length: int | None = None) -> Any:
     """The answer of a remote place, asked several times; `length` bytes of it where that is given."""
     problem = ""
     for attempt in range(ATTEMPTS):

@@ -13,7 +13,7 @@ from roboalign.sources.readers.arrays import BAD_ARRAY, BYTES, open_npz
 from roboalign.sources.readers.columns import MISSING, Columns, picture
 from roboalign.sources.readers.files import Files
 from roboalign.sources.readers.pickled import read_pickled
-from roboalign.sources.readers.reader import Damaged, Part, Raw, required
+from roboalign.sources.readers.reader import Damaged, Part, Raw, require_key
 from roboalign.sources.readers.spec import CalvinSpec
 from roboalign.types import UInt8
 
@@ -65,13 +65,13 @@ class Calvin:
     def stretches(self) -> list[Stretch]:
         """The annotations that lie in the chosen environments, and those of which that cannot be said."""
         path = f"{self.spec.subset}/{self.spec.annotations}"
-        found = self._pickled(path, "put CALVIN's place into `uri`, or correct `subset` or `annotations`")
+        found = self._read_pickle(path, "put CALVIN's place into `uri`, or correct `subset` or `annotations`")
         try:
             language, bounds = found["language"], list(found["info"]["indx"])
             tasks = list(language.get("task", [""] * len(bounds)))
             texts = [""] * len(bounds)
             if key := self.instruction_list(language):
-                required(language, key, "list of instructions")
+                require_key(language, key, "list of instructions")
                 texts = list(language[key])
         except DamagedError as error:
             raise SourceError(f"{path}: {error}; correct `instruction`") from None
@@ -87,7 +87,7 @@ class Calvin:
             for number, (pair, text, task) in enumerate(zip(pairs, texts, tasks, strict=True))
         ]
         chosen = (None, *self.spec.environments)
-        every = joined(every)
+        every = join_stretches(every)
         result = [each for each in every if not self.spec.environments or self.environment(each.first) in chosen]
         if result:
             return result
@@ -111,7 +111,9 @@ class Calvin:
         return self._ranges(path)
 
     def _ranges(self, path: str) -> dict[str, tuple[int, int]]:
-        found = self._pickled(path, f"without it leave `environments` empty; {self.spec.subset}/ needs it to choose")
+        found = self._read_pickle(
+            path, f"without it leave `environments` empty; {self.spec.subset}/ needs it to choose"
+        )
         try:
             # Older copies say scene_A where newer ones say calvin_scene_A.
             named = [(re.fullmatch(r".*scene_([A-D])", name), ends) for name, ends in found.items()]
@@ -126,7 +128,7 @@ class Calvin:
         """The environment that a step was recorded in; None where that is not known."""
         return next((name for name, (a, b) in self.scenes.items() if is_step(step) and a <= step <= b), None)
 
-    def _pickled(self, path: str, remedy: str) -> Any:
+    def _read_pickle(self, path: str, remedy: str) -> Any:
         try:
             with self.files.open(path) as file:
                 return read_pickled(file)
@@ -158,7 +160,7 @@ class Calvin:
         def column(key: str) -> Any:
             if not read:  # all columns in one go through the files
                 rows: list[dict[str, Any]] = [self.step(step, tuple(named), WIDEST) for step in steps]
-                read.update({each: stacked([row[each] for row in rows], each, first) for each in named})
+                read.update({each: stack_rows([row[each] for row in rows], each, first) for each in named})
             return read[key]
 
         def pictures(frames: Sequence[int]) -> Iterator[UInt8]:
@@ -190,7 +192,7 @@ class Calvin:
         try:
             with self.files.open(path) as file, open_npz(file) as arrays:
                 for key in keys:
-                    required(arrays, key, "array")
+                    require_key(arrays, key, "array")
                 found = {key: arrays[key] for key in keys or arrays}
             if large := [key for key, array in found.items() if array.size > most]:
                 raise DamagedError(f"its array '{large[0]}' has {found[large[0]].size} numbers, more than {most}")
@@ -205,7 +207,7 @@ class Calvin:
             raise DamagedError(f"{path} is no .npz file, or a damaged one: {error}") from None
 
 
-def stacked(rows: list[Any], key: str, first: int) -> Any:
+def stack_rows(rows: list[Any], key: str, first: int) -> Any:
     """The rows of an array (steps, width). Raises DamagedError where their shapes differ."""
     for number, row in enumerate(rows):
         if row.shape != rows[0].shape:
@@ -213,7 +215,7 @@ def stacked(rows: list[Any], key: str, first: int) -> Any:
     return np.stack(rows) if rows else np.empty((0,))
 
 
-def joined(stretches: list[Stretch]) -> list[Stretch]:
+def join_stretches(stretches: list[Stretch]) -> list[Stretch]:
     """The stretches in their order, each with the name of its recording: the first step of it. CALVIN annotates a
     third of its steps several times, so that many stretches show the same pictures."""
     names: dict[int, str] = {}

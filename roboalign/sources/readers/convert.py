@@ -8,7 +8,7 @@ import numpy as np
 
 from roboalign.sources.errors import DamagedError
 from roboalign.sources.readers.pictures import frame
-from roboalign.sources.readers.reader import Damaged, LeftOut, Raw, required
+from roboalign.sources.readers.reader import Damaged, LeftOut, Raw, require_key
 from roboalign.sources.readers.spec import ActionKeySpec, DatasetSpec
 from roboalign.sources.readers.text import check_text
 from roboalign.types import Episode, Float32
@@ -31,7 +31,7 @@ def convert(raw: Raw, spec: DatasetSpec, source: str) -> Episode | LeftOut | Dam
         for text, what in ((raw.name, "its name"), (raw.instruction, "its instruction"), (raw.task, "its task")):
             check_text(text, what)
         steps = range(0, raw.length, spec.stride)
-        actions = joined(raw.columns, spec, raw.length)
+        actions = join_actions(raw.columns, spec, raw.length)
         frames = np.stack([frame(picture, spec.image) for picture in raw.pictures(steps)])
         if len(frames) != len(steps):
             raise DamagedError(f"{len(frames)} of its {len(steps)} pictures can be read")
@@ -65,17 +65,17 @@ def left_out(raw: Raw, spec: DatasetSpec) -> str:
     if chosen.without and re.search(chosen.without, instruction, re.IGNORECASE):
         return "filter.without"
     for key, pattern in chosen.attributes.items():
-        required(raw.attributes, key, "attribute")
+        require_key(raw.attributes, key, "attribute")
         if not re.search(pattern, raw.attributes[key]):
             return f"filter.attributes.{key}"
     return ""
 
 
-def joined(columns: Mapping[str, Float32], spec: DatasetSpec, length: int) -> Float32:
+def join_actions(columns: Mapping[str, Float32], spec: DatasetSpec, length: int) -> Float32:
     """The actions (frames, action_width) of the frames that the stride keeps. Raises DamagedError."""
     parts: list[Float32] = []
     for entry in spec.actions:
-        required(columns, entry.key, "action column")
+        require_key(columns, entry.key, "action column")
         values = np.asarray(columns[entry.key], np.float32)
         values = values[:, None] if values.ndim == 1 else values
         if values.ndim != 2 or len(values) != length:
@@ -91,14 +91,14 @@ def joined(columns: Mapping[str, Float32], spec: DatasetSpec, length: int) -> Fl
         bad = np.flatnonzero(~np.isfinite(values).all(1))
         if len(bad):
             raise DamagedError(f"its action '{entry.key}' is NaN or infinite at step {bad[0]}")
-        parts.append(strided(values, entry, spec.stride))
+        parts.append(apply_stride(values, entry, spec.stride))
     actions = np.concatenate(parts, axis=1)
     if actions.shape[1] != spec.action_width:
         raise DamagedError(f"its actions have width {actions.shape[1]}, but action_width is {spec.action_width}")
     return actions
 
 
-def strided(values: Float32, entry: ActionKeySpec, stride: int) -> Float32:
+def apply_stride(values: Float32, entry: ActionKeySpec, stride: int) -> Float32:
     """(length, A) → (ceil(length / stride), A): what the actions between two kept frames amount to."""
     if stride == 1:
         return values
@@ -117,10 +117,10 @@ def scene(raw: Raw, spec: DatasetSpec, opening: str) -> str:
     """The name of the group that must stay within one split; `opening` is the hash of the first frame."""
     split = spec.split
     if split.by == "instruction":
-        return hashed(raw.instruction.strip().lower())
+        return hash_text(raw.instruction.strip().lower())
     if split.scene is None:
         return opening
-    required(raw.attributes, split.scene, "attribute")
+    require_key(raw.attributes, split.scene, "attribute")
     text = raw.attributes[split.scene]
     check_text(text, f"its attribute '{split.scene}'")
     if split.scene_pattern:
@@ -128,9 +128,9 @@ def scene(raw: Raw, spec: DatasetSpec, opening: str) -> str:
         if not found or found.group(1) is None:
             raise DamagedError(f"its attribute '{split.scene}' is '{text}', in which split.scene_pattern finds nothing")
         text = found.group(1)
-    return hashed(text)
+    return hash_text(text)
 
 
-def hashed(text: str) -> str:
+def hash_text(text: str) -> str:
     """Sixteen hexadecimal digits."""
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()

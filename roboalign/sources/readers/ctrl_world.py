@@ -8,10 +8,10 @@ from roboalign.sources.errors import DamagedError, SourceError
 from roboalign.sources.readers.columns import MISSING, Columns
 from roboalign.sources.readers.file_episodes import FileEpisodes
 from roboalign.sources.readers.files import Files
-from roboalign.sources.readers.reader import Raw, required
+from roboalign.sources.readers.reader import Raw, require_key
 from roboalign.sources.readers.spec import CtrlWorldSpec, VideosSpec
 from roboalign.sources.readers.text import parse_json
-from roboalign.sources.readers.videos import Videos, file_path, flattened
+from roboalign.sources.readers.videos import Videos, file_path, flatten
 from roboalign.types import Json, UInt8
 
 FACTOR = 1.5
@@ -35,7 +35,7 @@ class CtrlWorld(FileEpisodes):
         cameras = video_paths(annotation)
         tables = {key: value for key, value in annotation.items() if is_table(value)}
         first = self.spec.actions[0].key
-        required(tables, first, "action column")
+        require_key(tables, first, "action column")
         rows = len(tables[first])
         frames = -(-rows // self.spec.rows_per_frame)
         told = annotation.get("video_length")
@@ -51,12 +51,12 @@ class CtrlWorld(FileEpisodes):
             return tables[key]
 
         def pictures(steps: Sequence[int]) -> Iterator[UInt8]:
-            required(cameras, self.spec.camera, "camera")
+            require_key(cameras, self.spec.camera, "camera")
             numbers = [step // self.spec.rows_per_frame for step in steps]
             yield from self.videos.frames(cameras[self.spec.camera], numbers, frames, warnings)
 
         warnings: list[str] = []
-        attributes = {"file": path} | flattened(annotation, set())
+        attributes = {"file": path} | flatten(annotation, set())
         return Raw(
             name=path,
             length=rows,

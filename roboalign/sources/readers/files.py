@@ -13,7 +13,7 @@ from fsspec.utils import glob_translate
 
 from roboalign.io import lfs_size
 from roboalign.sources.errors import DamagedError, SourceError
-from roboalign.sources.readers.blocks import described, open_remote
+from roboalign.sources.readers.blocks import describe, open_remote
 
 WHOLE = 2**30
 """Bytes of a file at most that is read as a whole."""
@@ -120,7 +120,7 @@ class Files:
         if isinstance(self.system, LocalFileSystem):
             return bool(self.system.exists(self.path(name)))
         try:
-            described(self.system, self.path(name))
+            describe(self.system, self.path(name))
         except FileNotFoundError:
             return False
         return True
@@ -132,7 +132,7 @@ class Files:
         found = (self._relative(path) for path in self.system.find(self.root, maxdepth=depth))
         return sorted(path for path in found if wanted.match(path))
 
-    def listed(self, pattern: str) -> list[str]:
+    def find(self, pattern: str) -> list[str]:
         """As `glob`; nothing where the place cannot list its folders, as many web servers."""
         try:
             return self.glob(pattern)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from roboalign.sources.errors import DamagedError
-from roboalign.sources.readers.reader import Damaged, Part, Raw, Reader, required
+from roboalign.sources.readers.reader import Damaged, Part, Raw, Reader, require_key
 from roboalign.sources.readers.spec import InstructionSpec
 
 
@@ -42,7 +42,7 @@ def state_instruction(spec: InstructionSpec, raw: Raw) -> str:
         return spec.text
     field = spec.field or ""
     if field not in raw.attributes and not raw.instruction:
-        required(raw.attributes, field, "attribute")
+        require_key(raw.attributes, field, "attribute")
     value = raw.attributes.get(field, raw.instruction)
     found = re.search(spec.pattern, value)
     if found is None:

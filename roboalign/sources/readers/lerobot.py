@@ -10,7 +10,7 @@ from roboalign.sources.errors import DamagedError, SourceError
 from roboalign.sources.readers.columns import Columns
 from roboalign.sources.readers.encoded import decode
 from roboalign.sources.readers.files import Files
-from roboalign.sources.readers.lerobot_meta import Entry, as_text, dimension_names, episodes, open_meta, tasks
+from roboalign.sources.readers.lerobot_meta import MetadataEntry, as_text, dimension_names, episodes, open_meta, tasks
 from roboalign.sources.readers.lerobot_rows import DataFile, picture_bytes, vectors
 from roboalign.sources.readers.lerobot_video import EARLY, frames_of_own, frames_of_shared
 from roboalign.sources.readers.reader import SEVERAL_INSTRUCTIONS, Damaged, Part, Raw
@@ -86,7 +86,7 @@ class Lerobot:
 
         def file(place: int) -> str:
             entry = self._entries[place]
-            return entry.data if isinstance(entry, Entry) and not entry.alone else ""
+            return entry.data if isinstance(entry, MetadataEntry) and not entry.alone else ""
 
         found = []
         size = max(EPISODES, len(self._entries) // PARTS)
@@ -117,7 +117,7 @@ class Lerobot:
             if held is not None:
                 held.close()
 
-    def _raw(self, entry: Entry, data: DataFile) -> Raw:
+    def _raw(self, entry: MetadataEntry, data: DataFile) -> Raw:
         first, stop = data.find(entry.number)
         if stop - first != entry.length:
             raise DamagedError(f"{data.path} has {stop - first} rows of it, but {entry.length} frames are listed")
@@ -148,7 +148,7 @@ class Lerobot:
             warnings=warnings,
         )
 
-    def _instruction(self, entry: Entry, data: DataFile, first: int, stop: int) -> tuple[str, list[str]]:
+    def _instruction(self, entry: MetadataEntry, data: DataFile, first: int, stop: int) -> tuple[str, list[str]]:
         """That of the first frame, empty for a literal text of the spec, and a warning if others have another one."""
         key = self._spec.instruction_field
         if not key:
@@ -184,7 +184,7 @@ class Lerobot:
         regular = np.abs(stamps - np.arange(len(stamps)) / self.fps) < EARLY / self.fps
         return [] if regular.all() else [OTHER_STAMPS]
 
-    def _frames(self, entry: Entry, steps: Sequence[int], warnings: list[str]) -> Iterator[UInt8]:
+    def _frames(self, entry: MetadataEntry, steps: Sequence[int], warnings: list[str]) -> Iterator[UInt8]:
         if entry.alone:
             return frames_of_own(self._files, entry.video, steps, entry.length, self.fps, warnings)
         count = round(entry.start * self.fps) + entry.length

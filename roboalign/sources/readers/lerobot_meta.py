@@ -34,7 +34,7 @@ BAD_PARQUET = (pa.ArrowException, OSError, ValueError, EOFError)
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class MetadataEntry:
     """An episode by the index: where it lies, and what is known of it."""
 
     number: int
@@ -165,9 +165,9 @@ def as_text(value: Any) -> str | None:
     return bytes(value.as_buffer()).decode("utf-8", "surrogateescape")
 
 
-def episodes(meta: Meta, files: Files, camera: str) -> list[Entry | Damaged]:
+def episodes(meta: Meta, files: Files, camera: str) -> list[MetadataEntry | Damaged]:
     """All episodes by the index; what is listed wrongly, twice, or not at all comes as `Damaged`."""
-    found: list[Entry | Damaged] = []
+    found: list[MetadataEntry | Damaged] = []
     seen: set[int] = set()
     rows = _rows_v2(files) if meta.version == 2 else _rows_v3(meta, files, camera)
     for name, row in rows:
@@ -270,7 +270,7 @@ def _plain(value: Any) -> Json:
         return None
 
 
-def _entry(meta: Meta, row: dict[str, Json], camera: str) -> Entry:
+def _entry(meta: Meta, row: dict[str, Json], camera: str) -> MetadataEntry:
     number, length = int(row["episode_index"]), int(row["length"])
     if not (0 <= number <= LARGEST and 0 <= length <= STEPS):
         raise DamagedError(f"it lists episode {_few_digits(number)} with {_few_digits(length)} frames")
@@ -284,7 +284,7 @@ def _entry(meta: Meta, row: dict[str, Json], camera: str) -> Entry:
         chunk = number // meta.chunk
         values: dict[str, int | str] = {"episode_chunk": chunk, "episode_index": number, "video_key": camera}
         path = _path(meta.video, values) if video else ""
-        return Entry(number, length, _path(meta.data, values), path, 0.0, True, attributes)
+        return MetadataEntry(number, length, _path(meta.data, values), path, 0.0, True, attributes)
     data = {"chunk_index": int(row["data/chunk_index"]), "file_index": int(row["data/file_index"])}
     path, start = "", 0.0
     if video:
@@ -302,7 +302,7 @@ def _entry(meta: Meta, row: dict[str, Json], camera: str) -> Entry:
             raise DamagedError(
                 f"its video lasts from {start:g} to {stop:g} s, which is not {length} frames at {meta.fps:g} a second"
             )
-    return Entry(number, length, _path(meta.data, data), path, start, False, attributes)
+    return MetadataEntry(number, length, _path(meta.data, data), path, start, False, attributes)
 
 
 def _path(template: str, values: Mapping[str, int | str]) -> str:

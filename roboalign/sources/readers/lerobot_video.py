@@ -28,7 +28,7 @@ def frames_of_own(
     be decoded. One frame is in memory at a time.
     """
     place = count = 0
-    with _opened(files, path) as container:
+    with _open(files, path) as container:
         try:
             stream = video_stream(container)
             told = stream.frames  # 0 where the container does not say
@@ -68,7 +68,7 @@ def frames_of_shared(files: Files, path: str, times: Sequence[float], fps: float
     """
     margin = EARLY / fps
     place = 0
-    with _opened(files, path) as container:
+    with _open(files, path) as container:
         try:
             stream = video_stream(container)
             if 0 < stream.frames < least:
@@ -105,7 +105,7 @@ def _regular(passed: float, fps: float) -> bool:
 
 
 @contextmanager
-def _opened(files: Files, path: str) -> Iterator[InputContainer]:
+def _open(files: Files, path: str) -> Iterator[InputContainer]:
     """The video, open. Raises DamagedError if it is missing or not a video."""
     try:
         file = files.open(path)

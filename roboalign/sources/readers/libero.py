@@ -13,7 +13,7 @@ from roboalign.sources.errors import DamagedError, SourceError
 from roboalign.sources.readers.columns import MISSING, STEPS, VALUES, Columns, picture
 from roboalign.sources.readers.files import Files
 from roboalign.sources.readers.hdf5 import UNREADABLE, Watched, attribute_values, data_sets, member, require_own
-from roboalign.sources.readers.reader import Damaged, Part, Raw, required
+from roboalign.sources.readers.reader import Damaged, Part, Raw, require_key
 from roboalign.sources.readers.spec import LiberoSpec
 from roboalign.sources.readers.text import parse_json
 from roboalign.store.media import PIXELS
@@ -55,11 +55,11 @@ class Libero:
         paths = self.paths()
         if len(paths) > FEW:
             return [Part(path) for path in paths]
-        return [part for path in paths for part in self._divided(path)]
+        return [part for path in paths for part in self._divide(path)]
 
-    def _divided(self, path: str) -> list[Part]:
+    def _divide(self, path: str) -> list[Part]:
         try:
-            with opened(self.files, path) as (file, _):
+            with open_demonstrations(self.files, path) as (file, _):
                 count = len(demonstrations(file))
         except DamagedError:  # `read` says so again, where it is quarantined
             return [Part(path)]
@@ -68,7 +68,7 @@ class Libero:
     def read(self, part: Part) -> Iterator[Raw | Damaged]:
         """The demonstrations of a file, by number."""
         try:
-            with opened(self.files, part.path) as (file, stream):
+            with open_demonstrations(self.files, part.path) as (file, stream):
                 data = member(file, "data")
                 known = {"file": part.path, "folder": str(PurePosixPath(part.path).parent)} | attributes(data)
                 stream.refuse(part.path)
@@ -98,7 +98,7 @@ class Libero:
         first = self.spec.actions[0].key
         # Without its pictures an episode still has a length, and may be one that the filter leaves out.
         key = self.spec.camera if self.spec.camera in shapes else first
-        required(shapes, key, "camera" if first not in shapes else "action column")
+        require_key(shapes, key, "camera" if first not in shapes else "action column")
         recorded = shapes[key][0] if shapes[key] else 0
         if recorded > STEPS:
             raise DamagedError(f"its '{key}' has {recorded} rows, more than {STEPS}")
@@ -121,7 +121,7 @@ class Libero:
                 raise DamagedError(f"its '{name}' cannot be read: {error}") from None
 
         def pictures(steps: Sequence[int]) -> Iterator[UInt8]:
-            required(shapes, self.spec.camera, "camera")
+            require_key(shapes, self.spec.camera, "camera")
             array = arrays[self.spec.camera]
             if array.size > 3 * PIXELS * max(1, recorded):
                 raise DamagedError(f"its pictures '{self.spec.camera}' are too large: their shape is {array.shape}")
@@ -154,7 +154,7 @@ class Libero:
 
 
 @contextmanager
-def opened(files: Files, path: str) -> Iterator[tuple[Any, Watched]]:
+def open_demonstrations(files: Files, path: str) -> Iterator[tuple[Any, Watched]]:
     """An HDF5 file in robomimic's layout, and the stream below it.
 
     Raises DamagedError where it is none, SourceError where reading fails.
@@ -204,15 +204,15 @@ def attributes(group: Any) -> dict[str, str]:
             with suppress(ValueError, RecursionError):
                 text = parse_json(text.encode("utf-8", "surrogateescape"))
         with suppress(ValueError, RecursionError):
-            result |= flattened(key, text)
+            result |= flatten(key, text)
     return result
 
 
-def flattened(key: str, value: Json) -> dict[str, str]:
+def flatten(key: str, value: Json) -> dict[str, str]:
     """A JSON value's texts and numbers by path. A list of words, or of letters, is one text: so LIBERO writes some of
     its instructions, others in quotes."""
     if isinstance(value, dict):
-        return {name: text for part, item in value.items() for name, text in flattened(f"{key}/{part}", item).items()}
+        return {name: text for part, item in value.items() for name, text in flatten(f"{key}/{part}", item).items()}
     if isinstance(value, list) and value and all(isinstance(item, str) for item in value):
         value = ("" if all(len(item) == 1 for item in value) else " ").join(value)
     if isinstance(value, str | bool | int | float | np.number | np.bool_) and len(str(value)) <= LONGEST:

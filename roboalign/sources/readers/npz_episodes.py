@@ -13,7 +13,7 @@ from roboalign.sources.readers.arrays import BAD_ARRAY, open_npz
 from roboalign.sources.readers.columns import MISSING, STEPS, Columns, picture
 from roboalign.sources.readers.file_episodes import FileEpisodes
 from roboalign.sources.readers.files import Files
-from roboalign.sources.readers.reader import Raw, required
+from roboalign.sources.readers.reader import Raw, require_key
 from roboalign.sources.readers.spec import NpzEpisodesSpec
 from roboalign.sources.readers.text import decode_text
 from roboalign.types import UInt8
@@ -36,7 +36,7 @@ class NpzEpisodes(FileEpisodes):
         first = self.spec.actions[0].key
         # Without its pictures an episode still has a length, and may be one that the filter leaves out.
         key = self.spec.camera if self.spec.camera in shapes else first
-        required(shapes, key, "camera" if first not in shapes else "action column")
+        require_key(shapes, key, "camera" if first not in shapes else "action column")
         if not shapes[key][0]:
             raise DamagedError(f"its '{key}' is a single value, not one for each step")
         length = shapes[key][0][0]
@@ -58,7 +58,7 @@ class NpzEpisodes(FileEpisodes):
             return values
 
         def pictures(steps: Sequence[int]) -> Iterator[UInt8]:
-            required(shapes, self.spec.camera, "camera")
+            require_key(shapes, self.spec.camera, "camera")
             array = load_array(self.files, path, self.spec.camera)
             for step in steps:
                 yield picture(array[step], self.spec.camera)

@@ -37,7 +37,7 @@ class _Dtype:
             raise pickle.UnpicklingError("a dtype with fields, which is not expected here")
         self.order = order
 
-    def made(self) -> "np.dtype[Any] | None":
+    def build(self) -> "np.dtype[Any] | None":
         """The dtype; None for objects."""
         if self.code in ("O", "O8"):
             return None
@@ -147,7 +147,7 @@ def read_pickled(file: IO[bytes]) -> Any:
         if len(data) > BYTES:
             raise pickle.UnpicklingError(f"it has more than {BYTES} bytes")
         scan(data)
-        found = _Maker().made(_Unpickler(io.BytesIO(data)).load())
+        found = _Maker().build(_Unpickler(io.BytesIO(data)).load())
     except (pickle.UnpicklingError, ImportError, *BAD_ARRAY) as error:
         raise DamagedError(f"its pickle is refused: {error or type(error).__name__}") from None
     return found.reshape(-1)[0] if isinstance(found, np.ndarray) and found.size == 1 else found
@@ -160,7 +160,7 @@ class _Maker:
     def __init__(self) -> None:
         self.known: dict[int, tuple[Any, Any]] = {}
 
-    def made(self, value: Any, depth: int = 0) -> Any:
+    def build(self, value: Any, depth: int = 0) -> Any:
         """The value without records."""
         if value is None or isinstance(value, str | bytes | bytearray | bool | int | float | complex):
             return value
@@ -175,11 +175,11 @@ class _Maker:
         """A container or record."""
         match value:
             case dict():
-                return {self.made(key, depth): self.made(item, depth) for key, item in value.items()}
+                return {self.build(key, depth): self.build(item, depth) for key, item in value.items()}
             case list():
-                return [self.made(item, depth) for item in value]
+                return [self.build(item, depth) for item in value]
             case tuple():
-                return tuple(self.made(item, depth) for item in value)
+                return tuple(self.build(item, depth) for item in value)
             case _Text():
                 return value.data
             case _Scalar():
@@ -193,13 +193,13 @@ class _Maker:
         _, shape, dtype, fortran, data = state
         if not isinstance(dtype, _Dtype):
             raise pickle.UnpicklingError("an array without a dtype")
-        kind = dtype.made()
+        kind = dtype.build()
         if kind is None:
             if not isinstance(data, list) or len(data) != math.prod(shape):
                 raise pickle.UnpicklingError("an array of objects whose number is not that of its shape")
             result = np.empty(len(data), object)
             for index, item in enumerate(data):
-                result[index] = self.made(item, depth)
+                result[index] = self.build(item, depth)
         else:
             data = data.data if isinstance(data, _Text) else data
             if not isinstance(data, bytes | bytearray):

@@ -9,20 +9,20 @@ from roboalign.types import UInt8
 
 def frame(picture: UInt8, spec: PictureSpec) -> UInt8:
     """The frame (height, width, 3) of a picture (H, W, 3). Pure; a picture of the wanted size passes unchanged."""
-    top, bottom, left, right = kept(picture.shape[0], picture.shape[1], spec)
+    top, bottom, left, right = crop_bounds(picture.shape[0], picture.shape[1], spec)
     part = picture[top:bottom, left:right]
     if spec.fit != "pad":
-        return _resized(part, spec.height, spec.width)
+        return _resize(part, spec.height, spec.width)
     high, wide = part.shape[:2]
     scale = min(spec.height / high, spec.width / wide)
     height, width = max(1, round(high * scale)), max(1, round(wide * scale))
     result = np.zeros((spec.height, spec.width, 3), np.uint8)
     y, x = (spec.height - height) // 2, (spec.width - width) // 2
-    result[y : y + height, x : x + width] = _resized(part, height, width)
+    result[y : y + height, x : x + width] = _resize(part, height, width)
     return result
 
 
-def kept(high: int, wide: int, spec: PictureSpec) -> tuple[int, int, int, int]:
+def crop_bounds(high: int, wide: int, spec: PictureSpec) -> tuple[int, int, int, int]:
     """The part of a picture of that height and width that its frame shows: top, bottom, left, right in pixels."""
     crop = spec.crop
     top, left = round(crop.top * high), round(crop.left * wide)
@@ -37,7 +37,7 @@ def kept(high: int, wide: int, spec: PictureSpec) -> tuple[int, int, int, int]:
     return y, y + height, x, x + width
 
 
-def _resized(picture: UInt8, height: int, width: int) -> UInt8:
+def _resize(picture: UInt8, height: int, width: int) -> UInt8:
     if picture.shape[:2] == (height, width):
         return np.ascontiguousarray(picture)
     smaller = height <= picture.shape[0] and width <= picture.shape[1]

@@ -94,7 +94,7 @@ class Reader(Protocol):
         ...
 
 
-def required(columns: Mapping[str, object], key: str, what: str) -> None:
+def require_key(columns: Mapping[str, object], key: str, what: str) -> None:
     """Raise DamagedError where a column that the spec names is missing; the message lists what there is."""
     if key not in columns:
         there = ", ".join(sorted(columns)) or "nothing"

@@ -11,7 +11,7 @@ from roboalign.sources.readers.example import features
 from roboalign.sources.readers.files import Files, inside
 from roboalign.sources.readers.reader import SEVERAL_INSTRUCTIONS, Damaged, Part, Raw
 from roboalign.sources.readers.rlds_features import Features, Leaf, parse
-from roboalign.sources.readers.rlds_values import attribute, decoded, pictures, rows, texts
+from roboalign.sources.readers.rlds_values import attribute, decode_pictures, pictures, rows, texts
 from roboalign.sources.readers.spec import RldsSpec
 from roboalign.sources.readers.text import parse_json
 from roboalign.sources.readers.tfrecord import Fault, records
@@ -23,7 +23,7 @@ TEMPLATE = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
 
 
 @dataclass(frozen=True, slots=True)
-class Shard:
+class TFRecordShard:
     """A file of the data set."""
 
     path: str
@@ -40,7 +40,7 @@ class Rlds:
         self._spec, self._files = spec, files
         folder = _folder(files)
         self._features = parse(_json(files, folder + FEATURES), f"{files.uri}: {folder}{FEATURES}")
-        self._camera, self._instruction = chosen(spec, self._features)
+        self._camera, self._instruction = choose_leaves(spec, self._features)
         self._numeric = {key: leaf for key, leaf in self._features.steps.items() if leaf.vector}
         self._shards = {shard.path: shard for shard in shards(spec, files, folder)}
 
@@ -82,7 +82,7 @@ class Rlds:
                 lost,
             )
 
-    def _episode(self, shard: Shard, number: int, record: bytes | Fault) -> Raw | Damaged:
+    def _episode(self, shard: TFRecordShard, number: int, record: bytes | Fault) -> Raw | Damaged:
         name = f"{shard.label}#{number}"
         if not isinstance(record, Fault):
             return self._raw(name, record)
@@ -109,7 +109,7 @@ class Rlds:
         return Raw(
             name=name,
             length=length,
-            pictures=partial(decoded, images, self._camera, warnings),
+            pictures=partial(decode_pictures, images, self._camera, warnings),
             columns=Columns(self._numeric, lambda key: rows(found, self._numeric[key], length)),
             instruction=words[0] if words else "",
             warnings=warnings,
@@ -117,21 +117,21 @@ class Rlds:
         )
 
 
-def chosen(spec: RldsSpec, features: Features) -> tuple[Leaf, Leaf | None]:
+def choose_leaves(spec: RldsSpec, features: Features) -> tuple[Leaf, Leaf | None]:
     """Camera and instruction; None for one that the spec states as a literal text.
 
     Raises SourceError if one is absent or of a wrong kind.
     """
-    camera = _wanted(features.steps, "camera", spec.camera)
+    camera = _find_leaf(features.steps, "camera", spec.camera)
     three = not camera.shape or camera.shape[-1] == 3
     fixed = camera.kind == "image" or (camera.numeric and len(camera.shape) == 3 and camera.size > 0)
     if camera.nested or camera.dtype != "uint8" or not three or not fixed:
-        raise SourceError(f"camera '{spec.camera}' is no colour image: {_described(camera)}")
+        raise SourceError(f"camera '{spec.camera}' is no colour image: {_describe(camera)}")
     actions = {}
     for number, entry in enumerate(spec.actions):
-        leaf = _wanted(features.steps, f"actions.{number}.key", entry.key)
+        leaf = _find_leaf(features.steps, f"actions.{number}.key", entry.key)
         if not leaf.vector:
-            raise SourceError(f"actions.{number}.key '{entry.key}' is no vector of numbers: {_described(leaf)}")
+            raise SourceError(f"actions.{number}.key '{entry.key}' is no vector of numbers: {_describe(leaf)}")
         actions[entry.key] = leaf
     widths = [len(entry.columns) or actions[entry.key].size for entry in spec.actions]
     known = min(widths) >= 0 and not any(leaf.nested for leaf in actions.values())
@@ -142,29 +142,29 @@ def chosen(spec: RldsSpec, features: Features) -> tuple[Leaf, Leaf | None]:
         )
     everything = features.episode | features.steps
     key = spec.instruction_field
-    instruction = _wanted(everything, "instruction", key) if key else None
+    instruction = _find_leaf(everything, "instruction", key) if key else None
     if instruction and not instruction.textual:
-        raise SourceError(f"instruction '{key}' is no text: {_described(instruction)}")
+        raise SourceError(f"instruction '{key}' is no text: {_describe(instruction)}")
     for key in spec.filter.attributes:
-        _wanted(features.episode, "filter.attributes", key)
+        _find_leaf(features.episode, "filter.attributes", key)
     if spec.split.by == "scene" and spec.split.scene is not None:
-        _wanted(features.episode, "split.scene", spec.split.scene)
+        _find_leaf(features.episode, "split.scene", spec.split.scene)
     return camera, instruction
 
 
-def _wanted(there: dict[str, Leaf], field: str, key: str) -> Leaf:
+def _find_leaf(there: dict[str, Leaf], field: str, key: str) -> Leaf:
     if key not in there:
         raise SourceError(f"{field}: the data set has no '{key}'; there is: {', '.join(sorted(there)) or 'nothing'}")
     return there[key]
 
 
-def _described(leaf: Leaf) -> str:
+def _describe(leaf: Leaf) -> str:
     sequences = f", in {leaf.nested} sequences" if leaf.nested else ""
     encoding = f", encoding {leaf.encoding}" if leaf.encoding not in ("none", "") else ""
     return f"{leaf.kind}, shape {leaf.shape}, dtype {leaf.dtype or 'unknown'}{encoding}{sequences}"
 
 
-def shards(spec: RldsSpec, files: Files, folder: str) -> list[Shard]:
+def shards(spec: RldsSpec, files: Files, folder: str) -> list[TFRecordShard]:
     """The shards of the wanted splits by `dataset_info.json`, in order. Raises SourceError where there are none."""
     name = f"{files.uri}: {folder}{INFO}"
     info = _json(files, folder + INFO)
@@ -188,7 +188,7 @@ def shards(spec: RldsSpec, files: Files, folder: str) -> list[Shard]:
     return listed
 
 
-def _shard(template: str, dataset: str, split: str, folder: str, lengths: list[int], number: int) -> Shard:
+def _shard(template: str, dataset: str, split: str, folder: str, lengths: list[int], number: int) -> TFRecordShard:
     place = f"{number:05d}-of-{len(lengths):05d}"
     values = {
         "DATASET": dataset, "SPLIT": split, "FILEFORMAT": "tfrecord", "SHARD_X_OF_Y": place,
@@ -197,7 +197,7 @@ def _shard(template: str, dataset: str, split: str, folder: str, lengths: list[i
     for key, value in values.items():
         template = template.replace(f"{{{key}}}", value)
     try:
-        return Shard(folder + inside(template), f"{split}-{place}", max(0, lengths[number]))
+        return TFRecordShard(folder + inside(template), f"{split}-{place}", max(0, lengths[number]))
     except DamagedError as error:
         raise SourceError(f"{folder}{INFO}: a shard of the split '{split}' {error}") from None
 
@@ -206,7 +206,7 @@ def _folder(files: Files) -> str:
     """'' or the one version folder inside the URI, with a slash. Raises SourceError where it holds none or several."""
     if files.exists(FEATURES):
         return ""
-    versions = [path.removesuffix(FEATURES) for path in files.listed(f"*/{FEATURES}")]
+    versions = [path.removesuffix(FEATURES) for path in files.find(f"*/{FEATURES}")]
     if len(versions) == 1:
         return versions[0]
     if versions:

@@ -17,7 +17,7 @@ Found = Mapping[str, memoryview]
 """The undecoded features of an Example, by name."""
 
 
-def stored(found: Found, leaf: Leaf) -> memoryview:
+def stored_value(found: Found, leaf: Leaf) -> memoryview:
     """What an Example stores of a feature. Raises DamagedError where it lacks it."""
     key = f"{leaf.key}/ragged_flat_values" if leaf.nested else leaf.key
     if key not in found:
@@ -28,7 +28,7 @@ def stored(found: Found, leaf: Leaf) -> memoryview:
 def rows(found: Found, leaf: Leaf, length: int) -> Float32:
     """(length, width): the numbers of a feature, one row a step. Raises DamagedError where they do not fill them."""
     try:
-        values = _flat(stored(found, leaf), leaf)
+        values = _flat(stored_value(found, leaf), leaf)
     except DamagedError as error:
         raise DamagedError(f"'{leaf.key}' cannot be read: {error}") from None
     width = leaf.size
@@ -59,14 +59,14 @@ def _flat(feature: memoryview, leaf: Leaf) -> Float32:
     size = kind.itemsize * max(0, leaf.size)
     parts = [np.empty(0, np.float32)]
     for packed in byte_strings(feature):
-        data = _inflated(packed, size) if leaf.encoding == "zlib" else bytes(packed)
+        data = _inflate(packed, size) if leaf.encoding == "zlib" else bytes(packed)
         if len(data) != size:
             raise DamagedError(f"one of its tensors has {len(data)} bytes, not {size}")
         parts.append(np.frombuffer(data, kind.newbyteorder("<")).astype(np.float32))
     return np.concatenate(parts)
 
 
-def _inflated(packed: memoryview, size: int) -> bytes:
+def _inflate(packed: memoryview, size: int) -> bytes:
     try:
         return zlib.decompressobj().decompress(packed, size + 1)
     except zlib.error as error:
@@ -76,7 +76,7 @@ def _inflated(packed: memoryview, size: int) -> bytes:
 def texts(found: Found, leaf: Leaf) -> list[str]:
     """The texts of a feature, one for each step or (of a feature of the episode) one. Raises DamagedError."""
     try:
-        feature = stored(found, leaf)
+        feature = stored_value(found, leaf)
         if not leaf.numeric:
             return [text(part) for part in byte_strings(feature)]
         codes = numbers(feature) if leaf.encoding == "none" else _flat(feature, leaf)
@@ -108,8 +108,8 @@ def pictures(found: Found, leaf: Leaf) -> Sequence[memoryview] | UInt8:
     """The pictures of a feature, one a step: encoded ones as they are, a tensor as (length, H, W, 3)."""
     try:
         if leaf.kind == "image":
-            return byte_strings(stored(found, leaf))
-        values = _flat(stored(found, leaf), leaf)
+            return byte_strings(stored_value(found, leaf))
+        values = _flat(stored_value(found, leaf), leaf)
         length, rest = divmod(len(values), max(1, leaf.size))
         if rest or not ((values >= 0) & (values <= 255)).all():
             raise DamagedError(f"its values are no pictures of {leaf.shape} bytes")
@@ -118,7 +118,7 @@ def pictures(found: Found, leaf: Leaf) -> Sequence[memoryview] | UInt8:
         raise DamagedError(f"'{leaf.key}' cannot be read: {error}") from None
 
 
-def decoded(
+def decode_pictures(
     images: Sequence[memoryview] | UInt8, leaf: Leaf, warnings: list[str], steps: Sequence[int]
 ) -> Iterator[UInt8]:
     """(H, W, 3) of each wanted step. Raises DamagedError where one is no JPEG or PNG, or not of the common size."""

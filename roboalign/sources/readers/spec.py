@@ -30,7 +30,7 @@ class CropSpec(Spec):
     """Right edge, from the left."""
 
     @model_validator(mode="after")
-    def _ordered(self) -> Self:
+    def _check_order(self) -> Self:
         if self.top >= self.bottom:
             raise FieldError("top", f"top is {self.top:g}, not above bottom, which is {self.bottom:g}; lower it")
         if self.left >= self.right:

@@ -12,7 +12,7 @@ from roboalign.sources.errors import DamagedError, SourceError
 from roboalign.sources.readers.arrays import open_npz, read_npy
 from roboalign.sources.readers.columns import MISSING, Columns
 from roboalign.sources.readers.files import Files, inside
-from roboalign.sources.readers.reader import Damaged, Part, Raw, required
+from roboalign.sources.readers.reader import Damaged, Part, Raw, require_key
 from roboalign.sources.readers.spec import VideosSpec
 from roboalign.sources.readers.text import parse_json
 from roboalign.store.media import MediaError, open_video, upright_frame, video_stream
@@ -76,16 +76,16 @@ class Videos:
                     yield Damaged(name, str(error))
 
     def _raw(self, name: str, line: dict[str, Json]) -> Raw:
-        required(line, self.spec.camera, "key")
+        require_key(line, self.spec.camera, "key")
         path = file_path(line[self.spec.camera], self.spec.camera)
         tables = {key: value for key, value in line.items() if isinstance(value, list)}
         for action in self.spec.actions:
-            required(line, action.key, "action column")
+            require_key(line, action.key, "action column")
             tables[action.key] = line[action.key]
         columns = Columns(tables, lambda key: self.table(line[key], key))
         # What a pattern looks in is an attribute as any other.
         own = {self.spec.instruction} if isinstance(self.spec.instruction, str) else set()
-        attributes = flattened(line, {self.spec.camera, *own, *tables})
+        attributes = flatten(line, {self.spec.camera, *own, *tables})
         instruction = line.get(self.spec.instruction_field)
         length = len(columns[self.spec.actions[0].key])
         warnings: list[str] = []
@@ -175,7 +175,7 @@ def read_table(file: IO[bytes], key: str) -> NDArray[Any]:
         return read_npy(file)
     with open_npz(file) as arrays:
         name = next(iter(arrays)) if len(arrays) == 1 else key
-        required(arrays, name, "array")
+        require_key(arrays, name, "array")
         return arrays[name]
 
 
@@ -198,12 +198,12 @@ def file_path(value: Json, key: str) -> str:
         raise DamagedError(f"its '{key}' {error}") from None
 
 
-def flattened(value: Mapping[str, Json], without: set[str], above: str = "") -> dict[str, str]:
+def flatten(value: Mapping[str, Json], without: set[str], above: str = "") -> dict[str, str]:
     """The texts and numbers of a JSON object as text, those of objects in it by path."""
     found: dict[str, str] = {}
     for key, item in value.items():
         if isinstance(item, dict):
-            found |= flattened(item, without, f"{above}{key}/")
+            found |= flatten(item, without, f"{above}{key}/")
         elif isinstance(item, str | bool | int | float) and f"{above}{key}" not in without:
             found[f"{above}{key}"] = str(item)
     return found

@@ -82,7 +82,7 @@ class NoiseSpec(Spec):
     """Standard deviation of the noise on the random policy."""
 
     @model_validator(mode="after")
-    def _ordered(self) -> "NoiseSpec":
+    def _check_order(self) -> "NoiseSpec":
         if self.low > self.high:
             raise FieldError("low", f"low is {self.low:g}, above high, which is {self.high:g}")
         return self

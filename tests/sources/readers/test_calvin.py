@@ -12,7 +12,7 @@ import pytest
 from reading import lose, only, read_all, served, survives
 
 from roboalign.sources.errors import DamagedError, SourceError
-from roboalign.sources.readers.calvin import Calvin, Stretch, joined
+from roboalign.sources.readers.calvin import Calvin, Stretch, join_stretches
 from roboalign.sources.readers.files import Files
 from roboalign.sources.readers.pickled import read_pickled
 from roboalign.sources.readers.reader import Part, Raw
@@ -271,7 +271,7 @@ def test_a_stretch_between_environments(tmp_path: Path) -> None:
 
 def test_stretches_that_show_the_same_pictures_are_one_scene(tmp_path: Path) -> None:
     pairs = [(500, 563), (100, 163), (120, 150), (163, 227), (600, 663), (257, 300), (331, 340), ("x", 3)]
-    found = joined([Stretch(number, first, last, "", "") for number, (first, last) in enumerate(pairs)])
+    found = join_stretches([Stretch(number, first, last, "", "") for number, (first, last) in enumerate(pairs)])
     names = ["0000500", "0000100", "0000100", "0000100", "0000600", "0000100", "0000331", ""]
     assert [each.recording for each in found] == names
     assert [(each.first, each.last) for each in found] == pairs

@@ -15,19 +15,19 @@ FIRST = 5
 """Files that are tried for one that can be read."""
 
 
-def recognised(files: Files) -> Layout | None:
+def recognise(files: Files) -> Layout | None:
     """The layout by the first file with cameras, or None. Raises SourceError if the connection is lost."""
-    paths = sorted(path for pattern in PATTERNS for path in files.listed(pattern))
+    paths = sorted(path for pattern in PATTERNS for path in files.find(pattern))
     for path in paths[:FIRST]:
         try:
-            if found := described(files, path, paths):
+            if found := describe(files, path, paths):
                 return found
         except DamagedError:
             continue
     return None
 
 
-def described(files: Files, path: str, paths: list[str]) -> Layout | None:
+def describe(files: Files, path: str, paths: list[str]) -> Layout | None:
     """The layout of a file, or None if it has no cameras. Raises DamagedError."""
     with open_hdf5(files, path) as file:
         arrays = {key: each for key, each in data_sets(file).items() if not (each.is_virtual or each.external)}

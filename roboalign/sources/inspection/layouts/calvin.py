@@ -18,7 +18,7 @@ FIRST = 20
 """Annotations that are tried for one whose first step is there."""
 
 
-def recognised(files: Files) -> Layout | None:
+def recognise(files: Files) -> Layout | None:
     """The layout by the first annotated step that is there, or None. Raises SourceError where none can be read."""
     subset = next((name for name in SUBSETS if files.exists(f"{name}/{ANNOTATIONS}")), None)
     if subset is None:

@@ -15,9 +15,9 @@ FIRST = 5
 """Annotations that are tried for one that can be read."""
 
 
-def recognised(files: Files) -> Layout | None:
+def recognise(files: Files) -> Layout | None:
     """The layout by the first annotation that lists videos, or None. Raises SourceError if none can be opened."""
-    paths = files.listed("annotation/*/*.json") or files.listed("annotation/*.json")
+    paths = files.find("annotation/*/*.json") or files.find("annotation/*.json")
     subsets = {folder: list(found) for folder, found in groupby(paths, lambda path: path.rpartition("/")[0])}
     subset = next((folder for folder in subsets if folder.endswith("/train")), next(iter(subsets), ""))
     for path in subsets.get(subset, [])[:FIRST]:
@@ -27,11 +27,11 @@ def recognised(files: Files) -> Layout | None:
         except DamagedError:
             continue
         if videos:
-            return described(files, annotation, videos, subset, len(subsets[subset]))
+            return describe(files, annotation, videos, subset, len(subsets[subset]))
     return None
 
 
-def described(files: Files, annotation: dict[str, Json], videos: dict[str, str], subset: str, count: int) -> Layout:
+def describe(files: Files, annotation: dict[str, Json], videos: dict[str, str], subset: str, count: int) -> Layout:
     """The layout of an annotation. Raises SourceError if a video of it cannot be opened."""
     cameras, rate = [], 0.0
     for name, path in videos.items():

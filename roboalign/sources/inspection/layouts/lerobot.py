@@ -12,7 +12,7 @@ OWN = ("timestamp", "frame_index", "episode_index", "index", "task_index")
 """Columns that number the frames."""
 
 
-def recognised(files: Files) -> Layout | None:
+def recognise(files: Files) -> Layout | None:
     """The layout, or None. Raises SourceError where `meta/info.json` is there but not readable."""
     if not files.exists("meta/info.json"):
         return None

@@ -7,7 +7,7 @@ from roboalign.sources.inspection.layouts.layout import Column, Layout, file_wor
 from roboalign.sources.inspection.summary import cut
 from roboalign.sources.readers.files import Files
 from roboalign.sources.readers.hdf5 import UNREADABLE, data_sets, member
-from roboalign.sources.readers.libero import PATTERNS, attributes, demonstrations, opened
+from roboalign.sources.readers.libero import PATTERNS, attributes, demonstrations, open_demonstrations
 
 OWN_CAMERAS = ("obs/agentview_rgb", "obs/eye_in_hand_rgb")
 """What LIBERO calls its pictures; robomimic says agentview_image."""
@@ -16,20 +16,20 @@ FIRST = 20
 LOOKED_FOR = "**/*.hdf5 or **/*.h5 with data/demo_* (LIBERO, robomimic)"
 
 
-def recognised(files: Files) -> Layout | None:
+def recognise(files: Files) -> Layout | None:
     """The layout by the first file that can be read, or None. Raises SourceError where the connection is lost."""
-    paths = [path for pattern in PATTERNS for path in files.listed(pattern)]
+    paths = [path for pattern in PATTERNS for path in files.find(pattern)]
     for path in sorted(paths)[:5]:
         try:
-            return described(files, path, paths)
+            return describe(files, path, paths)
         except (DamagedError, *UNREADABLE):
             continue
     return None
 
 
-def described(files: Files, path: str, paths: Sequence[str]) -> Layout:
+def describe(files: Files, path: str, paths: Sequence[str]) -> Layout:
     """The layout of a file. Raises DamagedError where it is another one."""
-    with opened(files, path) as (file, _):
+    with open_demonstrations(files, path) as (file, _):
         names = demonstrations(file)
         data = member(file, "data")
         group = member(data, names[0])

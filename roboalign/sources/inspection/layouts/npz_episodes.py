@@ -11,9 +11,9 @@ FIRST = 5
 """Files that are tried for one that can be read."""
 
 
-def recognised(files: Files) -> Layout | None:
+def recognise(files: Files) -> Layout | None:
     """The layout by the first file that holds pictures, or None."""
-    paths = files.listed(PATTERN)
+    paths = files.find(PATTERN)
     for path in paths[:FIRST]:
         try:
             shapes = array_shapes(files, path)

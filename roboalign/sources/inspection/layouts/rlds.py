@@ -9,11 +9,11 @@ from roboalign.sources.readers.text import parse_json
 LOOKED_FOR = "features.json (RLDS by TensorFlow Datasets)"
 
 
-def recognised(files: Files) -> Layout | None:
+def recognise(files: Files) -> Layout | None:
     """The layout, or None. Raises SourceError where `features.json` is there but not readable."""
     folder = ""
     if not files.exists("features.json"):
-        versions = files.listed("*/features.json")
+        versions = files.find("*/features.json")
         if len(versions) != 1:
             return None
         folder = versions[0].removesuffix("features.json")
@@ -23,7 +23,9 @@ def recognised(files: Files) -> Layout | None:
     except (DamagedError, ValueError, RecursionError) as error:
         raise SourceError(f"{name} is no JSON: {error}") from None
     cameras = [
-        Column(key, shape(leaf.shape[:2]) if leaf.shape else "") for key, leaf in found.steps.items() if seen(leaf)
+        Column(key, shape(leaf.shape[:2]) if leaf.shape else "")
+        for key, leaf in found.steps.items()
+        if is_picture(leaf)
     ]
     vectors = [
         Column(key, f"{leaf.size} of {leaf.dtype}", leaf.size)
@@ -46,7 +48,7 @@ def recognised(files: Files) -> Layout | None:
     )  # fmt: skip
 
 
-def seen(leaf: Leaf) -> bool:
+def is_picture(leaf: Leaf) -> bool:
     """Whether a feature is a colour picture."""
     colour = not leaf.shape or (len(leaf.shape) == 3 and leaf.shape[2] == 3)
     fixed = leaf.kind == "image" or (leaf.numeric and leaf.dtype == "uint8" and leaf.size > 0)

@@ -19,9 +19,9 @@ LINES = 20
 """Lines of the manifest that are read."""
 
 
-def recognised(files: Files) -> Layout | None:
+def recognise(files: Files) -> Layout | None:
     """The layout by the first lines of a manifest, or None."""
-    names = files.listed("*.jsonl") or [name for name in ("episodes.jsonl",) if files.exists(name)]
+    names = files.find("*.jsonl") or [name for name in ("episodes.jsonl",) if files.exists(name)]
     for name in sorted(names, key=lambda each: (each != "episodes.jsonl", each)):
         lines: list[dict[str, Json]] = []
         with files.open(name) as file:
@@ -32,7 +32,7 @@ def recognised(files: Files) -> Layout | None:
                     continue
         for each in lines:
             if any(is_video(value) for value in each.values()):
-                return described(files, name, each, len(lines))
+                return describe(files, name, each, len(lines))
     return None
 
 
@@ -41,7 +41,7 @@ def is_video(value: Json) -> bool:
     return isinstance(value, str) and value.lower().endswith(VIDEOS)
 
 
-def described(files: Files, name: str, line: dict[str, Json], count: int) -> Layout:
+def describe(files: Files, name: str, line: dict[str, Json], count: int) -> Layout:
     """The layout by a line of the manifest. Raises SourceError where its video cannot be opened."""
     paths = [key for key, value in line.items() if is_video(value)]
     cameras, rate = [], 0.0

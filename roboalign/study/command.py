@@ -30,7 +30,7 @@ def run(root: Path, name: str, folder: Path, *, collect: bool) -> int:
             run_queued(root, name, study)
         done = revisions(root, name, list(study.runs))
         missing = [run for run in study.runs if run not in done]
-        if missing:
+        if study.reference in missing or (missing and not collect):
             raise StudyError(f"not finished: {', '.join(missing)}; run `python -m roboalign study {name}`")
         results = {
             run: RunResult(
@@ -47,9 +47,10 @@ def run(root: Path, name: str, folder: Path, *, collect: bool) -> int:
         return 1
     found = summarise(study, results) | {
         "experiment": study.experiment, "revision": revision, "command": f"python -m roboalign study {name}",
+        "not_run": list(missing),
     }  # fmt: skip
     write_json(folder / f"{name}.json", found)
     write_text(folder / f"{name}.md", markdown(name, found))
     write_text(folder / f"{name}.svg", plot(name, found))
-    print(f"{folder / name}.md, .json and .svg: {len(results)} runs")
+    print(f"{folder / name}.md, .json and .svg: {len(results)} runs" + (f"; missing {missing}" if missing else ""))
     return 0

@@ -49,6 +49,8 @@ def markdown(name: str, found: dict[str, Any]) -> str:
         f"whose interval excludes 0 are bold. Scores are totals of 10.",
         f"![The gains of each run, by scorer]({name}.svg)",
     ]
+    if found.get("not_run"):
+        parts.insert(2, f"Declared, and not run: {', '.join(found['not_run'])}.")
     for comparison in next(iter(found["runs"].values()))["gains"]:
         rows = []
         for run, result in found["runs"].items():

@@ -93,6 +93,8 @@ def test_the_page_shows_every_run_and_marks_what_excludes_zero() -> None:
     assert "| b | +.00 [.00, .00] |" in page
     assert "| a less | gold faithful |" in page
     assert interval(None) == "n/a"
+    assert "Declared" not in page
+    assert "Declared, and not run: c, d." in markdown("x", found | {"not_run": ["c", "d"]})
     drawing = plot("x", found)
     assert drawing.startswith("<svg")
     assert ">b</text>" in drawing

@@ -1,7 +1,7 @@
 """Alignment put together: the module with its collaborators, the guard's check, the measures before and after."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import cast
 
 import numpy as np
@@ -13,25 +13,28 @@ from roboalign.bench.dataset import Scores
 from roboalign.bench.pairs import Bench
 from roboalign.evaluation.statistics import bootstrap
 from roboalign.pipeline.judges import load_scores
-from roboalign.pipeline.models import load_scorer, make_rollout_fn, make_score_fn
+from roboalign.pipeline.models import MODEL, load_reward_models, load_scorer, make_rollout_fn, make_score_fn
 from roboalign.reward.dimensions import Scorer, mean_scores, normalise
 from roboalign.reward.model import RewardModel
 from roboalign.reward.observation import SetBatch, make_set
-from roboalign.reward.rewards import Reward, RewardModels, Rollouts, l1_by_frame, mse_by_frame
+from roboalign.reward.rewards import Reward, RewardModels, Rollouts, build_reward, l1_by_frame, mse_by_frame
+from roboalign.reward.spec import RewardSpec
 from roboalign.rl.advantage import signal_to_noise
 from roboalign.rl.guard import Check
 from roboalign.rl.lit import AlignmentComponents, AlignmentModule, ObserveFn
-from roboalign.rl.measure import Values, roll_out
+from roboalign.rl.measure import Values, compare_policies, roll_out
 from roboalign.rl.prompts import Item, Prompts
 from roboalign.rl.replay_buffer import ReplayBuffer
 from roboalign.rl.spec import GuardSpec, RLSpec
 from roboalign.run import Run
-from roboalign.student.model import Student
+from roboalign.store import Corpus
+from roboalign.student.model import Student, load_student
 from roboalign.tokenizer.batch_invariant import BatchInvariantTokenizer
+from roboalign.tokenizer.model import load_tokenizer
 from roboalign.training import fold_in
 from roboalign.types import Json
 from roboalign.video import frames_to_video, quantise
-from roboalign.world_model.model import WorldModel
+from roboalign.world_model.model import WorldModel, load_world_model
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,56 @@ class PolicyMeasure:
     def episodes(self) -> list[str]:
         """The episode of each prompt."""
         return [self.prompts.corpus.infos[self.prompts.places[number][0]].id for number in self.numbers]
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """An alignment ready to train: the module with the policy and the student in it, and what it is compared with."""
+
+    module: AlignmentModule
+    policy: WorldModel
+    student: Student
+    reference: WorldModel
+    """The supervised model that the policy starts from."""
+    prompts: Prompts
+    test: PolicyMeasure
+    """Measures a policy on test prompts."""
+
+    def compare(self) -> dict[str, Json]:
+        """The figures of metrics/rl.json that compare the trained policy with the supervised model."""
+        scorers = dict(self.test.scorers)
+        if self.module.buffer is not None:
+            scorers["student_online"] = self.student.eval()
+        measure = replace(self.test, scorers=scorers)
+        before, after = measure(self.reference), measure(self.policy.eval())
+        names = [f"{name}{suffix}" for name in (*scorers, "gold") for suffix in ("", "_faithful")]
+        return compare_policies(before, after, ("proxy", *names), measure.episodes())
+
+
+def load_alignment(run: Run, spec: RLSpec, reward_spec: RewardSpec, device: torch.device) -> Alignment:
+    """The alignment of an experiment, its models loaded and put together."""
+    corpus = Corpus.open(run.input("artifacts/sources/index.json"))
+    train, validation, test = (corpus.where(split=split) for split in ("train", "validation", "test"))
+    tokenizer = BatchInvariantTokenizer(load_tokenizer(run.input(f"artifacts/tokenizer/{MODEL}")).to(device))
+    world = run.input(f"artifacts/world_model/{MODEL}")
+    policy, reference = (load_world_model(world, str(device)) for _ in range(2))
+    student, distilled = (load_student(run.input(f"artifacts/student/{MODEL}")).to(device) for _ in range(2))
+    models = load_reward_models(run, reward_spec, student, device)
+    reward, scorers = build_reward(spec.reward, reward_spec, models), load_held_out(run, distilled, device)
+    reference.requires_grad_(False)
+
+    def measure(episodes: Corpus, count: int, seed: int) -> PolicyMeasure:
+        held = Prompts(episodes, spec.horizon, spec.horizon)
+        return PolicyMeasure(
+            spec, held, held.evenly(count), reference, tokenizer, scorers, models, device, seed, reward
+        )
+
+    prompts = Prompts(train, spec.horizon, spec.stride, spec.policies)
+    guard = None if spec.guard is None else measure(validation, spec.guard.prompts, spec.measure.seed + 1)
+    bench = Bench.open(run.input("artifacts/bench"), corpus, reward_spec.names)
+    module = make_module(run, spec, policy, reference, student, models, prompts, tokenizer, reward, bench, guard)
+    tested = measure(test, spec.measure.prompts, spec.measure.seed)
+    return Alignment(module, policy, student, reference, prompts, tested)
 
 
 def make_observe_fn(student: Student, judge: Scorer) -> ObserveFn:

@@ -1,0 +1,39 @@
+"""The student, distilled from the judge's scores of the bench."""
+
+import torch
+
+from roboalign.bench.dataset import Scores
+from roboalign.bench.pairs import Bench
+from roboalign.hardware.spec import DeviceSpec
+from roboalign.pipeline.judges import fit_reward_model
+from roboalign.probe.model import load_probe
+from roboalign.probe.outcome import load_outcome_model
+from roboalign.reward.spec import RewardSpec
+from roboalign.reward.text import Vocabulary
+from roboalign.run import Run
+from roboalign.student.model import Student
+from roboalign.student.spec import StudentSpec
+from roboalign.training import fold_in
+
+
+def train_student(
+    run: Run,
+    spec: StudentSpec,
+    reward: RewardSpec,
+    bench: Bench,
+    taught: Scores,
+    action_width: int,
+    device: DeviceSpec,
+) -> tuple[Student, float]:
+    """The student trained on the bench's train split, and the share of its clips whose scenes it knows.
+
+    `taught` (P, 2, D) are the judge's raw scores of all pairs of the bench.
+    """
+    eyes = load_probe(run.input("artifacts/probe/judge/model.safetensors"))
+    outcome = load_outcome_model(run.input("artifacts/probe/judge/outcome.safetensors"))
+    train = bench.where(split="train")
+    torch.manual_seed(fold_in(spec.training.seed, 0))
+    vocabulary = Vocabulary.of([bench.pairs[row].instruction for row in train], spec.encoder.text.words)
+    student = Student(spec, reward, vocabulary, action_width, eyes, outcome)
+    known = fit_reward_model(run, student, spec, bench, train, taught[train], device, run.output("plots/student.tsv"))
+    return student, known

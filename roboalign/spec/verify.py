@@ -1,6 +1,6 @@
 """Bit rot: re-hash what the stages produced against dvc.lock, and name what is damaged.
 
-DVC trusts its cache and its remotes: a flipped bit there goes unnoticed through status, push and pull (DVC.md).
+DVC trusts its cache and its remotes: a flipped bit there goes unnoticed through status, push and pull (docs/dvc.md).
 """
 
 import hashlib

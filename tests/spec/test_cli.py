@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from roboalign.__main__ import main
-from roboalign.arguments import COMMANDS
+from roboalign.cli.parser import COMMANDS
 from roboalign.spec.diagnostics import distance, nearest
 from roboalign.spec.document import parse, plain, read
 from roboalign.spec.library import Library

@@ -1,0 +1,53 @@
+"""The commands by name, and the parser of their arguments; nothing here takes long to import."""
+
+import argparse
+from pathlib import Path
+from types import ModuleType
+
+from roboalign.cli import (
+    annotate,
+    bench,
+    check,
+    convert,
+    inspect,
+    plan,
+    rollout,
+    schema,
+    score,
+    show,
+    study,
+    use,
+    verify,
+)
+
+COMMANDS: dict[str, ModuleType] = {
+    "check": check,
+    "show": show,
+    "plan": plan,
+    "inspect": inspect,
+    "convert": convert,
+    "schema": schema,
+    "verify": verify,
+    "use": use,
+    "study": study,
+    "bench": bench,
+    "annotate": annotate,
+    "score": score,
+    "rollout": rollout,
+}
+"""Each module has HELP, `add_arguments(parser)` and `run(arguments)`, which imports what it needs."""
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m roboalign",
+        description="RoboAlign: robot video world models, declared in specs/ and run by DVC.",
+        epilog="`dvc repro` runs the stages; `dvc exp run -S use.rollout=w12` runs them with one change. "
+        "Exit codes: 0 well, 1 something is out of date or damaged, 2 errors in specs or arguments.",
+    )
+    parser.add_argument("--root", type=Path, default=Path(), help=argparse.SUPPRESS)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, command in COMMANDS.items():
+        command.add_arguments(commands.add_parser(name, help=command.HELP, description=command.HELP.capitalize() + "."))
+    return parser

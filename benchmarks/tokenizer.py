@@ -35,9 +35,9 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
 from benchmarks.results import machine, record
-from roboalign.evaluation.statistics import Interval, bootstrap
-from roboalign.evaluation.video import psnr
 from roboalign.hardware.spec import DeviceSpec
+from roboalign.metrics.statistics import Interval, bootstrap
+from roboalign.metrics.video import psnr
 from roboalign.run import prepare
 from roboalign.store import Corpus
 from roboalign.tokenizer.data import TokenizerClips, channels_first, evenly_spaced_indices

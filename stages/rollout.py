@@ -5,12 +5,12 @@ from typing import get_args
 import torch
 
 from roboalign.evaluation.clips import OTHER_ACTIONS
-from roboalign.evaluation.frechet import Frechet, between_halves
-from roboalign.evaluation.frechet_spec import FrechetSpec
-from roboalign.evaluation.perceptual_spec import PerceptualSpec
-from roboalign.evaluation.video import build_perceptual
 from roboalign.hardware.spec import DeviceSpec
 from roboalign.io import write_json, write_tsv
+from roboalign.metrics.frechet import Frechet, between_halves
+from roboalign.metrics.frechet_spec import FrechetSpec
+from roboalign.metrics.perceptual_spec import PerceptualSpec
+from roboalign.metrics.video import build_perceptual
 from roboalign.rollout.baselines import copy_context, copy_last, reconstruction
 from roboalign.rollout.evaluation_episodes import EvaluationEpisodes, swap_actions
 from roboalign.rollout.results import Results

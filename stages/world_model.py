@@ -8,10 +8,10 @@ import time
 
 from torch import Tensor
 
-from roboalign.evaluation.perceptual_spec import PerceptualSpec
-from roboalign.evaluation.video import build_perceptual
 from roboalign.hardware.spec import DeviceSpec
 from roboalign.io import replacing, write_json
+from roboalign.metrics.perceptual_spec import PerceptualSpec
+from roboalign.metrics.video import build_perceptual
 from roboalign.rollout.ar import ArDecoder
 from roboalign.rollout.prompt import Start
 from roboalign.run import Run, execute

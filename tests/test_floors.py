@@ -18,8 +18,8 @@ SHARED = (
     "roboalign.run", "roboalign.training", "roboalign.optimizer", "roboalign.video",
 )  # fmt: skip
 LENT = (
-    "roboalign.reward.dimensions", "roboalign.evaluation.video", "roboalign.evaluation.statistics",
-    "roboalign.evaluation.groups", "roboalign.evaluation.clips", "roboalign.probe.camera", "roboalign.tokenizer.layers",
+    "roboalign.reward.dimensions",
+    "roboalign.evaluation.clips", "roboalign.probe.camera", "roboalign.tokenizer.layers",
 )  # fmt: skip
 """Modules of parts that other parts may import: pure functions, measures, records and layers, no models."""
 BELOW = {
@@ -78,11 +78,11 @@ def floor(name: str) -> int:
         return 0
     if part_of(name) and name.endswith((".spec", "_spec")):
         return 1
-    if name == "roboalign.store.spec":
+    if name == "roboalign.store.spec" or (name.startswith("roboalign.metrics.") and name.endswith("_spec")):
         return 1
     if name.startswith("roboalign.spec."):
         return 2
-    if name in SHARED or name.startswith("roboalign.store."):
+    if name in SHARED or name.startswith(("roboalign.store.", "roboalign.metrics")):
         return 3
     if part_of(name):
         return 5 if name.endswith(LIGHTNING) else 4

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from roboalign.bench.annotations import Annotation, average
 from roboalign.bench.pairs import Pair
-from roboalign.evaluation.statistics import CHUNK, bootstrap, quadratic_weighted_kappa
+from roboalign.metrics.statistics import CHUNK, bootstrap, quadratic_weighted_kappa
 from roboalign.reward.spec import RewardSpec
 from roboalign.types import Json
 

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roboalign.bench.pairs import Bench, Pair
-from roboalign.evaluation.statistics import bootstrap, kendall, quadratic_weighted_kappa, spearman
+from roboalign.metrics.statistics import bootstrap, kendall, quadratic_weighted_kappa, spearman
 from roboalign.reward.spec import RewardSpec
 from roboalign.types import Json
 

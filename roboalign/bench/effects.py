@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from roboalign.bench.labels import Scores, Track, label_by_states, label_recorded, lower
 from roboalign.bench.recipes import generator
 from roboalign.bench.spec import BenchSpec, DegradationSpec
-from roboalign.evaluation.statistics import Interval, bootstrap
+from roboalign.metrics.statistics import Interval, bootstrap
 from roboalign.reward.rubric import Limits
 from roboalign.reward.spec import RewardSpec
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from roboalign.evaluation.clips import Clip
 from roboalign.evaluation.spec import ComparisonSpec, EvaluationSpec, ScorerName, StrongestBaselineSpec
-from roboalign.evaluation.statistics import (
+from roboalign.metrics.statistics import (
     bootstrap,
     holm,
     pair_accuracy,

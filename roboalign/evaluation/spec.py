@@ -4,8 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from roboalign.evaluation.frechet_spec import FrechetSpec
-from roboalign.evaluation.perceptual_spec import PerceptualSpec, StLpipsSpec
+from roboalign.metrics.frechet_spec import FrechetSpec
+from roboalign.metrics.perceptual_spec import PerceptualSpec, StLpipsSpec
 from roboalign.spec.base import FieldError, Fraction, Name, Positive, Seed, Spec, items
 
 ClipSet = Annotated[str, Field(pattern=r"^[a-z0-9_]+(\.[a-z0-9_]+)*$", max_length=128)]

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from roboalign.bench.agreement import Scores, agreement, sections
 from roboalign.bench.pairs import Bench
-from roboalign.evaluation.groups import group_metrics
-from roboalign.evaluation.statistics import bootstrap, spearman
+from roboalign.metrics.groups import group_metrics
+from roboalign.metrics.statistics import bootstrap, spearman
 from roboalign.reward.dimensions import ABSOLUTE, VARIANTS
 from roboalign.reward.spec import RewardSpec
 from roboalign.types import Json

@@ -11,7 +11,7 @@ from torch.utils.data import default_collate
 
 from roboalign.bench.dataset import Scores
 from roboalign.bench.pairs import Bench
-from roboalign.evaluation.statistics import bootstrap
+from roboalign.metrics.statistics import bootstrap
 from roboalign.pipeline.judges import load_scores
 from roboalign.pipeline.models import MODEL, load_reward_models, load_scorer, make_rollout_fn, make_score_fn
 from roboalign.reward.dimensions import Scorer, mean_scores, normalise

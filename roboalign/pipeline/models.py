@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from roboalign.evaluation.clips import Clip
-from roboalign.evaluation.perceptual_spec import PerceptualSpec
 from roboalign.evaluation.scoring import GoldScorer, GoldScores
 from roboalign.evaluation.spec import ScorerName
-from roboalign.evaluation.video import build_perceptual, psnr
 from roboalign.io import read_json
+from roboalign.metrics.perceptual_spec import PerceptualSpec
+from roboalign.metrics.video import build_perceptual, psnr
 from roboalign.pipeline.judges import load_judge
 from roboalign.probe.model import load_probe
 from roboalign.reward.dimensions import VARIANTS, Scorer, mean_scores

@@ -4,8 +4,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from roboalign.evaluation.statistics import bootstrap
 from roboalign.hardware.spec import DeviceSpec
+from roboalign.metrics.statistics import bootstrap
 from roboalign.probe.lit import OutcomeModule
 from roboalign.probe.model import Probe
 from roboalign.probe.outcome import OutcomeClips, OutcomeModel, PerceivedEpisode

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from roboalign.evaluation.statistics import bootstrap
+from roboalign.metrics.statistics import bootstrap
 from roboalign.types import STATE_NAMES, Float32, Json
 
 Floats = NDArray[np.float64]

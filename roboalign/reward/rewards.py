@@ -7,7 +7,7 @@ from typing import assert_never
 import torch
 from torch import Tensor
 
-from roboalign.evaluation.video import ssim
+from roboalign.metrics.video import ssim
 from roboalign.probe.data import Task
 from roboalign.reward.dimensions import VARIANTS, Scorer, mean_scores, weighted_total
 from roboalign.reward.gold import Gold

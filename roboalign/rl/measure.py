@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import default_collate
 
-from roboalign.evaluation.statistics import paired_difference
-from roboalign.evaluation.video import psnr, repeated_frames
+from roboalign.metrics.statistics import paired_difference
+from roboalign.metrics.video import psnr, repeated_frames
 from roboalign.reward.rewards import Rollouts
 from roboalign.rl.first_order import exact_kl
 from roboalign.rl.grpo import token_log_probabilities

@@ -7,7 +7,7 @@ from typing import Generic, Literal
 import numpy as np
 from torch import Tensor
 
-from roboalign.evaluation.statistics import spearman
+from roboalign.metrics.statistics import spearman
 from roboalign.rollout.drift import (
     best_window,
     bound,

@@ -8,8 +8,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from roboalign.evaluation.statistics import bootstrap, paired_difference, ratio
-from roboalign.evaluation.video import STILL, Maps, flicker, motion_energy, moving_region, psnr, repeated_frames, ssim
+from roboalign.metrics.statistics import bootstrap, paired_difference, ratio
+from roboalign.metrics.video import STILL, Maps, flicker, motion_energy, moving_region, psnr, repeated_frames, ssim
 from roboalign.types import Json
 
 Floats = NDArray[np.float64]

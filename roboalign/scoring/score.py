@@ -10,7 +10,7 @@ import torch
 
 from roboalign.bench.calibration import TOTAL, Kind
 from roboalign.evaluation.external import Mean, Problem, ScoredVideo, ScoreEstimate, ScoreFile
-from roboalign.evaluation.statistics import bootstrap
+from roboalign.metrics.statistics import bootstrap
 from roboalign.reward.text import words
 from roboalign.scoring.judges import LoadedJudge
 from roboalign.scoring.videos import PICTURES, Video, VideoError, read

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from roboalign.evaluation.spec import ComparisonSpec
-from roboalign.evaluation.statistics import hierarchical, paired_difference
+from roboalign.metrics.statistics import hierarchical, paired_difference
 from roboalign.spec.experiment import StudySpec
 from roboalign.types import Json
 

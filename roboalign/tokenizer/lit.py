@@ -6,7 +6,7 @@ import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 
-from roboalign.evaluation.video import Perceptual
+from roboalign.metrics.video import Perceptual
 from roboalign.optimizer import Muon, build_optimizer
 from roboalign.tokenizer.data import TokenizerSample
 from roboalign.tokenizer.discriminator import Discriminator

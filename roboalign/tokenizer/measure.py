@@ -7,8 +7,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from roboalign.evaluation.statistics import bootstrap, paired_difference
-from roboalign.evaluation.video import Perceptual, psnr, ssim
+from roboalign.metrics.statistics import bootstrap, paired_difference
+from roboalign.metrics.video import Perceptual, psnr, ssim
 from roboalign.store import Corpus
 from roboalign.tokenizer.data import channels_first, evenly_spaced_indices
 from roboalign.tokenizer.model import DualBranchTokenizer

@@ -7,8 +7,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from roboalign.evaluation.statistics import bootstrap, paired_difference
-from roboalign.evaluation.video import psnr, ssim
+from roboalign.metrics.statistics import bootstrap, paired_difference
+from roboalign.metrics.video import psnr, ssim
 from roboalign.store import Corpus
 from roboalign.types import Json
 from roboalign.video import frames_to_video

@@ -12,7 +12,7 @@ from roboalign.bench.labels import Track
 from roboalign.bench.measure import degradation_effects, rubric_on
 from roboalign.bench.pairs import Bench
 from roboalign.bench.pictures import strip
-from roboalign.evaluation.statistics import Interval
+from roboalign.metrics.statistics import Interval
 from roboalign.store import EpisodeStore
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from roboalign.evaluation.video import Maps
+from roboalign.metrics.video import Maps
 
 SCALE = 1000
 

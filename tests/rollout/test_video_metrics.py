@@ -4,7 +4,7 @@ import torch
 from rollout_fakes import PixelDistance
 from torch import Tensor
 
-from roboalign.evaluation.video import Maps
+from roboalign.metrics.video import Maps
 from roboalign.rollout.video_metrics import (
     metric_curve,
     paired_differences,

@@ -6,9 +6,9 @@ import pytest
 import torch
 import yaml
 
-from roboalign.evaluation.video import PUBLISHED
 from roboalign.hardware.spec import DeviceSpec
 from roboalign.io import read_json, read_tsv, write_json, write_text
+from roboalign.metrics.video import PUBLISHED
 from roboalign.run import read_stage
 from roboalign.store import ActionRange, EpisodeWriter
 from roboalign.tokenizer.model import load_tokenizer

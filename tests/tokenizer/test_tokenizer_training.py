@@ -7,9 +7,9 @@ import pytest
 import torch
 import yaml
 
-from roboalign.evaluation.video import Perceptual
 from roboalign.hardware.spec import DeviceSpec
 from roboalign.io import read_tsv, write_json
+from roboalign.metrics.video import Perceptual
 from roboalign.store import Corpus
 from roboalign.tokenizer.data import TokenizerClips, channels_first, evenly_spaced_indices
 from roboalign.tokenizer.lit import TokenizerModule

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from roboalign.evaluation import video as measures
-from roboalign.evaluation.perceptual_spec import LpipsSpec, StLpipsSpec
-from roboalign.evaluation.video import (
+from roboalign.metrics.perceptual_spec import LpipsSpec, StLpipsSpec
+from roboalign.metrics.video import (
     Perceptual,
     build_perceptual,
     flicker,

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from roboalign.evaluation.statistics import (
+from roboalign.metrics.statistics import (
     bootstrap,
     holm,
     kendall,

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 from torchmetrics.image.fid import FrechetInceptionDistance
 
-from roboalign.evaluation.frechet_spec import FrechetSpec, PerceptualFeaturesSpec, TimmFeaturesSpec
-from roboalign.evaluation.video import Maps, Perceptual
+from roboalign.metrics.frechet_spec import FrechetSpec, PerceptualFeaturesSpec, TimmFeaturesSpec
+from roboalign.metrics.video import Maps, Perceptual
 
 
 class TimmFeatures(nn.Module):

@@ -9,7 +9,7 @@ from math import comb
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from roboalign.evaluation.statistics import bootstrap, pair_accuracy
+from roboalign.metrics.statistics import bootstrap, pair_accuracy
 from roboalign.types import Json
 
 Floats = NDArray[np.float64]

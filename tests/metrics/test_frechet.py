@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
-from roboalign.evaluation.frechet import Frechet, TimmFeatures, between_halves, projection
-from roboalign.evaluation.frechet_spec import FrechetSpec, TimmFeaturesSpec
-from roboalign.evaluation.video import Perceptual
+from roboalign.metrics.frechet import Frechet, TimmFeatures, between_halves, projection
+from roboalign.metrics.frechet_spec import FrechetSpec, TimmFeaturesSpec
+from roboalign.metrics.video import Perceptual
 
 SPEC = FrechetSpec(dimension=4)
 

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from roboalign.evaluation.perceptual_spec import Sha256, Uri
+from roboalign.metrics.perceptual_spec import Sha256, Uri
 from roboalign.spec.base import Seed, Spec
 
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate, max_pool2d, normalize
 from torchmetrics.functional.image import structural_similarity_index_measure
 
-from roboalign.evaluation.perceptual_spec import Backbone, LpipsSpec, PerceptualSpec, StLpipsSpec
+from roboalign.metrics.perceptual_spec import Backbone, LpipsSpec, PerceptualSpec, StLpipsSpec
 
 CEILING = 100.0
 """PSNR in dB of equal frames, where the formula has no finite value."""

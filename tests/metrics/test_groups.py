@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from roboalign.evaluation.groups import best_of_n, group_metrics, within_group_correlation
-from roboalign.evaluation.statistics import bootstrap
+from roboalign.metrics.groups import best_of_n, group_metrics, within_group_correlation
+from roboalign.metrics.statistics import bootstrap
 
 
 def brute_force(scores: np.ndarray, gold: np.ndarray, n: int) -> float:

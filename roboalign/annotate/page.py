@@ -73,9 +73,9 @@ def _dimension(number: int, name: str, spec: DimensionSpec) -> dict[str, Json]:
         "number": number,
         "name": name,
         "title": name.replace("_", " ").capitalize(),
-        "maximum": plain(spec.maximum),
+        "maximum": plain(spec.max_score),
         "rubric": spec.rubric,
-        "steps": [plain(step) for step in steps(spec.maximum)],
+        "steps": [plain(step) for step in steps(spec.max_score)],
     }
 
 

@@ -62,7 +62,7 @@ def parse(text: str, place: str, reward: RewardSpec, clips: Collection[str] | No
         first = error.errors()[0]
         field = ".".join(map(str, first["loc"])) or "line"
         raise AnnotationError(f"{place}: {field}: {first['msg']}") from None
-    maxima = dict(zip(reward.names, reward.maxima, strict=True))
+    maxima = dict(zip(reward.names, reward.max_scores, strict=True))
     for name, value in annotation.scores.items():
         if name not in maxima:
             raise AnnotationError(f"{place}: scores.{name}: the reward has no such dimension; it has {_list(maxima)}")

@@ -168,7 +168,7 @@ class Builder(Labels):
 
     def stratum(self, pair: Pair) -> int:
         """The stratum of a pair's total score."""
-        return stratum(sum(pair.scores), self.reward.maximum, self.spec.balance.strata)
+        return stratum(sum(pair.scores), self.reward.max_total, self.spec.balance.strata)
 
 
 Pairs = dict[ProbeName, list[Pair]]

@@ -27,12 +27,12 @@ from roboalign.types import Json
 
 PROVENANCES: dict[Provenance, str] = {
     "rubric": "the rubric over recorded simulator states",
-    "full_marks": "no states: a recording scores full marks by construction",
+    "full_marks": "no states: a recording has the maximum score by construction",
     "rubric_rearranged": "the rubric over the states in the order that the spoilt clip shows them",
     "rubric_moved": "the rubric over the states with the object away or elsewhere, as the clip shows them",
     "rubric_swapped": "the rubric over recorded states against the outcome of another episode's actions",
     "rubric_declared": "the rubric, lowered by what the degradation declares",
-    "full_marks_declared": "no states: full marks, lowered by what the degradation declares",
+    "full_marks_declared": "no states: the maximum score, lowered by what the degradation declares",
     "rubric_probed": "the rubric over what the state probe sees in a generated clip, and the distance for its looks",
     "distance_rule": "a rule, no measurement: the true future's scores, lowered by the distance from it",
     "people": "the mean of people's scores",
@@ -56,14 +56,14 @@ LIMITS = (
     "A removed object is painted over with its surroundings, so near a gripper traces of its colour remain; a "
     "teleported one is pasted in its own size, without shadow. Both need recorded keypoints and are never applied to "
     "real robots.",
-    "Success and contact are the simulator's own; a rubric of full marks means that nothing measured is wrong, not "
-    "that a person would find nothing.",
+    "Success and contact are the simulator's own; the maximum score by the rubric means that nothing measured is wrong, "
+    "not that a person would find nothing.",
     "Labels of generated clips are only as good as the probe, whose errors stand in the table below, or, without a "
     "probe, as the rule of distances, which says nothing of what a clip shows.",
     "The probe sees places, not looks: for the dimensions that the spec names under `looks` the lower one of its "
     "label and the distance's counts, and where it is blind the distance's alone. So bodies that melt lose marks, but "
     "a sharp clip that shows another motion loses some for physics, too.",
-    "Sources without states give every recording full marks, failed ones too, unless annotations say otherwise.",
+    "Sources without states give every recording the maximum score, failed ones too, unless annotations say otherwise.",
 )
 """What the labels cannot be trusted for."""
 
@@ -121,7 +121,7 @@ def _tables(builder: Builder, pairs: Sequence[Pair], found: Sequence[Effect]) ->
         _cross_table("Degraded pairs by kind and split", [p for p in pairs if p.degradation], "degradation", "split"),
         _provenances(pairs),
         CardTable(
-            "What each degradation takes, in per cent of full marks",
+            "What each degradation takes, in per cent of the maximum score",
             "By the rubric over whole training episodes, each spoilt once, at drawn severities; with 95 % intervals. "
             "In bold what the degradation should lower, ✓ where the whole interval lies below 0; elsewhere the least "
             "that is tolerated, ✓ where the mean keeps to it.",
@@ -222,8 +222,8 @@ def _pictures(folder: Path, builder: Builder, bench: Bench) -> list[CardImage]:
         origin: scores[[pair.origin == origin for pair in bench.pairs]]
         for origin in dict.fromkeys(pair.origin for pair in bench.pairs)
     }
-    histograms(folder / "histograms.png", origins, builder.reward.names, builder.reward.maxima)
-    pictures = [CardImage("Labels by origin and dimension", "Scores from 0 to full marks.", "histograms.png")]
+    histograms(folder / "histograms.png", origins, builder.reward.names, builder.reward.max_scores)
+    pictures = [CardImage("Labels by origin and dimension", "Scores from 0 to the maximum.", "histograms.png")]
     kinds = dict.fromkeys(pair.degradation or pair.model for pair in bench.pairs)
     for kind in kinds:
         if kind == "":

@@ -32,7 +32,7 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """What one degradation changes in one dimension, in shares of full marks."""
+    """What one degradation changes in one dimension, in shares of the maximum score."""
 
     degradation: str
     dimension: str
@@ -67,11 +67,11 @@ def _other(examples: Sequence[Example], number: int, degradation: DegradationSpe
 def change(
     reward: RewardSpec, degradation: DegradationSpec, severity: float, seed: int, track: Track, limits: Limits
 ) -> tuple[Scores, bool]:
-    """The change of each dimension (D,) in shares of full marks, and whether the rubric measured it."""
+    """The change of each dimension (D,) in shares of the maximum score, and whether the rubric measured it."""
     before = label_recorded(reward, track.state, limits).scores
     after = label_by_states(reward, degradation, severity, seed, track, limits)
     spoilt = lower(before, reward, degradation.lowers, severity) if after is None else after.scores
-    return np.asarray((spoilt - before) / np.array(reward.maxima)), after is not None
+    return np.asarray((spoilt - before) / np.array(reward.max_scores)), after is not None
 
 
 def effects(
@@ -117,8 +117,9 @@ def effects(
 def effects_table(found: Sequence[Effect], dimensions: Sequence[str]) -> tuple[list[str], list[list[str]]]:
     """The head and the rows of a table: one degradation a row, one dimension a column.
 
-    A cell is the mean change in per cent of full marks with its interval: in bold where the degradation should lower
-    it, ✓ where the whole interval lies below 0; otherwise with the least that is tolerated, ✓ where the mean keeps it.
+    A cell is the mean change in per cent of the maximum score with its interval. It is bold if the degradation should
+    lower it, with ✓ if the whole interval is below 0; otherwise it has the least tolerated value, and ✓ if the mean
+    keeps it.
     """
     head = ["degradation", "clips", "by", *(name.replace("_", " ") for name in dimensions)]
     rows: list[list[str]] = []

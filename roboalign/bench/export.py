@@ -93,7 +93,7 @@ def guide(reward: RewardSpec, clips: int) -> str:
         clip="0123456789abcdef",
         rater="your name",
         kind="person",
-        scores=dict(zip(reward.names, reward.maxima, strict=True)),
+        scores=dict(zip(reward.names, reward.max_scores, strict=True)),
     )
     return "\n".join(
         [
@@ -102,7 +102,7 @@ def guide(reward: RewardSpec, clips: int) -> str:
             "Each line of `clips.jsonl` names a clip of a robot, as a video and as a strip of its frames, and the "
             "instruction that the robot was given. Watch the clip, then score each dimension on its own:",
             "",
-            *(f"- **{name}**, 0 to {d.maximum:g}. {d.rubric}" for name, d in reward.dimensions.items()),
+            *(f"- **{name}**, 0 to {d.max_score:g}. {d.rubric}" for name, d in reward.dimensions.items()),
             "",
             "Parts of points are fine. Write one line for each clip to a `.jsonl` file, in this form (`kind` is "
             "`person` or `vlm`; `comment` may be left out):",

@@ -130,7 +130,7 @@ def _label_clips(labels: Labels, recipes: Sequence[Pair], made: Mapping[int, tup
                 label = Label(*label_probed(reward, change, state, limits), "rubric_probed_group")
             else:
                 scores, faithful = label_probed(
-                    reward, shrink(change, own.slack, np.array(reward.maxima)), state, limits
+                    reward, shrink(change, own.slack, np.array(reward.max_scores)), state, limits
                 )
                 label = Label(
                     with_distance(reward, rule, scores, label.scores, own),

@@ -3,7 +3,7 @@
 Every label says where it came from:
 
 - `rubric`: the rubric over the recorded states;
-- `full_marks`: a source without states, whose recordings score full marks by construction (paper);
+- `full_marks`: a source without states, whose recordings have the maximum score by construction (paper);
 - `rubric_rearranged`: the rubric over the states in the order that the spoilt clip shows them;
 - `rubric_moved`: the rubric over the states with the object away or elsewhere, as the spoilt clip shows them;
 - `rubric_swapped`: the rubric over the recorded states against the outcome of another episode's actions;
@@ -80,17 +80,17 @@ class Label:
 
 
 def lower(scores: Scores, spec: RewardSpec, losses: Mapping[LabellerKind, float], amount: float) -> Scores:
-    """Scores (D,) less `amount` times each labeller's share of full marks, at least 0."""
+    """Scores (D,) less `amount` times each labeller's share of the maximum score, at least 0."""
     shares = np.array([losses.get(dimension.labeller.kind, 0.0) for dimension in spec.dimensions.values()])
-    lowered: Scores = np.maximum(scores - amount * shares * np.array(spec.maxima), 0)
+    lowered: Scores = np.maximum(scores - amount * shares * np.array(spec.max_scores), 0)
     return lowered
 
 
 def label_recorded(spec: RewardSpec, state: Float32 | None, limits: Limits | None) -> Label:
     """The label of a recorded clip from its states (T, 14). It shows what truly happened, so it is wholly faithful."""
-    faithful = np.array(spec.maxima)
+    faithful = np.array(spec.max_scores)
     if state is None or limits is None:
-        return Label(np.array(spec.maxima), faithful, "full_marks")
+        return Label(np.array(spec.max_scores), faithful, "full_marks")
     return Label(score(spec, state, state, limits), faithful, "rubric")
 
 
@@ -196,7 +196,7 @@ def label_degraded(
     instruction changes what is asked for and not what is shown, so the clip stays faithful.
     """
     before = label_recorded(spec, track.state, limits)
-    full = np.array(spec.maxima)
+    full = np.array(spec.max_scores)
     instructed = degradation.kind == "swapped_instruction"
     declared_faithful = full if instructed else lower(full, spec, degradation.lowers, severity)
     declared_scores = lower(before.scores, spec, degradation.lowers, severity)

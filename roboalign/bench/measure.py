@@ -13,7 +13,7 @@ from roboalign.reward.spec import RewardSpec
 from roboalign.types import STATE_NAMES, Float32, Json
 
 BINS = 10
-"""Bins of a histogram, from 0 to full marks."""
+"""Bins of a histogram, from 0 to the maximum."""
 
 
 def counts(pairs: Sequence[Pair], reward: RewardSpec) -> dict[str, Json]:
@@ -34,8 +34,8 @@ def counts(pairs: Sequence[Pair], reward: RewardSpec) -> dict[str, Json]:
         },
         "dimensions": {
             name: {
-                "maximum": dimension.maximum,
-                "histogram": np.histogram(scores[:, column], BINS, (0, dimension.maximum))[0].tolist(),
+                "maximum": dimension.max_score,
+                "histogram": np.histogram(scores[:, column], BINS, (0, dimension.max_score))[0].tolist(),
             }
             for column, (name, dimension) in enumerate(reward.dimensions.items())
         },
@@ -108,8 +108,8 @@ def degradation_effects(builder: Builder) -> list[Effect]:
 
 
 def effects_json(found: Sequence[Effect]) -> dict[str, Json]:
-    """The mean change of each dimension by each degradation, in shares of full marks, with its interval; and whether
-    what the spec declares of it holds."""
+    """The mean change of each dimension by each degradation, as a share of the maximum score, with its interval; and
+    whether what the spec declares of it holds."""
     result: dict[str, Json] = {}
     for effect in found:
         entry = effect.change.json() | {"declared": effect.declared, "measured": effect.measured}

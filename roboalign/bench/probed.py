@@ -6,7 +6,7 @@ of probed true clips; and a difference of scores that it also finds between a tr
 
     label = score(true states) + shrink(score(seen in the clip) - score(seen in the true future), slack)
 
-(a difference of full marks stays one, see `shrink`).
+(a difference of the maximum score stays one, see `shrink`).
 
 A probe that sees too little of what happens in true clips is not asked at all. A clip that equals the true future gets
 its exact score. One that shows a success that the actions did not bring gains the marks of success, and loses those of
@@ -113,7 +113,7 @@ def _false_change(spec: RewardSpec, clip: TrueClip, loose: Limits, limits: Limit
 
 def shrink(values: Floats, slack: Floats, maxima: Floats) -> Floats:
     """Differences of scores (D,) without their slack: none up to it, and from there on in proportion, so that a
-    difference of full marks (`maxima`) stays one. Where the slack is full marks, nothing is left."""
+    difference of the maximum score (`maxima`) stays one. Where the slack is the maximum score, nothing is left."""
     room = np.maximum(maxima - slack, 1e-12)
     beyond = np.where(slack < maxima, np.maximum(np.abs(values) - slack, 0) * maxima / room, 0)
     return np.asarray(np.sign(values) * beyond)
@@ -124,7 +124,7 @@ def with_distance(
 ) -> Floats:
     """Scores (D,) by the probe, `probed`, and by the rule of distances, `distant`: the latter where the probe is blind,
     the lower one where looks matter, else the probe's."""
-    blind = own.slack > rule.blind * np.array(spec.maxima)
+    blind = own.slack > rule.blind * np.array(spec.max_scores)
     looks = np.array([dimension.labeller.kind in rule.looks for dimension in spec.dimensions.values()])
     return np.where(blind, distant, np.where(looks, np.minimum(probed, distant), probed))
 
@@ -138,5 +138,5 @@ def probed_change(spec: RewardSpec, seen: Float32, future: Float32, own: ProbeCa
 def label_probed(spec: RewardSpec, change: Floats, state: Float32, limits: Limits) -> tuple[Floats, Floats]:
     """Absolute and faithful scores (D,) of a generated clip whose scores differ by `change` from those of the true
     future of the same actions, whose states are `state` (T, 14)."""
-    absolute = np.clip(score(spec, state, state, limits) + change, 0, spec.maxima)
+    absolute = np.clip(score(spec, state, state, limits) + change, 0, spec.max_scores)
     return np.asarray(absolute), from_change(spec, change)

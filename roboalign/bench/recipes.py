@@ -29,7 +29,7 @@ FOUND = 0.6
 
 
 def is_success(info: EpisodeInfo) -> bool:
-    """Whether an episode has full marks by construction: an expert's success, or a real robot's recording."""
+    """Whether an episode has the maximum score by construction: an expert's success, or a real robot's recording."""
     return info.policy == "unknown" or (info.policy == "expert" and bool(info.success))
 
 

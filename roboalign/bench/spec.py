@@ -39,14 +39,14 @@ class DegradationSpec(Spec):
     worst: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Greatest severity drawn."""
     lowers: Annotated[dict[LabellerKind, Fraction], Field(min_length=1)]
-    """The dimensions it may lower, by labeller, and the share of full marks each loses at severity 1. Where the states
-    that the spoilt clip shows are known, the rubric over them gives the exact loss instead."""
+    """The dimensions that it lowers, by labeller, and the share of the maximum score that each loses at severity 1. If
+    the states that the degraded clip shows are known, the rubric over them gives the exact loss instead."""
     may_lower: dict[LabellerKind, Fraction] = Field(default_factory=dict)
-    """The dimensions that the rubric sees it lower in some sources and not in others, and the mean share of full marks
-    that each may lose. Without states they lose nothing."""
+    """The dimensions that it lowers in some sources and not in others by the rubric, and the mean share of the maximum
+    score that each may lose. Without states they lose nothing."""
     tolerance: Fraction = 0.03
-    """Share of full marks by which the rubric may, on average, see any other dimension fall; the data card says whether
-    it does. Our choice."""
+    """Share of the maximum score by which any other dimension may fall on average by the rubric; the data card says
+    whether it does. Our choice."""
 
     @model_validator(mode="after")
     def _check_order(self) -> Self:
@@ -62,7 +62,7 @@ class OriginsSpec(Spec):
     """Shares of the pairs by origin; they need not add up to 1. A source without episodes of one origin gives none."""
 
     real: Annotated[float, Field(ge=0, le=1)] = 0.2
-    """Recorded successes of experts (every recording, where nobody knows): full marks by construction (paper)."""
+    """Recorded successes of experts, or every recording of an unknown policy: the maximum score (paper)."""
     policy: Annotated[float, Field(ge=0, le=1)] = 0.25
     """Recorded episodes of noisy, wrong-goal and random policies. Our choice."""
     degraded: Annotated[float, Field(ge=0, le=1)] = 0.4
@@ -125,15 +125,15 @@ class GeneratedSpec(Spec):
     """Share of the variance of the places of gripper and object, within a task, that the probe has to see in a source's
     true clips to be asked about its generated ones; below, distances label these. Our choice."""
     blind: Fraction = 0.25
-    """Share of full marks: a dimension in which the probe takes more than this for a difference where there is none
-    keeps the label of the distance. Our choice."""
+    """Share of the maximum score: a dimension in which the probe reports a larger difference between equal clips keeps
+    the label of the distance. Our choice."""
     looks: Annotated[tuple[LabellerKind, ...], items(0)] = ("temporal", "contact", "physics")
     """Dimensions that depend on looks too, of which the probe, who sees places, knows nothing: bodies that melt. Here
     the lower one of its label and the distance's counts. Our choice."""
     floor: Positive = 5e-5
     """Squared error added below the ratio: a scene that does not move gives no infinite distance. Our choice."""
     lowers: dict[LabellerKind, Fraction] = Field(default_factory=_default_losses)
-    """The share of full marks that each dimension loses at distance 1. Our choice."""
+    """The share of the maximum score that each dimension loses at distance 1. Our choice."""
 
 
 class GroupsSpec(Spec):
@@ -247,9 +247,9 @@ class BenchSpec(Spec):
     balance: BalanceSpec = BalanceSpec()
     """Balance over sources and scores."""
     unlabelled: Literal["full_marks", "skip", "annotations"] = "full_marks"
-    """What becomes of sources without states (real robots). `full_marks`: recordings score full marks, as in the paper,
-    and degradations lower them by what they declare; `skip`: they are left out; `annotations`: of their pairs those
-    remain that `annotations` label."""
+    """What becomes of sources without states (real robots). `full_marks`: recordings have the maximum score, as in the
+    paper, and degradations lower it by what they declare; `skip`: they are left out; `annotations`: only those of their
+    pairs remain that `annotations` label."""
     annotations: Annotated[tuple[Annotated[str, Field(min_length=1, max_length=1000)], ...], items(0)] = ()
     """JSONL files of labels by people or vision-language models (see roboalign/bench/annotations.py): paths, best under
     annotations/, where DVC sees them change, or fsspec URIs."""

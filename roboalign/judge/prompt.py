@@ -49,7 +49,7 @@ def system_prompt(reward: RewardSpec, *, actions: bool, rationale: bool = True) 
         rationale: Whether the answer should explain the scores; if not, its `rationale` is the empty string.
     """
     rubric = "\n".join(
-        f"- {name} (0 to {dimension.maximum:g}): {dimension.rubric}" for name, dimension in reward.dimensions.items()
+        f"- {name} (0 to {dimension.max_score:g}): {dimension.rubric}" for name, dimension in reward.dimensions.items()
     )
     scores = "Give the absolute score of each dimension: the rubric's score of what the video shows."
     if actions:
@@ -104,7 +104,7 @@ def answer_schema(reward: RewardSpec, *, actions: bool) -> dict[str, Any]:
     scores = {
         "type": "object",
         "properties": {
-            name: {"type": "number", "minimum": 0, "maximum": dimension.maximum}
+            name: {"type": "number", "minimum": 0, "maximum": dimension.max_score}
             for name, dimension in reward.dimensions.items()
         },
         "required": list(reward.names),
@@ -136,9 +136,9 @@ def render_answer(answer: ParsedAnswer, reward: RewardSpec) -> str:
 def _lost_points(scores: Sequence[float], reward: RewardSpec) -> str:
     """`physics_adherence loses 0.5 of 2; …`, or that none loses points."""
     lost = [
-        f"{name} loses {round(dimension.maximum - score, DECIMALS):g} of {dimension.maximum:g}"
+        f"{name} loses {round(dimension.max_score - score, DECIMALS):g} of {dimension.max_score:g}"
         for (name, dimension), score in zip(reward.dimensions.items(), scores, strict=True)
-        if round(dimension.maximum - score, DECIMALS) > 0
+        if round(dimension.max_score - score, DECIMALS) > 0
     ]
     return "; ".join(lost) if lost else "no dimension loses points"
 
@@ -159,7 +159,7 @@ def target_answer(
 
     def round_scores(scores: Sequence[float]) -> tuple[float, ...]:
         return tuple(
-            min(dimension.maximum, max(0.0, round(float(score), DECIMALS)))
+            min(dimension.max_score, max(0.0, round(float(score), DECIMALS)))
             for dimension, score in zip(reward.dimensions.values(), scores, strict=True)
         )
 
@@ -220,8 +220,8 @@ def _parse_group(value: Any, key: str, reward: RewardSpec) -> tuple[float, ...]:
         score = value[name]
         if isinstance(score, bool) or not isinstance(score, int | float):
             raise AnswerError(f"'{key}.{name}' is not a number")
-        if not 0 <= score <= dimension.maximum:
-            raise AnswerError(f"'{key}.{name}' is outside 0 to {dimension.maximum:g}")
+        if not 0 <= score <= dimension.max_score:
+            raise AnswerError(f"'{key}.{name}' is outside 0 to {dimension.max_score:g}")
         scores.append(float(score))
     return tuple(scores)
 

@@ -30,7 +30,7 @@ def data_card(inputs: Inputs) -> Section:
         bars = [
             histogram
             for dimension in dimensions(inputs)
-            if (histogram := _histogram(str(dimension["name"]), float(dimension["maximum"]), bench)) is not None
+            if (histogram := _histogram(str(dimension["name"]), float(dimension["max_score"]), bench)) is not None
         ]
         if bars:
             chart = histograms(bars, 3, "labels", "Labels of the bench by dimension")

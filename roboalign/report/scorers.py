@@ -69,7 +69,7 @@ TEXT = (
     "for comparison with the paper.",
     "A gain that only the student and the judge see is reward hacking: the policy found what their training gets "
     "wrong. A gain counts if the held-out judge and gold see it too. The row of the ground truth shows how far each "
-    "scorer is from full marks on true clips.",
+    "scorer is from the maximum on true clips.",
 )
 
 
@@ -179,7 +179,7 @@ def _chart(models: Mapping[str, Json], names: Sequence[str], dims: Sequence[Mapp
 
 
 def _full(dims: Sequence[Mapping[str, Json]]) -> float:
-    return sum(float(dimension["maximum"]) for dimension in dims)
+    return sum(float(dimension["max_score"]) for dimension in dims)
 
 
 def totals(evaluation: Json, names: Sequence[str], dims: Sequence[Mapping[str, Json]]) -> Table:

@@ -112,7 +112,7 @@ def scores(evaluation: Json, scorer: str, dimensions: Sequence[Mapping[str, Json
     models: Mapping[str, Json] = dig(evaluation, "models") or {}
     names = sorted((name for name in models if scorer in models[name]), key=order)
     columns = [*(str(dimension["name"]) for dimension in dimensions), "total"]
-    maxima = [float(dimension["maximum"]) for dimension in dimensions]
+    maxima = [float(dimension["max_score"]) for dimension in dimensions]
     head = ["Model"]
     for column, maximum in zip(columns, [*maxima, sum(maxima)], strict=True):
         head.append(f"{title(column)}\n0{DASH}{significant(float(maximum))}")

@@ -48,19 +48,19 @@ def _row(values: Sequence[float], like: Array) -> Array:
 
 
 def normalise(scores: Array, spec: RewardSpec) -> Array:
-    """Raw scores as shares of full marks."""
-    result: Array = scores / _row(spec.maxima, scores)
+    """Raw scores as shares of the maximum score."""
+    result: Array = scores / _row(spec.max_scores, scores)
     return result
 
 
 def denormalise(shares: Array, spec: RewardSpec) -> Array:
-    """Shares of full marks as raw scores."""
-    result: Array = shares * _row(spec.maxima, shares)
+    """Shares of the maximum score as raw scores."""
+    result: Array = shares * _row(spec.max_scores, shares)
     return result
 
 
 def total(scores: Array, spec: RewardSpec) -> Array:
-    """The plain sum over dimensions, as in the paper's tables: 0 to `spec.maximum`. Drops the last axis.
+    """The plain sum over dimensions, as in the paper's tables: 0 to `spec.max_total`. Drops the last axis.
 
     Raises ValueError where the last axis is not the spec's dimensions.
     """

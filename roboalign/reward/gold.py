@@ -2,7 +2,7 @@
 
 It took no part in training any model that it scores. The probe errs on true frames too, and these errors are no fault
 of a rollout: so the true outcome of the same actions is seen through the same probe, and the rubric's limits are those
-of probed true clips. A true clip's own score, below full marks where the probe's jitter costs some, is the ceiling.
+of probed true clips. A true clip's own score, below the maximum where the probe's jitter costs some, is the ceiling.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,8 +1,8 @@
 """The rubric: scores from a simulator's state trajectory, one pure function a dimension.
 
 What a clip *shows* is a state trajectory; what it should show is the true outcome of the same actions from the same
-start (`reference`; for a recorded clip, itself). Every function gives a share of full marks in [0, 1]; 1 where nothing
-is wrong. Limits of speed, penetration and force come from the source's own recordings (`calibrate`).
+start (`reference`; for a recorded clip, itself). Every function gives a share of the maximum score, in [0, 1], and 1 if
+nothing is wrong. Limits of speed, penetration and force come from the source's own recordings (`calibrate`).
 
 An object that a clip does not show (painted out, melted away) has NaN for its position in that frame.
 """
@@ -197,7 +197,7 @@ def instruction_following(spec: InstructionFollowingSpec, shown: Trajectory) -> 
 
 
 def manipulation(spec: ManipulationSpec, shown: Trajectory) -> float:
-    """Full marks for success at the last frame; otherwise the progress there, without the share of success."""
+    """The maximum for success at the last frame; otherwise the progress there, without the share of success."""
     return 1.0 if shown.succeeds else (1 - spec.success_share) * float(progress(shown)[-1])
 
 
@@ -224,7 +224,7 @@ def _jumps(lengths: Floats, limit: float) -> Floats:
 
 
 def temporal(spec: TemporalSpec, shown: Trajectory, reference: Trajectory, limits: Limits) -> float:
-    """What jumps, detours and stalls leave of full marks.
+    """What jumps, detours and stalls leave of the maximum score.
 
     A detour is travel beyond the true path's: frames out of order go to and fro, even within the speed limit. An object
     that vanishes or comes back jumps.
@@ -247,7 +247,7 @@ def temporal(spec: TemporalSpec, shown: Trajectory, reference: Trajectory, limit
 
 
 def contact(spec: ContactSpec, shown: Trajectory, limits: Limits) -> float:
-    """What untouched motion beyond the source's own and excessive force leave of full marks."""
+    """What untouched motion beyond the source's own and excessive force leave of the maximum score."""
     ghost = _clip(
         (untouched_motion(shown, limits.near, limits.path_floor) - limits.untouched)
         / max(1 - limits.untouched, STILL_M)
@@ -257,7 +257,7 @@ def contact(spec: ContactSpec, shown: Trajectory, limits: Limits) -> float:
 
 
 def physics(spec: PhysicsSpec, shown: Trajectory, limits: Limits) -> float:
-    """What penetration beyond the source's own, jumps of the object and its absence leave of full marks."""
+    """What penetration beyond the source's own, jumps of the object and its absence leave of the maximum score."""
     depth = _clip(float(shown.penetration.max()) / limits.penetration - 1)
     jumps = float(_jumps(steps(shown.object), limits.object_speed).sum())
     absent = float((~shown.object_visible).mean())
@@ -266,14 +266,14 @@ def physics(spec: PhysicsSpec, shown: Trajectory, limits: Limits) -> float:
 
 
 def efficiency(spec: EfficiencySpec, shown: Trajectory) -> float:
-    """Full marks up to `slack` times the needed distance (gripper to object to goal), then falling as 1 / path."""
+    """The maximum up to `slack` times the needed distance (gripper to object to goal), then falling as 1 / path."""
     needed = float(np.linalg.norm(shown.gripper[0] - shown.object[0]) + shown.distance[0])
     path = float(steps(shown.gripper).sum())
     return _clip(spec.slack * needed / max(path, STILL_M))
 
 
 def share(spec: Labeller, shown: Trajectory, reference: Trajectory, limits: Limits) -> float:
-    """The share of full marks by one labeller."""
+    """The share of the maximum score by one labeller."""
     match spec:
         case InstructionFollowingSpec():
             return instruction_following(spec, shown)
@@ -296,7 +296,7 @@ def share(spec: Labeller, shown: Trajectory, reference: Trajectory, limits: Limi
 def score(spec: RewardSpec, shown: Float32, reference: Float32, limits: Limits) -> Floats:
     """Raw scores (D,) of a clip that shows the states `shown` (T, 14), the true outcome being `reference` (T', 14)."""
     seen, truth = Trajectory.of(shown), Trajectory.of(reference)
-    return np.array([d.maximum * share(d.labeller, seen, truth, limits) for d in spec.dimensions.values()])
+    return np.array([d.max_score * share(d.labeller, seen, truth, limits) for d in spec.dimensions.values()])
 
 
 def faithful_score(spec: RewardSpec, shown: Float32, reference: Float32, limits: Limits) -> Floats:
@@ -310,7 +310,7 @@ def faithful_score(spec: RewardSpec, shown: Float32, reference: Float32, limits:
 
 def from_change(spec: RewardSpec, change: Floats) -> Floats:
     """Raw faithful scores (D,) for the difference of the absolute scores from those of the true outcome."""
-    return np.asarray(np.maximum(np.array(spec.maxima) - np.abs(change), 0))
+    return np.asarray(np.maximum(np.array(spec.max_scores) - np.abs(change), 0))
 
 
 def limits_to_json(limits: dict[str, Limits]) -> dict[str, dict[str, float]]:

@@ -83,7 +83,7 @@ class EfficiencySpec(Spec):
 
     kind: Literal["efficiency"]
     slack: Annotated[float, Field(ge=1, le=100)] = 3.0
-    """Path length, as a multiple of the needed distance, that still earns full marks. Our choice."""
+    """Path length, as a multiple of the needed distance, that still earns the maximum score. Our choice."""
 
 
 Labeller = Annotated[
@@ -102,14 +102,14 @@ Labeller = Annotated[
 class DimensionSpec(Spec):
     """One dimension of the reward."""
 
-    maximum: Annotated[float, Field(gt=0, le=100)]
-    """Full marks; scores run from 0 to this."""
+    max_score: Annotated[float, Field(gt=0, le=100)]
+    """Maximum score; scores run from 0 to it."""
     weight: Annotated[float, Field(ge=0, le=100)] = 1.0
     """w_k of the alignment reward and of the regression losses. The paper does not give it; 1 is our choice."""
     group: Name
     """The heading it stands under: `task_alignment` or `physical_realism` in the paper."""
     rubric: Annotated[str, Field(min_length=1, max_length=2000)]
-    """What earns full and partial marks, for people, for a vision-language judge and for the report."""
+    """What earns the maximum score and parts of it, for people, for a vision-language judge and for the report."""
     labeller: Labeller
     """The measurement on the simulator's state that gives the label."""
 
@@ -156,9 +156,9 @@ class RewardSpec(Spec):
         return tuple(self.dimensions)
 
     @property
-    def maxima(self) -> tuple[float, ...]:
-        """Full marks in order."""
-        return tuple(dimension.maximum for dimension in self.dimensions.values())
+    def max_scores(self) -> tuple[float, ...]:
+        """Maximum scores in order."""
+        return tuple(dimension.max_score for dimension in self.dimensions.values())
 
     @property
     def weights(self) -> tuple[float, ...]:
@@ -166,9 +166,9 @@ class RewardSpec(Spec):
         return tuple(dimension.weight for dimension in self.dimensions.values())
 
     @property
-    def maximum(self) -> float:
-        """Full marks over all dimensions; 10 in the paper."""
-        return sum(self.maxima)
+    def max_total(self) -> float:
+        """Maximum total: the sum over all dimensions; 10 in the paper."""
+        return sum(self.max_scores)
 
 
 ScoreVariant = Literal["absolute", "faithful"]

@@ -311,7 +311,7 @@ class AlignmentModule(TrainedModule):
             told = self.student.sample(
                 rollouts.rollouts.videos, rollouts.rollouts.instructions, rollouts.rollouts.actions
             )[0]
-            maxima = torch.tensor(self.student.reward.maxima, device=told.device)
+            maxima = torch.tensor(self.student.reward.max_scores, device=told.device)
             apart = (told - fresh["target"].to(told) * maxima).sum(-1).abs().mean()
         self.disagreement.copy_(apart)
         buffer.add(fresh)

@@ -117,7 +117,7 @@ def score_all(tasks: Sequence[Task], judge: LoadedJudge, options: Options) -> It
 def estimates(samples: np.ndarray, judge: LoadedJudge, level: float, kind: Kind) -> dict[str, ScoreEstimate]:
     """The scores of one clip from (S, D) scorings: their means, with intervals cut to what can be scored."""
     columns = [*judge.reward.names, TOTAL]
-    maxima = [*judge.reward.maxima, judge.reward.maximum]
+    maxima = [*judge.reward.max_scores, judge.reward.max_total]
     values = np.concatenate([samples, samples.sum(1, keepdims=True)], axis=1)
     known = judge.calibration.errors[kind]
     result: dict[str, ScoreEstimate] = {}

@@ -79,7 +79,7 @@ def test_the_page_loads_nothing_and_is_whole(html, six):
     assert "http://" not in html
     assert "https://" not in html
     inputs = [attrs for tag, attrs in found if tag == "input" and attrs.get("type") == "radio"]
-    assert len(inputs) == sum(2 * maximum + 1 for maximum in six.maxima)
+    assert len(inputs) == sum(2 * maximum + 1 for maximum in six.max_scores)
     identities = [attrs["id"] for _, attrs in found if "id" in attrs]
     assert len(identities) == len(set(identities))
     for dimension in six.dimensions.values():

@@ -11,7 +11,7 @@ CLIP, OTHER = "0123456789abcdef", "fedcba9876543210"
 
 
 def row(six, clip=CLIP, rater="anna", kind="person", share=1.0, **change):
-    scores = {name: share * maximum for name, maximum in zip(six.names, six.maxima, strict=True)}
+    scores = {name: share * maximum for name, maximum in zip(six.names, six.max_scores, strict=True)}
     return {"clip": clip, "rater": rater, "kind": kind, "scores": scores} | change
 
 
@@ -96,7 +96,7 @@ def test_people_outweigh_models(six):
     ]
     means = average(annotations, six.names)
     scores, kind, raters = means[CLIP]
-    assert scores == pytest.approx(0.75 * np.array(six.maxima))
+    assert scores == pytest.approx(0.75 * np.array(six.max_scores))
     assert (kind, raters) == ("person", 2)
     assert means[OTHER][1:] == ("vlm", 1)
 
@@ -106,6 +106,6 @@ def test_people_outweigh_models(six):
 def test_the_mean_lies_between_the_raters(six, shares):
     rows = [Annotation.model_validate(row(six, rater=str(n), share=share)) for n, share in enumerate(shares)]
     scores, _, _ = average(rows, six.names)[CLIP]
-    maxima = np.array(six.maxima)
+    maxima = np.array(six.max_scores)
     assert (scores >= min(shares) * maxima - 1e-9).all()
     assert (scores <= max(shares) * maxima + 1e-9).all()

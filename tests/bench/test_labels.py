@@ -66,7 +66,7 @@ def test_a_degradation_lowers_what_it_declares_and_nothing_else(kind, six, exper
 def test_without_states_full_marks_fall_as_declared(kind, six):
     label = label_degraded(six, DEGRADATIONS[kind], 0.5, 0, Track(), None)
     losses = np.array([DEGRADATIONS[kind].lowers.get(d.labeller.kind, 0.0) for d in six.dimensions.values()])
-    assert label.scores == pytest.approx(np.array(six.maxima) * (1 - 0.5 * losses))
+    assert label.scores == pytest.approx(np.array(six.max_scores) * (1 - 0.5 * losses))
     assert label.provenance == "full_marks_declared"
 
 
@@ -132,7 +132,7 @@ def test_generated_clips_lose_with_their_distance(six, expert, limits):
 
 def test_a_recorded_clip_is_wholly_faithful_whatever_it_shows(six, toy_episodes, limits):
     for state in (toy_episodes[0].state, toy_episodes[1].state, None):
-        assert label_recorded(six, state, limits).faithful.tolist() == list(six.maxima)
+        assert label_recorded(six, state, limits).faithful.tolist() == list(six.max_scores)
 
 
 @pytest.mark.parametrize("kind", DEGRADATIONS)
@@ -141,8 +141,8 @@ def test_only_a_swapped_instruction_leaves_a_spoilt_clip_faithful(kind, six, exp
     track = Track(expert.state, expert.keypoints, toy_camera, other)
     for records, own in ((track, limits), (Track(), None)):
         faithful = label_degraded(six, DEGRADATIONS[kind], 0.9, 3, records, own).faithful
-        assert (faithful <= np.array(six.maxima)).all()
-        assert (faithful.sum() == six.maximum) == (kind == "swapped_instruction")
+        assert (faithful <= np.array(six.max_scores)).all()
+        assert (faithful.sum() == six.max_total) == (kind == "swapped_instruction")
 
 
 def test_a_success_by_other_actions_shows_all_but_is_not_faithful(six, toy_episodes, limits, expert):
@@ -152,11 +152,11 @@ def test_a_success_by_other_actions_shows_all_but_is_not_faithful(six, toy_episo
     label = label_degraded(six, DEGRADATIONS["swapped_actions"], 1.0, 0, Track(expert.state, other=other), limits)
     place = six.names.index("manipulation_success")
     assert label.scores[place] == before.scores[place]
-    assert label.faithful[place] < six.maxima[place]
+    assert label.faithful[place] < six.max_scores[place]
 
 
 def test_generated_clips_lose_faithfulness_with_their_distance(six, expert, limits):
     near, far = (label_generated(six, GeneratedSpec(), x, expert.state, limits).faithful for x in (0.0, 1.0))
-    assert near.tolist() == list(six.maxima)
+    assert near.tolist() == list(six.max_scores)
     assert (far <= near).all()
     assert far.sum() < near.sum()

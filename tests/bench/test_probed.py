@@ -104,7 +104,7 @@ def test_what_a_clip_gets_wrong_still_costs(six, toy_episodes, limits):
 
     def label(shown):
         change = probed_change(six, look(shown), look(expert.state), own)
-        return label_probed(six, shrink(change, own.slack, np.array(six.maxima)), expert.state, limits)
+        return label_probed(six, shrink(change, own.slack, np.array(six.max_scores)), expert.state, limits)
 
     (good, faithful), (bad, unfaithful) = label(expert.state), label(still)
     assert good.sum() > 9.5
@@ -124,9 +124,9 @@ def test_a_success_that_the_actions_did_not_bring_counts_as_seen_and_costs_consi
     truth = label_recorded(six, lazy, limits).scores
     assert label[1] == 2 > truth[1]
     assert label[2] == 0
-    assert (label <= np.array(six.maxima)).all()
-    assert faithful[1] < six.maxima[1]
-    assert (faithful <= np.array(six.maxima)).all()
+    assert (label <= np.array(six.max_scores)).all()
+    assert faithful[1] < six.max_scores[1]
+    assert (faithful <= np.array(six.max_scores)).all()
 
 
 def test_limits_are_never_stricter_than_for_recorded_states(six, toy_episodes, limits):
@@ -173,7 +173,7 @@ def test_shrinking_never_changes_sides_or_grows(value, slack):
 
 
 def test_the_distance_tells_what_the_probe_cannot(six, limits):
-    probed, distant = np.array(six.maxima), 0.4 * np.array(six.maxima)
+    probed, distant = np.array(six.max_scores), 0.4 * np.array(six.max_scores)
     slack = np.array([0.0, 1.9, 0.0, 0.0, 0.0, 0.0])
     label = with_distance(six, GeneratedSpec(), probed, distant, ProbeCalibration(limits, slack, 1, 1.0))
     assert label == pytest.approx([3, 0.8, 1, 0.4, 0.4, 0.8])

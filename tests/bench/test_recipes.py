@@ -60,7 +60,7 @@ def test_any_seed_gives_clips_within_their_episodes(corpus, small, six, seed):
         assert 0 <= pair.start < pair.stop <= lengths[pair.episode]
         assert small.shortest <= pair.stop - pair.start <= small.longest
         assert (np.array(pair.scores) >= 0).all()
-        assert (np.array(pair.scores) <= np.array(six.maxima) + 1e-9).all()
+        assert (np.array(pair.scores) <= np.array(six.max_scores) + 1e-9).all()
         assert len(bench.keypoints(number)) == len(bench.frames(number))
 
 
@@ -91,7 +91,7 @@ def test_objects_that_are_not_found_leave_their_share_to_other_kinds(corpus, sma
 
 
 def answer(pair, six, share, kind="person"):
-    scores = {name: share * maximum for name, maximum in zip(six.names, six.maxima, strict=True)}
+    scores = {name: share * maximum for name, maximum in zip(six.names, six.max_scores, strict=True)}
     return Annotation(clip=pair.id, rater=f"{kind} {share}", kind=kind, scores=scores)
 
 
@@ -102,7 +102,7 @@ def test_annotations_label_what_has_no_states(robots, small, six):
     by_id = {pair.id: pair for pair in labelled}
     assert len(labelled) == len(first)
     assert by_id[first[0].id].provenance == "people"
-    assert by_id[first[0].id].scores == pytest.approx(0.4 * np.array(six.maxima))
+    assert by_id[first[0].id].scores == pytest.approx(0.4 * np.array(six.max_scores))
     assert by_id[first[1].id].provenance == "vlm"
     only = built(robots, small.model_copy(update={"unlabelled": "annotations", "annotations": ("x",)}), six, people)
     assert {pair.id for pair in only} == {first[0].id, first[1].id}

@@ -191,7 +191,7 @@ def test_sections_part_the_pairs(bench):
 
 
 def test_correlations_of_constants_are_left_out(six):
-    labels = np.tile(np.array(six.maxima), (5, 1))
+    labels = np.tile(np.array(six.max_scores), (5, 1))
     result = agreement(labels - 0.1, labels, labels[0], six)
     assert "spearman" not in result["total"]
     assert result["total"]["mae"] == pytest.approx(0.6)

@@ -27,7 +27,7 @@ SIX = RewardSpec.model_validate(yaml.safe_load(Path("specs/reward/six.yaml").rea
 
 @pytest.fixture
 def server():
-    with serve_openai(list(SIX.names), list(SIX.maxima)) as running:
+    with serve_openai(list(SIX.names), list(SIX.max_scores)) as running:
         yield running
 
 
@@ -58,7 +58,7 @@ def texts(count: int = 2) -> list[str]:
 
 def expected(video: torch.Tensor) -> torch.Tensor:
     """Scores (2, D) that the server gives to a clip (T, 3, H, W)."""
-    return torch.tensor(scores([frame.permute(1, 2, 0).numpy() for frame in video], list(SIX.maxima)))
+    return torch.tensor(scores([frame.permute(1, 2, 0).numpy() for frame in video], list(SIX.max_scores)))
 
 
 # Good answers
@@ -303,7 +303,7 @@ def test_unknown_models_are_refused_by_the_server(server):
 
 
 def test_redirects_are_not_followed(server):
-    with serve_openai(list(SIX.names), list(SIX.maxima)) as elsewhere:
+    with serve_openai(list(SIX.names), list(SIX.max_scores)) as elsewhere:
         for target in (f"{elsewhere.base_url}/chat/completions", f"{server.base_url}/chat/completions", "", "/x"):
             server.script.append(("redirect", target))
             with pytest.raises(JudgeServerError, match=r"redirect to .*, which is not followed"):
@@ -338,7 +338,7 @@ def test_inputs_of_other_shapes_are_refused(server):
 
 
 def test_the_key_is_sent_and_never_shown(tmp_path, monkeypatch):
-    with serve_openai(list(SIX.names), list(SIX.maxima), api_key=KEY) as server:
+    with serve_openai(list(SIX.names), list(SIX.max_scores), api_key=KEY) as server:
         monkeypatch.setenv("JUDGE_KEY", KEY)
         judge = make_judge(server, tmp_path, api_key_env="JUDGE_KEY", cache="cache")
         judge.sample(clips(1), texts(1))
@@ -358,7 +358,7 @@ def test_the_key_is_sent_and_never_shown(tmp_path, monkeypatch):
 
 def test_an_answer_that_holds_the_key_is_not_kept(tmp_path, monkeypatch):
     monkeypatch.setenv("JUDGE_KEY", KEY)
-    with serve_openai(list(SIX.names), list(SIX.maxima), api_key=KEY) as server:
+    with serve_openai(list(SIX.names), list(SIX.max_scores), api_key=KEY) as server:
         server.script.append(("text", json.dumps({"rationale": KEY, "absolute": dict.fromkeys(SIX.names, 0)})))
         make_judge(server, tmp_path, api_key_env="JUDGE_KEY", cache="cache").sample(clips(1), texts(1))
         assert len(server.requests) == 2

@@ -21,7 +21,7 @@ from roboalign.judge.prompt import (
 from roboalign.reward.spec import RewardSpec
 
 SIX = RewardSpec.model_validate(yaml.safe_load(Path("specs/reward/six.yaml").read_text()))
-FULL = SIX.maxima
+FULL = SIX.max_scores
 
 
 def scores() -> st.SearchStrategy[tuple[float, ...]]:

@@ -341,7 +341,7 @@ def toy_showcases(sources: int = 1, length: int = 5, size: int = 32) -> list[Sho
 def full_inputs() -> Inputs:
     """Everything measured."""
     spec = {
-        "reward": {"dimensions": {name: {"maximum": maximum} for name, maximum in DIMENSIONS}},
+        "reward": {"dimensions": {name: {"max_score": maximum} for name, maximum in DIMENSIONS}},
         "sources": {"metaworld": {}, "fetch": {}},
         "tokenizer": {"height": 64, "width": 64, "training": {"steps": 600}},
         "judge": {"kind": "regression", "members": 4, "encoder": {"width": 96}, "training": {"seed": 0}},

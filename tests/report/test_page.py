@@ -158,7 +158,7 @@ def test_text_from_data_cannot_become_markup(full_inputs: Inputs) -> None:
 def test_intervals_of_the_judge_stand_by_dimension() -> None:
     shares = {"all": {"realism": 0.91, "n": 30}, "held_out_degradations": {"realism": 0.6, "n": 5}}
     interval = {"level": 0.9, "all": {"half_width": {"realism": 0.7}, "coverage": shares, "pairs": 20}}
-    spec = {"reward": {"dimensions": {"realism": {"maximum": 1.0}}}}
+    spec = {"reward": {"dimensions": {"realism": {"max_score": 1.0}}}}
     agreement = {"mae": 0.2, "spearman": 0.5}
     metrics = {"judge": {"n": 30, "realism": agreement, "total": agreement, "interval": interval}}
     page = render(Inputs(spec, {}, metrics, {}))

@@ -51,8 +51,8 @@ def test_the_true_outcome_has_full_marks_where_it_succeeds(gold: Gold, six: Rewa
     clips = [clip(number) for number in solved]
     scores = gold([TASK] * len(clips), clips, clips)
     assert scores.shape == (len(solved), 2, len(six.dimensions))
-    assert scores[:, ABSOLUTE].sum(1).min() > 0.9 * six.maximum
-    assert (scores[:, FAITHFUL] == np.array(six.maxima)).all()
+    assert scores[:, ABSOLUTE].sum(1).min() > 0.9 * six.max_total
+    assert (scores[:, FAITHFUL] == np.array(six.max_scores)).all()
 
 
 def test_another_outcome_than_the_true_one_costs_marks(gold: Gold, six: RewardSpec) -> None:
@@ -64,8 +64,8 @@ def test_another_outcome_than_the_true_one_costs_marks(gold: Gold, six: RewardSp
 
 def test_a_failure_that_the_actions_truly_led_to_is_faithful(gold: Gold, six: RewardSpec) -> None:
     (scores,) = gold([TASK], [clip(3)], [clip(3)])
-    assert scores[ABSOLUTE].sum() < 0.9 * six.maximum
-    assert scores[FAITHFUL].tolist() == list(six.maxima)
+    assert scores[ABSOLUTE].sum() < 0.9 * six.max_total
+    assert scores[FAITHFUL].tolist() == list(six.max_scores)
 
 
 def test_outcomes_are_perceived_success_and_the_distance_of_places(gold: Gold) -> None:

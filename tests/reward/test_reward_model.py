@@ -23,7 +23,7 @@ def test_scores_are_raw_and_repeat(model, six, toy_episodes):
     videos, actions = known_clips(toy_episodes[:3])
     scores = model(videos, TEXTS, actions)
     assert scores.shape == (3, 2, 6)
-    assert ((scores >= 0) & (scores <= torch.tensor(six.maxima))).all()
+    assert ((scores >= 0) & (scores <= torch.tensor(six.max_scores))).all()
     assert not scores.requires_grad
     torch.manual_seed(99)
     assert torch.equal(scores, model(videos, TEXTS, actions))
@@ -35,7 +35,7 @@ def test_scores_are_clipped_to_their_ranges(model, six, toy_episodes):
     high = copy.deepcopy(model)
     for member in high.members:
         member.head[-1].bias.data += 50
-    assert torch.equal(high(videos, TEXTS, actions), torch.tensor(six.maxima).expand(3, 2, 6))
+    assert torch.equal(high(videos, TEXTS, actions), torch.tensor(six.max_scores).expand(3, 2, 6))
 
 
 def test_a_clips_scores_depend_on_nothing_else_in_the_batch(model, toy_episodes):

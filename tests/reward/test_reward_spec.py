@@ -14,8 +14,8 @@ def load(name: str) -> dict:
 
 def test_six_are_the_papers():
     six = RewardSpec.model_validate(load("six"))
-    assert six.maxima == (3, 2, 1, 1, 1, 2)
-    assert six.maximum == 10
+    assert six.max_scores == (3, 2, 1, 1, 1, 2)
+    assert six.max_total == 10
     assert [d.group for d in six.dimensions.values()] == ["task_alignment"] * 3 + ["physical_realism"] * 3
 
 

@@ -38,7 +38,7 @@ class Brightness:
     def sample(self, videos, instructions, actions=None):
         assert actions is not None
         share = videos.mean((1, 2, 3, 4))
-        both = torch.stack([share, 1 - share], 1)[..., None] * torch.tensor(self.reward.maxima)
+        both = torch.stack([share, 1 - share], 1)[..., None] * torch.tensor(self.reward.max_scores)
         return torch.stack([both - 0.1, both + 0.1])
 
 
@@ -77,7 +77,7 @@ def test_the_students_reward_has_gradients_and_the_students_scores(six, toy_epis
 def test_gold_compares_with_the_targets(six):
     def gold(tasks, clips, truths):
         same = [float(np.array_equal(clip, truth)) for clip, truth in zip(clips, truths, strict=True)]
-        return np.array(same)[:, None, None] * np.array([[[1.0], [2.0]]]) * np.array(six.maxima)
+        return np.array(same)[:, None, None] * np.array([[[1.0], [2.0]]]) * np.array(six.max_scores)
 
     videos = torch.full((2, 3, 3, 8, 8), 0.5)
     targets = torch.stack([videos[0], videos[1] + 0.1])
@@ -93,7 +93,7 @@ def test_a_sum_weighs_its_terms(six):
 
 
 def test_scores_normalise_and_add_up(six):
-    full = np.array([six.maxima, six.maxima]) / 2
+    full = np.array([six.max_scores, six.max_scores]) / 2
     assert (normalise(full, six) == 0.5).all()
     assert (denormalise(normalise(full, six), six) == full).all()
     assert (total(full, six) == 5).all()

@@ -118,7 +118,7 @@ def test_penetration_and_force_beyond_the_limits_cost(six, push):
 def test_scores_stay_in_range(six, state, length):
     result = score(six, state[:length], state, NORMAL)
     assert (result >= 0).all()
-    assert (result <= np.array(six.maxima) + 1e-9).all()
+    assert (result <= np.array(six.max_scores) + 1e-9).all()
 
 
 def test_limits_come_from_experts_but_speeds_from_all(six, push):
@@ -190,7 +190,7 @@ def test_only_whole_places_of_objects_may_be_unknown(six, push, damage):
 def test_the_truth_is_faithful_whatever_it_is(six, push, limits):
     still = np.repeat(push[:1], len(push), 0)
     for state in (push, still):
-        assert faithful_score(six, state, state, limits).tolist() == list(six.maxima)
+        assert faithful_score(six, state, state, limits).tolist() == list(six.max_scores)
 
 
 def test_hallucinated_and_missed_success_both_cost_faithfulness(six, push, limits):
@@ -200,12 +200,12 @@ def test_hallucinated_and_missed_success_both_cost_faithfulness(six, push, limit
     place = six.names.index("manipulation_success")
     hallucinated, missed = (faithful_score(six, a, b, limits) for a, b in ((push, failure), (failure, push)))
     assert score(six, push, failure, limits)[place] > score(six, failure, failure, limits)[place]
-    assert hallucinated[place] < 0.5 * six.maxima[place]
-    assert missed[place] < 0.5 * six.maxima[place]
+    assert hallucinated[place] < 0.5 * six.max_scores[place]
+    assert missed[place] < 0.5 * six.max_scores[place]
 
 
 def test_a_change_costs_the_same_in_either_direction(six):
-    maxima, change = np.array(six.maxima), np.array([1.0, -1.0, 0.0, 0.5, -0.5, 5.0])
+    maxima, change = np.array(six.max_scores), np.array([1.0, -1.0, 0.0, 0.5, -0.5, 5.0])
     assert from_change(six, change).tolist() == [2, 1, 1, 0.5, 0.5, 0]
     assert (from_change(six, change) == from_change(six, -change)).all()
     assert (from_change(six, 0 * maxima) == maxima).all()

@@ -33,7 +33,7 @@ CODES, PLACES, SIDE, WIDTH = 5, 2, 32, 4
 
 REWARD = RewardSpec(
     dimensions={
-        name: DimensionSpec(maximum=points, group="g", rubric="r", labeller=ManipulationSpec(kind="manipulation"))
+        name: DimensionSpec(max_score=points, group="g", rubric="r", labeller=ManipulationSpec(kind="manipulation"))
         for name, points in (("dark", 1.0), ("bright", 2.0))
     }
 )

@@ -30,7 +30,7 @@ def fake_judge(generated: int = 9) -> LoadedJudge:
         share = videos.float().mean((1, 2, 3, 4)) / 255
         steps = torch.arange(-2, 3) * 0.01
         shares = (share[None, :] + steps[:, None]).clamp(0, 1)
-        return shares[..., None] * torch.tensor(SIX.maxima)
+        return shares[..., None] * torch.tensor(SIX.max_scores)
 
     return LoadedJudge(
         scorer="judge",

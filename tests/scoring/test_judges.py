@@ -44,7 +44,7 @@ def test_judge_and_student_come_by_name_by_folder_and_by_file(root):
         assert scores.shape == (samples, 1, 6)
         assert torch.equal(scores, by_file.sample(videos, TEXTS))
         assert (scores >= 0).all()
-        assert (scores <= torch.tensor(SIX.maxima)).all()
+        assert (scores <= torch.tensor(SIX.max_scores)).all()
 
 
 def test_what_is_missing_or_damaged_is_named(root, tmp_path):

@@ -28,7 +28,7 @@ def test_scores_stand_with_intervals_that_stay_in_range(tmp_path):
     assert not problems
     assert bright.video == "bright"
     share = 128 / 255
-    for name, maximum in zip(NAMES, (*SIX.maxima, 10.0), strict=True):
+    for name, maximum in zip(NAMES, (*SIX.max_scores, 10.0), strict=True):
         score = mid.scores[name]
         assert score.score == pytest.approx(share * maximum, abs=1e-4)
         # Nine generated pairs: the largest of their errors, 0.9, is the ninety per cent one.

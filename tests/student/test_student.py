@@ -64,7 +64,7 @@ def test_gradients_reach_the_pixels_through_the_eyes(fresh, toy_episodes):
 
 def test_distillation_moves_scores_to_the_teachers(fresh, bench, tmp_path):
     student, rows = fresh(), bench.where(split="train")
-    teacher = np.random.default_rng(0).random((len(rows), 2, 6)) * np.array(student.reward.maxima)
+    teacher = np.random.default_rng(0).random((len(rows), 2, 6)) * np.array(student.reward.max_scores)
 
     def error():
         return np.abs(score_pairs(student.eval().sample, bench, rows)[0] - teacher).mean()
@@ -150,7 +150,7 @@ def test_metrics_keep_to_the_contract(bench, six):
     assert perfect["n"] == len(rows)
     assert perfect["total"]["spearman"] == pytest.approx(1)
     assert perfect["faithful"]["total"]["mae"] == perfect["labels"]["total"]["mae"] == 0
-    reverse = measure(np.array(six.maxima) - teacher, teacher, teacher.mean(0), bench, rows, six)
+    reverse = measure(np.array(six.max_scores) - teacher, teacher, teacher.mean(0), bench, rows, six)
     assert reverse["total"]["spearman"] == pytest.approx(-1)
 
 

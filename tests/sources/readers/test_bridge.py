@@ -110,7 +110,7 @@ def test_a_judge_scores_it(made: tuple[Account, EpisodeStore], videos: torch.Ten
     scores = judge(videos, words, actions.clamp(-1, 1))
     assert scores.shape == (4, 2, len(reward.dimensions))
     assert (scores >= 0).all()
-    assert (scores <= torch.tensor(reward.maxima)).all()
+    assert (scores <= torch.tensor(reward.max_scores)).all()
     assert len(torch.unique(scores, dim=0)) == 4
 
 

@@ -56,8 +56,8 @@ LIMITS = (
     "A removed object is painted over with its surroundings, so near a gripper traces of its colour remain; a "
     "teleported one is pasted in its own size, without shadow. Both need recorded keypoints and are never applied to "
     "real robots.",
-    "Success and contact are the simulator's own; the maximum score by the rubric means that nothing measured is wrong, "
-    "not that a person would find nothing.",
+    "Success and contact are the simulator's own; the maximum score by the rubric means that nothing measured is wrong,"
+    " not that a person would find nothing.",
     "Labels of generated clips are only as good as the probe, whose errors stand in the table below, or, without a "
     "probe, as the rule of distances, which says nothing of what a clip shows.",
     "The probe sees places, not looks: for the dimensions that the spec names under `looks` the lower one of its "

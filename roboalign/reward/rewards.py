@@ -25,6 +25,7 @@ from roboalign.reward.spec import (
     SsimSignal,
     SumSignal,
 )
+from roboalign.reward.state_features import sample_frames
 from roboalign.video import video_to_frames
 
 
@@ -126,9 +127,16 @@ def structural(rollouts: Rollouts) -> Tensor:
     return ssim(rollouts.videos[:, 1:], rollouts.targets[:, 1:]).mean(1)
 
 
-def perceptual(distance: Distance) -> Reward:
-    """Minus the mean over predicted frames of a perceptual `distance`."""
-    return lambda rollouts: -distance(rollouts.videos[:, 1:], rollouts.targets[:, 1:]).mean(1)
+def perceptual(distance: Distance, frames: int | None = None) -> Reward:
+    """Minus the mean over predicted frames of a perceptual `distance`; over all, or `frames` of them."""
+
+    def reward(rollouts: Rollouts) -> Tensor:
+        count = rollouts.videos.shape[1] - 1
+        generator = None if rollouts.seed is None else torch.Generator().manual_seed(rollouts.seed)
+        chosen = 1 + sample_frames(torch.tensor([count]), frames or count, generator).indices[0]
+        return -distance(rollouts.videos[:, chosen], rollouts.targets[:, chosen]).mean(1)
+
+    return reward
 
 
 def build_reward(signal: RewardSignal, spec: RewardSpec, models: RewardModels) -> Reward:
@@ -147,7 +155,7 @@ def build_reward(signal: RewardSignal, spec: RewardSpec, models: RewardModels) -
         case SsimSignal():
             return structural
         case PerceptualSignal():
-            return perceptual(models.distance())
+            return perceptual(models.distance(), signal.frames)
         case SumSignal():
             terms: Sequence[tuple[float, Reward]] = [
                 (term.weight, build_reward(term.signal, spec, models)) for term in signal.terms

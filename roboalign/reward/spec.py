@@ -222,6 +222,9 @@ class PerceptualSignal(Spec):
     """Minus the perceptual distance from the true future; the other half of RLVR-World's reward."""
 
     kind: Literal["perceptual"]
+    frames: Annotated[int, Field(ge=2, le=1024)] | None = None
+    """Predicted frames that are compared, evenly spaced, the first and the last among them; in training those between
+    are shifted at random from update to update. null compares all, which takes most of an update's time."""
 
 
 PlainSignal = Annotated[

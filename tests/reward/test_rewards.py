@@ -1,10 +1,12 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from pydantic import TypeAdapter
 
 from roboalign.reward.dimensions import denormalise, normalise, total, weighted_total
-from roboalign.reward.rewards import RewardModels, Rollouts, build_reward
+from roboalign.reward.rewards import RewardModels, Rollouts, build_reward, perceptual
 from roboalign.reward.spec import RewardSignal
 from tests.reward.reward_fakes import TEXTS, known_clips, toy_student
 
@@ -103,3 +105,19 @@ def test_scores_normalise_and_add_up(six):
     assert torch.equal(weighted_total(torch.from_numpy(full), heavier), torch.tensor([10.0, 10.0]).double())
     with pytest.raises(ValueError, match="different specs"):
         total(full[:, :5], six)
+
+
+def test_a_perceptual_reward_may_compare_some_frames_alone():
+    """The first and the last predicted frame among them; a seed shifts those between."""
+
+    def distance(a, b):
+        return (a - b).mean((2, 3, 4))
+
+    videos = torch.arange(7.0).view(1, 7, 1, 1, 1).expand(1, 7, 3, 8, 8).square()
+    given = Rollouts(videos, ("x",), torch.zeros(1, 6, 4), torch.zeros_like(videos), (("a", "b"),))
+    assert perceptual(distance)(given).item() == pytest.approx(-(1 + 4 + 9 + 16 + 25 + 36) / 6)
+    assert perceptual(distance, 2)(given).item() == pytest.approx(-(1 + 36) / 2)
+    shifted = {perceptual(distance, 3)(replace(given, seed=seed)).item() for seed in range(20)}
+    assert len(shifted) > 1
+    again = replace(given, seed=3)
+    assert perceptual(distance, 3)(again).item() == perceptual(distance, 3)(again).item()

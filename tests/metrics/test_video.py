@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from roboalign.evaluation import video as measures
+from roboalign.metrics import video as measures
 from roboalign.metrics.perceptual_spec import LpipsSpec, StLpipsSpec
 from roboalign.metrics.video import (
     Perceptual,

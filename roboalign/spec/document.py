@@ -317,7 +317,7 @@ class Composer:
             node, count, tall = self.node(event, depth + 1)
             items.append(node)
             total, height = total + count, max(height, tall)
-        return Sequence(tuple(items), self.closed(mark, event, items[-1].mark if items else None)), total, height + 1
+        return Sequence(tuple(items), self.stretch_to_end(mark, event, items[-1].mark if items else None)), total, height + 1
 
     def mapping(self, mark: Mark, depth: int) -> tuple[Node, int, int]:
         """A mapping, up to its end event; keys are text and differ."""
@@ -333,9 +333,9 @@ class Composer:
             node, count, tall = self.node(next(self.events), depth + 1)
             entries[key.value] = Entry(key.mark, node)
             total, height, last = total + count + 1, max(height, tall), node.mark
-        return Mapping(entries, self.closed(mark, event, last)), total, height + 1
+        return Mapping(entries, self.stretch_to_end(mark, event, last)), total, height + 1
 
-    def closed(self, mark: Mark, end: yaml.Event, last: Mark | None) -> Mark:
+    def stretch_to_end(self, mark: Mark, end: yaml.Event, last: Mark | None) -> Mark:
         """The stretch from `mark` to its closing bracket, or to the end of its last item where it has no brackets."""
         stop = self.mark(end)
         if (stop.line, stop.column) == (stop.end_line, stop.end_column) and last is not None:

@@ -317,7 +317,8 @@ class Composer:
             node, count, tall = self.node(event, depth + 1)
             items.append(node)
             total, height = total + count, max(height, tall)
-        return Sequence(tuple(items), self.stretch_to_end(mark, event, items[-1].mark if items else None)), total, height + 1
+        whole = self.stretch_to_end(mark, event, items[-1].mark if items else None)
+        return Sequence(tuple(items), whole), total, height + 1
 
     def mapping(self, mark: Mark, depth: int) -> tuple[Node, int, int]:
         """A mapping, up to its end event; keys are text and differ."""

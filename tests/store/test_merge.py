@@ -34,7 +34,7 @@ def test_merged_shards_have_the_bytes_of_the_whole(
 ) -> None:
     monkeypatch.setattr("roboalign.store.merging.OPEN_STORES", 2)
     storage = StorageSpec(kind=kind)
-    # With the shared episodes, h264 gave other bytes in most runs of the whole suite, never alone; the cause is unknown.
+    # With the shared episodes, h264 gave other bytes in most runs of the whole suite; the cause is unknown.
     episodes = [toy_episode(number) for number in range(12)]
     places = shards(tmp_path / "shards", episodes, storage)
     whole = write(tmp_path / "a" / "store", episodes, storage=storage)

@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
+from roboalign.errors import StageError
 from roboalign.types import Json
 
 
@@ -51,6 +52,13 @@ def json_lines(text: str) -> Iterator[tuple[int, str]]:
     Only a line feed ends a line: `str.splitlines` also splits at characters that JSON text may hold, such as U+2028.
     """
     return ((number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip())
+
+
+def find_output(root: Path, path: str | Path) -> Path:
+    """A file or folder of the experiment at `root` by its path there. Raises StageError if it does not exist."""
+    if not (root / path).exists():
+        raise StageError(f"{path} is missing; run `dvc repro` or `dvc pull`")
+    return root / path
 
 
 def write_text(path: Path, text: str) -> None:

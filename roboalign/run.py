@@ -27,7 +27,7 @@ import roboalign
 from roboalign.checkpoint import CheckpointError
 from roboalign.errors import StageError as StageError
 from roboalign.hardware.spec import DeviceSpec
-from roboalign.io import digest
+from roboalign.io import digest, find_output, write_json
 from roboalign.types import Json
 
 T = TypeVar("T")
@@ -60,7 +60,7 @@ class Run:
     def section(self, key: str, kind: Any) -> Any:
         """The resolved spec section `key`, as the spec class or union `kind`.
 
-        Raises StageError where dvc.yaml does not declare the key for this stage, or compose has not written it.
+        Raises StageError if dvc.yaml does not declare the key for this stage, or compose has not written it.
         """
         if key in FREE_KEYS:
             file = self.root / "build/spec" / f"{key.split('.')[0]}.yaml"
@@ -78,15 +78,13 @@ class Run:
         return TypeAdapter(kind).validate_python(value)
 
     def input(self, path: str) -> Path:
-        """A declared dependency. Raises StageError where dvc.yaml does not declare it or it does not exist."""
+        """A declared dependency. Raises StageError if dvc.yaml does not declare it or it does not exist."""
         if not any(Path(path).is_relative_to(declared) for declared in self.inputs):
             raise StageError(f"stage {self.name} reads {path}, which dvc.yaml does not declare under `deps`")
-        if not (self.root / path).exists():
-            raise StageError(f"{path} is missing; run `dvc repro` or `dvc pull`")
-        return self.root / path
+        return find_output(self.root, path)
 
     def output(self, path: str) -> Path:
-        """A declared output, its folder made. Raises StageError where dvc.yaml does not declare it."""
+        """A declared output, its folder made. Raises StageError if dvc.yaml does not declare it."""
         if not any(Path(path).is_relative_to(declared) for declared in self.outputs):
             raise StageError(f"stage {self.name} writes {path}, which dvc.yaml does not declare under `outs`")
         (self.root / path).parent.mkdir(parents=True, exist_ok=True)
@@ -119,13 +117,17 @@ class Run:
         """Print one line of progress."""
         print(f"[{self.label}] {text}", file=sys.stderr, flush=True)
 
+    def write_timings(self, timings: Json) -> None:
+        """Write timings, which differ between runs and are therefore no output of the stage."""
+        write_json(self.root / "timings" / f"{self.label}.json", timings)
+
     def clear_scratch(self) -> None:
         """Remove all scratch checkpoints of this stage: its outputs are written."""
         shutil.rmtree(self.root / SCRATCH / self.label, ignore_errors=True)
 
 
 def read_stage(name: str, item: str = "", root: Path = Path()) -> Run:
-    """The `Run` of a stage from dvc.yaml's declaration. Raises StageError where dvc.yaml has no such stage."""
+    """The `Run` of a stage from dvc.yaml's declaration. Raises StageError if dvc.yaml has no such stage."""
     stages = yaml.safe_load((root / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
     if name not in stages:
         raise StageError(f"dvc.yaml has no stage {name}")
@@ -213,7 +215,7 @@ def die_with_dvc() -> None:
 
 
 def acquire(run: Run) -> Any:
-    """Hold the stage's lock until the returned file is closed. Raises StageError where another process holds it."""
+    """Hold the stage's lock until the returned file is closed. Raises StageError if another process holds it."""
     folder = run.root / SCRATCH
     folder.mkdir(exist_ok=True)
     lock = (folder / f"{run.label}.lock").open("w")

@@ -4,7 +4,6 @@ import time
 from pathlib import Path
 
 from roboalign.hardware.spec import ExecutorSpec
-from roboalign.io import write_json
 from roboalign.run import Run, execute
 from roboalign.sources.shards import materialise
 from roboalign.sources.spec import SourceSpec
@@ -24,8 +23,7 @@ def main(run: Run) -> None:
     output = run.output(f"artifacts/episodes/{run.item}")
     made = materialise(spec, run.item, output, Path(run.scratch), cache, executor, progress)
     seconds = time.monotonic() - started
-    timing = {"seconds": seconds, "frames_per_second": made.frames / seconds}
-    write_json(run.root / "timings" / f"{run.label}.json", timing)
+    run.write_timings({"seconds": seconds, "frames_per_second": made.frames / seconds})
     run.say(f"{made.kept} episodes, {made.frames} frames at {made.frames / seconds:.0f} a second")
     for each in made.damaged:
         run.say(f"damaged, left out: {each.name}: {each.reason}")

@@ -11,7 +11,7 @@ from roboalign.evaluation.scoring import Scorer, best_of_n, evaluate, rows, scor
 from roboalign.evaluation.spec import EvaluationSpec, ScorerName
 from roboalign.hardware.spec import DeviceSpec
 from roboalign.io import digest, read_json, write_json, write_tsv
-from roboalign.pipeline.models import MODEL, load_gold, load_scorer, make_gold_scorer
+from roboalign.pipeline.scorers import MODEL, load_gold, load_scorer, make_gold_scorer
 from roboalign.reward.dimensions import mean_scores
 from roboalign.reward.spec import RewardSpec
 from roboalign.run import Run, execute

@@ -43,7 +43,7 @@ def main(run: Run) -> None:
     write_tsv(run.output("plots/rl_checks.tsv"), check_rows(module))
     metrics |= alignment.compare()
     write_json(run.output("metrics/rl.json"), metrics)
-    write_json(run.root / "timings/rl.json", {"seconds": seconds, "steps": spec.training.steps})
+    run.write_timings({"seconds": seconds, "steps": spec.training.steps})
     for name in ("gold_faithful", "held_out_faithful", "student_faithful"):
         gain = metrics["reward"].get(name)
         if gain is not None:

@@ -47,8 +47,7 @@ def main(run: Run) -> None:
         "parameters": sum(p.numel() for p in student.parameters()),
     }
     write_json(run.output("metrics/student.json"), metrics)
-    write_json(run.root / "timings/student.json",
-               {"videos_per_second": fast, "teacher_videos_per_second": slow, "speedup": fast / slow})  # fmt: skip
+    run.write_timings({"videos_per_second": fast, "teacher_videos_per_second": slow, "speedup": fast / slow})
     run.say(f"total MAE {metrics['total']['mae']:.2f} against the teacher; {fast:.0f} videos/s, judge {slow:.0f}")
 
 

@@ -41,7 +41,7 @@ def main(run: Run) -> None:
     where = torch.device(device.accelerator)
     metrics = measure(model.to(where).eval(), train, test, distance.to(where), where)
     write_json(run.output("metrics/tokenizer.json"), metrics)
-    write_json(run.root / "timings/tokenizer.json", {"seconds": seconds, "steps": spec.training.steps})
+    run.write_timings({"seconds": seconds, "steps": spec.training.steps})
     gain = metrics["gain_psnr"]
     run.say(f"PSNR {metrics['psnr']['mean']:.2f} dB, {gain['mean']:+.2f} [{gain['low']:.2f}, {gain['high']:.2f}] "
             "over copying the context")  # fmt: skip

@@ -16,7 +16,8 @@ from roboalign.annotate.sample import Showing, choose_clips, order_for_rater
 from roboalign.annotate.serve import Server
 from roboalign.bench.annotations import AnnotationError, read_annotations
 from roboalign.bench.pairs import Bench, read_pairs
-from roboalign.io import round_floats, write_text
+from roboalign.errors import StageError
+from roboalign.io import find_output, round_floats, write_text
 from roboalign.reward.spec import RewardSpec
 from roboalign.store import Corpus
 from roboalign.types import Json, Split
@@ -24,10 +25,6 @@ from roboalign.types import Json, Split
 SECTION = Path("build/spec/reward.yaml")
 BENCH = Path("artifacts/bench")
 SOURCES = Path("artifacts/sources/index.json")
-
-
-class AnnotateError(Exception):
-    """A study cannot be made; the message says why and what to do."""
 
 
 @dataclass(frozen=True)
@@ -47,22 +44,15 @@ class Study:
 
 
 def open_study(root: Path, split: Split, clips: int, seed: int, rater: str) -> Study:
-    """The study of an experiment's bench. Raises AnnotateError or ValueError where there is none."""
+    """The study of an experiment's bench. Raises StageError or ValueError where there is none."""
     reward = reward_of(root)
-    bench = Bench.open(existing(root, BENCH), Corpus.open(existing(root, SOURCES)), reward.names)
+    bench = Bench.open(find_output(root, BENCH), Corpus.open(find_output(root, SOURCES)), reward.names)
     return Study(reward, bench, order_for_rater(choose_clips(bench.pairs, split, clips, seed), rater, seed))
 
 
 def reward_of(root: Path) -> RewardSpec:
     """The reward's dimensions, as composed."""
-    return RewardSpec.model_validate(yaml.safe_load(existing(root, SECTION).read_text(encoding="utf-8"))["reward"])
-
-
-def existing(root: Path, path: Path) -> Path:
-    """A file of the experiment. Raises AnnotateError where it is missing."""
-    if not (root / path).exists():
-        raise AnnotateError(f"{path} is missing; run `dvc repro bench` or `dvc pull`")
-    return root / path
+    return RewardSpec.model_validate(yaml.safe_load(find_output(root, SECTION).read_text(encoding="utf-8"))["reward"])
 
 
 def write(root: Path, out: Path, split: Split, clips: int, seed: int, rater: str) -> int:
@@ -70,7 +60,7 @@ def write(root: Path, out: Path, split: Split, clips: int, seed: int, rater: str
     try:
         made = open_study(root, split, clips, seed, rater)
         write_text(out, render(made.content(rater)))
-    except (AnnotateError, ValueError, OSError) as error:
+    except (StageError, ValueError, OSError) as error:
         return fail(error)
     size = out.stat().st_size / 2**20
     print(f"{out}: {len(made.showings)} showings of {len({one.row for one in made.showings})} clips, {size:.1f} MiB")
@@ -85,7 +75,7 @@ def serve(root: Path, port: int, file: Path, split: Split, clips: int, seed: int
             made = open_study(root, split, clips, seed, rater)
             answers = stack.enter_context(Answers(file, made.reward, {pair.id for pair in made.bench.pairs}))
             server = stack.enter_context(Server(port, lambda: render(made.content(rater, answers)), answers))
-        except (AnnotateError, ValueError, OSError) as error:
+        except (StageError, ValueError, OSError) as error:
             return fail(error)
         if answers.dropped:
             print(f"{file}: half a last line was dropped; its clip will be asked for again", file=sys.stderr)
@@ -102,12 +92,12 @@ def compare(root: Path, files: Sequence[str], as_json: bool) -> int:
     """Print the agreement of annotation files with the labels."""
     try:
         reward = reward_of(root)
-        pairs = read_pairs(existing(root, BENCH / "pairs.parquet"), reward.names)
+        pairs = read_pairs(find_output(root, BENCH / "pairs.parquet"), reward.names)
         rows = read_annotations(files, reward, {pair.id for pair in pairs})
         if not rows:
-            raise AnnotateError(f"{', '.join(files)}: no annotations; score at least one clip")
+            raise StageError(f"{', '.join(files)}: no annotations; score at least one clip")
         result = agreement(rows, pairs, reward)
-    except (AnnotateError, ValueError, OSError) as error:
+    except (StageError, ValueError, OSError) as error:
         return fail(error)
     print(json.dumps(round_floats(result), indent=2, sort_keys=True) if as_json else table(result, reward.names))
     return 0

@@ -13,7 +13,8 @@ from roboalign.bench.dataset import Scores
 from roboalign.bench.pairs import Bench
 from roboalign.metrics.statistics import bootstrap
 from roboalign.pipeline.judges import load_scores
-from roboalign.pipeline.models import MODEL, load_reward_models, load_scorer, make_rollout_fn, make_score_fn
+from roboalign.pipeline.scorers import MODEL, load_reward_models, load_scorer, make_score_fn
+from roboalign.pipeline.video_models import VideoModels
 from roboalign.reward.dimensions import Scorer, mean_scores, normalise
 from roboalign.reward.model import RewardModel
 from roboalign.reward.observation import SetBatch, make_set
@@ -26,15 +27,16 @@ from roboalign.rl.measure import Values, compare_policies, roll_out
 from roboalign.rl.prompts import Item, Prompts
 from roboalign.rl.replay_buffer import ReplayBuffer
 from roboalign.rl.spec import GuardSpec, RLSpec
+from roboalign.rollout.clip_generator import make_rollout_fn
 from roboalign.run import Run
 from roboalign.store import Corpus
 from roboalign.student.model import Student, load_student
 from roboalign.tokenizer.batch_invariant import BatchInvariantTokenizer
-from roboalign.tokenizer.model import load_tokenizer
 from roboalign.training import fold_in
 from roboalign.types import Json
 from roboalign.video import frames_to_video, quantise
-from roboalign.world_model.model import WorldModel, load_world_model
+from roboalign.world_model.model import WorldModel
+from roboalign.world_model.sampler import Sampler
 
 
 @dataclass(frozen=True)
@@ -61,8 +63,9 @@ class PolicyMeasure:
             stored = rollouts.with_videos(quantise(rollouts.videos))
             return scores(rollouts) | {"proxy": self.reward(stored)}
 
+        sampler = Sampler(policy, temperature=spec.temperature)
         return roll_out(
-            policy, self.reference, make_rollout_fn(self.tokenizer, policy, spec.decoding, spec.temperature),
+            policy, self.reference, make_rollout_fn(self.tokenizer, sampler, spec.decoding),
             self.tokenizer.tokenizer, self.prompts, self.numbers, score,
             temperature=spec.temperature, segments=spec.decoding.segments(spec.horizon),
             seed=self.seed, batch_size=spec.measure.batch_size, device=self.device,
@@ -99,11 +102,10 @@ class Alignment:
 
 def load_alignment(run: Run, spec: RLSpec, reward_spec: RewardSpec, device: torch.device) -> Alignment:
     """The alignment of an experiment, its models loaded and put together."""
-    corpus = Corpus.open(run.input("artifacts/sources/index.json"))
+    parts = VideoModels.of(run, str(device))
+    corpus, tokenizer = parts.corpus(), parts.tokenizer()
     train, validation, test = (corpus.where(split=split) for split in ("train", "validation", "test"))
-    tokenizer = BatchInvariantTokenizer(load_tokenizer(run.input(f"artifacts/tokenizer/{MODEL}")).to(device))
-    world = run.input(f"artifacts/world_model/{MODEL}")
-    policy, reference = (load_world_model(world, str(device)) for _ in range(2))
+    policy, reference = (parts.world_model() for _ in range(2))
     student, distilled = (load_student(run.input(f"artifacts/student/{MODEL}")).to(device) for _ in range(2))
     models = load_reward_models(run, reward_spec, student, device)
     reward, scorers = build_reward(spec.reward, reward_spec, models), load_held_out(run, distilled, device)
@@ -175,8 +177,8 @@ def make_module(
     components = AlignmentComponents(
         tokenizer=tokenizer.tokenizer,
         reference=reference,
-        rollout=make_rollout_fn(tokenizer, policy, spec.decoding, spec.temperature),
-        greedy_rollout=make_rollout_fn(tokenizer, policy, spec.decoding, 0.0),
+        rollout=make_rollout_fn(tokenizer, Sampler(policy, temperature=spec.temperature), spec.decoding),
+        greedy_rollout=make_rollout_fn(tokenizer, Sampler(policy, temperature=0.0), spec.decoding),
         reward=reward,
         reward_by_frame=by_frame,
         observe=observe,

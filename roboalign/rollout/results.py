@@ -40,8 +40,8 @@ class Results:
     every: int
     """Frame stride of SSIM and the perceptual distances."""
     batch_size: int
-    whole: SetDistance | None = None
-    """The distance of whole sets of clips to the true ones, which it was given as the reference."""
+    set_distance: SetDistance | None = None
+    """The distance of a set of clips to the set of true clips, its reference."""
     metrics: dict[str, Json] = field(default_factory=dict)
     curves: list[dict[str, object]] = field(default_factory=list)
     timings: dict[str, Json] = field(default_factory=dict)
@@ -56,16 +56,19 @@ class Results:
             "n": len(self.episodes)
         }
 
-    def add(self, one: RolloutSet, made: Rollout, more: tuple[EvaluationEpisodes, Rollout] | None = None) -> None:
+    def add(
+        self, rollout_set: RolloutSet, rollout: Rollout, more: tuple[EvaluationEpisodes, Rollout] | None = None
+    ) -> None:
         """A set of rollouts: clips, metrics, differences to plain autoregression (which comes first), timings.
 
         The clips of `more`, rollouts of other scenes, are stored behind them and not measured.
         """
-        frames, episodes = made.frames, self.episodes
+        frames, episodes = rollout.frames, self.episodes
         if more is not None:
             frames, episodes = torch.cat([frames, more[1].frames]), episodes.join(more[0])
-        self.keep(one.name, [frames], one.model, one.decoding, one.sampling, episodes)
-        self.measure(one.name, made, one.base, perceptual=True)
+        name, base = rollout_set.name, rollout_set.base
+        self.keep(name, [frames], rollout_set.model, rollout_set.decoding, rollout_set.sampling, episodes)
+        self.measure(name, rollout, base, perceptual=True)
 
     def keep(
         self,
@@ -82,16 +85,16 @@ class Results:
             {"name": name, "model": model, "decoding": decoding, "sampling": sampling, "folder": name} | listed
         )
 
-    def measure(self, name: str, made: Rollout, base: str, *, perceptual: bool = False) -> None:
+    def measure(self, name: str, rollout: Rollout, base: str, *, perceptual: bool = False) -> None:
         """Metrics of rollouts; their clips need not be kept."""
-        self.compare(name, made.frames, perceptual=perceptual)
+        self.compare(name, rollout.frames, perceptual=perceptual)
         self.metrics[name] |= {
-            "peak_sequence": made.peak_sequence,
-            "cache_bytes": made.cache_bytes,
+            "peak_sequence": rollout.peak_sequence,
+            "cache_bytes": rollout.cache_bytes,
         }
         if base != name and base in self._by_set:
             self.metrics[name]["less_ar"] = paired_differences(self._by_set[name], self._by_set[base])
-        seconds = made.seconds_per_frame
+        seconds = rollout.seconds_per_frame
         self.timings[name] = {
             "seconds": sum(seconds) / len(self.episodes),
             "frames_per_second": len(self.episodes) * len(seconds) / sum(seconds),
@@ -101,17 +104,24 @@ class Results:
     def compare(self, name: str, video: Tensor, *, perceptual: bool = True) -> None:
         """Video metrics of frames (N, 1 + F, 3, H, W) against the truth."""
         stored = quantise(video)
-        distance, whole = (self.distance, self.whole) if perceptual else (None, None)
-        values = video_metrics(stored, self.episodes.frames, distance, self.every, self.batch_size, whole)
+        distance, set_distance = (self.distance, self.set_distance) if perceptual else (None, None)
+        values = video_metrics(stored, self.episodes.frames, distance, self.every, self.batch_size, set_distance)
         self._by_set[name] = values
         self.metrics[name] = {
             **summarize(values),
             **summarize_temporal(temporal_metrics(stored, self.batch_size), self._truth),
-            **({} if whole is None else whole.compute()),
+            **({} if set_distance is None else set_distance.compute()),
             "n": len(self.episodes),
         }
         self.curves += metric_curve(name, values, self.every)
 
+    def summary(self) -> Json:
+        """The figures of metrics/rollout.json: the metrics of each set, and what they were measured with."""
+        names = {"perceptual_name": self.distance.name}
+        if self.set_distance is not None:
+            names["frechet_name"] = self.set_distance.name
+        return self.metrics | {"episodes": len(self.episodes), "horizon": self.episodes.prompt.horizon} | names
+
     def write_index(self) -> None:
-        """Write `index.json`, which lists the clip stores in the order they were made."""
+        """Write `index.json`, which lists the clip stores in the order they were rollout."""
         write_json(self.folder / "index.json", self.index)

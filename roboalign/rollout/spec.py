@@ -14,6 +14,9 @@ from roboalign.spec.base import FieldError, Name, Positive, Seed, Spec, items
 Frames = Annotated[int, Field(ge=1, le=10_000)]
 """A number of frames."""
 
+ModelName = Literal["supervised", "aligned"]
+"""The world model after supervised training, and after alignment."""
+
 SamplingName = Literal["greedy", "sampled"]
 """`greedy` takes the likeliest token; `sampled` draws from the model's distribution at `temperature`."""
 
@@ -341,6 +344,11 @@ class RolloutSpec(Spec):
     def used(self) -> dict[Name, DecodingBase]:
         """The decodings that are rolled out, by name."""
         return {name: self.decodings[name] for _, name in self._references()}
+
+    @property
+    def temperatures(self) -> dict[SamplingName, float]:
+        """The temperature of each sampling; 0 takes the likeliest token."""
+        return {"greedy": 0.0, "sampled": self.temperature}
 
     @property
     def first_sampling(self) -> SamplingName:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Generic, Literal
+from typing import Generic
 
 import numpy as np
 from torch import Tensor
@@ -21,12 +21,17 @@ from roboalign.rollout.interfaces import ContextT, FrameSampler, FrameTokenizer,
 from roboalign.rollout.measure_drift import ErrorGrowth, measure_error_growth, rmse
 from roboalign.rollout.prompt import Prompt
 from roboalign.rollout.rollout import Rollout, join_rollouts, rollout
-from roboalign.rollout.spec import ArSpec, DriftSwrSpec, FixedDecodingSpec, RolloutSpec, SamplingName, SwrSpec
+from roboalign.rollout.spec import (
+    ArSpec,
+    DriftSwrSpec,
+    FixedDecodingSpec,
+    ModelName,
+    RolloutSpec,
+    SamplingName,
+    SwrSpec,
+)
 from roboalign.spec.base import Name
 from roboalign.types import Json
-
-ModelName = Literal["supervised", "aligned"]
-"""The world model after supervised training, and after alignment."""
 
 
 @dataclass(frozen=True)

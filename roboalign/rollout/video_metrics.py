@@ -18,6 +18,11 @@ Floats = NDArray[np.float64]
 class Distance(Protocol):
     """A perceptual distance in two steps, so that the feature maps of a video are computed once for several metrics."""
 
+    @property
+    def name(self) -> str:
+        """What it is called in tables."""
+        ...
+
     def maps(self, video: Tensor, /) -> Maps:
         """The feature maps of a video (B, T, 3, H, W)."""
         ...
@@ -29,6 +34,11 @@ class Distance(Protocol):
 
 class SetDistance(Protocol):
     """A distance of a set of clips to the true ones, accumulated batch by batch."""
+
+    @property
+    def name(self) -> str:
+        """What it is called in tables."""
+        ...
 
     def features(self, video: Tensor, maps: Maps, /) -> Tensor:
         """Features of each frame."""

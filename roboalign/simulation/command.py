@@ -9,8 +9,11 @@ import numpy as np
 from PIL import Image
 
 from roboalign.checkpoint import CheckpointError
-from roboalign.io import replacing
-from roboalign.simulation.load import ModelName, SimulationError, load
+from roboalign.errors import StageError
+from roboalign.io import find_output, replacing
+from roboalign.pipeline.video_models import SOURCES
+from roboalign.rollout.spec import ModelName
+from roboalign.simulation.load import SimulationError, load
 from roboalign.store import Corpus, EpisodeStore, StoreError
 from roboalign.store.spec import StorageSpec
 from roboalign.store.video import encode_clip
@@ -40,7 +43,7 @@ def run(
     if out.suffix not in (".mp4", ".npy", ".png"):
         return fail(f"{out}: a rollout is written as .mp4, .npy (frames, H, W, 3) or .png (a strip)", 2)
     try:
-        corpus = Corpus.open(root / "artifacts/sources/index.json")
+        corpus = Corpus.open(find_output(root, SOURCES))
         number = next((n for n, info in enumerate(corpus.infos) if info.id == episode), None)
         if number is None:
             some = ", ".join(info.id for info in corpus.infos[:3])
@@ -56,7 +59,7 @@ def run(
         simulation = load(root, model, decoding, temperature=temperature, longest=len(taken), device=device)
         world = simulation.reset(info.source, recorded[0], seed)
         shown = [recorded[0], *(simulation.step(world, info.source, action) for action in taken)]
-    except (SimulationError, StoreError, CheckpointError, ValueError) as error:
+    except (StageError, StoreError, CheckpointError, ValueError) as error:
         return fail(str(error), 1)
     video = np.stack(shown)
     truth = recorded[: len(video)] if actions is None else None

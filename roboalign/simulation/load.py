@@ -8,7 +8,6 @@ twin = world.select(torch.tensor([0]))
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -16,24 +15,19 @@ import yaml
 from pydantic import TypeAdapter
 from torch import Tensor
 
-from roboalign.io import read_json
+from roboalign.io import find_output, read_json
+from roboalign.pipeline.video_models import SOURCES, VideoModels
 from roboalign.rollout.build import build_decoder
 from roboalign.rollout.decoder import Decoder
 from roboalign.rollout.prompt import Start
-from roboalign.rollout.spec import DriftSwrSpec, FixedDecodingSpec, RolloutSpec
+from roboalign.rollout.spec import DriftSwrSpec, FixedDecodingSpec, ModelName, RolloutSpec
 from roboalign.store import ActionRange
 from roboalign.tokenizer.batch_invariant import BatchInvariantTokenizer
-from roboalign.tokenizer.model import EncodedContext, load_tokenizer
+from roboalign.tokenizer.model import EncodedContext
 from roboalign.types import Float32, UInt8
 from roboalign.video import frames_to_video, video_to_frames
 from roboalign.world_model.decode_state import DecodeState
-from roboalign.world_model.model import load_world_model
 from roboalign.world_model.sampler import Sampler
-
-FILES = {"supervised": "artifacts/world_model/model.safetensors", "aligned": "artifacts/rl/model.safetensors"}
-"""The world models of an experiment."""
-
-ModelName = Literal["supervised", "aligned"]
 
 
 class SimulationError(ValueError):
@@ -109,37 +103,27 @@ def load(
     """The simulation of an experiment's folder; greedy at `temperature` 0.
 
     `decoding` is a spec, or a name in the experiment's `rollout.decodings`; by default its `scored_decoding`. `longest`
-    is the number of frames that `ar` has room for. Raises SimulationError if a file is missing, and on a decoding that
-    does not exist or needs more than actions.
+    is the number of frames that `ar` has room for. Raises StageError if a file is missing, and SimulationError on a
+    decoding that does not exist or needs more than actions.
     """
-    paths = {
-        "index": root / "artifacts/sources/index.json",
-        "tokenizer": root / "artifacts/tokenizer/model.safetensors",
-        "model": root / FILES[model],
-    }
-    for path in paths.values():
-        if not path.exists():
-            raise SimulationError(f"{path} is missing; run `dvc repro`, or `dvc pull` it")
+    parts = VideoModels.in_folder(root, device)
     if decoding is None or isinstance(decoding, str):
-        decoding = declared_decoding(root / "build/spec/rollout.yaml", decoding)
+        decoding = declared_decoding(find_output(root, "build/spec/rollout.yaml"), decoding)
     if decoding.sees_true_frames:
         raise SimulationError(f"{decoding.kind} needs the true future, which a simulation has not; take another")
-    listed = read_json(paths["index"])["sources"]
+    listed = read_json(parts.find(SOURCES))["sources"]
     ranges = {
         name: ActionRange(tuple(entry["action_low"]), tuple(entry["action_high"])) for name, entry in listed.items()
     }
-    tokenizer = BatchInvariantTokenizer(load_tokenizer(paths["tokenizer"]).to(device))
-    sampler = Sampler(load_world_model(paths["model"], device), temperature=temperature)
-    return Simulation(tokenizer, sampler, decoding, longest, ranges, torch.device(device))
+    sampler = Sampler(parts.world_model(model), temperature=temperature)
+    return Simulation(parts.tokenizer(), sampler, decoding, longest, ranges, parts.device)
 
 
 def declared_decoding(file: Path, name: str | None) -> FixedDecodingSpec:
     """The decoding `name` (None: the scored one) of the resolved section `rollout` in a file.
 
-    Raises SimulationError if the file is missing, has no such decoding, or leaves its window to be measured.
+    Raises SimulationError if the file has no such decoding, or leaves its window to be measured.
     """
-    if not file.exists():
-        raise SimulationError(f"{file} is missing; run `dvc repro`, whose first stage writes it")
     section = yaml.safe_load(file.read_text(encoding="utf-8"))["rollout"]
     spec: RolloutSpec = TypeAdapter(RolloutSpec).validate_python(section)
     name = spec.scored_decoding if name is None else name

@@ -18,9 +18,9 @@ from roboalign.world_model.spec import WorldModelMeasureSpec
 Distance = Callable[[Tensor, Tensor], Tensor]
 """A perceptual distance of videos (B, T, 3, H, W), one number a frame (B, T)."""
 
-RolloutFn = Callable[[Tensor, Tensor, Tensor, Tensor, float], Tensor]
-"""Context frames (B, 3, H, W), actions (B, F, A), action masks (B, A), seeds (B,) and temperature to predicted frames
-(B, F, 3, H, W); temperature 0 is greedy."""
+RolloutFn = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+"""Context frames (B, 3, H, W), actions (B, F, A), action masks (B, A) and seeds (B,) to predicted frames
+(B, F, 3, H, W) and their tokens (B, F, Nd)."""
 
 Values = dict[str, NDArray[np.float64]]
 """Metrics by name, one number for each rollout."""
@@ -74,7 +74,7 @@ def actions_of_other_episodes(corpus: Corpus, segments: Sequence[Segment], donor
 
 
 def measure(
-    rollout: RolloutFn,
+    rollout_at: Callable[[float], RolloutFn],
     tokenizer: Codec[ContextT],
     corpus: Corpus,
     spec: WorldModelMeasureSpec,
@@ -88,6 +88,7 @@ def measure(
 ) -> Json:
     """The figures of metrics/world_model.json: greedy rollouts, baselines, the action gap, sampled rollouts, sources.
 
+    `rollout_at` gives the rollout function of a temperature; temperature 0 is greedy.
     The action gap is the PSNR under the true actions less that under those of another episode of the source, from
     `donors`, greedy, paired; episodes without a donor have none.
     Raises ValueError if no test episode is long enough.
@@ -95,10 +96,13 @@ def measure(
     segments = select_segments(corpus, spec)
     if not segments:
         raise ValueError(f"no test episode is longer than world_model.measure.horizon, {spec.horizon} frames")
+    greedy, sampled = rollout_at(0.0), rollout_at(spec.temperature)
     others, parts = actions_of_other_episodes(corpus, segments, donors), []
     for first in range(0, len(segments), batch):
         rows = slice(first, first + batch)
-        parts.append(_rollouts(rollout, tokenizer, corpus, segments[rows], others[rows], spec, seed, distance, device))
+        parts.append(
+            _rollouts(greedy, sampled, tokenizer, corpus, segments[rows], others[rows], seed, distance, device)
+        )
         log(f"measured {min(first + batch, len(segments))} of {len(segments)} rollouts")
     values = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     led = np.array([other is not None for other in others])
@@ -106,12 +110,12 @@ def measure(
 
 
 def _rollouts(
-    rollout: RolloutFn,
+    greedy: RolloutFn,
+    sampled: RolloutFn,
     tokenizer: Codec[ContextT],
     corpus: Corpus,
     segments: Sequence[Segment],
     others: Sequence[Tensor | None],
-    spec: WorldModelMeasureSpec,
     seed: int,
     distance: Distance | None,
     device: str,
@@ -129,9 +133,9 @@ def _rollouts(
     with torch.inference_mode():
         context = tokenizer.encode_context(first[:, 0])
         videos = {
-            "": rollout(first[:, 0], actions, mask, seeds, 0.0),
-            "sampled_": rollout(first[:, 0], actions, mask, seeds, spec.temperature),
-            "other_actions_": rollout(first[:, 0], wrong, mask, seeds, 0.0),
+            "": greedy(first[:, 0], actions, mask, seeds)[0],
+            "sampled_": sampled(first[:, 0], actions, mask, seeds)[0],
+            "other_actions_": greedy(first[:, 0], wrong, mask, seeds)[0],
             "codec_": tokenizer.decode(context, tokenizer.encode(context, truth)),
             "copy_context_": first.expand_as(truth),
             "copy_last_": clips[:, :-1],

@@ -126,7 +126,7 @@ def test_wrong_numbers_are_named(root, capsys, words, message):
 
 def test_without_a_bench_the_remedy_is_named(tmp_path, capsys, root):
     assert annotate(tmp_path, tmp_path / "page.html") == 1
-    assert "reward.yaml is missing; run `dvc repro bench`" in capsys.readouterr().err
+    assert "reward.yaml is missing; run `dvc repro`" in capsys.readouterr().err
     (tmp_path / "build/spec").mkdir(parents=True)
     (tmp_path / "build/spec/reward.yaml").write_text((root / "build/spec/reward.yaml").read_text())
     assert annotate(tmp_path, tmp_path / "page.html") == 1

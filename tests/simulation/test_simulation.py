@@ -14,6 +14,7 @@ from roboalign import checkpoint
 from roboalign.__main__ import main
 from roboalign.io import write_json
 from roboalign.rollout.spec import ArSpec, KvWindowSpec, SwrSpec
+from roboalign.run import StageError
 from roboalign.simulation.load import SimulationError, load
 from roboalign.sources.index import entry
 from roboalign.store import EpisodeWriter
@@ -87,7 +88,7 @@ def test_what_does_not_fit_is_named(experiment: Path, toy_episodes: list[Episode
         simulation.step(world, "toy", np.zeros(3, np.float32))
     with pytest.raises(SimulationError, match="NaN"):
         simulation.step(world, "toy", np.full(4, np.nan, np.float32))
-    with pytest.raises(SimulationError, match=r"index\.json is missing"):
+    with pytest.raises(StageError, match=r"rollout\.yaml is missing"):
         load(tmp_path)
 
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from roboalign.rollout.ar import ArDecoder
-from roboalign.rollout.prompt import Start
+from roboalign.rollout.clip_generator import make_rollout_fn
+from roboalign.rollout.spec import ArSpec
 from roboalign.store import Corpus
 from roboalign.types import Episode
 from roboalign.world_model.layout import TokenShape
@@ -72,15 +72,8 @@ def trained(spec_of, corpus, tmp_path_factory):
     return model.eval()
 
 
-def rollout_fn(model):
-    def roll_out(frames, actions, mask, seeds, temperature):
-        sampler = Sampler(model, temperature=temperature)
-        decoder = ArDecoder(Brightness(), sampler, Start(frames, mask, seeds, actions.shape[1]))
-        for action in actions.unbind(1):
-            decoder.step(action)
-        return decoder.take_frames()
-
-    return roll_out
+def rollout_at(model):
+    return lambda temperature: make_rollout_fn(Brightness(), Sampler(model, temperature=temperature), ArSpec())
 
 
 SPEC = WorldModelMeasureSpec(horizon=4, episodes=10, starts=2)
@@ -88,7 +81,7 @@ SPEC = WorldModelMeasureSpec(horizon=4, episodes=10, starts=2)
 
 def test_the_figures_of_a_model_that_obeys(trained, corpus):
     heard: list[str] = []
-    found = measure(rollout_fn(trained), Brightness(), corpus, SPEC, donors=corpus, seed=0, batch=4, log=heard.append)
+    found = measure(rollout_at(trained), Brightness(), corpus, SPEC, donors=corpus, seed=0, batch=4, log=heard.append)
     assert found["psnr"] == pytest.approx(found["codec_psnr"])
     assert found["psnr"] > 40 > 20 > found["copy_context_psnr"]
     assert found["action_gap_psnr"]["low"] > 10
@@ -102,7 +95,7 @@ def test_the_figures_of_a_model_that_obeys(trained, corpus):
 
 
 def test_figures_do_not_depend_on_the_batch(trained, corpus):
-    rollout = rollout_fn(trained)
+    rollout = rollout_at(trained)
     small, large = (measure(rollout, Brightness(), corpus, SPEC, donors=corpus, seed=3, batch=size) for size in (1, 7))
     assert small == large
 
@@ -113,13 +106,13 @@ def test_a_model_that_ignores_actions_has_no_gap(trained, corpus):
     with torch.no_grad():
         for parameter in deaf.actions.parameters():
             parameter.zero_()
-    found = measure(rollout_fn(deaf.eval()), Brightness(), corpus, SPEC, donors=corpus, seed=0)
+    found = measure(rollout_at(deaf.eval()), Brightness(), corpus, SPEC, donors=corpus, seed=0)
     assert found["action_gap_psnr"]["mean"] == 0
 
 
 def test_a_given_distance_is_measured(trained, corpus):
     found = measure(
-        rollout_fn(trained),
+        rollout_at(trained),
         Brightness(),
         corpus,
         SPEC,
@@ -157,4 +150,4 @@ def test_an_episode_of_another_split_may_lend_its_actions(corpus):
 
 def test_no_episode_long_enough_is_an_error(trained, corpus):
     with pytest.raises(ValueError, match=r"world_model.measure.horizon, 20 frames"):
-        measure(rollout_fn(trained), Brightness(), corpus, WorldModelMeasureSpec(horizon=20), donors=corpus, seed=0)
+        measure(rollout_at(trained), Brightness(), corpus, WorldModelMeasureSpec(horizon=20), donors=corpus, seed=0)

@@ -1,4 +1,4 @@
-"""The trained parts of an experiment, loaded and put together as several stages need them."""
+"""The scorers of an experiment: judges, student and gold, loaded and applied to clips and rollouts."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -21,17 +21,10 @@ from roboalign.reward.model import RewardModel
 from roboalign.reward.rewards import RewardModels, Rollouts
 from roboalign.reward.rubric import limits_from_json
 from roboalign.reward.spec import RewardSpec
-from roboalign.rl.interfaces import RolloutFn
-from roboalign.rollout.prompt import Prompt
-from roboalign.rollout.rollout import rollout
-from roboalign.rollout.spec import FixedDecodingSpec
 from roboalign.run import Run
 from roboalign.store import Corpus
 from roboalign.student.model import load_student
-from roboalign.tokenizer.batch_invariant import BatchInvariantTokenizer
 from roboalign.video import frames_to_video, quantise, video_to_frames
-from roboalign.world_model.model import WorldModel
-from roboalign.world_model.sampler import Sampler
 
 MODEL = "model.safetensors"
 
@@ -69,19 +62,6 @@ def make_gold_scorer(gold: Gold, corpus: Corpus) -> GoldScorer:
         return GoldScores(scores, np.concatenate([outcomes, similarity.double().numpy()[:, None]], 1))
 
     return score
-
-
-def make_rollout_fn(
-    tokenizer: BatchInvariantTokenizer, model: WorldModel, decoding: FixedDecodingSpec, temperature: float
-) -> RolloutFn:
-    """Rollouts from `model` as it is at the time."""
-    sampler = Sampler(model, temperature=temperature)
-
-    def roll(frames: Tensor, actions: Tensor, mask: Tensor, seeds: Tensor) -> tuple[Tensor, Tensor]:
-        made = rollout(decoding, tokenizer, sampler, Prompt(frames, actions, mask, seeds))
-        return made.frames[:, 1:], made.tokens
-
-    return roll
 
 
 def score_rollouts(scorers: Mapping[str, Scorer], gold: Gold, rollouts: Rollouts) -> dict[str, Tensor]:

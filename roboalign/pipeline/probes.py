@@ -1,22 +1,68 @@
-"""The outcome model of a state probe: trained on recorded episodes as the probe perceives them, and measured."""
+"""Training and measures of a state probe and of its outcome model."""
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from roboalign.hardware.spec import DeviceSpec
+from roboalign.io import write_tsv
 from roboalign.metrics.statistics import bootstrap
-from roboalign.probe.lit import OutcomeModule
+from roboalign.probe.data import ProbeClips, select_episodes
+from roboalign.probe.lit import OutcomeModule, ProbeModule
+from roboalign.probe.measure import Medium, generate_clips, measure, measured_clips
 from roboalign.probe.model import Probe
 from roboalign.probe.outcome import OutcomeClips, OutcomeModel, PerceivedEpisode
 from roboalign.probe.probe_metrics import auc
-from roboalign.probe.spec import OutcomeSpec
+from roboalign.probe.spec import OutcomeSpec, ProbeMeasureSpec, ProbeSpec
+from roboalign.rollout.clip_generator import make_clip_generator, make_reconstructor
 from roboalign.run import Run
 from roboalign.store import Corpus
+from roboalign.tokenizer.batch_invariant import BatchInvariantTokenizer
 from roboalign.training import fit, fold_in
 from roboalign.types import STATE_NAMES, Json
+from roboalign.world_model.model import WorldModel
+from roboalign.world_model.sampler import Sampler
 
 _SUCCESS = STATE_NAMES.index("success")
+
+
+def train_probe(
+    run: Run, spec: ProbeSpec, tokenizer: BatchInvariantTokenizer, corpus: Corpus, device_spec: DeviceSpec
+) -> Probe:
+    """Train a state probe on its part of the train split of `corpus`; untrained if no source has states."""
+    episodes = select_episodes(corpus.where(split="train"), spec)
+    torch.manual_seed(fold_in(spec.training.seed, 0))
+    probe = Probe.of(spec.network, episodes, (tokenizer.spec.height, tokenizer.spec.width))
+    curves = run.output(f"plots/probe/{run.item}.tsv")
+    if episodes:
+        run.say(f"{sum(p.numel() for p in probe.parameters()):,} parameters; {len(episodes)} episodes of "
+                f"{len(probe.tasks)} tasks, part {spec.part} of {spec.parts}")  # fmt: skip
+        device = torch.device(device_spec.accelerator)
+        reconstruct = make_reconstructor(tokenizer, device) if spec.augmentation.reconstructed > 0 else None
+        clips = ProbeClips(episodes, probe.tasks, spec.frames, spec.augmentation, spec.training.seed, reconstruct)
+        fit(
+            ProbeModule(probe, spec), clips, spec.training, device_spec, label=run.label, scratch=run.scratch,
+            curves=curves,
+        )  # fmt: skip
+    else:
+        run.say("no source has states, so the probe covers none; generated clips are labelled by their distance")
+        write_tsv(curves, [])
+    return probe.to(device_spec.accelerator).eval()
+
+
+def measure_probe(
+    spec: ProbeMeasureSpec, probe: Probe, tokenizer: BatchInvariantTokenizer, model: WorldModel, test: Corpus
+) -> dict[str, Json]:
+    """The errors of a probe on true, reconstructed and generated frames of test episodes."""
+    device = next(model.parameters()).device
+    reconstruct = make_reconstructor(tokenizer, device)
+    generate = make_clip_generator(tokenizer, Sampler(model, temperature=0.0), spec.decoding, device)
+    media: dict[str, Medium] = {
+        "true": lambda clips: [clip.shown_frames for clip in clips],
+        "reconstructed": lambda clips: [reconstruct(clip.shown_frames) for clip in clips],
+        "generated": lambda clips: generate_clips(generate, clips, test, spec.seed),
+    }
+    return measure(probe, measured_clips(probe, test, spec), media, spec)
 
 
 def perceive_episodes(probe: Probe, corpus: Corpus) -> list[PerceivedEpisode]:

@@ -1,0 +1,83 @@
+"""Training of the world model on a tokenizer's tokens, and its measures by rollouts."""
+
+import shutil
+import time
+
+import torch
+from torch import Tensor
+
+from roboalign.hardware.spec import DeviceSpec
+from roboalign.io import replacing
+from roboalign.metrics.perceptual_spec import PerceptualSpec
+from roboalign.metrics.video import build_perceptual
+from roboalign.rollout.ar import ArDecoder
+from roboalign.rollout.prompt import Start
+from roboalign.run import Run
+from roboalign.store import Corpus
+from roboalign.tokenizer.model import DualBranchTokenizer
+from roboalign.training import fit, fold_in
+from roboalign.types import Json
+from roboalign.world_model.layout import TokenShape
+from roboalign.world_model.lit import Snapshot, WorldModelTraining, early_step
+from roboalign.world_model.measure import RolloutFn, measure
+from roboalign.world_model.model import WorldModel, save_world_model, seeded_world_model
+from roboalign.world_model.sampler import Sampler
+from roboalign.world_model.segments import encode_segments
+from roboalign.world_model.spec import WorldModelSpec
+
+
+def train_world_model(
+    run: Run, spec: WorldModelSpec, tokenizer: DualBranchTokenizer, corpus: Corpus, device_spec: DeviceSpec
+) -> tuple[WorldModel, dict[str, float]]:
+    """Train on the train split of `corpus`, and write the final and the early weights.
+
+    Returns the model and the seconds of encoding and training.
+    """
+    scratch, times = run.scratch, [time.monotonic()]
+    segments = encode_segments(
+        tokenizer, corpus.where(split="train"), spec.segment, scratch / "segments", contexts=spec.contexts,
+        device=device_spec.accelerator, log=run.say,
+    )  # fmt: skip
+    times.append(time.monotonic())
+    shape = TokenShape.of(tokenizer.spec, corpus.action_width)
+    model = seeded_world_model(spec, shape, fold_in(spec.training.seed, 3))
+    if device_spec.compile:
+        model.compile()
+    early = scratch / "early.safetensors"
+    snapshot = Snapshot(model, early_step(spec.training.steps, spec.early_fraction), early, run.provenance)
+    training = WorldModelTraining(model)
+    fit(
+        training, segments, spec.training, device_spec, label=run.label, scratch=scratch,
+        curves=run.output("plots/world_model.tsv"), callbacks=(snapshot,),
+    )  # fmt: skip
+    times.append(time.monotonic())
+    save_world_model(run.output("artifacts/world_model/model.safetensors"), training.result, run.provenance)
+    with replacing(run.output("artifacts/world_model/early.safetensors")) as temporary:
+        shutil.copyfile(early, temporary)
+    model = training.result.to(device_spec.accelerator).eval()
+    return model, {"encode": times[1] - times[0], "train": times[2] - times[1]}
+
+
+def measure_world_model(
+    run: Run, spec: WorldModelSpec, tokenizer: DualBranchTokenizer, model: WorldModel, corpus: Corpus
+) -> Json:
+    """The figures of metrics/world_model.json: autoregressive rollouts of the test split of `corpus`."""
+    device = next(model.parameters()).device
+    distance = build_perceptual(run.section("evaluation.perceptual", PerceptualSpec)).to(device)
+
+    # ArDecoder itself, not `build_decoder`: this training should not run again for a new decoding.
+    def rollout_at(temperature: float) -> RolloutFn:
+        sampler = Sampler(model, temperature=temperature)
+
+        def roll_out(frames: Tensor, actions: Tensor, mask: Tensor, seeds: Tensor) -> tuple[Tensor, Tensor]:
+            decoder = ArDecoder(tokenizer, sampler, Start(frames, mask, seeds, actions.shape[1]))
+            tokens = torch.stack([decoder.step(action) for action in actions.unbind(1)], 1)
+            return decoder.take_frames(), tokens
+
+        return roll_out
+
+    metrics = measure(
+        rollout_at, tokenizer, corpus.where(split="test"), spec.measure, donors=corpus, seed=spec.training.seed,
+        distance=distance, device=str(device), log=run.say,
+    )  # fmt: skip
+    return metrics | {"perceptual_name": distance.name}

@@ -25,6 +25,7 @@ from pydantic import TypeAdapter
 
 import roboalign
 from roboalign.checkpoint import CheckpointError
+from roboalign.distributed import PARENT, TRAINING, Launch, is_rank, local_rank, rank_number, set_launch
 from roboalign.errors import StageError as StageError
 from roboalign.hardware.spec import DeviceSpec
 from roboalign.io import digest, find_output, write_json
@@ -41,7 +42,7 @@ ITEM = re.compile(r"\$\{item\.[a-z_]+\}")
 FIELD = re.compile(r"(?<![\w./])[a-z][a-z_]*(?:\.[a-z][a-z0-9_]*)+(?![\w/])")
 """A field's path in a sentence, such as `sources.fetch.length`."""
 
-FREE_KEYS = ("hardware.executor", "hardware.cache")
+FREE_KEYS = ("hardware.executor", "hardware.cache", "hardware.launcher")
 """Spec keys that stages may read undeclared, because they never change a result."""
 
 
@@ -114,8 +115,9 @@ class Run:
         return f"{self.name}@{self.item}" if self.item else self.name
 
     def say(self, text: str) -> None:
-        """Print one line of progress."""
-        print(f"[{self.label}] {text}", file=sys.stderr, flush=True)
+        """Print one line of progress; of several ranks, the first one."""
+        if rank_number() == 0:
+            print(f"[{self.label}] {text}", file=sys.stderr, flush=True)
 
     def write_timings(self, timings: Json) -> None:
         """Write timings, which differ between runs and are therefore no output of the stage."""
@@ -157,10 +159,15 @@ def execute(name: str, main: Callable[[Run], None]) -> None:
     try:
         run = read_stage(name, sys.argv[1] if len(sys.argv) > 1 else "")
         guard()
-        die_with_dvc()
+        die_with_parent()
+        if is_rank():  # the stage that started it holds the lock, and writes the outputs
+            prepare(run.section("hardware.device", DeviceSpec))
+            main(run)
+            raise StageError(f"a rank of {os.environ[TRAINING]} did not find its training in this stage")
         lock = acquire(run)
         if "hardware.device" in run.sections:
             prepare(run.section("hardware.device", DeviceSpec))
+            set_launch(Launch(run.section("hardware.launcher", str), (f"stages.{name}", *sys.argv[1:])))
         run.say("started")
         main(run)
         run.clear_scratch()
@@ -198,16 +205,22 @@ def guard() -> None:
         )
 
 
-def die_with_dvc() -> None:
-    """End this process when the `dvc` that started it is gone: a killed DVC must not leave a trainer behind."""
+def die_with_parent() -> None:
+    """End this process when the `dvc` or, if it is a rank, the stage that started it is gone.
+
+    A killed DVC must not leave a trainer behind, and a killed stage no ranks.
+    """
     import psutil
 
-    parent = next((p for p in psutil.Process().parents() if any("dvc" in part for part in p.cmdline()[:3])), None)
-    if parent is None:
+    parents = [p for p in psutil.Process().parents() if any("dvc" in part for part in p.cmdline()[:3])][:1]
+    if is_rank():
+        # On another node of a SLURM job there is no such process; srun ends those ranks.
+        parents += [p for p in psutil.Process().parents() if p.pid == int(os.environ[PARENT])]
+    if not parents:
         return
 
     def watch() -> None:
-        while parent.is_running() and parent.status() != psutil.STATUS_ZOMBIE:
+        while all(parent.is_running() and parent.status() != psutil.STATUS_ZOMBIE for parent in parents):
             time.sleep(1)
         os._exit(137)
 
@@ -237,6 +250,8 @@ def prepare(device: DeviceSpec) -> None:
         raise StageError(
             "hardware.device.accelerator is cuda, but torch sees no CUDA device; set it to cpu or use a GPU machine"
         )
+    if device.accelerator == "cuda" and is_rank():
+        torch.cuda.set_device(local_rank())  # so that "cuda" is this rank's device for frozen models, too
     random.seed(0)
     np.random.seed(0)  # noqa: NPY002 - libraries that draw from the global generator
     torch.manual_seed(0)

@@ -3,12 +3,14 @@
 Lightning runs the loop (devices, precision, gradient clipping). This module draws batches and random numbers from
 (seed, step), sets the learning rate as a function of the step, and writes weights and optimizer state atomically to a
 scratch folder every `checkpoint_every` steps. A run that was killed at any moment resumes from its last scratch
-checkpoint and ends with the weights of an uninterrupted run, bit for bit on a CPU.
+checkpoint and ends with the weights of an uninterrupted run, bit for bit on a CPU. On several devices it trains in
+ranks: see roboalign/distributed.py.
 """
 
 import ctypes
 import logging
 import math
+import os
 import signal
 import sys
 import time
@@ -16,15 +18,28 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lightning
 import torch
+from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.strategies import DDPStrategy, Strategy
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from roboalign import checkpoint
+from roboalign.distributed import (
+    TRAINING,
+    BatchShard,
+    average_gradients,
+    is_rank,
+    mean_over_ranks,
+    run_ranks,
+)
 from roboalign.hardware.spec import DeviceSpec
 from roboalign.io import write_tsv
 from roboalign.spec.training import TrainingSpec
@@ -78,9 +93,18 @@ class TrainedModule(lightning.LightningModule):
 
     Scratch checkpoints hold `state_dict()` (parameters and buffers, including replay buffers) and the state of the
     optimizers that `configure_optimizers` returns. Frozen collaborators must be kept out of both.
+
+    Random numbers of a step come from `shard`, so that they do not depend on the number of devices. A module that
+    takes its optimizer steps itself calls `average_gradients` before each.
     """
 
     step: int = 0
+    shard: BatchShard = BatchShard()
+    """This rank's rows of the step's batch."""
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        if self.automatic_optimization:  # before Lightning clips them
+            average_gradients(self.parameters())
 
 
 class TrainingProgress(Callback):
@@ -88,7 +112,7 @@ class TrainingProgress(Callback):
 
     def __init__(self, spec: TrainingSpec, label: str, scratch: Path) -> None:
         self.spec, self.label, self.file = spec, label, scratch / "checkpoint.safetensors"
-        self.start = 0
+        self.start, self.finished = 0, False
         self.rows: list[dict[str, float]] = []
         self.tensors: dict[str, torch.Tensor] = {}
         if self.file.exists():
@@ -104,16 +128,21 @@ class TrainingProgress(Callback):
             print(f"[{self.label}] {error}; renamed to {aside}, the training starts anew", file=sys.stderr, flush=True)
             return
         self.start, self.rows = int(metadata["step"]), [curve_row(**logged) for logged in metadata["rows"]]
+        self.finished = bool(metadata.get("finished"))
 
-    def on_train_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
-        if not self.tensors:
-            return
+    def restore(self, module: lightning.LightningModule) -> None:
+        """Load the checkpoint's weights. Raises CheckpointError if they are not those of `module`."""
         try:
             module.load_state_dict({k[6:]: v for k, v in self.tensors.items() if k.startswith("model.")})
         except (RuntimeError, ValueError) as error:
             raise checkpoint.CheckpointError(
                 f"{self.file} does not fit this training ({error}); remove it and run again"
             ) from error
+
+    def on_train_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        if not self.tensors:
+            return
+        self.restore(module)
         for number, optimizer in enumerate(trainer.optimizers):
             states: dict[int, dict[str, torch.Tensor]] = {}
             for name, tensor in self.tensors.items():
@@ -122,14 +151,19 @@ class TrainingProgress(Callback):
                     states.setdefault(int(index), {})[key] = tensor
             optimizer.load_state_dict({**optimizer.state_dict(), "state": states})
         self.tensors = {}
-        print(f"[{self.label}] resumes at step {self.start} of {self.spec.steps}", file=sys.stderr, flush=True)
+        if trainer.is_global_zero:
+            print(f"[{self.label}] resumes at step {self.start} of {self.spec.steps}", file=sys.stderr, flush=True)
 
     def on_train_batch_start(
         self, trainer: lightning.Trainer, module: lightning.LightningModule, batch: Any, index: int
     ) -> None:
         step = self.start + index
-        module.step = step  # type: ignore[assignment]
+        assert isinstance(module, TrainedModule)
+        module.step, ranks = step, trainer.world_size
         torch.manual_seed(fold_in(self.spec.seed, step, 2, trainer.global_rank))
+        if ranks > 1:  # rank 0's numbers, on all ranks
+            common = torch.Generator().manual_seed(fold_in(self.spec.seed, step, 2, 0))
+            module.shard = BatchShard(trainer.global_rank, ranks, common)
         for optimizer in trainer.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(self.spec, step) * group.get("lr_scale", 1.0)
@@ -139,7 +173,8 @@ class TrainingProgress(Callback):
     ) -> None:
         done = self.start + index + 1
         if done % self.spec.log_every == 0 or done == self.spec.steps:
-            logs = {key: float(value) for key, value in trainer.callback_metrics.items()}
+            local = {key: float(value) for key, value in trainer.callback_metrics.items()}
+            logs = mean_over_ranks(local, module.device)
             if not all(map(math.isfinite, logs.values())):
                 raise ValueError(
                     f"{self.label}: {', '.join(k for k, v in logs.items() if not math.isfinite(v))} is not finite at "
@@ -149,7 +184,7 @@ class TrainingProgress(Callback):
         if done % self.spec.checkpoint_every == 0 and done < self.spec.steps and trainer.is_global_zero:
             self.write(trainer, module, done)
         now = time.monotonic()
-        if now - self.last_report > 10 or done == self.spec.steps:
+        if trainer.is_global_zero and (now - self.last_report > 10 or done == self.spec.steps):
             left = (now - self.started) / (index + 1) * (self.spec.steps - done)
             logs_text = " ".join(f"{k} {v:.4g}" for k, v in (self.rows[-1] if self.rows else {}).items() if k != "step")
             print(
@@ -159,6 +194,12 @@ class TrainingProgress(Callback):
                 flush=True,
             )
             self.last_report = now
+
+    def on_train_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        # For the stage, if this is a rank; and a stage that is killed later does not train again.
+        if trainer.is_global_zero:
+            tensors = {f"model.{name}": tensor for name, tensor in module.state_dict().items()}
+            checkpoint.save_scratch(self.file, tensors, step=self.spec.steps, rows=self.rows, finished=True)
 
     def write(self, trainer: lightning.Trainer, module: lightning.LightningModule, done: int) -> None:
         """Write the scratch checkpoint after `done` steps."""
@@ -201,6 +242,17 @@ def keep_memory() -> None:
             library.mallopt(least_to_trim, -1)
 
 
+class ReplicatedStrategy(DDPStrategy):
+    """Ranks with a process group and no wrapper around the module.
+
+    DDP's wrapper averages gradients once in each backward pass. Modules with two optimizers, or with several backward
+    passes for one step, need that once before each optimizer step: `average_gradients`.
+    """
+
+    def configure_ddp(self) -> None:
+        """Leave the module as it is."""
+
+
 def fit(
     module: TrainedModule,
     dataset: Dataset[Any],
@@ -214,25 +266,74 @@ def fit(
 ) -> None:
     """Train `module` on `dataset` for `spec.steps` steps and write the curve to the TSV file `curves`.
 
-    Resumes from `scratch` where a killed run left a checkpoint there. Samples are drawn with replacement.
-    Raises ValueError on an empty dataset, and CheckpointError if a scratch checkpoint cannot be written.
+    Resumes from `scratch` if a killed run left a checkpoint there. Samples are drawn with replacement. On several
+    devices it starts ranks, waits for them and loads what they have trained; in a rank it ends the process.
+
+    Args:
+        module: Left on the CPU or on the device of the training, with the trained weights.
+        dataset: Samples by number.
+        spec: Steps, batches, learning rate.
+        device: Devices and precision.
+        label: Names the training in messages, and among the trainings of a stage.
+        scratch: The folder of this training's scratch checkpoint.
+        curves: The file of the training curve.
+        callbacks: Further Lightning callbacks.
+
+    Raises:
+        ValueError: The dataset is empty, or a logged value is not finite.
+        CheckpointError: A scratch checkpoint cannot be written.
+        StageError: A rank failed.
     """
     size = len(dataset)  # type: ignore[arg-type]
     if size == 0:
         raise ValueError(f"{label}: there is nothing to train on; record more episodes or shorten the segment")
+    progress = TrainingProgress(spec, label, scratch)
+    if not progress.finished:
+        if device.ranks == 1 or is_rank():
+            _train(module, dataset, spec, device, progress, callbacks)
+        else:
+            run_ranks(device, label)
+        if is_rank() and os.environ[TRAINING] == label:
+            torch.distributed.destroy_process_group()
+            raise SystemExit(0)
+        if device.ranks > 1:
+            progress = TrainingProgress(spec, label, scratch)
+    if progress.finished:
+        progress.restore(module)
+        module.step = spec.steps - 1
+    write_tsv(curves, progress.rows)
+
+
+def _train(
+    module: TrainedModule,
+    dataset: Dataset[Any],
+    spec: TrainingSpec,
+    device: DeviceSpec,
+    progress: TrainingProgress,
+    callbacks: tuple[Callback, ...],
+) -> None:
+    """Train in this process, alone or as a rank."""
     keep_memory()
-    steps = TrainingProgress(spec, label, scratch)
     manual = not module.automatic_optimization
+    environment: ClusterEnvironment
+    strategy: Strategy | Literal["auto"]
+    if is_rank():
+        slurm = "RANK" not in os.environ
+        environment = SLURMEnvironment(auto_requeue=False) if slurm else TorchElasticEnvironment()
+        strategy = ReplicatedStrategy()
+    else:  # variables of a SLURM job or of torchrun around a stage of one process mean nothing to it
+        environment, strategy = LightningEnvironment(), "auto"
     with suppress_output():
         trainer = lightning.Trainer(
             accelerator="gpu" if device.accelerator == "cuda" else "cpu",
             devices=device.devices,
             num_nodes=device.nodes,
-            strategy=device.strategy,
+            strategy=strategy,
+            plugins=[environment],
             precision=device.precision,
             max_epochs=1,
             gradient_clip_val=None if manual or spec.gradient_clip == 0 else spec.gradient_clip,
-            callbacks=[steps, *callbacks],
+            callbacks=[progress, *callbacks],
             logger=False,
             enable_checkpointing=False,
             enable_progress_bar=False,
@@ -240,7 +341,7 @@ def fit(
             use_distributed_sampler=False,
             deterministic="warn" if device.accelerator == "cuda" else True,
         )
-        batches = StepBatches(size, spec, steps.start, trainer.global_rank, trainer.world_size)
+        batches = StepBatches(len(dataset), spec, progress.start, trainer.global_rank, trainer.world_size)  # type: ignore[arg-type]
         loader = DataLoader(dataset, batch_sampler=batches, num_workers=device.loader_workers)
         module.train()
         try:
@@ -248,5 +349,3 @@ def fit(
         except SIGTERMException:
             # Lightning's exception would end the process with status 0, and DVC would take the stage for done.
             raise SystemExit(128 + signal.SIGTERM) from None
-    if trainer.is_global_zero:
-        write_tsv(curves, steps.rows)

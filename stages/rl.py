@@ -4,6 +4,7 @@ import time
 
 import torch
 
+from roboalign.distributed import is_rank
 from roboalign.hardware.spec import DeviceSpec
 from roboalign.io import write_json, write_tsv
 from roboalign.pipeline.alignment import check_rows, gradient_cosines, load_alignment
@@ -25,7 +26,7 @@ def main(run: Run) -> None:
     alignment = load_alignment(run, spec, reward, device)
     module, prompts = alignment.module, alignment.prompts
     metrics: dict[str, Json] = {"steps": spec.training.steps}
-    if spec.measure.gradient_batches:
+    if spec.measure.gradient_batches and not is_rank():
         metrics["gradient_cosine"] = gradient_cosines(module, prompts, spec.measure.gradient_batches, device)
     run.say(
         f"{len(prompts)} prompts, {spec.training.batch_size} a step in groups of {spec.group_size}, "

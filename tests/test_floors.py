@@ -15,7 +15,7 @@ PARTS = (
 BASE = ("roboalign.spec.base", "roboalign.spec.training")
 SHARED = (
     "roboalign.types", "roboalign.io", "roboalign.store", "roboalign.checkpoint",
-    "roboalign.run", "roboalign.training", "roboalign.optimizer", "roboalign.video",
+    "roboalign.run", "roboalign.training", "roboalign.distributed", "roboalign.optimizer", "roboalign.video",
 )  # fmt: skip
 LENT = (
     "roboalign.reward.dimensions",

@@ -148,8 +148,8 @@ def test_a_trainer_dies_with_the_dvc_that_started_it(tmp_path: Path) -> None:
     child.write_text(
         textwrap.dedent("""
         import os, sys, time
-        from roboalign.run import die_with_dvc
-        die_with_dvc()
+        from roboalign.run import die_with_parent
+        die_with_parent()
         print(os.getpid(), flush=True)
         time.sleep(60)
         """)

@@ -15,9 +15,7 @@ class DeviceSpec(Spec):
     devices: Annotated[int, Field(ge=1, le=64)] = 1
     """Devices of each node."""
     nodes: Annotated[int, Field(ge=1, le=1024)] = 1
-    """Nodes, started by SLURM or torchrun."""
-    strategy: Literal["auto", "ddp"] = "auto"
-    """Lightning's strategy for several devices."""
+    """Machines; several need `hardware.launcher: srun`."""
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     """Lightning's precision of training steps."""
     compile: bool = False
@@ -27,6 +25,11 @@ class DeviceSpec(Spec):
     """CPU threads of one process."""
     loader_workers: Annotated[int, Field(ge=0, le=256)] = 0
     """Data-loading processes of one training process; 0 loads in the training process."""
+
+    @property
+    def ranks(self) -> int:
+        """Processes that train together, one for each device."""
+        return self.devices * self.nodes
 
 
 class ProcessesSpec(Spec):
@@ -68,6 +71,9 @@ class HardwareSpec(Spec):
 
     device: DeviceSpec = DeviceSpec()
     """Training and rollout."""
+    launcher: Literal["torchrun", "srun"] = "torchrun"
+    """How the processes of a training start if there are several devices: torchrun on this machine, or srun within a
+    SLURM allocation, in which `dvc repro` runs on the first node."""
     executor: ExecutorSpec = ProcessesSpec(kind="processes")
     """Recording and conversion of episodes."""
     cache: Annotated[str, Field(min_length=1, max_length=1000)] = ".scratch/files"

@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from roboalign.distributed import BatchShard
 from roboalign.probe.spec import AugmentationSpec
 
 KERNEL = (0.06136, 0.24477, 0.38774, 0.24477, 0.06136)
@@ -20,12 +21,12 @@ def soften(frames: Tensor, amounts: Tensor) -> Tensor:
     return torch.lerp(frames, smooth, amounts.view(-1, 1, 1, 1, 1))
 
 
-def augment(frames: Tensor, spec: AugmentationSpec, generator: torch.Generator) -> Tensor:
-    """Clips (B, K, 3, H, W) in [0, 1], each blurred, recoloured and noised by random amounts."""
-    draws = torch.rand(4, len(frames), generator=generator).to(frames.device)
+def augment(frames: Tensor, spec: AugmentationSpec, shard: BatchShard) -> Tensor:
+    """Clips (B, K, 3, H, W) in [0, 1], a shard of the batch, each blurred, recoloured and noised by random amounts."""
+    draws = shard.rows(torch.rand(4, len(frames) * shard.count, generator=shard.generator), 1).to(frames.device)
     shape = (-1, 1, 1, 1, 1)
     frames = soften(frames, torch.where(draws[0] < spec.blurred, draws[0] / max(spec.blurred, 1e-6), 0))
     contrast, brightness = spec.contrast * (2 * draws[1] - 1), spec.contrast * (draws[2] - 0.5)
     frames = (frames - 0.5) * (1 + contrast.view(shape)) + 0.5 + brightness.view(shape)
-    noise = torch.randn(frames.shape, generator=generator).to(frames.device)
+    noise = shard.randn(frames.shape).to(frames.device)
     return (frames + spec.noise * draws[3].view(shape) * noise).clamp(0, 1)

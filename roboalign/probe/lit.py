@@ -1,5 +1,7 @@
 """Training steps of the probe and of the outcome model."""
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -41,7 +43,7 @@ class ProbeModule(TrainedModule):
     def training_step(self, batch: Sample, index: int) -> Tensor:
         spec, scenes = self.spec, self.probe.scenes
         generator = torch.Generator().manual_seed(fold_in(spec.training.seed, self.step, 3))
-        frames = augment(to_float(batch["frames"]), spec.augmentation, generator)
+        frames = augment(to_float(batch["frames"]), spec.augmentation, replace(self.shard, generator=generator))
         found: dict[str, Tensor] = {}
         for member, rows in enumerate(torch.arange(len(frames)).chunk(spec.members)):
             task = batch["task"][rows]

@@ -10,6 +10,7 @@ import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 
+from roboalign.distributed import average_gradients, from_first_rank, gather_rows
 from roboalign.optimizer import Muon, build_optimizer, is_layer_matrix
 from roboalign.reward.losses import set_loss
 from roboalign.reward.observation import SetBatch
@@ -118,7 +119,7 @@ class AlignmentModule(TrainedModule):
         logs: dict[str, Tensor] = {}
         for _ in range(self.spec.optimizer.epochs if isinstance(self.spec.optimizer, GRPOSpec) else 1):
             loss, logs = self.loss(rollouts, old)
-            self._step(policy_optimizer, loss, self.policy)
+            self._step(policy_optimizer, loss, self.policy, average=True)
         distillation = self.spec.distillation
         if self.buffer is not None and distillation is not None:
             if (self.step + 1) % distillation.every == 0:
@@ -130,10 +131,11 @@ class AlignmentModule(TrainedModule):
         self.log_dict({name: value.detach() for name, value in logs.items()})
 
     def sample(self, batch: Item) -> PolicyRollouts:
-        """Rollouts of the prompts of a batch; their seeds are a function of (seed, step, row)."""
+        """Rollouts of the prompts of a batch; their seeds are a function of (seed, step, row of the global batch)."""
         spec, numbers = self.spec, [int(number) for number in batch["prompt"]]
-        rows = range(len(numbers) * spec.group_size)
-        seeds = [fold_in(spec.training.seed, self.step, 3, self.global_rank, row) for row in rows]
+        size, places = spec.group_size, self.shard.positions(len(numbers))
+        rows = [place * size + member for place in places for member in range(size)]
+        seeds = [fold_in(spec.training.seed, self.step, 3, 0, row) for row in rows]
         return sample_rollouts(
             batch,
             [self.prompts.instruction(number) for number in numbers],
@@ -209,7 +211,7 @@ class AlignmentModule(TrainedModule):
         assert isinstance(spec.optimizer, FirstOrderSpec)
         kl = exact_kl(logits, reference, spec.temperature).mean()
         expected = expected_values(logits, self.table.to(logits.device), spec.temperature)
-        surrogate = first_order_loss(expected, gradient, reward_scale(rewards, spec.optimizer.min_std))
+        surrogate = first_order_loss(expected, gradient, reward_scale(gather_rows(rewards), spec.optimizer.min_std))
         return surrogate + spec.kl_coef * kl, {"kl": kl, "entropy": _entropy(logits, spec.temperature)}
 
     def _compare(
@@ -265,14 +267,20 @@ class AlignmentModule(TrainedModule):
         spec = self.spec.guard
         if spec is None or self.parts.check is None:
             return False
-        found = self.parts.check(self.step)
         number = self.step // spec.every
-        self.checks[number] = torch.tensor(astuple(found), dtype=torch.float64)
+        self.checks[number] = self._measure_check(self.parts.check)
         decision = decide(self.check_history, spec)
         if decision.best == number:
             for name, parameter in self.policy.named_parameters():
                 self.best[_key(name)].data.copy_(parameter.data)
         return decision.stop
+
+    def _measure_check(self, check: Callable[[int], Check]) -> Tensor:
+        """A check by rank 0, for all ranks: they must come to the same decision."""
+        values = torch.empty(len(fields(Check)), dtype=torch.float64, device=self.device)
+        if self.global_rank == 0:
+            values.copy_(torch.tensor(astuple(check(self.step)), dtype=torch.float64))
+        return from_first_rank(values)
 
     def _has_stopped(self) -> bool:
         """Whether the checks so far have ended the training."""
@@ -312,7 +320,10 @@ class AlignmentModule(TrainedModule):
                 rollouts.rollouts.videos, rollouts.rollouts.instructions, rollouts.rollouts.actions
             )[0]
             maxima = torch.tensor(self.student.reward.max_scores, device=told.device)
-            apart = (told - fresh["target"].to(told) * maxima).sum(-1).abs().mean()
+            # Every rank gets all rollouts, so that the students and their buffers stay the same.
+            apart = gather_rows((told - fresh["target"].to(told) * maxima).sum(-1).abs()).mean()
+            local = cast(dict[str, Tensor], fresh)
+            fresh = cast(SetBatch, {name: gather_rows(rows, rollouts.group_size) for name, rows in local.items()})
         self.disagreement.copy_(apart)
         buffer.add(fresh)
         if apart < spec.min_disagreement:
@@ -341,10 +352,12 @@ class AlignmentModule(TrainedModule):
         batch["grouped"] = torch.ones(1, device=self.device)
         return set_loss(self.student, cast(SetBatch, batch), 0, self.student.spec.loss)["loss"]
 
-    def _step(self, optimizer: LightningOptimizer, loss: Tensor, module: nn.Module) -> None:
-        """One update of `module`."""
+    def _step(self, optimizer: LightningOptimizer, loss: Tensor, module: nn.Module, *, average: bool = False) -> None:
+        """One update of `module`, by the `average` of the ranks' gradients if they have different data."""
         optimizer.zero_grad()
         self.manual_backward(loss)
+        if average:
+            average_gradients(module.parameters())
         if self.spec.training.gradient_clip > 0:
             nn.utils.clip_grad_norm_(module.parameters(), self.spec.training.gradient_clip)
         optimizer.step()

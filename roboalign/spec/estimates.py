@@ -249,7 +249,7 @@ def memory(parameters: int, activations: float) -> float:
 
 def ranks(hardware: HardwareSpec) -> int:
     """Devices in all."""
-    return hardware.device.devices * hardware.device.nodes
+    return hardware.device.ranks
 
 
 def rate(hardware: HardwareSpec, share: float) -> float:

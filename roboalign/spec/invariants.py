@@ -242,7 +242,9 @@ def samples(experiment: Experiment) -> Iterator[Violation]:
 def devices(experiment: Experiment) -> Iterator[Violation]:
     """Batches divide over the devices, and what must be in memory at once fits."""
     device, limit = experiment.hardware.device, experiment.hardware.limits.memory_gb
-    ranks = device.devices * device.nodes
+    ranks = device.ranks
+    if device.nodes > 1 and experiment.hardware.launcher != "srun":
+        yield Violation("hardware.launcher", "torchrun starts processes on one machine; several nodes need srun")
     parts = ("tokenizer", "world_model", "judge", "held_out", "student", "rl")
     trained = {part: getattr(experiment, part) for part in parts}
     trained = {part: spec for part, spec in trained.items() if not isinstance(spec, OpenAIJudgeSpec)}

@@ -6,6 +6,7 @@ import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 
+from roboalign.distributed import average_gradients
 from roboalign.metrics.video import Perceptual
 from roboalign.optimizer import Muon, build_optimizer
 from roboalign.tokenizer.data import TokenizerSample
@@ -68,7 +69,7 @@ class TokenizerModule(TrainedModule):
 
         That is what sliding-window re-encoding will hand the tokenizer: its own output. Points move along.
         """
-        rows = round(self.spec.samples.reencoded * len(context))
+        rows = self.shard.leading(round(self.spec.samples.reencoded * len(context) * self.shard.count))
         if rows == 0:
             return context, points
         with torch.no_grad():
@@ -96,6 +97,7 @@ class TokenizerModule(TrainedModule):
         """One step of one optimizer."""
         optimizer.zero_grad()
         self.manual_backward(loss)
+        average_gradients(parameter for group in optimizer.param_groups for parameter in group["params"])
         if self.spec.training.gradient_clip:
             self.clip_gradients(optimizer.optimizer, self.spec.training.gradient_clip, "norm")
         optimizer.step()

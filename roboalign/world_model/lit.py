@@ -11,6 +11,7 @@ from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
+from roboalign.distributed import BatchShard
 from roboalign.optimizer import build_optimizer, is_layer_matrix
 from roboalign.training import TrainedModule
 from roboalign.world_model.model import WorldModel, save_world_model, token_loss
@@ -49,13 +50,13 @@ class WorldModelTraining(TrainedModule):
 
     def training_step(self, batch: dict[str, Tensor], index: int) -> Tensor:
         spec, shape, dynamics = self.model.spec, self.model.shape, batch["dynamics"]
-        seen = corrupt(dynamics, shape.dynamics_codes, spec.corruption)
+        seen = corrupt(dynamics, shape.dynamics_codes, spec.corruption, self.shard)
         # The context's codes and, behind them, those that say "nothing has moved", each in its own vocabulary. Of two
         # contexts, the first is a true frame in rollouts too.
         sizes = [(spec.contexts - 1) * shape.context_tokens, shape.context_tokens, shape.dynamics_tokens]
         initial_context, context, still = torch.split(batch["context"], sizes, 1)
-        context = corrupt(context, shape.context_codes, spec.context_corruption)
-        still = corrupt(still, shape.dynamics_codes, spec.context_corruption)
+        context = corrupt(context, shape.context_codes, spec.context_corruption, self.shard)
+        still = corrupt(still, shape.dynamics_codes, spec.context_corruption, self.shard)
         logits = self.model(
             torch.cat([initial_context, context, still], 1), seen, batch["actions"], batch["action_mask"]
         )
@@ -69,12 +70,13 @@ class WorldModelTraining(TrainedModule):
         return build_optimizer(parameters, self.model.spec.training, is_hidden=is_layer_matrix, betas=(0.9, 0.95))
 
 
-def corrupt(tokens: Tensor, codes: int, share: float) -> Tensor:
-    """Replace a `share` of the codes in `tokens` by random ones: training then sees errors like those of rollouts."""
+def corrupt(tokens: Tensor, codes: int, share: float, shard: BatchShard) -> Tensor:
+    """Replace a `share` of the codes in `tokens` (B, n) by random ones: training then sees errors like those of
+    rollouts."""
     if share == 0:
         return tokens
-    chosen = torch.rand(tokens.shape, device=tokens.device) < share
-    return torch.where(chosen, torch.randint_like(tokens, codes), tokens)
+    chosen = shard.rand(tokens.shape).to(tokens.device) < share
+    return torch.where(chosen, shard.randint(codes, tokens.shape).to(tokens.device), tokens)
 
 
 class Snapshot(Callback):

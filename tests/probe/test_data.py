@@ -5,6 +5,7 @@ import pytest
 import torch
 from probe_fakes import state_of
 
+from roboalign.distributed import BatchShard
 from roboalign.probe.augment import augment, soften
 from roboalign.probe.data import ProbeClips, clip_order, list_tasks, select_episodes, select_part, take_in_turn
 from roboalign.probe.spec import AugmentationSpec, ProbeSpec
@@ -52,6 +53,10 @@ def test_a_sample_depends_on_its_number_alone(seen: list[Episode]) -> None:
     assert torch.equal(first[77]["frames"], again[77]["frames"])
 
 
+def shard(seed):
+    return BatchShard(generator=torch.Generator().manual_seed(seed))
+
+
 def test_clips_are_consecutive_unless_rearranged() -> None:
     rng = np.random.default_rng(0)
     assert all((np.diff(clip_order(10, 4, 0.0, rng)) == 1).all() for _ in range(50))
@@ -74,13 +79,13 @@ def test_real_robots_are_left_out_and_tasks_take_turns(seen: list[Episode]) -> N
 
 def test_augmentation_of_no_strength_changes_nothing() -> None:
     frames = torch.rand(2, 3, 3, 16, 16)
-    assert torch.allclose(augment(frames, PLAIN, torch.Generator().manual_seed(0)), frames)
+    assert torch.allclose(augment(frames, PLAIN, shard(0)), frames)
 
 
 def test_augmentation_is_drawn_from_its_generator_and_stays_in_range() -> None:
     frames = torch.rand(4, 3, 3, 16, 16)
     strong = AugmentationSpec(blurred=1.0, noise=0.3, contrast=0.5)
-    one, two, other = (augment(frames, strong, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2))
+    one, two, other = (augment(frames, strong, shard(seed)) for seed in (1, 1, 2))
     assert torch.equal(one, two)
     assert not torch.equal(one, other)
     assert one.min() >= 0

@@ -2,6 +2,7 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
 
+from roboalign.distributed import BatchShard
 from roboalign.hardware.spec import DeviceSpec
 from roboalign.io import read_tsv
 from roboalign.spec.training import TrainingSpec
@@ -117,8 +118,8 @@ def test_the_early_step():
 def test_corruption_draws_a_share_of_the_codes_anew():
     torch.manual_seed(0)
     codes = torch.zeros(50, 20, 4, dtype=torch.long)
-    assert corrupt(codes, 1000, 0.0) is codes
-    assert (corrupt(codes, 1000, 0.25) > 0).float().mean().item() == pytest.approx(0.25, abs=0.02)
+    assert corrupt(codes, 1000, 0.0, BatchShard()) is codes
+    assert (corrupt(codes, 1000, 0.25, BatchShard()) > 0).float().mean().item() == pytest.approx(0.25, abs=0.02)
 
 
 def test_initial_weights_are_a_function_of_the_seed(spec):

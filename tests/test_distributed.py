@@ -1,0 +1,190 @@
+"""Training in several processes: what ranks draw, how they share gradients, and that their number changes nothing."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+
+from roboalign.distributed import BatchShard, Launch, average_gradients, gather_rows, mean_over_ranks, run_ranks
+from roboalign.errors import StageError
+from roboalign.hardware.spec import DeviceSpec
+from roboalign.io import read_tsv
+
+PROGRAM = '''
+"""Trains a line on `devices` devices, as a stage does; `die` names a rank and a step at which it is killed."""
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from roboalign.distributed import Launch, average_gradients, is_rank, rank_number, set_launch
+from roboalign.hardware.spec import DeviceSpec
+from roboalign.spec.training import TrainingSpec
+from roboalign.training import TrainedModule, fit
+
+
+class Line(TrainedModule):
+    def __init__(self, manual):
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.second = torch.nn.Linear(1, 1), torch.nn.Linear(1, 1)
+        self.unused = torch.nn.Parameter(torch.ones(1))
+        self.automatic_optimization = not manual
+
+    def training_step(self, batch, index):
+        if die is not None and is_rank() and (rank_number(), self.step) == die:
+            os.kill(os.getpid(), signal.SIGKILL)
+        x = batch[:, :1] + 0.1 * self.shard.randn((len(batch), 1))
+        loss = (self.first(x) + self.second(x).detach() - batch[:, 1:]).square().mean()
+        other = (self.second(x) - batch[:, 1:]).square().mean()
+        self.log_dict({"loss": loss, "other": other})
+        if self.automatic_optimization:
+            return loss + other
+        for optimizer, part, value in zip(self.optimizers(), (self.first, self.second), (loss, other)):
+            if part is self.second and self.step < 4:
+                continue
+            optimizer.zero_grad()
+            self.manual_backward(value)
+            average_gradients(part.parameters())
+            optimizer.step()
+
+    def configure_optimizers(self):
+        if self.automatic_optimization:
+            return torch.optim.Adam(self.parameters(), 0.05)
+        return [torch.optim.Adam(part.parameters(), 0.05) for part in (self.first, self.second)]
+
+
+class Numbers(torch.utils.data.Dataset):
+    def __len__(self):
+        return 20
+
+    def __getitem__(self, index):
+        x = torch.linspace(-1, 1, 20)[index]
+        return torch.stack([x, 3 * x + 1])
+
+
+devices, manual, folder = int(sys.argv[1]), sys.argv[2] == "manual", Path(sys.argv[3])
+die = tuple(map(int, sys.argv[4].split(","))) if len(sys.argv) > 4 else None
+spec = TrainingSpec(steps=12, batch_size=4, learning_rate=0.05, warmup_steps=2, checkpoint_every=3, log_every=2)
+set_launch(Launch(os.environ.get("LAUNCHER", "torchrun"), ("line", *sys.argv[1:])))
+line = Line(manual)
+folder.mkdir(exist_ok=True)
+for label in ("first", "second"):  # a stage may train twice; ranks of the second training skip the first
+    scratch = folder / label
+    scratch.mkdir(exist_ok=True)
+    fit(line, Numbers(), spec, DeviceSpec(threads=1, devices=devices), label=label, scratch=scratch,
+        curves=folder / f"{label}.tsv")
+save_file(line.state_dict(), folder / "weights.safetensors")
+'''
+
+FAKE_SRUN = '''#!{python}
+"""Starts tasks as SLURM does, with its variables."""
+import os
+import subprocess
+import sys
+
+nodes, tasks = (int(argument.partition("=")[2]) for argument in sys.argv[1:3])
+assert nodes == 1 and sys.argv[3] == "--kill-on-bad-exit=1"
+started = [
+    subprocess.Popen(sys.argv[4:], env=os.environ | {{
+        "SLURM_PROCID": str(rank), "SLURM_LOCALID": str(rank), "SLURM_NTASKS": str(tasks), "SLURM_NODEID": "0",
+        "SLURM_NTASKS_PER_NODE": str(tasks),
+    }})
+    for rank in range(tasks)
+]
+sys.exit(max(process.wait() for process in started))
+'''
+
+
+def train(folder: Path, devices: int, mode: str, *more: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run PROGRAM in `folder`; its outputs go to the folder `<devices>`."""
+    (folder / "line.py").write_text(PROGRAM)
+    return subprocess.run(
+        [sys.executable, "-m", "line", str(devices), mode, str(folder / str(devices)), *more], cwd=folder, text=True,
+        env=os.environ | {"PYTHONPATH": f"{folder}:{Path.cwd()}"} | environment, capture_output=True, check=False,
+    )  # fmt: skip
+
+
+def assert_equal_training(folder: Path) -> None:
+    """One device and two have trained the same."""
+    one, two = (safetensors.torch.load_file(folder / str(n) / "weights.safetensors") for n in (1, 2))
+    assert one.keys() == two.keys()
+    for name, values in one.items():
+        torch.testing.assert_close(two[name], values, atol=1e-6, rtol=0)
+    for curve in ("first.tsv", "second.tsv"):
+        ours, theirs = (read_tsv(folder / str(n) / curve) for n in (1, 2))
+        assert len(ours) == len(theirs) == 6
+        for row, other in zip(ours, theirs, strict=True):
+            assert {k: float(v) for k, v in row.items()} == pytest.approx({k: float(v) for k, v in other.items()})
+
+
+def test_a_killed_rank_ends_the_stage_which_resumes(tmp_path: Path) -> None:
+    assert train(tmp_path, 1, "manual").returncode == 0
+    done = train(tmp_path, 2, "manual", "1,7")
+    assert done.returncode != 0
+    assert "training in 2 processes ended" in done.stderr
+    done = train(tmp_path, 2, "manual")
+    assert done.returncode == 0, done.stderr
+    assert "[first] resumes at step 6 of 12" in done.stderr
+    assert_equal_training(tmp_path)
+
+
+def test_srun_starts_ranks_and_slurm_variables_do_not_disturb_one_process(tmp_path: Path) -> None:
+    (tmp_path / "srun").write_text(FAKE_SRUN.format(python=sys.executable))
+    (tmp_path / "srun").chmod(0o755)
+    slurm = {
+        "PATH": f"{tmp_path}:{os.environ['PATH']}", "LAUNCHER": "srun", "SLURM_JOB_ID": "12345", "SLURM_NTASKS": "1",
+        "SLURM_PROCID": "0", "SLURM_LOCALID": "0", "SLURM_JOB_NAME": "train", "SLURM_NODELIST": "localhost",
+    }  # fmt: skip
+    for devices in (1, 2):
+        done = train(tmp_path, devices, "automatic", **slurm)
+        assert done.returncode == 0, done.stderr
+    assert_equal_training(tmp_path)
+
+
+def test_shards_of_two_ranks_are_the_draws_of_one() -> None:
+    def shards(count: int) -> list[BatchShard]:
+        return [BatchShard(index, count, torch.Generator().manual_seed(5)) for index in range(count)]
+
+    def draws(shard: BatchShard, rows: int) -> list[torch.Tensor]:
+        return [shard.rand((rows, 3)), shard.randint(9, (rows,)), shard.randn((rows, 2, 2))]
+
+    whole = draws(shards(1)[0], 6)
+    parts = [draws(shard, 3) for shard in shards(2)]
+    for number, values in enumerate(whole):
+        assert torch.equal(torch.stack([part[number] for part in parts], 1).flatten(0, 1), values)
+    assert [shard.leading(5) for shard in shards(2)] == [3, 2]
+    assert [shard.positions(3) for shard in shards(2)] == [[0, 2, 4], [1, 3, 5]]
+
+
+def test_without_a_process_group_nothing_is_shared() -> None:
+    weight = torch.nn.Parameter(torch.ones(2))
+    weight.grad = torch.tensor([1.0, 2.0])
+    average_gradients([weight])
+    assert weight.grad.tolist() == [1, 2]
+    assert gather_rows(weight.grad) is weight.grad
+    assert mean_over_ranks({"loss": 2.0}, torch.device("cpu")) == {"loss": 2.0}
+
+
+def test_several_devices_need_a_stage() -> None:
+    with pytest.raises(StageError, match="training on 2 devices needs a stage"):
+        run_ranks(DeviceSpec(devices=2), "line")
+
+
+def test_the_commands_of_the_launchers() -> None:
+    device_spec = DeviceSpec(devices=4, nodes=2)
+    assert Launch("srun", ("stages.rl",)).command(device_spec)[:4] == [
+        "srun", "--nodes=2", "--ntasks-per-node=4", "--kill-on-bad-exit=1",
+    ]  # fmt: skip
+    command = Launch("torchrun", ("stages.judge", "held_out")).command(DeviceSpec(devices=4))
+    assert command[1:] == [
+        "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=4", "-m", "stages.judge", "held_out",
+    ]  # fmt: skip

@@ -229,7 +229,8 @@ def gradient_cosines(module: AlignmentModule, prompts: Prompts, batches: int, de
         drawn = torch.randint(len(prompts), (spec.training.batch_size,), generator=generator).tolist()
         batch = {name: value.to(device) for name, value in default_collate([prompts[index] for index in drawn]).items()}
         module.step = 1_000_000 + number  # seeds that no training step has
-        loss, _ = module.loss(module.sample(cast(Item, batch)))
+        rollouts = module.sample(cast(Item, batch))
+        loss, _ = module.loss(rollouts, module.credit(rollouts))
         parameters = [p for p in module.policy.parameters() if p.requires_grad]
         found = torch.autograd.grad(loss, parameters, allow_unused=True)
         gradients.append(torch.cat([g.flatten() for g in found if g is not None]))

@@ -1,5 +1,7 @@
 """Advantages of the rollouts of one prompt (GRPO, arXiv 2402.03300, and its variants)."""
 
+from typing import Literal, assert_never
+
 import torch
 from torch import Tensor
 
@@ -24,6 +26,21 @@ def rank_advantage(rewards: Tensor) -> Tensor:
     below = (rewards.unsqueeze(2) > rewards.unsqueeze(1)).sum(2)
     tied = (rewards.unsqueeze(2) == rewards.unsqueeze(1)).sum(2) - 1
     return (2 * below + tied) / max(1, rewards.shape[1] - 1) - 1
+
+
+def relative_advantage(
+    rewards: Tensor, kind: Literal["standardized", "centred", "rank"], min_std: float = 0.0
+) -> Tensor:
+    """Advantages of rewards (prompts, G) within their group; same shape. `min_std` is for standardized ones."""
+    match kind:
+        case "standardized":
+            return group_advantage(rewards, min_std)
+        case "centred":
+            return rewards - rewards.mean(1, keepdim=True)
+        case "rank":
+            return rank_advantage(rewards)
+        case _:
+            assert_never(kind)
 
 
 def reward_to_go(rewards: Tensor) -> Tensor:

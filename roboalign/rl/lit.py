@@ -15,7 +15,7 @@ from roboalign.optimizer import Muon, build_optimizer, is_layer_matrix
 from roboalign.reward.losses import set_loss
 from roboalign.reward.observation import SetBatch
 from roboalign.reward.rewards import Reward, Rollouts
-from roboalign.rl.advantage import group_advantage, rank_advantage, reward_to_go
+from roboalign.rl.advantage import group_advantage, relative_advantage, reward_to_go
 from roboalign.rl.best_of_n import pick_best
 from roboalign.rl.first_order import exact_kl, expected_values, first_order_loss, reward_scale
 from roboalign.rl.grpo import grpo, token_log_probabilities
@@ -23,7 +23,7 @@ from roboalign.rl.guard import Check, decide
 from roboalign.rl.interfaces import RolloutFn, ValueTokenizer
 from roboalign.rl.prompts import Item, Prompts
 from roboalign.rl.replay_buffer import ReplayBuffer
-from roboalign.rl.rollouts import PolicyRollouts, sample_rollouts, value_gradients
+from roboalign.rl.rollouts import PolicyRollouts, Window, sample_rollouts, value_gradients
 from roboalign.rl.spec import BestOfNSpec, FirstOrderSpec, GRPOSpec, RLSpec
 from roboalign.student.model import Student
 from roboalign.training import TrainedModule, fold_in
@@ -53,6 +53,22 @@ class AlignmentComponents:
     """Groups of the bench's clips that the student must not forget."""
     check: Callable[[int], Check] | None = None
     """Measures the policy as it is on validation prompts."""
+
+
+@dataclass(frozen=True)
+class Credit:
+    """What the loss needs of the rewards of B rollouts, by the optimiser."""
+
+    rewards: Tensor
+    """(B,)."""
+    gradients: list[Tensor] | None = None
+    """First order: of the rewards with respect to the code values of each window, (B, frames, Nd, V)."""
+    scale: Tensor | float = 1.0
+    """First order: the unit of the gradients."""
+    advantage: Tensor | None = None
+    """GRPO: (B,) by rollout, or (B, F) by frame."""
+    kept: Tensor | None = None
+    """Best of N: (B,), 1 for the rollouts to imitate."""
 
 
 class AlignmentModule(TrainedModule):
@@ -117,9 +133,15 @@ class AlignmentModule(TrainedModule):
         assert isinstance(policy_optimizer, LightningOptimizer)
         old = self._old(rollouts)
         logs: dict[str, Tensor] = {}
+        credit = self.credit(rollouts)
         for _ in range(self.spec.optimizer.epochs if isinstance(self.spec.optimizer, GRPOSpec) else 1):
-            loss, logs = self.loss(rollouts, old)
-            self._step(policy_optimizer, loss, self.policy, average=True)
+            logs = self._update(rollouts, credit, old, policy_optimizer)
+        deviation = rollouts.by_group(credit.rewards).std(1, correction=0)
+        logs |= {
+            "reward": credit.rewards.mean(),
+            "reward_sd": deviation.mean(),
+            "constant_groups": (deviation < 1e-6).float().mean(),
+        }
         distillation = self.spec.distillation
         if self.buffer is not None and distillation is not None:
             if (self.step + 1) % distillation.every == 0:
@@ -154,104 +176,99 @@ class AlignmentModule(TrainedModule):
         share = optimizer.greedy_share if isinstance(optimizer, FirstOrderSpec) else 0.0
         return math.floor((self.step + 1) * share) > math.floor(self.step * share)
 
-    def loss(self, rollouts: PolicyRollouts, old: Sequence[Tensor] | None = None) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss of the policy on its rollouts, and what curves show.
-
-        `old` has for each window the log-probabilities of the policy that sampled; None if that is the policy as it is.
-        """
+    def credit(self, rollouts: PolicyRollouts) -> Credit:
+        """Reward the rollouts and give each its part in the loss."""
         spec, parts = self.spec, self.parts
-        gradients: list[Tensor] | None = None
         if isinstance(spec.optimizer, FirstOrderSpec):
             rewards, gradients = value_gradients(rollouts, parts.tokenizer, parts.reward)
-        else:
-            with torch.no_grad():
-                rewards = parts.reward(rollouts.rollouts)
-        by_frame = self._by_frame(rollouts) if isinstance(spec.optimizer, GRPOSpec) else None
-        total = rollouts.tokens.shape[1]
+            scale = reward_scale(gather_rows(rewards), spec.optimizer.min_std)
+            return Credit(rewards, gradients=gradients, scale=scale)
+        with torch.no_grad():
+            rewards = parts.reward(rollouts.rollouts)
+            grouped = rollouts.by_group(rewards)
+            match spec.optimizer:
+                case GRPOSpec():
+                    advantage = self._advantage_by_frame(rollouts, spec.optimizer)
+                    if advantage is None:
+                        advantage = relative_advantage(
+                            grouped, spec.optimizer.advantage, spec.optimizer.min_std
+                        ).flatten()
+                    return Credit(rewards, advantage=advantage)
+                case BestOfNSpec():
+                    return Credit(rewards, kept=pick_best(grouped, spec.optimizer.keep).flatten().float())
+                case _:
+                    assert_never(spec.optimizer)
+
+    def loss(
+        self, rollouts: PolicyRollouts, credit: Credit, rows: slice = slice(None), old: Sequence[Tensor] | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The part of the policy's loss that `rows` of its rollouts have, and their part in what curves show.
+
+        The parts of all rows add up to the whole. `old` has for each window the log-probabilities of the policy that
+        sampled; None if that is the policy as it is.
+        """
+        spec = self.spec
+        count, total = len(rollouts.tokens[rows]), rollouts.tokens.shape[1]
+        part = count / len(rollouts.tokens)
         terms: dict[str, Tensor] = {}
         for number, window in enumerate(rollouts.windows):
-            sequence = rollouts.sequence(window)
+            sequence = rollouts.sequence(window, rows)
             share = (window.stop - window.start) / total
             logits = self.policy(*sequence)
             with torch.no_grad():
-                reference = parts.reference(*sequence)
-            if gradients is not None:
-                loss, own = self._first_order(logits, reference, gradients[number], rewards)
+                reference = self.parts.reference(*sequence)
+            if credit.gradients is not None:
+                kl = exact_kl(logits, reference, spec.temperature).mean()
+                expected = expected_values(logits, self.table.to(logits.device), spec.temperature)
+                loss = first_order_loss(expected, credit.gradients[number][rows], credit.scale) + spec.kl_coef * kl
+                logs = {"kl": kl, "entropy": _entropy(logits, spec.temperature)}
             else:
-                frames = None if by_frame is None else by_frame[:, window.start : window.stop]
-                before = None if old is None else old[number]
-                loss, own = self._compare(logits, reference, sequence[1], rollouts.by_group(rewards), frames, before)
-            for name, value in (own | {"loss": loss}).items():
-                terms[name] = terms.get(name, torch.zeros((), device=loss.device)) + share * value
-        deviation = rollouts.by_group(rewards).std(1, correction=0)
-        return terms["loss"], terms | {
-            "reward": rewards.mean(),
-            "reward_sd": deviation.mean(),
-            "constant_groups": (deviation < 1e-6).float().mean(),
-        }
+                policy, entropy = token_log_probabilities(logits, sequence[1], spec.temperature)
+                if credit.kept is not None:
+                    kept = credit.kept[rows]
+                    kl = exact_kl(logits, reference, spec.temperature).mean()
+                    likelihood = (policy.flatten(1).mean(1) * kept).sum() / (credit.kept.sum().clamp(min=1) * part)
+                    loss, logs = spec.kl_coef * kl - likelihood, {"kl": kl, "kept": kept.mean()}
+                else:
+                    before = policy.detach() if old is None else old[number][rows]
+                    loss, logs = self._grpo(policy, before, reference, sequence[1], credit, window, rows)
+                logs["entropy"] = entropy.mean()
+            for name, value in (logs | {"loss": loss}).items():
+                terms[name] = terms.get(name, torch.zeros((), device=loss.device)) + part * share * value
+        return terms["loss"], terms
 
-    def _by_frame(self, rollouts: PolicyRollouts) -> Tensor | None:
-        """Advantages (B, F) by frame, if the optimiser credits frames with their own rewards."""
-        spec = self.spec.optimizer
-        if not isinstance(spec, GRPOSpec) or not spec.reward_to_go or self.parts.reward_by_frame is None:
+    def _advantage_by_frame(self, rollouts: PolicyRollouts, spec: GRPOSpec) -> Tensor | None:
+        """Advantages (B, F), if frames are credited with their own rewards."""
+        if not spec.reward_to_go or self.parts.reward_by_frame is None:
             return None
-        with torch.no_grad():
-            togo = rollouts.by_group(reward_to_go(self.parts.reward_by_frame(rollouts.rollouts)))
-            return (
-                group_advantage(togo.transpose(1, 2).flatten(0, 1), spec.min_std)
-                .view(togo.shape[0], togo.shape[2], togo.shape[1])
-                .transpose(1, 2)
-                .flatten(0, 1)
-            )
+        togo = rollouts.by_group(reward_to_go(self.parts.reward_by_frame(rollouts.rollouts)))
+        return (
+            group_advantage(togo.transpose(1, 2).flatten(0, 1), spec.min_std)
+            .view(togo.shape[0], togo.shape[2], togo.shape[1])
+            .transpose(1, 2)
+            .flatten(0, 1)
+        )
 
-    def _first_order(
-        self, logits: Tensor, reference: Tensor, gradient: Tensor, rewards: Tensor
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        spec = self.spec
-        assert isinstance(spec.optimizer, FirstOrderSpec)
-        kl = exact_kl(logits, reference, spec.temperature).mean()
-        expected = expected_values(logits, self.table.to(logits.device), spec.temperature)
-        surrogate = first_order_loss(expected, gradient, reward_scale(gather_rows(rewards), spec.optimizer.min_std))
-        return surrogate + spec.kl_coef * kl, {"kl": kl, "entropy": _entropy(logits, spec.temperature)}
-
-    def _compare(
+    def _grpo(
         self,
-        logits: Tensor,
+        policy: Tensor,
+        old: Tensor,
         reference: Tensor,
         tokens: Tensor,
-        grouped: Tensor,
-        by_frame: Tensor | None,
-        old: Tensor | None,
+        credit: Credit,
+        window: Window,
+        rows: slice,
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss of the optimisers that compare rollouts of one prompt; `grouped` are rewards (P, G)."""
-        spec = self.spec
-        policy, entropy = token_log_probabilities(logits, tokens, spec.temperature)
-        match spec.optimizer:
-            case GRPOSpec():
-                match spec.optimizer.advantage:
-                    case "standardized":
-                        advantage = group_advantage(grouped, spec.optimizer.min_std)
-                    case "centred":
-                        advantage = grouped - grouped.mean(1, keepdim=True)
-                    case "rank":
-                        advantage = rank_advantage(grouped)
-                    case _:
-                        assert_never(spec.optimizer.advantage)
-                anchor, _ = token_log_probabilities(reference, tokens, spec.temperature)
-                parts = grpo(
-                    policy, policy.detach() if old is None else old, anchor,
-                    advantage.flatten() if by_frame is None else by_frame,
-                    spec.optimizer.clip_eps, spec.kl_coef, spec.optimizer.clip_eps_high,
-                )  # fmt: skip
-                return parts.loss, {"kl": parts.kl, "clip_fraction": parts.clip_fraction, "entropy": entropy.mean()}
-            case BestOfNSpec():
-                kept = pick_best(grouped, spec.optimizer.keep).flatten().float()
-                kl = exact_kl(logits, reference, spec.temperature).mean()
-                likelihood = (policy.flatten(1).mean(1) * kept).sum() / kept.sum().clamp(min=1)
-                logs = {"kl": kl, "kept": kept.mean(), "entropy": entropy.mean()}
-                return spec.kl_coef * kl - likelihood, logs
-            case _:
-                raise ValueError(f"{spec.optimizer.kind} does not compare rollouts")
+        """GRPO's loss of one window."""
+        spec = self.spec.optimizer
+        assert isinstance(spec, GRPOSpec)
+        assert credit.advantage is not None
+        advantage = credit.advantage[rows]
+        if advantage.ndim > 1:
+            advantage = advantage[:, window.start : window.stop]
+        anchor, _ = token_log_probabilities(reference, tokens, self.spec.temperature)
+        parts = grpo(policy, old, anchor, advantage, spec.clip_eps, self.spec.kl_coef, spec.clip_eps_high)
+        return parts.loss, {"kl": parts.kl, "clip_fraction": parts.clip_fraction}
 
     @torch.no_grad()
     def _old(self, rollouts: PolicyRollouts) -> list[Tensor] | None:
@@ -341,7 +358,9 @@ class AlignmentModule(TrainedModule):
             for _ in range(known):
                 sets.append(parts.bench[int(torch.randint(len(parts.bench), (1,), generator=generator))])
             loss = torch.stack([self._distillation_loss(own) for own in sets]).mean()
-            self._step(optimizer, loss, self.student)
+            optimizer.zero_grad()
+            self.manual_backward(loss)
+            self._step(optimizer, self.student)
             losses.append(loss.detach())
         self.student.eval()
         self.distillation_loss.copy_(torch.stack(losses).mean())
@@ -352,12 +371,27 @@ class AlignmentModule(TrainedModule):
         batch["grouped"] = torch.ones(1, device=self.device)
         return set_loss(self.student, cast(SetBatch, batch), 0, self.student.spec.loss)["loss"]
 
-    def _step(self, optimizer: LightningOptimizer, loss: Tensor, module: nn.Module, *, average: bool = False) -> None:
-        """One update of `module`, by the `average` of the ranks' gradients if they have different data."""
+    def _update(
+        self,
+        rollouts: PolicyRollouts,
+        credit: Credit,
+        old: Sequence[Tensor] | None,
+        optimizer: LightningOptimizer,
+    ) -> dict[str, Tensor]:
+        """One update of the policy on all rollouts of all ranks, `micro_batch_size` of them in memory at a time."""
+        size = self.spec.micro_batch_size or len(rollouts.tokens)
+        logs: dict[str, Tensor] = {}
         optimizer.zero_grad()
-        self.manual_backward(loss)
-        if average:
-            average_gradients(module.parameters())
+        for first in range(0, len(rollouts.tokens), size):
+            loss, parts = self.loss(rollouts, credit, slice(first, first + size), old)
+            self.manual_backward(loss)
+            logs = {name: logs.get(name, 0) + value.detach() for name, value in parts.items()}
+        average_gradients(self.policy.parameters())
+        self._step(optimizer, self.policy)
+        return logs
+
+    def _step(self, optimizer: LightningOptimizer, module: nn.Module) -> None:
+        """One step along the gradients of `module`."""
         if self.spec.training.gradient_clip > 0:
             nn.utils.clip_grad_norm_(module.parameters(), self.spec.training.gradient_clip)
         optimizer.step()

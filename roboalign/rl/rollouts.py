@@ -36,10 +36,11 @@ class PolicyRollouts:
     """(B,): number of the prompt of each."""
     group_size: int
 
-    def sequence(self, window: Window) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """What the policy takes for a window: context tokens, dynamics tokens, actions and action masks."""
+    def sequence(self, window: Window, rows: slice = slice(None)) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The policy's inputs for a window of `rows`: context tokens, dynamics tokens, actions and action masks."""
         frames = slice(window.start, window.stop)
-        return window.context.tokens, self.tokens[:, frames], self.rollouts.actions[:, frames], self.action_mask
+        tokens, actions = self.tokens[rows, frames], self.rollouts.actions[rows, frames]
+        return window.context.tokens[rows], tokens, actions, self.action_mask[rows]
 
     def by_group(self, values: Tensor) -> Tensor:
         """Values (B, ...) as (P, G, ...)."""

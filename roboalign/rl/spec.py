@@ -134,8 +134,10 @@ class RLSpec(Spec):
     """Online distillation; null keeps the student as it is."""
     guard: GuardSpec | None = GuardSpec()
     """Checks on validation prompts; null trains all steps and keeps the last weights."""
+    micro_batch_size: Annotated[int, Field(ge=1, le=65_536)] | None = None
+    """Rollouts whose activations are in memory at a time, for one update on all of them; null takes all at once."""
     training: TrainingSpec
-    """Optimisation; `batch` counts prompts a step (128 at lr 5e-5: RLVR-World)."""
+    """Optimisation; `batch_size` counts prompts a step (128 at lr 5e-5: RLVR-World)."""
     measure: AlignmentMeasureSpec = AlignmentMeasureSpec()
     """Before and after."""
 

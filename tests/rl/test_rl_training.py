@@ -182,6 +182,19 @@ def test_rewards_by_frame_credit_each_frame_with_what_follows(tmp_path: Path, to
     assert last > 0.7 * first, "the error falls by a third"
 
 
+@pytest.mark.parametrize("kind", ["grpo", "first_order", "best_of_n"])
+def test_micro_batches_do_not_change_an_update(kind: str, tmp_path: Path, toy_episodes: list[Episode]) -> None:
+    whole, parts = (
+        spec(steps=2, optimizer={"kind": kind}, distillation=None, micro_batch_size=size) for size in (None, 3)
+    )
+    first, second = (train(rl, toy_episodes, tmp_path / str(rl.micro_batch_size)) for rl in (whole, parts))
+    for name, values in weights(first.policy).items():
+        torch.testing.assert_close(weights(second.policy)[name], values, atol=2e-4, rtol=0)
+    rows, others = (read_tsv(tmp_path / str(size) / "rl.tsv") for size in (None, 3))
+    for row, other in zip(rows, others, strict=True):
+        assert {k: float(v) for k, v in row.items()} == pytest.approx({k: float(v) for k, v in other.items()}, rel=1e-3, abs=1e-4)
+
+
 def confirmed(*scores: float, psnr: Callable[[int], float] = lambda number: 20.0) -> Callable[[nn.Module, int], Check]:
     """Checks with given scores, one after the other."""
     asked = iter(range(len(scores)))

@@ -28,13 +28,15 @@ from roboalign.types import Json
 PROVENANCES: dict[Provenance, str] = {
     "rubric": "the rubric over recorded simulator states",
     "full_marks": "no states: a recording has the maximum score by construction",
-    "rubric_rearranged": "the rubric over the states in the order that the spoilt clip shows them",
-    "rubric_moved": "the rubric over the states with the object away or elsewhere, as the clip shows them",
+    "rubric_rearranged": "the rubric over the states in the order that the degraded clip shows",
+    "rubric_moved": "the rubric over the states with the object removed or displaced, as the clip shows it",
     "rubric_swapped": "the rubric over recorded states against the outcome of another episode's actions",
-    "rubric_declared": "the rubric, lowered by what the degradation declares",
-    "full_marks_declared": "no states: the maximum score, lowered by what the degradation declares",
-    "rubric_probed": "the rubric over what the state probe sees in a generated clip, and the distance for its looks",
-    "distance_rule": "a rule, no measurement: the true future's scores, lowered by the distance from it",
+    "rubric_declared": "the rubric, lowered by the degradation's declared losses",
+    "full_marks_declared": "no states: the maximum score, lowered by the degradation's declared losses",
+    "rubric_probed": "the rubric over the states that the state probe perceives in a generated clip, and the distance "
+    "for dimensions that depend on appearance",
+    "rubric_probed_group": "the rubric over the states that the state probe perceives in a rollout of a group",
+    "distance_rule": "a rule, not a measurement: the scores of the true future, lowered by the distance from it",
     "people": "the mean of people's scores",
     "vlm": "the mean of vision-language models' scores",
 }
@@ -43,27 +45,27 @@ PROVENANCES: dict[Provenance, str] = {
 LICENCES = (
     "Simulated sources are recorded by this experiment, with Meta-World (MIT), Gymnasium-Robotics (MIT) and dm_control "
     "(Apache-2.0) on MuJoCo (Apache-2.0), and with panda-gym (MIT) on PyBullet (zlib). A data set that was recorded "
-    "elsewhere keeps its own licence, and so do the clips made of it."
+    "elsewhere keeps its own licence, and so do the clips made from it."
 )
 """Licences of the recordings."""
 
 LIMITS = (
-    "Labels by declaration (blur, noise, flicker, swapped instructions) are our judgement of how bad that looks, not a "
-    "measurement.",
-    "Swapped actions cannot be seen: a judge is shown video and instruction only. These pairs are marked `judged: "
-    "false` and by default kept out of the training and the tests of judges. Their reference for the object is the "
-    "other episode's motion from this clip's start, which is nearly exact for the gripper and a guess for the object.",
-    "A removed object is painted over with its surroundings, so near a gripper traces of its colour remain; a "
-    "teleported one is pasted in its own size, without shadow. Both need recorded keypoints and are never applied to "
-    "real robots.",
-    "Success and contact are the simulator's own; the maximum score by the rubric means that nothing measured is wrong,"
-    " not that a person would find nothing.",
-    "Labels of generated clips are only as good as the probe, whose errors stand in the table below, or, without a "
-    "probe, as the rule of distances, which says nothing of what a clip shows.",
-    "The probe sees places, not looks: for the dimensions that the spec names under `looks` the lower one of its "
-    "label and the distance's counts, and where it is blind the distance's alone. So bodies that melt lose marks, but "
-    "a sharp clip that shows another motion loses some for physics, too.",
-    "Sources without states give every recording the maximum score, failed ones too, unless annotations say otherwise.",
+    "Declared losses (blur, noise, flicker, swapped instructions) are our judgement, not a measurement.",
+    "Swapped actions are invisible to judges that are shown video and instruction only. These pairs are marked "
+    "`judged: false` and by default excluded from the training and the tests of judges. Their reference is the other "
+    "episode's motion from this clip's start, which is nearly exact for the gripper and a guess for the object.",
+    "A removed object is painted over with its surroundings, so traces of its colour remain near a gripper. A "
+    "teleported object is pasted at its own size, without a shadow. Both need recorded keypoints and are never applied "
+    "to recordings of real robots.",
+    "Success and contact are the simulator's own. The maximum score by the rubric means that no measured quantity is "
+    "wrong, not that a person would find no fault.",
+    "Labels of generated clips are only as accurate as the state probe, whose errors are in the table above, or, "
+    "without a probe, as the distance rule, which does not measure what a clip shows.",
+    "The probe measures positions, not appearance. For the dimensions in `appearance_dimensions` of the spec the lower "
+    "of the probe's and the distance's score counts, and for dimensions whose slack is too large the distance's score. "
+    "Bodies that melt therefore lose score, but a sharp clip of another motion loses some score for physics, too.",
+    "In sources without states every recording has the maximum score, including failures, unless annotations replace "
+    "it.",
 )
 """Known limits of the labels."""
 
@@ -124,10 +126,10 @@ def _tables(labeller: PairLabeller, pairs: Sequence[Pair], effects: Sequence[Deg
         _cross_table("Degraded pairs by kind and split", [p for p in pairs if p.degradation], "degradation", "split"),
         _provenance_table(pairs),
         CardTable(
-            "What each degradation takes, in per cent of the maximum score",
-            "By the rubric over whole training episodes, each spoilt once, at drawn severities; with 95 % intervals. "
-            "In bold what the degradation should lower, ✓ where the whole interval lies below 0; elsewhere the least "
-            "that is tolerated, ✓ where the mean keeps to it.",
+            "Effects of the degradations, in per cent of the maximum score",
+            "Mean changes by the rubric over whole training episodes, each degraded once at a random severity, with "
+            "95 % intervals. Bold: declared dimensions, ✓ if the whole interval is below 0. Others: with the "
+            "tolerance, ✓ if the mean is within it.",
             head,
             rows,
         ),
@@ -156,28 +158,28 @@ def _provenance_table(pairs: Sequence[Pair]) -> CardTable:
         for name, text in PROVENANCES.items()
         if counts[name]
     ]
-    return CardTable("Where the labels come from", "", ["provenance", "pairs", "share", "meaning"], rows)
+    return CardTable("Provenance of the labels", "", ["provenance", "pairs", "share", "meaning"], rows)
 
 
 def _rubric_table(labeller: PairLabeller) -> CardTable:
     """The rubric on whole recorded episodes, see `rubric_metrics`."""
     columns = {
         "experts": "experts",
-        "expert_total": "their mean total",
-        "expert_successes": "of them successful",
-        "expert_success_total": "their mean total",
+        "expert_total": "mean total",
+        "expert_successes": "successful experts",
+        "expert_success_total": "mean total",
         "failures": "failures",
-        "failure_total": "their mean total",
+        "failure_total": "mean total",
         "manipulation_auc": "AUC",
-        "manipulation_auc_without_verdict": "AUC without the verdict",
+        "manipulation_auc_without_verdict": "AUC without the success flag",
     }
     rows = [
         [source, *(f"{values[key]:.4g}" if key in values else "" for key in columns)]
         for source, values in measure_rubric(labeller).items()
     ]
     note = (
-        "The AUC tells the simulator's successes from its failures by manipulation success. The rubric reads the "
-        "simulator's verdict, so that is 1 by construction; without the verdict it rests on positions alone."
+        "AUC: how well manipulation success separates the simulator's successes from its failures. The rubric reads "
+        "the simulator's success flag, so the AUC is 1 by construction; without the flag it depends on positions only."
     )
     return CardTable("The rubric on whole recorded episodes", note, ["source", *columns.values()], rows)
 
@@ -205,15 +207,22 @@ def _probe_table(labeller: PairLabeller) -> CardTable:
         for source, calibration in labeller.probe_calibrations.items()
     ]
     note = (
-        "`sees`: the share of the variance of gripper's and object's places, within a task, in true clips; below the "
-        "spec's `trust` the probe is not asked. Then its slack: raw score that it finds between true clips of unseen "
-        "episodes and the same clips as the tokenizer gives them back; a generated clip's difference from its true "
-        "future counts only beyond this."
+        "Explained variance: the share of the variance of gripper and object positions within a task that the probe "
+        "explains in true clips, the lower of both; below `min_explained_variance` of the spec the probe labels no "
+        "clip of the source. Then the slack: the raw score difference that the probe finds between true clips of "
+        "unseen episodes and the tokenizer's reconstructions of them; a generated clip's difference from its true "
+        "future counts only beyond it."
     )
     return CardTable(
-        "What the state probe sees",
+        "Accuracy of the state probe",
         note,
-        ["source", "sees", "asked", "clips", *(name.replace("_", " ") for name in labeller.reward.names)],
+        [
+            "source",
+            "explained variance",
+            "labels clips",
+            "clips",
+            *(name.replace("_", " ") for name in labeller.reward.names),
+        ],
         rows,
     )
 
@@ -237,7 +246,7 @@ def _draw_images(folder: Path, labeller: PairLabeller, bench: Bench) -> list[Car
         label = ", ".join(f"{n.replace('_', ' ')} {s:.2f}" for n, s in zip(names, pair.scores, strict=True))
         severity = f"severity {pair.severity:g}; " if pair.degradation else ""
         title = kind.replace("_", " ") if pair.degradation else f"generated by the {kind} world model"
-        note = f"{pair.source}, {severity}“{pair.instruction}”; {label} ({pair.provenance}). Above as recorded."
+        note = f"{pair.source}, {severity}“{pair.instruction}”; {label} ({pair.provenance}). Top row: as recorded."
         images.append(CardImage(title, note, f"{kind}.png"))
     return images
 
@@ -301,7 +310,7 @@ def _to_markdown(card: DataCard, bench: Bench) -> str:
         "",
         f"{len(bench)} video-instruction pairs, {distinct} of them different, each with a score in "
         f"{bench.scores.shape[1]} dimensions and the provenance of that label. {hidden} pairs have labels that video "
-        "and instruction cannot show; judges neither train nor are tested on them unless the spec says so.",
+        "and instruction cannot show; judges are neither trained nor tested on them unless the spec includes them.",
         "",
     ]
     for table in card.tables:

@@ -30,7 +30,7 @@ def test_the_card_counts_every_pair(folder, bench):
     tables = {table["title"]: table for table in json.loads((folder / "card.json").read_text())["tables"]}
     for title in ("Pairs by source and origin", "Pairs by split and origin"):
         assert sum(int(row[-1]) for row in tables[title]["rows"]) == len(bench)
-    origins = tables["Where the labels come from"]["rows"]
+    origins = tables["Provenance of the labels"]["rows"]
     assert sum(int(row[1]) for row in origins) == len(bench)
     assert {row[0] for row in origins} == {pair.provenance for pair in bench.pairs}
     assert all(len(row) == len(table["head"]) for table in tables.values() for row in table["rows"])

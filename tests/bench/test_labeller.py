@@ -1,3 +1,4 @@
+import pickle
 from dataclasses import replace
 from pathlib import Path
 
@@ -105,6 +106,20 @@ def test_without_validation_episodes_the_slack_comes_from_training(labeller, toy
     both = replace(labeller, spec=spec, probe=probe)
     alone = replace(both, corpus=train)
     assert alone.trusted_calibrations["toy"].clips > both.trusted_calibrations["toy"].clips > 0
+
+
+def test_a_labeller_that_was_sent_to_another_process_labels_alike(labeller, toy_episodes, tmp_path):
+    spec = labeller.spec.model_copy(update={"pairs": 20, "generated": GeneratedSpec(frames=6, batch_size=3)})
+    here = replace(labeller, spec=spec, probe=NoisyProbe(toy_episodes, 0.0), reconstruct=np.copy)
+    sent = pickle.loads(pickle.dumps(here.without_models()))
+    assert sent.probe is sent.reconstruct is None
+    there = replace(sent, probe=here.probe)
+    models = {"final": true_future(toy_episodes)}
+    pairs = [
+        build({"judge": each}, models, tmp_path / name, 10.0)["judge"] for name, each in (("a", here), ("b", there))
+    ]
+    assert pairs[0] == pairs[1]
+    assert "rubric_probed" in {pair.provenance for pair in pairs[1]}
 
 
 @pytest.fixture(scope="module")

@@ -22,10 +22,15 @@ import yaml
 from pydantic import TypeAdapter
 
 from benchmarks.results import machine, record
-from roboalign.bench.build import Builder, all_limits, recorded_states
-from roboalign.bench.effects import Effect, Example, effects, effects_table
-from roboalign.bench.labels import Track
-from roboalign.bench.measure import rubric_on
+from roboalign.bench.labeller import PairLabeller
+from roboalign.bench.labels import RecordedStates
+from roboalign.bench.measure import (
+    DegradationEffect,
+    DegradationExample,
+    effects_table,
+    measure_effects,
+    rubric_metrics,
+)
 from roboalign.bench.spec import BenchSpec
 from roboalign.hardware.spec import ProcessesSpec
 from roboalign.reward.spec import RewardSpec
@@ -69,23 +74,26 @@ def recorded(source: str, episodes: int, seed: int, folder: Path, workers: int) 
     return EpisodeStore(store)
 
 
-def examined(source: str, store: EpisodeStore, builder: Builder) -> tuple[dict[str, Json], list[Effect]]:
+def examined(
+    source: str, store: EpisodeStore, labeller: PairLabeller
+) -> tuple[dict[str, Json], list[DegradationEffect]]:
     """The rubric on the first experts and failures of a store, and the effects of the degradations on them."""
     experts = [n for n, info in enumerate(store.infos) if info.policy == "expert"][:WANTED]
     failures = [n for n, info in enumerate(store.infos) if info.policy != "expert" and not info.success][:WANTED]
     rows: list[tuple[Json, bool]] = []
-    examples: list[Example] = []
+    examples: list[DegradationExample] = []
     for number in sorted([*experts, *failures]):
         episode = store.read(number)
         rows.append((episode.state, episode.policy == "expert"))
-        track = Track(episode.state, episode.keypoints, builder.cameras[source, episode.task])
-        examples.append(Example(source, episode.task, track))
-    return rubric_on(builder.reward, rows, builder.limits[source]), effects(
-        builder.spec, builder.reward, examples, builder.limits
-    )
+        states = RecordedStates(episode.state, episode.keypoints, labeller.cameras[source, episode.task])
+        examples.append(DegradationExample(source, episode.task, states))
+    effects = measure_effects(labeller.spec, labeller.reward, examples, labeller.limits)
+    return rubric_metrics(labeller.reward, rows, labeller.limits[source]), effects
 
 
-def report(results: dict[str, tuple[dict[str, Json], list[Effect]]], dimensions: tuple[str, ...]) -> tuple[str, bool]:
+def report(
+    results: dict[str, tuple[dict[str, Json], list[DegradationEffect]]], dimensions: tuple[str, ...]
+) -> tuple[str, bool]:
     """The tables as Markdown, and whether every target is met."""
     met = True
     lines = [
@@ -134,12 +142,11 @@ def main() -> int:
     given = arguments.parse_args()
     reward = RewardSpec.model_validate(yaml.safe_load(given.reward.read_text(encoding="utf-8")))
     corpus = Corpus.open(given.index)
-    states = recorded_states(corpus)
-    builder = Builder(corpus, BenchSpec(), reward, states, all_limits(corpus.infos, states, reward))
+    labeller = PairLabeller.of(corpus, BenchSpec(), reward)
     results = {}
     for source in given.sources:
         store = recorded(source, given.episodes, given.seed, given.folder, given.workers)
-        results[source] = examined(source, store, builder)
+        results[source] = examined(source, store, labeller)
     text, met = report(results, reward.names)
     print(text)
     if given.write:

@@ -1,11 +1,11 @@
-"""Labels from people and from external vision-language models: JSON lines, one clip and rater a line.
+"""Labels by people and by vision-language models: JSON Lines, one rater's scores of one clip a line.
 
 ```
 {"clip": "6f0c1a2b3c4d5e6f", "rater": "anna", "kind": "person", "scores": {"instruction_following": 2, ...}}
 ```
 
-`clip` is the pair's id (see roboalign/bench/pairs.py), as `python -m roboalign bench export` writes it beside the clip;
-`scores` are raw scores, 0 to the dimension's maximum, one for each dimension of the reward.
+`clip` is the pair's id (see roboalign/bench/pairs.py), which `python -m roboalign bench export` writes beside the clip.
+`scores` are raw scores, from 0 to the dimension's maximum, one for each dimension of the reward.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -20,11 +20,11 @@ from roboalign.io import json_lines
 from roboalign.reward.spec import RewardSpec
 
 Kind = Literal["person", "vlm"]
-"""Who rated: a person, or a vision-language model."""
+"""Kind of rater: a person or a vision-language model."""
 
 
 class AnnotationError(ValueError):
-    """A file of annotations cannot be used; the message names the file, the line and the field."""
+    """A file of annotations is refused; the message names the file, the line and the field."""
 
 
 class Annotation(BaseModel):
@@ -35,26 +35,32 @@ class Annotation(BaseModel):
     clip: Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
     """The pair's id."""
     rater: Annotated[str, Field(min_length=1, max_length=100)]
-    """Who rated, or the model's name: a rater's second line for a clip is refused."""
+    """Name of the person or the model. A second line of a rater for the same clip and showing is refused."""
     kind: Kind
-    """A person or a vision-language model."""
+    """Kind of rater."""
     scores: Annotated[dict[str, Annotated[float, Field(ge=0)]], Field(min_length=1)]
     """Raw score of each dimension by its name."""
     showing: Annotated[int, Field(ge=1, le=100)] = 1
-    """1, or 2 where the rater was shown the clip a second time, to see how steady the scores are."""
+    """1, or 2 if the clip was shown to the rater a second time, to measure how reproducible the scores are."""
     comment: Annotated[str, Field(max_length=2000)] = ""
-    """Anything the rater wants to say."""
+    """Free text."""
 
     def line(self) -> str:
-        """The annotation as one line of JSON, its end included."""
+        """The annotation as one line of JSON, with a line feed."""
         return self.model_dump_json() + "\n"
 
 
 def parse(text: str, place: str, reward: RewardSpec, clips: Collection[str] | None = None) -> Annotation:
-    """One line of an annotation file; `place` (file:line) begins every message, and `clips` are the known ids.
+    """Parse one line of an annotation file.
 
-    Raises AnnotationError where the line is no annotation, names an unknown clip or dimension, leaves a dimension out,
-    or has a score above the dimension's maximum.
+    Args:
+        text: The line.
+        place: `file:line`, with which error messages begin.
+        reward: The reward that defines the dimensions.
+        clips: Ids of the bench's clips; None accepts any id.
+
+    Raises AnnotationError if the line is not an annotation, names an unknown clip or dimension, lacks a dimension, or
+    has a score above the dimension's maximum.
     """
     try:
         annotation = Annotation.model_validate_json(text)
@@ -65,55 +71,54 @@ def parse(text: str, place: str, reward: RewardSpec, clips: Collection[str] | No
     maxima = dict(zip(reward.names, reward.max_scores, strict=True))
     for name, value in annotation.scores.items():
         if name not in maxima:
-            raise AnnotationError(f"{place}: scores.{name}: the reward has no such dimension; it has {_list(maxima)}")
+            raise AnnotationError(
+                f"{place}: scores.{name}: the reward has no such dimension; it has {', '.join(maxima)}"
+            )
         if value > maxima[name]:
-            raise AnnotationError(f"{place}: scores.{name}: {value:g} is above the maximum, {maxima[name]:g}")
+            raise AnnotationError(f"{place}: scores.{name}: {value:g} is above the maximum ({maxima[name]:g})")
     if missing := [name for name in maxima if name not in annotation.scores]:
-        raise AnnotationError(f"{place}: scores: {_list(missing)} is missing; score every dimension of the reward")
+        raise AnnotationError(f"{place}: scores: {', '.join(missing)} is missing; score every dimension of the reward")
     if clips is not None and annotation.clip not in clips:
         raise AnnotationError(
-            f"{place}: clip: this bench has no clip {annotation.clip}; annotate what `bench export` wrote of this bench"
+            f"{place}: clip: this bench has no clip {annotation.clip}; annotate clips that `bench export` wrote from it"
         )
     return annotation
-
-
-def _list(names: Iterable[str]) -> str:
-    return ", ".join(names)
 
 
 def read_annotations(
     uris: Sequence[str], reward: RewardSpec, clips: Collection[str] | None = None
 ) -> tuple[Annotation, ...]:
-    """All annotations of files or fsspec URIs, in their order; blank lines are left out.
+    """All annotations in files or fsspec URIs, in order; blank lines are skipped. `reward` and `clips` as in `parse`.
 
     Raises AnnotationError for a file that cannot be read, for a line that `parse` refuses, and for a clip that one
     rater scored twice in one showing.
     """
-    found: dict[tuple[str, str, int], tuple[str, Annotation]] = {}
+    annotations: dict[tuple[str, str, int], tuple[str, Annotation]] = {}
     for uri in uris:
         try:
             with fsspec.open(uri, "rt", encoding="utf-8") as file:
                 text = file.read()
         except (OSError, ValueError, ImportError) as error:
-            raise AnnotationError(f"{uri} cannot be read ({error}); see `annotations` of the bench's spec") from None
+            raise AnnotationError(f"{uri} cannot be read ({error}); correct bench.annotations") from None
         for number, line in json_lines(text):
             place = f"{uri}:{number}"
             annotation = parse(line, place, reward, clips)
             key = (annotation.clip, annotation.rater, annotation.showing)
-            if key in found:
+            if key in annotations:
+                first = annotations[key][0]
                 raise AnnotationError(
-                    f"{place}: rater: {annotation.rater} scored {annotation.clip} at {found[key][0]} already; keep one"
+                    f"{place}: rater: {annotation.rater} scored {annotation.clip} already at {first}; remove one line"
                 )
-            found[key] = (place, annotation)
-    return tuple(annotation for _, annotation in found.values())
+            annotations[key] = (place, annotation)
+    return tuple(annotation for _, annotation in annotations.values())
 
 
 def average(
     annotations: Iterable[Annotation], names: Sequence[str]
 ) -> Mapping[str, tuple[NDArray[np.float64], Kind, int]]:
-    """For each clip its mean scores (D,) in the order of `names`, the kind of its raters, and their number.
+    """By clip: the mean scores (D,) in the order of `names`, the kind of its raters, and their number.
 
-    Where people rated a clip, models' scores of it do not count; nor do those of a second showing, which would count
+    If people rated a clip, models' scores of it are ignored. Second showings are ignored too, since they would count
     their rater twice.
     """
     grouped: dict[str, list[Annotation]] = {}

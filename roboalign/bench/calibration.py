@@ -1,26 +1,28 @@
-"""How far a scorer's scores lie from the labels, as intervals: split conformal prediction on the validation pairs.
+"""Measuring a scorer against the bench's labels: intervals of its error, and its agreement with them.
 
-A scorer never saw the validation pairs. Its absolute errors on n of them, sorted, are all that an interval needs: half
-of its width is the error of rank ceil((n + 1) * level). For clips that are drawn as those are, such an interval holds
-the label with a probability of at least `level`, whatever the scorer and however its errors are distributed (Vovk et
-al.). For other clips nothing is promised, and n pairs of one episode tell less than pairs of n episodes.
+Intervals are split conformal prediction on the validation pairs, which the scorer was not trained on. Of its n absolute
+errors on them, the one of rank ceil((n + 1) * level) is half of the interval's width. For clips that are drawn as the
+validation pairs are, the interval contains the label with a probability of at least `level`, for any scorer and any
+distribution of its errors (Vovk et al.). For other clips there is no guarantee, and n pairs of one episode are worth
+less than pairs of n episodes.
 
-Judges err more on rollouts than on recordings, so that there are intervals of two kinds: from all pairs, and from the
-generated ones alone, for the rollouts of a world model.
+Scorers err more on rollouts than on recordings, so there are two kinds of intervals: from all validation pairs, and
+from the generated ones only, for the rollouts of a world model.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from roboalign.bench.agreement import Scores, sections
-from roboalign.bench.pairs import Bench
+from roboalign.bench.labels import Scores
+from roboalign.bench.pairs import Bench, Pair
+from roboalign.metrics.statistics import bootstrap, kendall, quadratic_weighted_kappa, spearman
 from roboalign.reward.spec import RewardSpec
-from roboalign.store import Corpus, EpisodeStore
+from roboalign.store import Corpus
 from roboalign.types import Json
 
 LEVEL = 0.9
@@ -29,46 +31,46 @@ LEVEL = 0.9
 TOTAL = "total"
 
 Kind = Literal["all", "generated"]
-"""Which validation pairs an interval rests on."""
+"""The validation pairs from which an interval is computed."""
 
 KINDS: tuple[Kind, ...] = ("all", "generated")
 
 
-class Errors(BaseModel):
+class ScorerErrors(BaseModel):
     """A scorer's errors on validation pairs of one kind."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     pairs: int
     episodes: int
-    """How many episodes the pairs are of."""
+    """Number of episodes of the pairs."""
     sizes: dict[str, tuple[float, ...]]
-    """The absolute errors, by dimension and in total, from the smallest to the largest."""
+    """Absolute errors in ascending order, by dimension and of the total."""
 
     def half_width(self, name: str, level: float) -> float | None:
-        """Half of the width of a dimension's interval, or of the total's; None where there are too few pairs for the
-        level: n pairs reach n / (n + 1)."""
+        """Half of the width of the interval of a dimension or the total; None if n pairs are too few for the level,
+        which is at most n / (n + 1)."""
         rank = math.ceil((self.pairs + 1) * level - 1e-9)
         return self.sizes[name][rank - 1] if 1 <= rank <= self.pairs else None
 
 
 class Calibration(BaseModel):
-    """What a scorer was trained on, and its errors: `calibration.json` beside its weights."""
+    """The clips that a scorer was trained on, and its validation errors: `calibration.json` beside its weights."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     height: int
-    """Rows of the pictures that it was trained on."""
+    """Height of the training images in pixels."""
     width: int
-    """Columns of them."""
+    """Their width."""
     frames: tuple[int, int]
-    """Frames of the shortest and the longest clip."""
+    """Frames of the shortest and the longest training clip."""
     fps: tuple[float, float]
     """Frames per second of the slowest and the fastest source."""
-    errors: dict[Kind, Errors]
+    errors: dict[Kind, ScorerErrors]
 
     def usable(self, kind: Kind, level: float) -> Kind:
-        """`kind`, or `all` where it has too few pairs for intervals of the level."""
+        """`kind`, or `all` if it has too few pairs for intervals of the level."""
         return kind if self.errors[kind].half_width(TOTAL, level) is not None else "all"
 
 
@@ -80,54 +82,59 @@ def calibrate(
     validation: Sequence[int],
     scores: Scores | None,
 ) -> Calibration:
-    """The calibration of a scorer that was trained on the pairs `train` and gives the pairs `validation` these raw
-    scores (N, D). Without validation pairs, whose scores are None, there will be no intervals."""
+    """The calibration of a scorer.
+
+    Args:
+        bench: The bench.
+        corpus: Its recorded episodes.
+        reward: The reward that defines the dimensions.
+        train: Indices of the pairs that the scorer was trained on.
+        validation: Indices of the validation pairs.
+        scores: Raw scores (N, D) of the validation pairs; None without any, which allows no intervals.
+    """
     lengths = [bench.pairs[row].stop - bench.pairs[row].start for row in train]
-    rates = [store.fps for store in corpus.stores if isinstance(store, EpisodeStore)]
+    rates = [store.fps for store in corpus.stores]
     height, width = bench.frames(train[0]).shape[1:3]
     values = np.empty((0, len(reward.names))) if scores is None else scores
     generated = np.array([bench.pairs[row].origin == "generated" for row in validation], dtype=bool)
     masks: dict[Kind, NDArray[np.bool_]] = {"all": np.ones(len(validation), dtype=bool), "generated": generated}
+    errors: dict[Kind, ScorerErrors] = {}
+    for kind, mask in masks.items():
+        rows = [row for row, used in zip(validation, mask, strict=True) if used]
+        sizes = absolute_errors(values[mask], bench.scores[rows], reward)
+        errors[kind] = ScorerErrors(
+            pairs=len(rows),
+            episodes=len({bench.pairs[row].episode for row in rows}),
+            sizes={name: tuple(float(f"{value:.6g}") for value in np.sort(column)) for name, column in sizes.items()},
+        )
     return Calibration(
         height=height,
         width=width,
         frames=(min(lengths), max(lengths)),
         fps=(min(rates), max(rates)),
-        errors={
-            kind: errors(bench, [row for row, one in zip(validation, mask, strict=True) if one], values[mask], reward)
-            for kind, mask in masks.items()
-        },
+        errors=errors,
     )
 
 
-def errors(bench: Bench, rows: Sequence[int], scores: Scores, reward: RewardSpec) -> Errors:
-    """The errors of raw scores (N, D) of the pairs `rows`."""
-    sizes = distances(scores, bench.scores[list(rows)], reward)
-    return Errors(
-        pairs=len(rows),
-        episodes=len({bench.pairs[row].episode for row in rows}),
-        sizes={name: tuple(float(f"{value:.6g}") for value in np.sort(column)) for name, column in sizes.items()},
-    )
-
-
-def distances(scores: Scores, labels: Scores, reward: RewardSpec) -> dict[str, Scores]:
-    """The absolute errors of scores (N, D), by dimension and in total."""
+def absolute_errors(scores: Scores, labels: Scores, reward: RewardSpec) -> dict[str, Scores]:
+    """The absolute errors (N,) of scores (N, D), by dimension and of the total."""
     columns = {name: np.abs(scores[:, k] - labels[:, k]) for k, name in enumerate(reward.names)}
     return columns | {TOTAL: np.abs(scores.sum(1) - labels.sum(1))}
 
 
 def coverage(
-    known: Errors, scores: Scores, labels: Scores, reward: RewardSpec, level: float = LEVEL
+    errors: ScorerErrors, scores: Scores, labels: Scores, reward: RewardSpec, level: float = LEVEL
 ) -> dict[str, Json]:
-    """The share of labels (N, D) within the intervals around raw scores (N, D), by dimension and in total.
+    """The share of labels (N, D) within the intervals around raw scores (N, D), by dimension and of the total.
 
-    Intervals are cut to the range of the scores, which changes no share; a dimension without one is left out.
+    Dimensions without an interval are left out. Intervals are clipped to the range of the scores, which does not change
+    the share.
     """
     result: dict[str, Json] = {}
-    for name, far in distances(scores, labels, reward).items():
-        half = known.half_width(name, level)
+    for name, sizes in absolute_errors(scores, labels, reward).items():
+        half = errors.half_width(name, level)
         if half is not None:
-            result[name] = float((far <= half + 1e-6).mean())
+            result[name] = float((sizes <= half + 1e-6).mean())
     return result
 
 
@@ -140,30 +147,89 @@ def interval_metrics(
     reward: RewardSpec,
     level: float = LEVEL,
 ) -> dict[str, Json]:
-    """The `interval` of metrics/judge.json and metrics/student.json, of raw scores (N, D) of the test pairs `rows`.
+    """The section `interval` of metrics/judge.json and metrics/student.json.
 
-    By the kind of interval: the pairs and episodes that it rests on, half of its widths, and `coverage`, the share of
-    labels within, of all test pairs and of the parts that `sections` tells apart; of `generated` intervals, of the
-    generated pairs alone. Degradations that the pairs `train` lack are not among the validation pairs either, so that
-    less of them may be covered.
+    By the kind of interval: its numbers of pairs and episodes, half of its widths, and the `coverage` of all test pairs
+    and of each of the `sections`; of `generated` intervals, the coverage of generated pairs only. Degradations that
+    training lacks are also missing from the validation pairs, so their coverage may be lower.
+
+    Args:
+        calibration: Of the scorer.
+        scores: Its raw scores (N, D) of the test pairs.
+        bench: The bench.
+        rows: Indices of the test pairs.
+        train: Indices of the training pairs.
+        reward: The reward that defines the dimensions.
+        level: Of the intervals.
     """
-    taught = {bench.pairs[row].degradation for row in train}
-    held_out = sorted({bench.pairs[row].degradation for row in rows} - taught)
+    trained = {bench.pairs[row].degradation for row in train}
+    held_out = sorted({bench.pairs[row].degradation for row in rows} - trained)
     labels = bench.scores[list(rows)]
-    parts = {name or "known": keep for name, keep in sections(bench, rows, held_out).items() if keep.any()}
+    masks = {name or "known": mask for name, mask in sections(bench, rows, held_out).items() if mask.any()}
     result: dict[str, Json] = {"level": level}
     for kind in KINDS:
-        known = calibration.errors[kind]
-        halves = {name: known.half_width(name, level) for name in (*reward.names, TOTAL)}
-        wanted = parts | {"all": np.ones(len(scores), dtype=bool)} if kind == "all" else parts
+        errors = calibration.errors[kind]
+        halves = {name: errors.half_width(name, level) for name in (*reward.names, TOTAL)}
+        parts = masks | {"all": np.ones(len(scores), dtype=bool)} if kind == "all" else masks
         result[kind] = {
-            "pairs": known.pairs,
-            "episodes": known.episodes,
+            "pairs": errors.pairs,
+            "episodes": errors.episodes,
             "half_width": {name: half for name, half in halves.items() if half is not None},
             "coverage": {
-                name: {"n": int(keep.sum())} | coverage(known, scores[keep], labels[keep], reward, level)
-                for name, keep in wanted.items()
+                name: {"n": int(mask.sum())} | coverage(errors, scores[mask], labels[mask], reward, level)
+                for name, mask in parts.items()
                 if kind in ("all", name)
             },
         }
     return result
+
+
+def agreement(scores: Scores, labels: Scores, baseline: Scores, reward: RewardSpec) -> dict[str, Json]:
+    """By dimension and of the total: MAE with its interval over pairs, rank correlations and weighted kappa.
+
+    Correlations are left out if a side is constant.
+
+    Args:
+        scores: (N, D).
+        labels: (N, D).
+        baseline: (D,), constant scores whose MAE is reported beside that of `scores`.
+        reward: The reward that defines the dimensions.
+    """
+    result: dict[str, Json] = {}
+    columns = [*((name, scores[:, k], labels[:, k], baseline[k]) for k, name in enumerate(reward.names))]
+    columns.append((TOTAL, scores.sum(1), labels.sum(1), baseline.sum()))
+    for name, values, truth, constant in columns:
+        error = bootstrap(np.abs(values - truth))
+        entry: dict[str, Json] = {
+            "mae": error.mean,
+            "mae_low": error.low,
+            "mae_high": error.high,
+            "constant_mae": float(np.abs(constant - truth).mean()),
+        }
+        measured = {"spearman": spearman(values, truth)}
+        if name == TOTAL:
+            measured["kendall"] = kendall(values, truth)
+        else:
+            measured["qwk"] = quadratic_weighted_kappa(values, truth)
+        result[name] = entry | {key: value for key, value in measured.items() if value is not None}
+    return {"n": len(scores), **result}
+
+
+def sections(bench: Bench, rows: Sequence[int], held_out: Sequence[str]) -> Mapping[str, NDArray[np.bool_]]:
+    """The pairs `rows` as disjoint masks (N,) by name.
+
+    `` holds recorded and degraded clips like those of training; `held_out_sources`, `held_out_degradations` and
+    `generated` (rollouts, labelled by a probe or a rule) the others.
+    """
+    trained = {pair.source for pair in bench.pairs if pair.split == "train"}
+
+    def section(pair: Pair) -> str:
+        if trained and pair.source not in trained:
+            return "held_out_sources"
+        if pair.origin in ("generated", "group"):
+            return "generated"
+        return "held_out_degradations" if pair.degradation in held_out else ""
+
+    names = [section(bench.pairs[row]) for row in rows]
+    every = ("", "held_out_sources", "held_out_degradations", "generated")
+    return {name: np.array([each == name for each in names], dtype=bool) for name in every}

@@ -1,80 +1,82 @@
-"""The pairs of a bench as training samples of a reward model: sets of clips, read once by its eyes."""
+"""The pairs of a bench as training samples of a reward model: sets of clips, observed once."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from roboalign.bench.labels import Scores as Scores
 from roboalign.bench.pairs import Bench
 from roboalign.reward.model import RewardModel
 from roboalign.reward.observation import Observation, SetBatch
 
-Scores = NDArray[np.float64]
+BATCH_SIZE = 64
+"""Clips that are scored or observed at once."""
 
-PART = 64
-"""Clips read at once."""
+SETS = 1_000_000
+"""Nominal number of sets: training draws indices at random, and an index determines its set."""
 
 
 def clips_of(bench: Bench, rows: Sequence[int]) -> Iterator[tuple[list[int], Tensor, Tensor]]:
-    """The clips of pairs, those of one length together, at most PART at a time: places in `rows`, videos
-    (B, T, 3, H, W) uint8 and actions (B, T - 1, A)."""
+    """The clips of pairs in batches of equal length: places in `rows`, videos (B, T, 3, H, W) uint8 and actions
+    (B, T - 1, A)."""
     lengths: dict[int, list[int]] = {}
     for place, row in enumerate(rows):
         lengths.setdefault(len(bench.frames(row)), []).append(place)
     for _, places in sorted(lengths.items()):
-        for start in range(0, len(places), PART):
-            part = places[start : start + PART]
-            frames, actions = zip(*(bench.clip(rows[place]) for place in part), strict=True)
+        for start in range(0, len(places), BATCH_SIZE):
+            batch = places[start : start + BATCH_SIZE]
+            frames, actions = zip(*(bench.clip(rows[place]) for place in batch), strict=True)
             videos = torch.from_numpy(np.ascontiguousarray(np.stack(frames).transpose(0, 1, 4, 2, 3)))
-            yield part, videos, torch.from_numpy(np.stack(actions))
+            yield batch, videos, torch.from_numpy(np.stack(actions))
 
 
 def score_pairs(score: Callable[[Tensor, Sequence[str], Tensor], Tensor], bench: Bench, rows: Sequence[int]) -> Scores:
-    """Raw scores (S, N, 2, D) of pairs by `score`, which gives (S, B, 2, D) for videos, instructions and actions."""
-    parts, order = [], []
+    """Raw scores (S, N, 2, D) of pairs by `score`, which returns (S, B, 2, D) for videos, instructions and actions."""
+    batches, order = [], []
     for places, videos, actions in clips_of(bench, rows):
         texts = [bench.pairs[rows[place]].instruction for place in places]
-        parts.append(score(videos, texts, actions).double().cpu().numpy())
+        batches.append(score(videos, texts, actions).double().cpu().numpy())
         order += places
-    scores: Scores = np.concatenate(parts, axis=1)[:, np.argsort(order)]
+    scores: Scores = np.concatenate(batches, axis=1)[:, np.argsort(order)]
     return scores
 
 
 @torch.no_grad()
 def observe_pairs(model: RewardModel, bench: Bench, rows: Sequence[int]) -> list[Observation]:
-    """What a reward model reads of each pair, without padding, one clip each; on the CPU."""
+    """The observation of each pair by a reward model, a batch of one clip each without padding, on the CPU."""
     result: dict[int, Observation] = {}
     for places, videos, actions in clips_of(bench, rows):
-        seen = model.observe(videos, actions)
+        batch = model.observe(videos, actions)
         for index, place in enumerate(places):
-            own = slice(index, index + 1)
+            clip = slice(index, index + 1)
             result[place] = Observation(
-                seen.states[:, own].cpu(), seen.rest[own].cpu(), seen.valid[own].cpu(), seen.motion[own].cpu(),
-                None if seen.videos is None else videos[own], None if seen.lengths is None else seen.lengths[own].cpu(),
+                batch.states[:, clip].cpu(), batch.rest[clip].cpu(), batch.valid[clip].cpu(), batch.motion[clip].cpu(),
+                None if batch.videos is None else videos[clip],
+                None if batch.lengths is None else batch.lengths[clip].cpu(),
             )  # fmt: skip
     return [result[place] for place in range(len(rows))]
 
 
 @dataclass(frozen=True)
 class SetPlan:
-    """Which pairs stand together: groups of rollouts of one prompt, and the other pairs, which are drawn in sets."""
+    """How pairs are combined to sets: rollouts of one prompt as groups, all other pairs at random."""
 
     groups: tuple[tuple[int, ...], ...]
-    """Places of the rollouts of each group."""
+    """Indices of the rollouts of each group."""
     singles: tuple[int, ...]
-    """Places of all other pairs."""
+    """Indices of all other pairs."""
     size: int
     """Clips of a set."""
     group_share: float
-    """Share of the sets that are groups."""
+    """Probability that a set is a group."""
 
     @classmethod
     def of(cls, bench: Bench, rows: Sequence[int], size: int, group_share: float) -> "SetPlan":
-        """The plan of the pairs `rows`. Groups smaller than `size` count as single pairs."""
+        """The plan of the pairs `rows`. The rollouts of groups smaller than `size` count as single pairs."""
         groups: dict[str, list[int]] = {}
         for place, row in enumerate(rows):
             groups.setdefault(bench.pairs[row].group, []).append(place)
@@ -85,7 +87,7 @@ class SetPlan:
         return cls(whole, tuple(singles), size, share)
 
     def draw(self, number: int, seed: int) -> tuple[list[int], bool]:
-        """Set number `number`: the places of its clips, and whether they are a group; a function of both arguments."""
+        """The indices of the clips of a set, and whether they are a group; determined by `number` and `seed`."""
         rng = np.random.default_rng((seed, number))
         if rng.random() < self.group_share:
             group = self.groups[int(rng.integers(len(self.groups)))]
@@ -93,12 +95,8 @@ class SetPlan:
         return [self.singles[index] for index in rng.integers(len(self.singles), size=self.size)], False
 
 
-SETS = 1_000_000
-"""Numbers of sets: each step draws some at random, and a number determines its set."""
-
-
 class ObservedSets(Dataset[SetBatch]):
-    """Sets of observed pairs with their targets (N, 2, D), normalised scores."""
+    """Sets of observed pairs with their targets, normalised scores (N, 2, D)."""
 
     def __init__(
         self, observations: Sequence[Observation], words: Tensor, targets: Scores, plan: SetPlan, seed: int
@@ -109,7 +107,7 @@ class ObservedSets(Dataset[SetBatch]):
         self.plan, self.seed, self.words = plan, seed, words
         self.targets = torch.from_numpy(targets).float()
         longest = max((item.valid.shape[1] for item in observations), default=0)
-        # Padded once and for all: a step then only gathers rows.
+        # Padded once, so that a training step only gathers rows.
         self.states = torch.cat([_pad(item.states, longest).transpose(0, 1) for item in observations])
         self.rest = torch.cat([_pad(item.rest, longest) for item in observations])
         self.valid = torch.cat([_pad(item.valid.unsqueeze(-1), longest)[..., 0] for item in observations])
@@ -141,5 +139,5 @@ class ObservedSets(Dataset[SetBatch]):
 
 
 def _pad(values: Tensor, count: int) -> Tensor:
-    """(..., K, C) with zeros behind, to `count` frames."""
+    """Values (..., K, C), padded with zeros to `count` frames."""
     return torch.nn.functional.pad(values, (0, 0, 0, count - values.shape[-2]))

@@ -1,60 +1,71 @@
-"""Clips to be labelled elsewhere: `python -m roboalign bench export FOLDER`.
+"""Clips for raters: `python -m roboalign bench export FOLDER`.
 
 ```
-FOLDER/README.md          what to do: the instruction, the rubric, and the form of the answers
-FOLDER/clips.jsonl        one clip a line: id, instruction, files; and unless blind its scores and where it comes from
+FOLDER/README.md          the task, the rubric, and the form of the answers
+FOLDER/clips.jsonl        one clip a line: id, instruction, files; and unless blind its scores and its recipe
 FOLDER/clips/<id>.mp4     the clip, small frames enlarged
-FOLDER/strips/<id>.png    frames of it side by side, for models that read pictures
+FOLDER/strips/<id>.png    frames of it side by side, for models that read images
 ```
 
-The answers, one JSON object a line (see roboalign/bench/annotations.py), are what `annotations` of the bench's spec
-names.
+The answers, one JSON object a line (see roboalign/bench/annotations.py), are listed under `annotations` of the bench's
+spec.
 """
 
 import json
-import sys
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
-import yaml
+from PIL import Image
 
 from roboalign.bench.annotations import Annotation
 from roboalign.bench.pairs import Bench, Pair
-from roboalign.bench.pictures import LOWEST, save, strip
 from roboalign.io import replacing, round_floats, write_text
 from roboalign.reward.spec import RewardSpec
-from roboalign.store import Corpus, EpisodeStore
 from roboalign.store.spec import StorageSpec
 from roboalign.store.video import encode_clip
 from roboalign.types import Json, Split, UInt8
 
-STILLS = 8
-"""Frames of a strip."""
+GAP = 2
+"""Pixels between two frames and between two clips of a strip."""
+
+MIN_ROWS = 128
+"""Smaller frames are enlarged by a whole factor to at least this many rows."""
 
 QUALITY = StorageSpec(kind="h264", crf=12)
-"""Hardly any loss: labels must not be about compression."""
-
-
-def choose_pairs(pairs: Sequence[Pair], split: Split, clips: int) -> list[int]:
-    """The numbers of `clips` pairs of a split (0: all) that judges may see, each clip once, in the order of their ids:
-    that is as good as random, and the first ones of a longer list are those of a shorter one."""
-    rows = {pair.id: number for number, pair in enumerate(pairs) if pair.split == split and pair.judged}
-    ordered = [rows[name] for name in sorted(rows)]
-    return ordered[:clips] if clips else ordered
+"""Nearly lossless, so that raters do not rate the compression."""
 
 
 def export(folder: Path, bench: Bench, rows: Sequence[int], reward: RewardSpec, fps: float, *, blind: bool) -> None:
-    """Write the pairs `rows` into `folder`."""
+    """Write clips into a folder.
+
+    Args:
+        folder: The folder.
+        bench: The bench.
+        rows: Indices of its pairs.
+        reward: The reward whose dimensions are rated.
+        fps: Frames per second of the videos.
+        blind: Leave out scores and recipes.
+    """
     lines: list[str] = []
     for row in rows:
         pair, frames = bench.pairs[row], bench.frames(row)
         _write_video(folder / f"clips/{pair.id}.mp4", frames, fps)
-        save(folder / f"strips/{pair.id}.png", strip([frames], STILLS))
+        save_png(folder / f"strips/{pair.id}.png", draw_strip([frames]))
         lines.append(json.dumps(_entry(pair, len(frames), reward, blind=blind), ensure_ascii=False))
     write_text(folder / "clips.jsonl", "".join(line + "\n" for line in lines))
-    write_text(folder / "README.md", guide(reward, len(rows)))
+    write_text(folder / "README.md", write_guide(reward, len(rows)))
+
+
+def choose_pairs(pairs: Sequence[Pair], split: Split, clips: int) -> list[int]:
+    """The indices of `clips` different pairs of a split (0: all) that judges may see, in the order of their ids.
+
+    Ids are hashes, so this is as good as random, and a shorter list is the beginning of a longer one.
+    """
+    rows = {pair.id: number for number, pair in enumerate(pairs) if pair.split == split and pair.judged}
+    ordered = [rows[name] for name in sorted(rows)]
+    return ordered[:clips] if clips else ordered
 
 
 def _entry(pair: Pair, frames: int, reward: RewardSpec, *, blind: bool) -> dict[str, Json]:
@@ -79,16 +90,42 @@ def _entry(pair: Pair, frames: int, reward: RewardSpec, *, blind: bool) -> dict[
 
 
 def _write_video(path: Path, frames: UInt8, fps: float) -> None:
-    """The frames as mp4, enlarged by a whole factor to at least LOWEST rows; odd sides lose their last row."""
-    factor = -(-LOWEST // frames.shape[1])
+    """Write frames as mp4, enlarged to at least MIN_ROWS rows; H.264 needs even sides, so odd ones lose a row."""
+    factor = -(-MIN_ROWS // frames.shape[1])
     large = frames.repeat(factor, 1).repeat(factor, 2)
     even = np.ascontiguousarray(large[:, : large.shape[1] // 2 * 2, : large.shape[2] // 2 * 2])
     with replacing(path) as temporary:
         temporary.write_bytes(encode_clip(even, Fraction(fps).limit_denominator(1000), "h264", QUALITY))
 
 
-def guide(reward: RewardSpec, clips: int) -> str:
-    """What the rater is told."""
+def draw_strip(clips: Sequence[UInt8], columns: int = 8) -> UInt8:
+    """One row a clip (T, H, W, 3), with up to `columns` frames at the same times; black after the end of a clip."""
+    length, height = max(len(clip) for clip in clips), clips[0].shape[1]
+    numbers = np.unique(np.linspace(0, length - 1, columns).round().astype(np.int64))
+    factor = -(-MIN_ROWS // height)
+    rows: list[UInt8] = []
+    for clip in clips:
+        cells = [clip[number] if number < len(clip) else np.zeros_like(clip[0]) for number in numbers]
+        row = np.concatenate([_append_gap(cell.repeat(factor, 0).repeat(factor, 1), 1) for cell in cells], axis=1)
+        rows.append(_append_gap(row, 0))
+    return np.concatenate(rows)
+
+
+def _append_gap(image: UInt8, axis: int) -> UInt8:
+    """An image with a grey gap to its right (axis 1) or below it (axis 0)."""
+    shape = list(image.shape)
+    shape[axis] = GAP
+    return np.concatenate([image, np.full(shape, 128, np.uint8)], axis=axis)
+
+
+def save_png(path: Path, image: UInt8) -> None:
+    """Write an image (H, W, 3) as PNG."""
+    with replacing(path) as temporary:
+        Image.fromarray(image).save(temporary, "PNG", optimize=True)
+
+
+def write_guide(reward: RewardSpec, clips: int) -> str:
+    """The instructions for raters, as Markdown."""
     example = Annotation(
         clip="0123456789abcdef",
         rater="your name",
@@ -115,25 +152,3 @@ def guide(reward: RewardSpec, clips: int) -> str:
             "",
         ]
     )
-
-
-def run(root: Path, folder: Path, split: Split, clips: int, *, blind: bool) -> int:
-    """Export from the experiment at `root`; the exit code."""
-    if clips < 0:
-        print(f"error: --clips is {clips}; name how many, or 0 for all", file=sys.stderr)
-        return 2
-    try:
-        section = yaml.safe_load((root / "build/spec/reward.yaml").read_text(encoding="utf-8"))
-        reward = RewardSpec.model_validate(section["reward"])
-        corpus = Corpus.open(root / "artifacts/sources/index.json")
-        bench = Bench.open(root / "artifacts/bench", corpus, reward.names)
-        rows = choose_pairs(bench.pairs, split, clips)
-        if not rows:
-            raise ValueError(f"the bench has no clip in the {split} split")
-        fps = next((store.fps for store in corpus.stores if isinstance(store, EpisodeStore)), 10.0)
-        export(folder, bench, rows, reward, fps, blind=blind)
-    except (OSError, ValueError) as error:
-        print(f"error: {error} (`dvc repro bench` makes the bench)", file=sys.stderr)
-        return 1
-    print(f"{folder}: {len(rows)} clips of the {split} split; {folder / 'README.md'} says how to score them")
-    return 0

@@ -1,10 +1,11 @@
-"""The pairs of the bench: one row of recipe, scores and provenance each; clips are made anew when they are read.
+"""The pairs of the bench: recipe, scores and provenance of each. Degraded clips are recomputed when they are read.
 
 ```
-artifacts/bench/pairs.parquet   the rows, generated clips labelled through the judge's state probe
-artifacts/bench/pairs_gold.parquet, pairs_held_out.parquet    the same rows, labelled through the other two
-artifacts/bench/limits.json     the rubric's limits by source
-artifacts/bench/generated/      an episode store of the world models' rollouts, where there are any
+artifacts/bench/pairs.parquet          one row a pair; generated clips are labelled through the judge's state probe
+artifacts/bench/pairs_gold.parquet, pairs_held_out.parquet    the same rows, labelled through the other two probes
+artifacts/bench/limits.json            the rubric's limits by source, from recorded states
+artifacts/bench/probed_limits/*.json   the same from probed states, one file a state probe
+artifacts/bench/generated/             an episode store of the world models' rollouts, if there are any
 ```
 """
 
@@ -20,27 +21,27 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from roboalign.bench.degradations import degrade, moved_keypoints, moves, rearrange, rearranges
+from roboalign.bench.degradations import degrade, moves_object
 from roboalign.bench.labels import Provenance
 from roboalign.bench.spec import DegradationKind
 from roboalign.io import replacing
 from roboalign.probe.spec import ProbeName
 from roboalign.store import Corpus, EpisodeStore
-from roboalign.types import KEYPOINT_NAMES, Float32, Split, UInt8
+from roboalign.types import Float32, Split, UInt8
 
 Origin = Literal["real", "policy", "degraded", "generated", "group"]
-"""Where a clip comes from; see OriginsSpec. `group`: one of several rollouts of one prompt, see GroupsSpec."""
+"""The origin of a clip, see OriginsSpec. `group`: one of several rollouts of one prompt, see GroupsSpec."""
 
 LABEL_FILES: dict[ProbeName, str] = {
     "judge": "pairs.parquet", "gold": "pairs_gold.parquet", "held_out": "pairs_held_out.parquet",
 }  # fmt: skip
-"""The pairs with the labels by each state probe. Only the labels of generated clips differ."""
+"""The file of the pairs by the state probe that labelled them. Only the labels of generated clips differ."""
 
 CACHE_BYTES = 2**29
-"""Decoded frames that a bench keeps, at most."""
+"""Size of the cache of decoded episodes."""
 
 SCORE, FAITHFUL = "score_", "faithful_"
-"""Prefixes of the columns with absolute and with faithful scores."""
+"""Prefixes of the columns of absolute and of faithful scores."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,7 @@ class Pair:
     """One video-instruction pair."""
 
     id: str
-    """The hash of its recipe, see `identity`: the same clip has the same id in every bench, whatever its label."""
+    """Hash of the recipe, see `pair_id`: the same clip has the same id in every bench, whatever its label."""
     episode: str
     """Id of the recorded episode."""
     source: str
@@ -56,51 +57,52 @@ class Pair:
     start: int
     """First frame of the clip in the episode."""
     stop: int
-    """One past its last frame, before degradation."""
+    """Index after its last frame, before degradation."""
     instruction: str
-    """What the clip is judged by; not the episode's own where it was swapped."""
+    """The instruction by which the clip is judged; another task's if it was swapped."""
     origin: Origin
     degradation: DegradationKind | Literal[""]
     severity: float
     seed: int
     other: str
-    """Id of the episode that a splice goes on with, or whose actions the clip is paired with, or ''."""
+    """Id of the episode with which a splice continues, or whose actions the clip is paired with, or ''."""
     generated: int
-    """Index of the clip in the store of generated ones, or -1."""
+    """Index of the clip in the store of generated clips, or -1."""
     model: str
-    """Which world model generated it, or ''; for a rollout of a group with its decoding: `final.swr.sampled`."""
+    """World model that generated the clip, or ''; for a rollout of a group with its decoding: `final.swr.sampled`."""
     group: str
-    """The prompt that a rollout of a group shares with the others of the group, or ''."""
+    """Prompt that a rollout of a group shares with the others of the group, or ''."""
     judged: bool
-    """Whether judges train and are tested on it: video and instruction show what the label says."""
+    """Whether judges are trained and tested on it: video and instruction show what the label says."""
     provenance: Provenance
-    """Where the scores came from; see roboalign/bench/labels.py."""
+    """How the label was obtained; see roboalign/bench/labels.py."""
     scores: tuple[float, ...]
-    """Raw absolute scores (paper), in the order of the reward's dimensions: of what the clip shows."""
+    """Raw absolute scores (paper) of what the clip shows, in the order of the reward's dimensions."""
     faithful: tuple[float, ...]
-    """Raw faithful scores: how far what it shows agrees with what its actions truly led to."""
+    """Raw faithful scores: agreement of what the clip shows with the true outcome of its actions."""
 
 
-def identity(pair: Pair, scene: str, content: UInt8 | None = None) -> str:
-    """The id of a pair, 16 hex digits: the hash of its recipe, of its episode's initial scene, and for a generated clip
-    of its frames `content`, which other weights would change."""
+def pair_id(pair: Pair, scene: str, frames: UInt8 | None = None) -> str:
+    """The id of a pair, 16 hex digits: a hash of its recipe and of its episode's initial scene.
+
+    The frames of a generated clip enter too, since other weights would change them.
+    """
     recipe = (
         pair.episode, scene, pair.start, pair.stop, pair.instruction, pair.degradation, f"{pair.severity:.6g}",
         pair.seed if pair.degradation else 0, pair.other, pair.model, pair.group,
     )  # fmt: skip
     state = hashlib.blake2b("\n".join(map(str, recipe)).encode(), digest_size=8)
-    if content is not None:
-        state.update(np.ascontiguousarray(content).tobytes())
+    if frames is not None:
+        state.update(np.ascontiguousarray(frames).tobytes())
     return state.hexdigest()
 
 
 class BenchError(ValueError):
-    """The bench cannot be read; the message names the file and the remedy."""
+    """A bench cannot be built or read; the message names the remedy."""
 
 
 def write_pairs(path: Path, pairs: Sequence[Pair], dimensions: Sequence[str]) -> None:
-    """Write the rows as Parquet, with columns `score_<dimension>` and `faithful_<dimension>`; the same rows give the
-    same bytes."""
+    """Write pairs as Parquet, with columns `score_<dimension>` and `faithful_<dimension>`; deterministic."""
     columns: dict[str, list[object]] = {}
     for pair in pairs:
         row = asdict(pair)
@@ -113,7 +115,7 @@ def write_pairs(path: Path, pairs: Sequence[Pair], dimensions: Sequence[str]) ->
 
 
 def read_pairs(path: Path, dimensions: Sequence[str]) -> tuple[Pair, ...]:
-    """What `write_pairs` wrote. Raises BenchError where the file is damaged or of other dimensions."""
+    """The pairs in a file. Raises BenchError if it cannot be read or has other dimensions."""
     try:
         rows = pq.read_table(path).to_pylist()
     except (OSError, pa.ArrowInvalid) as error:
@@ -122,7 +124,7 @@ def read_pairs(path: Path, dimensions: Sequence[str]) -> tuple[Pair, ...]:
     expected = {*names, *(f"{prefix}{name}" for prefix in (SCORE, FAITHFUL) for name in dimensions)}
     if rows and set(rows[0]) != expected:
         different = ", ".join(sorted(set(rows[0]) ^ expected))
-        raise BenchError(f"{path} has other columns than the reward ({different}); run `dvc repro bench`")
+        raise BenchError(f"{path}: its columns differ from the reward's ({different}); run `dvc repro bench`")
     return tuple(
         Pair(
             **{name: row[name] for name in names},
@@ -134,7 +136,7 @@ def read_pairs(path: Path, dimensions: Sequence[str]) -> tuple[Pair, ...]:
 
 
 class Bench:
-    """The pairs with their clips, made on reading. Decoded episodes are kept up to CACHE_BYTES."""
+    """The pairs with their clips, computed when they are read. Decoded episodes are cached up to CACHE_BYTES."""
 
     def __init__(self, pairs: Sequence[Pair], corpus: Corpus, generated: EpisodeStore | None = None) -> None:
         self.pairs = tuple(pairs)
@@ -144,8 +146,7 @@ class Bench:
         if missing:
             raise BenchError(f"the bench has episodes that the sources lack ({min(missing)}); run `dvc repro bench`")
         largest = max(info.length for info in corpus.infos) * corpus.frames(0, 0, 1).nbytes if len(corpus) else 1
-        kept = max(2, CACHE_BYTES // largest)
-        self._frames = lru_cache(maxsize=kept)(lambda id_: corpus.frames(index[id_]))
+        self._frames = lru_cache(maxsize=max(2, CACHE_BYTES // largest))(lambda id_: corpus.frames(index[id_]))
         self._keypoints = lru_cache(maxsize=None)(lambda id_: corpus.keypoints(index[id_]))
         self._actions = lru_cache(maxsize=None)(lambda id_: corpus.actions(index[id_]))
 
@@ -153,7 +154,13 @@ class Bench:
     def open(cls, folder: Path, corpus: Corpus, dimensions: Sequence[str], labels: ProbeName = "judge") -> "Bench":
         """Open `artifacts/bench` with the labels by one state probe.
 
-        Raises BenchError if it does not fit the sources or the reward.
+        Args:
+            folder: `artifacts/bench`.
+            corpus: The recorded episodes.
+            dimensions: Names of the reward's dimensions.
+            labels: The state probe.
+
+        Raises BenchError if the bench does not fit the sources or the reward.
         """
         generated = folder / "generated"
         store = EpisodeStore(generated) if generated.exists() else None
@@ -173,31 +180,30 @@ class Bench:
         return np.array([(pair.scores, pair.faithful) for pair in self.pairs])
 
     def groups(self, *, split: Split, frames: int | None = None) -> list[list[int]]:
-        """The numbers of the pairs of each group of rollouts of one prompt; of one length of prediction if given."""
-        found: dict[str, list[int]] = {}
+        """The indices of each group of rollouts of one prompt; with `frames`, only groups of that many predictions."""
+        groups: dict[str, list[int]] = {}
         for number, pair in enumerate(self.pairs):
             if pair.group and pair.split == split and frames in (None, pair.stop - pair.start - 1):
-                found.setdefault(pair.group, []).append(number)
-        return list(found.values())
+                groups.setdefault(pair.group, []).append(number)
+        return list(groups.values())
 
     def actions(self, number: int) -> Float32:
-        """The actions (T - 1, A), in [-1, 1], that led to frames 1 ... T - 1 of a pair's clip.
+        """The actions (T - 1, A), in [-1, 1], that led to frames 1 to T - 1 of a pair's clip.
 
-        A clip whose frames were rearranged keeps the actions in their own order. With swapped actions they are those
-        of the other episode.
+        Rearranged frames do not rearrange the actions. Swapped actions are those of the other episode.
         """
         pair = self.pairs[number]
         episode = pair.other if pair.degradation == "swapped_actions" else pair.episode
         return self._actions(episode)[pair.start : pair.stop - 1]
 
     def clip(self, number: int) -> tuple[UInt8, Float32]:
-        """The clip (T, H, W, 3) of a pair and T - 1 actions: the first ones, or with zeros behind."""
+        """The clip (T, H, W, 3) of a pair and its T - 1 actions, cut or padded with zeros to that length."""
         frames, actions = self.frames(number), self.actions(number)
         count = len(frames) - 1
         return frames, np.pad(actions[:count], ((0, max(0, count - len(actions))), (0, 0)))
 
     def where(self, *, split: Split, hidden: bool = False) -> list[int]:
-        """The numbers of the pairs of a split that judges train and are tested on; of all, with `hidden` ones."""
+        """The indices of a split's pairs that judges are trained and tested on; with `hidden`, of all pairs."""
         return [number for number, pair in enumerate(self.pairs) if pair.split == split and (pair.judged or hidden)]
 
     def frames(self, number: int) -> UInt8:
@@ -207,27 +213,12 @@ class Bench:
             if self._generated is None:
                 raise BenchError("the bench's generated clips are missing; run `dvc repro bench`")
             return self._generated.frames(pair.generated)
-        frames = self._frames(pair.episode)[pair.start : pair.stop]
+        clip = slice(pair.start, pair.stop)
+        frames = self._frames(pair.episode)[clip]
         if pair.degradation == "":
             return frames
         other = self._frames(pair.other) if pair.degradation == "splice" else None
-        points = self._keypoints(pair.episode) if moves(pair.degradation) else None
-        own = None if points is None else points[pair.start : pair.stop]
-        return degrade(pair.degradation, frames, pair.severity, pair.seed, other, own)
-
-    def keypoints(self, number: int) -> Float32:
-        """The keypoints (T, 6) of a pair's clip, as it shows them; NaN where they are not known or not shown."""
-        pair = self.pairs[number]
-        points = self._keypoints(pair.episode)
-        if points is None or pair.generated >= 0:
-            return np.full((pair.stop - pair.start, len(KEYPOINT_NAMES)), np.nan, np.float32)
-        points = points[pair.start : pair.stop]
-        if pair.degradation == "":
-            return points
-        if moves(pair.degradation):
-            return moved_keypoints(pair.degradation, points, pair.severity, pair.seed)
-        if not rearranges(pair.degradation):
-            return points
-        order = rearrange(pair.degradation, len(points), pair.severity, np.random.default_rng(pair.seed))
-        foreign = self._keypoints(pair.other) if pair.other else None
-        return points[order] if foreign is None else np.concatenate([points, foreign])[order]
+        keypoints = self._keypoints(pair.episode) if moves_object(pair.degradation) else None
+        return degrade(
+            pair.degradation, frames, pair.severity, pair.seed, other, None if keypoints is None else keypoints[clip]
+        )

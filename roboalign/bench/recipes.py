@@ -1,7 +1,7 @@
-"""Drawing recipes: which episode, which stretch of it, and what is done to it.
+"""Recipes: random choices of an episode, a range of its frames, and a degradation.
 
-Every draw comes from (seed, split, source, origin, degradation, number): the same spec and episodes give the same
-recipes, and another source or more pairs leave those of the others as they were.
+Each recipe is drawn from its own generator, seeded by (seed, split, source, origin or degradation, place): the same
+spec and episodes give the same recipes, and another source or more pairs do not change those of the others.
 """
 
 import hashlib
@@ -12,147 +12,60 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from roboalign.bench.degradations import moves, visible_change
-from roboalign.bench.objects import object_masks
+from roboalign.bench.degradations import moves_object, object_masks, visible_share
 from roboalign.bench.pairs import Origin, Pair
 from roboalign.bench.spec import BenchSpec, DegradationSpec, GroupsSpec
 from roboalign.store import Corpus, EpisodeInfo
 from roboalign.types import STATE_NAMES, Float32, Split
 
-TRIES = 8
-"""Draws of a clip whose object can be seen to move, before giving up."""
+ATTEMPTS = 8
+"""Attempts to draw a clip in which the object is visible enough to be moved."""
+
+MIN_VISIBLE_SHARE = 0.6
+"""Share of the frames to be changed in which the object must be visible."""
 
 SUCCESS = STATE_NAMES.index("success")
 
-FOUND = 0.6
-"""Share of the frames to be changed in which the object has to be found."""
-
-
-def is_success(info: EpisodeInfo) -> bool:
-    """Whether an episode has the maximum score by construction: an expert's success, or a real robot's recording."""
-    return info.policy == "unknown" or (info.policy == "expert" and bool(info.success))
-
-
-def generator(*key: object) -> np.random.Generator:
-    """The random generator of a key."""
-    digest = hashlib.blake2b("|".join(map(str, key)).encode(), digest_size=16).digest()
-    return np.random.default_rng(int.from_bytes(digest, "big"))
-
 
 @dataclass(frozen=True)
-class Recipes:
-    """Draws recipes of pairs from a corpus; `states` (T, 14) and `keypoints` (T, 6) of each episode by id, None where
-    it has none."""
+class RecipeSampler:
+    """Draws recipes of pairs from a corpus."""
 
     corpus: Corpus
     spec: BenchSpec
     states: Mapping[str, Float32 | None]
+    """States (T, 14) of each episode by id; None if it has none."""
     keypoints: Mapping[str, Float32 | None]
+    """Keypoints (T, 6) of each episode by id; None if it has none."""
 
-    @cached_property
-    def infos(self) -> tuple[EpisodeInfo, ...]:
-        """What is known of each episode."""
-        return self.corpus.infos
+    def sample(self, split: Split, source: str, origin: Origin, episodes: Sequence[int], place: int) -> Pair:
+        """Recipe number `place` of a recorded or generated clip; recipes cycle through the episodes."""
+        info = self.corpus.infos[episodes[place % len(episodes)]]
+        return self._recipe(info, origin, make_rng(self.spec.seed, split, source, origin, place))
 
-    @cached_property
-    def _instructions(self) -> dict[str, frozenset[tuple[str, str]]]:
-        """The (source, task) pairs that each instruction is given for."""
-        found: dict[str, set[tuple[str, str]]] = {}
-        for info in self.infos:
-            found.setdefault(info.instruction, set()).add((info.source, info.task))
-        return {text: frozenset(tasks) for text, tasks in found.items()}
-
-    @cached_property
-    def _swaps(self) -> dict[tuple[str, str], list[str]]:
-        """Instructions that nobody gives for a source's task; of the same robot, where it has such."""
-        result: dict[tuple[str, str], list[str]] = {}
-        for source, task in dict.fromkeys((info.source, info.task) for info in self.infos):
-            foreign = [t for t, given in self._instructions.items() if all(name != task for _, name in given)]
-            own = [t for t in foreign if any(name == source for name, _ in self._instructions[t])]
-            result[source, task] = sorted(own or foreign)
-        return result
-
-    @cached_property
-    def _neighbours(self) -> dict[tuple[str, Split], list[EpisodeInfo]]:
-        """The episodes of each source and split."""
-        found: dict[tuple[str, Split], list[EpisodeInfo]] = {}
-        for info in self.infos:
-            found.setdefault((info.source, info.split), []).append(info)
-        return found
-
-    def cell(self, split: Split, source: str, origin: Origin) -> list[int]:
-        """The episodes that pairs of a split, source and origin are made of."""
-        frames = self.spec.generated.frames + 1 if origin == "generated" else self.spec.shortest
-        return [
-            number
-            for number, info in enumerate(self.infos)
-            if (info.split, info.source) == (split, source)
-            and info.length >= frames
-            and (origin in ("degraded", "generated") or is_success(info) == (origin == "real"))
-        ]
-
-    def degradations(self, split: Split, episodes: Sequence[int]) -> list[DegradationSpec]:
-        """The degradations that some of the episodes can have, and that the split may have."""
-        held_out = self.spec.held_out if split != "test" else ()
-        infos = [self.infos[number] for number in episodes]
-        return [
-            degradation
-            for degradation in self.spec.degradations
-            if degradation.kind not in held_out
-            and any(self._applies(degradation, info, 0, self.spec.shortest) for info in infos)
-        ]
-
-    def _applies(self, degradation: DegradationSpec, info: EpisodeInfo, start: int, stop: int) -> bool:
-        match degradation.kind:
-            case "swapped_instruction":
-                return bool(self._swaps[info.source, info.task])
-            case "splice" | "swapped_actions":
-                return bool(self._others(degradation, info, start, stop))
-            case "object_removed" | "object_teleported":
-                return self.keypoints[info.id] is not None
-            case _:
-                return True
-
-    def _others(self, degradation: DegradationSpec, info: EpisodeInfo, start: int, stop: int) -> list[str]:
-        """The episodes that a splice can go on with, or, of the same task, whose actions can be swapped in."""
-        splice = degradation.kind == "splice"
-        return [
-            other.id
-            for other in self._neighbours[info.source, info.split]
-            if other.scene != info.scene
-            and other.length >= (stop - start if splice else stop)
-            and (splice or other.task == info.task)
-        ]
-
-    def draw(self, split: Split, source: str, origin: Origin, episodes: Sequence[int], place: int) -> Pair:
-        """Recipe number `place` of a recorded or generated clip; the episodes take turns."""
-        info = self.infos[episodes[place % len(episodes)]]
-        rng = generator(self.spec.seed, split, source, origin, place)
-        return self._recipe(info, origin, rng)
-
-    def draw_degraded(
+    def sample_degraded(
         self, split: Split, source: str, degradation: DegradationSpec, episodes: Sequence[int], place: int
     ) -> Pair | None:
-        """Recipe number `place` of a spoilt clip; None where no clip was found that the degradation applies to."""
-        successes = [number for number in episodes if is_success(self.infos[number])]
-        failures = [number for number in episodes if not is_success(self.infos[number])]
-        for attempt in range(TRIES):
-            rng = generator(self.spec.seed, split, source, degradation.kind, place, attempt)
-            chosen = successes if rng.random() < self.spec.spoilt_successes else failures
-            info = self.infos[int(rng.choice(chosen or list(episodes)))]
+        """Recipe number `place` of a degraded clip; None if the degradation applied to no drawn clip."""
+        infos = [self.corpus.infos[number] for number in episodes]
+        successes = [number for number, info in zip(episodes, infos, strict=True) if is_success(info)]
+        failures = [number for number, info in zip(episodes, infos, strict=True) if not is_success(info)]
+        for attempt in range(ATTEMPTS):
+            rng = make_rng(self.spec.seed, split, source, degradation.kind, place, attempt)
+            candidates = successes if rng.random() < self.spec.degraded_success_share else failures
+            info = self.corpus.infos[int(rng.choice(candidates or list(episodes)))]
             pair = self._recipe(info, "degraded", rng)
             if self._applies(degradation, info, pair.start, pair.stop):
                 pair = self._degrade(pair, info, degradation, rng)
-                if not moves(degradation.kind) or self._visible(pair):
+                if not moves_object(degradation.kind) or self._visible(pair):
                     return pair
         return None
 
-    def draw_group(self, groups: GroupsSpec, source: str, episodes: Sequence[int], place: int) -> list[Pair]:
-        """Recipes of the rollouts of group number `place` of a source; the episodes take turns."""
-        info = self.infos[episodes[place % len(episodes)]]
-        rng = generator(self.spec.seed, groups.model_dump_json(), source, place)
+    def sample_group(self, groups: GroupsSpec, source: str, episodes: Sequence[int], place: int) -> list[Pair]:
+        """Recipes of the rollouts of group number `place` of a source; groups cycle through the episodes."""
+        info = self.corpus.infos[episodes[place % len(episodes)]]
+        rng = make_rng(self.spec.seed, groups.model_dump_json(), source, place)
         start = int(rng.integers(info.length - groups.frames))
-        name = f"{info.id}/{start}/{groups.frames}"
         rollouts = []
         for row in range(groups.size):
             model = groups.models[row % len(groups.models)]
@@ -162,80 +75,155 @@ class Recipes:
                 start=start,
                 stop=start + groups.frames + 1,
                 model=f"{model}.{groups.decoding.kind}.{sampling}",
-                group=name,
+                group=f"{info.id}/{start}/{groups.frames}",
             )
             rollouts.append(pair)
         return rollouts
 
+    def eligible_episodes(self, split: Split, source: str, origin: Origin) -> list[int]:
+        """The episodes from which pairs of a split, source and origin can be made."""
+        frames = self.spec.generated.frames + 1 if origin == "generated" else self.spec.min_frames
+        return [
+            number
+            for number, info in enumerate(self.corpus.infos)
+            if (info.split, info.source) == (split, source)
+            and info.length >= frames
+            and (origin in ("degraded", "generated") or is_success(info) == (origin == "real"))
+        ]
+
+    def eligible_degradations(self, split: Split, episodes: Sequence[int]) -> list[DegradationSpec]:
+        """The degradations that apply to some of the episodes and are not held out from the split."""
+        held_out = self.spec.held_out if split != "test" else ()
+        infos = [self.corpus.infos[number] for number in episodes]
+        return [
+            degradation
+            for degradation in self.spec.degradations
+            if degradation.kind not in held_out
+            and any(self._applies(degradation, info, 0, self.spec.min_frames) for info in infos)
+        ]
+
+    @cached_property
+    def _other_instructions(self) -> dict[tuple[str, str], list[str]]:
+        """By (source, task), the instructions of other tasks: of the same source if it has any."""
+        tasks: dict[str, set[tuple[str, str]]] = {}
+        for info in self.corpus.infos:
+            tasks.setdefault(info.instruction, set()).add((info.source, info.task))
+        result: dict[tuple[str, str], list[str]] = {}
+        for source, task in dict.fromkeys((info.source, info.task) for info in self.corpus.infos):
+            foreign = [text for text, given in tasks.items() if all(name != task for _, name in given)]
+            same_source = [text for text in foreign if any(name == source for name, _ in tasks[text])]
+            result[source, task] = sorted(same_source or foreign)
+        return result
+
+    @cached_property
+    def _episodes(self) -> dict[tuple[str, Split], list[EpisodeInfo]]:
+        """The episodes of each source and split."""
+        result: dict[tuple[str, Split], list[EpisodeInfo]] = {}
+        for info in self.corpus.infos:
+            result.setdefault((info.source, info.split), []).append(info)
+        return result
+
+    def _applies(self, degradation: DegradationSpec, info: EpisodeInfo, start: int, stop: int) -> bool:
+        match degradation.kind:
+            case "swapped_instruction":
+                return bool(self._other_instructions[info.source, info.task])
+            case "splice" | "swapped_actions":
+                return bool(self._partners(degradation, info, start, stop))
+            case "object_removed" | "object_teleported":
+                return self.keypoints[info.id] is not None
+            case _:
+                return True
+
+    def _partners(self, degradation: DegradationSpec, info: EpisodeInfo, start: int, stop: int) -> list[str]:
+        """The episodes of other scenes with which a splice can continue, or whose actions can be swapped in (of the
+        same task)."""
+        splice = degradation.kind == "splice"
+        return [
+            other.id
+            for other in self._episodes[info.source, info.split]
+            if other.scene != info.scene
+            and other.length >= (stop - start if splice else stop)
+            and (splice or other.task == info.task)
+        ]
+
     def _recipe(self, info: EpisodeInfo, origin: Origin, rng: np.random.Generator) -> Pair:
-        start, stop = self._stretch(info, origin, rng)
+        start, stop = self._frame_range(info, origin, rng)
         return Pair(
             id="", episode=info.id, source=info.source, split=info.split, start=start, stop=stop,
             instruction=info.instruction, origin=origin, degradation="", severity=0.0, seed=int(rng.integers(2**31)),
             other="", generated=-1, model="", group="", judged=True, provenance="rubric", scores=(), faithful=(),
         )  # fmt: skip
 
-    def _stretch(self, info: EpisodeInfo, origin: Origin, rng: np.random.Generator) -> tuple[int, int]:
-        """The first frame and one past the last one."""
+    def _frame_range(self, info: EpisodeInfo, origin: Origin, rng: np.random.Generator) -> tuple[int, int]:
+        """The first frame of a clip, and the index after the last one."""
         spec = self.spec
         if origin == "generated":
             frames = spec.generated.frames + 1
-            start = 0 if rng.random() < spec.whole else int(rng.integers(info.length - frames + 1))
+            start = 0 if rng.random() < spec.full_length_share else int(rng.integers(info.length - frames + 1))
             return start, start + frames
-        longest = min(spec.longest, info.length)
-        length = longest if rng.random() < spec.whole else int(rng.integers(spec.shortest, longest + 1))
+        longest = min(spec.max_frames, info.length)
+        full = rng.random() < spec.full_length_share
+        length = longest if full else int(rng.integers(spec.min_frames, longest + 1))
         if is_success(info) and origin == "real":
-            stop = self._ending(info, length, rng)
+            stop = self._stop_in_success(info, length, rng)
             return stop - length, stop
         start = info.length - length if rng.random() < 0.5 else int(rng.integers(info.length - length + 1))
         return start, start + length
 
-    def _ending(self, info: EpisodeInfo, length: int, rng: np.random.Generator) -> int:
-        """One past the last frame of a clip of a success, which has to be in the picture."""
+    def _stop_in_success(self, info: EpisodeInfo, length: int, rng: np.random.Generator) -> int:
+        """The index after the last frame of a clip of a success, which must show it."""
         state = self.states[info.id]
-        if state is None or rng.random() < self.spec.whole:
+        if state is None or rng.random() < self.spec.full_length_share:
             return info.length
         stops = np.flatnonzero(state[:, SUCCESS] > 0.5) + 1
         return int(rng.choice(stops[stops >= length])) if (stops >= length).any() else info.length
 
     def _degrade(self, pair: Pair, info: EpisodeInfo, degradation: DegradationSpec, rng: np.random.Generator) -> Pair:
-        severity = round(float(rng.uniform(degradation.mildest, degradation.worst)), 4)
+        severity = round(float(rng.uniform(degradation.min_severity, degradation.max_severity)), 4)
         pair = replace(pair, degradation=degradation.kind, severity=severity)
         match degradation.kind:
             case "swapped_instruction":
-                swaps = self._swaps[info.source, info.task]
-                return replace(pair, instruction=swaps[int(rng.integers(len(swaps)))])
+                instructions = self._other_instructions[info.source, info.task]
+                return replace(pair, instruction=instructions[int(rng.integers(len(instructions)))])
             case "splice" | "swapped_actions":
                 hidden = degradation.kind == "swapped_actions" and self.spec.hidden_labels == "apart"
-                others = self._others(degradation, info, pair.start, pair.stop)
-                return replace(pair, other=others[int(rng.integers(len(others)))], judged=not hidden)
+                partners = self._partners(degradation, info, pair.start, pair.stop)
+                return replace(pair, other=partners[int(rng.integers(len(partners)))], judged=not hidden)
             case _:
                 return pair
 
     def _visible(self, pair: Pair) -> bool:
-        """Whether enough of the object is found in the frames in which it is to be moved."""
+        """Whether the object is visible in enough of the frames in which it is to be moved."""
         points = self.keypoints[pair.episode]
-        if points is None or pair.degradation == "" or not moves(pair.degradation):
+        if points is None or pair.degradation == "" or not moves_object(pair.degradation):
             return False
         clip = slice(pair.start, pair.stop)
-        sizes = self._object_sizes(pair.episode)[clip]
-        return visible_change(pair.degradation, sizes, points[clip], pair.severity, pair.seed) >= FOUND
+        areas = self._object_areas(pair.episode, points)[clip]
+        return visible_share(pair.degradation, areas, points[clip], pair.severity, pair.seed) >= MIN_VISIBLE_SHARE
 
-    def _object_sizes(self, episode: str) -> NDArray[np.float64]:
-        """The share of the picture that the object covers in each frame of an episode, (T,)."""
-        if episode not in self._sizes:
-            points = self.keypoints[episode]
-            assert points is not None
-            masks = object_masks(self.corpus.frames(self.numbers[episode]), points)
-            self._sizes[episode] = masks.mean((1, 2))
-        return self._sizes[episode]
+    def _object_areas(self, episode: str, keypoints: Float32) -> NDArray[np.float64]:
+        """The fraction of the image that the object covers in each frame of an episode, (T,)."""
+        if episode not in self._areas:
+            frames = self.corpus.frames(self._numbers[episode])
+            self._areas[episode] = object_masks(frames, keypoints).mean((1, 2))
+        return self._areas[episode]
 
     @cached_property
-    def _sizes(self) -> dict[str, NDArray[np.float64]]:
-        """What `_object_sizes` found: an episode is spoilt many times."""
+    def _areas(self) -> dict[str, NDArray[np.float64]]:
+        """Cache of `_object_areas`: an episode is degraded many times."""
         return {}
 
     @cached_property
-    def numbers(self) -> dict[str, int]:
-        """The number of each episode by id."""
-        return {info.id: number for number, info in enumerate(self.infos)}
+    def _numbers(self) -> dict[str, int]:
+        return {info.id: number for number, info in enumerate(self.corpus.infos)}
+
+
+def is_success(info: EpisodeInfo) -> bool:
+    """Whether an episode has the maximum score by construction: a success of an expert, or a real robot's recording."""
+    return info.policy == "unknown" or (info.policy == "expert" and bool(info.success))
+
+
+def make_rng(*key: object) -> np.random.Generator:
+    """A random generator that is seeded by the hash of a key."""
+    digest = hashlib.blake2b("|".join(map(str, key)).encode(), digest_size=16).digest()
+    return np.random.default_rng(int.from_bytes(digest, "big"))

@@ -1,4 +1,7 @@
-"""RobotWorldBench: how many video-instruction pairs, of which origins, and what spoils them."""
+"""RobotWorldBench: the number of video-instruction pairs, their origins, degradations, splits and balance.
+
+Defaults without a named source are our choice.
+"""
 
 from typing import Annotated, Literal, Self
 
@@ -23,69 +26,72 @@ DegradationKind = Literal[
     "swapped_instruction",
     "swapped_actions",
 ]
-"""Rule-based degradations. Shuffling, an early end and flicker are the paper's; the others are our choice.
+"""Rule-based degradations. `shuffle`, `premature_end` and `flicker` are from the paper.
 
-Removing and teleporting the object need its recorded keypoints: they are never done to clips without (real robots).
-Swapped actions leave the clip as it is: see BenchSpec.hidden_labels."""
+`object_removed` and `object_teleported` need recorded keypoints, which recordings of real robots lack.
+`swapped_actions` leaves video and instruction unchanged: see BenchSpec.hidden_labels."""
 
 
 class DegradationSpec(Spec):
-    """One way to spoil a recorded episode."""
+    """One degradation of recorded clips."""
 
     kind: DegradationKind
-    """What is done; see roboalign/bench/degradations.py."""
-    mildest: Annotated[float, Field(gt=0, le=1)] = 0.3
-    """Least severity drawn."""
-    worst: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """Greatest severity drawn."""
+    """The degradation; see roboalign/bench/degradations.py."""
+    min_severity: Annotated[float, Field(gt=0, le=1)] = 0.3
+    """Lower bound of the random severity."""
+    max_severity: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Upper bound of the random severity."""
     lowers: Annotated[dict[LabellerKind, Fraction], Field(min_length=1)]
-    """The dimensions that it lowers, by labeller, and the share of the maximum score that each loses at severity 1. If
-    the states that the degraded clip shows are known, the rubric over them gives the exact loss instead."""
+    """Dimensions that it lowers, by labeller: the share of the maximum score that each loses at severity 1. If the
+    states that the degraded clip shows are known, the rubric over them gives the loss instead."""
     may_lower: dict[LabellerKind, Fraction] = Field(default_factory=dict)
-    """The dimensions that it lowers in some sources and not in others by the rubric, and the mean share of the maximum
-    score that each may lose. Without states they lose nothing."""
+    """Dimensions that it lowers in some sources only, by the rubric: the mean share of the maximum score that each may
+    lose. Without states they lose nothing."""
     tolerance: Fraction = 0.03
-    """Share of the maximum score by which any other dimension may fall on average by the rubric; the data card says
-    whether it does. Our choice."""
+    """Share of the maximum score that any other dimension may lose on average by the rubric; the data card reports
+    whether it does."""
 
     @model_validator(mode="after")
     def _check_order(self) -> Self:
-        if self.mildest > self.worst:
-            raise FieldError("mildest", f"mildest is {self.mildest:g}, above worst {self.worst:g}; lower it")
+        if self.min_severity > self.max_severity:
+            raise FieldError(
+                "min_severity",
+                f"min_severity ({self.min_severity:g}) is above max_severity ({self.max_severity:g}); lower it",
+            )
         for kind in self.may_lower:
             if kind in self.lowers:
-                raise FieldError(f"may_lower.{kind}", f"{kind} is in lowers too; keep one of the two")
+                raise FieldError(f"may_lower.{kind}", f"{kind} is also in lowers; remove one of the two")
         return self
 
 
 class OriginsSpec(Spec):
-    """Shares of the pairs by origin; they need not add up to 1. A source without episodes of one origin gives none."""
+    """Shares of the pairs by origin, normalised to 1. A source without episodes of an origin has no pairs of it."""
 
     real: Annotated[float, Field(ge=0, le=1)] = 0.2
-    """Recorded successes of experts, or every recording of an unknown policy: the maximum score (paper)."""
+    """Recorded successes of experts, or any recording of an unknown policy: the maximum score (paper)."""
     policy: Annotated[float, Field(ge=0, le=1)] = 0.25
-    """Recorded episodes of noisy, wrong-goal and random policies. Our choice."""
+    """Recorded episodes of noisy, wrong-goal and random policies."""
     degraded: Annotated[float, Field(ge=0, le=1)] = 0.4
-    """Recorded episodes, spoilt (paper)."""
+    """Recorded episodes, degraded (paper)."""
     generated: Annotated[float, Field(ge=0, le=1)] = 0.15
     """Rollouts of world models (paper)."""
 
     @model_validator(mode="after")
-    def _some(self) -> Self:
+    def _check_sum(self) -> Self:
         if self.real + self.policy + self.degraded + self.generated == 0:
             raise FieldError("real", "every share is 0; raise at least one")
         return self
 
 
 class SplitsSpec(Spec):
-    """Shares of the pairs by split; the split of a pair is that of its episode."""
+    """Shares of the pairs by split, normalised to 1. The split of a pair is that of its episode."""
 
     train: Positive = 0.65
-    """Pairs that fit judge and student."""
+    """Pairs that train judge and student."""
     validation: Positive = 0.1
-    """Pairs that pick thresholds."""
+    """Pairs that calibrate them."""
     test: Positive = 0.25
-    """Pairs that judge and student are measured on."""
+    """Pairs that measure them."""
 
 
 def _default_losses() -> dict[LabellerKind, float]:
@@ -100,63 +106,63 @@ def _default_losses() -> dict[LabellerKind, float]:
 
 
 class GeneratedSpec(Spec):
-    """Rollouts of the world models, and how they are labelled.
+    """Rollouts of the world models, and their labels.
 
-    Where a state probe sees what they show, the rubric scores that (provenance `rubric_probed`). Elsewhere their labels
-    are a rule and no measurement: the rubric's scores of the true future of the same actions, each lowered by a share
-    of the distance from that future (`distance_rule`). The distance is the mean squared error over that of repeating
-    the first frame, at most 1.
+    If a state probe covers the source well enough, the rubric scores the states that it perceives in the clip
+    (provenance `rubric_probed`). Otherwise the label is a rule, not a measurement: the rubric's scores of the true
+    future of the same actions, each lowered by a share of the distance from that future (`distance_rule`). The distance
+    is the mean squared error divided by that of repeating the first frame, at most 1.
     """
 
     models: Annotated[tuple[Literal["early", "final"], ...], items(maximum=2)] = ("early", "final")
-    """The world model after a part of its training, and after all of it."""
+    """World models: the checkpoint of an early training step, and the final one."""
     frames: Annotated[int, Field(ge=1, le=1024)] = 15
-    """Predicted frames, after the first one, which is recorded."""
+    """Predicted frames, after the recorded first frame."""
     decoding: PolicyDecodingSpec = KvWindowSpec()
-    """How they are rolled out: by default within the sequence length that the world model was trained on."""
+    """Decoding; the default stays within the sequence length of the world model's training."""
     temperature: Annotated[float, Field(gt=0, le=10)] = 1.0
     """Sampling temperature."""
     batch_size: Annotated[int, Field(ge=1, le=4096)] = 16
-    """Rollouts made at once; changes the speed, not the result."""
+    """Rollouts generated at once; does not change the result."""
     probe_quantile: Annotated[float, Field(ge=0.5, le=1)] = 0.9
-    """A difference of scores counts as none up to this quantile of those that the probe's own errors make on true
-    clips. Our choice."""
-    trust: Fraction = 0.5
-    """Share of the variance of the places of gripper and object, within a task, that the probe has to see in a source's
-    true clips to be asked about its generated ones; below, distances label these. Our choice."""
-    blind: Fraction = 0.25
-    """Share of the maximum score: a dimension in which the probe reports a larger difference between equal clips keeps
-    the label of the distance. Our choice."""
-    looks: Annotated[tuple[LabellerKind, ...], items(0)] = ("temporal", "contact", "physics")
-    """Dimensions that depend on looks too, of which the probe, who sees places, knows nothing: bodies that melt. Here
-    the lower one of its label and the distance's counts. Our choice."""
-    floor: Positive = 5e-5
-    """Squared error added below the ratio: a scene that does not move gives no infinite distance. Our choice."""
+    """Quantile of the score differences that the probe's errors cause on true clips: the slack, below which a score
+    difference is ignored."""
+    min_explained_variance: Fraction = 0.5
+    """Share of the variance of gripper and object positions within a task that the probe must explain in a source's
+    true clips; below it, the source's generated clips are labelled by their distance."""
+    max_slack: Fraction = 0.25
+    """Largest slack, as a share of the maximum score, at which a dimension is labelled by the probe; above it, by the
+    distance."""
+    appearance_dimensions: Annotated[tuple[LabellerKind, ...], items(0)] = ("temporal", "contact", "physics")
+    """Dimensions that also depend on appearance (bodies that melt), which the probe cannot measure: the lower of the
+    probe's and the distance's score counts."""
+    distance_eps: Positive = 5e-5
+    """Added to the denominator of the distance, so that it is finite for scenes that do not move."""
     lowers: dict[LabellerKind, Fraction] = Field(default_factory=_default_losses)
-    """The share of the maximum score that each dimension loses at distance 1. Our choice."""
+    """Share of the maximum score that each dimension loses at distance 1."""
 
 
 class GroupsSpec(Spec):
-    """Groups of rollouts of one prompt: what a policy-gradient method compares, and best-of-N chooses from.
+    """Groups of rollouts of one prompt, as policy-gradient methods compare and best-of-N selects from.
 
-    The rollouts of a group take the `models` in turn. Labels compare what the state probe sees in a rollout with what
-    it sees in the true future of the same actions.
+    The rollouts of a group alternate between the `models`. They are labelled by comparing the states that the probe
+    perceives in the rollout and in the true future of the same actions.
     """
 
     split: Split
-    """Whose episodes give the prompts."""
+    """Split of the episodes that give the prompts."""
     prompts: Annotated[int, Field(ge=1, le=1_000_000)]
     """Number of groups, spread evenly over the sources, and within a source over its episodes."""
     size: Annotated[int, Field(ge=2, le=1024)]
     """G, rollouts of a group."""
     greedy: Annotated[int, Field(ge=0, le=16)] = 0
-    """How many of them are greedy: one for each model at most, since a model has one greedy rollout."""
+    """Number of greedy rollouts of a group, at most one for each model, since a model has only one greedy rollout."""
     frames: Annotated[int, Field(ge=1, le=1024)]
     """Predicted frames."""
     decoding: PolicyDecodingSpec = ArSpec()
-    """How they are rolled out."""
+    """Decoding."""
     models: Annotated[tuple[Literal["early", "final"], ...], items(maximum=2)] = ("final",)
-    """The world models that make them. Rollouts of the aligned model join in online distillation."""
+    """World models of the rollouts. Online distillation adds rollouts of the aligned model."""
 
     @model_validator(mode="after")
     def _distinct_rollouts(self) -> Self:
@@ -170,15 +176,15 @@ class GroupsSpec(Spec):
 
 
 class BalanceSpec(Spec):
-    """Balance over sources and total scores; that over origins and splits has sections of its own."""
+    """Balance over sources and total scores; origins and splits have sections of their own."""
 
     sources: Literal["equal", "episodes"] = "equal"
     """Each source has the same share of the pairs, or a share in proportion to its episodes."""
-    strata: Annotated[int, Field(ge=1, le=20)] = 5
-    """Parts of equal width of the range of the total score that are to be equally full, as far as clips can be had."""
+    score_bins: Annotated[int, Field(ge=1, le=20)] = 5
+    """Equal-width bins of the total score, filled as evenly as the available clips allow."""
     candidates: Annotated[int, Field(ge=1, le=20)] = 3
-    """Clips drawn for each one of a failing policy or a degradation that is taken; 1 takes them as they come. The
-    labels of generated clips are only known once they are made, so they are not chosen."""
+    """Candidates for each clip of a failing policy or a degradation, among which the score bins choose; 1 disables the
+    choice. Generated clips are not chosen: their labels are only known after the rollout."""
 
 
 REARRANGING = {
@@ -194,7 +200,7 @@ REARRANGING = {
         "physics": 0.5,
     },
 }  # fmt: skip
-"""Declared losses of the degradations that rearrange frames; our choice."""
+"""Declared losses of the degradations that rearrange frames."""
 
 MOVING = {
     "object_removed": {
@@ -205,21 +211,21 @@ MOVING = {
         "physics": 0.3,
     },
 }  # fmt: skip
-"""Declared losses of the degradations that take the object away or elsewhere; our choice."""
+"""Declared losses of the degradations that move the object."""
 
 ALTERING = {
     "flicker": {"temporal": 0.9, "physics": 0.3},
     "blur": {"temporal": 0.3, "contact": 0.5, "physics": 0.5},
     "noise": {"temporal": 0.6, "contact": 0.2, "physics": 0.4},
 }
-"""Declared losses of the degradations that alter pixels; our choice."""
+"""Declared losses of the degradations that alter pixels."""
 
 
 def _default_degradations() -> tuple[DegradationSpec, ...]:
     graded = REARRANGING | MOVING | ALTERING
-    # After a freeze the object goes on with a jump, which only some robots' own speeds exceed; in frames out of order,
-    # or skipped, it moves untouched only where the robot had left it by then.
-    sometimes = {"freeze": {"physics": 0.15, "contact": 0.15}, "shuffle": {"contact": 0.15}}
+    # After a freeze the object jumps, which is a fault only in sources whose robots never move it that fast. In
+    # shuffled frames it moves untouched only if the robot had already released it.
+    possible = {"freeze": {"physics": 0.15, "contact": 0.15}, "shuffle": {"contact": 0.15}}
     swapped = {
         "swapped_instruction": {"instruction_following": 0.8, "manipulation": 0.8},
         "swapped_actions": {"action_outcome": 0.9},
@@ -227,11 +233,19 @@ def _default_degradations() -> tuple[DegradationSpec, ...]:
     return (
         *(
             DegradationSpec.model_validate(
-                {"kind": k, "lowers": v, "may_lower": sometimes.get(k, {}), "mildest": 0.5 if k == "delay" else 0.3}
+                {
+                    "kind": kind,
+                    "lowers": losses,
+                    "may_lower": possible.get(kind, {}),
+                    "min_severity": 0.5 if kind == "delay" else 0.3,
+                }
             )
-            for k, v in graded.items()
+            for kind, losses in graded.items()
         ),
-        *(DegradationSpec.model_validate({"kind": k, "mildest": 1.0, "lowers": v}) for k, v in swapped.items()),
+        *(
+            DegradationSpec.model_validate({"kind": kind, "min_severity": 1.0, "lowers": losses})
+            for kind, losses in swapped.items()
+        ),
     )
 
 
@@ -247,52 +261,55 @@ class BenchSpec(Spec):
     balance: BalanceSpec = BalanceSpec()
     """Balance over sources and scores."""
     unlabelled: Literal["full_marks", "skip", "annotations"] = "full_marks"
-    """What becomes of sources without states (real robots). `full_marks`: recordings have the maximum score, as in the
-    paper, and degradations lower it by what they declare; `skip`: they are left out; `annotations`: only those of their
-    pairs remain that `annotations` label."""
+    """Treatment of sources without states (real robots). `full_marks`: recordings have the maximum score, as in the
+    paper, and degradations lower it as declared. `skip`: the sources are left out. `annotations`: only pairs that
+    `annotations` label are kept."""
     annotations: Annotated[tuple[Annotated[str, Field(min_length=1, max_length=1000)], ...], items(0)] = ()
-    """JSONL files of labels by people or vision-language models (see roboalign/bench/annotations.py): paths, best under
-    annotations/, where DVC sees them change, or fsspec URIs."""
+    """JSONL files of labels by people or vision-language models (see roboalign/bench/annotations.py): fsspec URIs, or
+    paths; DVC tracks changes under annotations/."""
     annotated: Literal["unlabelled", "all"] = "unlabelled"
-    """The pairs whose label annotations replace: those without recorded or probed states, or all that have one."""
-    shortest: Annotated[int, Field(ge=2, le=10_000)] = 8
-    """Least frames of a clip; shorter episodes are left out."""
-    longest: Annotated[int, Field(ge=2, le=10_000)] = 32
+    """The pairs whose label annotations replace: those without recorded or probed states, or all annotated ones."""
+    min_frames: Annotated[int, Field(ge=2, le=10_000)] = 8
+    """Fewest frames of a clip; shorter episodes are left out."""
+    max_frames: Annotated[int, Field(ge=2, le=10_000)] = 32
     """Most frames of a clip."""
-    whole: Fraction = 0.5
-    """Share of the clips that begin at the first frame of the episode; the others begin anywhere."""
-    spoilt_successes: Fraction = 0.7
+    full_length_share: Fraction = 0.5
+    """Share of the recorded clips that are as long as possible, and of the generated clips that begin at the first
+    frame; the others have a random length or start."""
+    degraded_success_share: Fraction = 0.7
     """Share of the degraded clips that are made from successes; the others from failing policies."""
     degradations: Annotated[tuple[DegradationSpec, ...], items()] = Field(default_factory=_default_degradations)
-    """The degradations, equally often as far as they apply: instructions are swapped where there are several, objects
-    moved where keypoints are recorded."""
+    """The degradations, each equally often if it applies: instructions are swapped if the tasks differ in theirs,
+    objects moved if keypoints are recorded."""
     hidden_labels: Literal["apart", "train"] = "apart"
-    """Pairs whose label video and instruction cannot show (swapped actions, which a judge does not see): kept apart
-    from the training and the tests of judges, or treated as the others."""
+    """Treatment of pairs whose label video and instruction cannot show (swapped actions): `apart` keeps them out of the
+    training and the tests of judges, `train` treats them like all others, for judges that read actions."""
     held_out: Annotated[tuple[DegradationKind, ...], items(0)] = ("splice", "noise")
-    """Degradations that only the test split has: does a judge see quality, or the degradations it was taught?"""
+    """Degradations of the test split only: they measure whether judges generalise to new degradations."""
     held_out_sources: Annotated[tuple[Name, ...], items(0)] = ()
-    """Sources that only the test split has: does a judge carry over to a robot that it was not taught?"""
+    """Sources of the test split only: they measure whether judges generalise to another robot."""
     generated: GeneratedSpec = GeneratedSpec()
     """World-model rollouts."""
     groups: Annotated[tuple[GroupsSpec, ...], items(0)] = ()
-    """Groups of rollouts, beside the `pairs`."""
+    """Groups of rollouts, in addition to `pairs`."""
     seed: Seed = 0
-    """Seed of all draws."""
+    """Seed of all random choices."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         kinds = [degradation.kind for degradation in self.degradations]
         for index, kind in enumerate(kinds):
             if kind in kinds[:index]:
-                raise FieldError(f"degradations.{index}.kind", f"two degradations are of kind {kind}; drop one")
+                raise FieldError(f"degradations.{index}.kind", f"two degradations are of kind {kind}; remove one")
         for index, kind in enumerate(self.held_out):
             if kind not in kinds:
                 raise FieldError(f"held_out.{index}", f"degradations has no {kind}; add it there or remove it here")
         if self.unlabelled == "annotations" and not self.annotations:
-            raise FieldError("annotations", "unlabelled is annotations, but no file of them is named; name one")
+            raise FieldError("annotations", "unlabelled is annotations, but the list of files is empty; add one")
         if self.origins.degraded > 0 and set(kinds) == set(self.held_out):
             raise FieldError("held_out", "every degradation is held out, so training would have none; remove one")
-        if self.shortest > self.longest:
-            raise FieldError("shortest", f"shortest is {self.shortest}, above longest {self.longest}; lower it")
+        if self.min_frames > self.max_frames:
+            raise FieldError(
+                "min_frames", f"min_frames ({self.min_frames}) is above max_frames ({self.max_frames}); lower it"
+            )
         return self

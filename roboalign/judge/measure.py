@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from roboalign.bench.agreement import Scores, agreement, sections
+from roboalign.bench.calibration import agreement, sections
+from roboalign.bench.labels import Scores
 from roboalign.bench.pairs import Bench
 from roboalign.metrics.groups import group_metrics
 from roboalign.metrics.statistics import bootstrap, spearman

@@ -74,7 +74,7 @@ def lengths(experiment: Experiment) -> Iterator[Violation]:
             f"probe.{name}.measure.frames": getattr(experiment.probe, name).measure.frames + 1
             for name in get_args(ProbeName)
         },
-        "bench.shortest": experiment.bench.shortest,
+        "bench.min_frames": experiment.bench.min_frames,
         "bench.generated.frames": experiment.bench.generated.frames + 1,
         **{f"bench.groups.{index}.frames": g.frames + 1 for index, g in enumerate(experiment.bench.groups)},
         "rl.horizon": experiment.rl.horizon + 1,

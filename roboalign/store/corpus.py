@@ -40,6 +40,8 @@ class ActionRange:
 class _Memory:
     """Episodes in memory, read like a store."""
 
+    fps = 10.0
+
     def __init__(self, episodes: Sequence[Episode]) -> None:
         self._episodes = tuple(episodes)
         self.infos = tuple(

@@ -5,8 +5,9 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor
 
-from roboalign.bench.agreement import Scores, agreement, sections
+from roboalign.bench.calibration import agreement, sections
 from roboalign.bench.dataset import clips_of
+from roboalign.bench.labels import Scores
 from roboalign.bench.pairs import Bench
 from roboalign.reward.spec import RewardSpec
 from roboalign.types import Json

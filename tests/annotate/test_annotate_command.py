@@ -10,7 +10,8 @@ import pytest
 import yaml
 
 from roboalign.__main__ import main
-from roboalign.bench.build import Builder, all_limits, build, recorded_states
+from roboalign.bench.build import build
+from roboalign.bench.labeller import PairLabeller
 from roboalign.bench.pairs import read_pairs, write_pairs
 from roboalign.bench.spec import BenchSpec
 from roboalign.io import write_json
@@ -28,10 +29,9 @@ def root(tmp_path_factory, toy_episodes, six) -> Path:
             writer.add(episode)
     write_json(artifacts / "sources/index.json", {"sources": {"toy": entry(artifacts / "episodes/toy", artifacts)}})
     corpus = Corpus.open(artifacts / "sources/index.json")
-    states = recorded_states(corpus)
-    spec = BenchSpec.model_validate({"pairs": 80, "shortest": 5, "longest": 12})
-    builder = Builder(corpus, spec, six, states, all_limits(corpus.infos, states, six))
-    pairs = build(builder, {}, artifacts / "bench/generated", 10.0)["judge"]
+    spec = BenchSpec.model_validate({"pairs": 80, "min_frames": 5, "max_frames": 12})
+    labeller = PairLabeller.of(corpus, spec, six)
+    pairs = build({"judge": labeller}, {}, artifacts / "bench/generated", 10.0)["judge"]
     write_pairs(artifacts / "bench/pairs.parquet", pairs, six.names)
     (root / "build/spec").mkdir(parents=True)
     (root / "build/spec/reward.yaml").write_text(yaml.safe_dump({"reward": six.model_dump(mode="json")}))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import yaml
 
-from roboalign.bench.build import Builder, all_limits, recorded_states
+from roboalign.bench.labeller import PairLabeller
 from roboalign.bench.spec import BenchSpec
 from roboalign.reward.spec import RewardSpec
 from roboalign.store import Corpus
@@ -23,14 +23,13 @@ def corpus(toy_episodes) -> Corpus:
 @pytest.fixture(scope="session")
 def small() -> BenchSpec:
     return BenchSpec.model_validate(
-        {"pairs": 80, "shortest": 5, "longest": 12, "generated": {"frames": 4, "batch_size": 3}}
+        {"pairs": 80, "min_frames": 5, "max_frames": 12, "generated": {"frames": 4, "batch_size": 3}}
     )
 
 
 @pytest.fixture(scope="session")
-def builder(corpus, small, six) -> Builder:
-    states = recorded_states(corpus)
-    return Builder(corpus, small, six, states, all_limits(corpus.infos, states, six))
+def labeller(corpus, small, six) -> PairLabeller:
+    return PairLabeller.of(corpus, small, six)
 
 
 def fading(first, actions, masks, seeds):

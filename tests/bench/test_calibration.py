@@ -5,12 +5,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from roboalign.bench.calibration import Calibration, Errors, calibrate, interval_metrics
+from roboalign.bench.calibration import Calibration, ScorerErrors, calibrate, interval_metrics
 from roboalign.store import Corpus, EpisodeStore, EpisodeWriter
 
 
 class FakeBench:
-    """Pairs with labels and no pictures but one."""
+    """Pairs with labels; all have the same frames."""
 
     def __init__(self, labels, origins, degradations):
         self.scores = np.asarray(labels, float)
@@ -31,9 +31,9 @@ class FakeBench:
         return np.zeros((5, 8, 12, 3), np.uint8)
 
 
-def known(count: int) -> Errors:
+def known(count: int) -> ScorerErrors:
     sizes = tuple(float(number) for number in range(1, count + 1))
-    return Errors(pairs=count, episodes=count, sizes={"total": sizes})
+    return ScorerErrors(pairs=count, episodes=count, sizes={"total": sizes})
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_intervals_cover_as_often_as_they_say_whatever_the_errors_are(six):
     rng, inside, n = np.random.default_rng(0), [], 40
     for _ in range(300):
         errors = np.sort(np.abs(rng.standard_t(2, n)))
-        drawn = Errors(pairs=n, episodes=n, sizes={"total": tuple(errors)})
+        drawn = ScorerErrors(pairs=n, episodes=n, sizes={"total": tuple(errors)})
         inside.append(np.abs(rng.standard_t(2, 50)).__le__(drawn.half_width("total", 0.9)).mean())
     assert np.mean(inside) == pytest.approx(37 / 41, abs=0.015)  # rank 37 of 40, between 0.9 and 0.9 + 1 / 41
 

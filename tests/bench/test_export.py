@@ -9,15 +9,17 @@ from PIL import Image
 from roboalign.__main__ import main
 from roboalign.bench.annotations import Annotation, read_annotations
 from roboalign.bench.build import build
-from roboalign.bench.export import choose_pairs, export, guide
+from roboalign.bench.export import choose_pairs, draw_strip, export, write_guide
 from roboalign.bench.pairs import Bench, write_pairs
 from roboalign.store import EpisodeStore
 
 
 @pytest.fixture(scope="module")
-def bench(tmp_path_factory, builder, models, corpus, six) -> Bench:
+def bench(tmp_path_factory, labeller, models, corpus, six) -> Bench:
     path = tmp_path_factory.mktemp("bench")
-    return Bench(build(builder, models, path / "generated", 10.0)["judge"], corpus, EpisodeStore(path / "generated"))
+    return Bench(
+        build({"judge": labeller}, models, path / "generated", 10.0)["judge"], corpus, EpisodeStore(path / "generated")
+    )
 
 
 def lines(folder):
@@ -71,7 +73,7 @@ def test_fewer_clips_are_the_first_of_more(bench):
 
 
 def test_the_guide_shows_a_line_that_is_accepted(six):
-    text = guide(six, 3)
+    text = write_guide(six, 3)
     example = text.split("```json\n")[1].split("\n```")[0]
     assert set(Annotation.model_validate_json(example).scores) == set(six.names)
     for dimension in six.dimensions.values():
@@ -88,13 +90,21 @@ def test_a_negative_number_of_clips_is_refused(tmp_path, capsys):
     assert "--clips is -1" in capsys.readouterr().err
 
 
-def test_the_command_writes_the_folder(bench, six, builder, tmp_path, capsys, monkeypatch):
+def test_the_command_writes_the_folder(bench, six, labeller, tmp_path, capsys, monkeypatch):
     (tmp_path / "build/spec").mkdir(parents=True)
     (tmp_path / "build/spec/reward.yaml").write_text(yaml.safe_dump({"reward": six.model_dump(mode="json")}))
     (tmp_path / "artifacts/bench").mkdir(parents=True)
     plain = [pair for pair in bench.pairs if pair.generated < 0]
     write_pairs(tmp_path / "artifacts/bench/pairs.parquet", plain, six.names)
-    monkeypatch.setattr("roboalign.bench.export.Corpus.open", lambda path: builder.corpus)
+    monkeypatch.setattr("roboalign.store.Corpus.open", lambda path: labeller.corpus)
     assert main(["--root", str(tmp_path), "bench", "export", str(tmp_path / "out"), "--clips", "2", "--blind"]) == 0
     assert "2 clips of the test split" in capsys.readouterr().out
     assert len(lines(tmp_path / "out")) == 2
+
+
+def test_a_strip_shows_as_many_frames_of_each_clip():
+    long, short = np.full((12, 32, 40, 3), 200, np.uint8), np.full((5, 32, 40, 3), 100, np.uint8)
+    image = draw_strip([long, short], 4)
+    assert image.shape == (2 * (128 + 2), 4 * (160 + 2), 3)
+    assert (image[:128, -4] == 200).all()
+    assert (image[130:258, -4] == 0).all()

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from roboalign.bench.agreement import sections
-from roboalign.bench.build import Builder, all_limits, build, recorded_states
+from roboalign.bench.build import build
+from roboalign.bench.calibration import sections
+from roboalign.bench.labeller import PairLabeller
 from roboalign.bench.pairs import Bench
 from roboalign.store import Corpus, EpisodeStore
 from tests.conftest import toy_episode
@@ -25,9 +26,8 @@ def many(six, small):
         scene = f"{source}/{number // 2}"
         episodes.append(replace(episode, source=source, id=f"{source}/{number:06d}", scene=scene))
     corpus = Corpus.of(episodes)
-    states = recorded_states(corpus)
     spec = small.model_copy(update={"pairs": 400})
-    return Builder(corpus, spec, six, states, all_limits(corpus.infos, states, six))
+    return PairLabeller.of(corpus, spec, six)
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,9 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def bench(many, models, folder) -> Bench:
     return Bench(
-        build(many, models, folder / "generated", 10.0)["judge"], many.corpus, EpisodeStore(folder / "generated")
+        build({"judge": many}, models, folder / "generated", 10.0)["judge"],
+        many.corpus,
+        EpisodeStore(folder / "generated"),
     )
 
 
@@ -94,21 +96,20 @@ def test_hidden_labels_are_not_given_to_judges(bench):
 
 def test_by_spec_hidden_labels_are_treated_as_the_others(many):
     spec = many.spec.model_copy(update={"hidden_labels": "train"})
-    pairs = build(replace(many, spec=spec), {}, Path("unused"), 10.0)["judge"]
+    pairs = build({"judge": replace(many, spec=spec)}, {}, Path("unused"), 10.0)["judge"]
     assert all(pair.judged for pair in pairs)
 
 
 def test_limits_and_cameras_never_see_evaluation_episodes(many, six):
     train = many.corpus.where(split="train")
-    states = recorded_states(train)
-    alone = Builder(train, many.spec, six, states, all_limits(train.infos, states, six))
+    alone = PairLabeller.of(train, many.spec, six)
     assert alone.limits == many.limits
     assert alone.cameras.keys() == many.cameras.keys()
 
 
 def test_a_held_out_source_is_tested_alone(many):
     spec = many.spec.model_copy(update={"held_out_sources": ("toy1",)})
-    pairs = build(replace(many, spec=spec), {}, Path("unused"), 10.0)["judge"]
+    pairs = build({"judge": replace(many, spec=spec)}, {}, Path("unused"), 10.0)["judge"]
     assert {pair.split for pair in pairs if pair.source == "toy1"} == {"test"}
     assert {pair.source for pair in pairs if pair.split == "train"} == {"toy0"}
     bench = Bench(pairs, many.corpus)

@@ -5,11 +5,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from pydantic import ValidationError
 
-from roboalign.bench.build import Builder, build
+from roboalign.bench.build import build
+from roboalign.bench.labeller import PairLabeller
 from roboalign.bench.pairs import LABEL_FILES, Bench, write_pairs
-from roboalign.bench.spec import BenchSpec, GroupsSpec
+from roboalign.bench.spec import GroupsSpec
 from roboalign.store import EpisodeStore
 from tests.reward.reward_fakes import fading
 
@@ -21,12 +21,12 @@ MODELS = {f"{model}.ar.{sampling}": fading for model in ("early", "final") for s
 
 
 @pytest.fixture(scope="module")
-def grouped(builder) -> Builder:
-    return replace(builder, spec=builder.spec.model_copy(update={"pairs": 20, "groups": GROUPS}))
+def grouped(labeller) -> PairLabeller:
+    return replace(labeller, spec=labeller.spec.model_copy(update={"pairs": 20, "groups": GROUPS}))
 
 
 class BrightProbe:
-    """Sees the place of everything in the brightness of a frame; `factor` makes another probe of it."""
+    """Derives all states from the brightness of a frame, scaled by `factor`."""
 
     def __init__(self, states, factor=1.0):
         self.mean = np.mean([state.mean(0) for state in states.values()], 0)
@@ -40,17 +40,24 @@ class BrightProbe:
 @pytest.fixture(scope="module")
 def folder(grouped, six, tmp_path_factory):
     """A bench whose groups two probes labelled."""
-    trusting = grouped.spec.model_copy(update={"generated": grouped.spec.generated.model_copy(update={"trust": 0.0})})
+    trusting = grouped.spec.model_copy(
+        update={"generated": grouped.spec.generated.model_copy(update={"min_explained_variance": 0.0})}
+    )
     judge, held_out = (
         replace(grouped, spec=trusting, probe=BrightProbe(grouped.states, factor)) for factor in (1.0, 3.0)
     )
-    # Both are asked, whatever they see.
+    # Both label the clips, whatever variance they explain.
     judge, held_out = (
-        replace(each, measured_looks={name: replace(own, share=1.0) for name, own in each.looks.items()})
+        replace(
+            each,
+            measured_calibrations={
+                s: replace(own, explained_variance=1.0) for s, own in each.probe_calibrations.items()
+            },
+        )
         for each in (judge, held_out)
     )
     path = tmp_path_factory.mktemp("groups")
-    made = build(judge, MODELS, path / "generated", 10.0, others={"held_out": held_out})
+    made = build({"judge": judge, "held_out": held_out}, MODELS, path / "generated", 10.0)
     for name, pairs in made.items():
         write_pairs(path / LABEL_FILES[name], pairs, six.names)
     return path
@@ -90,7 +97,7 @@ def test_models_take_turns_and_the_first_rollouts_are_greedy(bench):
 
 def test_the_other_pairs_are_those_of_a_bench_without_groups(bench, grouped, tmp_path):
     alone = replace(grouped, spec=grouped.spec.model_copy(update={"groups": ()}))
-    pairs = build(alone, MODELS, tmp_path / "generated", 10.0)["judge"]
+    pairs = build({"judge": alone}, MODELS, tmp_path / "generated", 10.0)["judge"]
     assert Counter(pair.origin for pair in pairs)["group"] == 0
     assert [pair.id for pair in pairs] == [pair.id for pair in bench.pairs if pair.origin != "group"]
 
@@ -110,7 +117,7 @@ def test_each_probe_labels_the_same_rollouts_in_its_own_file(bench, folder, corp
 
 
 def test_without_a_probe_distances_label_the_groups(grouped, tmp_path):
-    pairs = build(grouped, MODELS, tmp_path / "generated", 10.0)["judge"]
+    pairs = build({"judge": grouped}, MODELS, tmp_path / "generated", 10.0)["judge"]
     assert {pair.provenance for pair in pairs if pair.origin == "group"} == {"distance_rule"}
     for pair in pairs:
         assert len(pair.faithful) == len(pair.scores) == 6
@@ -130,10 +137,3 @@ def test_clips_come_with_one_action_for_each_frame_after_the_first(bench, corpus
 def test_generated_clips_are_stored_in_their_order(bench, folder):
     store = EpisodeStore(folder / "generated")
     assert [pair.generated for pair in bench.pairs if pair.model] == list(range(len(store)))
-
-
-def test_greedy_rollouts_that_would_repeat_each_other_are_refused():
-    group = {"split": "train", "prompts": 1, "size": 4, "greedy": 2, "frames": 4}
-    with pytest.raises(ValidationError, match="2 greedy rollouts of 1 models would repeat each other"):
-        BenchSpec.model_validate({"groups": [group]})
-    BenchSpec.model_validate({"groups": [group | {"models": ["early", "final"]}]})

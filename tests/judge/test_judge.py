@@ -9,7 +9,7 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from roboalign import checkpoint
-from roboalign.bench.agreement import agreement, sections
+from roboalign.bench.calibration import agreement, sections
 from roboalign.bench.dataset import ObservedSets, SetPlan, observe_pairs, score_pairs
 from roboalign.bench.pairs import Bench
 from roboalign.bench.spec import BenchSpec

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 import yaml
 
-from roboalign.bench.build import Builder, all_limits, build, recorded_states
+from roboalign.bench.build import build
+from roboalign.bench.labeller import PairLabeller
 from roboalign.bench.pairs import Bench
 from roboalign.bench.spec import BenchSpec
 from roboalign.judge.model import RegressionJudge
@@ -88,13 +89,12 @@ def fading(first: Any, actions: Any, masks: Any, seeds: Any) -> Any:
 def toy_bench(episodes: Sequence[Episode], reward: RewardSpec, folder: Path, pairs: int = 40) -> Bench:
     """A bench of the toy's episodes, with four groups of three rollouts to train on and two to test."""
     corpus = Corpus.of(list(episodes))
-    states = recorded_states(corpus)
     groups = [
         {"split": "train", "prompts": 4, "size": 3, "greedy": 1, "frames": 4},
         {"split": "test", "prompts": 2, "size": 3, "frames": 4},
     ]
-    spec = BenchSpec.model_validate({"pairs": pairs, "shortest": 5, "longest": 12, "groups": groups})
-    builder = Builder(corpus, spec, reward, states, all_limits(corpus.infos, states, reward))
+    spec = BenchSpec.model_validate({"pairs": pairs, "min_frames": 5, "max_frames": 12, "groups": groups})
+    labeller = PairLabeller.of(corpus, spec, reward)
     models = {"final.ar.sampled": fading, "final.ar.greedy": fading}
-    made = build(builder, models, folder / "generated", 10.0)["judge"]
+    made = build({"judge": labeller}, models, folder / "generated", 10.0)["judge"]
     return Bench(made, corpus, EpisodeStore(folder / "generated"))

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 import yaml
 
-from roboalign.bench.calibration import Calibration, Errors
+from roboalign.bench.calibration import Calibration, ScorerErrors
 from roboalign.reward.spec import RewardSpec
 from roboalign.reward.text import Vocabulary
 from roboalign.scoring.judges import LoadedJudge
@@ -16,10 +16,10 @@ from roboalign.scoring.judges import LoadedJudge
 SIX = RewardSpec.model_validate(yaml.safe_load(Path("specs/reward/six.yaml").read_text()))
 
 
-def fake_errors(pairs: int) -> Errors:
+def fake_errors(pairs: int) -> ScorerErrors:
     """Errors of 0.1, 0.2, … in every dimension and in total."""
     sizes = tuple(round(0.1 * (number + 1), 6) for number in range(pairs))
-    return Errors(pairs=pairs, episodes=pairs, sizes=dict.fromkeys((*SIX.names, "total"), sizes))
+    return ScorerErrors(pairs=pairs, episodes=pairs, sizes=dict.fromkeys((*SIX.names, "total"), sizes))
 
 
 def fake_judge(generated: int = 9) -> LoadedJudge:

@@ -194,7 +194,7 @@ CROSS = [
     ("bench.groups.0.frames: 40", "bench.groups.0.frames: sources.metaworld has episodes of 32 frames"),
     ("probe.gold.frames: 40", "probe.gold.frames: sources.metaworld has episodes of 32 frames"),
     ("rollout.decodings.swr.window: 31", "window 31 is above the horizon of 30 frames"),
-    ("bench.shortest: 33", "shortest is 33, above longest 32; lower it"),
+    ("bench.min_frames: 33", "min_frames (33) is above max_frames (32); lower it"),
     (
         "rollout.decodings.both: {kind: swr_two_contexts}\n  rollout.sampling.greedy: [ar, both]",
         "world_model.contexts: rollout uses the decoding both, which needs a world model of 2 contexts",

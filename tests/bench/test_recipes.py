@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from roboalign.bench.annotations import Annotation
 from roboalign.bench.build import Builder, all_limits, build, recorded_states
+from roboalign.bench.objects import OBJECT_UV
 from roboalign.bench.pairs import Bench, BenchError, identity
-from roboalign.bench.recipes import Recipes
 from roboalign.bench.spec import BalanceSpec
 from roboalign.store import Corpus
 from tests.conftest import toy_episode
@@ -83,9 +83,13 @@ def test_a_bench_without_pairs_is_refused(robots, small, six):
         built(robots, small.model_copy(update={"unlabelled": "skip"}), six)
 
 
-def test_objects_that_are_not_found_leave_their_share_to_other_kinds(corpus, small, six, monkeypatch):
-    monkeypatch.setattr(Recipes, "_visible", lambda self, pair: False)
-    pairs = built(corpus, small, six)
+def test_objects_that_are_not_found_leave_their_share_to_other_kinds(toy_episodes, small, six):
+    def out_of_view(episode):
+        keypoints = episode.keypoints.copy()
+        keypoints[:, OBJECT_UV] = -1
+        return replace(episode, keypoints=keypoints)
+
+    pairs = built(Corpus.of([out_of_view(episode) for episode in toy_episodes]), small, six)
     assert len(pairs) == small.pairs
     assert not {"object_removed", "object_teleported"} & {pair.degradation for pair in pairs}
 

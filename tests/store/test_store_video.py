@@ -12,7 +12,7 @@ from store_tools import enlarged, write
 
 from roboalign.io import digest
 from roboalign.store import EpisodeStore, EpisodeWriter, StorageSpec, StoreError
-from roboalign.store.reader import _shares
+from roboalign.store.reader import split_for_threads
 from roboalign.store.spec import Images
 from roboalign.store.video import encode_clip
 from roboalign.types import Episode, UInt8
@@ -208,20 +208,23 @@ def test_the_video_tells_neither_time_nor_maker(tmp_path: Path, episodes: list[E
 def test_shares_of_threads_hold_whole_groups() -> None:
     for length, threads, gop in ((16, 2, 8), (50, 4, 8), (7, 2, 1), (40, 3, 50), (1, 4, 1), (33, 4, 2)):
         numbers = [n + 3 for n in range(length)]
-        parts = [numbers[share] for share in _shares(numbers, threads, gop)]
+        parts = [numbers[share] for share in split_for_threads(numbers, threads, gop)]
         assert [n for part in parts for n in part] == numbers
         assert 1 <= len(parts) <= threads
         assert all(a[-1] // gop != b[0] // gop for a, b in pairwise(parts))
-    assert len(_shares(range(16), 2, 8)) == 2
-    assert len(_shares(range(100), 4, 8)) == 4
+    assert len(split_for_threads(range(16), 2, 8)) == 2
+    assert len(split_for_threads(range(100), 4, 8)) == 4
 
 
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("kind", ["png", "h264"])
-def test_threads_read_the_same(tmp_path: Path, episodes: list[Episode], kind: Images, threads: int) -> None:
+def test_threads_read_the_same(
+    tmp_path: Path, episodes: list[Episode], kind: Images, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("roboalign.store.reader.THREADS", threads)
+    monkeypatch.setattr("os.cpu_count", lambda: 4)
     store = EpisodeStore(write(tmp_path / "store", episodes, storage=StorageSpec(kind=kind, gop=3)))
     alone = [store.frames_at(0, [n])[0] for n in range(12)]
-    store._files().threads = threads
     np.testing.assert_array_equal(store.frames(0), np.stack(alone))
     if kind == "h264":
         (path,) = store.folder.rglob("*.mp4")

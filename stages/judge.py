@@ -9,7 +9,7 @@ from roboalign.hardware.spec import DeviceSpec
 from roboalign.io import write_json
 from roboalign.judge.measure import copy_context_attack, measure, measure_groups
 from roboalign.judge.spec import JudgeName, JudgeSpec
-from roboalign.pipeline.judges import save_judge, save_scores, train_judge
+from roboalign.pipeline.judges import save_scores, train_judge
 from roboalign.probe.model import load_probe
 from roboalign.probe.outcome import load_outcome_model
 from roboalign.reward.dimensions import ABSOLUTE
@@ -30,7 +30,7 @@ def main(run: Run) -> None:
     eyes = load_probe(run.input(f"artifacts/probe/{name}/model.safetensors"))
     outcome = load_outcome_model(run.input(f"artifacts/probe/{name}/outcome.safetensors"))
     judge = train_judge(run, name, spec, reward, bench, eyes, outcome, corpus.action_width, device_spec)
-    save_judge(run.output(f"artifacts/{name}/model.safetensors"), judge, run.provenance)
+    judge.save(run.output(f"artifacts/{name}/model.safetensors"), run.provenance)
     # The student learns from the judge's scores of all pairs; the held-out judge teaches nobody.
     asked = list(range(len(bench.pairs))) if name == "judge" else [*validation, *test]
     sampled, places = score_pairs(judge.sample, bench, asked), {row: place for place, row in enumerate(asked)}

@@ -1,8 +1,11 @@
 """Toy episodes: a gripper (blue square) moves as its actions say and pushes an object (yellow) to a goal (red)."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from roboalign.types import Episode, Policy, Split
 
@@ -10,6 +13,12 @@ SIZE = 32
 
 # Two test processes with two threads each on two cores run ten times slower.
 torch.set_num_threads(1)
+
+
+def read_only(array: NDArray[Any]) -> NDArray[Any]:
+    """The array, which raises ValueError if a test writes to it: the episodes are shared."""
+    array.flags.writeable = False
+    return array
 
 
 def toy_episode(number: int, *, length: int = 12, width: int = 4, split: Split = "train", size: int = SIZE) -> Episode:
@@ -49,10 +58,10 @@ def toy_episode(number: int, *, length: int = 12, width: int = 4, split: Split =
         policy=policy,
         scene=f"toy/{number}",
         split=split,
-        frames=np.stack(frames),
-        actions=np.asarray(actions, np.float32),
-        state=np.asarray(states, np.float32),
-        keypoints=np.asarray(points, np.float32),
+        frames=read_only(np.stack(frames)),
+        actions=read_only(np.asarray(actions, np.float32)),
+        state=read_only(np.asarray(states, np.float32)),
+        keypoints=read_only(np.asarray(points, np.float32)),
     )
 
 

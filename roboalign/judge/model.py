@@ -37,10 +37,9 @@ class RegressionJudge(RewardModel):
         )
         self.spec = spec
 
-
-def save_regression_judge(path: Path, judge: RegressionJudge, provenance: str) -> None:
-    """Write the judge with all that scoring needs."""
-    save_reward_model(path, judge, judge.spec, provenance)
+    def save(self, path: Path, provenance: str) -> None:
+        """Write the judge with all that scoring needs."""
+        save_reward_model(path, self, self.spec, provenance)
 
 
 def load_regression_judge(path: Path) -> RegressionJudge:

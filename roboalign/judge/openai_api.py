@@ -18,6 +18,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from roboalign import checkpoint
 from roboalign.judge.chat_completions import ChatClient, Completion, JudgeServerError, TransientError
 from roboalign.judge.openai_api_spec import OpenAIJudgeSpec
 from roboalign.judge.prompt import AnswerError, ParsedAnswer, answer_schema, parse_answer, system_prompt, user_prompt
@@ -94,6 +95,11 @@ class OpenAIJudge:
         count = len(self.reward.dimensions)
         rows = [(answer.absolute, answer.faithful or (float("nan"),) * count) for answer in answers]
         return torch.tensor(rows, dtype=torch.float32).reshape(len(videos), self.spec.samples, 2, count).transpose(0, 1)
+
+    def save(self, path: Path, provenance: str) -> None:
+        """Write the spec and the reward, which are all of this judge."""
+        spec, reward = self.spec.model_dump(mode="json"), self.reward.model_dump(mode="json")
+        checkpoint.save(path, {}, spec=spec, provenance=provenance, reward=reward)
 
 
 class _SampleCall:

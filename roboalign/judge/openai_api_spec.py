@@ -6,8 +6,9 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
 
+from roboalign.judge.base_spec import JudgeSpecBase
 from roboalign.reward.spec import Input
-from roboalign.spec.base import FieldError, Positive, Seed, Spec, items
+from roboalign.spec.base import FieldError, Positive, Seed, items
 
 Side = Annotated[int, Field(ge=8, le=4096)]
 """Height or width of an image in pixels."""
@@ -16,7 +17,7 @@ Price = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
 """Currency units per million tokens."""
 
 
-class OpenAIJudgeSpec(Spec):
+class OpenAIJudgeSpec(JudgeSpecBase):
     """A vision-language model behind any server with OpenAI's chat completions (vLLM, SGLang, a vendor).
 
     Defaults are our choice unless a field names a source.
@@ -99,6 +100,16 @@ class OpenAIJudgeSpec(Spec):
         if self.max_cost is not None and self.input_price == self.output_price == 0:
             raise FieldError("max_cost", "max_cost needs prices; set input_price and output_price, or max_cost to null")
         return self
+
+    @property
+    def scores_faithfulness(self) -> bool:
+        """Only if it is shown the actions."""
+        return "actions" in self.inputs
+
+    @property
+    def note(self) -> str:
+        """Which model is asked where."""
+        return f"{self.model} behind {self.base_url}; nothing is trained"
 
 
 def _url_problem(url: str) -> str:

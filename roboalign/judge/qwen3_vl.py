@@ -367,21 +367,20 @@ class Qwen3VLJudge(nn.Module):
         self.counts = replace(self.counts, replaced_samples=self.counts.replaced_samples + len(pending))
         return scores
 
+    def save(self, path: Path, provenance: str) -> None:
+        """Write the LoRA matrices with the spec, which names the base model, and the reward."""
+        checkpoint.save(
+            path,
+            self.adapter_state(),
+            spec=self.spec.model_dump(mode="json"),
+            provenance=provenance,
+            reward=self.reward.model_dump(mode="json"),
+        )
+
 
 def build_qwen3_vl_judge(spec: Qwen3VLJudgeSpec, reward: RewardSpec) -> Qwen3VLJudge:
     """A judge with the pretrained base model and untrained LoRA matrices. See `load_base_model` for what it raises."""
     return Qwen3VLJudge(spec, reward, *load_base_model(spec))
-
-
-def save_qwen3_vl_judge(path: Path, judge: Qwen3VLJudge, provenance: str) -> None:
-    """Write the LoRA matrices with the spec, which names the base model, and the reward."""
-    checkpoint.save(
-        path,
-        judge.adapter_state(),
-        spec=judge.spec.model_dump(mode="json"),
-        provenance=provenance,
-        reward=judge.reward.model_dump(mode="json"),
-    )
 
 
 def load_qwen3_vl_judge(path: Path) -> Qwen3VLJudge:

@@ -4,15 +4,16 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from roboalign.judge.base_spec import JudgeSpecBase
 from roboalign.reward.spec import Input
-from roboalign.spec.base import FieldError, Fraction, Positive, Seed, Spec, items
+from roboalign.spec.base import FieldError, Fraction, Positive, Seed, items
 from roboalign.spec.training import TrainingSpec
 
 PATCH = 32
 """Side in pixels of what becomes one visual token: patches of 16 pixels, merged two by two (Qwen3-VL)."""
 
 
-class Qwen3VLJudgeSpec(Spec):
+class Qwen3VLJudgeSpec(JudgeSpecBase):
     """Qwen3-VL-8B-Thinking with LoRA, fine-tuned on the bench's labels.
 
     Values without a source are our choice: the paper gives model, LoRA, temperature and number of samples only.
@@ -86,3 +87,14 @@ class Qwen3VLJudgeSpec(Spec):
         if self.model_hash is not None and hub:
             raise FieldError("model_hash", "model_hash is for local folders; use revision for a model on the hub")
         return self
+
+    @property
+    def scores_faithfulness(self) -> bool:
+        """Only if it is shown the actions."""
+        return "actions" in self.inputs
+
+    @property
+    def note(self) -> str:
+        """Training steps, and the model that gets LoRA."""
+        steps = f"{self.training.steps} steps of {self.training.batch_size} sets of clips"
+        return f"{steps}, LoRA of {self.model.rsplit('/', 1)[-1]}"

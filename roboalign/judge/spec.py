@@ -4,6 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from roboalign.judge.base_spec import JudgeSpecBase
 from roboalign.judge.openai_api_spec import OpenAIJudgeSpec
 from roboalign.judge.qwen3_vl_spec import Qwen3VLJudgeSpec
 from roboalign.reward.spec import RewardModelSpec
@@ -15,7 +16,7 @@ JudgeName = Literal["judge", "held_out"]
 """`judge` teaches the student; `held_out`, of other perception, seed and size, only confirms."""
 
 
-class RegressionJudgeSpec(RewardModelSpec):
+class RegressionJudgeSpec(JudgeSpecBase, RewardModelSpec):
     """An ensemble of reward models over the judge's state probe, trained in place on the bench's labels (our choice for
     machines without a pretrained model)."""
 

@@ -15,10 +15,11 @@ from roboalign.metrics.statistics import bootstrap
 from roboalign.pipeline.judges import load_scores
 from roboalign.pipeline.scorers import MODEL, load_reward_models, load_scorer, make_score_fn
 from roboalign.pipeline.video_models import VideoModels
+from roboalign.reward.build import RewardModels, build_reward
 from roboalign.reward.dimensions import Scorer, mean_scores, normalise
 from roboalign.reward.model import RewardModel
 from roboalign.reward.observation import SetBatch, make_set
-from roboalign.reward.rewards import Reward, RewardModels, Rollouts, build_reward, l1_by_frame, mse_by_frame
+from roboalign.reward.rewards import Reward, Rollouts, l1_by_frame, mse_by_frame
 from roboalign.reward.spec import RewardSpec
 from roboalign.rl.advantage import signal_to_noise
 from roboalign.rl.guard import Check

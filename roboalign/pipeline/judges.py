@@ -13,12 +13,12 @@ from roboalign import checkpoint
 from roboalign.bench.dataset import ObservedSets, Scores, SetPlan, observe_pairs
 from roboalign.bench.pairs import Bench
 from roboalign.hardware.spec import DeviceSpec
-from roboalign.judge.model import RegressionJudge, load_regression_judge, save_regression_judge
+from roboalign.judge.model import RegressionJudge, load_regression_judge
 from roboalign.judge.openai_api import OpenAIJudge
 from roboalign.judge.spec import JudgeSpec, OpenAIJudgeSpec, Qwen3VLJudgeSpec, RegressionJudgeSpec
 from roboalign.probe.model import Probe
 from roboalign.probe.outcome import OutcomeModel
-from roboalign.reward.dimensions import Scorer, normalise
+from roboalign.reward.dimensions import Judge, Scorer, normalise
 from roboalign.reward.lit import RewardModule
 from roboalign.reward.model import RewardModel
 from roboalign.reward.spec import RewardModelSpec, RewardSpec
@@ -94,7 +94,7 @@ def train_judge(
     outcome: OutcomeModel,
     width: int,
     device: DeviceSpec,
-) -> Scorer:
+) -> Judge:
     """The judge `name` of a spec, trained on the bench's train split; `width` is that of the actions."""
     train = bench.where(split="train")
     curves = run.output(f"plots/{name}.tsv")
@@ -122,20 +122,6 @@ def train_judge(
             return OpenAIJudge(spec, reward, root=run.root)
         case _:
             assert_never(spec)
-
-
-def save_judge(path: Path, judge: Scorer, provenance: str) -> None:
-    """Write a judge of any kind."""
-    if isinstance(judge, RegressionJudge):
-        save_regression_judge(path, judge, provenance)
-    elif isinstance(judge, OpenAIJudge):
-        spec, reward = judge.spec.model_dump(mode="json"), judge.reward.model_dump(mode="json")
-        checkpoint.save(path, {}, spec=spec, provenance=provenance, reward=reward)
-    else:
-        from roboalign.judge.qwen3_vl import Qwen3VLJudge, save_qwen3_vl_judge
-
-        assert isinstance(judge, Qwen3VLJudge)
-        save_qwen3_vl_judge(path, judge, provenance)
 
 
 def save_scores(path: Path, scores: Scores, provenance: str) -> None:

@@ -15,10 +15,11 @@ from roboalign.metrics.perceptual_spec import PerceptualSpec
 from roboalign.metrics.video import build_perceptual, psnr
 from roboalign.pipeline.judges import load_judge
 from roboalign.probe.model import load_probe
+from roboalign.reward.build import RewardModels
 from roboalign.reward.dimensions import VARIANTS, Scorer, mean_scores
 from roboalign.reward.gold import Gold
 from roboalign.reward.model import RewardModel
-from roboalign.reward.rewards import RewardModels, Rollouts
+from roboalign.reward.rewards import Rollouts
 from roboalign.reward.rubric import limits_from_json
 from roboalign.reward.spec import RewardSpec
 from roboalign.run import Run

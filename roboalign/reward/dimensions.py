@@ -1,6 +1,7 @@
 """Score vectors: raw in each dimension's range, normalised to [0, 1], and summed."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -32,6 +33,14 @@ class Scorer(Protocol):
         FAITHFUL; D are the reward's dimensions in their order. `actions` (B, T - 1, A) in [-1, 1] lead to frames
         1 ... T - 1; NaN in the FAITHFUL scores if the scorer was not given actions and needs them.
         """
+        ...
+
+
+class Judge(Scorer, Protocol):
+    """A scorer with a file of its own, which `roboalign.pipeline.judges.load_judge` reads."""
+
+    def save(self, path: Path, provenance: str) -> None:
+        """Write a checkpoint whose metadata hold `spec`, `reward` and `provenance`, the hash of what went in."""
         ...
 
 

@@ -1,8 +1,7 @@
 """The rewards that alignment can maximise, as functions of rollouts; one number a rollout, higher is better."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import assert_never
 
 import torch
 from torch import Tensor
@@ -12,19 +11,7 @@ from roboalign.probe.data import Task
 from roboalign.reward.dimensions import VARIANTS, Scorer, mean_scores, weighted_total
 from roboalign.reward.gold import Gold
 from roboalign.reward.model import RewardModel
-from roboalign.reward.spec import (
-    DistilledSignal,
-    GoldSignal,
-    JudgeSignal,
-    L1Signal,
-    MseSignal,
-    PerceptualSignal,
-    RewardSignal,
-    RewardSpec,
-    ScoreVariant,
-    SsimSignal,
-    SumSignal,
-)
+from roboalign.reward.spec import RewardSpec, ScoreVariant
 from roboalign.reward.state_features import sample_frames
 from roboalign.video import video_to_frames
 
@@ -55,17 +42,6 @@ Reward = Callable[[Rollouts], Tensor]
 
 Distance = Callable[[Tensor, Tensor], Tensor]
 """A perceptual distance (B, T) of two videos."""
-
-
-@dataclass(frozen=True)
-class RewardModels:
-    """What the learned rewards ask; only the named ones are needed for a signal."""
-
-    student: RewardModel
-    judge: Scorer
-    gold: Gold
-    distance: Callable[[], Distance]
-    """Makes the perceptual distance."""
 
 
 def scorer_reward(scorer: Scorer, spec: RewardSpec, variant: ScoreVariant) -> Reward:
@@ -137,29 +113,3 @@ def perceptual(distance: Distance, frames: int | None = None) -> Reward:
         return -distance(rollouts.videos[:, chosen], rollouts.targets[:, chosen]).mean(1)
 
     return reward
-
-
-def build_reward(signal: RewardSignal, spec: RewardSpec, models: RewardModels) -> Reward:
-    """The reward of a signal."""
-    match signal:
-        case DistilledSignal():
-            return model_reward(models.student, spec, signal.variant)
-        case JudgeSignal():
-            return scorer_reward(models.judge, spec, signal.variant)
-        case GoldSignal():
-            return gold_reward(models.gold, spec, signal.variant)
-        case MseSignal():
-            return mse
-        case L1Signal():
-            return l1
-        case SsimSignal():
-            return structural
-        case PerceptualSignal():
-            return perceptual(models.distance(), signal.frames)
-        case SumSignal():
-            terms: Sequence[tuple[float, Reward]] = [
-                (term.weight, build_reward(term.signal, spec, models)) for term in signal.terms
-            ]
-            return lambda rollouts: torch.stack([weight * term(rollouts) for weight, term in terms]).sum(0)
-        case _:
-            assert_never(signal)

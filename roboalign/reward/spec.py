@@ -3,7 +3,7 @@
 A dimension is dropped or added in YAML; scoring heads, tables and plots follow the list.
 """
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self, TypeAlias
 
 from pydantic import Field, model_validator
 
@@ -176,7 +176,14 @@ ScoreVariant = Literal["absolute", "faithful"]
 led to, in every dimension; a hallucinated success raises the first and lowers the second."""
 
 
-class DistilledSignal(Spec):
+class SignalBase(Spec):
+    """Base of the measures of a rollout."""
+
+    differentiable: ClassVar[bool] = True
+    """Whether rewards have gradients to the pixels, which `first_order` needs."""
+
+
+class DistilledSignal(SignalBase):
     """The student's scores, weighted by the dimensions' weights: the paper's reward, R = sum_k w_k g_k."""
 
     kind: Literal["distilled"]
@@ -184,7 +191,7 @@ class DistilledSignal(Spec):
     """Which scores are maximised (paper: absolute)."""
 
 
-class JudgeSignal(Spec):
+class JudgeSignal(SignalBase):
     """The judge's own scores, without distillation."""
 
     kind: Literal["judge"]
@@ -192,33 +199,34 @@ class JudgeSignal(Spec):
     """Which scores are maximised."""
 
 
-class GoldSignal(Spec):
+class GoldSignal(SignalBase):
     """The gold scores, through the gold state probe and the true future: an upper bound, for sources with states."""
 
+    differentiable: ClassVar[bool] = False
     kind: Literal["gold"]
     variant: ScoreVariant = "faithful"
     """Which scores are maximised."""
 
 
-class MseSignal(Spec):
+class MseSignal(SignalBase):
     """Minus the mean squared error against the true future."""
 
     kind: Literal["mse"]
 
 
-class L1Signal(Spec):
+class L1Signal(SignalBase):
     """Minus the mean absolute error against the true future; half of RLVR-World's reward."""
 
     kind: Literal["l1"]
 
 
-class SsimSignal(Spec):
+class SsimSignal(SignalBase):
     """The structural similarity with the true future."""
 
     kind: Literal["ssim"]
 
 
-class PerceptualSignal(Spec):
+class PerceptualSignal(SignalBase):
     """Minus the perceptual distance from the true future; the other half of RLVR-World's reward."""
 
     kind: Literal["perceptual"]
@@ -227,11 +235,13 @@ class PerceptualSignal(Spec):
     are shifted at random from update to update. null compares all, which takes most of an update's time."""
 
 
-PlainSignal = Annotated[
-    DistilledSignal | JudgeSignal | GoldSignal | MseSignal | L1Signal | SsimSignal | PerceptualSignal,
-    Field(discriminator="kind"),
-]
+SingleSignal: TypeAlias = (
+    DistilledSignal | JudgeSignal | GoldSignal | MseSignal | L1Signal | SsimSignal | PerceptualSignal
+)
 """One measure of a rollout."""
+
+PlainSignal: TypeAlias = Annotated[SingleSignal, Field(discriminator="kind")]
+"""The same, told apart by `kind`."""
 
 
 class WeightedSignal(Spec):
@@ -251,10 +261,7 @@ class SumSignal(Spec):
     """The terms."""
 
 
-RewardSignal = Annotated[
-    DistilledSignal | JudgeSignal | GoldSignal | MseSignal | L1Signal | SsimSignal | PerceptualSignal | SumSignal,
-    Field(discriminator="kind"),
-]
+RewardSignal: TypeAlias = Annotated[SingleSignal | SumSignal, Field(discriminator="kind")]
 """What alignment maximises. The pixel kinds are the paper's low-level baselines."""
 
 

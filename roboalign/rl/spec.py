@@ -156,8 +156,9 @@ class RLSpec(Spec):
                 "optimizer.keep",
                 f"keep is {self.optimizer.keep}, not below group_size, which is {self.group_size}: nothing is rejected",
             )
-        if isinstance(self.optimizer, FirstOrderSpec) and self.reward.kind == "gold":
-            raise FieldError("optimizer.kind", "the reward gold has no gradient; take grpo or best_of_n")
+        flat = [term.kind for term in terms if not term.differentiable]
+        if isinstance(self.optimizer, FirstOrderSpec) and flat:
+            raise FieldError("optimizer.kind", f"the reward {flat[0]} has no gradient; take grpo or best_of_n")
         by_frame = self.reward.kind in ("mse", "l1")
         if isinstance(self.optimizer, GRPOSpec) and self.optimizer.reward_to_go and not by_frame:
             raise FieldError("optimizer.reward_to_go", f"the reward {self.reward.kind} is given by clip, not by frame")

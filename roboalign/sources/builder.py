@@ -6,23 +6,19 @@ from typing import assert_never
 from roboalign.sources.readers.files import Files
 from roboalign.sources.readers.instruction import InstructedReader
 from roboalign.sources.readers.reader import Reader
-from roboalign.sources.simulators.simulator import Simulator
-from roboalign.sources.spec import (
+from roboalign.sources.readers.spec import (
     AlohaSpec,
     CalvinSpec,
     CtrlWorldSpec,
-    FetchSpec,
-    JacoSpec,
     LerobotSpec,
     LiberoSpec,
-    MetaworldSpec,
     NpzEpisodesSpec,
-    PandaSpec,
     RecordedSpec,
     RldsSpec,
-    SimulatedRobotSpec,
     VideosSpec,
 )
+from roboalign.sources.simulators.simulator import Simulator
+from roboalign.sources.simulators.spec import FetchSpec, JacoSpec, MetaworldSpec, PandaSpec, SimulatedRobotSpec
 
 
 def build_simulator(spec: SimulatedRobotSpec, task: str) -> Simulator:
@@ -44,19 +40,6 @@ def build_simulator(spec: SimulatedRobotSpec, task: str) -> Simulator:
             from roboalign.sources.simulators.jaco import Jaco
 
             return next(Jaco(name, each, spec.image) for name, each in spec.tasks.items() if name == task)
-        case _:
-            assert_never(spec)
-
-
-def simulator_fps(spec: SimulatedRobotSpec) -> float:
-    """Frames a second of a simulated robot's recordings."""
-    match spec:
-        case MetaworldSpec():
-            return 80 / spec.stride
-        case FetchSpec() | PandaSpec():
-            return 25 / spec.stride
-        case JacoSpec():
-            return 50 / spec.stride
         case _:
             assert_never(spec)
 

@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 from roboalign.hardware.spec import ExecutorSpec
 from roboalign.io import read_json, write_json
 from roboalign.sources.account import QUARANTINE, Account, Tally, quarantine, tolerate, total
-from roboalign.sources.builder import build_reader, build_simulator, simulator_fps
+from roboalign.sources.builder import build_reader, build_simulator
 from roboalign.sources.executor import run_all
 from roboalign.sources.readers.convert import convert
 from roboalign.sources.readers.reader import Damaged, Part
@@ -104,7 +104,7 @@ def _close() -> None:
 
 def _record(spec: SimulatedRobotSpec, shard: Shard, work: tuple[Assignment, ...]) -> Account:
     simulator = _simulator(spec, work[0].task)
-    with EpisodeWriter(shard.folder / "store", fps=simulator_fps(spec), storage=spec.storage) as writer:
+    with EpisodeWriter(shard.folder / "store", fps=spec.fps, storage=spec.storage) as writer:
         for assignment in work:
             writer.add(record(spec, shard.source, assignment, simulator))
     return Account(len(work), len(work) * spec.length)

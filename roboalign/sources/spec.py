@@ -12,6 +12,7 @@ from roboalign.sources.readers.spec import (
     LerobotSpec,
     LiberoSpec,
     NpzEpisodesSpec,
+    RecordedSpec,
     RldsSpec,
     VideosSpec,
 )
@@ -36,24 +37,5 @@ __all__ = [
     "VideosSpec",
 ]
 
-RecordedSpec = (
-    RldsSpec | LerobotSpec | CalvinSpec | LiberoSpec | VideosSpec | NpzEpisodesSpec | AlohaSpec | CtrlWorldSpec
-)
-"""The data sets recorded elsewhere."""
-
-SourceSpec = Annotated[
-    MetaworldSpec
-    | FetchSpec
-    | PandaSpec
-    | JacoSpec
-    | RldsSpec
-    | LerobotSpec
-    | CalvinSpec
-    | LiberoSpec
-    | VideosSpec
-    | NpzEpisodesSpec
-    | AlohaSpec
-    | CtrlWorldSpec,
-    Field(discriminator="kind"),
-]
+SourceSpec = Annotated[SimulatedRobotSpec | RecordedSpec, Field(discriminator="kind")]
 """A source of episodes, told apart by `kind`."""

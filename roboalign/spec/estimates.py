@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import get_args
 
 from roboalign.hardware.spec import HardwareSpec
-from roboalign.judge.spec import JudgeSpec, OpenAIJudgeSpec, Qwen3VLJudgeSpec, RegressionJudgeSpec
+from roboalign.judge.spec import JudgeSpec, RegressionJudgeSpec
 from roboalign.probe.spec import ProbeName, ProbeSpec
+from roboalign.reward.spec import RewardModelSpec
 from roboalign.rl.spec import GRPOSpec
 from roboalign.sources.spec import SimulatedRobotSpec
 from roboalign.spec.experiment import Experiment
@@ -161,12 +162,10 @@ def simulated_tasks(experiment: Experiment) -> int:
 
 def scorer_estimate(part: str, scorer: JudgeSpec | StudentSpec, experiment: Experiment) -> Estimate:
     """The judge's or the student's training; without figures where its network's size is not known here."""
-    if isinstance(scorer, OpenAIJudgeSpec):
-        return Estimate(part, None, None, None, None, f"{scorer.model} behind {scorer.base_url}; nothing is trained")
+    if not isinstance(scorer, RewardModelSpec):
+        return Estimate(part, None, None, None, None, scorer.note)
     training = scorer.training
     what = f"{training.steps} steps of {training.batch_size} sets of clips"
-    if isinstance(scorer, Qwen3VLJudgeSpec):
-        return Estimate(part, None, None, None, None, f"{what}, LoRA of {scorer.model.rsplit('/', 1)[-1]}")
     encoder, size = scorer.encoder, (experiment.tokenizer.height, experiment.tokenizer.width)
     members = scorer.members if isinstance(scorer, RegressionJudgeSpec) else 1
     clips, length = scorer.training.batch_size * scorer.set_size, encoder.frames + encoder.text.words + 2

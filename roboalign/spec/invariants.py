@@ -4,12 +4,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import get_args
 
-from roboalign.judge.spec import OpenAIJudgeSpec, Qwen3VLJudgeSpec, RegressionJudgeSpec
 from roboalign.probe.spec import ProbeName
+from roboalign.reward.spec import RewardModelSpec
 from roboalign.sources.spec import SimulatedRobotSpec
 from roboalign.spec.estimates import estimates
 from roboalign.spec.experiment import Experiment
-from roboalign.student.spec import StudentSpec
 
 VOCABULARY = 65_536
 """Most codes of a branch: FSQ's authors stop there, and the softmax over it would be most of a small model."""
@@ -53,7 +52,7 @@ def sizes(experiment: Experiment) -> Iterator[Violation]:
     want_size = tokenizer.height, tokenizer.width
     for part in ("judge", "held_out", "student"):
         scorer = getattr(experiment, part)
-        appearance = None if isinstance(scorer, Qwen3VLJudgeSpec | OpenAIJudgeSpec) else scorer.encoder.appearance
+        appearance = scorer.encoder.appearance if isinstance(scorer, RewardModelSpec) else None
         if appearance is not None and appearance.image_size not in (None, want_size):
             yield Violation(
                 f"{part}.encoder.appearance.image_size",
@@ -203,7 +202,7 @@ def perceptions(experiment: Experiment) -> Iterator[Violation]:
     """A judge without actions gives no faithful scores to distil, outcome models exist for those who ask them, and
     reward models can see the sources that have no states."""
     judge, signal = experiment.judge, experiment.rl.reward
-    if isinstance(judge, Qwen3VLJudgeSpec | OpenAIJudgeSpec) and "actions" not in judge.inputs:
+    if not judge.scores_faithfulness:
         terms = [term.signal for term in signal.terms] if signal.kind == "sum" else [signal]
         if any(term.kind in ("distilled", "judge") and getattr(term, "variant", "") == "faithful" for term in terms):
             yield Violation(
@@ -217,7 +216,7 @@ def perceptions(experiment: Experiment) -> Iterator[Violation]:
     unseen = [name for name, source in experiment.sources.items() if not isinstance(source, SimulatedRobotSpec)]
     for part in ("judge", "held_out", "student"):
         scorer = getattr(experiment, part)
-        if isinstance(scorer, RegressionJudgeSpec | StudentSpec) and unseen and scorer.encoder.appearance is None:
+        if isinstance(scorer, RewardModelSpec) and unseen and scorer.encoder.appearance is None:
             yield Violation(
                 f"{part}.encoder.appearance",
                 f"no state probe sees {', '.join(unseen)}, whose episodes have no states; name a backbone",
@@ -246,8 +245,8 @@ def devices(experiment: Experiment) -> Iterator[Violation]:
     if device.nodes > 1 and experiment.hardware.launcher != "srun":
         yield Violation("hardware.launcher", "torchrun starts processes on one machine; several nodes need srun")
     parts = ("tokenizer", "world_model", "judge", "held_out", "student", "rl")
-    trained = {part: getattr(experiment, part) for part in parts}
-    trained = {part: spec for part, spec in trained.items() if not isinstance(spec, OpenAIJudgeSpec)}
+    # A judge need not be trained.
+    trained = {part: spec for part in parts if hasattr(spec := getattr(experiment, part), "training")}
     trained |= {f"probe.{name}": getattr(experiment.probe, name) for name in get_args(ProbeName)}
     for part, spec in trained.items():
         if spec.training.batch_size % ranks:

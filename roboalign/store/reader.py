@@ -181,13 +181,13 @@ class EpisodeStore:
             return frames
         if self.video:
             path, place = self.video_place(index)
-            shares = _shares(numbers, self._files().threads, self._gop)
+            shares = split_for_threads(numbers, self._files().threads, self._gop)
             readers = [self._files().video(path, k, self._open_video) for k in range(len(shares))]
             self._files().spread(shares, lambda k, share: readers[k].read(place, numbers[share], frames[share]))
             return frames
         images = self.columns(index, [f"{IMAGE}.bytes"]).column(IMAGE).combine_chunks().field("bytes")
         wanted = [images[n].as_buffer() for n in numbers]
-        shares = _shares(numbers, self._files().threads, 1)
+        shares = split_for_threads(numbers, self._files().threads, 1)
         try:
             self._files().spread(shares, lambda _, share: PngReader().read(wanted[share], frames[share]))
         except StoreError as error:
@@ -225,7 +225,7 @@ def _matrix(table: pa.Table, name: str) -> Float32:
     return np.asarray(values, np.float32).reshape(len(chunk), -1).copy()
 
 
-def _shares(numbers: Sequence[int], threads: int, gop: int) -> list[slice]:
+def split_for_threads(numbers: Sequence[int], threads: int, gop: int) -> list[slice]:
     """Parts of about the same length for some threads. A group of frames is decoded by one of them."""
     length = len(numbers)
     cuts = [0]

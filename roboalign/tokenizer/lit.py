@@ -46,7 +46,7 @@ class TokenizerModule(TrainedModule):
 
     def training_step(self, batch: TokenizerSample, index: int) -> Tensor | None:
         context, frames = to_float(batch["context"]), to_float(batch["frames"])
-        context, points = self._reencode_contexts(context, frames, batch["points"])
+        context, points = self.reencode_contexts(context, frames, batch["points"])
         context_output, output = self.model(context, frames)
         spec = self.spec.loss
         weights = pixel_weights(frames, context, points[:, 1:], spec)
@@ -64,7 +64,7 @@ class TokenizerModule(TrainedModule):
         self.log_dict({"loss": loss} | logs)
         return loss if self.automatic_optimization else None
 
-    def _reencode_contexts(self, context: Tensor, frames: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
+    def reencode_contexts(self, context: Tensor, frames: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
         """The first samples of the batch get the reconstruction of their first later frame as the context.
 
         That is what sliding-window re-encoding will hand the tokenizer: its own output. Points move along.

@@ -3,7 +3,6 @@
 import random
 import resource
 import shutil
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -12,12 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import h5py
+import lerobot_files as arm
 import numpy as np
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "sources/readers"))
-
-import lerobot_files as arm
 import rlds_files as toy
 import test_calvin
 import test_libero

@@ -16,7 +16,7 @@ import torch
 import yaml
 
 from roboalign import checkpoint
-from roboalign.judge.model import load_regression_judge, save_regression_judge
+from roboalign.judge.model import load_regression_judge
 from roboalign.probe.model import load_probe, save_probe
 from roboalign.probe.outcome import load_outcome_model, save_outcome_model
 from roboalign.reward.spec import RewardSpec
@@ -83,7 +83,7 @@ def kinds(tmp_path_factory: pytest.TempPathFactory, toy_episodes: list[Episode])
     save_world_model(folder / "world_model", WorldModel(world, TokenShape(6, 4, (4, 3), (3, 5), 3)), "x")
     save_probe(folder / "probe", judge.eyes, "x")
     save_outcome_model(folder / "outcome", judge.outcome, len(judge.eyes.tasks), "x")
-    save_regression_judge(folder / "judge", judge, "x")
+    judge.save(folder / "judge", "x")
     save_student(folder / "student", student, "x")
     loaders: dict[str, Callable[[Path], torch.nn.Module]] = {
         "tokenizer": load_tokenizer, "world_model": load_world_model, "probe": load_probe,

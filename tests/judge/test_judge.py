@@ -15,9 +15,9 @@ from roboalign.bench.pairs import Bench
 from roboalign.bench.spec import BenchSpec
 from roboalign.hardware.spec import DeviceSpec
 from roboalign.judge.measure import copy_context_attack, measure, measure_groups, uncertainty_calibration
-from roboalign.judge.model import RegressionJudge, load_regression_judge, save_regression_judge
+from roboalign.judge.model import RegressionJudge, load_regression_judge
 from roboalign.judge.spec import JudgeSpec
-from roboalign.pipeline.judges import load_judge, load_scores, save_judge, save_scores
+from roboalign.pipeline.judges import load_judge, load_scores, save_scores
 from roboalign.reward.dimensions import normalise
 from roboalign.reward.lit import RewardModule
 from roboalign.reward.spec import RewardSpec
@@ -105,7 +105,7 @@ def test_a_killed_run_ends_with_the_same_weights(bench, fresh, tmp_path):
 
 def test_a_saved_judge_scores_the_same(judge, toy_episodes, tmp_path):
     path, (videos, actions) = tmp_path / "model.safetensors", known_clips(toy_episodes[:3])
-    save_regression_judge(path, judge, "hash")
+    judge.save(path, "hash")
     again = load_regression_judge(path)
     assert torch.equal(judge.sample(videos, TEXTS, actions), again.sample(videos, TEXTS, actions))
     assert not again.training
@@ -118,12 +118,12 @@ def test_a_file_tells_the_kind_of_its_judge(judge, six, toy_episodes, tmp_path):
     from roboalign.judge.openai_api import OpenAIJudge
 
     videos, actions = known_clips(toy_episodes[:2])
-    save_judge(tmp_path / "a.safetensors", judge, "x")
+    judge.save(tmp_path / "a.safetensors", "x")
     again = load_judge(tmp_path / "a.safetensors")
     assert isinstance(again, RegressionJudge)
     assert torch.equal(judge.sample(videos, TEXTS[:2], actions), again.sample(videos, TEXTS[:2], actions))
     spec = TypeAdapter(JudgeSpec).validate_python(yaml.safe_load(Path("specs/judge/api.yaml").read_text()))
-    save_judge(tmp_path / "b.safetensors", OpenAIJudge(spec, six, root=tmp_path), "x")
+    OpenAIJudge(spec, six, root=tmp_path).save(tmp_path / "b.safetensors", "x")
     served = load_judge(tmp_path / "b.safetensors", root=tmp_path)
     assert isinstance(served, OpenAIJudge)
     assert (served.spec, served.reward) == (spec, six)

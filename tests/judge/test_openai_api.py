@@ -313,11 +313,10 @@ def test_redirects_are_not_followed(server):
 
 
 def test_one_failure_stops_the_others_without_waiting_for_their_turn(server):
+    # The turn of the second request comes after an hour: only a judge that does not wait for it ends.
     server.script.append(401)
-    started = time.monotonic()
     with pytest.raises(JudgeServerError, match="401"):
-        make_judge(server, requests_per_minute=6.0, concurrency=8).sample(clips(12), texts(12))
-    assert time.monotonic() - started < 30  # the last of eight turns comes after 70 s
+        make_judge(server, requests_per_minute=1 / 60, concurrency=8).sample(clips(12), texts(12))
     assert len(server.requests) == 1
 
 

@@ -36,7 +36,6 @@ from roboalign.judge.qwen3_vl import (
     load_qwen3_vl_judge,
     make_clip_prompt,
     resize_frames,
-    save_qwen3_vl_judge,
 )
 from roboalign.judge.qwen3_vl_lit import LabelledClip, LabelledClipDataset, Qwen3VLJudgeModule, prompts_of
 from roboalign.judge.qwen3_vl_spec import Qwen3VLJudgeSpec
@@ -337,7 +336,7 @@ def test_a_saved_judge_writes_the_same_answers(judge, spec, two, tmp_path):
     file = tmp_path / "model.safetensors"
     for value in judge.adapter_state().values():
         torch.nn.init.normal_(value, std=0.5, generator=torch.Generator().manual_seed(value.numel()))
-    save_qwen3_vl_judge(file, judge, "hash")
+    judge.save(file, "hash")
     again = load_qwen3_vl_judge(file)
     assert (again.spec, again.reward, again.training) == (spec, two, False)
     prompts = [make_clip_prompt(spec, two, videos()[0], "push", None)] * 3

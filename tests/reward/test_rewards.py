@@ -5,8 +5,9 @@ import pytest
 import torch
 from pydantic import TypeAdapter
 
+from roboalign.reward.build import RewardModels, build_reward
 from roboalign.reward.dimensions import denormalise, normalise, total, weighted_total
-from roboalign.reward.rewards import RewardModels, Rollouts, build_reward, perceptual
+from roboalign.reward.rewards import Rollouts, perceptual
 from roboalign.reward.spec import RewardSignal
 from tests.reward.reward_fakes import TEXTS, known_clips, toy_student
 

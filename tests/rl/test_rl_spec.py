@@ -7,6 +7,10 @@ from roboalign.store import Corpus
 from roboalign.types import Episode
 
 OFF = {"distillation": None}
+GOLD_AND_L1 = {
+    "kind": "sum",
+    "terms": [{"weight": 1.0, "signal": {"kind": "gold"}}, {"weight": 20.0, "signal": {"kind": "l1"}}],
+}
 
 
 def test_distillation_needs_a_reward_by_the_student() -> None:
@@ -29,6 +33,7 @@ def test_optimisers_that_compare_rollouts_need_two(kind: str) -> None:
     [
         ({"optimizer": {"kind": "best_of_n", "keep": 4}}, "nothing is rejected"),
         ({"optimizer": {"kind": "first_order"}, "reward": {"kind": "gold"}, **OFF}, "gold has no gradient"),
+        ({"optimizer": {"kind": "first_order"}, "reward": GOLD_AND_L1, **OFF}, "gold has no gradient"),
         ({"optimizer": {"kind": "grpo", "reward_to_go": True}}, "given by clip, not by frame"),
         ({"measure": {"gradient_batches": 1}}, "nothing to be compared with"),
         ({"optimizer": {"kind": "ppo"}}, "best_of_n"),

@@ -192,7 +192,9 @@ def test_micro_batches_do_not_change_an_update(kind: str, tmp_path: Path, toy_ep
         torch.testing.assert_close(weights(second.policy)[name], values, atol=2e-4, rtol=0)
     rows, others = (read_tsv(tmp_path / str(size) / "rl.tsv") for size in (None, 3))
     for row, other in zip(rows, others, strict=True):
-        assert {k: float(v) for k, v in row.items()} == pytest.approx({k: float(v) for k, v in other.items()}, rel=1e-3, abs=1e-4)
+        assert {k: float(v) for k, v in row.items()} == pytest.approx(
+            {k: float(v) for k, v in other.items()}, rel=1e-3, abs=1e-4
+        )
 
 
 def confirmed(*scores: float, psnr: Callable[[int], float] = lambda number: 20.0) -> Callable[[nn.Module, int], Check]:

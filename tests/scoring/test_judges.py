@@ -8,10 +8,8 @@ from pydantic import TypeAdapter
 from scoring_fakes import SIX, fake_judge, grey, write_video
 
 from roboalign.io import write_json
-from roboalign.judge.model import save_regression_judge
 from roboalign.judge.openai_api import OpenAIJudge
 from roboalign.judge.spec import JudgeSpec
-from roboalign.pipeline.judges import save_judge
 from roboalign.scoring.command import run
 from roboalign.scoring.judges import JudgeError, load
 from roboalign.scoring.score import Options
@@ -25,7 +23,7 @@ TEXTS = ["push the block"]
 def root(tmp_path_factory, toy_episodes):
     """An experiment with a judge and a student."""
     root = tmp_path_factory.mktemp("experiment")
-    save_regression_judge(root / "artifacts/judge/model.safetensors", toy_judge(toy_episodes[:12], SIX), "x")
+    toy_judge(toy_episodes[:12], SIX).save(root / "artifacts/judge/model.safetensors", "x")
     save_student(root / "artifacts/student/model.safetensors", toy_student(toy_episodes[:12], SIX), "x")
     for name in ("judge", "student"):
         write_json(root / f"artifacts/{name}/calibration.json", fake_judge().calibration.model_dump(mode="json"))
@@ -70,7 +68,7 @@ def test_a_judge_behind_a_server_is_loaded_too_and_one_that_is_silent_ends_in_on
     value = yaml.safe_load(Path("specs/judge/api.yaml").read_text())
     value |= {"base_url": "http://127.0.0.1:9/v1", "timeout_s": 1.0, "retries": 0}
     spec = TypeAdapter(JudgeSpec).validate_python(value)
-    save_judge(tmp_path / "judge/model.safetensors", OpenAIJudge(spec, SIX, root=tmp_path), "x")
+    OpenAIJudge(spec, SIX, root=tmp_path).save(tmp_path / "judge/model.safetensors", "x")
     shutil.copy(root / "artifacts/judge/calibration.json", tmp_path / "judge")
     found = load(str(tmp_path / "judge"), tmp_path, "cpu")
     assert (found.scorer, found.vocabulary, found.reward) == ("judge", None, SIX)

@@ -1,20 +1,16 @@
 """What actions mean is told by names, by states and by values, and a stride treats them accordingly."""
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
+import lerobot_files
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import test_videos
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-sys.path.insert(0, str(Path(__file__).parent / "readers"))
-
-import lerobot_files
-import test_videos
 
 from roboalign.sources.inspection.action_meaning import (
     SKIPPED,

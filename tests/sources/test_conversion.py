@@ -1,23 +1,19 @@
 """`convert` writes what the stage writes, without an experiment; and places of no known format are described."""
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import h5py
+import lerobot_files
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import yaml
-
-sys.path.insert(0, str(Path(__file__).parent / "readers"))
-
-import lerobot_files
 import rlds_files
 import test_libero
 import test_videos
+import yaml
 
 from roboalign.__main__ import main
 from roboalign.hardware.spec import ProcessesSpec

@@ -9,15 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-import yaml
-from PIL import Image
-from pydantic import TypeAdapter
-
-sys.path.insert(0, str(Path(__file__).parent / "readers"))
-
 import test_calvin
 import test_libero
 import test_videos
+import yaml
+from PIL import Image
+from pydantic import TypeAdapter
 from reading import mutilated, read_all, served
 
 from roboalign.__main__ import main

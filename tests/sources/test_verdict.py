@@ -1,20 +1,16 @@
 """`inspect` and the stage give the same verdict, and what is printed cannot order a terminal about."""
 
 import json
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import pytest
+import test_videos
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
-
-sys.path.insert(0, str(Path(__file__).parent / "readers"))
-
-import test_videos
 
 from roboalign.__main__ import main
 from roboalign.hardware.spec import ProcessesSpec

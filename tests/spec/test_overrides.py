@@ -2,18 +2,14 @@
 
 import json
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import test_videos
 import yaml
 from dvc.utils.hydra import apply_overrides
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "sources/readers"))
-
-import test_videos
 from test_videos import spec as videos_spec
 
 from roboalign.__main__ import main

@@ -1,11 +1,6 @@
 """Every shipped spec: valid, known to editors, and robust to any misspelling and to 2,000 random edits."""
 
-import os
 import random
-import resource
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,6 +17,7 @@ from roboalign.spec.library import STUDIES, Library
 from roboalign.spec.schema import FOLDER, stale
 from roboalign.spec.studies import check_study
 from roboalign.spec.validation import validate
+from tests.spec.conftest import count_calls
 
 ROOT = Path(__file__).parent.parent.parent
 FILES = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "specs").glob("*/*.yaml"))
@@ -181,19 +177,17 @@ def mutated(text: str, draw: random.Random) -> str:
 
 
 def survives(name: str, text: str) -> None:
-    """Everything that reads a spec ends, soon, and without an exception."""
-    started = time.perf_counter()
+    """Everything that reads a spec ends without an exception."""
     found = with_text(name, text)
     for item in found:
         assert item.text.strip()
         assert "\n" not in item.text
         render(item)
     to_json(found)
-    assert time.perf_counter() - started < 1
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_two_thousand_random_edits_raise_nothing_and_hang_nowhere(seed: int) -> None:
+def test_two_thousand_random_edits_raise_nothing(seed: int) -> None:
     draw = random.Random(seed)
     for _ in range(100):
         name = draw.choice(list(TEXTS))
@@ -206,15 +200,7 @@ def test_any_edit_raises_nothing(name: str, draw: random.Random) -> None:
     survives(name, mutated(TEXTS[name], draw))
 
 
-def test_check_of_the_whole_tree_is_quick(tmp_path: Path) -> None:
-    """CPU time once Python has compiled the modules, the best of four: a busy machine must not fail it."""
-    times = []
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-    environment["PYTHONPYCACHEPREFIX"] = str(tmp_path)
-    command = [sys.executable, "-m", "roboalign", "check"]
-    for _ in range(4):
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        times.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-    assert min(times) < 0.7
+def test_a_check_costs_a_few_thousand_calls_a_file() -> None:
+    """What it imports is bounded by tests/test_floors.py; 2,300 calls a file when this was written."""
+    check(Library(ROOT))  # builds the validators
+    assert count_calls(lambda: check(Library(ROOT))) < 5000 * len(FILES)

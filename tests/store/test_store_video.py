@@ -1,6 +1,7 @@
 import multiprocessing
 import pickle
 from dataclasses import replace
+from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 
@@ -11,8 +12,9 @@ from store_tools import enlarged, write
 
 from roboalign.io import digest
 from roboalign.store import EpisodeStore, EpisodeWriter, StorageSpec, StoreError
-from roboalign.store.reader import _shares
+from roboalign.store.reader import split_for_threads
 from roboalign.store.spec import Images
+from roboalign.store.video import encode_clip
 from roboalign.types import Episode, UInt8
 
 FORMATS: tuple[Images, ...] = ("h264", "av1")
@@ -63,6 +65,20 @@ def test_the_same_episodes_give_the_same_video(tmp_path: Path, episodes: list[Ep
     first = write(tmp_path / "a" / "store", episodes, storage=storage)
     second = write(tmp_path / "b" / "store", episodes, storage=storage)
     assert digest([first]) == digest([second])
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_the_bytes_do_not_depend_on_what_memory_held_before(toy_episodes: list[Episode], kind: Images) -> None:
+    """Encoders get memory from the same heap; what others left there must not decide a bit."""
+    rng = np.random.default_rng(0)
+    episodes = toy_episodes[:6]
+    clips: list[set[bytes]] = [set() for _ in episodes]
+    for _ in range(4):
+        garbage = [np.full(rng.integers(1, 300_000), rng.integers(256), np.uint8) for _ in range(60)]
+        del garbage[::2]
+        for known, episode in zip(clips, episodes, strict=True):
+            known.add(encode_clip(episode.frames, Fraction(10), kind, StorageSpec(kind=kind)))
+    assert [len(known) for known in clips] == [1] * len(clips)
 
 
 def test_video_is_split_by_size_and_by_time(
@@ -192,20 +208,23 @@ def test_the_video_tells_neither_time_nor_maker(tmp_path: Path, episodes: list[E
 def test_shares_of_threads_hold_whole_groups() -> None:
     for length, threads, gop in ((16, 2, 8), (50, 4, 8), (7, 2, 1), (40, 3, 50), (1, 4, 1), (33, 4, 2)):
         numbers = [n + 3 for n in range(length)]
-        parts = [numbers[share] for share in _shares(numbers, threads, gop)]
+        parts = [numbers[share] for share in split_for_threads(numbers, threads, gop)]
         assert [n for part in parts for n in part] == numbers
         assert 1 <= len(parts) <= threads
         assert all(a[-1] // gop != b[0] // gop for a, b in pairwise(parts))
-    assert len(_shares(range(16), 2, 8)) == 2
-    assert len(_shares(range(100), 4, 8)) == 4
+    assert len(split_for_threads(range(16), 2, 8)) == 2
+    assert len(split_for_threads(range(100), 4, 8)) == 4
 
 
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("kind", ["png", "h264"])
-def test_threads_read_the_same(tmp_path: Path, episodes: list[Episode], kind: Images, threads: int) -> None:
+def test_threads_read_the_same(
+    tmp_path: Path, episodes: list[Episode], kind: Images, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("roboalign.store.reader.THREADS", threads)
+    monkeypatch.setattr("os.cpu_count", lambda: 4)
     store = EpisodeStore(write(tmp_path / "store", episodes, storage=StorageSpec(kind=kind, gop=3)))
     alone = [store.frames_at(0, [n])[0] for n in range(12)]
-    store._files().threads = threads
     np.testing.assert_array_equal(store.frames(0), np.stack(alone))
     if kind == "h264":
         (path,) = store.folder.rglob("*.mp4")

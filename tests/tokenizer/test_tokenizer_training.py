@@ -158,7 +158,7 @@ def test_reencoded_contexts_are_the_tokenizers_own_output(toy_episodes: list[Epi
     module = TokenizerModule(DualBranchTokenizer(small), small)
     context, frames = torch.rand(4, 3, 32, 32), torch.rand(4, 2, 3, 32, 32)
     points = torch.rand(4, 3, 2, 2)
-    mixed, moved = module._reencode_contexts(context, frames, points)
+    mixed, moved = module.reencode_contexts(context, frames, points)
     assert torch.equal(moved[:, 1:], points[:, 1:])
     assert torch.equal(moved[0, 0], points[0, 1])
     assert torch.equal(moved[1:], points[1:])

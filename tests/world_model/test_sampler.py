@@ -16,15 +16,16 @@ VARIANTS = [
 
 
 class Recorder(Sampler):
-    """A sampler that keeps the logits it chose from."""
+    """A sampler that keeps the logits (B, codes) of each token it drew."""
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         self.seen: list[torch.Tensor] = []
 
-    def _choose_codes(self, logits, keys):
-        self.seen.append(logits.clone())
-        return super()._choose_codes(logits, keys)
+    def step(self, state, action):
+        tokens = super().step(state, action)
+        self.seen += state.logits.unbind(1)
+        return tokens
 
 
 @pytest.mark.parametrize("changes", VARIANTS)

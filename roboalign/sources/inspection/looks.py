@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from roboalign.sources.account import Account, Tally
-from roboalign.sources.builder import build_reader, build_simulator, simulator_fps
+from roboalign.sources.builder import build_reader, build_simulator
 from roboalign.sources.errors import DamagedError
 from roboalign.sources.inspection.action_meaning import STATE, STATE_WIDTH, STATES, EpisodeVectors
 from roboalign.sources.readers.convert import convert, join_actions
@@ -270,7 +270,7 @@ def of_simulator(spec: SimulatedRobotSpec, source: str, count: int) -> Looks:
     complete = len(chosen) == len(everything)
     how = f"all {len(chosen)} episodes" if complete else f"{len(chosen)} of {len(everything)} episodes"
     splits = dict(Counter(each.split for each in everything))
-    return Looks(f"{how}, recorded here for this", complete, simulator_fps(spec), tuple(looks), splits=splits)
+    return Looks(f"{how}, recorded here for this", complete, spec.fps, tuple(looks), splits=splits)
 
 
 def of_store(store: EpisodeStore, count: int) -> Looks:

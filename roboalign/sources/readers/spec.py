@@ -353,3 +353,9 @@ class CtrlWorldSpec(DatasetSpec):
             message = f"stride {self.stride} is no multiple of rows_per_frame {self.rows_per_frame}; raise it to one"
             raise FieldError("stride", message)
         return self
+
+
+RecordedSpec = (
+    RldsSpec | LerobotSpec | CalvinSpec | LiberoSpec | VideosSpec | NpzEpisodesSpec | AlohaSpec | CtrlWorldSpec
+)
+"""The data sets recorded elsewhere."""

@@ -1,5 +1,6 @@
 """Simulated robots: what is recorded, from where it is seen, and who acts."""
 
+from abc import abstractmethod
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -116,6 +117,16 @@ class SimulatedSpec(Spec):
         """Height and width in pixels."""
         return self.image.height, self.image.width
 
+    @property
+    @abstractmethod
+    def fps(self) -> float:
+        """Frames per second of the recordings: control steps per second over the control steps of a frame."""
+
+    @property
+    @abstractmethod
+    def action_width(self) -> int:
+        """Dimensions of an action."""
+
 
 MetaworldTask = Literal["push", "pick_place", "drawer_close", "door_open"]
 """The Meta-World tasks with a tested camera and expert."""
@@ -157,6 +168,11 @@ class MetaworldSpec(SimulatedSpec):
     """The tasks to record; episodes take turns."""
 
     @property
+    def fps(self) -> float:
+        """Frames per second of the recordings."""
+        return 80 / self.stride
+
+    @property
     def action_width(self) -> int:
         """Hand velocity (3) and finger effort."""
         return 4
@@ -190,6 +206,11 @@ class FetchSpec(SimulatedSpec):
     """Control steps (40 ms each) from a frame to the next."""
     tasks: Annotated[dict[FetchTask, TaskSpec], Field(min_length=1)] = FETCH_TASKS
     """The tasks to record; episodes take turns."""
+
+    @property
+    def fps(self) -> float:
+        """Frames per second of the recordings."""
+        return 25 / self.stride
 
     @property
     def action_width(self) -> int:
@@ -227,6 +248,11 @@ class PandaSpec(SimulatedSpec):
     """The tasks to record; episodes take turns."""
 
     @property
+    def fps(self) -> float:
+        """Frames per second of the recordings."""
+        return 25 / self.stride
+
+    @property
     def action_width(self) -> int:
         """Gripper displacement (3) and finger motion."""
         return 4
@@ -260,6 +286,11 @@ class JacoSpec(SimulatedSpec):
     """Control steps (20 ms each) from a frame to the next."""
     tasks: Annotated[dict[JacoTask, TaskSpec], Field(min_length=1)] = JACO_TASKS
     """The tasks to record; episodes take turns."""
+
+    @property
+    def fps(self) -> float:
+        """Frames per second of the recordings."""
+        return 50 / self.stride
 
     @property
     def action_width(self) -> int:

@@ -4,7 +4,6 @@ import io
 import pickle
 import pickletools
 import struct
-import time
 from contextlib import suppress
 from typing import Any
 
@@ -71,11 +70,9 @@ DTYPE = b"cnumpy\ndtype\n"
         (b"0", "pop from empty list"),
     ],
 )
-def test_what_is_not_expected_is_refused_at_once(opcodes: bytes, reason: str) -> None:
-    started = time.monotonic()
+def test_what_is_not_expected_is_refused(opcodes: bytes, reason: str) -> None:
     with pytest.raises(DamagedError, match=f"^its pickle is refused: {reason}"):
         read_pickled(file_of(opcodes))
-    assert time.monotonic() - started < 5
 
 
 def test_no_class_of_ours_is_handed_out() -> None:

@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 
 from roboalign.hardware.spec import ProcessesSpec
 from roboalign.io import digest
-from roboalign.sources.builder import build_simulator, simulator_fps
+from roboalign.sources.builder import build_simulator
 from roboalign.sources.shards import divide, make_shard, materialise
 from roboalign.sources.simulators.record import Assignment, record
 from roboalign.sources.spec import SimulatedRobotSpec, SourceSpec
@@ -88,7 +88,7 @@ def test_the_rate_of_frames_is_the_simulators(kind: str) -> None:
     spec = ADAPTER.validate_python({"kind": kind})
     simulator = build_simulator(spec, next(iter(spec.tasks)))
     simulator.close()
-    assert simulator_fps(spec) == pytest.approx(simulator.rate / spec.stride)
+    assert spec.fps == pytest.approx(simulator.rate / spec.stride)
 
 
 def test_the_bytes_do_not_depend_on_the_workers(tmp_path: Path) -> None:

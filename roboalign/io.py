@@ -53,6 +53,14 @@ def json_lines(text: str) -> Iterator[tuple[int, str]]:
     return ((number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip())
 
 
+def parse_json(text: str | bytes) -> Any:
+    """A JSON document from a place that is not trusted. Raises ValueError, also if it is nested too deeply."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
 def write_text(path: Path, text: str) -> None:
     """Write `text` as UTF-8, atomically."""
     with replacing(path) as temporary:
@@ -83,8 +91,8 @@ def write_json(path: Path, value: Json) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON document."""
-    return json.loads(path.read_text(encoding="utf-8"))
+    """Read a JSON document. Raises ValueError if it is not one."""
+    return parse_json(path.read_text(encoding="utf-8"))
 
 
 def write_tsv(path: Path, rows: Sequence[Mapping[str, object]]) -> None:

@@ -19,15 +19,18 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "sources/readers"))
 
 import lerobot_files as arm
 import rlds_files as toy
+import test_aloha
 import test_calvin
+import test_ctrl_world
 import test_libero
+import test_npz_episodes
 import test_videos
 from reading import read_all
 
 from roboalign.sources.errors import SourceError
 from roboalign.sources.inspection.proposal import propose
 from roboalign.sources.spec import RecordedSpec
-from tests.attack.mutations import Mutate, hdf5, json_file, json_lines, npy_header, parquet, raw_bytes
+from tests.attack.mutations import Mutate, hdf5, json_file, json_lines, mp4_field, npy_header, npz, parquet, raw_bytes
 from tests.attack.outside import Outside, watched
 
 SECONDS, BYTES = 20.0, 700 * 2**20
@@ -70,24 +73,23 @@ def annotations(path: Path, rng: random.Random, outside: Outside) -> None:
     path.write_bytes(content)
 
 
-def step(path: Path, rng: random.Random, outside: Outside) -> None:
-    """A step of CALVIN: an archive with other arrays, or one whose directory is changed."""
-    arrays: dict[str, Any] = dict(test_calvin.step(62))
-    odd: list[Any] = [
-        np.zeros(()),
-        np.zeros((2, 2)),
-        np.array(["x"]),
-        np.full(7, np.inf),
-        np.zeros(7, "V3"),
-        np.zeros(0),
-    ]
-    arrays[rng.choice(list(arrays))] = rng.choice(odd)
-    np.savez(path, **arrays)
-    if rng.random() < 0.5:
-        content = bytearray(path.read_bytes())
-        for _ in range(3):
-            content[-rng.randrange(1, 400)] = rng.randrange(256)
-        path.write_bytes(content)
+def write_videos_with_tables(folder: Path) -> None:
+    """Videos whose actions lie beside them, as `.npz` and `.npy`."""
+
+    def move(place: Path, lines: list[test_videos.Line]) -> None:
+        (place / "tables").mkdir()
+        for number, line in enumerate(lines):
+            name = f"tables/{number}.{'npy' if number == 1 else 'npz'}"
+            rows = np.asarray(line.pop("actions"))
+            np.save(place / name, rows) if number == 1 else np.savez(place / name, table=rows)
+            line["table"] = name
+
+    test_videos.write(folder, move)
+
+
+def write_aloha(folder: Path, form: str) -> None:
+    """Three episodes, whose pictures are arrays, or images of varying size."""
+    test_aloha.write(folder, test_npz_episodes.three(), form)
 
 
 @dataclass(frozen=True)
@@ -131,12 +133,45 @@ TARGETS = {
         test_calvin.write,
         test_calvin.spec,
         (
-            ("training/lang_annotations/*.npy", annotations), ("training/episode_00000?0.npz", step),
+            ("training/lang_annotations/*.npy", annotations), ("training/episode_00000?0.npz", npz),
             ("training/episode_00000?2.npz", npy_header), ("training/*.np?", raw_bytes),
         ),
     ),
     "videos": Target(
-        test_videos.write, test_videos.spec, (("episodes.jsonl", json_lines), ("clips/*.mp4", raw_bytes))
+        test_videos.write,
+        test_videos.spec,
+        (("episodes.jsonl", json_lines), ("clips/*.mp4", raw_bytes), ("clips/*.mp4", mp4_field)),
+    ),
+    "videos with tables": Target(
+        write_videos_with_tables,
+        lambda folder: test_videos.spec(folder, actions=[{"key": "table"}]),
+        (
+            ("episodes.jsonl", json_lines), ("tables/0.npz", npz), ("tables/1.npy", npy_header),
+            ("tables/?.np?", raw_bytes),
+        ),
+    ),
+    "npz": Target(
+        lambda folder: test_npz_episodes.write(folder, test_npz_episodes.three()),
+        lambda folder: test_npz_episodes.spec(folder, 2, instruction="instruction"),
+        (("*.npz", npz), ("*.npz", npy_header), ("*.npz", raw_bytes)),
+    ),
+    "aloha": Target(
+        lambda folder: write_aloha(folder, "raw"),
+        lambda folder: test_aloha.spec(folder, 2, camera=f"{test_aloha.IMAGES}/image"),
+        (("*.hdf5", hdf5), ("*.hdf5", raw_bytes)),
+    ),
+    "aloha, compressed": Target(
+        lambda folder: write_aloha(folder, "vlen"),
+        lambda folder: test_aloha.spec(folder, 2, camera=f"{test_aloha.IMAGES}/image"),
+        (("*.hdf5", hdf5), ("*.hdf5", raw_bytes)),
+    ),
+    "ctrl_world": Target(
+        lambda folder: test_ctrl_world.write(folder, test_npz_episodes.three()),
+        lambda folder: test_ctrl_world.spec(folder, 2, instruction="texts"),
+        (
+            ("annotation/train/*.json", json_file), ("annotation/train/*.json", raw_bytes),
+            ("videos/train/*/*.mp4", raw_bytes), ("videos/train/*/*.mp4", mp4_field),
+        ),
     ),
 }  # fmt: skip
 

@@ -136,10 +136,11 @@ def attack_stage(stage: Stage, kills: int, draw: random.Random) -> Counter[str]:
         for path in stage.checkpoints():
             checkpoint.load_scratch(path)  # whole, whenever the kill came
         figures["before_the_first" if not stage.checkpoints() else "after_a_checkpoint"] += 1
+        figures["resumed"] += stage.log.read_text().count("resumes at step")
         done = moment
     stage.remove_outputs()
     printed = run_stage(stage.root, stage.log, stage.name, stage.item)
-    figures["resumed"] = printed.count("resumes at step")
+    figures["resumed"] += printed.count("resumes at step")
     figures["files"] = len(whole)
     found = stage.outputs()
     assert found.keys() == whole.keys()

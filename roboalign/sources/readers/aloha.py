@@ -13,12 +13,11 @@ from roboalign.sources.readers.columns import STEPS, VALUES, Columns, picture
 from roboalign.sources.readers.encoded import decode
 from roboalign.sources.readers.file_episodes import FileEpisodes
 from roboalign.sources.readers.files import Files
-from roboalign.sources.readers.hdf5 import PATTERNS, check_storage, data_sets, open_hdf5
+from roboalign.sources.readers.hdf5 import PATTERNS, check_picture_size, check_storage, data_sets, open_hdf5
 from roboalign.sources.readers.libero import attributes
 from roboalign.sources.readers.reader import Raw, require_key
 from roboalign.sources.readers.spec import AlohaSpec
 from roboalign.sources.readers.text import decode_text
-from roboalign.store.media import PIXELS
 from roboalign.types import UInt8
 
 CAMERAS = "observations/images/"
@@ -65,8 +64,7 @@ class Aloha(FileEpisodes):
             require_key(shapes, camera, "camera")
             if not shapes[camera] or shapes[camera][0] != length:
                 raise DamagedError(f"its '{camera}' has shape {shapes[camera]}, but there are {length} steps")
-            if math.prod(shapes[camera]) > 3 * PIXELS * max(1, length):
-                raise DamagedError(f"its pictures '{camera}' are too large: their shape is {shapes[camera]}")
+            check_picture_size(shapes[camera], camera)
             size: Sequence[int] = (-1, -1)
             with open_hdf5(self.files, path) as (file, _):
                 for step in steps:

@@ -4,7 +4,7 @@ HDF5 follows external links, external raw storage and virtual data sets to any f
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import IO, Any
 
@@ -13,6 +13,7 @@ import h5py
 from roboalign.sources.errors import DamagedError, SourceError
 from roboalign.sources.readers.columns import MISSING
 from roboalign.sources.readers.files import Files
+from roboalign.store.media import PIXELS
 
 PATTERNS = ("**/*.hdf5", "**/*.h5")
 CHUNKS = 64 * 2**20
@@ -139,6 +140,12 @@ def check_storage(array: Any, name: str) -> None:
         raise DamagedError(f"its '{name}' is {kind}: it lies in other files, which are not read; `h5repack` joins them")
     if array.chunks and (size := math.prod(array.chunks) * array.dtype.itemsize) > CHUNK:
         raise DamagedError(f"its '{name}' has chunks of {size} bytes, more than {CHUNK}; `h5repack` divides them")
+
+
+def check_picture_size(shape: Sequence[int], camera: str) -> None:
+    """Raise DamagedError if one picture of a data set of pictures, of this `shape`, takes too much memory."""
+    if math.prod(shape[1:]) > 3 * PIXELS:
+        raise DamagedError(f"its pictures '{camera}' are too large: their shape is {tuple(shape)}")
 
 
 def attribute_values(group: Any) -> Iterator[tuple[str, Any]]:

@@ -17,6 +17,7 @@ from roboalign.sources.readers.hdf5 import (
     UNREADABLE,
     Watched,
     attribute_values,
+    check_picture_size,
     check_storage,
     data_sets,
     member,
@@ -25,7 +26,6 @@ from roboalign.sources.readers.hdf5 import (
 from roboalign.sources.readers.reader import Damaged, Part, Raw, require_key
 from roboalign.sources.readers.spec import LiberoSpec
 from roboalign.sources.readers.text import parse_json
-from roboalign.store.media import PIXELS
 from roboalign.types import Json, UInt8
 
 FEW = 16
@@ -127,8 +127,7 @@ class Libero:
         def pictures(steps: Sequence[int]) -> Iterator[UInt8]:
             require_key(shapes, self.spec.camera, "camera")
             array = arrays[self.spec.camera]
-            if array.size > 3 * PIXELS * max(1, recorded):
-                raise DamagedError(f"its pictures '{self.spec.camera}' are too large: their shape is {array.shape}")
+            check_picture_size(shapes[self.spec.camera], self.spec.camera)
             for step in steps:
                 try:
                     found = picture(array[step], self.spec.camera)

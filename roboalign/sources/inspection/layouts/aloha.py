@@ -7,7 +7,7 @@ from roboalign.sources.inspection.layouts.layout import Column, Layout, file_wor
 from roboalign.sources.inspection.summary import cut
 from roboalign.sources.readers.aloha import CAMERAS, image_of, is_single_text, text_of
 from roboalign.sources.readers.files import Files
-from roboalign.sources.readers.hdf5 import PATTERNS, check_storage, data_sets, open_hdf5
+from roboalign.sources.readers.hdf5 import PATTERNS, check_picture_size, check_storage, data_sets, open_hdf5
 from roboalign.sources.readers.libero import attributes
 
 LOOKED_FOR = "**/*.hdf5 or **/*.h5 with observations/images (ALOHA)"
@@ -34,6 +34,7 @@ def describe(files: Files, path: str, paths: list[str]) -> Layout | None:
         for key in arrays:
             if key.startswith(CAMERAS):
                 check_storage(arrays[key], key)
+                check_picture_size(arrays[key].shape, key)
         cameras = [
             Column(key, shape(image_of(array[0], key, (-1, -1), 0).shape[:2]))
             for key, array in arrays.items()

@@ -153,7 +153,7 @@ def test_compose_names_what_it_cannot_write(checkout: Path, monkeypatch: pytest.
     (checkout / "build/spec/rl.yaml").write_text("")
     close(checkout / "build", 0o555)
     monkeypatch.chdir(checkout)
-    monkeypatch.setattr(stages.compose.roboalign, "__file__", str(checkout / "roboalign/__init__.py"))
+    monkeypatch.setattr("roboalign.__file__", str(checkout / "roboalign/__init__.py"))
     text = as_stranger(stages.compose.main)
     assert "[compose] error: [Errno 13] Permission denied" in text
     assert text.endswith("returned 1")

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,7 +23,7 @@ STAGES = {
     ("student", ""): True, ("rl", ""): True,
 }  # fmt: skip
 """The stages up to alignment in their order, and whether they are killed; the others run the code of one that is."""
-SHORT = {
+SHORT: dict[str, dict[str, Any]] = {
     "tokenizer": {"widths": [8], "warps": 0},
     "tokenizer.training": {"steps": 6, "batch_size": 1, "checkpoint_every": 1, "log_every": 1},
     "tokenizer.samples": {"evaluated": 1},

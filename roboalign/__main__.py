@@ -29,6 +29,11 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:  # a full disk, a folder that may only be read
+        if os.environ.get("ROBOALIGN_TRACEBACK"):
+            raise
+        print(f"error: {error} (ROBOALIGN_TRACEBACK=1 shows where)", file=sys.stderr)
+        return 1
 
 
 if __name__ == "__main__":

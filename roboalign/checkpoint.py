@@ -16,7 +16,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from roboalign.io import replacing
+from roboalign.io import parse_json, replacing
 from roboalign.spec.base import Spec
 from roboalign.types import Json
 
@@ -31,6 +31,9 @@ DTYPES = {
     "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8, "BOOL": torch.bool,
 }  # fmt: skip
 """Types of tensors by their names in safetensors; files of ours hold no others."""
+
+MAKE_ANEW = "remove it and run `dvc repro` again"
+"""The remedy for a file that a stage wrote."""
 
 
 class CheckpointError(Exception):
@@ -121,14 +124,24 @@ def load_weights(path: Path, expected: Mapping[str, torch.Tensor], device: str =
     return tensors
 
 
-def check_finite(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
-    """Raise CheckpointError if a tensor that was read from `path` holds NaN or infinite values."""
+def check_weights(
+    place: Path | str, tensors: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tensor], remedy: str
+) -> None:
+    """Raise CheckpointError unless the tensors have the names, shapes and types of `expected` and only finite values.
+
+    This is `load_weights` for tensors that are in memory already: those of others, which come from a URI, a `place`
+    that the message names together with the `remedy`.
+    """
+    _compare_layout(place, {name: (tuple(t.shape), t.dtype) for name, t in tensors.items()}, expected, remedy)
+    check_finite(place, tensors, remedy)
+
+
+def check_finite(place: Path | str, tensors: Mapping[str, torch.Tensor], remedy: str = MAKE_ANEW) -> None:
+    """Raise CheckpointError if a tensor that was read from a `place` holds NaN or infinite values."""
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             count = int((~torch.isfinite(tensor)).sum())
-            raise CheckpointError(
-                f"{path}: {name} holds {count} values that are not finite; remove it and run `dvc repro` again"
-            )
+            raise CheckpointError(f"{place}: {name} holds {count} values that are not finite; {remedy}")
 
 
 def save_scratch(path: Path, tensors: Mapping[str, torch.Tensor], **metadata: Json) -> None:
@@ -196,12 +209,12 @@ def _open_file(path: Path, device: str = "cpu") -> Iterator[Any]:
     except CheckpointError:
         raise
     except (SafetensorError, OSError, ValueError, RuntimeError, MemoryError) as error:
-        raise CheckpointError(f"{path}: cannot be read ({error}); remove it and run `dvc repro` again") from error
+        raise CheckpointError(f"{path}: cannot be read ({error}); {MAKE_ANEW}") from error
 
 
 def _metadata(file: Any) -> dict[str, Json]:
-    """The metadata of an open file. Raises ValueError or RecursionError (a RuntimeError) if they are not a mapping."""
-    value = json.loads((file.metadata() or {}).get(KEY, "{}"))
+    """The metadata of an open file. Raises ValueError if they are not a mapping."""
+    value = parse_json((file.metadata() or {}).get(KEY, "{}"))
     if not isinstance(value, dict):
         raise ValueError("its metadata are not a mapping")
     return value
@@ -210,21 +223,33 @@ def _metadata(file: Any) -> dict[str, Json]:
 def _check_layout(path: Path, expected: Mapping[str, torch.Tensor]) -> None:
     """Raise CheckpointError unless a file's tensors have the names, shapes and types of `expected`; none is read."""
     with _open_file(path) as file:
-        names = set(file.keys())
-        for name in sorted(names | expected.keys()):
-            if name not in names:
-                raise _unfit(path, f"{name} is missing")
-            if name not in expected:
-                raise _unfit(path, f"{name} is not a weight of this model")
-            part, wanted = file.get_slice(name), expected[name]
-            if tuple(part.get_shape()) != tuple(wanted.shape):
-                raise _unfit(path, f"{name} has the shape {tuple(part.get_shape())}, not {tuple(wanted.shape)}")
-            if DTYPES.get(part.get_dtype()) != wanted.dtype:
-                raise _unfit(path, f"{name} is of type {part.get_dtype()}, not {wanted.dtype}")
+        names = file.keys()
+        slices = {name: file.get_slice(name) for name in names}
+        found = {name: (tuple(s.get_shape()), DTYPES.get(s.get_dtype(), s.get_dtype())) for name, s in slices.items()}
+    _compare_layout(path, found, expected, MAKE_ANEW)
 
 
-def _unfit(path: Path, what: str) -> CheckpointError:
-    return CheckpointError(f"{path}: its weights do not fit its spec: {what}; remove it and run `dvc repro` again")
+def _compare_layout(
+    place: Path | str,
+    found: Mapping[str, tuple[tuple[int, ...], torch.dtype | str]],
+    expected: Mapping[str, torch.Tensor],
+    remedy: str,
+) -> None:
+    """Raise CheckpointError unless names, shapes and types that were `found` are those of `expected`."""
+    for name in sorted(found.keys() | expected.keys()):
+        what = None
+        if name not in found:
+            what = f"{name} is missing"
+        elif name not in expected:
+            what = f"{name} is not a weight of this model"
+        else:
+            (shape, dtype), wanted = found[name], expected[name]
+            if shape != tuple(wanted.shape):
+                what = f"{name} has the shape {shape}, not {tuple(wanted.shape)}"
+            elif dtype != wanted.dtype:
+                what = f"{name} is of type {dtype}, not {wanted.dtype}"
+        if what is not None:
+            raise CheckpointError(f"{place}: its weights do not fit its model: {what}; {remedy}")
 
 
 def _foreign(path: Path, error: Exception) -> CheckpointError:

@@ -61,6 +61,14 @@ def find_output(root: Path, path: str | Path) -> Path:
     return root / path
 
 
+def parse_json(text: str | bytes) -> Any:
+    """A JSON document from a place that is not trusted. Raises ValueError, also if it is nested too deeply."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
 def write_text(path: Path, text: str) -> None:
     """Write `text` as UTF-8, atomically."""
     with replacing(path) as temporary:
@@ -91,8 +99,8 @@ def write_json(path: Path, value: Json) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON document."""
-    return json.loads(path.read_text(encoding="utf-8"))
+    """Read a JSON document. Raises ValueError if it is not one."""
+    return parse_json(path.read_text(encoding="utf-8"))
 
 
 def write_tsv(path: Path, rows: Sequence[Mapping[str, object]]) -> None:

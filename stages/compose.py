@@ -27,6 +27,9 @@ def main() -> int:
         if hint := left_behind(Library()):
             print(f"[compose] {hint}", file=sys.stderr)
         return 2
+    except OSError as error:
+        print(f"[compose] error: {error}", file=sys.stderr)
+        return 1
     for note in composition.diagnostics:
         print(render(note), file=sys.stderr)
     print(f"[compose] {', '.join(changed) if changed else 'nothing'} changed in {FOLDER}", file=sys.stderr)

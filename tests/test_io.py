@@ -5,7 +5,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from roboalign.io import digest, read_json, read_tsv, replacing, round_floats, write_json, write_text, write_tsv
+from roboalign.io import (
+    digest,
+    parse_json,
+    read_json,
+    read_tsv,
+    replacing,
+    round_floats,
+    write_json,
+    write_text,
+    write_tsv,
+)
 
 
 def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
@@ -63,3 +73,9 @@ def test_digest_sees_names_and_contents_but_not_compiled_files(tmp_path: Path) -
 def test_numbers_survive_the_round_trip(tmp_path: Path) -> None:
     write_json(tmp_path / "x.json", {"n": 10, "flag": False})
     assert json.loads((tmp_path / "x.json").read_text()) == {"n": 10, "flag": False}
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"a":' * 100_000, b"[" * 100_000, "{", "", b"\xff", "9" * 5000])
+def test_json_of_others_raises_one_error(text: str | bytes) -> None:
+    with pytest.raises(ValueError, match=r"nested too deeply|Expecting|decode|digits"):
+        parse_json(text)

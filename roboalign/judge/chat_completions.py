@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
+from roboalign.io import parse_json
 from roboalign.run import StageError
 
 MAX_BODY = 4 * 2**20
@@ -178,8 +179,8 @@ class ChatClient:
     def _parse(self, content: bytes) -> Completion:
         """The first choice of a response body. Raises TransientError if the body is not a chat completion."""
         try:
-            value: Any = json.loads(content)
-        except (ValueError, RecursionError):
+            value: Any = parse_json(content)
+        except ValueError:
             raise TransientError("the response is not JSON") from None
         try:
             choice = value["choices"][0]
@@ -209,8 +210,8 @@ async def _read_bounded(response: aiohttp.ClientResponse) -> tuple[bytes, bool]:
 def _error_text(content: bytes) -> tuple[str, str]:
     """Message and code of an error body in OpenAI's or FastAPI's form, else its text and ''."""
     try:
-        value: Any = json.loads(content)
-    except (ValueError, RecursionError):
+        value: Any = parse_json(content)
+    except ValueError:
         return content.decode("utf-8", "replace"), ""
     if isinstance(value, dict):
         error = value.get("error", value)

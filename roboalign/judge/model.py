@@ -2,14 +2,12 @@
 
 from pathlib import Path
 
-from roboalign import checkpoint
 from roboalign.judge.spec import RegressionJudgeSpec
 from roboalign.probe.model import Probe
 from roboalign.probe.outcome import OutcomeModel
-from roboalign.reward.model import RewardModel, read_blueprint, save_reward_model
+from roboalign.reward.model import RewardModel, load_reward_model, save_reward_model
 from roboalign.reward.spec import RewardSpec
 from roboalign.reward.text import Vocabulary
-from roboalign.types import Json
 
 
 class RegressionJudge(RewardModel):
@@ -44,9 +42,4 @@ class RegressionJudge(RewardModel):
 
 def load_regression_judge(path: Path) -> RegressionJudge:
     """The judge in a model file, frozen, in evaluation mode. Raises CheckpointError on a damaged or foreign file."""
-
-    def build(metadata: dict[str, Json]) -> RegressionJudge:
-        spec, parts = checkpoint.read_spec(metadata, RegressionJudgeSpec), read_blueprint(metadata)
-        return RegressionJudge(spec, parts.reward, parts.vocabulary, parts.action_width, parts.eyes, parts.outcome)
-
-    return checkpoint.load_model(path, build).requires_grad_(False).eval()
+    return load_reward_model(path, RegressionJudgeSpec, RegressionJudge)

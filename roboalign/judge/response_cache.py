@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from roboalign.io import write_json
+from roboalign.io import parse_json, write_json
 from roboalign.types import Json
 
 MAX_ENTRY = 16 * 2**20
@@ -35,10 +35,10 @@ class ResponseCache:
             return None
         try:
             with path.open("rb") as file:
-                value = json.loads(file.read(MAX_ENTRY))
+                value = parse_json(file.read(MAX_ENTRY))
             text = value["text"]
             intact = value["request"] == key and value["sha256"] == hashlib.sha256(text.encode()).hexdigest()
-        except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
         return text if intact else None
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 from torchmetrics.image.fid import FrechetInceptionDistance
 
+from roboalign import checkpoint
 from roboalign.metrics.frechet_spec import FrechetSpec, PerceptualFeaturesSpec, TimmFeaturesSpec
 from roboalign.metrics.video import Maps, Perceptual
 
@@ -30,7 +31,7 @@ class TimmFeatures(nn.Module):
     deviation: Tensor
 
     def __init__(self, spec: TimmFeaturesSpec) -> None:
-        """Raises ValueError for an unknown model and for weights that are not its own."""
+        """Raises ValueError for an unknown model, CheckpointError for weights that are damaged or not its own."""
         super().__init__()
         import timm  # here, because it takes seconds
 
@@ -59,7 +60,10 @@ class TimmFeatures(nn.Module):
 
 
 def _load(net: Any, uri: str, sha256: str | None) -> None:
-    """Load safetensors weights; those of the classifier, which the network is without, are passed over."""
+    """Load safetensors weights; those of the classifier, which the network is without, are passed over.
+
+    Raises CheckpointError, as `checkpoint.load_into` does for files of our own.
+    """
     import fsspec
     import safetensors.torch
 
@@ -67,19 +71,23 @@ def _load(net: Any, uri: str, sha256: str | None) -> None:
         content = file.read()
     found = hashlib.sha256(content).hexdigest()
     if sha256 is not None and found != sha256:
-        raise ValueError(f"{uri} has the SHA-256 {found}, not {sha256}; fetch it again")
+        raise checkpoint.CheckpointError(f"{uri} has the SHA-256 {found}, not {sha256}; fetch it again")
     try:
-        missing, unexpected = net.load_state_dict(safetensors.torch.load(content), strict=False)
-    except RuntimeError as error:
-        raise ValueError(f"{uri} does not hold the weights of this model: {error}") from None
+        tensors = safetensors.torch.load(content)
+    except (safetensors.SafetensorError, ValueError, KeyError) as error:
+        raise checkpoint.CheckpointError(f"{uri}: cannot be read ({error}); it must be a safetensors file") from None
     classifier = net.pretrained_cfg.get("classifier") or ()
     heads = (classifier,) if isinstance(classifier, str) else tuple(classifier)
-    foreign = [name for name in unexpected if not name.startswith(heads)]
-    if missing or foreign:
-        raise ValueError(
-            f"{uri} does not hold the weights of this model: {len(missing)} are missing, and it has {len(foreign)} "
-            f"others, such as {(missing + foreign)[0]}"
-        )
+    kept = {name: tensor for name, tensor in tensors.items() if not name.startswith(heads)}
+    # Some published files are without the counters of batch normalisation, which nothing reads in evaluation mode.
+    wanted = {
+        name: tensor
+        for name, tensor in net.state_dict().items()
+        if name in kept or not name.endswith("num_batches_tracked")
+    }
+    remedy = "evaluation.frechet.features.weights must be this model's weights as timm publishes them"
+    checkpoint.check_weights(uri, kept, wanted, remedy)
+    net.load_state_dict(kept, strict=False)
 
 
 class _Given(nn.Module):

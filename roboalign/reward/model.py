@@ -10,10 +10,9 @@ own member of the eyes.
 """
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Self
+from typing import Self, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -41,6 +40,9 @@ from roboalign.reward.state_features import (
 from roboalign.reward.text import TextEncoder, Vocabulary, transformer
 from roboalign.spec.base import Spec
 from roboalign.types import Json
+
+SpecT = TypeVar("SpecT", bound=Spec)
+ModelT = TypeVar("ModelT", bound="RewardModel")
 
 
 class RewardEncoder(nn.Module):
@@ -260,30 +262,32 @@ def save_reward_model(path: Path, model: RewardModel, spec: Spec, provenance: st
     )
 
 
-@dataclass(frozen=True)
-class Blueprint:
-    """What a model file says of the reward model in it."""
+def load_reward_model(
+    path: Path, kind: type[SpecT], make: Callable[[SpecT, RewardSpec, Vocabulary, int, Probe, OutcomeModel], ModelT]
+) -> ModelT:
+    """The reward model in a file, frozen, in evaluation mode.
 
-    reward: RewardSpec
-    vocabulary: Vocabulary
-    action_width: int
-    eyes: Probe
-    """Untrained."""
-    outcome: OutcomeModel
-    """Untrained."""
+    Args:
+        path: A file that `save_reward_model` wrote.
+        kind: The part's spec class.
+        make: Makes the untrained model of a spec, a reward, a vocabulary, an action width, eyes and an outcome model:
+            the model's class.
 
-
-def read_blueprint(metadata: Mapping[str, Json]) -> Blueprint:
-    """The parts that a reward model is built from, by the metadata of its file.
-
-    Raises KeyError, TypeError or ValueError if they are not those of a reward model.
+    Raises:
+        CheckpointError: The file is damaged or foreign.
     """
-    words, eyes = metadata["vocabulary"], metadata["eyes"]
-    spec = PerceptionSpec.model_validate_json(json.dumps(eyes["spec"]))
-    tasks = [(str(source), str(task)) for source, task in eyes["tasks"]]
-    probe = Probe(spec, tasks, (int(eyes["size"][0]), int(eyes["size"][1])))
-    reward = RewardSpec.model_validate_json(json.dumps(metadata["reward"]))
-    vocabulary = Vocabulary(tuple(map(str, words["known"])), int(words["length"]))
-    width, outcome = int(metadata["action_width"]), metadata["outcome"]
-    model = OutcomeModel(OutcomeSpec.model_validate_json(json.dumps(outcome["spec"])), int(outcome["tasks"]), width)
-    return Blueprint(reward, vocabulary, width, probe, model)
+
+    def build(metadata: dict[str, Json]) -> ModelT:
+        words, eyes, outcome = metadata["vocabulary"], metadata["eyes"], metadata["outcome"]
+        tasks = [(str(source), str(task)) for source, task in eyes["tasks"]]
+        size, width = (int(eyes["size"][0]), int(eyes["size"][1])), int(metadata["action_width"])
+        return make(
+            checkpoint.read_spec(metadata, kind),
+            RewardSpec.model_validate_json(json.dumps(metadata["reward"])),
+            Vocabulary(tuple(map(str, words["known"])), int(words["length"])),
+            width,
+            Probe(checkpoint.read_spec(eyes, PerceptionSpec), tasks, size),
+            OutcomeModel(checkpoint.read_spec(outcome, OutcomeSpec), int(outcome["tasks"]), width),
+        )
+
+    return checkpoint.load_model(path, build).requires_grad_(False).eval()

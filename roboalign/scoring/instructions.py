@@ -11,11 +11,10 @@ video,instruction                                                            the
 
 import csv
 import io
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from roboalign.io import json_lines
+from roboalign.io import json_lines, parse_json
 from roboalign.types import Json
 
 
@@ -71,12 +70,11 @@ def _document(path: Path, text: str) -> Iterator[tuple[str, Json]]:
 
 def _parse(text: str, place: str) -> Json:
     try:
-        return json.loads(text)
+        return parse_json(text)
     except ValueError as error:
-        raise InstructionError(f"{place}: is no JSON ({error})") from None
-    except RecursionError:
-        raise InstructionError(f"{place}: is nested too deeply; give objects with the keys video and instruction"
-                               ) from None  # fmt: skip
+        raise InstructionError(
+            f"{place}: is not JSON ({error}); give objects with the keys video and instruction"
+        ) from None
 
 
 def _table(path: Path, text: str) -> Iterator[tuple[str, Json]]:

@@ -1,6 +1,5 @@
 """`python -m roboalign rollout`: what the world model shows for an episode's first picture and a row of actions."""
 
-import json
 import sys
 from fractions import Fraction
 from pathlib import Path
@@ -10,7 +9,7 @@ from PIL import Image
 
 from roboalign.checkpoint import CheckpointError
 from roboalign.errors import StageError
-from roboalign.io import find_output, replacing
+from roboalign.io import find_output, read_json, replacing
 from roboalign.pipeline.video_models import SOURCES
 from roboalign.rollout.spec import ModelName
 from roboalign.simulation.load import SimulationError, load
@@ -78,9 +77,9 @@ def run(
 def read_actions(path: Path) -> Float32:
     """Actions (T, A) from `.npy` or a JSON list of rows. Raises SimulationError."""
     try:
-        rows = np.load(path, allow_pickle=False) if path.suffix == ".npy" else json.loads(path.read_text("utf-8"))
+        rows = np.load(path, allow_pickle=False) if path.suffix == ".npy" else read_json(path)
         values = np.asarray(rows, np.float32)
-    except (OSError, ValueError, TypeError, OverflowError, RecursionError) as error:
+    except (OSError, ValueError, TypeError, OverflowError) as error:
         raise SimulationError(f"{path} cannot be read as actions ({error}); it needs one row a step") from None
     if values.ndim != 2:
         raise SimulationError(f"{path} holds an array of shape {values.shape}; actions are (steps, dimensions)")

@@ -2,14 +2,12 @@
 
 from pathlib import Path
 
-from roboalign import checkpoint
 from roboalign.probe.model import Probe
 from roboalign.probe.outcome import OutcomeModel
-from roboalign.reward.model import RewardModel, read_blueprint, save_reward_model
+from roboalign.reward.model import RewardModel, load_reward_model, save_reward_model
 from roboalign.reward.spec import RewardSpec
 from roboalign.reward.text import Vocabulary
 from roboalign.student.spec import StudentSpec
-from roboalign.types import Json
 
 
 class Student(RewardModel):
@@ -37,9 +35,4 @@ def save_student(path: Path, student: Student, provenance: str) -> None:
 
 def load_student(path: Path) -> Student:
     """The student in a model file, frozen, in evaluation mode. Raises CheckpointError on a damaged or foreign file."""
-
-    def build(metadata: dict[str, Json]) -> Student:
-        spec, parts = checkpoint.read_spec(metadata, StudentSpec), read_blueprint(metadata)
-        return Student(spec, parts.reward, parts.vocabulary, parts.action_width, parts.eyes, parts.outcome)
-
-    return checkpoint.load_model(path, build).requires_grad_(False).eval()
+    return load_reward_model(path, StudentSpec, Student)

@@ -1,11 +1,11 @@
 """The runs of a study as DVC experiments: which there are, and how they are queued and run."""
 
-import json
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+from roboalign.io import parse_json
 from roboalign.spec.document import plain, read
 from roboalign.spec.dump import flow
 from roboalign.spec.experiment import StudyRunSpec, StudySpec
@@ -107,7 +107,7 @@ def dvc(root: Path, *words: str) -> None:
 
 def read_committed(root: Path, revision: str, path: str) -> Any:
     """A JSON file of a commit."""
-    return json.loads(git(root, "show", f"{revision}:{path}"))
+    return parse_json(git(root, "show", f"{revision}:{path}"))
 
 
 def read_output(root: Path, revision: str, path: str) -> str:

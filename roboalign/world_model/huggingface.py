@@ -8,7 +8,6 @@ Our vocabularies for context, dynamics and actions lie one after the other in th
 Only a plain LLaMA has such a layout: one with `places`, `previous_codes`, digit embeddings or action slots is refused.
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +16,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from roboalign.io import replacing, write_json
+from roboalign import checkpoint
+from roboalign.io import read_json, replacing, write_json
 from roboalign.spec.training import TrainingSpec
 from roboalign.types import Json
 from roboalign.world_model.layout import TokenShape
@@ -25,6 +25,8 @@ from roboalign.world_model.model import Layer, WorldModel
 from roboalign.world_model.spec import TokenActionsSpec, WorldModelSpec
 
 WEIGHTS, INDEX, CONFIG = "model.safetensors", "model.safetensors.index.json", "config.json"
+FLOATS = (torch.float32, torch.bfloat16, torch.float16)
+"""Types that such weights are published in."""
 SPECIAL = 2
 """Ids after the last action bin: begin and end of a sequence. They are not used here."""
 
@@ -133,10 +135,8 @@ def import_llama(
     words = words or LlamaVocabulary.usual(shape, bins)
     settings = _settings(folder)
     spec = _spec(folder, settings, shape, training, bins)
-    tensors = _tensors(folder)
-    model = WorldModel(spec, shape)
-    taken = _Taken(folder, tensors)
-    table = taken("model.embed_tokens.weight", (int(settings["vocab_size"]), spec.hidden_size))
+    taken = _Taken(folder, _tensors(folder))
+    table = taken("model.embed_tokens.weight", (settings.get("vocab_size"), spec.hidden_size))
     tied = bool(settings.get("tie_word_embeddings", False))
     head = table if tied else taken("lm_head.weight", tuple(table.shape))
     ends = (words.dynamics + shape.dynamics_codes, words.context + shape.context_codes, words.actions + bins)
@@ -145,27 +145,32 @@ def import_llama(
             f"{folder}: its vocabulary has {len(table)} ids, the tokenizer and the actions need {max(ends)}"
         )
     hidden, query, key_value = spec.hidden_size, spec.heads * spec.head_width, spec.kv_heads * spec.head_width
-    with torch.no_grad():
-        model.dynamics.weight.copy_(table[words.dynamics : ends[0]])
-        model.context.weight.copy_(table[words.context : ends[1]])
-        model.actions.weight.copy_(table[words.actions : ends[2]])
-        model.head.weight.copy_(head[words.dynamics : ends[0]])
-        model.norm.copy_(taken("model.norm.weight", (hidden,)))
-        for number, layer in enumerate(model.layers):
-            assert isinstance(layer, Layer)
-            place = f"model.layers.{number}"
-            parts = (("q", query), ("k", key_value), ("v", key_value))
-            projections = [taken(f"{place}.self_attn.{name}_proj.weight", (rows, hidden)) for name, rows in parts]
-            layer.qkv.weight.copy_(torch.cat(projections))
-            layer.out.weight.copy_(taken(f"{place}.self_attn.o_proj.weight", (hidden, query)))
-            gate_up = [
-                taken(f"{place}.mlp.{name}_proj.weight", (spec.intermediate_size, hidden)) for name in ("gate", "up")
-            ]
-            layer.up.weight.copy_(torch.cat(gate_up))
-            layer.down.weight.copy_(taken(f"{place}.mlp.down_proj.weight", (hidden, spec.intermediate_size)))
-            layer.attention_norm.copy_(taken(f"{place}.input_layernorm.weight", (hidden,)))
-            layer.ffn_norm.copy_(taken(f"{place}.post_attention_layernorm.weight", (hidden,)))
+    weights = {
+        "dynamics.weight": table[words.dynamics : ends[0]],
+        "context.weight": table[words.context : ends[1]],
+        "actions.weight": table[words.actions : ends[2]],
+        "head.weight": head[words.dynamics : ends[0]],
+        "norm": taken("model.norm.weight", (hidden,)),
+    }
+    for number in range(spec.layers):
+        place, layer = f"model.layers.{number}", f"layers.{number}"
+        parts = (("q", query), ("k", key_value), ("v", key_value))
+        projections = [taken(f"{place}.self_attn.{name}_proj.weight", (rows, hidden)) for name, rows in parts]
+        gate_up = [
+            taken(f"{place}.mlp.{name}_proj.weight", (spec.intermediate_size, hidden)) for name in ("gate", "up")
+        ]
+        weights |= {
+            f"{layer}.qkv.weight": torch.cat(projections),
+            f"{layer}.out.weight": taken(f"{place}.self_attn.o_proj.weight", (hidden, query)),
+            f"{layer}.up.weight": torch.cat(gate_up),
+            f"{layer}.down.weight": taken(f"{place}.mlp.down_proj.weight", (hidden, spec.intermediate_size)),
+            f"{layer}.attention_norm": taken(f"{place}.input_layernorm.weight", (hidden,)),
+            f"{layer}.ffn_norm": taken(f"{place}.post_attention_layernorm.weight", (hidden,)),
+        }
     taken.everything()
+    # Last: by now the config's sizes are those of the weights, so that it cannot ask for a model larger than its file.
+    model = WorldModel(spec, shape)
+    model.load_state_dict(weights)
     return model.eval()
 
 
@@ -185,13 +190,13 @@ def _token_actions(spec: WorldModelSpec) -> TokenActionsSpec:
 
 def _settings(folder: Path) -> dict[str, Json]:
     try:
-        value = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        value = read_json(folder / CONFIG)
     except (OSError, ValueError) as error:
         raise LlamaError(f"{folder / CONFIG} cannot be read ({error}); the folder needs LLaMA's config.json") from None
     if not isinstance(value, dict) or value.get("model_type") != "llama":
         raise LlamaError(f"{folder / CONFIG}: model_type is not llama; only LLaMA models can be imported")
     scaling = value.get("rope_scaling") or value.get("rope_parameters") or {}
-    kind = scaling.get("rope_type", scaling.get("type", "default"))
+    kind = scaling.get("rope_type", scaling.get("type", "default")) if isinstance(scaling, dict) else scaling
     if kind != "default" or value.get("attention_bias") or value.get("mlp_bias") or value.get("hidden_act") != "silu":
         raise LlamaError(f"{folder / CONFIG}: scaled rotary angles, biases and activations but silu cannot be imported")
     return value
@@ -220,8 +225,12 @@ def _spec(
             norm_epsilon=settings.get("rms_norm_eps") or 1e-6,
             training=training,
         )
+    except LlamaError:
+        raise
     except KeyError as error:
         raise LlamaError(f"{folder / CONFIG} has no {error}") from None
+    except (ValueError, TypeError, AttributeError, OverflowError, ZeroDivisionError) as error:
+        raise LlamaError(f"{folder / CONFIG} describes no model ({' '.join(str(error).split())})") from None
 
 
 def _tensors(folder: Path) -> dict[str, Tensor]:
@@ -229,25 +238,37 @@ def _tensors(folder: Path) -> dict[str, Tensor]:
     try:
         if not (folder / INDEX).exists():
             return load_file(str(folder / WEIGHTS))
-        names = json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"].values()
+        names = read_json(folder / INDEX)["weight_map"].values()
         parts = [load_file(str(folder / Path(name).name)) for name in sorted(set(names))]
         return {name: tensor for part in parts for name, tensor in part.items()}
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
         raise LlamaError(f"{folder}: its weights cannot be read ({error}); it needs {WEIGHTS}") from None
 
 
 class _Taken:
-    """Hands out weights by name and shape, and knows which nobody asked for."""
+    """Hands out weights by name and shape, and knows which nobody asked for.
+
+    Raises LlamaError if one is missing, has another shape or type, or holds values that are not finite: the contract of
+    `checkpoint.load_into`, but for half precision, in which such weights are published.
+    """
 
     def __init__(self, folder: Path, tensors: dict[str, Tensor]) -> None:
         self._folder, self._tensors, self._left = folder, tensors, set(tensors)
 
-    def __call__(self, name: str, shape: tuple[int, ...]) -> Tensor:
+    def __call__(self, name: str, shape: tuple[Json, ...]) -> Tensor:
         if name not in self._tensors:
             raise LlamaError(f"{self._folder}: the weight {name} is missing")
         found = self._tensors[name]
         if tuple(found.shape) != shape:
             raise LlamaError(f"{self._folder}: the weight {name} is {tuple(found.shape)}, its config says {shape}")
+        if found.dtype not in FLOATS:
+            raise LlamaError(
+                f"{self._folder}: the weight {name} is of type {found.dtype}, not a float of 16 or 32 bits"
+            )
+        try:
+            checkpoint.check_finite(self._folder, {name: found}, "fetch it again")
+        except checkpoint.CheckpointError as error:
+            raise LlamaError(str(error)) from None
         self._left.discard(name)
         return found
 

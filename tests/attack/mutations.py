@@ -3,6 +3,7 @@
 import io
 import json
 import random
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -141,7 +142,7 @@ def hdf5(path: Path, rng: random.Random, outside: Outside) -> None:
         name = rng.choice(found)
         item = file[name]
         other = str(outside.folder / "secret.hdf5")
-        match rng.randrange(7):
+        match rng.randrange(8):
             case 0:
                 item.attrs[f"a{rng.randrange(9)}"] = rng.choice(["\x1b", "{" * 500, 3, [1, 2], "[[1]]", "9" * 5000])
             case 1:
@@ -164,7 +165,10 @@ def replace(file: Any, name: str, choice: int, other: str, outside: Outside, rng
             file.create_virtual_dataset(name, layout)
         case 4:
             file[name] = rng.choice([h5py.ExternalLink(other, "/"), h5py.SoftLink("/data"), h5py.SoftLink(f"/{name}")])
-        case 5:
+        case 5:  # small in the file, large once unpacked
+            whole = (7, 4000, 8000, 3)
+            file.create_dataset(name, whole, "u1", chunks=whole, compression="gzip")
+        case 6:
             shape = rng.choice([(2**40,), (7, 2**30), (2**31, 2, 2, 3), (7, 60000, 60000, 3)])
             file.create_dataset(name, shape, "u1", chunks=tuple(min(side, 64) for side in shape))
         case _:
@@ -172,13 +176,65 @@ def replace(file: Any, name: str, choice: int, other: str, outside: Outside, rng
             file[name] = rng.choice(odd)
 
 
-def npy_header(path: Path, rng: random.Random, outside: Outside) -> None:
+def npz(path: Path, rng: random.Random, outside: Outside) -> None:
+    """An archive with an array replaced or left out, a false size in an array's header, or a changed directory."""
+    with np.load(path) as file:
+        arrays: dict[str, Any] = dict(file)
+    name = rng.choice(list(arrays))
+    odd: list[Any] = [
+        np.zeros(()), np.zeros((2, 2)), np.array(["x"]), np.array(["\x1b[2J\0"]), np.full(7, np.inf), np.zeros(7, "V3"),
+        np.zeros(0), np.zeros((0, 4)), np.array([1, None]), np.full((6, 2), 2**62), np.zeros((6, 16, 16, 3), "c8"),
+    ]  # fmt: skip
+    match rng.randrange(4):
+        case 0:
+            del arrays[name]
+        case 1:
+            arrays[f"../{outside.folder.name}/secret"] = arrays.pop(name)
+        case _:
+            arrays[name] = rng.choice(odd)
+    np.savez(path, **arrays)
+    if rng.random() < 0.3:
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            for each in [*arrays, name]:
+                claim = npy_claim(rng) if each == name else npy_bytes(arrays.get(each, np.zeros(3)))
+                archive.writestr(f"{each}.npy", claim)
+    if rng.random() < 0.5:
+        content = bytearray(path.read_bytes())
+        for _ in range(3):
+            content[-rng.randrange(1, min(400, len(content)))] = rng.randrange(256)
+        path.write_bytes(content)
+
+
+def npy_bytes(array: Any) -> bytes:
+    """An array as a file."""
+    stream = io.BytesIO()
+    np.save(stream, array)
+    return stream.getvalue()
+
+
+def npy_claim(rng: random.Random) -> bytes:
     """An array file that claims another shape or type."""
-    claims = ["(10000000000,)", "(-1,)", "()", "(2, 3)", "(1,) * 9", "'x'", "([],)"]
-    kinds = ["<f8", "|O", "<U4", "V8", "<M8[D]", "nope"]
+    claims = ["(10000000000,)", "(-1,)", "()", "(2, 3)", "(1,) * 9", "'x'", "([],)", "(6, 60000, 60000, 3)"]
+    kinds = ["<f8", "|O", "<U4", "V8", "<M8[D]", "nope", "|u1"]
     text = f"{{'descr': {rng.choice(kinds)!r}, 'fortran_order': False, 'shape': {rng.choice(claims)}, }}"
     header = text.ljust(117).encode() + b"\n"
-    body = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + rng.randbytes(64)
+    return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + rng.randbytes(64)
+
+
+def mp4_field(path: Path, rng: random.Random, outside: Outside) -> None:
+    """A video with some 32-bit numbers of its index replaced: sizes, counts, times, offsets."""
+    content = bytearray(path.read_bytes())
+    start = content.index(b"moov")
+    for _ in range(rng.randint(1, 4)):
+        at = rng.randrange(start, len(content) - 4)
+        value = rng.choice([0, 1, 2**16, 2**24, 2**31 - 1, 2**31, 2**32 - 1, 60000 << 16, rng.randrange(2**32)])
+        content[at : at + 4] = value.to_bytes(4, "big")
+    path.write_bytes(content)
+
+
+def npy_header(path: Path, rng: random.Random, outside: Outside) -> None:
+    """An array file that claims another shape or type."""
+    body = npy_claim(rng)
     if path.suffix == ".npz":
         stream = io.BytesIO()
         np.savez(stream, rgb_static=np.zeros((2, 2, 3), np.uint8))

@@ -1,5 +1,6 @@
 """The Fréchet distance: golden values, what it tells apart, and that batches and order do not matter."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
+from roboalign.checkpoint import CheckpointError
 from roboalign.metrics.frechet import Frechet, TimmFeatures, between_halves, projection
 from roboalign.metrics.frechet_spec import FrechetSpec, TimmFeaturesSpec
 from roboalign.metrics.video import Perceptual
@@ -175,9 +177,36 @@ def test_timm_weights_come_from_a_file_that_must_be_theirs(tmp_path: Path) -> No
     assert network.name == "resnet10t"
     loaded = network.net.state_dict()
     assert all(torch.equal(value, whole.state_dict()[name]) for name, value in loaded.items())
-    with pytest.raises(ValueError, match="fetch it again"):
+    with pytest.raises(CheckpointError, match="fetch it again"):
         TimmFeatures(TimmFeaturesSpec(kind="timm", model="resnet10t", weights=str(file), sha256="0" * 64))
-    with pytest.raises(ValueError, match="does not hold the weights of this model"):
+    with pytest.raises(CheckpointError, match="its weights do not fit its model"):
         TimmFeatures(TimmFeaturesSpec(kind="timm", model="resnet14t", weights=str(file)))
     with pytest.raises(ValueError, match="timm has no model resnet10000"):
         TimmFeatures(TimmFeaturesSpec(kind="timm", model="resnet10000"))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda weight: weight.half(), "of type torch.float16, not torch.float32"),
+        (lambda weight: weight.int(), "of type torch.int32, not torch.float32"),
+        (lambda weight: weight[:1], "has the shape"),
+        (lambda weight: weight * float("nan"), "not finite"),
+        (lambda weight: weight / 0, "not finite"),
+        (None, "cannot be read"),
+    ],
+)
+def test_foreign_timm_weights_keep_the_contract_of_our_own(
+    tmp_path: Path, change: Callable[[Tensor], Tensor] | None, message: str
+) -> None:
+    import timm
+    from safetensors.torch import save_file
+
+    tensors = timm.create_model("resnet10t", pretrained=False).state_dict()
+    file = tmp_path / "weights.safetensors"
+    if change is None:
+        file.write_bytes(b"no safetensors")
+    else:
+        save_file(tensors | {"layer1.0.conv1.weight": change(tensors["layer1.0.conv1.weight"]).contiguous()}, file)
+    with pytest.raises(CheckpointError, match=rf"weights\.safetensors.*{message}"):
+        TimmFeatures(TimmFeaturesSpec(kind="timm", model="resnet10t", weights=str(file)))

@@ -7,7 +7,7 @@ import torch
 
 from roboalign import checkpoint
 from roboalign.reward.losses import scoring_loss
-from roboalign.reward.model import RewardModel, read_blueprint, save_reward_model
+from roboalign.reward.model import RewardModel, load_reward_model, save_reward_model
 from roboalign.reward.spec import RewardSpec
 from roboalign.types import Episode
 from tests.reward.reward_fakes import TEXTS, known_clips, toy_judge, toy_student, unknown_clips
@@ -125,12 +125,15 @@ def test_heads_follow_the_rewards_dimensions(six, toy_episodes):
 def test_a_file_says_what_the_model_is_built_from(model, tmp_path):
     save_reward_model(tmp_path / "model.safetensors", model, model.spec, "x")
     tensors, metadata = checkpoint.load(tmp_path / "model.safetensors")
-    found = read_blueprint(metadata)
+    found = load_reward_model(tmp_path / "model.safetensors", type(model.spec), type(model))
     assert (found.reward, found.vocabulary, found.action_width) == (model.reward, model.vocabulary, 4)
     assert found.eyes.tasks == model.eyes.tasks
-    assert tensors.keys() == model.state_dict().keys()
-    with pytest.raises(KeyError, match="vocabulary"):
-        read_blueprint({})
+    assert not found.training
+    assert tensors.keys() == model.state_dict().keys() == found.state_dict().keys()
+    del metadata["vocabulary"]
+    checkpoint.save(tmp_path / "model.safetensors", tensors, **metadata)
+    with pytest.raises(checkpoint.CheckpointError, match="holds no 'vocabulary'"):
+        load_reward_model(tmp_path / "model.safetensors", type(model.spec), type(model))
 
 
 @pytest.mark.parametrize("make", [toy_judge, toy_student])

@@ -2,12 +2,14 @@
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from generation import generate
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from roboalign.spec.training import TrainingSpec
@@ -123,6 +125,55 @@ def test_what_does_not_fit_is_named(
     spoil(tmp_path)
     with pytest.raises(LlamaError, match=message):
         import_llama(tmp_path, SHAPE, TRAINING, bins=8)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda weight: weight.int(), "is of type torch.int32"),
+        (lambda weight: weight.double(), "is of type torch.float64"),
+        (lambda weight: weight * float("nan"), "values that are not finite"),
+        (lambda weight: (weight + 1) / 0, "values that are not finite"),
+    ],
+)
+def test_weights_that_no_model_has_are_refused(
+    tmp_path: Path, model_of: Callable[..., WorldModel], change: Callable[[Tensor], Tensor], message: str
+) -> None:
+    export_llama(model_of(**PLAIN), tmp_path)
+    tensors = load_file(tmp_path / "model.safetensors")
+    name = "model.layers.0.mlp.down_proj.weight"
+    save_file(tensors | {name: change(tensors[name])}, tmp_path / "model.safetensors")
+    with pytest.raises(LlamaError, match=message):
+        import_llama(tmp_path, SHAPE, TRAINING, bins=8)
+
+
+def test_half_precision_is_read(tmp_path: Path, model_of: Callable[..., WorldModel]) -> None:
+    model = model_of(**PLAIN)
+    export_llama(model, tmp_path)
+    tensors = load_file(tmp_path / "model.safetensors")
+    save_file({name: tensor.bfloat16() for name, tensor in tensors.items()}, tmp_path / "model.safetensors")
+    found = import_llama(tmp_path, SHAPE, TRAINING, bins=8).state_dict()
+    assert all(torch.equal(value.bfloat16().float(), found[name]) for name, value in model.state_dict().items())
+
+
+HOSTILE: list[Any] = [None, [], {}, "x", -1, 0, 2**40, 1e300, True, [[]]]
+
+
+@pytest.mark.parametrize("value", HOSTILE, ids=repr)
+def test_a_hostile_config_is_refused_or_changes_nothing(
+    tmp_path: Path, model_of: Callable[..., WorldModel], value: Any
+) -> None:
+    export_llama(model_of(**PLAIN), tmp_path)
+    config = (tmp_path / "config.json").read_text()
+    for name in json.loads(config):
+        (tmp_path / "config.json").write_text(config)
+        edit(tmp_path, **{name: value})
+        with suppress(LlamaError):
+            import_llama(tmp_path, SHAPE, TRAINING, bins=8)
+    for text in ("[" * 100_000, "[]", "3", ""):
+        (tmp_path / "config.json").write_text(text)
+        with pytest.raises(LlamaError, match=r"config\.json"):
+            import_llama(tmp_path, SHAPE, TRAINING, bins=8)
 
 
 def test_a_vocabulary_too_small_for_the_tokenizer_is_refused(

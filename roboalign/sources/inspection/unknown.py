@@ -1,6 +1,5 @@
 """What a place of no known format holds, and which reader is nearest to it."""
 
-import json
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -11,6 +10,7 @@ from typing import Any
 import h5py
 import pyarrow.parquet as pq
 
+from roboalign.io import parse_json
 from roboalign.sources.errors import DamagedError, SourceError
 from roboalign.sources.inspection.layouts.layout import VIDEOS
 from roboalign.sources.readers.arrays import BAD_ARRAY, read_npy
@@ -58,13 +58,13 @@ def keys_of(files: Files, path: str, read_keys: Callable[[Any], list[str]]) -> l
     try:
         with files.open(path) as file:
             return read_keys(file)
-    except (DamagedError, SourceError, OSError, RecursionError, *BAD_ARRAY, *BAD_PARQUET, *UNREADABLE):
+    except (DamagedError, SourceError, OSError, *BAD_ARRAY, *BAD_PARQUET, *UNREADABLE):
         return []
 
 
 def json_keys(text: bytes) -> list[str]:
     """The keys of a JSON object, or of the first one of a list."""
-    value = json.loads(text)
+    value = parse_json(text)
     head = value[0] if isinstance(value, list) and value else value
     return list(head) if isinstance(head, dict) else []
 

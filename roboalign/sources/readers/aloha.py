@@ -2,24 +2,22 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import PurePosixPath
 from typing import Any
 
 import h5py
 import numpy as np
 
-from roboalign.sources.errors import DamagedError, SourceError
-from roboalign.sources.readers.columns import MISSING, STEPS, VALUES, Columns, picture
+from roboalign.sources.errors import DamagedError
+from roboalign.sources.readers.columns import STEPS, VALUES, Columns, picture
 from roboalign.sources.readers.encoded import decode
 from roboalign.sources.readers.file_episodes import FileEpisodes
 from roboalign.sources.readers.files import Files
-from roboalign.sources.readers.hdf5 import UNREADABLE, Watched, data_sets, require_own
-from roboalign.sources.readers.libero import CHUNKS, PATTERNS, attributes
+from roboalign.sources.readers.hdf5 import PATTERNS, check_picture_size, check_storage, data_sets, open_hdf5
+from roboalign.sources.readers.libero import attributes
 from roboalign.sources.readers.reader import Raw, require_key
 from roboalign.sources.readers.spec import AlohaSpec
 from roboalign.sources.readers.text import decode_text
-from roboalign.store.media import PIXELS
 from roboalign.types import UInt8
 
 CAMERAS = "observations/images/"
@@ -35,10 +33,10 @@ class Aloha(FileEpisodes):
 
     def read_file(self, path: str) -> Raw:
         """The episode of a file, which is opened again for its columns and pictures. Raises DamagedError."""
-        with open_hdf5(self.files, path) as file:
+        with open_hdf5(self.files, path) as (file, _):
             arrays = data_sets(file)
             for name in sorted({self.spec.camera, *(entry.key for entry in self.spec.actions)} & set(arrays)):
-                require_own(arrays[name], name)
+                check_storage(arrays[name], name)
             # The others are not read; but to ask for the shape of a virtual one would open its files.
             arrays = {name: array for name, array in arrays.items() if not (array.is_virtual or array.external)}
             shapes: dict[str, tuple[int, ...]] = {key: array.shape or () for key, array in arrays.items()}
@@ -58,7 +56,7 @@ class Aloha(FileEpisodes):
                 raise DamagedError(f"its '{name}' has {shapes[name][0]} rows, but there are {length} of '{key}'")
             if (count := math.prod(shapes[name])) > VALUES:
                 raise DamagedError(f"its '{name}' has {count} numbers, more than {VALUES}")
-            with open_hdf5(self.files, path) as file:
+            with open_hdf5(self.files, path) as (file, _):
                 return file[name][()]
 
         def pictures(steps: Sequence[int]) -> Iterator[UInt8]:
@@ -66,10 +64,9 @@ class Aloha(FileEpisodes):
             require_key(shapes, camera, "camera")
             if not shapes[camera] or shapes[camera][0] != length:
                 raise DamagedError(f"its '{camera}' has shape {shapes[camera]}, but there are {length} steps")
-            if math.prod(shapes[camera]) > 3 * PIXELS * max(1, length):
-                raise DamagedError(f"its pictures '{camera}' are too large: their shape is {shapes[camera]}")
+            check_picture_size(shapes[camera], camera)
             size: Sequence[int] = (-1, -1)
-            with open_hdf5(self.files, path) as file:
+            with open_hdf5(self.files, path) as (file, _):
                 for step in steps:
                     found = image_of(file[camera][step], camera, size, step)
                     size = found.shape[:2]
@@ -93,27 +90,6 @@ def image_of(value: Any, camera: str, size: Sequence[int], step: int) -> UInt8:
     if array.dtype == np.uint8 and array.ndim == 1:
         return decode(array.tobytes(), size, step)
     return picture(array, camera)
-
-
-@contextmanager
-def open_hdf5(files: Files, path: str) -> Iterator[Any]:
-    """An HDF5 file. Raises DamagedError if it is none or what is read of it is damaged, SourceError if reading
-    fails."""
-    try:
-        stream = Watched(files.open(path))
-    except MISSING:
-        raise DamagedError("the file is missing") from None
-    except OSError as error:
-        raise SourceError(f"{files.uri}/{path} cannot be fetched: {error}; run it again") from None
-    with stream.stream:
-        try:
-            with h5py.File(stream, "r", rdcc_nbytes=CHUNKS) as file:
-                yield file
-        except (DamagedError, SourceError):
-            raise
-        except UNREADABLE as error:
-            stream.refuse(path)
-            raise DamagedError(f"HDF5 cannot read it: {error}") from None
 
 
 def is_single_text(array: Any) -> bool:

@@ -74,7 +74,7 @@ def read_annotation(files: Files, path: str) -> dict[str, Json]:
         value = parse_json(files.bytes(path))
     except MISSING:
         raise DamagedError("the annotation is missing") from None
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise DamagedError(f"the annotation is no JSON: {error}") from None
     except OSError as error:
         raise SourceError(f"{files.uri}/{path} cannot be fetched: {error}; run it again") from None

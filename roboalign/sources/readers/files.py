@@ -1,6 +1,7 @@
 """Files of a data set through fsspec: local ones as they are, remote ones block by block through a local cache."""
 
 import errno
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -110,10 +111,11 @@ class Files:
     def bytes(self, name: str) -> bytes:
         """A whole file. Raises FileNotFoundError, and DamagedError if it has more than WHOLE bytes."""
         with self.open(name) as file:
-            content = file.read(WHOLE + 1)
-        if len(content) > WHOLE:
-            raise DamagedError(f"{name} has more than {WHOLE} bytes, which are too many to be read at once")
-        return content
+            size = file.seek(0, os.SEEK_END)
+            if size > WHOLE:
+                raise DamagedError(f"{name} has more than {WHOLE} bytes, which are too many to be read at once")
+            file.seek(0)
+            return file.read(size)  # not up to WHOLE: that much memory would be asked for
 
     def exists(self, name: str) -> bool:
         """Whether a file or folder is there. Raises ConnectionError where a remote place does not answer."""

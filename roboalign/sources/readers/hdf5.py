@@ -3,14 +3,23 @@
 HDF5 follows external links, external raw storage and virtual data sets to any file that they name.
 """
 
-from collections.abc import Iterator
-from contextlib import suppress
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import IO, Any
 
 import h5py
 
 from roboalign.sources.errors import DamagedError, SourceError
+from roboalign.sources.readers.columns import MISSING
+from roboalign.sources.readers.files import Files
+from roboalign.store.media import PIXELS
 
+PATTERNS = ("**/*.hdf5", "**/*.h5")
+CHUNKS = 64 * 2**20
+"""Bytes of HDF5's chunk cache: compressed chunks of many pictures are unpacked once, not once a picture."""
+CHUNK = 2**29
+"""Bytes of a chunk at most: it is unpacked whole, however little of it is read."""
 UNREADABLE = (
     OSError, RuntimeError, KeyError, ValueError, TypeError, IndexError, OverflowError, MemoryError, RecursionError,
     AttributeError, NotImplementedError,
@@ -57,6 +66,34 @@ class Watched:
         return self.stream.tell()
 
 
+@contextmanager
+def open_hdf5(files: Files, path: str) -> Iterator[tuple[Any, Watched]]:
+    """An HDF5 file, and the stream below it.
+
+    Raises DamagedError if it is not one or what is read of it is damaged, SourceError if reading fails.
+    """
+    try:
+        stream = Watched(files.open(path))
+    except MISSING:
+        raise DamagedError("the file is missing") from None
+    except OSError as error:
+        raise SourceError(f"{files.uri}/{path} cannot be fetched: {error}; run it again") from None
+    with stream.stream:
+        try:
+            file = h5py.File(stream, "r", rdcc_nbytes=CHUNKS)
+        except UNREADABLE as error:
+            stream.refuse(path)
+            raise DamagedError(f"it is no HDF5 file, or a truncated one: {error}") from None
+        try:
+            with file:
+                yield file, stream
+        except (DamagedError, SourceError):
+            raise
+        except UNREADABLE as error:
+            stream.refuse(path)
+            raise DamagedError(f"HDF5 cannot read it: {error}") from None
+
+
 def member(group: Any, path: str, left: int = LINKS) -> Any:
     """What lies at a path below a group; None if nothing does.
 
@@ -82,7 +119,7 @@ def member(group: Any, path: str, left: int = LINKS) -> Any:
 
 
 def data_sets(group: Any) -> dict[str, Any]:
-    """All data sets below a group, by path. Those that are kept in other files raise DamagedError by `require_own`."""
+    """All data sets below a group, by path. Before one is read, `check_storage` says whether it may be."""
     found: dict[str, Any] = {}
 
     def note(name: str, item: Any) -> Any:
@@ -96,11 +133,19 @@ def data_sets(group: Any) -> dict[str, Any]:
     return found
 
 
-def require_own(array: Any, name: str) -> None:
-    """Raise DamagedError if a data set is kept in other files than its own."""
+def check_storage(array: Any, name: str) -> None:
+    """Raise DamagedError if a data set is kept in other files than its own, or in chunks too large to be unpacked."""
     if array.is_virtual or array.external:
         kind = "a virtual data set" if array.is_virtual else "kept in external storage"
         raise DamagedError(f"its '{name}' is {kind}: it lies in other files, which are not read; `h5repack` joins them")
+    if array.chunks and (size := math.prod(array.chunks) * array.dtype.itemsize) > CHUNK:
+        raise DamagedError(f"its '{name}' has chunks of {size} bytes, more than {CHUNK}; `h5repack` divides them")
+
+
+def check_picture_size(shape: Sequence[int], camera: str) -> None:
+    """Raise DamagedError if one picture of a data set of pictures, of this `shape`, takes too much memory."""
+    if math.prod(shape[1:]) > 3 * PIXELS:
+        raise DamagedError(f"its pictures '{camera}' are too large: their shape is {tuple(shape)}")
 
 
 def attribute_values(group: Any) -> Iterator[tuple[str, Any]]:

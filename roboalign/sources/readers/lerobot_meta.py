@@ -84,7 +84,7 @@ def open_meta(files: Files) -> Meta:
         info = parse_json(files.bytes(INFO))
     except MISSING:
         raise SourceError(f"{files.uri} has no {INFO}; `uri` is the folder that holds `meta/`") from None
-    except (DamagedError, OSError, ValueError, RecursionError) as error:
+    except (DamagedError, OSError, ValueError) as error:
         raise SourceError(f"{files.uri}: {INFO} cannot be read: {error}") from None
     try:
         version = str(info["codebase_version"])
@@ -151,7 +151,7 @@ def _tasks_v2(content: bytes) -> Iterator[tuple[int, str]]:
         try:
             row = parse_json(line)
             yield int(row["task_index"]), str(row["task"])
-        except (KeyError, TypeError, ValueError, OverflowError, RecursionError):
+        except (KeyError, TypeError, ValueError, OverflowError):
             continue
 
 
@@ -208,7 +208,7 @@ def _rows_v2(files: Files) -> Iterator[tuple[str, dict[str, Json] | Damaged]]:
         if line.strip():
             try:
                 row = parse_json(line)
-            except (ValueError, RecursionError) as error:
+            except ValueError as error:
                 row = Damaged(place, f"the line is no JSON: {error}")
             yield place, row
 

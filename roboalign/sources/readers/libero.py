@@ -10,22 +10,28 @@ import h5py
 import numpy as np
 
 from roboalign.sources.errors import DamagedError, SourceError
-from roboalign.sources.readers.columns import MISSING, STEPS, VALUES, Columns, picture
+from roboalign.sources.readers.columns import STEPS, VALUES, Columns, picture
 from roboalign.sources.readers.files import Files
-from roboalign.sources.readers.hdf5 import UNREADABLE, Watched, attribute_values, data_sets, member, require_own
+from roboalign.sources.readers.hdf5 import (
+    PATTERNS,
+    UNREADABLE,
+    Watched,
+    attribute_values,
+    check_picture_size,
+    check_storage,
+    data_sets,
+    member,
+    open_hdf5,
+)
 from roboalign.sources.readers.reader import Damaged, Part, Raw, require_key
 from roboalign.sources.readers.spec import LiberoSpec
 from roboalign.sources.readers.text import parse_json
-from roboalign.store.media import PIXELS
 from roboalign.types import Json, UInt8
 
-PATTERNS = ("**/*.hdf5", "**/*.h5")
 FEW = 16
 """With no more files than this, each is divided into parts, so that all workers have something to do."""
 DEMONSTRATIONS = 50
 """Demonstrations of a part where files are divided."""
-CHUNKS = 64 * 2**20
-"""Bytes of HDF5's chunk cache: compressed chunks of many pictures are unpacked once, not once a picture."""
 LONGEST = 2000
 """Characters of an attribute; longer ones (whole scene descriptions) are not attributes to choose episodes by."""
 OTHER_LENGTH = "its attribute num_samples is not the number of its steps"
@@ -83,15 +89,13 @@ class Libero:
                         yield Damaged(where, f"HDF5 cannot read it: {error}")
         except DamagedError as error:
             yield Damaged(part.path, str(error))
-        except UNREADABLE as error:
-            yield Damaged(part.path, f"HDF5 cannot read it: {error}")
 
     def _raw(self, where: str, path: str, group: Any, known: dict[str, str], stream: Watched) -> Raw:
         if not isinstance(group, h5py.Group):
             raise DamagedError("it is no group with data sets")
         arrays = data_sets(group)
         for name in sorted({self.spec.camera, *(entry.key for entry in self.spec.actions)} & set(arrays)):
-            require_own(arrays[name], name)
+            check_storage(arrays[name], name)
         # The others are not read; but to ask for the shape of a virtual one would open its files.
         arrays = {name: array for name, array in arrays.items() if not array.is_virtual}
         shapes: dict[str, tuple[int, ...]] = {name: array.shape or () for name, array in arrays.items()}
@@ -123,8 +127,7 @@ class Libero:
         def pictures(steps: Sequence[int]) -> Iterator[UInt8]:
             require_key(shapes, self.spec.camera, "camera")
             array = arrays[self.spec.camera]
-            if array.size > 3 * PIXELS * max(1, recorded):
-                raise DamagedError(f"its pictures '{self.spec.camera}' are too large: their shape is {array.shape}")
+            check_picture_size(shapes[self.spec.camera], self.spec.camera)
             for step in steps:
                 try:
                     found = picture(array[step], self.spec.camera)
@@ -159,30 +162,12 @@ def open_demonstrations(files: Files, path: str) -> Iterator[tuple[Any, Watched]
 
     Raises DamagedError where it is none, SourceError where reading fails.
     """
-    try:
-        stream = Watched(files.open(path))
-    except MISSING:
-        raise DamagedError("the file is missing") from None
-    except OSError as error:
-        raise SourceError(f"{files.uri}/{path} cannot be fetched: {error}; run it again") from None
-    with stream.stream:
-        try:
-            file = h5py.File(stream, "r", rdcc_nbytes=CHUNKS)
-        except UNREADABLE as error:
-            stream.refuse(path)
-            raise DamagedError(f"it is no HDF5 file, or a truncated one: {error}") from None
-        with file:
-            try:
-                there = ", ".join(file) or "nothing"
-                names = demonstrations(file) if isinstance(member(file, "data"), h5py.Group) else None
-            except UNREADABLE as error:
-                stream.refuse(path)
-                raise DamagedError(f"HDF5 cannot read it: {error}") from None
-            if names is None:
-                raise DamagedError(f"it has no group 'data' with demonstrations; there is: {there}")
-            if not names:
-                raise DamagedError("its group 'data' is empty: it has no demonstration demo_*")
-            yield file, stream
+    with open_hdf5(files, path) as (file, stream):
+        if not isinstance(member(file, "data"), h5py.Group):
+            raise DamagedError(f"it has no group 'data' with demonstrations; there is: {', '.join(file) or 'nothing'}")
+        if not demonstrations(file):
+            raise DamagedError("its group 'data' is empty: it has no demonstration demo_*")
+        yield file, stream
 
 
 def demonstrations(file: Any) -> list[str]:
@@ -201,7 +186,7 @@ def attributes(group: Any) -> dict[str, str]:
     result: dict[str, str] = {}
     for key, text in attribute_values(group):
         if isinstance(text, str) and text[:1] in ("{", "["):
-            with suppress(ValueError, RecursionError):
+            with suppress(ValueError):
                 text = parse_json(text.encode("utf-8", "surrogateescape"))
         with suppress(ValueError, RecursionError):
             result |= flatten(key, text)

@@ -223,5 +223,5 @@ def _json(files: Files, path: str) -> Json:
         return parse_json(files.bytes(path))
     except MISSING:
         raise SourceError(f"{files.uri} has no {path}; copy it from where the data set came from") from None
-    except (DamagedError, OSError, ValueError, RecursionError) as error:
+    except (DamagedError, OSError, ValueError) as error:
         raise SourceError(f"{files.uri}: {path} cannot be read: {error}") from None

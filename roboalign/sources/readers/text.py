@@ -3,6 +3,7 @@
 import json
 import re
 
+from roboalign import io
 from roboalign.sources.errors import DamagedError
 from roboalign.types import Json
 
@@ -18,8 +19,8 @@ def decode_text(data: bytes) -> str:
 
 
 def parse_json(data: bytes) -> Json:
-    """A JSON document. Raises ValueError or RecursionError; text in it that is not UTF-8 comes as by `decode_text`."""
-    return json.loads(data.decode(json.detect_encoding(data), "surrogateescape"))
+    """A JSON document. Raises ValueError; text in it that is not UTF-8 comes as by `decode_text`."""
+    return io.parse_json(data.decode(json.detect_encoding(data), "surrogateescape"))
 
 
 def check_text(text: str, what: str) -> None:

@@ -183,7 +183,7 @@ def entry(line: bytes) -> dict[str, Json]:
     """A line of the manifest. Raises DamagedError where it is no JSON object."""
     try:
         value = parse_json(line)
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise DamagedError(f"the line is no JSON: {error}") from None
     if not isinstance(value, dict):
         raise DamagedError("the line is no JSON object with keys and values")

@@ -1,7 +1,9 @@
 """ALOHA's HDF5: what h5py wrote comes back, compressed or not, and single faults are named."""
 
 import io
+import resource
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -16,6 +18,7 @@ from PIL import Image
 from pydantic import TypeAdapter
 from reading import mutilated, read_all
 
+from roboalign.sources.errors import SourceError
 from roboalign.sources.inspection.proposal import propose
 from roboalign.sources.readers.spec import AlohaSpec
 
@@ -145,3 +148,29 @@ def test_it_is_recognised_and_told_to_be_absolute(tmp_path: Path) -> None:
     assert (found.camera, found.instruction, found.fps) == (CAMERA, "task", 50)
     # qpos does what the action says; with so few steps nothing but the name could tell.
     assert found.action_width == 2
+
+
+@pytest.mark.parametrize(
+    ("shape", "chunks"),
+    [
+        ((6, 60_000, 60_000, 3), None),
+        ((6, 2**30), None),
+        ((6, 4000, 8000, 3), (6, 4000, 8000, 3)),
+        ((2**40, 1, 1, 3), None),
+    ],
+)
+def test_false_sizes_take_no_memory(tmp_path: Path, shape: tuple[int, ...], chunks: tuple[int, ...] | None) -> None:
+    recorded = three()
+    write(tmp_path / "data", recorded)
+    name = f"{IMAGES}/{next(iter(recorded[0].frames))}"
+    for number in range(3):
+        with h5py.File(tmp_path / f"data/episode_{number}.hdf5", "a") as file:
+            del file[name]
+            file.create_dataset(name, shape, "u1", chunks=chunks or tuple(min(side, 64) for side in shape))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    episodes, damaged, _ = read_all(spec(tmp_path / "data", 2, camera=name), tmp_path)
+    assert not episodes
+    assert len(damaged) == 3
+    with suppress(SourceError):
+        propose(str(tmp_path / "data"), {}, tmp_path)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000  # KiB

@@ -5,10 +5,10 @@ import numpy as np
 from roboalign.sources.errors import DamagedError
 from roboalign.sources.inspection.layouts.layout import Column, Layout, file_words, pick_actions, shape
 from roboalign.sources.inspection.summary import cut
-from roboalign.sources.readers.aloha import CAMERAS, image_of, is_single_text, open_hdf5, text_of
+from roboalign.sources.readers.aloha import CAMERAS, image_of, is_single_text, text_of
 from roboalign.sources.readers.files import Files
-from roboalign.sources.readers.hdf5 import data_sets
-from roboalign.sources.readers.libero import PATTERNS, attributes
+from roboalign.sources.readers.hdf5 import PATTERNS, check_picture_size, check_storage, data_sets, open_hdf5
+from roboalign.sources.readers.libero import attributes
 
 LOOKED_FOR = "**/*.hdf5 or **/*.h5 with observations/images (ALOHA)"
 FIRST = 5
@@ -29,8 +29,12 @@ def recognise(files: Files) -> Layout | None:
 
 def describe(files: Files, path: str, paths: list[str]) -> Layout | None:
     """The layout of a file, or None if it has no cameras. Raises DamagedError."""
-    with open_hdf5(files, path) as file:
+    with open_hdf5(files, path) as (file, _):
         arrays = {key: each for key, each in data_sets(file).items() if not (each.is_virtual or each.external)}
+        for key in arrays:
+            if key.startswith(CAMERAS):
+                check_storage(arrays[key], key)
+                check_picture_size(arrays[key].shape, key)
         cameras = [
             Column(key, shape(image_of(array[0], key, (-1, -1), 0).shape[:2]))
             for key, array in arrays.items()

@@ -6,8 +6,8 @@ from roboalign.sources.errors import DamagedError
 from roboalign.sources.inspection.layouts.layout import Column, Layout, file_words, pick_actions, shape
 from roboalign.sources.inspection.summary import cut
 from roboalign.sources.readers.files import Files
-from roboalign.sources.readers.hdf5 import UNREADABLE, data_sets, member
-from roboalign.sources.readers.libero import PATTERNS, attributes, demonstrations, open_demonstrations
+from roboalign.sources.readers.hdf5 import PATTERNS, UNREADABLE, data_sets, member
+from roboalign.sources.readers.libero import attributes, demonstrations, open_demonstrations
 
 OWN_CAMERAS = ("obs/agentview_rgb", "obs/eye_in_hand_rgb")
 """What LIBERO calls its pictures; robomimic says agentview_image."""

@@ -54,8 +54,8 @@ def test_two_files_of_one_name_are_two_scorers(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"judge": "c" * 32}, "another judge than this experiment's"),
-        ({"dimensions": ["physics", "manipulation"]}, "another judge"),
+        ({"judge": "c" * 32}, "by another judge than this experiment"),
+        ({"dimensions": ["physics", "manipulation"]}, "by another judge"),
         ({"videos": []}, "none was scored"),
         ({"format": "roboalign scores 2"}, "format"),
         ({"stride": 0}, "stride"),

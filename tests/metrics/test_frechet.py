@@ -175,7 +175,7 @@ def test_timm_weights_come_from_a_file_that_must_be_theirs(tmp_path: Path) -> No
     assert network.name == "resnet10t"
     loaded = network.net.state_dict()
     assert all(torch.equal(value, whole.state_dict()[name]) for name, value in loaded.items())
-    with pytest.raises(ValueError, match="fetch it again"):
+    with pytest.raises(ValueError, match="download it again"):
         TimmFeatures(TimmFeaturesSpec(kind="timm", model="resnet10t", weights=str(file), sha256="0" * 64))
     with pytest.raises(ValueError, match="does not hold the weights of this model"):
         TimmFeatures(TimmFeaturesSpec(kind="timm", model="resnet14t", weights=str(file)))

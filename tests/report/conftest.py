@@ -94,7 +94,7 @@ def toy_evaluation() -> dict[str, Any]:
             },
             "fidelity": {
                 "passed": True,
-                "rule": "PSNR not lower and position error not higher than supervised, beyond their intervals",
+                "rule": "PSNR not significantly lower and position error not significantly higher than supervised",
                 "figures": {
                     "aligned.swr.greedy psnr mean": 0.1, "aligned.swr.greedy psnr low": -0.1,
                     "aligned.swr.greedy psnr high": 0.3,

@@ -80,9 +80,9 @@ def test_the_batch_does_not_change_scores() -> None:
 
 
 def test_a_scorer_that_answers_nonsense_is_named() -> None:
-    with pytest.raises(ValueError, match="the scorer judge returned invalid scores .* for toy"):
+    with pytest.raises(ValueError, match=r"the scorer judge returned invalid scores .* for toy"):
         score("toy", [clip(0, 9)], {"judge": lambda videos, *_: torch.ones(1, 2)}, 1)
-    with pytest.raises(ValueError, match="the scorer judge returned invalid scores .* for toy"):
+    with pytest.raises(ValueError, match=r"the scorer judge returned invalid scores .* for toy"):
         score("toy", [clip(0, 9)], {"judge": lambda videos, *_: torch.full((1, 2, 2), float("nan"))}, 1)
     with pytest.raises(ValueError, match="empty"):
         score("toy", [], {"student": Brightness()}, 1)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from roboalign.report.clips import Lane, Showcase
+from roboalign.report.clips import ClipColumn, Showcase
 from roboalign.report.inputs import Inputs
 
 DIMENSIONS = (
@@ -33,7 +33,7 @@ MODELS = {
 SCORERS = tuple(
     f"{name}{variant}" for name in ("student", "judge", "held_out", "gold") for variant in ("", "_faithful")
 )
-LANES = ("Ground truth", "Reconstruction", "Supervised AR", "Supervised SWR", "Aligned SWR")
+COLUMNS = ("Ground truth", "Reconstruction", "Supervised AR", "Supervised SWR", "Aligned SWR")
 
 
 def toy_interval(mean: float, width: float, n: int = 24) -> dict[str, Any]:
@@ -328,8 +328,8 @@ def toy_showcases(sources: int = 1, length: int = 5, size: int = 32) -> list[Sho
             "push the orange block to the green goal",
             pick,
             [
-                Lane(title, toy_clip(17 * number + lane, length, size), f"{9.6 - lane * (number + 1) * 0.4:.2f}")
-                for lane, title in enumerate(LANES)
+                ClipColumn(title, toy_clip(17 * number + lane, length, size), f"{9.6 - lane * (number + 1) * 0.4:.2f}")
+                for lane, title in enumerate(COLUMNS)
             ],
         )
         for source in ("metaworld", "fetch", "panda", "jaco")[:sources]

@@ -125,6 +125,6 @@ def test_a_file_is_listed_once() -> None:
 @pytest.mark.parametrize(("field", "side"), [("comparisons", "against"), ("aligned", "model")])
 def test_a_comparison_with_a_model_that_is_not_listed_is_refused(field: str, side: str) -> None:
     pair = {"model": "aligned.swr.greedy", "against": "supervised.swr.greedy"} | {side: "external.cosmos"}
-    with pytest.raises(ValidationError, match=r"external\.cosmos is not listed"):
+    with pytest.raises(ValidationError, match=r"external\.cosmos is not in external"):
         EvaluationSpec.model_validate({field: [pair]})
     EvaluationSpec.model_validate({field: [pair], "external": [{"name": "cosmos", "scores": "external/a.json"}]})

@@ -47,8 +47,8 @@ def markdown(name: str, summary: dict[str, Any]) -> str:
     parts = [
         f"# {summary['question']}",
         f"`{summary['command']}` at revision {summary['revision']}, experiment `{summary['experiment']}`; the values "
-        f"are in [{name}.json]({name}.json). Differences are paired by episode, with 95 % intervals over episodes; those "
-        f"whose interval excludes 0 are bold. Scores are totals of 10.",
+        f"are in [{name}.json]({name}.json). Differences are paired by episode, with 95 % intervals over episodes; "
+        f"those whose interval excludes 0 are bold. Scores are totals of 10.",
         f"![The gains of each run, by scorer]({name}.svg)",
     ]
     if summary.get("not_run"):

@@ -69,7 +69,7 @@ def test_a_stage_gets_nothing_else(project: Path) -> None:
         (lambda: run.input("specs"), "deps"),
         (lambda: run.output("artifacts/other"), "outs"),
     ):
-        with pytest.raises(runs.StageError, match=f"does not declare under `{what}`"):
+        with pytest.raises(runs.StageError, match=f"declare it under `{what}`"):
             get()
     (project / "data/x").unlink()
     with pytest.raises(runs.StageError, match="missing"):
@@ -118,10 +118,10 @@ def test_one_process_holds_the_lock(project: Path) -> None:
 
 
 def test_code_from_outside_the_checkout_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    runs.guard()
+    runs.require_checkout()
     monkeypatch.chdir(tmp_path)
     with pytest.raises(runs.StageError, match="not from this checkout"):
-        runs.guard()
+        runs.require_checkout()
 
 
 @pytest.mark.parametrize(

@@ -68,7 +68,7 @@ def test_the_text_says_what_each_scorer_did(full_inputs: Inputs) -> None:
     assert "decides which checkpoint" in held_out
     assert "No trained model and no choice depends on it" in gold
     without = scorers_text(replace(full_inputs, spec={}), ["student", "judge"])
-    assert without[-1] == "Not among the scorers: held-out judge and gold."
+    assert without[-1] == "Not used in this run: held-out judge and gold."
 
 
 @pytest.mark.parametrize("absent", ["outcomes", "differences", "agreement", "strongest_baseline"])

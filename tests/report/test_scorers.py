@@ -51,7 +51,7 @@ def test_faithful_totals_stand_before_absolute_ones(full_inputs: Inputs) -> None
 
 
 def test_outcomes_stand_with_interval_and_number_of_episodes(full_inputs: Inputs) -> None:
-    found = table(full_inputs, "Outcomes: what")
+    found = table(full_inputs, "Outcomes: clips")
     assert [name.split("\n")[0] for name in found.head[1:]] == [
         "False success", "Missed success", "Position error (cm)", "PSNR (dB)",
     ]  # fmt: skip

@@ -57,14 +57,14 @@ def kappa(a: Scores, b: Scores, draws: int = DRAWS, seed: int = 0) -> dict[str, 
     return {"value": value, "low": float(low), "high": float(high)}
 
 
-def compare(ours: Scores, theirs: Scores, names: Sequence[str]) -> dict[str, Json]:
-    """Compare scores (N, D) with others of the same clips.
+def compare(scores: Scores, reference: Scores, names: Sequence[str]) -> dict[str, Json]:
+    """Compare scores (N, D) with reference scores (N, D) of the same clips.
 
-    Returns `n`, and for each dimension and `total` {mae, bias, qwk}; `bias` is the mean of `ours` - `theirs`.
+    Returns `n`, and for each dimension and `total` {mae, bias, qwk}; `bias` is the mean of `scores` - `reference`.
     """
-    columns = [(name, ours[:, k], theirs[:, k]) for k, name in enumerate(names)]
-    columns.append(("total", ours.sum(1), theirs.sum(1)))
-    result: dict[str, Json] = {"n": len(ours)}
+    columns = [(name, scores[:, k], reference[:, k]) for k, name in enumerate(names)]
+    columns.append(("total", scores.sum(1), reference.sum(1)))
+    result: dict[str, Json] = {"n": len(scores)}
     for name, a, b in columns:
         mae = bootstrap(np.abs(a - b), DRAWS)
         entry: dict[str, Json] = {
@@ -98,21 +98,22 @@ def agreement(annotations: Sequence[Annotation], pairs: Sequence[Pair], reward: 
     kinds = {row.rater: row.kind for row in first}
     result: dict[str, Json] = {
         "raters": {
-            rater: {"kind": kinds[rater]} | against(scores, labels, names) for rater, scores in sorted(by_rater.items())
+            rater: {"kind": kinds[rater]} | compare_shared(scores, labels, names)
+            for rater, scores in sorted(by_rater.items())
         }
     }
     people = [row for row in first if row.kind == "person"]
     if people:
         means = {clip: scores for clip, (scores, _, _) in average(people, names).items()}
-        entry = against(means, labels, names)
+        entry = compare_shared(means, labels, names)
         for provenance in sorted({pair.provenance for pair in pairs if pair.id in means and pair.id in labels}):
             part = {pair.id for pair in pairs if pair.provenance == provenance}
-            entry.setdefault("by_provenance", {})[provenance] = against(
+            entry.setdefault("by_provenance", {})[provenance] = compare_shared(
                 {clip: scores for clip, scores in means.items() if clip in part}, labels, names
             )
         result["people"] = entry | {"raters": len({row.rater for row in people})}
     between = {
-        f"{one} ~ {other}": against(by_rater[one], by_rater[other], names)
+        f"{one} ~ {other}": compare_shared(by_rater[one], by_rater[other], names)
         for one, other in combinations(sorted(by_rater), 2)
         if by_rater[one].keys() & by_rater[other].keys()
     }
@@ -120,16 +121,18 @@ def agreement(annotations: Sequence[Annotation], pairs: Sequence[Pair], reward: 
     for rater in sorted({row.rater for row in repeated}):
         second = {row.clip: np.array([row.scores[name] for name in names]) for row in repeated if row.rater == rater}
         if second.keys() & by_rater.get(rater, {}).keys():
-            repeats[rater] = against(second, by_rater[rater], names)
+            repeats[rater] = compare_shared(second, by_rater[rater], names)
     return result | ({"between": between} if between else {}) | ({"repeats": repeats} if repeats else {})
 
 
-def against(ours: Mapping[str, Scores], theirs: Mapping[str, Scores], names: Sequence[str]) -> dict[str, Json]:
+def compare_shared(
+    scores: Mapping[str, Scores], reference: Mapping[str, Scores], names: Sequence[str]
+) -> dict[str, Json]:
     """`compare` on the clips that both have; {n: 0} if there are none."""
-    clips = sorted(ours.keys() & theirs.keys())
+    clips = sorted(scores.keys() & reference.keys())
     if not clips:
         return {"n": 0}
-    return compare(np.stack([ours[clip] for clip in clips]), np.stack([theirs[clip] for clip in clips]), names)
+    return compare(np.stack([scores[clip] for clip in clips]), np.stack([reference[clip] for clip in clips]), names)
 
 
 def table(result: Mapping[str, Json], names: Sequence[str]) -> str:

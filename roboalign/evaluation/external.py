@@ -86,7 +86,7 @@ class ScoreFile(_Record):
     """The hash of the judge's file: scores of different judges are never compared."""
     dimensions: tuple[str, ...]
     fit: Literal["crop", "pad", "stretch"]
-    """How frames were brought to the judge's size."""
+    """The method by which frames were brought to the judge's size."""
     stride: Annotated[int, Field(ge=1)]
     """One of so many frames was scored."""
     level: Annotated[float, Field(gt=0, lt=1)]

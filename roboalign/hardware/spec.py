@@ -70,7 +70,7 @@ class HardwareSpec(Spec):
     device: DeviceSpec = DeviceSpec()
     """Devices for training and rollouts."""
     executor: ExecutorSpec = ProcessesSpec(kind="processes")
-    """Where episodes are recorded and converted."""
+    """The executor for recording and converting episodes."""
     cache: Annotated[str, Field(min_length=1, max_length=1000)] = ".scratch/files"
     """Folder in which files of remote data sets are cached."""
     limits: LimitsSpec = LimitsSpec()

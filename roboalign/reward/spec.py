@@ -184,7 +184,7 @@ class DistilledSignal(Spec):
 
     kind: Literal["distilled"]
     variant: ScoreVariant = "faithful"
-    """Which scores are maximised (paper: absolute)."""
+    """The variant of the scores that are maximised (paper: absolute)."""
 
 
 class JudgeSignal(Spec):
@@ -192,7 +192,7 @@ class JudgeSignal(Spec):
 
     kind: Literal["judge"]
     variant: ScoreVariant = "faithful"
-    """Which scores are maximised."""
+    """The variant of the scores that are maximised."""
 
 
 class GoldSignal(Spec):
@@ -201,7 +201,7 @@ class GoldSignal(Spec):
 
     kind: Literal["gold"]
     variant: ScoreVariant = "faithful"
-    """Which scores are maximised."""
+    """The variant of the scores that are maximised."""
 
 
 class MseSignal(Spec):

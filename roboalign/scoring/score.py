@@ -27,7 +27,7 @@ RATE = 1.25
 
 @dataclass(frozen=True)
 class Options:
-    """How videos are read and scored."""
+    """Options for reading and scoring videos."""
 
     name: str
     fit: Fit = "crop"

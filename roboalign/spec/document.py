@@ -1,7 +1,7 @@
 """YAML files as nodes that know their file, line and column.
 
 PyYAML's parser gives the events; everything above it (what scalars mean, duplicate keys, tags, anchors, limits) is
-decided here, so that a file is either read exactly as DVC reads it or refused with its line and a remedy.
+decided in this module, so that a file is either read exactly as DVC reads it or rejected with its line and a remedy.
 """
 
 import re
@@ -210,30 +210,30 @@ class Composer:
             return DocumentError(message, Mark(self.source, line, column, line, column + 1))
 
         problem, context = error.problem or "syntax error", error.context or ""
-        here, began = error.problem_mark or error.context_mark, error.context_mark or error.problem_mark
-        row = self.source.lines[here.line] if here and here.line < len(self.source.lines) else ""
-        if here and "\t" in row[: here.column + 1]:
-            return at(here, "a tab where YAML wants spaces; indent with spaces")
+        fault, began = error.problem_mark or error.context_mark, error.context_mark or error.problem_mark
+        row = self.source.lines[fault.line] if fault and fault.line < len(self.source.lines) else ""
+        if fault and "\t" in row[: fault.column + 1]:
+            return at(fault, "a tab where YAML wants spaces; indent with spaces")
         if "mapping values are not allowed" in problem:
-            if here and row[: here.column].count(":") == 0 and here.line:
-                return at(here, "wrong indentation, or the line above lacks its ':'")
-            return at(here, "a second ':' on this line; put text that holds ': ' in quotes")
+            if fault and row[: fault.column].count(":") == 0 and fault.line:
+                return at(fault, "wrong indentation, or the line above lacks its ':'")
+            return at(fault, "a second ':' on this line; put text that holds ': ' in quotes")
         if "could not find expected ':'" in problem:
             return at(began, "a key without ':'; write `key: value`")
         if "quoted scalar" in context and "end of stream" in problem:
             return at(began, "this quote is not closed")
         if "flow node" in context:
-            return at(here, "a value is missing here, or a bracket above is not closed")
+            return at(fault, "a value is missing here, or a bracket above is not closed")
         if "flow sequence" in context or "flow mapping" in context:
             return at(began, f"this '{'[' if 'sequence' in context else '{'}' is not closed, or a ',' is missing in it")
         if "did not find expected key" in problem or "block end" in problem or "'-' indicator" in problem:
-            return at(here, "the indentation does not fit the lines above")
+            return at(fault, "the indentation does not fit the lines above")
         if "block sequence entries are not allowed" in problem:
-            return at(here, "a list cannot start here; put each '- item' on a line of its own, or write [a, b]")
+            return at(fault, "a list cannot start here; put each '- item' on a line of its own, or write [a, b]")
         if "cannot start any token" in problem:
-            shown = row[here.column : here.column + 1] if here else ""
-            return at(here, f"'{shown}' cannot start a value; put the text in quotes")
-        return at(here, f"not valid YAML: {problem} {context}".rstrip())
+            shown = row[fault.column : fault.column + 1] if fault else ""
+            return at(fault, f"'{shown}' cannot start a value; put the text in quotes")
+        return at(fault, f"not valid YAML: {problem} {context}".rstrip())
 
     def mark(self, event: yaml.Event) -> Mark:
         """The range of an event."""

@@ -30,7 +30,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Run `inspect`; the exit code."""
     from roboalign.sources.inspection.command import Request
     from roboalign.sources.inspection.command import run as run_inspection
-    from roboalign.spec.single import single, resolve_source
+    from roboalign.spec.single import resolve_source, single
 
     options, wrong = parse_options(arguments.option)
     if arguments.episodes is not None and arguments.episodes < 0:

@@ -135,7 +135,7 @@ def test_errors_are_printed_in_one_line(
 
     monkeypatch.chdir(project)
     monkeypatch.setattr(sys, "argv", ["toy"])
-    monkeypatch.setattr(runs, "guard", lambda: None)
+    monkeypatch.setattr(runs, "require_checkout", lambda: None)
     with pytest.raises(SystemExit, match="1"):
         runs.execute("toy", main)
     assert capsys.readouterr().err.splitlines()[1:] == [

@@ -86,7 +86,7 @@ def toy_evaluation() -> dict[str, Any]:
             },
             "student_gold_agreement": {
                 "passed": True,
-                "rule": "correlation within groups of at least 0.35, and gold gained by best of 16: interval above 0",
+                "rule": "correlation within groups at least 0.35, and gold gained by best of 16: interval above 0",
                 "figures": {
                     "mean 8 frames": 0.42, "low 8 frames": 0.36, "high 8 frames": 0.48, "n 8 frames": 48,
                     "best of 16 mean 8 frames": 0.4, "best of 16 low 8 frames": 0.2, "best of 16 high 8 frames": 0.6,

@@ -35,7 +35,7 @@ def test_all_three_kinds_of_table_say_the_same(tmp_path):
         ("a.json", "{", "is not valid JSON"),
         ("a.csv", "video;instruction\na;b\n", r"a\.csv:2: video: is missing"),
         ("a.csv", "video,instruction\na\n", r"a\.csv:2: instruction: is missing"),
-        ("a.csv", "video,instruction\na,x\nb,y\na,z\n", r"a\.csv:4: video: a has an instruction at .*a\.csv:2"),
+        ("a.csv", "video,instruction\na,x\nb,y\na,z\n", r"a\.csv:4: video: a already has an instruction at .*a\.csv:2"),
     ],
 )
 def test_errors_name_file_line_and_field(tmp_path, name, text, message):

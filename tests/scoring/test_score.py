@@ -64,7 +64,7 @@ def test_a_student_without_spread(tmp_path):
 @pytest.mark.parametrize(
     ("frames", "rate", "instruction", "warning"),
     [
-        (grey(99), None, "push the purple block", "words that are not in the judge.s training data: purple"),
+        (grey(99), None, "push the purple block", "words that are not in the judge's training data: purple"),
         (grey(99), None, "!?", "the instruction has no words"),
         (grey(99), None, "push the block the push", "5 words, of which the judge reads 4"),
         (grey(99, height=8, width=8), None, "push", "8 x 8 are enlarged to 16 x 16"),

@@ -1,6 +1,6 @@
 """The command line: `python -m roboalign COMMAND`; `--help` lists the commands, each a file of roboalign/cli/.
 
-Each imports what it needs when it runs: those that look at specs and data alone never load torch.
+Commands import their modules when they run, so those that read only specs and data do not import torch.
 """
 
 import os
@@ -11,11 +11,11 @@ from roboalign.spec.diagnostics import SpecError, nearest, render, summary
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command; the exit code."""
+    """Run one command and return its exit code."""
     words = sys.argv[1:] if argv is None else argv
     if words and not words[0].startswith("-") and words[0] not in COMMANDS:
         suggestion = nearest(words[0], COMMANDS)
-        hint = f"did you mean '{suggestion}'?" if suggestion else f"there are: {', '.join(COMMANDS)}"
+        hint = f"did you mean '{suggestion}'?" if suggestion else f"available: {', '.join(COMMANDS)}"
         print(f"error: unknown command '{words[0]}'; {hint}", file=sys.stderr)
         return 2
     arguments = make_parser().parse_args(words)

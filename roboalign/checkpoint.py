@@ -1,8 +1,7 @@
-"""Checkpoints: safetensors with the spec they were built from and the hash of what went in; nothing executable.
+"""Checkpoints: safetensors with the spec of the model and the hash of its inputs; nothing in them is executable.
 
-A file is taken for damaged or foreign until it is proven otherwise: `load_model` builds a model from a file only if
-names, shapes and types of its tensors are those of the model that its own metadata describes, and all numbers are
-finite.
+Files are not trusted. `load_model` builds a model only if the names, shapes and types of the file's tensors are those
+of the model that its metadata describes, and all values are finite.
 """
 
 import hashlib
@@ -30,26 +29,26 @@ DTYPES = {
     "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I64": torch.int64,
     "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8, "BOOL": torch.bool,
 }  # fmt: skip
-"""Types of tensors by their names in safetensors; files of ours hold no others."""
+"""Types of tensors by their names in safetensors; other types are rejected."""
 
 MAKE_ANEW = "remove it and run `dvc repro` again"
 """The remedy for a file that a stage wrote."""
 
 
 class CheckpointError(Exception):
-    """A checkpoint that is damaged, foreign or cannot be written; the message names the file and the remedy."""
+    """A checkpoint is damaged, not one of RoboAlign's, or cannot be written; the message names file and remedy."""
 
 
 def save(path: Path, tensors: Mapping[str, torch.Tensor], **metadata: Json) -> None:
-    """Write named tensors, each moved to the CPU, with JSON metadata; atomically and with the same bytes each time.
+    """Write named tensors, moved to the CPU, and JSON metadata; atomic and deterministic.
 
-    Raises CheckpointError if the file cannot be written, for example on a full disk.
+    Raises CheckpointError if the file cannot be written, for example if the disk is full.
     """
     _write(path, _on_cpu(tensors), metadata)
 
 
 def load(path: Path, device: str = "cpu") -> tuple[dict[str, torch.Tensor], dict[str, Json]]:
-    """Read what `save` wrote: the tensors and the metadata. Raises CheckpointError if the file is damaged."""
+    """Read the tensors and the metadata of a file that `save` wrote. Raises CheckpointError if it is damaged."""
     with _open_file(path, device) as file:
         return {name: file.get_tensor(name) for name in sorted(file.keys())}, _metadata(file)
 
@@ -74,7 +73,7 @@ def load_spec(path: Path, kind: type[SpecT]) -> SpecT:
 
 
 def read_spec(metadata: Mapping[str, Json], kind: type[SpecT]) -> SpecT:
-    """The spec in the metadata of a model file. Raises KeyError or ValueError if there is none of this kind."""
+    """The spec in the metadata of a model file. Raises KeyError or ValueError if it is missing or not a `kind`."""
     try:
         return kind.model_validate_json(json.dumps(metadata["spec"]))
     except (ValueError, RecursionError) as error:
@@ -82,16 +81,16 @@ def read_spec(metadata: Mapping[str, Json], kind: type[SpecT]) -> SpecT:
 
 
 def load_model(path: Path, build: Callable[[dict[str, Json]], ModelT], device: str = "cpu") -> ModelT:
-    """The model in a file, in the mode in which `build` leaves it.
+    """Load a model from a file, in the mode in which `build` leaves it.
 
     Args:
         path: A file that `save_model` wrote.
-        build: Makes the untrained model from the file's metadata. It is first called for the meta device, where
-            tensors take no memory, so that a file cannot ask for a model that is larger than itself.
-        device: Where the model goes.
+        build: Builds the untrained model from the file's metadata. It is called first on the meta device, where tensors
+            need no memory, so that a file cannot request a model that is larger than itself.
+        device: Device of the model.
 
     Raises:
-        CheckpointError: The file is damaged, or its metadata do not describe the weights in it.
+        CheckpointError: The file is damaged, or its metadata do not describe its weights.
     """
     metadata = load_metadata(path)
     try:
@@ -101,21 +100,22 @@ def load_model(path: Path, build: Callable[[dict[str, Json]], ModelT], device: s
         model = build(metadata).to(device)
     except CheckpointError:
         raise
-    except Exception as error:  # the metadata may be anything, and what `build` trips over depends on what it holds
+    except Exception as error:  # the metadata are not trusted, so `build` can raise anything
         raise _foreign(path, error) from error
     return load_into(path, model, device)
 
 
 def load_into(path: Path, model: ModelT, device: str = "cpu") -> ModelT:
-    """Set all weights and buffers of `model` to those of a file; see `load_weights` for what it raises."""
+    """Load all weights and buffers of `model` from a file. Raises CheckpointError as `load_weights` does."""
     model.load_state_dict(load_weights(path, model.state_dict(), device))
     return model
 
 
 def load_weights(path: Path, expected: Mapping[str, torch.Tensor], device: str = "cpu") -> dict[str, torch.Tensor]:
-    """The tensors of a file by name, which have the names, shapes and types of `expected` and only finite values.
+    """Read the tensors of a file by name.
 
-    Raises CheckpointError if the file is damaged or holds anything else; the message names the first such tensor.
+    Raises CheckpointError if the file is damaged, if names, shapes or types differ from `expected`, or if values are
+    not finite; the message names the first such tensor.
     """
     _check_layout(path, expected)
     with _open_file(path, device) as file:
@@ -141,37 +141,37 @@ def check_finite(place: Path | str, tensors: Mapping[str, torch.Tensor], remedy:
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             count = int((~torch.isfinite(tensor)).sum())
-            raise CheckpointError(f"{place}: {name} holds {count} values that are not finite; {remedy}")
+            raise CheckpointError(f"{place}: {name} has {count} values that are not finite; {remedy}")
 
 
 def save_scratch(path: Path, tensors: Mapping[str, torch.Tensor], **metadata: Json) -> None:
-    """Write a checkpoint that a killed run takes up, with a digest of all that is in it.
+    """Write a checkpoint from which a killed run resumes, with a digest of its content.
 
-    Scratch files are not outputs, so no hash in dvc.lock would tell that one was damaged. Raises CheckpointError if it
-    cannot be written.
+    Scratch files are not outputs, so dvc.lock has no hash that would reveal damage. Raises CheckpointError if it cannot
+    be written.
     """
     plain = _on_cpu(tensors)
     _write(path, plain, metadata | {"digest": _digest(plain, metadata)})
 
 
 def load_scratch(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Json]]:
-    """Read what `save_scratch` wrote. Raises CheckpointError if a single bit of it has changed."""
+    """Read a file that `save_scratch` wrote. Raises CheckpointError if a single bit of it has changed."""
     try:
         tensors, metadata = load(path)
     except CheckpointError as error:
         raise CheckpointError(f"{path} is damaged ({error.__cause__})") from error
     recorded = metadata.pop("digest", None)
     if recorded != _digest(tensors, metadata):
-        raise CheckpointError(f"{path} is damaged (its content does not have the digest that was recorded)")
+        raise CheckpointError(f"{path} is damaged (its content does not match the recorded digest)")
     return tensors, metadata
 
 
 def set_aside(path: Path) -> Path:
-    """Rename a file that cannot be used, so that it is made anew and can still be looked at; its new path."""
-    aside = path.with_name(f"{path.name}.damaged")
-    with suppress(FileNotFoundError):  # another process of the same training was faster
-        path.replace(aside)
-    return aside
+    """Rename a damaged file, so that it is written again but can be inspected. Returns its new path."""
+    renamed = path.with_name(f"{path.name}.damaged")
+    with suppress(FileNotFoundError):  # another process of the same training has renamed it
+        path.replace(renamed)
+    return renamed
 
 
 def _on_cpu(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -179,8 +179,8 @@ def _on_cpu(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def _write(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, Json]) -> None:
-    # One entry only: safetensors writes several in the random order of a hash map. Within it the order is kept: that of
-    # a reward's dimensions is the order of every score vector.
+    # There is only one entry, because safetensors writes entries in the random order of a hash map. JSON keeps the
+    # order of keys, which matters: the order of a reward's dimensions is that of all score vectors.
     text = json.dumps(metadata)
     try:
         with replacing(path) as temporary:
@@ -192,7 +192,7 @@ def _write(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[st
 
 
 def _digest(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, Json]) -> str:
-    """The hash of names, types, shapes and bytes of CPU tensors, and of the metadata. 32 hex digits."""
+    """The hash of names, types, shapes and bytes of CPU tensors and of the metadata, as 32 hexadecimal digits."""
     state = hashlib.blake2b(json.dumps(metadata, sort_keys=True).encode(), digest_size=16)
     for name, tensor in sorted(tensors.items()):
         state.update(f"\n{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
@@ -202,7 +202,7 @@ def _digest(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, Json]) -
 
 @contextmanager
 def _open_file(path: Path, device: str = "cpu") -> Iterator[Any]:
-    """A safetensors file, its errors as CheckpointError."""
+    """Open a safetensors file; its errors are raised as CheckpointError."""
     try:
         with safe_open(str(path), framework="pt", device=device) as file:
             yield file
@@ -221,7 +221,7 @@ def _metadata(file: Any) -> dict[str, Json]:
 
 
 def _check_layout(path: Path, expected: Mapping[str, torch.Tensor]) -> None:
-    """Raise CheckpointError unless a file's tensors have the names, shapes and types of `expected`; none is read."""
+    """Raise CheckpointError unless a file's tensors have the names, shapes and types of `expected`; reads no tensor."""
     with _open_file(path) as file:
         names = file.keys()
         slices = {name: file.get_slice(name) for name in names}
@@ -253,6 +253,7 @@ def _compare_layout(
 
 
 def _foreign(path: Path, error: Exception) -> CheckpointError:
+    """The error for a file whose metadata do not describe a model."""
     reason = f"no {error}" if isinstance(error, KeyError) else " ".join(str(error).split()) or type(error).__name__
-    what = f"holds {reason}" if reason.startswith("no ") else f"its metadata describe no model ({reason})"
-    return CheckpointError(f"{path}: {what}; run `dvc repro` to make it anew")
+    message = f"has {reason}" if reason.startswith("no ") else f"its metadata do not describe a model ({reason})"
+    return CheckpointError(f"{path}: {message}; run `dvc repro` to write it again")

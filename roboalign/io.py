@@ -1,4 +1,4 @@
-"""Files: written whole or not at all, the same bytes for the same content, and nothing ever unpickled."""
+"""Reading and writing of files: writes are atomic and deterministic, and nothing is unpickled."""
 
 import csv
 import hashlib
@@ -17,9 +17,9 @@ from roboalign.types import Json
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path` that takes its place when the block ends well, and is removed when it does not.
+    """A temporary path beside `path`, which replaces `path` if the block succeeds and is removed if it raises.
 
-    When the block has ended, the file is on the disk under its name, also after a loss of power.
+    After the block, the file is on the disk under its name, even after a power failure.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -37,7 +37,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def sync_folder(folder: Path) -> None:
-    """Put on the disk which files a folder holds, where its file system can do that for a folder."""
+    """Flush a folder's entries to the disk, if its file system supports that."""
     with suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)
         try:
@@ -47,9 +47,10 @@ def sync_folder(folder: Path) -> None:
 
 
 def json_lines(text: str) -> Iterator[tuple[int, str]]:
-    """The lines of JSON Lines that are not blank, with their numbers from 1.
+    """Number, from 1, and text of each line of JSON Lines that is not blank.
 
-    Only a line feed ends a line: `str.splitlines` also splits at characters that JSON text may hold, such as U+2028.
+    Only a line feed ends a line. `str.splitlines` would also split at characters that JSON text may contain, such as
+    U+2028.
     """
     return ((number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip())
 
@@ -76,13 +77,13 @@ def write_text(path: Path, text: str) -> None:
 
 
 def round_floats(value: Json, digits: int = 6) -> Json:
-    """`value` with every float cut to `digits` significant digits: metrics carry no noise past their meaning.
+    """A copy of `value` with every float rounded to `digits` significant digits, so that files do not contain noise.
 
-    Raises ValueError on NaN or infinity: a metric that could not be measured is left out, never written.
+    Raises ValueError on NaN or infinity, because metrics that could not be measured must be left out.
     """
     if isinstance(value, float):
         if value != value or value in (float("inf"), float("-inf")):
-            raise ValueError("a metric is NaN or infinite; leave its key out and say why in the log")
+            raise ValueError("a metric is NaN or infinite; leave its key out and log the reason")
         return float(f"{value:.{digits}g}")
     if isinstance(value, Mapping):
         return {str(key): round_floats(item, digits) for key, item in value.items()}
@@ -92,7 +93,7 @@ def round_floats(value: Json, digits: int = 6) -> Json:
 
 
 def write_json(path: Path, value: Json) -> None:
-    """Write a JSON document: sorted keys, floats of six digits, no NaN."""
+    """Write a JSON document with sorted keys and floats of six digits. Raises ValueError on NaN and infinity."""
     write_text(
         path, json.dumps(round_floats(value), indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
     )
@@ -104,9 +105,9 @@ def read_json(path: Path) -> Any:
 
 
 def write_tsv(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
-    """Write rows as tab-separated values under the union of their keys, in order of first appearance.
+    """Write rows as tab-separated values, with the union of their keys as columns in order of first appearance.
 
-    This is the form that `dvc plots` and the report draw curves from. Floats keep six digits; absent cells stay empty.
+    `dvc plots` and the report read curves in this format. Floats have six digits; absent cells are empty.
     """
     columns = list(dict.fromkeys(key for row in rows for key in row))
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
@@ -116,15 +117,15 @@ def write_tsv(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
 
 
 def read_tsv(path: Path) -> list[dict[str, str]]:
-    """Read what `write_tsv` wrote; every cell as text."""
+    """Read a file that `write_tsv` wrote; all cells are text."""
     with path.open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file, delimiter="\t"))
 
 
 def digest(paths: Sequence[Path], *texts: str) -> str:
-    """The hash of files and folders (by relative name and content) and of `texts`; 32 hex digits.
+    """The hash of files and folders (relative names and contents) and of `texts`, as 32 hexadecimal digits.
 
-    Compiled Python files are not counted. A missing path raises FileNotFoundError.
+    Compiled Python files are ignored. Raises FileNotFoundError if a path is missing.
     """
     state = hashlib.blake2b(digest_size=16)
     for text in texts:
@@ -145,18 +146,18 @@ def digest(paths: Sequence[Path], *texts: str) -> str:
 
 _LFS_POINTER = re.compile(rb"version https://(?:git-lfs|hawser)\.github\.com/spec/v1\s[^\0]*?^size (\d{1,18})$", re.M)
 LFS_POINTER_SIZE = 1024
-"""Bytes that a Git LFS pointer has at most, by its specification."""
+"""Maximum size of a Git LFS pointer in bytes, by its specification."""
 
 
 def lfs_size(file: IO[bytes]) -> int | None:
-    """The size in bytes of the file that a Git LFS pointer stands for; None if `file` is not a pointer.
+    """The size in bytes of the file that a Git LFS pointer refers to; None if `file` is not a pointer.
 
-    The file stands at its beginning afterwards.
+    Seeks to the beginning of the file.
     """
     size = file.seek(0, os.SEEK_END)
     file.seek(0)
     if size >= LFS_POINTER_SIZE:
         return None
-    found = _LFS_POINTER.match(file.read(LFS_POINTER_SIZE))
+    match = _LFS_POINTER.match(file.read(LFS_POINTER_SIZE))
     file.seek(0)
-    return int(found[1]) if found else None
+    return int(match[1]) if match else None

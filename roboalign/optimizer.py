@@ -16,14 +16,15 @@ from torch import Tensor, nn
 from roboalign.spec.training import TrainingSpec
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
-"""Of the quintic Newton-Schulz iteration (Jordan et al.): singular values end between about 0.7 and 1.2."""
+"""Coefficients of the quintic Newton-Schulz iteration (Jordan et al.), which brings singular values to about 0.7 to
+1.2."""
 ITERATIONS = 5
 RMS = 0.2
 """Root mean square of an AdamW step, in learning rates (arXiv 2502.16982)."""
 
 
 def orthogonalize(matrices: Tensor) -> Tensor:
-    """Bring the singular values of matrices (..., m, n) to about 1 by a Newton-Schulz iteration; 0 stays 0."""
+    """Bring the singular values of matrices (..., m, n) to about 1 by Newton-Schulz iterations; 0 stays 0."""
     a, b, c = COEFFICIENTS
     x = matrices / matrices.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-7)
     tall = x.shape[-2] > x.shape[-1]
@@ -36,7 +37,7 @@ def orthogonalize(matrices: Tensor) -> Tensor:
 
 
 class Muon(torch.optim.AdamW):
-    """Muon for the groups marked `muon: True`, AdamW for the others."""
+    """Muon for parameter groups with `muon: True`, AdamW for the others."""
 
     def __init__(self, groups: Iterable[dict[str, Any]], *, momentum: float = 0.95, **adamw: Any) -> None:
         super().__init__(groups, **adamw)
@@ -48,7 +49,8 @@ class Muon(torch.optim.AdamW):
     def step(self, closure: Callable[[], float]) -> float: ...
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
-        """One step. Gradients are those of the last backward pass, or of `closure`."""
+        """Update all parameters, with the gradients of the last backward pass or of `closure`, whose loss is
+        returned."""
         loss: float | None = None
         if closure is not None:
             with torch.enable_grad():
@@ -80,7 +82,7 @@ class Muon(torch.optim.AdamW):
 
 
 def is_layer_matrix(name: str, parameter: nn.Parameter) -> bool:
-    """Whether a parameter is a matrix inside `layers` of a transformer, not an embedding, a norm or the output head."""
+    """Whether a parameter is a matrix inside a transformer's `layers`, not an embedding, a norm or the output head."""
     return name.startswith("layers.") and parameter.ndim == 2
 
 
@@ -92,22 +94,28 @@ def build_optimizer(
     scale: float = 1.0,
     betas: tuple[float, float] = (0.9, 0.999),
 ) -> Muon:
-    """The optimizer of `spec` for named parameters; learning rates are `scale` times those of the spec.
+    """Build the optimizer of a spec.
 
-    `is_hidden` selects the matrices and convolutions between hidden features: only these decay, and get Muon if the
-    spec says so. The others get AdamW: Muon's orthogonalisation does not suit embeddings, biases and norms.
+    Args:
+        parameters: Named parameters.
+        spec: Learning rate, weight decay, and AdamW or Muon.
+        is_hidden: Selects matrices and convolutions between hidden features. Only these have weight decay, and Muon if
+            the spec chooses it. The others use AdamW; Muon's orthogonalisation does not suit embeddings, biases and
+            norms.
+        scale: Factor on the learning rates.
+        betas: AdamW's betas.
     """
-    chosen: dict[bool, list[nn.Parameter]] = {True: [], False: []}
+    hidden: dict[bool, list[nn.Parameter]] = {True: [], False: []}
     for name, parameter in parameters:
-        chosen[is_hidden(name, parameter)].append(parameter)
+        hidden[is_hidden(name, parameter)].append(parameter)
     muon = spec.optimizer == "muon"
     groups: list[dict[str, Any]] = [
         {
-            "params": chosen[True],
+            "params": hidden[True],
             "weight_decay": spec.weight_decay,
             "muon": muon,
             "lr_scale": scale * (spec.muon_scale if muon else 1.0),
         },
-        {"params": chosen[False], "weight_decay": 0.0, "lr_scale": scale},
+        {"params": hidden[False], "weight_decay": 0.0, "lr_scale": scale},
     ]
     return Muon([group for group in groups if group["params"]], lr=spec.learning_rate, betas=betas)

@@ -1,7 +1,7 @@
-"""One stage, running: what it may read and write, its lock, its scratch folder, its threads.
+"""Runs one stage: its declared inputs and outputs, lock, scratch folder, threads and seeds.
 
-A stage gets at its spec sections, inputs and outputs only through a `Run`, and a `Run` hands out only what `dvc.yaml`
-declares for that stage: what DVC tracks and what the code reads cannot drift apart.
+A stage accesses its spec sections, inputs and outputs through a `Run`, which allows only those that `dvc.yaml` declares
+for the stage. So DVC tracks everything that the code reads.
 """
 
 import fcntl
@@ -34,16 +34,16 @@ from roboalign.types import Json
 T = TypeVar("T")
 
 SCRATCH = Path(".scratch")
-"""Git-ignored folder of resumable checkpoints; not an output of any stage."""
+"""The git-ignored folder of scratch checkpoints, which are not outputs."""
 
 ITEM = re.compile(r"\$\{item\.[a-z_]+\}")
-"""DVC's name for the item of a stage's matrix, such as `${item.source}`."""
+"""The item of a stage's matrix in dvc.yaml, such as `${item.source}`."""
 
 FIELD = re.compile(r"(?<![\w./])[a-z][a-z_]*(?:\.[a-z][a-z0-9_]*)+(?![\w/])")
-"""A field's path in a sentence, such as `sources.fetch.length`."""
+"""The path of a field in a message, such as `sources.fetch.length`."""
 
 FREE_KEYS = ("hardware.executor", "hardware.cache", "hardware.launcher")
-"""Spec keys that stages may read undeclared, because they never change a result."""
+"""Spec keys that stages may read without declaring them, because they cannot change results."""
 
 
 @dataclass(frozen=True)
@@ -53,15 +53,15 @@ class Run:
     name: str
     item: str
     sections: dict[str, Path]
-    """Declared spec keys, such as `tokenizer` or `sources.fetch`, and the file of each."""
+    """The file of each declared spec key, such as `tokenizer` or `sources.fetch`."""
     inputs: tuple[Path, ...]
     outputs: tuple[Path, ...]
     root: Path = field(default=Path())
 
     def section(self, key: str, kind: Any) -> Any:
-        """The resolved spec section `key`, as the spec class or union `kind`.
+        """Read the resolved spec section `key` as the spec class or union `kind`.
 
-        Raises StageError if dvc.yaml does not declare the key for this stage, or compose has not written it.
+        Raises StageError if dvc.yaml does not declare the key for this stage, or the file is missing.
         """
         if key in FREE_KEYS:
             file = self.root / "build/spec" / f"{key.split('.')[0]}.yaml"
@@ -69,7 +69,7 @@ class Run:
             file = self.root / self.sections[key]
         else:
             raise StageError(
-                f"stage {self.name} reads the section {key}, which dvc.yaml does not declare under `params`"
+                f"stage {self.name} reads the section {key}; declare it under `params` of the stage in dvc.yaml"
             )
         if not file.exists():
             raise StageError(f"{file} is missing; run `dvc repro`, whose first stage writes it")
@@ -79,21 +79,22 @@ class Run:
         return TypeAdapter(kind).validate_python(value)
 
     def input(self, path: str) -> Path:
-        """A declared dependency. Raises StageError if dvc.yaml does not declare it or it does not exist."""
+        """The path of a declared dependency. Raises StageError if it is not declared in dvc.yaml or does not exist."""
         if not any(Path(path).is_relative_to(declared) for declared in self.inputs):
-            raise StageError(f"stage {self.name} reads {path}, which dvc.yaml does not declare under `deps`")
+            raise StageError(f"stage {self.name} reads {path}; declare it under `deps` of the stage in dvc.yaml")
         return find_output(self.root, path)
 
     def output(self, path: str) -> Path:
-        """A declared output, its folder made. Raises StageError if dvc.yaml does not declare it."""
+        """The path of a declared output, whose folder is created. Raises StageError if it is not declared in
+        dvc.yaml."""
         if not any(Path(path).is_relative_to(declared) for declared in self.outputs):
-            raise StageError(f"stage {self.name} writes {path}, which dvc.yaml does not declare under `outs`")
+            raise StageError(f"stage {self.name} writes {path}; declare it under `outs` of the stage in dvc.yaml")
         (self.root / path).parent.mkdir(parents=True, exist_ok=True)
         return self.root / path
 
     @property
     def provenance(self) -> str:
-        """The hash of everything declared that goes in: resolved sections, inputs, code. 32 hex digits."""
+        """The hash of all declared inputs (resolved sections, files, code), as 32 hexadecimal digits."""
         texts = []
         for key, file in sorted(self.sections.items()):
             value: Json = yaml.safe_load((self.root / file).read_text(encoding="utf-8"))
@@ -104,14 +105,14 @@ class Run:
 
     @property
     def scratch(self) -> Path:
-        """The folder of this stage's resumable checkpoints, keyed by `provenance`: a change of anything starts anew."""
+        """The folder of this stage's scratch checkpoints; it depends on `provenance`, so changed inputs restart."""
         folder = self.root / SCRATCH / self.label / self.provenance
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
     @property
     def label(self) -> str:
-        """The stage's name in messages and folders: `tokenizer`, `episodes@fetch`."""
+        """The stage's name in messages and folders, such as `tokenizer` or `episodes@fetch`."""
         return f"{self.name}@{self.item}" if self.item else self.name
 
     def say(self, text: str) -> None:
@@ -124,18 +125,18 @@ class Run:
         write_json(self.root / "timings" / f"{self.label}.json", timings)
 
     def clear_scratch(self) -> None:
-        """Remove all scratch checkpoints of this stage: its outputs are written."""
+        """Remove all scratch checkpoints of this stage, after its outputs were written."""
         shutil.rmtree(self.root / SCRATCH / self.label, ignore_errors=True)
 
 
 def read_stage(name: str, item: str = "", root: Path = Path()) -> Run:
-    """The `Run` of a stage from dvc.yaml's declaration. Raises StageError if dvc.yaml has no such stage."""
+    """The `Run` of a stage, from its declaration in dvc.yaml. Raises StageError if dvc.yaml does not have the stage."""
     stages = yaml.safe_load((root / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
     if name not in stages:
         raise StageError(f"dvc.yaml has no stage {name}")
     stage = stages[name]
     if ("matrix" in stage) != bool(item):
-        raise StageError(f"stage {name} takes {'one item of its matrix' if 'matrix' in stage else 'no item'}")
+        raise StageError(f"stage {name} needs {'one item of its matrix' if 'matrix' in stage else 'no item'}")
 
     def path(entry: Any) -> Path:
         text = entry if isinstance(entry, str) else next(iter(entry))
@@ -151,14 +152,14 @@ def read_stage(name: str, item: str = "", root: Path = Path()) -> Run:
 
 
 def execute(name: str, main: Callable[[Run], None]) -> None:
-    """Run a stage's `main`: guard, lock, threads and seeds first; errors as one line and exit code 1.
+    """Run a stage's `main` with its lock, threads and seeds. Errors are printed as one line, with exit code 1.
 
-    The command line may name the item of the stage's matrix.
+    The first argument of the command line is the item of the stage's matrix, if it has one.
     """
     started = time.monotonic()
     try:
         run = read_stage(name, sys.argv[1] if len(sys.argv) > 1 else "")
-        guard()
+        require_checkout()
         die_with_parent()
         if is_rank():  # the stage that started it holds the lock, and writes the outputs
             prepare(run.section("hardware.device", DeviceSpec))
@@ -182,26 +183,26 @@ def execute(name: str, main: Callable[[Run], None]) -> None:
 
 
 def name_origins(message: str, root: Path = Path()) -> str:
-    """The message, with the file and line behind each field in it that a file sets: specs/experiments/smoke.yaml:21.
+    """Add file and line, such as specs/experiments/smoke.yaml:21, after each field in a message that a file sets.
 
-    `roboalign show` is asked, in a process of its own: stages read resolved sections, not the specs they came from.
+    Stages read resolved sections without positions, so a separate process runs `roboalign show --origins`.
     """
 
-    def origin(found: re.Match[str]) -> str:
-        command = [sys.executable, "-m", "roboalign", "--root", str(root), "show", found[0], "--origins"]
-        shown = subprocess.run(command, capture_output=True, text=True, check=False).stdout.splitlines()
-        place = shown[0].rpartition("# ")[2] if len(shown) == 1 else "default"
-        return found[0] if place == "default" else f"{found[0]} ({place})"
+    def origin(field: re.Match[str]) -> str:
+        command = [sys.executable, "-m", "roboalign", "--root", str(root), "show", field[0], "--origins"]
+        lines = subprocess.run(command, capture_output=True, text=True, check=False).stdout.splitlines()
+        place = lines[0].rpartition("# ")[2] if len(lines) == 1 else "default"
+        return field[0] if place == "default" else f"{field[0]} ({place})"
 
     return FIELD.sub(origin, message)
 
 
-def guard() -> None:
-    """Refuse code from outside this checkout: an installed copy would run, while DVC records this one's hash."""
-    here, there = Path.cwd().resolve(), Path(roboalign.__file__).resolve()
-    if not there.is_relative_to(here):
+def require_checkout() -> None:
+    """Raise StageError if roboalign was imported from outside this checkout, whose code DVC hashes."""
+    checkout, module = Path.cwd().resolve(), Path(roboalign.__file__).resolve()
+    if not module.is_relative_to(checkout):
         raise StageError(
-            f"roboalign was imported from {there.parent}, not from this checkout; run stages as `dvc repro`"
+            f"roboalign was imported from {module.parent}, not from this checkout; run stages by `dvc repro`"
         )
 
 
@@ -228,7 +229,7 @@ def die_with_parent() -> None:
 
 
 def acquire(run: Run) -> Any:
-    """Hold the stage's lock until the returned file is closed. Raises StageError if another process holds it."""
+    """Lock the stage until the returned file is closed. Raises StageError if another process has the lock."""
     folder = run.root / SCRATCH
     folder.mkdir(exist_ok=True)
     lock = (folder / f"{run.label}.lock").open("w")
@@ -241,14 +242,15 @@ def acquire(run: Run) -> Any:
 
 
 def prepare(device: DeviceSpec) -> None:
-    """Set threads, determinism and the random seeds that no spec sets."""
+    """Set the number of threads, determinism, and the global random seeds. Raises StageError without a CUDA device if
+    the spec needs one."""
     torch.set_num_threads(device.threads)
     torch.use_deterministic_algorithms(True, warn_only=device.accelerator != "cpu")
-    # It would write to each new tensor once more, which is 5 % of a step; nothing here reads what it has not written.
+    # Filling uninitialised memory takes 5 % of a step and is not needed, because no code reads it.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     if device.accelerator == "cuda" and not torch.cuda.is_available():
         raise StageError(
-            "hardware.device.accelerator is cuda, but torch sees no CUDA device; set it to cpu or use a GPU machine"
+            "hardware.device.accelerator is cuda, but torch finds no CUDA device; set it to cpu or use a GPU machine"
         )
     if device.accelerator == "cuda" and is_rank():
         torch.cuda.set_device(local_rank())  # so that "cuda" is this rank's device for frozen models, too

@@ -2,9 +2,9 @@
 
 Lightning runs the loop (devices, precision, gradient clipping). This module draws batches and random numbers from
 (seed, step), sets the learning rate as a function of the step, and writes weights and optimizer state atomically to a
-scratch folder every `checkpoint_every` steps. A run that was killed at any moment resumes from its last scratch
-checkpoint and ends with the weights of an uninterrupted run, bit for bit on a CPU. On several devices it trains in
-ranks: see roboalign/distributed.py.
+scratch folder every `checkpoint_every` steps. A killed run resumes from its last scratch checkpoint and ends with the
+weights of an uninterrupted run, bit for bit on a CPU. On several devices it trains in ranks: see
+roboalign/distributed.py.
 """
 
 import ctypes
@@ -54,7 +54,7 @@ def learning_rate(spec: TrainingSpec, step: int) -> float:
 
 
 def fold_in(seed: int, *numbers: int) -> int:
-    """Fold `numbers` into `seed`: a seed for one purpose within a run, a pure function of them, below 2**63."""
+    """Derive a seed in [0, 2**63) for one purpose within a run; a pure function of `seed` and `numbers`."""
     state = seed
     for number in (*numbers, len(numbers)):
         state = (state * 6364136223846793005 + 1442695040888963407 + number) % 2**63
@@ -63,8 +63,10 @@ def fold_in(seed: int, *numbers: int) -> int:
 
 
 class StepBatches(Sampler[list[int]]):
-    """Sample numbers of each batch from step `start` on, drawn with replacement from (seed, step); each rank gets its
-    share."""
+    """Indices of each batch from step `start` on, drawn with replacement from (seed, step); each rank gets its part.
+
+    Raises ValueError if the batch size is not divisible by the number of ranks.
+    """
 
     def __init__(self, size: int, spec: TrainingSpec, start: int, rank: int = 0, ranks: int = 1) -> None:
         if spec.batch_size % ranks:
@@ -79,12 +81,12 @@ class StepBatches(Sampler[list[int]]):
     def __iter__(self) -> Iterator[list[int]]:
         for step in range(self.start, self.spec.steps):
             generator = torch.Generator().manual_seed(fold_in(self.spec.seed, step, 1))
-            drawn = torch.randint(self.size, (self.spec.batch_size,), generator=generator)
-            yield drawn[self.rank :: self.ranks].tolist()
+            indices = torch.randint(self.size, (self.spec.batch_size,), generator=generator)
+            yield indices[self.rank :: self.ranks].tolist()
 
 
 def curve_row(step: int, **logs: float) -> dict[str, float]:
-    """A row of the training curve: the step, then the logged values, by name, as a resumed run writes them too."""
+    """A row of the training curve: the step, then the logged values sorted by name, in resumed runs too."""
     return {"step": step, **dict(sorted(logs.items()))}
 
 
@@ -120,12 +122,12 @@ class TrainingProgress(Callback):
         self.started = self.last_report = time.monotonic()
 
     def read(self) -> None:
-        """Read the scratch checkpoint; one that is damaged is set aside, and the training starts anew."""
+        """Read the scratch checkpoint. A damaged one is renamed, and the training starts from the beginning."""
         try:
             self.tensors, metadata = checkpoint.load_scratch(self.file)
         except checkpoint.CheckpointError as error:
-            aside = checkpoint.set_aside(self.file).name
-            print(f"[{self.label}] {error}; renamed to {aside}, the training starts anew", file=sys.stderr, flush=True)
+            renamed = checkpoint.set_aside(self.file).name
+            print(f"[{self.label}] {error}; renamed to {renamed}, training restarts", file=sys.stderr, flush=True)
             return
         self.start, self.rows = int(metadata["step"]), [curve_row(**logged) for logged in metadata["rows"]]
         self.finished = bool(metadata.get("finished"))
@@ -171,24 +173,24 @@ class TrainingProgress(Callback):
     def on_train_batch_end(
         self, trainer: lightning.Trainer, module: lightning.LightningModule, outputs: Any, batch: Any, index: int
     ) -> None:
-        done = self.start + index + 1
-        if done % self.spec.log_every == 0 or done == self.spec.steps:
+        step = self.start + index + 1
+        if step % self.spec.log_every == 0 or step == self.spec.steps:
             local = {key: float(value) for key, value in trainer.callback_metrics.items()}
             logs = mean_over_ranks(local, module.device)
             if not all(map(math.isfinite, logs.values())):
                 raise ValueError(
                     f"{self.label}: {', '.join(k for k, v in logs.items() if not math.isfinite(v))} is not finite at "
-                    f"step {done}; lower training.learning_rate or set training.gradient_clip, and run again"
+                    f"step {step}; lower training.learning_rate or set training.gradient_clip, and run again"
                 )
-            self.rows.append(curve_row(done, **logs))
-        if done % self.spec.checkpoint_every == 0 and done < self.spec.steps and trainer.is_global_zero:
-            self.write(trainer, module, done)
+            self.rows.append(curve_row(step, **logs))
+        if step % self.spec.checkpoint_every == 0 and step < self.spec.steps and trainer.is_global_zero:
+            self.write(trainer, module, step)
         now = time.monotonic()
-        if trainer.is_global_zero and (now - self.last_report > 10 or done == self.spec.steps):
-            left = (now - self.started) / (index + 1) * (self.spec.steps - done)
+        if trainer.is_global_zero and (now - self.last_report > 10 or step == self.spec.steps):
+            left = (now - self.started) / (index + 1) * (self.spec.steps - step)
             logs_text = " ".join(f"{k} {v:.4g}" for k, v in (self.rows[-1] if self.rows else {}).items() if k != "step")
             print(
-                f"[{self.label}] step {done}/{self.spec.steps} ({100 * done // self.spec.steps} %), {left:.0f} s left"
+                f"[{self.label}] step {step}/{self.spec.steps} ({100 * step // self.spec.steps} %), {left:.0f} s left"
                 f"{'; ' + logs_text if logs_text else ''}",
                 file=sys.stderr,
                 flush=True,
@@ -201,13 +203,13 @@ class TrainingProgress(Callback):
             tensors = {f"model.{name}": tensor for name, tensor in module.state_dict().items()}
             checkpoint.save_scratch(self.file, tensors, step=self.spec.steps, rows=self.rows, finished=True)
 
-    def write(self, trainer: lightning.Trainer, module: lightning.LightningModule, done: int) -> None:
-        """Write the scratch checkpoint after `done` steps."""
+    def write(self, trainer: lightning.Trainer, module: lightning.LightningModule, step: int) -> None:
+        """Write the scratch checkpoint after `step` steps."""
         tensors = {f"model.{name}": tensor for name, tensor in module.state_dict().items()}
         for number, optimizer in enumerate(trainer.optimizers):
             for index, state in optimizer.state_dict()["state"].items():
                 tensors |= {f"optimizer.{number}.{index}.{key}": torch.as_tensor(v) for key, v in state.items()}
-        checkpoint.save_scratch(self.file, tensors, step=done, rows=self.rows)
+        checkpoint.save_scratch(self.file, tensors, step=step, rows=self.rows)
 
 
 @contextmanager
@@ -219,9 +221,9 @@ def suppress_output() -> Iterator[None]:
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", r".*isinstance\(treespec, LeafSpec\)", FutureWarning)
-            # Batches come from memory: more loading processes than the spec asks for would not help.
+            # Batches come from memory, so more loading processes than the spec's would not help.
             warnings.filterwarnings("ignore", r".*does not have many workers")
-            # Reward models keep their frozen eyes in evaluation mode on purpose.
+            # Reward models keep their frozen state probe in evaluation mode on purpose.
             warnings.filterwarnings("ignore", r".*module\(s\) in eval mode at the start of training")
             yield
     finally:
@@ -231,8 +233,8 @@ def suppress_output() -> Iterator[None]:
 def keep_memory() -> None:
     """Make glibc keep freed memory for later tensors; does nothing on other systems.
 
-    By default glibc returns large blocks to the kernel, which has to clear their pages again for the next step. That
-    takes a tenth of a step on a CPU.
+    By default, glibc returns large blocks to the kernel, which clears their pages again in the next step. On a CPU that
+    takes a tenth of a step.
     """
     most_mapped_blocks, least_to_trim = -4, -1  # M_MMAP_MAX and M_TRIM_THRESHOLD of malloc.h
     if sys.platform == "linux":
@@ -264,7 +266,7 @@ def fit(
     curves: Path,
     callbacks: tuple[Callback, ...] = (),
 ) -> None:
-    """Train `module` on `dataset` for `spec.steps` steps and write the curve to the TSV file `curves`.
+    """Train a module for `spec.steps` steps, resuming from a scratch checkpoint if there is one.
 
     Resumes from `scratch` if a killed run left a checkpoint there. Samples are drawn with replacement. On several
     devices it starts ranks, waits for them and loads what they have trained; in a rank it ends the process.
@@ -286,7 +288,7 @@ def fit(
     """
     size = len(dataset)  # type: ignore[arg-type]
     if size == 0:
-        raise ValueError(f"{label}: there is nothing to train on; record more episodes or shorten the segment")
+        raise ValueError(f"{label}: there are no training samples; record more episodes or shorten the segment")
     progress = TrainingProgress(spec, label, scratch)
     if not progress.finished:
         if device.ranks == 1 or is_rank():
@@ -347,5 +349,5 @@ def _train(
         try:
             trainer.fit(module, loader)
         except SIGTERMException:
-            # Lightning's exception would end the process with status 0, and DVC would take the stage for done.
+            # Lightning's exception would end the process with status 0, and DVC would consider the stage finished.
             raise SystemExit(128 + signal.SIGTERM) from None

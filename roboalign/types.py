@@ -1,4 +1,4 @@
-"""The records that flow between the stages. numpy only; torch starts above this floor."""
+"""The data types that stages exchange. This module uses numpy and must not import torch."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -20,21 +20,21 @@ STATE_NAMES: tuple[str, ...] = (
     "opening", "contact", "force", "penetration", "success",
 )  # fmt: skip
 """Columns of a simulator state: positions in metres in the world frame, finger opening from 0 (closed) to 1 (open),
-contact of gripper and object (0 or 1), its normal force in newtons, the deepest penetration of any contact in metres,
-and the simulator's own verdict of success (0 or 1)."""
+contact of gripper and object (0 or 1), its normal force in newtons, the maximum penetration of any contact in metres,
+and the simulator's success flag (0 or 1)."""
 
 KEYPOINT_NAMES: tuple[str, ...] = ("gripper_u", "gripper_v", "object_u", "object_v", "goal_u", "goal_v")
-"""Columns of the projected keypoints: image coordinates, 0 to 1 from the left (u) and from the top (v)."""
+"""Columns of the projected keypoints: image coordinates, from 0 to 1, from the left (u) and from the top (v)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Episode:
     """One recorded or generated episode of T frames.
 
-    `frames` is (T, H, W, 3), RGB. `actions` is (T, A), in the source's own units: action t was chosen on seeing
-    frame t and leads to frame t + 1, so the last one leads past the end. `state` is (T, 14), columns STATE_NAMES, and
-    `keypoints` (T, 6), columns KEYPOINT_NAMES; both are None where a source has none (real robots, generated clips).
-    `scene` names the initial scene: episodes that share it must fall into the same split.
+    `frames` is (T, H, W, 3), RGB. `actions` is (T, A), in the source's units: action t was chosen at frame t and leads
+    to frame t + 1, so the last one leads beyond the end. `state` is (T, 14), columns STATE_NAMES, and `keypoints` is
+    (T, 6), columns KEYPOINT_NAMES; both are None if the source has none (real robots, generated clips). `scene` names
+    the initial scene: episodes with the same scene must be in the same split.
     """
 
     id: str
@@ -51,7 +51,7 @@ class Episode:
 
     @property
     def success(self) -> bool | None:
-        """Whether the simulator saw success at the last frame; None where there is no state."""
+        """Whether the simulator reports success at the last frame; None without states."""
         return None if self.state is None else bool(self.state[-1, STATE_NAMES.index("success")] > 0.5)
 
 

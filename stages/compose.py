@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 import roboalign
-from roboalign.spec.check import left_behind
+from roboalign.spec.check import describe_uncommitted_params
 from roboalign.spec.compose import FOLDER, compose_params, write
 from roboalign.spec.diagnostics import SpecError, render, summary
 from roboalign.spec.library import Library
@@ -24,7 +24,7 @@ def main() -> int:
     except SpecError as error:
         print("\n".join(render(item) for item in error.diagnostics), file=sys.stderr)
         print(f"[compose] {summary(error.diagnostics)}; {FOLDER} is as it was", file=sys.stderr)
-        if hint := left_behind(Library()):
+        if hint := describe_uncommitted_params(Library()):
             print(f"[compose] {hint}", file=sys.stderr)
         return 2
     except OSError as error:

@@ -30,10 +30,10 @@ def test_the_same_content_gives_the_same_bytes(tmp_path: Path) -> None:
 def test_a_damaged_or_foreign_file_is_named(tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
     checkpoint.save_model(path, torch.nn.Linear(3, 2), DeviceSpec(), "abc")
-    with pytest.raises(checkpoint.CheckpointError, match="holds no valid LimitsSpec"):
+    with pytest.raises(checkpoint.CheckpointError, match="has no valid LimitsSpec"):
         checkpoint.load_spec(path, LimitsSpec)
     checkpoint.save(path, {"weight": torch.zeros(1)})
-    with pytest.raises(checkpoint.CheckpointError, match="holds no 'spec'"):
+    with pytest.raises(checkpoint.CheckpointError, match="has no 'spec'"):
         checkpoint.load_spec(path, DeviceSpec)
     path.write_bytes(path.read_bytes()[:50])
     with pytest.raises(checkpoint.CheckpointError, match=r"model\.safetensors: cannot be read"):
@@ -61,8 +61,8 @@ def test_a_model_is_built_from_its_own_metadata(tmp_path: Path) -> None:
         ({"extra": torch.ones(1)}, "extra is not a weight of this model"),
         ({"weight": torch.ones(2, 3, dtype=torch.float16)}, "weight is of type torch.float16, not torch.float32"),
         ({"weight": torch.ones(2, 3, dtype=torch.int32)}, "weight is of type torch.int32, not torch.float32"),
-        ({"bias": torch.tensor([1.0, float("nan")])}, "bias holds 1 values that are not finite"),
-        ({"bias": torch.tensor([float("inf"), -float("inf")])}, "bias holds 2 values that are not finite"),
+        ({"bias": torch.tensor([1.0, float("nan")])}, "bias has 1 values that are not finite"),
+        ({"bias": torch.tensor([float("inf"), -float("inf")])}, "bias has 2 values that are not finite"),
     ],
 )
 def test_weights_that_are_not_the_models_are_refused(tmp_path: Path, change: dict[str, Any], message: str) -> None:

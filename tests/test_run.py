@@ -69,7 +69,7 @@ def test_a_stage_gets_nothing_else(project: Path) -> None:
         (lambda: run.input("specs"), "deps"),
         (lambda: run.output("artifacts/other"), "outs"),
     ):
-        with pytest.raises(runs.StageError, match=f"does not declare under `{what}`"):
+        with pytest.raises(runs.StageError, match=f"declare it under `{what}`"):
             get()
     (project / "data/x").unlink()
     with pytest.raises(runs.StageError, match="missing"):
@@ -118,10 +118,10 @@ def test_one_process_holds_the_lock(project: Path) -> None:
 
 
 def test_code_from_outside_the_checkout_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    runs.guard()
+    runs.require_checkout()
     monkeypatch.chdir(tmp_path)
     with pytest.raises(runs.StageError, match="not from this checkout"):
-        runs.guard()
+        runs.require_checkout()
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,7 @@ def test_errors_are_printed_in_one_line(
 
     monkeypatch.chdir(project)
     monkeypatch.setattr(sys, "argv", ["toy"])
-    monkeypatch.setattr(runs, "guard", lambda: None)
+    monkeypatch.setattr(runs, "require_checkout", lambda: None)
     with pytest.raises(SystemExit, match="1"):
         runs.execute("toy", main)
     assert capsys.readouterr().err.splitlines()[1:] == [

@@ -179,7 +179,7 @@ def test_an_empty_dataset_is_refused(tmp_path: Path) -> None:
         def __len__(self) -> int:
             return 0
 
-    with pytest.raises(ValueError, match="nothing to train on"):
+    with pytest.raises(ValueError, match="no training samples"):
         fit(Line(), Nothing(), SPEC, DEVICE, label="line", scratch=tmp_path, curves=tmp_path / "curve.tsv")
 
 
@@ -212,7 +212,7 @@ def test_a_damaged_scratch_checkpoint_is_set_aside_and_the_training_starts_anew(
     resumed, resumed_curve = train(tmp_path / "killed", Line())
     lines = capfd.readouterr().err.splitlines()
     assert lines[0].startswith(f"[line] {file} is damaged (")
-    assert lines[0].endswith("renamed to checkpoint.safetensors.damaged, the training starts anew")
+    assert lines[0].endswith("renamed to checkpoint.safetensors.damaged, training restarts")
     assert (tmp_path / "killed/checkpoint.safetensors.damaged").exists()
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
     assert curve == resumed_curve

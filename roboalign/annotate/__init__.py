@@ -1,1 +1,1 @@
-"""The human check: people score clips blind, and their scores are compared with the labels."""
+"""The human study: people score clips without knowing their origin, and their scores are compared with the labels."""

@@ -1,4 +1,4 @@
-"""The file that a served study saves to: JSON Lines of `Annotation`, on the disk before the page hears of them."""
+"""The file to which a served study saves: JSON Lines of `Annotation`, each on the disk before it is acknowledged."""
 
 import fcntl
 import os
@@ -15,40 +15,45 @@ Key = tuple[str, str, int]
 """Clip, rater, showing."""
 
 LINE_START = b'{"clip":"'
-"""How each line of `Annotation.line` begins: tells the rest of our own line from another program's."""
+"""Start of each line of `Annotation.line`, which identifies an unfinished line as one of ours."""
 
 
 class AnswersInUseError(OSError):
-    """Another server saves to the file; the message names it and says what to do."""
+    """Another server saves to the file; the message names the process and says what to do."""
 
 
 class Answers:
-    """The annotations in a file, in the order of their first keeping; a new one is appended, a changed one replaced.
+    """The annotations in a file, in the order in which they were first saved.
 
-    The file is locked until `close`. An annotation is kept in memory only after it was written and synchronised, so
-    what `len` and `by_place` tell is on the disk.
+    A new annotation is appended; a changed one replaces the earlier one. The file is locked until `close`. Annotations
+    are added in memory only after they are on the disk, so `len` and `by_place` return what is on the disk.
     """
 
     def __init__(self, path: Path, reward: RewardSpec, clips: Collection[str]) -> None:
-        """Lock and read `path`, which may be absent.
+        """Lock and read a file.
 
-        The rest of a last line, left by a server that was killed while it wrote, is cut off: the page that sent it was
-        never told that it is saved, and sends it again.
+        An unfinished last line, left by a server that was killed, is removed: its page was not told that it was saved
+        and sends it again.
+
+        Args:
+            path: The file; it need not exist.
+            reward: The dimensions that are scored.
+            clips: The clips that may be scored.
 
         Raises:
-            AnnotationError: The file holds anything else than annotations of these `clips`; it is left as it is.
-            AnswersInUseError: Another server holds the lock.
+            AnnotationError: The file has other content than annotations of these clips; it is not changed.
+            AnswersInUseError: Another server has the lock.
         """
         self.path, self.reward, self.clips = path.resolve(), reward, clips
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._held = _acquire(self.path, path)
+        self._lock_file = _acquire(self.path, path)
         try:
             self.dropped = _cut_unfinished_line(self.path, reward)
-            known = read_annotations([str(self.path)], reward, clips) if self.path.exists() else ()
+            rows = read_annotations([str(self.path)], reward, clips) if self.path.exists() else ()
         except BaseException:
             self.close()
             raise
-        self._rows: dict[Key, Annotation] = {key(one): one for one in known}
+        self._rows: dict[Key, Annotation] = {key(row): row for row in rows}
         self._written = _state(self.path)
         self._lock = Lock()
 
@@ -59,25 +64,24 @@ class Answers:
         self.close()
 
     def close(self) -> None:
-        """Release the file to other servers."""
-        Path(self._held.name).unlink(missing_ok=True)
-        self._held.close()
+        """Release the lock."""
+        Path(self._lock_file.name).unlink(missing_ok=True)
+        self._lock_file.close()
 
     def __len__(self) -> int:
         return len(self._rows)
 
     def add(self, text: str) -> None:
-        """Save one line; when this returns it is on the disk.
+        """Save one annotation, given as a line of JSON. When this returns, it is on the disk.
 
         Raises:
             AnnotationError: The text is not an annotation.
-            OSError: It could not be written; file and memory are as before.
+            OSError: It could not be written; file and memory are unchanged.
         """
         row = parse(text, "answer", self.reward, self.clips)
         with self._lock:
-            if (
-                _state(self.path) != self._written
-            ):  # a rewrite would lose what was added, and what was lost is not saved
+            # Rewriting a file that another program has changed would lose its changes.
+            if _state(self.path) != self._written:
                 raise OSError(f"another program changed {self.path}; end this server and start it again")
             before = self._rows.get(key(row))
             if before == row:
@@ -96,9 +100,9 @@ class Answers:
         size = os.fstat(file).st_size
         try:
             try:
-                left = memoryview(line)
-                while left:
-                    left = left[os.write(file, left) :]
+                remaining = memoryview(line)
+                while remaining:
+                    remaining = remaining[os.write(file, remaining) :]
                 os.fsync(file)
             except BaseException:
                 os.ftruncate(file, size)
@@ -110,36 +114,36 @@ class Answers:
             sync_folder(self.path.parent)
 
     def by_place(self, places: Mapping[tuple[str, int], int]) -> dict[str, dict[int, dict[str, float]]]:
-        """The scores by rater and place on the page; `places` are those of each clip and showing."""
-        found: dict[str, dict[int, dict[str, float]]] = {}
+        """The scores by rater and place on the page, given the place of each (clip, showing)."""
+        result: dict[str, dict[int, dict[str, float]]] = {}
         for (clip, rater, showing), row in list(self._rows.items()):
             if (clip, showing) in places:
-                found.setdefault(rater, {})[places[clip, showing]] = dict(row.scores)
-        return found
+                result.setdefault(rater, {})[places[clip, showing]] = dict(row.scores)
+        return result
 
 
 def _state(path: Path) -> tuple[int, int, int] | None:
-    """What tells that another program wrote to a file: its inode, size and time; None if there is no file."""
+    """Inode, size and modification time of a file, which reveal changes by other programs; None if it is missing."""
     try:
-        found = path.stat()
+        status = path.stat()
     except FileNotFoundError:
         return None
-    return found.st_ino, found.st_size, found.st_mtime_ns
+    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def key(row: Annotation) -> Key:
-    """What a file holds one line of."""
+    """The key of an annotation, of which a file has one line."""
     return row.clip, row.rater, row.showing
 
 
 def _acquire(path: Path, name: Path) -> IO[str]:
-    """Lock the answers at `path`, called `name` in the message, until the returned file is closed.
+    """Lock the answers at `path`, called `name` in the message, until the returned lock file is closed.
 
-    The lock is a file beside them, because rewriting them replaces their inode. Raises AnswersInUseError.
+    The lock is on a separate file, because rewriting the answers replaces their inode. Raises AnswersInUseError.
     """
-    place = path.with_name(f".{path.name}.lock")
+    lock = path.with_name(f".{path.name}.lock")
     while True:
-        file = place.open("a+", encoding="utf-8")
+        file = lock.open("a+", encoding="utf-8")
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -147,11 +151,11 @@ def _acquire(path: Path, name: Path) -> IO[str]:
             process = file.read(20).strip() or "unknown"
             file.close()
             raise AnswersInUseError(
-                f"{name}: another server (process {process}) saves to it; use that one, end it, or name another file "
-                "by --answers"
+                f"{name}: another server (process {process}) saves to it; use that server, end it, or choose another "
+                "file by --answers"
             ) from None
-        # The server that held it may have removed it in between: then this is no longer the file of that name.
-        if _is_at(file, place):
+        # The server that had the lock may have removed the file after it was opened here; then open it again.
+        if _is_at(file, lock):
             break
         file.close()
     file.truncate(0)
@@ -160,18 +164,18 @@ def _acquire(path: Path, name: Path) -> IO[str]:
     return file
 
 
-def _is_at(file: IO[str], place: Path) -> bool:
-    """Whether an open file is the one at `place`."""
+def _is_at(file: IO[str], path: Path) -> bool:
+    """Whether an open file is the one at `path`."""
     try:
-        return os.path.samestat(os.fstat(file.fileno()), place.stat())
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
     except FileNotFoundError:
         return False
 
 
 def _cut_unfinished_line(path: Path, reward: RewardSpec) -> bool:
-    """Cut off the beginning of one of our lines at the end of the file; whether there was one.
+    """Remove an unfinished line of ours at the end of the file, and return whether there was one.
 
-    A last line that lacks nothing but its end gets it. Anything else is left for the reader to refuse.
+    A complete last line without a line feed gets one. Other content is left unchanged, and the reader rejects it.
     """
     data = path.read_bytes() if path.exists() else b""
     last = data[data.rfind(b"\n") + 1 :]

@@ -1,4 +1,4 @@
-"""`python -m roboalign annotate`: the human check, from the bench to a page, and from the scores to agreement."""
+"""`python -m roboalign annotate`: writes or serves the page of a human study, and compares its scores with labels."""
 
 import json
 import sys
@@ -29,14 +29,14 @@ SOURCES = Path("artifacts/sources/index.json")
 
 @dataclass(frozen=True)
 class Study:
-    """The bench of the experiment at `root`, and which of its clips are shown."""
+    """The bench of an experiment, and the clips of it that are shown."""
 
     reward: RewardSpec
     bench: Bench
     showings: list[Showing]
 
     def content(self, rater: str, answers: Answers | None = None) -> dict[str, Json]:
-        """What the page knows."""
+        """The content of the page for a rater; with `answers`, the page is a served one."""
         pairs = self.bench.pairs
         places = {(pairs[one.row].id, one.showing): place for place, one in enumerate(self.showings)}
         saved = None if answers is None else answers.by_place(places)
@@ -44,54 +44,74 @@ class Study:
 
 
 def open_study(root: Path, split: Split, clips: int, seed: int, rater: str) -> Study:
-    """The study of an experiment's bench. Raises StageError or ValueError where there is none."""
-    reward = reward_of(root)
+    """Open a study of an experiment's bench.
+
+    Args:
+        root: The checkout.
+        split: The split whose clips are shown.
+        clips: Number of clips.
+        seed: Seed of the choice.
+        rater: Name of the rater, which determines the order.
+
+    Raises:
+        StageError: The bench is missing.
+        ValueError: The bench is damaged or has no clips in the split.
+    """
+    reward = read_reward(root)
     bench = Bench.open(find_output(root, BENCH), Corpus.open(find_output(root, SOURCES)), reward.names)
     return Study(reward, bench, order_for_rater(choose_clips(bench.pairs, split, clips, seed), rater, seed))
 
 
-def reward_of(root: Path) -> RewardSpec:
-    """The reward's dimensions, as composed."""
+def read_reward(root: Path) -> RewardSpec:
+    """Read the resolved section `reward`. Raises StageError if it is missing."""
     return RewardSpec.model_validate(yaml.safe_load(find_output(root, SECTION).read_text(encoding="utf-8"))["reward"])
 
 
 def write(root: Path, out: Path, split: Split, clips: int, seed: int, rater: str) -> int:
-    """Write the page."""
+    """Write the page to `out`, and return the exit code; other arguments as in `open_study`."""
     try:
-        made = open_study(root, split, clips, seed, rater)
-        write_text(out, render(made.content(rater)))
+        opened = open_study(root, split, clips, seed, rater)
+        write_text(out, render(opened.content(rater)))
     except (StageError, ValueError, OSError) as error:
         return fail(error)
     size = out.stat().st_size / 2**20
-    print(f"{out}: {len(made.showings)} showings of {len({one.row for one in made.showings})} clips, {size:.1f} MiB")
-    print("Open it in a browser, score, download the scores; then: python -m roboalign annotate --agreement FILE.jsonl")
+    count = len({showing.row for showing in opened.showings})
+    print(f"{out}: {len(opened.showings)} showings of {count} clips, {size:.1f} MiB")
+    print(
+        "Open it in a browser, score the clips and download the scores; then run "
+        "`python -m roboalign annotate --agreement FILE.jsonl`"
+    )
     return 0
 
 
 def serve(root: Path, port: int, file: Path, split: Split, clips: int, seed: int, rater: str) -> int:
-    """Serve the page until Ctrl-C."""
+    """Serve the page on `port` until Ctrl-C, saving scores to `file`; other arguments as in `open_study`. Returns the
+    exit code."""
     with ExitStack() as stack:
         try:
-            made = open_study(root, split, clips, seed, rater)
-            answers = stack.enter_context(Answers(file, made.reward, {pair.id for pair in made.bench.pairs}))
-            server = stack.enter_context(Server(port, lambda: render(made.content(rater, answers)), answers))
+            opened = open_study(root, split, clips, seed, rater)
+            answers = stack.enter_context(Answers(file, opened.reward, {pair.id for pair in opened.bench.pairs}))
+            server = stack.enter_context(Server(port, lambda: render(opened.content(rater, answers)), answers))
         except (StageError, ValueError, OSError) as error:
             return fail(error)
         if answers.dropped:
-            print(f"{file}: half a last line was dropped; its clip will be asked for again", file=sys.stderr)
-        print(f"{len(made.showings)} clips at {server.url}; scores go to {file}, which holds {len(answers)}. "
-              "Ctrl-C ends this.", flush=True)  # fmt: skip
+            print(f"{file}: an unfinished last line was removed; its clip will be shown again", file=sys.stderr)
+        print(
+            f"{len(opened.showings)} clips at {server.url}; scores are saved to {file}, which has {len(answers)}. "
+            "Ctrl-C ends the server.",
+            flush=True,
+        )
         try:
             server.serve_forever()
         except KeyboardInterrupt:
-            print(f"\n{file} holds {len(answers)} scored clips")
+            print(f"\n{file} has {len(answers)} scored clips")
     return 0
 
 
 def compare(root: Path, files: Sequence[str], as_json: bool) -> int:
-    """Print the agreement of annotation files with the labels."""
+    """Print the agreement of annotation files with the labels, and return the exit code."""
     try:
-        reward = reward_of(root)
+        reward = read_reward(root)
         pairs = read_pairs(find_output(root, BENCH / "pairs.parquet"), reward.names)
         rows = read_annotations(files, reward, {pair.id for pair in pairs})
         if not rows:
@@ -104,6 +124,7 @@ def compare(root: Path, files: Sequence[str], as_json: bool) -> int:
 
 
 def fail(error: Exception) -> int:
-    """One line on stderr; 2 for a file that the user gave, 1 for the experiment's own."""
+    """Print an error on stderr and return the exit code: 2 for a file named by the user, 1 for one of the
+    experiment."""
     print(f"error: {error}", file=sys.stderr)
     return 2 if isinstance(error, AnnotationError) else 1

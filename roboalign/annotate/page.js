@@ -1,19 +1,19 @@
 "use strict";
-// One clip after another: frames from a sheet of tiles, one score a dimension, everything by keyboard. Answers live in
-// localStorage from the first key on; a served page sends each kept one to the server too.
+// Shows one clip after another, with frames from a sheet of tiles, and takes one score for each dimension, by keyboard.
+// Answers are stored in localStorage at each key; a served page also sends completed ones to the server.
 const study = JSON.parse(document.getElementById("study").textContent);
 const byId = (id) => document.getElementById(id);
 const fields = [...document.querySelectorAll("fieldset[data-dimension]")];
 const canvas = byId("picture");
 const brush = canvas.getContext("2d");
 const SPEEDS = [1, 2, 4, 6, 10, 15, 25];
-const JOIN_MS = 1000; // digits that follow within this time make one number, where a dimension has ten points or more
+const JOIN_MS = 1000; // in dimensions of ten points or more, digits within this time form one number
 
 let rater = study.rater;
 let answers = {}; // place -> {scores: {dimension: points}, kept: whether Enter was pressed, sent: whether the server has it}
 let place = 0;
 let active = 0;
-let changes = []; // [place, dimension, points before], to undo
+let changes = []; // [place, dimension, previous points], for undo
 let sheet = null;
 let frame = 0;
 let playing = false;
@@ -21,7 +21,7 @@ let speed = SPEEDS.indexOf(10);
 let due = 0;
 let typed = { dimension: -1, at: 0 };
 
-// --- what is kept
+// --- storage
 
 const drawer = () => `roboalign/${study.id}/${rater}`;
 const answer = (at = place) => (answers[at] ??= { scores: {}, kept: false, sent: false });
@@ -32,7 +32,7 @@ function store() {
   try {
     localStorage.setItem(drawer(), JSON.stringify({ answers, place }));
   } catch {
-    say("This browser keeps nothing for this page: download the scores before you close it.", true);
+    say("This browser does not store scores for this page: download them before you close it.", true);
   }
 }
 
@@ -42,11 +42,11 @@ function restore() {
     found = JSON.parse(localStorage.getItem(drawer())) ?? {};
   } catch {}
   answers = found.answers ?? {};
-  // What the server has wins over nothing, and over a copy that it had already; not over what it has not been sent.
+  // The server's answer replaces an absent one and one that was sent, but not one that was not sent yet.
   for (const [at, scores] of Object.entries(study.answers[rater] ?? {})) {
     if (!answers[at] || answers[at].sent) answers[at] = { scores, kept: true, sent: true };
   }
-  // What this browser sent and the server's file does not hold, because it is another file or was lost, is sent again.
+  // Answers that were sent but are not in the server's file (another file, or lost) are sent again.
   for (const [at, answer] of Object.entries(answers)) {
     if (study.served && answer.sent && !study.answers[rater]?.[at]) answer.sent = false;
   }
@@ -86,7 +86,7 @@ async function send() {
   if (waiting.length) say("Saved.");
 }
 
-// --- what is shown
+// --- display
 
 function say(text, bad = false) {
   byId("saved").textContent = text;
@@ -165,7 +165,7 @@ function tick(now) {
   if (playing && sheet.complete && now >= due) {
     const last = study.clips[place].frames - 1;
     const next = frame === last ? 0 : frame + 1;
-    due = now + (next === last ? 1000 : 1000 / SPEEDS[speed]); // the last frame holds a second
+    due = now + (next === last ? 1000 : 1000 / SPEEDS[speed]); // the last frame is shown for a second
     seek(next);
   }
   requestAnimationFrame(tick);
@@ -246,8 +246,8 @@ function finish() {
   section("end");
   count();
   byId("ending").textContent = study.served
-    ? "The scores are in the file that the server was started with. You can close this page."
-    : "Download the scores and hand the file to whoever gave you this page.";
+    ? "The scores are saved in the server's file. You can close this page."
+    : "Download the scores and send the file to the person who gave you this page.";
 }
 
 function step(by) {
@@ -312,5 +312,5 @@ if (rater) {
   byId("rater").value = rater;
   byId("rater").readOnly = true;
 }
-setInterval(send, 15000); // what the server did not take yet
+setInterval(send, 15000); // answers that the server has not saved yet
 requestAnimationFrame(tick);

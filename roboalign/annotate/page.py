@@ -1,4 +1,4 @@
-"""The study as one HTML page that needs nothing but itself: clips, rubric, script."""
+"""The study as one self-contained HTML page with clips, rubric and script."""
 
 import base64
 import hashlib
@@ -15,17 +15,17 @@ from roboalign.reward.spec import DimensionSpec, RewardSpec
 from roboalign.types import Json, UInt8
 
 STEP = 0.5
-"""Points between two neighbouring scores that can be given. Our choice."""
+"""Difference between neighbouring scores that can be given, in points. Our choice."""
 
 
-def steps(maximum: float) -> list[float]:
+def steps(max_score: float) -> list[float]:
     """The scores that can be given in a dimension: whole and half points, and the maximum."""
-    values = [float(value) for value in np.arange(0, maximum, STEP)]
-    return [*values, float(maximum)]
+    values = [float(value) for value in np.arange(0, max_score, STEP)]
+    return [*values, float(max_score)]
 
 
 def plain(value: float) -> int | float:
-    """2.0 as 2: scores read as they are typed."""
+    """Convert whole numbers to int, so that scores are shown as they are typed."""
     return int(value) if float(value).is_integer() else value
 
 
@@ -37,13 +37,19 @@ def study(
     rater: str,
     answers: Mapping[str, Mapping[int, Mapping[str, float]]] | None = None,
 ) -> dict[str, Json]:
-    """What the page knows. Of each clip: its id, its instruction and its frames; nothing of its origin or its scores.
+    """The content of the page. A clip has its id, instruction and frames, but not its origin or scores.
 
-    `frames` gives the clip of a pair by its number. With `answers`, by rater and place, the page is a served one.
+    Args:
+        pairs: The bench's pairs.
+        frames: Reads the frames of a pair by its number.
+        showings: The clips in order.
+        reward: The dimensions.
+        rater: Name of the rater.
+        answers: Saved scores by rater and place, for a served page; None for a page that is a file.
     """
     rows = sorted({showing.row for showing in showings})
     sheets = {row: sheet(frames(row)) for row in rows}
-    pictures = dict(zip(rows, pad_sheets([sheets[row] for row in rows]), strict=True))
+    images = dict(zip(rows, pad_sheets([sheets[row] for row in rows]), strict=True))
     clips = [
         {
             "clip": pairs[showing.row].id,
@@ -53,7 +59,7 @@ def study(
             "width": sheets[showing.row].width,
             "height": sheets[showing.row].height,
             "columns": sheets[showing.row].columns,
-            "sheet": "data:image/webp;base64," + base64.b64encode(pictures[showing.row]).decode("ascii"),
+            "sheet": "data:image/webp;base64," + base64.b64encode(images[showing.row]).decode("ascii"),
         }
         for showing in showings
     ]
@@ -69,6 +75,7 @@ def study(
 
 
 def _dimension(number: int, name: str, spec: DimensionSpec) -> dict[str, Json]:
+    """A dimension as the page needs it."""
     return {
         "number": number,
         "name": name,
@@ -80,7 +87,7 @@ def _dimension(number: int, name: str, spec: DimensionSpec) -> dict[str, Json]:
 
 
 def render(content: Mapping[str, Json]) -> str:
-    """The page of a `study`. The same study gives the same text."""
+    """Render the page of a `study` as HTML; deterministic."""
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )

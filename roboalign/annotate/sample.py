@@ -1,4 +1,4 @@
-"""Which clips a study shows, and in which order."""
+"""The choice and the order of the clips of a study."""
 
 import zlib
 from collections.abc import Sequence
@@ -10,46 +10,60 @@ from roboalign.bench.pairs import Pair
 from roboalign.types import Split
 
 REPEATED = 0.1
-"""Share of the clips that are shown a second time. Our choice."""
+"""Fraction of the clips that are shown twice. Our choice."""
 
 
 class SampleError(ValueError):
-    """The bench has no clips that a study could show; the message says why."""
+    """The bench has no clips for a study; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Showing:
-    """One clip on the page: the number of its pair in the bench, and whether it comes for the first or second time."""
+    """One clip on the page: the number of its pair in the bench, and 1 or 2 for its first or second showing."""
 
     row: int
     showing: int
 
 
 def choose_clips(pairs: Sequence[Pair], split: Split, clips: int, seed: int) -> list[int]:
-    """The numbers of `clips` pairs of a split, as even over sources and origins as the bench allows; all of them where
-    it has no more. Pairs that judges are spared, as a clip beside another one's actions, are not shown: what a person
-    sees does not tell their label either. Raises SampleError where the split is empty."""
+    """Choose pairs of a split, as evenly over sources and origins as the bench allows.
+
+    Pairs that judges do not score (`judged` is false, as with swapped actions) are not chosen, because their label
+    cannot be seen by people either.
+
+    Args:
+        pairs: The bench's pairs.
+        split: The split.
+        clips: Number of pairs; all if the split has fewer.
+        seed: Seed of the choice.
+
+    Returns:
+        The numbers of the pairs.
+
+    Raises:
+        SampleError: The split has no such pairs.
+    """
     generator = np.random.default_rng(seed)
     cells: dict[tuple[str, str], list[int]] = {}
     for row, pair in enumerate(pairs):
         if pair.split == split and pair.judged:
             cells.setdefault((pair.origin, pair.source), []).append(row)
     if not cells:
-        raise SampleError(f"the bench has no pairs in the split {split}")
+        raise SampleError(f"the bench has no pairs in the split {split}; choose another by --split")
     queues = [list(generator.permutation(cells[key])) for key in sorted(cells)]
     rows: list[int] = []
     while queues and len(rows) < clips:
         queues = [queue for queue in queues if queue]
-        # A round takes one clip of each cell; the last round, of cells drawn by chance.
+        # Each round takes one clip of each cell; the last round takes those of random cells.
         for number in generator.permutation(len(queues))[: clips - len(rows)]:
             rows.append(int(queues[number].pop()))
     return rows
 
 
 def order_for_rater(rows: Sequence[int], rater: str, seed: int) -> list[Showing]:
-    """All clips in random order, another for each rater, and some of the first third again in the last third.
+    """The showings of the clips `rows` in a random order that depends on the rater.
 
-    One clip in ten comes twice, of studies of three clips or more.
+    In studies of at least three clips, a tenth of the clips is repeated: clips of the first third, in the last third.
     """
     generator = np.random.default_rng([seed, zlib.crc32(rater.encode())])
     first = [Showing(int(row), 1) for row in generator.permutation(rows)]
@@ -57,6 +71,6 @@ def order_for_rater(rows: Sequence[int], rater: str, seed: int) -> list[Showing]
         return first
     repeats = max(1, round(REPEATED * len(first)))
     start = len(first) - len(first) // 3
-    again = [Showing(one.row, 2) for one in first[:repeats]]
-    tail = [*first[start:], *again]
+    repeated = [Showing(showing.row, 2) for showing in first[:repeats]]
+    tail = [*first[start:], *repeated]
     return [*first[:start], *(tail[number] for number in generator.permutation(len(tail)))]

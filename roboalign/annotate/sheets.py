@@ -1,4 +1,4 @@
-"""The frames of a clip as one picture of tiles, which a page can show frame by frame, exactly, without any codec."""
+"""The frames of a clip as tiles of one image, which a page can show frame by frame, exactly, without a video codec."""
 
 import io
 import math
@@ -11,16 +11,16 @@ from PIL import Image
 from roboalign.types import UInt8
 
 LOSSLESS_PIXELS = 256 * 256
-"""Frames of up to this many pixels are kept exactly; larger ones would make pages of gigabytes."""
+"""Maximum number of pixels of a frame that is stored losslessly; larger ones would need gigabytes."""
 QUALITY = 92
 """WebP quality of larger frames."""
 WIDEST = 16383
-"""Most pixels of a side of a WebP picture."""
+"""Maximum size of a WebP image in pixels."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sheet:
-    """A clip as one WebP picture: its tiles are the frames, row by row, `columns` in a row."""
+    """A clip as one WebP image, whose tiles are the frames, row by row, with `columns` in each row."""
 
     data: bytes
     frames: int
@@ -30,26 +30,26 @@ class Sheet:
 
 
 def sheet(frames: UInt8) -> Sheet:
-    """The sheet of frames (T, H, W, 3). Raises ValueError where they do not fit into one WebP picture."""
+    """Encode frames (T, H, W, 3) as a sheet. Raises ValueError if they do not fit into one WebP image."""
     count, height, width, _ = frames.shape
     columns = min(math.ceil(math.sqrt(count * height / width)), WIDEST // width)
     rows = math.ceil(count / max(1, columns))
     if columns == 0 or rows * height > WIDEST:
-        raise ValueError(f"{count} frames of {height} x {width} pixels do not fit into one picture for the page")
+        raise ValueError(f"{count} frames of {height} x {width} pixels do not fit into one WebP image for the page")
     tiles = np.zeros((rows * columns, height, width, 3), np.uint8)
     tiles[:count] = frames
     tiles[count:] = frames[-1]
-    picture = tiles.reshape(rows, columns, height, width, 3).swapaxes(1, 2).reshape(rows * height, columns * width, 3)
+    image = tiles.reshape(rows, columns, height, width, 3).swapaxes(1, 2).reshape(rows * height, columns * width, 3)
     buffer = io.BytesIO()
     exact = height * width <= LOSSLESS_PIXELS
-    Image.fromarray(picture).save(buffer, "WEBP", lossless=exact, quality=QUALITY, method=4)
+    Image.fromarray(image).save(buffer, "WEBP", lossless=exact, quality=QUALITY, method=4)
     return Sheet(buffer.getvalue(), count, width, height, columns)
 
 
 def pad_sheets(sheets: Sequence[Sheet]) -> list[bytes]:
-    """The pictures, all of one size in bytes: a still clip could be told from a noisy one by its size otherwise.
+    """The images, padded with zeros to the same number of bytes, so that a clip's size does not reveal its content.
 
-    WebP readers stop where the picture's own header says, so the zeros that are added change nothing.
+    WebP decoders read only as many bytes as the header says.
     """
     longest = max(len(one.data) for one in sheets)
     return [one.data.ljust(longest, b"\0") for one in sheets]

@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run `check`; the exit code."""
     from roboalign.spec.check import check as checked
-    from roboalign.spec.check import left_behind, overrides
+    from roboalign.spec.check import describe_uncommitted_params, overrides
     from roboalign.spec.library import EXPERIMENTS, FOLDERS, Library
 
     experiment = arguments.experiment
@@ -30,7 +30,7 @@ def run(arguments: argparse.Namespace) -> int:
         print(render(item), file=sys.stderr)
     if has_errors(found):
         print(summary(found), file=sys.stderr)
-        if experiment is None and (hint := left_behind(library)):
+        if experiment is None and (hint := describe_uncommitted_params(library)):
             print(hint, file=sys.stderr)
         return 2
     if experiment is not None:

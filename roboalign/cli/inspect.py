@@ -30,7 +30,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Run `inspect`; the exit code."""
     from roboalign.sources.inspection.command import Request
     from roboalign.sources.inspection.command import run as run_inspection
-    from roboalign.spec.single import single, source_at_hand
+    from roboalign.spec.single import resolve_source, single
 
     options, wrong = parse_options(arguments.option)
     if arguments.episodes is not None and arguments.episodes < 0:
@@ -45,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
     by_name = is_spec and path.resolve() == (arguments.root / "specs/sources" / f"{path.name}").resolve()
     overrides: list[str] = []
     if by_name and "/" not in arguments.target:
-        spec, overrides = source_at_hand(arguments.root, path.stem)
+        spec, overrides = resolve_source(arguments.root, path.stem)
     else:
         spec = single(arguments.root, path, "sources") if is_spec else None
     target = path.stem if is_spec else arguments.target

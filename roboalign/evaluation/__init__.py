@@ -1,1 +1,1 @@
-"""Video metrics, statistics, scoring."""
+"""Scoring of clip sets, comparisons between them, and gates."""

@@ -1,4 +1,4 @@
-"""The clip sets that the rollout stage wrote, and the true episodes that they belong to."""
+"""The clip sets that the rollout stage writes, and the recorded episodes that they belong to."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,25 +9,26 @@ from roboalign.store import Corpus, EpisodeStore
 from roboalign.types import Float32, UInt8
 
 OTHER_ACTIONS = "other_actions"
-"""The clip set of rollouts under another episode's actions: to be looked at. No truth belongs to it, and no score."""
+"""The clip set of rollouts with another episode's actions. It is shown in the report only, because it has no true
+outcome and so no scores."""
 
 
 @dataclass(frozen=True)
 class Clip:
-    """One video: the episode whose first frame and instruction it has, and the number of its sample."""
+    """One video; `episode` is the source of its first frame and instruction, `sample` numbers the episode's clips."""
 
     episode: str
     sample: int
     instruction: str
     frames: UInt8
-    """(T, H, W, 3); frame 0 is the recorded one."""
+    """(T, H, W, 3); frame 0 is recorded."""
     actions: Float32
-    """(T - 1, A) in [-1, 1]: what led to frames 1 ... T - 1."""
+    """(T - 1, A) in [-1, 1], leading to frames 1 ... T - 1."""
 
 
 @dataclass(frozen=True)
 class ClipSet:
-    """Clips of one model, decoding and sampling. Clip i is episode `episodes[i]`, sample `samples[i]`."""
+    """The clips of one model, decoding and sampling. Clip i is of episode `episodes[i]`, sample `samples[i]`."""
 
     name: str
     model: str
@@ -39,27 +40,28 @@ class ClipSet:
 
     @property
     def best_of_n(self) -> bool:
-        """Whether its clips are candidates, of which the best of each episode counts."""
+        """Whether the clips are candidates, of which only the best of each episode is used."""
         return self.name.startswith("best_of_")
 
     @property
     def is_scorable(self) -> bool:
-        """Whether a scorer may judge its clips by their episode's instruction and outcome."""
+        """Whether the clips can be scored by their episode's instruction and true outcome."""
         return self.name != OTHER_ACTIONS
 
     def clips(self) -> Iterator[Clip]:
-        """All clips in their order. Raises ValueError where the store does not hold what the index lists."""
+        """All clips in order. Raises ValueError if the store has another number of clips than the index."""
         store = EpisodeStore(self.folder)
         if len(store) != len(self.episodes):
             raise ValueError(
-                f"{self.folder} holds {len(store)} clips, its index lists {len(self.episodes)}; run `dvc repro rollout`"
+                f"{self.folder} has {len(store)} clips, but its index lists {len(self.episodes)}; run `dvc repro "
+                "rollout`"
             )
         for number, (episode, sample) in enumerate(zip(self.episodes, self.samples, strict=True)):
             instruction, actions = store.infos[number].instruction, store.actions(number)[:-1]
             yield Clip(episode, sample, instruction, store.frames(number), actions)
 
     def frames(self, episode: str, sample: int) -> UInt8:
-        """The frames of one clip. Raises KeyError where the set has no such clip."""
+        """The frames (T, H, W, 3) of one clip. Raises KeyError if the set does not have it."""
         for number, key in enumerate(zip(self.episodes, self.samples, strict=True)):
             if key == (episode, sample):
                 return EpisodeStore(self.folder).frames(number)
@@ -67,9 +69,9 @@ class ClipSet:
 
 
 def read_clip_sets(folder: Path) -> dict[str, ClipSet]:
-    """The clip sets of a rollout's output folder, by name, in the order of its index.
+    """Read the clip sets of the rollout stage's output folder, by name, in the order of its index.
 
-    Raises ValueError where the index is damaged or empty.
+    Raises ValueError if the index is damaged or empty.
     """
     path = folder / "index.json"
     try:
@@ -86,16 +88,16 @@ def read_clip_sets(folder: Path) -> dict[str, ClipSet]:
             for entry in read_json(path)
         ]
     except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} is no index of clips ({error!r}); run `dvc repro rollout`") from None
+        raise ValueError(f"{path} is not an index of clips ({error!r}); run `dvc repro rollout`") from None
     if not sets:
         raise ValueError(f"{path} lists no clips; run `dvc repro rollout`")
     return {one.name: one for one in sets}
 
 
 def true_clips(corpus: Corpus, like: ClipSet) -> Iterator[Clip]:
-    """The recorded frames of the episodes of `like`, as long as its clips, each episode once.
+    """The recorded clips of the episodes of `like`, each episode once, with the same lengths.
 
-    Raises ValueError where the corpus lacks an episode: the clips then come from other recordings.
+    Raises ValueError if the corpus does not have an episode, because the clips are then from other recordings.
     """
     numbers = {info.id: number for number, info in enumerate(corpus.infos)}
     lengths = {
@@ -103,7 +105,7 @@ def true_clips(corpus: Corpus, like: ClipSet) -> Iterator[Clip]:
     }
     for episode, length in lengths.items():
         if episode not in numbers:
-            raise ValueError(f"{like.name} has a clip of {episode}, which no source recorded; run `dvc repro`")
+            raise ValueError(f"{like.name} has a clip of {episode}, which is not in any source; run `dvc repro`")
         number = numbers[episode]
         actions = corpus.actions(number)[: length - 1]
         yield Clip(episode, 0, corpus.infos[number].instruction, corpus.frames(number, 0, length), actions)

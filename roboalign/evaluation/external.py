@@ -1,6 +1,6 @@
-"""Scores of videos that another program made, as `python -m roboalign score --json` writes them.
+"""Files of scores of other models' videos, written by `python -m roboalign score --json`.
 
-The file stands under its own name in the evaluation's tables where the evaluation's spec lists it (`external`).
+If the evaluation's spec lists such a file under `external`, its model appears in the tables by its name.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from roboalign.evaluation.spec import ExternalSpec, ScorerName
 from roboalign.spec.base import Name
 
 PREFIX = "external."
-"""What the names of such clip sets begin with: no set of the experiment's own does."""
+"""Prefix of the names of external clip sets; no clip set of the experiment has it."""
 
 
 class ExternalError(ValueError):
@@ -23,6 +23,8 @@ class ExternalError(ValueError):
 
 
 class _Record(BaseModel):
+    """Base of the objects of a file of scores: frozen, without unknown keys."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
@@ -31,10 +33,12 @@ class ScoreEstimate(_Record):
 
     score: float
     low: float | None = None
-    """Ends of the interval that holds the label with the file's `level`; None where too few pairs calibrate it."""
+    """Lower end of the interval that contains the label with probability `level`; None if too few pairs calibrate
+    it."""
     high: float | None = None
+    """Upper end of the interval."""
     spread: float | None = None
-    """Standard deviation over the judge's scorings of the same clip, where it makes several."""
+    """Standard deviation over the judge's draws for the same clip; None if it makes only one."""
 
 
 class Mean(_Record):
@@ -50,22 +54,22 @@ class ScoredVideo(_Record):
     """One video."""
 
     video: str
-    """Its path below the folder of videos, without its ending."""
+    """Its path below the folder of videos, without its extension."""
     instruction: str
     frames: int
-    """How many were scored, after the stride; a first frame that was put before them counts."""
+    """Number of scored frames after the stride, including a first frame that was put before the video."""
     fps: float | None
-    """Frames per second, after the stride, where the file tells."""
+    """Frames per second after the stride; None if the file does not tell."""
     size: tuple[int, int]
-    """Height and width in the file."""
+    """Height and width in the file, in pixels."""
     scores: dict[str, ScoreEstimate]
     """By dimension, and `total`."""
     warnings: tuple[str, ...]
-    """Why the judge may be out of its depth."""
+    """Reasons why the judge may be unreliable for this video."""
 
 
 class Problem(_Record):
-    """A video that was not scored."""
+    """A video that was not scored, and the reason."""
 
     video: str
     reason: str
@@ -82,15 +86,15 @@ class ScoreFile(_Record):
     """The hash of the judge's file: scores of different judges are never compared."""
     dimensions: tuple[str, ...]
     fit: Literal["crop", "pad", "stretch"]
-    """How pictures were brought to the judge's size."""
+    """The method by which frames were brought to the judge's size."""
     stride: Annotated[int, Field(ge=1)]
-    """Every how many frames one was taken."""
+    """One of so many frames was scored."""
     level: Annotated[float, Field(gt=0, lt=1)]
-    """The share of labels that the intervals of single videos hold, at least, of clips such as those they rest on."""
+    """Coverage of the intervals of single videos, for clips like the calibration pairs."""
     like: Literal["all", "generated"]
-    """Which of the bench's validation pairs the intervals rest on: all, or the world models' rollouts alone."""
+    """The bench's validation pairs that calibrate the intervals: all, or only rollouts of world models."""
     calibration_pairs: int
-    """How many those are."""
+    """Number of calibration pairs."""
     videos: tuple[ScoredVideo, ...]
     problems: tuple[Problem, ...]
     mean: dict[str, Mean]
@@ -98,7 +102,7 @@ class ScoreFile(_Record):
 
 
 def read(path: Path) -> ScoreFile:
-    """A file of scores. Raises ExternalError where it is none."""
+    """Read a file of scores. Raises ExternalError if it cannot be read or is not valid."""
     try:
         return ScoreFile.model_validate_json(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -114,34 +118,40 @@ def read(path: Path) -> ScoreFile:
 def scored_sets(
     entries: Sequence[tuple[ExternalSpec, Path]], dimensions: Sequence[str], judges: dict[ScorerName, str]
 ) -> dict[str, ScoredSet]:
-    """The clip sets `external.<name>` of files of scores; several files of one name are several scorers' scores of it.
+    """The clip sets `external.<name>` of files of scores.
 
-    `judges` are the hashes of the experiment's scorers. Raises ExternalError where a file is of another judge or other
-    dimensions, where it has no videos, or where two files of one name have the same scorer or other videos.
+    Args:
+        entries: The spec and the path of each file. Files with the same name are the scores of several scorers.
+        dimensions: The reward's dimensions.
+        judges: The hash of the checkpoint of each of the experiment's scorers.
+
+    Raises:
+        ExternalError: A file is of another judge or other dimensions, or has no videos; or two files with the same name
+            have the same scorer or different videos.
     """
-    found: dict[str, ScoredSet] = {}
+    sets: dict[str, ScoredSet] = {}
     for spec, path in entries:
         file = read(path)
         if file.scorer not in judges:
             raise ExternalError(f"{path}: scorer: the evaluation has no scorer {file.scorer}; add it to `scorers`")
         if file.dimensions != tuple(dimensions) or file.judge != judges[file.scorer]:
             raise ExternalError(
-                f"{path}: judge: another {file.scorer} than this experiment's gave these scores; score the videos "
-                "again: python -m roboalign score"
+                f"{path}: judge: these scores are by another {file.scorer} than this experiment's; score the videos "
+                "again by `python -m roboalign score`"
             )
         if not file.videos:
-            raise ExternalError(f"{path}: videos: none was scored; leave the file out of `external`")
+            raise ExternalError(f"{path}: videos: none was scored; remove the file from `external`")
         name = PREFIX + spec.name
         videos = tuple(video.video for video in file.videos)
         scores = np.array([[video.scores[dimension].score for dimension in dimensions] for video in file.videos])
-        before = found.get(name)
-        if before is None:
-            found[name] = ScoredSet(name, videos, (0,) * len(videos), {file.scorer: scores})
-        elif file.scorer in before.scores or before.episodes != videos:
+        earlier = sets.get(name)
+        if earlier is None:
+            sets[name] = ScoredSet(name, videos, (0,) * len(videos), {file.scorer: scores})
+        elif file.scorer in earlier.scores or earlier.episodes != videos:
             raise ExternalError(
-                f"{path}: videos: an earlier file of '{spec.name}' has the same scorer or other videos; give one file "
-                "a scorer, of the same videos"
+                f"{path}: videos: an earlier file of '{spec.name}' has the same scorer or other videos; list one file "
+                "for each scorer, with the same videos"
             )
         else:
-            found[name] = ScoredSet(name, videos, before.samples, {**before.scores, file.scorer: scores})
-    return found
+            sets[name] = ScoredSet(name, videos, earlier.samples, {**earlier.scores, file.scorer: scores})
+    return sets

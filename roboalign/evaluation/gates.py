@@ -1,7 +1,7 @@
-"""The gates: each one a rule over measured figures; passed, failed, or not measured for want of named figures.
+"""The gates: rules over measured values, each passed, failed, or not measured.
 
-A gate is never passed by an absent figure. Gates that need gold, where no source has states, are listed as not
-measured, with what they need.
+A gate never passes on an absent value: it is then listed as not measured, with the value that it needs. So are gates
+that need gold scores if no source has simulator states.
 """
 
 from collections.abc import Callable, Mapping
@@ -14,12 +14,12 @@ from roboalign.types import Json
 
 
 class NotMeasuredError(Exception):
-    """A figure that a gate needs is absent; the message names it."""
+    """A value that a gate needs is absent; the message names it."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether a rule holds, and the figures it was judged on."""
+    """Whether a rule holds, and the values that decided it."""
 
     rule: str
     passed: bool
@@ -27,9 +27,15 @@ class Verdict:
 
 
 def figure(metrics: Mapping[str, Json], path: str, key: str = "mean") -> float:
-    """The number at `path` ("/"-separated, the first part names the metrics file); of an interval, its `key`.
+    """Look up a number in the metrics.
 
-    Raises NotMeasuredError where it is absent.
+    Args:
+        metrics: Content of the metrics files by name.
+        path: Keys separated by "/"; the first is the name of the metrics file.
+        key: The key to return if the value at `path` is an interval.
+
+    Raises:
+        NotMeasuredError: The value is absent.
     """
     value: Json = metrics
     for part in path.split("/"):
@@ -44,21 +50,20 @@ def figure(metrics: Mapping[str, Json], path: str, key: str = "mean") -> float:
 
 
 def above_copy_context(metrics: Mapping[str, Json], part: str) -> Verdict:
-    """PSNR of `part` (tokenizer or world_model) above the PSNR of repeating the context frame."""
+    """The PSNR of `part` (tokenizer or world_model) is above that of repeating the context frame."""
     psnr, copy = figure(metrics, f"{part}/psnr"), figure(metrics, f"{part}/copy_context_psnr")
     figures = {"psnr": psnr, "copy_context_psnr": copy, "difference": psnr - copy}
     return Verdict("PSNR above that of repeating the context frame", psnr > copy, figures)
 
 
 def action_gap(metrics: Mapping[str, Json]) -> Verdict:
-    """True actions predict better than other actions, its interval above 0: the world model obeys actions."""
+    """The world model follows actions: its PSNR is higher with true than with wrong actions."""
     figures = {key: figure(metrics, "world_model/action_gap_psnr", key) for key in ("mean", "low", "high", "n")}
-    return Verdict("PSNR gained by true over wrong actions: interval above 0", figures["low"] > 0, figures)
+    return Verdict("PSNR with true minus wrong actions: interval above 0", figures["low"] > 0, figures)
 
 
 def aligned_above_supervised(differences: Mapping[str, Json], spec: EvaluationSpec, scorer: str) -> Verdict:
-    """The aligned model's faithful total above the supervised one's by `scorer`: interval above 0 in every listed
-    comparison."""
+    """By `scorer`, the aligned model's faithful total is above the supervised model's in every listed comparison."""
     figures: dict[str, float] = {}
     for comparison in spec.aligned:
         path = f"{comparison.model}/{comparison.against}/{scorer}_faithful/total"
@@ -71,33 +76,33 @@ def aligned_above_supervised(differences: Mapping[str, Json], spec: EvaluationSp
                     f"needs {comparison.model} and {comparison.against}, scored by {scorer}"
                 ) from None
     passed = all(value > 0 for name, value in figures.items() if name.split(" ")[-1] == "low")
-    return Verdict(f"faithful total by {scorer}, aligned less supervised: interval above 0", passed, figures)
+    return Verdict(f"faithful total by {scorer}, aligned minus supervised: interval above 0", passed, figures)
 
 
 def motion_ratio(metrics: Mapping[str, Json], spec: EvaluationSpec) -> Verdict:
-    """Alignment neither freezes the video nor makes it flicker."""
+    """Alignment does not freeze videos or make them flicker: motion energy stays near the supervised model's."""
     ratio, low, high = figure(metrics, "rl/motion_ratio"), spec.gates.motion_ratio_low, spec.gates.motion_ratio_high
     figures = {"motion_ratio": ratio, "lowest": low, "highest": high}
     return Verdict(
-        f"motion energy of the aligned model's rollouts over the supervised one's within {low:g} and {high:g}",
+        f"motion energy of the aligned over the supervised model's rollouts between {low:g} and {high:g}",
         low <= ratio <= high,
         figures,
     )
 
 
 def motion_against_truth(metrics: Mapping[str, Json], spec: EvaluationSpec) -> Verdict:
-    """Rollouts move as much as the true future does: a blurred or frozen one moves less, a flickering one more."""
+    """Rollouts have about as much motion as the true future; frozen ones have less, flickering ones more."""
     low, high = spec.gates.motion_ratio_low, spec.gates.motion_ratio_high
-    found = {name: figure(metrics, f"rollout/{name}/motion_ratio") for name in spec.gates.motion}
-    figures = dict(found)
-    with suppress(NotMeasuredError):  # what the codec alone leaves of the motion
+    ratios = {name: figure(metrics, f"rollout/{name}/motion_ratio") for name in spec.gates.motion}
+    figures = dict(ratios)
+    with suppress(NotMeasuredError):  # shown for comparison: the motion that the tokenizer preserves
         figures["reconstruction"] = figure(metrics, "rollout/reconstruction/motion_ratio")
-    rule = f"motion energy of rollouts over that of the true future within {low:g} and {high:g}"
-    return Verdict(rule, all(low <= ratio <= high for ratio in found.values()), figures)
+    rule = f"motion energy of rollouts over that of the true future between {low:g} and {high:g}"
+    return Verdict(rule, all(low <= ratio <= high for ratio in ratios.values()), figures)
 
 
 def swr_above_ar(metrics: Mapping[str, Json], spec: EvaluationSpec) -> Verdict:
-    """SWR better than plain autoregression on all three video metrics over the whole horizon."""
+    """SWR is better than plain autoregression in SSIM, PSNR and perceptual distance over the whole horizon."""
     model, against = spec.gates.swr.model, spec.gates.swr.against
     figures: dict[str, float] = {}
     for name in ("ssim", "psnr", "perceptual"):
@@ -109,8 +114,8 @@ def swr_above_ar(metrics: Mapping[str, Json], spec: EvaluationSpec) -> Verdict:
 
 
 def student_gold(metrics: Mapping[str, Json], spec: EvaluationSpec) -> Verdict:
-    """Within groups of rollouts of one prompt, the student ranks as gold does, which took no part in its training."""
-    least, best = spec.gates.student_gold_correlation, spec.gates.best_of
+    """Within groups of rollouts of one prompt, the student ranks as gold, which is not used in its training."""
+    minimum, best = spec.gates.student_gold_correlation, spec.gates.best_of
     path = "student/within_groups/gold/faithful"
     figures: dict[str, float] = {}
     for frames in sorted(_at(metrics, path)):
@@ -120,14 +125,14 @@ def student_gold(metrics: Mapping[str, Json], spec: EvaluationSpec) -> Verdict:
         figures |= {
             f"best of {best} {key} {frames} frames": figure(metrics, gain, key) for key in ("mean", "low", "high")
         }
-    passed = all(v >= least for k, v in figures.items() if k.startswith("mean"))
+    passed = all(v >= minimum for k, v in figures.items() if k.startswith("mean"))
     passed &= all(v > 0 for k, v in figures.items() if k.startswith(f"best of {best} low"))
-    rule = f"correlation within groups of at least {least:g}, and gold gained by best of {best}: interval above 0"
+    rule = f"correlation within groups at least {minimum:g}, and gold gained by best of {best}: interval above 0"
     return Verdict(rule, passed, figures)
 
 
 def fidelity(differences: Mapping[str, Json], spec: EvaluationSpec) -> Verdict:
-    """Alignment lowers neither the PSNR nor the positions' accuracy by more than its interval."""
+    """Alignment does not significantly lower the PSNR or raise the position error."""
     figures: dict[str, float] = {}
     for comparison in spec.aligned:
         for name in ("psnr", "position_error_cm"):
@@ -138,18 +143,18 @@ def fidelity(differences: Mapping[str, Json], spec: EvaluationSpec) -> Verdict:
     passed = all(v >= 0 for k, v in figures.items() if k.endswith("psnr high"))
     passed &= all(v <= 0 for k, v in figures.items() if k.endswith("position_error_cm low"))
     return Verdict(
-        "PSNR not lower and position error not higher than supervised, beyond their intervals", passed, figures
+        "PSNR not significantly lower and position error not significantly higher than supervised", passed, figures
     )
 
 
 def false_success(differences: Mapping[str, Json], spec: EvaluationSpec) -> Verdict:
-    """Alignment does not make an optimist: rollouts of actions that truly fail show success no more often."""
+    """Alignment does not raise the rate of false success: success shown for actions that truly fail."""
     figures: dict[str, float] = {}
     for comparison in spec.aligned:
         path = f"{comparison.model}/{comparison.against}/outcomes/false_success"
         figures |= {f"{comparison.model} {key}": figure(differences, path, key) for key in ("mean", "low", "high", "n")}
     passed = all(v <= 0 for k, v in figures.items() if k.endswith(" low"))
-    return Verdict("rate of false success, aligned less supervised: interval not above 0", passed, figures)
+    return Verdict("rate of false success, aligned minus supervised: interval not above 0", passed, figures)
 
 
 def _at(metrics: Mapping[str, Json], path: str) -> Mapping[str, Json]:
@@ -168,17 +173,21 @@ WAITING: Mapping[str, str] = {
     "student_gold_agreement": "needs gold: scores from the simulator's state",
     "aligned_above_supervised_gold": "needs gold: scores from the simulator's state",
 }
-"""Gates of the protocol whose scorers may be absent, and what they then wait for."""
+"""Gates whose scorers may be absent, and what they need."""
 
 
 def gates(
     metrics: Mapping[str, Json], differences: Mapping[str, Json], spec: EvaluationSpec
 ) -> tuple[dict[str, Json], dict[str, str]]:
-    """All gates: those measured, as {name: {passed, rule, figures}}, and those not, as {name: what they need}.
+    """Evaluate all gates.
 
-    `metrics` maps the name of a metrics file to its content (absent files left out), and `evaluation` to what is known
-    of its own by then; `differences` is
-    {model: {against: {scorer: {dimension or "total": {mean, low, high, …}}}}}.
+    Args:
+        metrics: Content of the metrics files by name, without absent files; `evaluation` has the entries so far.
+        differences: {model: {against: {scorer: {dimension or "total": {mean, low, high, …}}}}}.
+        spec: Thresholds and comparisons.
+
+    Returns:
+        The measured gates as {name: {passed, rule, figures}}, and the others as {name: what they need}.
     """
     rules: dict[str, Callable[[], Verdict]] = {
         "codec_above_copy_context": lambda: above_copy_context(metrics, "tokenizer"),

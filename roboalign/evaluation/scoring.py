@@ -1,7 +1,7 @@
-"""Scores of clips: every clip by every scorer, best-of-n picks, means with intervals, paired differences.
+"""Scores of clip sets by all scorers, best-of-n selection, means with intervals, and paired differences.
 
-The unit of every statistic is the episode. Where an episode was rolled out more than once (sampling seeds), its
-scores are averaged first, so that more seeds narrow an interval only by what they tell about an episode.
+The unit of every statistic is the episode. If an episode has several rollouts (sampling seeds), their scores are
+averaged first, so that more seeds do not count as more episodes.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -27,67 +27,65 @@ from roboalign.metrics.statistics import (
 from roboalign.types import Json
 
 Scorer = Callable[[Tensor, Sequence[str], Tensor], Tensor]
-"""Videos (B, T, 3, H, W) in [0, 1], B instructions and actions (B, T - 1, A) to raw scores (B, 2, D): absolute, then
+"""Maps videos (B, T, 3, H, W) in [0, 1], B instructions and actions (B, T - 1, A) to raw scores (B, 2, D), absolute and
 faithful."""
 
 Scores = NDArray[np.float64]
 
 OUTCOMES = ("shown_success", "true_success", "position_error_cm", "psnr")
-"""What is known of a clip beside its scores: whether its last frame shows success and whether the true outcome of the
-same actions has it (probabilities), the mean distance of gripper and object from where the true outcome has them, and
-the PSNR in dB against the true frames."""
+"""Measures of a clip in addition to its scores: perceived probabilities of success in its last frame and in that of the
+true outcome, the mean position error of gripper and object in cm, and the PSNR against the true frames in dB."""
 
 
 @dataclass(frozen=True)
 class GoldScores:
-    """What the true outcome of the same actions says of N clips; NaN if nothing is known of their source."""
+    """Scores and measures of N clips against the true outcome of their actions; NaN if their source has no states."""
 
     scores: Scores
-    """(N, 2, D): absolute, then faithful."""
+    """(N, 2, D), absolute and faithful."""
     outcomes: Scores
     """(N, 4), columns OUTCOMES."""
 
 
 GoldScorer = Callable[[Sequence[Clip]], GoldScores]
-"""Clips to what the true outcomes of their actions say."""
+"""Scores clips against the true outcomes of their actions."""
 
 FAITHFUL = "_faithful"
-"""Ends the name of a scorer's faithful scores: `gold_faithful`."""
+"""Suffix of a scorer's name for its faithful scores: `gold_faithful`."""
 
 GOLD = "gold"
-"""The scorer that reads the simulator's state through the probe."""
+"""Name of the gold scorer, the rubric over states that the gold probe perceives."""
 
 AGREEMENT_DRAWS = 1000
-"""Bootstrap draws of the intervals of rank correlations, each of which sorts all clips."""
+"""Bootstrap draws for rank correlations; fewer than for means, because each draw sorts all clips."""
 
 TOTAL = "total"
-"""The key of the sum over the dimensions, beside their names."""
+"""The key of the sum over all dimensions."""
 
 
 @dataclass(frozen=True)
 class ScoredSet:
-    """The scores of one clip set: row i belongs to `episodes[i]`, `samples[i]`; each scorer has an (N, D) array."""
+    """The scores (N, D) of one clip set by each scorer; row i is of `episodes[i]`, `samples[i]`."""
 
     name: str
     episodes: tuple[str, ...]
     samples: tuple[int, ...]
     scores: Mapping[str, Scores]
     outcomes: Scores | None = None
-    """(N, 4), columns OUTCOMES; None if no scorer knows the true outcome."""
+    """(N, 4), columns OUTCOMES; None without a gold scorer."""
 
-    def rows(self, keep: Sequence[int]) -> "ScoredSet":
-        """The scored set of the rows `keep`."""
+    def select(self, rows: Sequence[int]) -> "ScoredSet":
+        """The scored set of the given rows."""
         return ScoredSet(
             self.name,
-            tuple(self.episodes[row] for row in keep),
-            tuple(self.samples[row] for row in keep),
-            {scorer: values[list(keep)] for scorer, values in self.scores.items()},
-            None if self.outcomes is None else self.outcomes[list(keep)],
+            tuple(self.episodes[row] for row in rows),
+            tuple(self.samples[row] for row in rows),
+            {scorer: values[list(rows)] for scorer, values in self.scores.items()},
+            None if self.outcomes is None else self.outcomes[list(rows)],
         )
 
     def outcome_by_episode(self, name: str) -> dict[str, float]:
-        """The mean of an outcome of each episode over its samples, in order of the episodes' names; without those of
-        which nothing is known."""
+        """The mean of an outcome over the samples of each episode, sorted by episode; NaN values are left out."""
         column, groups = OUTCOMES.index(name), dict[str, list[float]]()
         if self.outcomes is not None:
             for episode, value in zip(self.episodes, self.outcomes[:, column], strict=True):
@@ -96,8 +94,7 @@ class ScoredSet:
         return {episode: float(np.mean(groups[episode])) for episode in sorted(groups)}
 
     def by_episode(self, scorer: str) -> dict[str, Scores]:
-        """The mean score vector (D,) of each episode over its samples, in order of the episodes' names; without the
-        episodes of which the scorer knows nothing."""
+        """The mean score vector (D,) over the samples of each episode, sorted by episode; NaN scores are left out."""
         groups: dict[str, list[Scores]] = {}
         for episode, values in zip(self.episodes, self.scores[scorer], strict=True):
             if np.isfinite(values).all():
@@ -114,10 +111,18 @@ def score(
     device: str = "cpu",
     gold: GoldScorer | None = None,
 ) -> ScoredSet:
-    """Score `clips` by every scorer, and by gold, `batch` at a time; clips of different lengths never share a batch.
+    """Score clips by all scorers.
 
-    Gold is left out where it knows nothing of any clip. Raises ValueError where a scorer answers with NaN or with
-    another number of rows.
+    Args:
+        name: Name of the clip set.
+        clips: The clips; those of one batch have the same shape.
+        scorers: The learned scorers by name.
+        batch: Clips scored at once.
+        device: Device of the scorers.
+        gold: The gold scorer; left out of the result if all of its scores are NaN.
+
+    Raises:
+        ValueError: The clip set is empty, or a scorer returns NaN or another number of rows.
     """
     episodes: list[str] = []
     samples: list[int] = []
@@ -137,49 +142,48 @@ def score(
             values = scorer(videos, instructions, actions).double().cpu().numpy()
             if values.ndim != 3 or len(values) != len(group) or not np.isfinite(values).all():
                 raise ValueError(
-                    f"the {label} gave no valid scores for {name}, episode {group[0].episode} and following"
+                    f"the scorer {label} returned invalid scores {values.shape} for {name}, episode "
+                    f"{group[0].episode} and following; they must be finite, ({len(group)}, 2, D)"
                 )
             add(label, values)
         if gold is not None:
-            known = gold(group)
-            add(GOLD, known.scores)
-            outcomes.append(known.outcomes)
+            truth = gold(group)
+            add(GOLD, truth.scores)
+            outcomes.append(truth.outcomes)
         episodes.extend(clip.episode for clip in group)
         samples.extend(clip.sample for clip in group)
 
-    waiting: list[Clip] = []
+    pending: list[Clip] = []
     for clip in clips:
-        if waiting and (len(waiting) == batch or waiting[0].frames.shape != clip.frames.shape):
-            flush(waiting)
-            waiting = []
-        waiting.append(clip)
-    if not waiting:
-        raise ValueError(f"the clip set {name} is empty")
-    flush(waiting)
+        if pending and (len(pending) == batch or pending[0].frames.shape != clip.frames.shape):
+            flush(pending)
+            pending = []
+        pending.append(clip)
+    if not pending:
+        raise ValueError(f"the clip set {name} is empty; run `dvc repro rollout`")
+    flush(pending)
     scores = {label: np.concatenate(values) for label, values in parts.items()}
-    known_scores = {label: values for label, values in scores.items() if np.isfinite(values).any()}
-    return ScoredSet(
-        name, tuple(episodes), tuple(samples), known_scores, np.concatenate(outcomes) if outcomes else None
-    )
+    finite = {label: values for label, values in scores.items() if np.isfinite(values).any()}
+    return ScoredSet(name, tuple(episodes), tuple(samples), finite, np.concatenate(outcomes) if outcomes else None)
 
 
 def best_of_n(candidates: ScoredSet, scorer: str) -> ScoredSet:
-    """Of each episode's samples the one with the highest total by `scorer`, the first of equals."""
+    """Select the sample of each episode with the highest total by `scorer`; ties select the first."""
     totals = candidates.scores[scorer].sum(axis=1)
     best: dict[str, int] = {}
     for row, episode in enumerate(candidates.episodes):
         if episode not in best or totals[row] > totals[best[episode]]:
             best[episode] = row
-    return candidates.rows(sorted(best.values()))
+    return candidates.select(sorted(best.values()))
 
 
 def with_total(values: Scores) -> Scores:
-    """(N, D) to (N, D + 1): the sum over the dimensions as a last column."""
+    """Append the sum over the dimensions to scores (N, D) as a last column, (N, D + 1)."""
     return np.concatenate([values, values.sum(axis=1, keepdims=True)], axis=1)
 
 
 def summary(scored: ScoredSet, dimensions: Sequence[str], spec: EvaluationSpec) -> dict[str, Json]:
-    """{scorer: {dimension or "total": {mean, low, high, n}}} of one clip set."""
+    """The mean scores of one clip set: {scorer: {dimension or "total": {mean, low, high, n}}}."""
     result: dict[str, Json] = {}
     for scorer in scored.scores:
         values = with_total(np.stack(list(scored.by_episode(scorer).values())))
@@ -193,19 +197,19 @@ def summary(scored: ScoredSet, dimensions: Sequence[str], spec: EvaluationSpec) 
 def difference(
     model: ScoredSet, against: ScoredSet, dimensions: Sequence[str], spec: EvaluationSpec
 ) -> dict[str, Json] | None:
-    """Paired differences, {scorer: {dimension or "total": {mean, low, high, n, wilcoxon_p, holm_p}}}.
+    """Paired differences of scores, {scorer: {dimension or "total": {mean, low, high, n, wilcoxon_p, holm_p}}}.
 
-    Paired over the episodes that both have, by the scorers that both have; None where they share fewer than two
-    episodes or no scorer. The total's Wilcoxon p stands alone; `holm_p` corrects the dimensions' for their number.
+    Pairs are the episodes, and scorers, that both clip sets have; None if they share fewer than two episodes or no
+    scorer. `holm_p` corrects the dimensions' p-values for their number; the total's p-value is not corrected.
     """
     result: dict[str, Json] = {}
     for scorer in (name for name in model.scores if name in against.scores):
-        ours, theirs = model.by_episode(scorer), against.by_episode(scorer)
-        shared = [episode for episode in ours if episode in theirs]
+        model_scores, against_scores = model.by_episode(scorer), against.by_episode(scorer)
+        shared = [episode for episode in model_scores if episode in against_scores]
         if len(shared) < 2:
             return None
-        a = with_total(np.stack([ours[episode] for episode in shared]))
-        b = with_total(np.stack([theirs[episode] for episode in shared]))
+        a = with_total(np.stack([model_scores[episode] for episode in shared]))
+        b = with_total(np.stack([against_scores[episode] for episode in shared]))
         entry: dict[str, dict[str, Json]] = {}
         for column, name in enumerate((*dimensions, TOTAL)):
             entry[name] = dict(paired_difference(a[:, column], b[:, column], spec.draws, spec.seed).json())
@@ -217,19 +221,25 @@ def difference(
 
 
 def matches(name: str, patterns: Sequence[str]) -> bool:
-    """Whether `name` fits one of the shell `patterns`."""
+    """Whether `name` matches one of the shell `patterns`."""
     return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def strongest_baseline(models: Mapping[str, Json], spec: StrongestBaselineSpec) -> str | None:
-    """The baseline with the highest mean total by `spec.scorer`; None where no clip set competes."""
+    """The baseline with the highest mean total by `spec.scorer`; None if no clip set is a baseline."""
     scored = [name for name in sorted(models) if spec.scorer in models[name]]
     names = [name for name in scored if matches(name, spec.among) and not matches(name, spec.leaving_out)]
     return max(names, key=lambda name: float(models[name][spec.scorer][TOTAL]["mean"]), default=None)
 
 
 def comparisons(names: Iterable[str], strongest: str | None, spec: EvaluationSpec) -> list[ComparisonSpec]:
-    """Every comparison to make among the clip sets `names`, each once: the listed ones, the strongest baseline's."""
+    """All comparisons, without duplicates: those that the spec lists, and those with the strongest baseline.
+
+    Args:
+        names: The clip sets.
+        strongest: The strongest baseline; None if there is none.
+        spec: The listed comparisons, and the models that are compared with the strongest baseline.
+    """
     listed = [*spec.comparisons, *spec.aligned]
     if strongest is not None:
         models = [name for name in sorted(names) if matches(name, spec.strongest_baseline.models)]
@@ -238,8 +248,11 @@ def comparisons(names: Iterable[str], strongest: str | None, spec: EvaluationSpe
 
 
 def evaluate(sets: Mapping[str, ScoredSet], dimensions: Sequence[str], spec: EvaluationSpec) -> dict[str, Json]:
-    """metrics/evaluation.json but for the gates: models, strongest_baseline, differences, comparisons not made, and how
-    the learned scorers agree with gold."""
+    """The content of metrics/evaluation.json without the gates.
+
+    {models, strongest_baseline, differences, comparisons_not_measured, outcomes, agreement}; `agreement` is that of
+    the learned scorers with gold.
+    """
     models = {name: summary(scored, dimensions, spec) for name, scored in sets.items()}
     strongest = strongest_baseline(models, spec.strongest_baseline)
     result: dict[str, Json] = {"models": models, "differences": {}, "comparisons_not_measured": []}
@@ -256,15 +269,18 @@ def evaluate(sets: Mapping[str, ScoredSet], dimensions: Sequence[str], spec: Eva
     outcomes = {name: outcome_summary(scored, spec) for name, scored in sets.items() if scored.outcomes is not None}
     if outcomes:
         result["outcomes"] = outcomes
-    agreed = agreement([scored for name, scored in sets.items() if matches(name, spec.agreement)], spec)
-    if agreed:
-        result["agreement"] = agreed
+    with_gold = agreement([scored for name, scored in sets.items() if matches(name, spec.agreement)], spec)
+    if with_gold:
+        result["agreement"] = with_gold
     return result
 
 
 def outcome_summary(scored: ScoredSet, spec: EvaluationSpec) -> dict[str, Json]:
-    """{position_error_cm, psnr: {mean, low, high, n}} of one clip set, and the rates of false and of missed success
-    with Wilson intervals: how often the last frame shows success although the true outcome fails, and the reverse."""
+    """Position error, PSNR, and rates of false and missed success of one clip set, as {name: {mean, low, high, n}}.
+
+    False success: the last frame shows success, but the true outcome fails; missed success: the reverse. Rates have
+    Wilson intervals.
+    """
     result: dict[str, Json] = {}
     for name in ("position_error_cm", "psnr"):
         values = list(scored.outcome_by_episode(name).values())
@@ -275,7 +291,8 @@ def outcome_summary(scored: ScoredSet, spec: EvaluationSpec) -> dict[str, Json]:
 
 
 def _shown_against_truth(scored: ScoredSet, truth: bool) -> dict[str, float]:
-    """By episode whose true outcome is `truth`, the share of its clips whose last frame shows the opposite."""
+    """The fraction of clips whose last frame shows the opposite of the true outcome, by episode with outcome `truth`,
+    sorted."""
     shown, true, groups = OUTCOMES.index("shown_success"), OUTCOMES.index("true_success"), dict[str, list[float]]()
     if scored.outcomes is not None:
         for episode, row in zip(scored.episodes, scored.outcomes, strict=True):
@@ -285,58 +302,60 @@ def _shown_against_truth(scored: ScoredSet, truth: bool) -> dict[str, float]:
 
 
 def outcome_difference(model: ScoredSet, against: ScoredSet, spec: EvaluationSpec) -> dict[str, Json]:
-    """Paired differences {position_error_cm, psnr, false_success, missed_success: {mean, low, high, n}} over the
-    episodes that both clip sets know; without what fewer than two share."""
+    """Paired differences of outcomes, {position_error_cm, psnr, false_success, missed_success: {mean, low, high, n}}.
+
+    Pairs are the episodes for which both clip sets have the value; absent if there are fewer than two.
+    """
     pairs = {name: (model.outcome_by_episode(name), against.outcome_by_episode(name)) for name in OUTCOMES[2:]}
     pairs |= {
         name: (_shown_against_truth(model, truth), _shown_against_truth(against, truth))
         for name, truth in (("false_success", False), ("missed_success", True))
     }
     result: dict[str, Json] = {}
-    for name, (ours, theirs) in pairs.items():
-        shared = [episode for episode in ours if episode in theirs]
+    for name, (model_values, against_values) in pairs.items():
+        shared = [episode for episode in model_values if episode in against_values]
         if len(shared) > 1:
-            a, b = [ours[episode] for episode in shared], [theirs[episode] for episode in shared]
+            a, b = [model_values[episode] for episode in shared], [against_values[episode] for episode in shared]
             result[name] = paired_difference(a, b, spec.draws, spec.seed).json()
     return result
 
 
 def agreement(sets: Sequence[ScoredSet], spec: EvaluationSpec) -> dict[str, Json]:
-    """How the learned scorers' totals agree with gold's over all clips of `sets` that gold knows, between prompts:
-    {scorer: {gold: {spearman, low, high, pair_accuracy, clips, n}}}; faithful scores with gold's faithful ones.
+    """Agreement of the learned scorers' totals with gold over all clips of `sets` that have gold scores.
 
-    The interval is over `n` episodes: clips of one episode are drawn together. `pair_accuracy` is over pairs of clips
-    of one episode: what one first frame and one list of actions became.
+    {scorer: {gold: {spearman, low, high, pair_accuracy, clips, n}}}; faithful scores are compared with faithful gold.
+    `spearman` is over all clips; its interval is bootstrapped over the `n` episodes. `pair_accuracy` is over pairs of
+    clips of one episode, which have the same first frame and actions.
     """
-    known = [scored for scored in sets if GOLD in scored.scores]
-    if not known:
+    with_gold = [scored for scored in sets if GOLD in scored.scores]
+    if not with_gold:
         return {}
-    episodes = np.array([episode for scored in known for episode in scored.episodes])
+    episodes = np.array([episode for scored in with_gold for episode in scored.episodes])
     result: dict[str, Json] = {}
-    for scorer in (name for name in known[0].scores if not name.startswith(GOLD)):
+    for scorer in (name for name in with_gold[0].scores if not name.startswith(GOLD)):
         reference = GOLD + (FAITHFUL if scorer.endswith(FAITHFUL) else "")
-        gold = np.concatenate([scored.scores[reference].sum(1) for scored in known])
-        totals = np.concatenate([scored.scores[scorer].sum(1) for scored in known])
-        keep = np.isfinite(gold)
-        mean = spearman(totals[keep], gold[keep])
+        gold = np.concatenate([scored.scores[reference].sum(1) for scored in with_gold])
+        totals = np.concatenate([scored.scores[scorer].sum(1) for scored in with_gold])
+        valid = np.isfinite(gold)
+        mean = spearman(totals[valid], gold[valid])
         if mean is None:
             continue
-        _, of = np.unique(episodes[keep], return_inverse=True)
-        members = [np.flatnonzero(of == number) for number in range(of.max() + 1)]
-        rng, drawn = np.random.default_rng(spec.seed), []
+        _, episode_of = np.unique(episodes[valid], return_inverse=True)
+        clips = [np.flatnonzero(episode_of == number) for number in range(episode_of.max() + 1)]
+        rng, values = np.random.default_rng(spec.seed), []
         for _ in range(AGREEMENT_DRAWS):
-            taken = np.concatenate([members[number] for number in rng.integers(len(members), size=len(members))])
-            value = spearman(totals[keep][taken], gold[keep][taken])
-            drawn += [] if value is None else [value]
-        low, high = np.quantile(drawn, (0.025, 0.975)) if drawn else (mean, mean)
-        entry = {"spearman": mean, "low": float(low), "high": float(high), "clips": int(keep.sum()), "n": len(members)}
-        within = pair_accuracy(totals[keep], gold[keep], episodes[keep])
+            rows = np.concatenate([clips[number] for number in rng.integers(len(clips), size=len(clips))])
+            value = spearman(totals[valid][rows], gold[valid][rows])
+            values += [] if value is None else [value]
+        low, high = np.quantile(values, (0.025, 0.975)) if values else (mean, mean)
+        entry = {"spearman": mean, "low": float(low), "high": float(high), "clips": int(valid.sum()), "n": len(clips)}
+        within = pair_accuracy(totals[valid], gold[valid], episodes[valid])
         result[scorer] = {reference: entry if within is None else entry | {"pair_accuracy": within}}
     return result
 
 
 def rows(sets: Iterable[ScoredSet], dimensions: Sequence[str]) -> list[dict[str, object]]:
-    """One row a clip and scorer that knows it: model, scorer, episode, sample, each dimension, total."""
+    """One row for each clip and scorer with finite scores: model, scorer, episode, sample, each dimension, total."""
     return [
         {
             "model": scored.name,

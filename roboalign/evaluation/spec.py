@@ -1,4 +1,7 @@
-"""What is compared with what, with which statistics, and what counts as good enough."""
+"""The evaluation: metrics, scorers, comparisons, statistics and the thresholds of the gates.
+
+Defaults are our choice unless a source is named.
+"""
 
 from typing import Annotated, Literal
 
@@ -9,96 +12,98 @@ from roboalign.metrics.perceptual_spec import PerceptualSpec, StLpipsSpec
 from roboalign.spec.base import FieldError, Fraction, Name, Positive, Seed, Spec, items
 
 ClipSet = Annotated[str, Field(pattern=r"^[a-z0-9_]+(\.[a-z0-9_]+)*$", max_length=128)]
-"""The name of a set of clips that the rollout stage wrote: `copy_last`, `supervised.swr.greedy`."""
+"""The name of a clip set of the rollout stage: `copy_last`, `supervised.swr.greedy`."""
 
 Pattern = Annotated[str, Field(pattern=r"^[a-z0-9_.*]+$", max_length=128)]
-"""Names of clip sets by a shell pattern: `supervised.*`."""
+"""A shell pattern of clip set names: `supervised.*`."""
 
 ScorerName = Literal["student", "judge", "held_out"]
-"""A scorer: the distilled student reward, the judge that taught it, or the held-out judge, which taught nobody."""
+"""A scorer: the distilled student, the judge that labels its training data, or the held-out judge, which is not used in
+any training."""
 
 
 class ComparisonSpec(Spec):
-    """One paired difference: the same episodes and seeds under two models."""
+    """A paired difference between two clip sets, with the same episodes and seeds."""
 
     model: ClipSet
     """The clip set that is expected to score higher."""
     against: ClipSet
-    """The clip set that it is compared with."""
+    """The clip set that `model` is compared with."""
 
 
 class StrongestBaselineSpec(Spec):
-    """Which clip sets compete for the strongest baseline, and which are compared with the winner."""
+    """The choice of the strongest baseline, and the clip sets that are compared with it."""
 
     among: Annotated[tuple[Pattern, ...], items()] = ("copy_context", "supervised.*", "best_of_*")
-    """The baselines (docs/protocol.md). `copy_last` is none: it repeats the *true* frame before each."""
+    """The baselines (docs/protocol.md). `copy_last` is not a baseline, because it uses true later frames."""
     leaving_out: Annotated[tuple[Pattern, ...], items(0)] = ("*.true_refresh.*",)
-    """Clip sets that match `among` but see what no model may, such as true later frames: bounds, not baselines."""
+    """Clip sets that match `among` but are not baselines, because they use true later frames."""
     models: Annotated[tuple[Pattern, ...], items()] = ("aligned.*",)
-    """The clip sets to compare with the winner."""
+    """The clip sets that are compared with the strongest baseline."""
     scorer: ScorerName = "judge"
-    """The strongest baseline is the one with the highest mean total by this scorer (paper: the judge)."""
+    """The scorer whose highest mean total makes a baseline the strongest (paper: the judge)."""
 
 
 class ExternalSpec(Spec):
-    """Videos that another model made, scored by `python -m roboalign score`, as one more model of the tables."""
+    """Videos of another model, scored by `python -m roboalign score`, as an additional model in tables."""
 
     name: Name
-    """The model's name; in tables, comparisons and patterns `external.<name>`."""
+    """The model's name; `external.<name>` in tables, comparisons and patterns."""
     scores: Annotated[str, Field(pattern=r"^external/[A-Za-z0-9_\-][A-Za-z0-9_.\-]*\.json$", max_length=200)]
-    """What `score --json` wrote, in the folder `external/`, which the stage depends on. Two files of one name are the
-    same videos by the two scorers."""
+    """The output of `score --json`, in the folder `external/`, on which the stage depends. Files with the same `name`
+    are scores of the same videos by different scorers."""
 
 
 class GatesSpec(Spec):
-    """Thresholds of the gates; each gate is reported as passed, failed or not measured, with its figures."""
+    """Thresholds of the gates. Each gate is reported as passed, failed or not measured, with its values."""
 
     motion_ratio_low: Positive = 0.7
-    """Least motion energy of aligned rollouts over that of the supervised model's (docs/protocol.md); below: frozen."""
+    """Minimum motion energy of aligned rollouts relative to the supervised model's (docs/protocol.md); frozen videos
+    are below it."""
     motion_ratio_high: Positive = 1.3
-    """Most motion energy of aligned rollouts over that of the supervised model's; above: flicker."""
+    """Maximum motion energy of aligned rollouts relative to the supervised model's; flickering videos are above it."""
     motion: Annotated[tuple[ClipSet, ...], items()] = ("supervised.ar.greedy", "supervised.swr.greedy")
-    """Clip sets whose motion energy over that of the true future has to lie between the same two thresholds."""
+    """Clip sets whose motion energy relative to the true future must be between the same two thresholds."""
     student_gold_correlation: Fraction = 0.35
-    """Least correlation of the student's faithful totals with gold's within groups of rollouts of one prompt."""
+    """Minimum correlation of the student's faithful totals with gold within groups of rollouts of one prompt."""
     best_of: Annotated[int, Field(ge=2, le=16)] = 16
-    """The best of so many rollouts by the student has to gain gold, its interval above 0; 2, 4, 8 or 16."""
+    """N for the best of N rollouts by the student, which must gain gold with an interval above 0; 2, 4, 8 or 16."""
     swr: ComparisonSpec = ComparisonSpec(model="supervised.swr.greedy", against="supervised.ar.greedy")
-    """The two decodings of one model whose SSIM, PSNR and perceptual distance the SWR gate compares."""
+    """The two decodings of one model that the SWR gate compares in SSIM, PSNR and perceptual distance."""
 
     @model_validator(mode="after")
     def _check_order(self) -> "GatesSpec":
         if self.motion_ratio_low >= self.motion_ratio_high:
             raise FieldError(
                 "motion_ratio_low",
-                f"motion_ratio_low is {self.motion_ratio_low:g}, not below motion_ratio_high "
-                f"{self.motion_ratio_high:g}; lower it",
+                f"motion_ratio_low ({self.motion_ratio_low:g}) must be below motion_ratio_high "
+                f"({self.motion_ratio_high:g})",
             )
         return self
 
 
 class EvaluationSpec(Spec):
-    """How videos are measured in all stages; scoring of every clip set by every scorer, paired comparisons, gates."""
+    """The metrics of videos in all stages, and the scoring of all clip sets, comparisons and gates."""
 
     perceptual: PerceptualSpec = StLpipsSpec(kind="st_lpips")
-    """The perceptual distance of every stage that has one: tokenizer, world model, alignment and rollouts."""
+    """The perceptual distance of all stages that use one: tokenizer, world model, alignment and rollouts."""
     frechet: FrechetSpec | None = FrechetSpec()
-    """The Fréchet distance of the clip sets, which the rollout stage measures; null measures none."""
+    """The Fréchet distance of clip sets, measured by the rollout stage; null for none."""
     scorers: Annotated[tuple[ScorerName, ...], items()] = ("student", "judge", "held_out")
-    """Who scores. A gain that only the training judge sees is reward hacking and is reported as such."""
+    """The learned scorers. A gain by the training judge that the held-out judge does not confirm is reward hacking."""
     gold: bool = True
-    """Score by gold too: the rubric over the states that the probe sees, against the true outcome of the same actions.
-    Of sources without states it knows nothing."""
+    """Score by gold too: the rubric over the states that the gold probe perceives, against the true outcome. Only for
+    sources with states."""
     agreement: Annotated[tuple[Pattern, ...], items()] = ("supervised.*", "aligned.*")
-    """The clip sets over which the learned scorers' agreement with gold is measured: generated ones."""
+    """The clip sets on which the learned scorers' agreement with gold is measured."""
     draws: Annotated[int, Field(ge=100, le=1_000_000)] = 10_000
-    """Bootstrap draws of the 95 % intervals (our choice)."""
+    """Bootstrap draws for the 95 % intervals."""
     seed: Seed = 0
     """Seed of the bootstrap."""
     batch_size: Annotated[int, Field(ge=1, le=4096)] = 16
-    """Clips scored at once; changes the speed, not the scores."""
+    """Clips scored at once; affects the speed, not the scores."""
     strongest_baseline: StrongestBaselineSpec = StrongestBaselineSpec()
-    """The strongest baseline and what is compared with it."""
+    """The choice of the strongest baseline, and the clip sets compared with it."""
     comparisons: Annotated[tuple[ComparisonSpec, ...], items(0)] = (
         ComparisonSpec(model="aligned.ar.greedy", against="supervised.ar.greedy"),
         ComparisonSpec(model="aligned.swr.greedy", against="supervised.swr.greedy"),
@@ -106,30 +111,30 @@ class EvaluationSpec(Spec):
         ComparisonSpec(model="aligned.swr.sampled", against="supervised.swr.sampled"),
         ComparisonSpec(model="supervised.swr.greedy", against="supervised.ar.greedy"),
     )
-    """Further paired differences. One whose clip sets the rollout spec does not make is listed as not measured."""
+    """Additional paired differences. Those whose clip sets do not exist are listed as not measured."""
     aligned: Annotated[tuple[ComparisonSpec, ...], items()] = (
         ComparisonSpec(model="aligned.swr.greedy", against="supervised.swr.greedy"),
         ComparisonSpec(model="aligned.swr.sampled", against="supervised.swr.sampled"),
     )
-    """The comparisons that the gate "aligned above supervised" reads: each of them has to pass."""
+    """The comparisons of the gate "aligned above supervised"; all of them must pass."""
     external: Annotated[tuple[ExternalSpec, ...], items(0)] = ()
-    """Other models' videos. A comparison with one of them pairs videos that are named as the episodes."""
+    """Videos of other models. Comparisons pair them with the episodes of the same names."""
     gates: GatesSpec = GatesSpec()
-    """Thresholds of the gates."""
+    """The thresholds of the gates."""
 
     @model_validator(mode="after")
     def _consistent(self) -> "EvaluationSpec":
         if len(set(self.scorers)) != len(self.scorers):
-            raise FieldError("scorers", "scorers lists a scorer twice; remove one")
+            raise FieldError("scorers", "a scorer is listed twice; remove one")
         if self.strongest_baseline.scorer not in self.scorers:
             raise FieldError(
                 "strongest_baseline.scorer",
-                f"strongest_baseline.scorer is {self.strongest_baseline.scorer}, which scorers does not list; add it",
+                f"{self.strongest_baseline.scorer} is not in scorers; add it there, or choose one of them",
             )
         files = [entry.scores for entry in self.external]
         for index, file in enumerate(files):
             if file in files[:index]:
-                raise FieldError(f"external.{index}.scores", f"external lists {file} twice; remove one")
+                raise FieldError(f"external.{index}.scores", f"{file} is listed twice; remove one")
         known = {f"external.{entry.name}" for entry in self.external}
         for field in ("comparisons", "aligned"):
             for index, pair in enumerate(getattr(self, field)):
@@ -137,6 +142,6 @@ class EvaluationSpec(Spec):
                     name = getattr(pair, side)
                     if name.startswith("external.") and name not in known:
                         raise FieldError(
-                            f"{field}.{index}.{side}", f"{name} is not listed under external; add its name and scores"
+                            f"{field}.{index}.{side}", f"{name} is not in external; add its name and scores there"
                         )
         return self

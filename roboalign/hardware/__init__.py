@@ -1,1 +1,1 @@
-"""What the experiment runs on: devices, executor, limits."""
+"""The hardware that the experiment runs on: devices, executor, limits."""

@@ -1,1 +1,1 @@
-"""Measures of videos and scores: pixel and perceptual metrics, Fréchet distances, statistics, agreement in groups."""
+"""Metrics of videos and scores: pixel and perceptual metrics, Fréchet distances, statistics, agreement in groups."""

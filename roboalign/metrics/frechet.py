@@ -1,12 +1,13 @@
-"""The Fréchet distance of sets of clips to the true ones, streamed batch by batch on any device.
+"""The Fréchet distance between sets of clips and the true clips, computed batch by batch on any device.
 
-To each set a Gaussian is fitted over features of its frames, and the distance is that between the Gaussians (Dowson
-and Landau, 1982; torchmetrics computes it). Two are taken. `frechet` sees single frames: blur, noise and things that
-look wrong, but not their order. `frechet_motion` sees the features of a frame with their change since the measured
-frame before it, the change scaled to vary as much in the true clips as the features do: frozen and shuffled clips show.
+A Gaussian is fitted to the features of all frames of a set; the distance is that between two Gaussians (Dowson and
+Landau, 1982; computed by torchmetrics). There are two distances. `frechet` uses the features of single frames, so it
+detects blur, noise and wrong appearance, but not a wrong order. `frechet_motion` appends the change of the features
+since the previous measured frame, so it also detects frozen and shuffled clips. The change is scaled to the same total
+variance in the true clips as the features.
 
-On few frames the distance is biased upwards, and frames of one episode are alike: compare sets of the same scenes,
-under the same features, dimension and seed, and no others.
+With few frames the distance is biased upwards, and frames of one episode are correlated. Compare only distances of the
+same scenes with the same features, dimension and seed.
 """
 
 import hashlib
@@ -25,15 +26,15 @@ from roboalign.metrics.video import Maps, Perceptual
 
 
 class TimmFeatures(nn.Module):
-    """The pooled features of a timm image model; `name` says which, and whether its weights are random. Frozen."""
+    """The pooled features of a frozen timm image model; `name` tells the model and whether its weights are random."""
 
     mean: Tensor
     deviation: Tensor
 
     def __init__(self, spec: TimmFeaturesSpec) -> None:
-        """Raises ValueError for an unknown model, CheckpointError for weights that are damaged or not its own."""
+        """Build the model. Raises ValueError for an unknown model, CheckpointError for weights that do not fit."""
         super().__init__()
-        import timm  # here, because it takes seconds
+        import timm  # imported here because it takes seconds
 
         with torch.random.fork_rng(devices=()):
             torch.manual_seed(0)
@@ -53,14 +54,14 @@ class TimmFeatures(nn.Module):
         self.requires_grad_(False).eval()
 
     def forward(self, video: Tensor) -> Tensor:
-        """Features (B, T, C) of a video (B, T, 3, H, W)."""
+        """Features (B, T, C) of videos (B, T, 3, H, W) in [0, 1]."""
         frames = interpolate(video.flatten(0, 1), self.size, mode="bilinear", antialias=True, align_corners=False)
         features: Tensor = self.net((frames - self.mean) / self.deviation)
         return features.reshape(*video.shape[:2], -1)
 
 
 def _load(net: Any, uri: str, sha256: str | None) -> None:
-    """Load safetensors weights; those of the classifier, which the network is without, are passed over.
+    """Load safetensors weights, without those of the classifier.
 
     Raises CheckpointError, as `checkpoint.load_into` does for files of our own.
     """
@@ -71,7 +72,7 @@ def _load(net: Any, uri: str, sha256: str | None) -> None:
         content = file.read()
     found = hashlib.sha256(content).hexdigest()
     if sha256 is not None and found != sha256:
-        raise checkpoint.CheckpointError(f"{uri} has the SHA-256 {found}, not {sha256}; fetch it again")
+        raise checkpoint.CheckpointError(f"{uri} has the SHA-256 {found}, not {sha256}; download it again")
     try:
         tensors = safetensors.torch.load(content)
     except (safetensors.SafetensorError, ValueError, KeyError) as error:
@@ -90,8 +91,8 @@ def _load(net: Any, uri: str, sha256: str | None) -> None:
     net.load_state_dict(kept, strict=False)
 
 
-class _Given(nn.Module):
-    """Hands the features on: they are made outside, once for both distances."""
+class _Identity(nn.Module):
+    """The feature network for torchmetrics: features are computed outside, once for both distances."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -102,13 +103,13 @@ class _Given(nn.Module):
 
 
 class Frechet:
-    """Both distances of one set of clips after another to the same true clips.
+    """Computes both distances between sets of clips and the true clips, one set after another.
 
-    `reference` comes first; then `update` for each batch of a set, and `compute`, which begins the next set.
+    Call `reference` once, then for each set `update` with each batch, and `compute`.
     """
 
     def __init__(self, spec: FrechetSpec, perceptual: Perceptual) -> None:
-        """`perceptual` lends its trunk, where the spec's features are its own."""
+        """Build the feature network; features of kind `perceptual` use the trunk of `perceptual`."""
         self.spec, self.perceptual = spec, perceptual
         self.net: TimmFeatures | None
         match spec.features:
@@ -126,7 +127,7 @@ class Frechet:
 
     @torch.no_grad()
     def features(self, video: Tensor, maps: Maps | None = None) -> Tensor:
-        """Projected features (B, T, dimension) of a video (B, T, 3, H, W); `maps` spares the trunk where it has run."""
+        """Projected features (B, T, dimension) of videos (B, T, 3, H, W); `maps` are the trunk's outputs if known."""
         wide: Tensor
         if self.net is not None:
             wide = self.net.to(video.device)(video)
@@ -138,71 +139,79 @@ class Frechet:
 
     @torch.no_grad()
     def reference(self, videos: Iterable[Tensor]) -> None:
-        """Take in the true clips (B, 1 + F, 3, H, W), in batches; the first frame gives changes, and is not counted.
+        """Fit the Gaussians of the true clips, batches (B, 1 + F, 3, H, W). Each first frame only yields the change.
 
-        Raises ValueError where they have too few frames for the spec's dimensions.
+        Raises ValueError if there are too few frames for the spec's dimension.
         """
         features = torch.cat([self.features(video) for video in videos])
         count = features[:, 1:].flatten(0, 1).shape[0]
         if count < self.spec.samples:
             raise ValueError(
-                f"a Fréchet distance in {self.spec.dimension} dimensions, with as many of change, needs at least "
-                f"{self.spec.samples} measured frames, and there are {count}; lower evaluation.frechet.dimension, "
-                "raise rollout.episodes or lower rollout.measured_every, or set evaluation.frechet to null"
+                f"a Fréchet distance in {self.spec.dimension} dimensions of features and as many of their changes "
+                f"needs at least {self.spec.samples} measured frames, and there are {count}; lower "
+                "evaluation.frechet.dimension, raise rollout.episodes or lower rollout.measured_every, or set "
+                "evaluation.frechet to null"
             )
-        now = features[:, 1:]
-        spread, moved = (part.double().flatten(0, 1).var(0).sum() for part in (now, features.diff(dim=1)))
-        self._scale = (spread / moved).sqrt() if moved > 0 else torch.ones_like(spread)
+        changes = features.diff(dim=1)
+        variance, change_variance = (part.double().flatten(0, 1).var(0).sum() for part in (features[:, 1:], changes))
+        self._scale = (variance / change_variance).sqrt() if change_variance > 0 else torch.ones_like(variance)
         self._metrics = {
-            name: FrechetInceptionDistance(_Given(width), reset_real_features=False, normalize=True)
+            name: FrechetInceptionDistance(_Identity(width), reset_real_features=False, normalize=True)
             for name, width in (("frechet", self.spec.dimension), ("frechet_motion", 2 * self.spec.dimension))
         }
         for metric in self._metrics.values():
             metric.to(features.device)
-        self._take(features, real=True)
+        self._update(features, real=True)
 
     def update(self, features: Tensor) -> None:
-        """Take in a batch of a set: `features` of its frames, (B, 1 + F, dimension), the given frame first."""
-        self._take(features, real=False)
+        """Add a batch of the current set: `features` (B, 1 + F, dimension) of its frames, the context frame first."""
+        self._update(features, real=False)
 
-    def _take(self, features: Tensor, real: bool) -> None:
-        now, change = features[:, 1:].double(), features.diff(dim=1).double()
-        self._metrics["frechet"].update(now.flatten(0, 1), real=real)
-        moving = torch.cat([now, change * self._scale], -1)
-        self._metrics["frechet_motion"].update(moving.flatten(0, 1), real=real)
+    def _update(self, features: Tensor, real: bool) -> None:
+        frames, changes = features[:, 1:].double(), features.diff(dim=1).double()
+        self._metrics["frechet"].update(frames.flatten(0, 1), real=real)
+        with_changes = torch.cat([frames, changes * self._scale], -1)
+        self._metrics["frechet_motion"].update(with_changes.flatten(0, 1), real=real)
 
     def compute(self) -> dict[str, float]:
-        """`frechet` and `frechet_motion` of the set that was taken in; the next one begins.
+        """Return `frechet` and `frechet_motion` of the current set, and begin the next set.
 
-        Raises ValueError where it had too few frames.
+        Raises ValueError if the set has too few frames.
         """
         count = int(self._metrics["frechet"].fake_features_num_samples)
         if count < self.spec.samples:
             raise ValueError(f"a Fréchet distance needs {self.spec.samples} frames, and this set has {count}")
-        # Rounding may leave equal sets a hair below 0.
-        found = {name: max(0.0, float(metric.compute())) for name, metric in self._metrics.items()}
+        # Rounding errors can make the distance of equal sets negative.
+        distances = {name: max(0.0, float(metric.compute())) for name, metric in self._metrics.items()}
         for metric in self._metrics.values():
             metric.reset()
-        return found
+        return distances
 
 
 def between_halves(spec: FrechetSpec, perceptual: Perceptual, truth: Tensor, batch: int) -> dict[str, float]:
-    """The distances of every second true clip to the others: what other scenes and few frames alone come to.
+    """The distances between two halves of the true clips, a baseline for other scenes and few frames.
 
-    Empty where half of the clips (N, 1 + F, 3, H, W) have too few frames for the spec.
+    Args:
+        spec: Features and dimension.
+        perceptual: The perceptual distance whose trunk may be used.
+        truth: True clips (N, 1 + F, 3, H, W); even ones are compared with odd ones.
+        batch: Clips processed at once.
+
+    Returns:
+        The distances by name; empty if half of the clips have too few frames.
     """
-    one, other = truth[::2], truth[1::2]
-    if len(other) * (truth.shape[1] - 1) < spec.samples:
+    even, odd = truth[::2], truth[1::2]
+    if len(odd) * (truth.shape[1] - 1) < spec.samples:
         return {}
-    made = Frechet(spec, perceptual)
-    made.reference(torch.split(one, batch))
-    for part in torch.split(other, batch):
-        made.update(made.features(part))
-    return made.compute()
+    frechet = Frechet(spec, perceptual)
+    frechet.reference(torch.split(even, batch))
+    for part in torch.split(odd, batch):
+        frechet.update(frechet.features(part))
+    return frechet.compute()
 
 
 def projection(width: int, spec: FrechetSpec) -> Tensor:
-    """The random projection, (width, dimension): it keeps squared lengths in the mean."""
+    """A random projection (width, dimension) that preserves squared lengths in expectation."""
     generator = torch.Generator().manual_seed(spec.seed)
     matrix = torch.randn(width, spec.dimension, generator=generator, dtype=torch.float64)
     return matrix / math.sqrt(spec.dimension)

@@ -1,4 +1,4 @@
-"""The Fréchet distance: on which features, in how many dimensions."""
+"""The features and the dimension of the Fréchet distance. Defaults are our choice."""
 
 from typing import Annotated, Literal
 
@@ -9,41 +9,42 @@ from roboalign.spec.base import Seed, Spec
 
 
 class PerceptualFeaturesSpec(Spec):
-    """The last layer of the perceptual distance's own trunk, averaged over the frame; costs nothing besides it."""
+    """The last layer of the perceptual distance's trunk, averaged over the frame; shares its computation."""
 
     kind: Literal["perceptual"]
 
 
 class TimmFeaturesSpec(Spec):
-    """The pooled features of a timm image model, frames resized to its input."""
+    """The pooled features of a timm image model; frames are resized to its input size."""
 
     kind: Literal["timm"]
     model: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.]+$", max_length=200)]
     """Name of a timm model."""
     weights: Uri | None = None
-    """A safetensors file of the model's weights; null draws them at random from a fixed seed, and the name of the
-    distance says so."""
+    """A safetensors file with the model's weights. null uses random weights with a fixed seed, which the distance's
+    name tells."""
     sha256: Sha256 | None = None
-    """The SHA-256 that the file must have; null takes any."""
+    """Required SHA-256 of the file; null does not check it."""
 
 
 FeaturesSpec = Annotated[PerceptualFeaturesSpec | TimmFeaturesSpec, Field(discriminator="kind")]
-"""Features of a frame, told apart by `kind`."""
+"""The features of a frame, distinguished by `kind`."""
 
 
 class FrechetSpec(Spec):
-    """The Fréchet distance of a set of clips to the true ones: neither FID nor FVD, whose features are others'."""
+    """The Fréchet distance between a set of clips and the true clips. It is not FID or FVD, which use other
+    features."""
 
     features: FeaturesSpec = PerceptualFeaturesSpec(kind="perceptual")
-    """The features."""
+    """The features of a frame."""
     dimension: Annotated[int, Field(ge=1, le=4096)] = 8
-    """Features are projected at random to so many dimensions, because a covariance needs more samples than it has
-    dimensions: more than twice as many measured frames as this are needed (our choice). Distances of different
-    dimensions, seeds or features cannot be compared."""
+    """Dimension to which features are projected at random. A covariance needs more samples than dimensions, so more
+    than twice as many measured frames are needed. Distances with different dimensions, seeds or features cannot be
+    compared."""
     seed: Seed = 0
     """Seed of the projection."""
 
     @property
     def samples(self) -> int:
-        """The fewest measured frames: one more than the dimensions of a frame's features with their change."""
+        """Minimum number of measured frames: one more than the dimensions of features and changes together."""
         return 2 * self.dimension + 1

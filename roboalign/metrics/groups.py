@@ -1,6 +1,7 @@
-"""How well a reward ranks the rollouts of one prompt: what a group-normalised advantage and best-of-N see.
+"""Agreement of a reward with gold scores within groups of rollouts of one prompt.
 
-Everything is measured within groups; what a reward says of different prompts does not count. Intervals resample groups.
+A group-normalised advantage and best-of-N use only differences within a group, so differences between prompts do not
+count. Intervals are bootstrapped over groups.
 """
 
 from collections.abc import Sequence
@@ -15,29 +16,37 @@ from roboalign.types import Json
 Floats = NDArray[np.float64]
 
 BEST_OF = (2, 4, 8, 16)
-"""Numbers of candidates that best-of-N is measured with."""
+"""Values of N for which best-of-N is measured."""
 
 
 def within_group_correlation(
     scores: Sequence[ArrayLike], gold: Sequence[ArrayLike], draws: int = 2000, seed: int = 0
 ) -> dict[str, float] | None:
-    """Pearson's correlation of scores and gold, each less its group's mean, pooled over groups: {mean, low, high, n}.
+    """Pearson correlation of scores and gold after subtracting each group's mean, pooled over groups.
 
-    None if either is constant within every group. `n` counts groups, which are what is resampled.
+    Args:
+        scores: Scores (G,) of each group.
+        gold: Gold scores (G,) of each group.
+        draws: Bootstrap draws of groups.
+        seed: Seed of the bootstrap.
+
+    Returns:
+        {mean, low, high, n}, n being the number of groups; None if scores or gold are constant within all groups.
     """
+    # Sums over groups are enough for the correlation, so a bootstrap draw only adds the sums of its groups.
     sums = np.array(
         [_moments(np.asarray(s, np.float64), np.asarray(g, np.float64)) for s, g in zip(scores, gold, strict=True)]
     )
-    whole = sums.sum(0)
-    if whole[0] <= 0 or whole[1] <= 0:
+    total = sums.sum(0)
+    if total[0] <= 0 or total[1] <= 0:
         return None
-    chosen = np.random.default_rng(seed).integers(len(sums), size=(draws, len(sums)))
-    drawn = sums[chosen].sum(1)
-    spread = np.sqrt(drawn[:, 0] * drawn[:, 1])
-    values = drawn[spread > 0, 2] / spread[spread > 0]
+    indices = np.random.default_rng(seed).integers(len(sums), size=(draws, len(sums)))
+    resampled = sums[indices].sum(1)
+    scale = np.sqrt(resampled[:, 0] * resampled[:, 1])
+    values = resampled[scale > 0, 2] / scale[scale > 0]
     low, high = np.quantile(values, (0.025, 0.975)) if len(values) else (np.nan, np.nan)
     return {
-        "mean": float(whole[2] / np.sqrt(whole[0] * whole[1])),
+        "mean": float(total[2] / np.sqrt(total[0] * total[1])),
         "low": float(low),
         "high": float(high),
         "n": len(sums),
@@ -45,44 +54,54 @@ def within_group_correlation(
 
 
 def _moments(scores: Floats, gold: Floats) -> tuple[float, float, float]:
-    """Sums of squares of both, and of their products, less their means."""
+    """Sums of squares of centred scores, of centred gold, and of their products, for one group."""
     a, b = scores - scores.mean(), gold - gold.mean()
     return float(a @ a), float(b @ b), float(a @ b)
 
 
 def best_of_n(scores: ArrayLike, gold: ArrayLike, n: int) -> float:
-    """The expected gold of the candidate with the highest score among `n` drawn without replacement from a group.
+    """The expected gold score of the candidate with the highest score among `n` drawn without replacement.
 
-    Exact, over all subsets. Tied candidates are equally likely to be taken. Raises ValueError if the group is smaller.
+    Exact, over all subsets of the group; tied candidates are equally likely to be chosen. Raises ValueError if the
+    group is smaller than `n`.
     """
-    marks, values = np.asarray(scores, np.float64), np.asarray(gold, np.float64)
-    size = len(marks)
+    ranked, values = np.asarray(scores, np.float64), np.asarray(gold, np.float64)
+    size = len(ranked)
     if size < n:
-        raise ValueError(f"best of {n} needs at least {n} candidates, the group has {size}")
-    levels, places = np.unique(-marks, return_inverse=True)
-    expected, above = 0.0, 0
+        raise ValueError(f"best of {n} needs at least {n} candidates, but the group has {size}")
+    levels, level_of = np.unique(-ranked, return_inverse=True)
+    expected, higher = 0.0, 0
     for level in range(len(levels)):
-        members = places == level
-        count = int(members.sum())
-        # A tied level wins if no candidate above it is drawn and at least one of its own is.
-        chance = (comb(size - above, n) - comb(size - above - count, n)) / comb(size, n)
-        expected += chance * float(values[members].mean())
-        above += count
+        tied = level_of == level
+        count = int(tied.sum())
+        # This score is the best if no candidate with a higher one is drawn, and at least one with this score is.
+        probability = (comb(size - higher, n) - comb(size - higher - count, n)) / comb(size, n)
+        expected += probability * float(values[tied].mean())
+        higher += count
     return expected
 
 
 def group_metrics(
     scores: Sequence[Floats], gold: Sequence[Floats], dimensions: Sequence[str], draws: int = 2000, seed: int = 0
 ) -> dict[str, Json]:
-    """The agreement of a reward with gold within groups, both (G, D) a group: of the total, and by dimension.
+    """The agreement of a reward with gold within groups, for the total and by dimension.
 
-    {correlation, by_dimension, pair_accuracy, best_of: {N: the gold gained over the mean of the group, with interval}}.
+    Args:
+        scores: Raw scores (G, D) of each group.
+        gold: Gold scores (G, D) of each group.
+        dimensions: Names (D,).
+        draws: Bootstrap draws of groups.
+        seed: Seed of the bootstrap.
+
+    Returns:
+        {groups, size, correlation, by_dimension, pair_accuracy, best_of: {N: gold gained over the group's mean}}.
+        Values that are not defined are absent.
     """
     totals, golds = [s.sum(1) for s in scores], [g.sum(1) for g in gold]
     result: dict[str, Json] = {"groups": len(scores), "size": len(scores[0])}
-    found = within_group_correlation(totals, golds, draws, seed)
-    if found is not None:
-        result["correlation"] = found
+    correlation = within_group_correlation(totals, golds, draws, seed)
+    if correlation is not None:
+        result["correlation"] = correlation
     by_dimension = {
         name: within_group_correlation([s[:, k] for s in scores], [g[:, k] for g in gold], draws, seed)
         for k, name in enumerate(dimensions)

@@ -1,4 +1,4 @@
-"""Which perceptual distance every stage takes: the loss of the tokenizer, the reward, and all measurements."""
+"""The perceptual distance of all stages: the tokenizer's loss, the reward, and all measurements."""
 
 from typing import Annotated, Literal
 
@@ -7,33 +7,33 @@ from pydantic import Field
 from roboalign.spec.base import Spec
 
 Backbone = Literal["alex", "vgg", "squeeze"]
-"""A backbone that LPIPS is defined on."""
+"""A backbone for which LPIPS weights are published."""
 
 Uri = Annotated[str, Field(min_length=1, max_length=1000)]
 """A path or any fsspec URI of a file."""
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-"""A file's SHA-256."""
+"""The SHA-256 of a file, in hexadecimal."""
 
 
 class StLpipsSpec(Spec):
-    """ST-LPIPS (Ghildyal and Liu, arXiv 2207.13686): its AlexNet weights come with the package stlpips-pytorch."""
+    """ST-LPIPS (Ghildyal and Liu, arXiv 2207.13686). Its AlexNet weights are part of the package stlpips-pytorch."""
 
     kind: Literal["st_lpips"]
 
 
 class LpipsSpec(Spec):
-    """LPIPS as published (paper): torchvision's ImageNet weights of a backbone, which no package carries."""
+    """LPIPS as published (paper), with torchvision's ImageNet weights of a backbone, which are not in any package."""
 
     kind: Literal["lpips"]
     backbone: Backbone = "alex"
-    """The backbone; the distances of different ones cannot be compared."""
+    """The backbone. Distances with different backbones cannot be compared."""
     weights: Uri
-    """Where torchvision's file lies: alexnet-owt-7be5be79.pth, vgg16-397923af.pth or squeezenet1_1-b8a52dc0.pth. It
-    is refused where its SHA-256 does not start as its name ends."""
+    """Path or URI of torchvision's file alexnet-owt-7be5be79.pth, vgg16-397923af.pth or squeezenet1_1-b8a52dc0.pth. Its
+    SHA-256 must start with the eight digits of its name."""
     sha256: Sha256 | None = None
-    """The whole SHA-256 that the file must have; null checks its start alone."""
+    """Required SHA-256 of the file; null checks the first eight digits only."""
 
 
 PerceptualSpec = Annotated[StLpipsSpec | LpipsSpec, Field(discriminator="kind")]
-"""The perceptual distance, told apart by `kind`; metrics carry its name."""
+"""The perceptual distance, distinguished by `kind`; metrics files name it."""

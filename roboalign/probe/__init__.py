@@ -1,1 +1,1 @@
-"""The state probe: from pixels to the simulator's state."""
+"""The state probe: predicts the simulator's state from images."""

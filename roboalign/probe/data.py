@@ -1,4 +1,4 @@
-"""Training samples of the probe: a few frames of one episode, some of them as the tokenizer reconstructs them."""
+"""Training samples of the probe: a few frames of one episode, in some samples as reconstructed by the tokenizer."""
 
 import hashlib
 from collections.abc import Callable, Sequence
@@ -15,13 +15,13 @@ from roboalign.store import Corpus, EpisodeInfo
 from roboalign.types import Episode, UInt8
 
 VARIANTS = 256
-"""Draws of each episode. A sample is a function of its number alone: training can resume."""
+"""Number of samples of each episode. A sample is a function of its number alone, so that training can resume."""
 
 Reconstruct = Callable[[UInt8], UInt8]
-"""Frames (T, H, W, 3) as the tokenizer gives them back, the first one being their context."""
+"""Reconstructs frames (T, H, W, 3) by the tokenizer; the first frame is their context."""
 
 Task = tuple[str, str]
-"""A source and its task."""
+"""(source, task)."""
 
 
 class Sample(TypedDict):
@@ -30,29 +30,29 @@ class Sample(TypedDict):
     frames: Tensor
     """(K, 3, H, W), uint8."""
     task: Tensor
-    """Number of the task."""
+    """(), number of the task in the probe."""
     state: Tensor
-    """(K, 14)."""
+    """(K, 14), columns STATE_NAMES."""
     points: Tensor
-    """(K, 3, 2): gripper, object and goal in the picture."""
+    """(K, 3, 2), image coordinates of gripper, object and goal, in [0, 1] inside the image."""
 
 
-def take_in_turn(infos: Sequence[EpisodeInfo], count: int) -> list[int]:
-    """The numbers of at most `count` episodes with states, taken from the tasks in turn."""
-    of_task: dict[Task, list[int]] = {}
+def select_round_robin(infos: Sequence[EpisodeInfo], count: int) -> list[int]:
+    """Numbers of at most `count` episodes with states, taken from the tasks in turn; sorted."""
+    by_task: dict[Task, list[int]] = {}
     for number, info in enumerate(infos):
         if info.success is not None:
-            of_task.setdefault((info.source, info.task), []).append(number)
-    deepest = max((len(numbers) for numbers in of_task.values()), default=0)
-    turns = [numbers[turn] for turn in range(deepest) for numbers in of_task.values() if turn < len(numbers)]
-    return sorted(turns[:count])
+            by_task.setdefault((info.source, info.task), []).append(number)
+    rounds = max((len(numbers) for numbers in by_task.values()), default=0)
+    ordered = [numbers[turn] for turn in range(rounds) for numbers in by_task.values() if turn < len(numbers)]
+    return sorted(ordered[:count])
 
 
 def select_part(infos: Sequence[EpisodeInfo], part: int, parts: int) -> list[int]:
-    """The numbers of the episodes of one of `parts` disjoint parts.
+    """Numbers of the episodes of part `part` of `parts` disjoint parts.
 
-    The scenes of each task are dealt to the parts in the order of a hash, so that parts are of equal size to within one
-    scene a task, and the part of a scene depends on the scenes of its own task alone.
+    The scenes of each task are assigned to the parts in turn, in the order of a hash. So parts differ by at most one
+    scene per task, and the part of a scene depends only on the scenes of its task.
     """
     scenes: dict[Task, set[str]] = {}
     for info in infos:
@@ -61,16 +61,16 @@ def select_part(infos: Sequence[EpisodeInfo], part: int, parts: int) -> list[int
     def rank(scene: str) -> bytes:
         return hashlib.blake2b(scene.encode(), digest_size=8).digest()
 
-    dealt = {(task, scene) for task, names in scenes.items() for scene in sorted(names, key=rank)[part::parts]}
-    return [number for number, info in enumerate(infos) if ((info.source, info.task), info.scene) in dealt]
+    selected = {(task, scene) for task, names in scenes.items() for scene in sorted(names, key=rank)[part::parts]}
+    return [number for number, info in enumerate(infos) if ((info.source, info.task), info.scene) in selected]
 
 
 def select_episodes(corpus: Corpus, spec: ProbeSpec) -> list[Episode]:
-    """The episodes with states and keypoints of the probe's part, at most `spec.episodes`, the tasks in turn."""
+    """Read the probe's training episodes: at most `spec.episodes` of its part, with states and keypoints."""
     numbers = select_part(corpus.infos, spec.part, spec.parts)
-    chosen = take_in_turn([corpus.infos[number] for number in numbers], spec.episodes)
-    found = (corpus.read(numbers[index]) for index in chosen)
-    return [episode for episode in found if episode.state is not None and episode.keypoints is not None]
+    indices = select_round_robin([corpus.infos[number] for number in numbers], spec.episodes)
+    episodes = (corpus.read(numbers[index]) for index in indices)
+    return [episode for episode in episodes if episode.state is not None and episode.keypoints is not None]
 
 
 def list_tasks(episodes: Sequence[Episode]) -> tuple[Task, ...]:
@@ -79,7 +79,7 @@ def list_tasks(episodes: Sequence[Episode]) -> tuple[Task, ...]:
 
 
 class ProbeClips(Dataset[Sample]):
-    """Clips of `frames` frames of the training episodes."""
+    """Training clips of recorded episodes."""
 
     def __init__(
         self,
@@ -90,12 +90,22 @@ class ProbeClips(Dataset[Sample]):
         seed: int,
         reconstruct: Reconstruct | None,
     ) -> None:
+        """Reconstruct every other episode.
+
+        Args:
+            episodes: Episodes with states and keypoints.
+            tasks: The probe's tasks.
+            frames: K, frames of a clip.
+            spec: Fractions of reconstructed and of rearranged clips.
+            seed: Seed of all choices.
+            reconstruct: The tokenizer; None to use recorded frames only.
+        """
         self.frames, self.spec, self.seed = frames, spec, seed
         self.episodes = list(episodes)
         self.numbers = [tasks.index((episode.source, episode.task)) for episode in episodes]
         self.reconstructed: dict[int, UInt8] = {}
         for number, episode in enumerate(self.episodes[::2] if reconstruct is not None else ()):
-            # Any frame of the first half may be the context, as it may be when clips are generated.
+            # The context is any frame of the first half, as it is for generated clips.
             context = int(np.random.default_rng((seed, number, 1)).integers(len(episode.frames) // 2))
             assert reconstruct is not None
             self.reconstructed[2 * number] = reconstruct(episode.frames[context:])
@@ -122,7 +132,10 @@ class ProbeClips(Dataset[Sample]):
 
 
 def clip_order(length: int, frames: int, rearranged: float, rng: np.random.Generator) -> NDArray[np.int64]:
-    """The frame numbers of a clip: consecutive ones, or, in a share `rearranged` of the draws, random ones."""
+    """Frame numbers (frames,) of a clip from an episode of `length` frames.
+
+    They are consecutive, or, with probability `rearranged` and in short episodes, random with repetitions.
+    """
     if rng.random() < rearranged or length <= frames:
         return rng.integers(length, size=frames)
     start = int(rng.integers(length - frames + 1))

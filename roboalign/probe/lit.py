@@ -1,4 +1,4 @@
-"""Training steps of the probe and of the outcome model."""
+"""The Lightning modules of the probe and of the outcome model."""
 
 from dataclasses import replace
 
@@ -17,7 +17,7 @@ from roboalign.video import to_float
 
 
 class OutcomeModule(TrainedModule):
-    """Trains the outcome model on recorded episodes as a probe perceives them."""
+    """Trains the outcome model on the states that a probe perceives in recorded episodes."""
 
     def __init__(self, model: OutcomeModel) -> None:
         super().__init__()
@@ -33,7 +33,7 @@ class OutcomeModule(TrainedModule):
 
 
 class ProbeModule(TrainedModule):
-    """Trains all members at once, each on its own part of the batch, so that they differ by more than their weights."""
+    """Trains all members at once, each on its own part of the batch, so that they also differ in their data."""
 
     def __init__(self, probe: Probe, spec: ProbeSpec) -> None:
         super().__init__()
@@ -44,15 +44,16 @@ class ProbeModule(TrainedModule):
         spec, scenes = self.spec, self.probe.scenes
         generator = torch.Generator().manual_seed(fold_in(spec.training.seed, self.step, 3))
         frames = augment(to_float(batch["frames"]), spec.augmentation, replace(self.shard, generator=generator))
-        found: dict[str, Tensor] = {}
+        means: dict[str, Tensor] = {}
         for member, rows in enumerate(torch.arange(len(frames)).chunk(spec.members)):
             task = batch["task"][rows]
             outputs = self.probe(frames[rows], task, member)
-            own = losses(outputs, batch["state"][rows], batch["points"][rows], scenes.forces[task])
-            for name, value in own.items():
-                found[name] = found.get(name, torch.zeros((), device=value.device)) + value / spec.members
-        loss = torch.stack([WEIGHTS[name] * value for name, value in found.items()]).sum()
-        self.log_dict({"loss": loss * 1.0} | found)
+            terms = losses(outputs, batch["state"][rows], batch["points"][rows], scenes.forces[task])
+            for name, value in terms.items():
+                means[name] = means.get(name, torch.zeros((), device=value.device)) + value / spec.members
+        loss = torch.stack([WEIGHTS[name] * value for name, value in means.items()]).sum()
+        self.log_dict({"loss": loss * 1.0} | means)
+        # The sum over members, because each member's gradient should be that of training it alone.
         return loss * spec.members
 
     def configure_optimizers(self) -> torch.optim.Optimizer:

@@ -1,8 +1,8 @@
-"""metrics/probe.json: the probe's errors on test episodes; on true, reconstructed and generated frames.
+"""metrics/probe.json: the probe's errors on test episodes, on true, reconstructed and generated frames.
 
-The true state of a generated frame is unknown. Two figures are reported instead: the distance of the perceived states
-from the true outcome of the same actions (the error of the world model and of the probe, together), and the
-disagreement of the probe's members on the same frames (the error of the probe alone, if members err independently).
+The true state of a generated frame is unknown. Two measures are reported instead: the error against the true outcome of
+the same actions, which includes the world model's error, and the disagreement of the probe's members on the same
+frames, which estimates the probe's error if members err independently.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from roboalign.probe.data import take_in_turn
+from roboalign.probe.data import select_round_robin
 from roboalign.probe.model import Probe
 from roboalign.probe.probe_metrics import flag_metrics, mean_over_episodes, state_errors
 from roboalign.probe.spec import ProbeMeasureSpec
@@ -21,16 +21,18 @@ from roboalign.types import Episode, Float32, Json, UInt8
 
 @dataclass(frozen=True)
 class MeasuredClip:
-    """A stretch of a test episode: its first frame and `frames - 1` later ones, of which the state is measured."""
+    """A clip of a test episode. Its first frame is the context; the states of the others are measured."""
 
     __test__ = False
-    """No test of pytest's, in spite of its name."""
+    """Tells pytest not to collect this class."""
 
     number: int
-    """Of its episode in the corpus."""
+    """Number of the episode in the corpus."""
     start: int
+    """First frame of the clip in the episode."""
     episode: Episode
     frames: int
+    """Length of the clip, the context frame included."""
 
     @property
     def shown_frames(self) -> UInt8:
@@ -51,18 +53,21 @@ class MeasuredClip:
 
 
 Generate = Callable[[UInt8, Float32, NDArray[np.bool_], NDArray[np.int64]], UInt8]
-"""A world model: first frames (B, H, W, 3), actions (B, F, A), action masks (B, A) and seeds (B,) to the predicted
+"""A world model: maps first frames (B, H, W, 3), actions (B, F, A), action masks (B, A) and seeds (B,) to predicted
 frames (B, F, H, W, 3)."""
 
 BATCH = 16
-"""Clips generated at once."""
+"""Number of clips generated at once."""
 
 Medium = Callable[[Sequence[MeasuredClip]], list[UInt8]]
-"""Clips to their frames as they come through some medium, each (T, H, W, 3), the first one as it was recorded."""
+"""Renders clips as recorded, reconstructed or generated frames (T, H, W, 3) each; the first frame is recorded."""
 
 
 def generate_clips(generate: Generate, clips: Sequence[MeasuredClip], corpus: Corpus, seed: int) -> list[UInt8]:
-    """The clips as a world model continues their first frame under their recorded actions, BATCH at a time."""
+    """Generate clips (T, H, W, 3) by a world model from their first frames and recorded actions.
+
+    The seed of clip i is `seed` + i.
+    """
     result: list[UInt8] = []
     for start in range(0, len(clips), BATCH):
         part = clips[start : start + BATCH]
@@ -77,10 +82,12 @@ def generate_clips(generate: Generate, clips: Sequence[MeasuredClip], corpus: Co
 
 
 def measured_clips(probe: Probe, corpus: Corpus, spec: ProbeMeasureSpec) -> list[MeasuredClip]:
-    """The clips to measure: the beginning and the end of at most `spec.episodes` episodes, the tasks in turn; of those
-    the ones that the probe covers and that are long enough."""
+    """The clips to measure: the beginning and the end of at most `spec.episodes` episodes.
+
+    Episodes that the probe does not cover, or that are too short, are skipped.
+    """
     clips = []
-    for number in take_in_turn(corpus.infos, spec.episodes):
+    for number in select_round_robin(corpus.infos, spec.episodes):
         info = corpus.infos[number]
         if not probe.covers(info.source, info.task) or info.length <= spec.frames:
             continue
@@ -91,37 +98,44 @@ def measured_clips(probe: Probe, corpus: Corpus, spec: ProbeMeasureSpec) -> list
 
 
 @dataclass(frozen=True)
-class Readings:
-    """Predicted states of each clip in one medium, without the first frame."""
+class ProbedClips:
+    """The probe's predictions for each clip in one medium, without the first frame."""
 
-    said: list[Float32]
-    """The probe's states, (T, 14) each."""
+    mean: list[Float32]
+    """Mean states over the members, (T, 14) each."""
     members: list[Float32]
-    """Each member's states, (M, T, 14) each."""
+    """States by each member, (M, T, 14) each."""
     points: list[Float32]
-    """Points in the picture by the mean of the members, (T, 6) each."""
+    """Mean image coordinates over the members, (T, 6) each."""
 
 
-def read(probe: Probe, clips: Sequence[MeasuredClip], frames: Sequence[UInt8]) -> Readings:
-    """Probe the clips, those of one task together."""
-    said: dict[int, tuple[Float32, Float32]] = {}
+def probe_clips(probe: Probe, clips: Sequence[MeasuredClip], frames: Sequence[UInt8]) -> ProbedClips:
+    """Run the probe on the `frames` (T, H, W, 3) of each clip, those of one task together."""
+    predicted: dict[int, tuple[Float32, Float32]] = {}
     for source, task in probe.tasks:
         rows = [row for row, clip in enumerate(clips) if (clip.episode.source, clip.episode.task) == (source, task)]
         if rows:
             states, points = probe.read_states(source, task, np.stack([frames[row] for row in rows]))
-            said |= {row: (states[:, place, 1:], points[:, place, 1:]) for place, row in enumerate(rows)}
+            predicted |= {row: (states[:, index, 1:], points[:, index, 1:]) for index, row in enumerate(rows)}
     order = range(len(clips))
-    return Readings(
-        [said[row][0].mean(0) for row in order],
-        [said[row][0] for row in order],
-        [said[row][1].mean(0) for row in order],
+    return ProbedClips(
+        [predicted[row][0].mean(0) for row in order],
+        [predicted[row][0] for row in order],
+        [predicted[row][1].mean(0) for row in order],
     )
 
 
 def measure(
     probe: Probe, clips: Sequence[MeasuredClip], media: Mapping[str, Medium], spec: ProbeMeasureSpec
 ) -> dict[str, Json]:
-    """The metrics file. Without clips (no source has states) it says so: n is 0, and no error is given."""
+    """The content of the metrics file; without clips (no source has states), `n` is 0 and there are no errors.
+
+    Args:
+        probe: The probe.
+        clips: The clips.
+        media: The kinds of frames by name; `generated` has no true states.
+        spec: Draws and seed of the intervals.
+    """
     covered = sorted({source for source, _ in probe.tasks})
     result: dict[str, Json] = {
         "sources": covered,
@@ -132,50 +146,59 @@ def measure(
     }
     if not clips:
         return result
-    readings = {name: read(probe, clips, medium(clips)) for name, medium in media.items()}
-    sources = [clip.episode.source for clip in clips]
-    result |= section(probe, clips, readings, list(range(len(clips))), spec)
+    probed = {name: probe_clips(probe, clips, medium(clips)) for name, medium in media.items()}
+    result |= clip_metrics(probe, clips, probed, range(len(clips)), spec)
+    by_source: dict[str, list[int]] = {}
+    for row, clip in enumerate(clips):
+        by_source.setdefault(clip.episode.source, []).append(row)
     result["by_source"] = {
-        source: section(probe, clips, readings, [row for row, own in enumerate(sources) if own == source], spec)
-        for source in sorted(set(sources))
+        source: clip_metrics(probe, clips, probed, rows, spec) for source, rows in sorted(by_source.items())
     }
     return result
 
 
-def section(
+def clip_metrics(
     probe: Probe,
     clips: Sequence[MeasuredClip],
-    readings: Mapping[str, Readings],
+    probed: Mapping[str, ProbedClips],
     rows: Sequence[int],
     spec: ProbeMeasureSpec,
 ) -> dict[str, Json]:
-    """The figures of the clips `rows`: of each medium, and of answers that look at no frame."""
+    """The metrics of the clips `rows`: in each medium, and of baselines that do not use the frames.
+
+    Args:
+        probe: The probe.
+        clips: All clips.
+        probed: The probe's predictions for all clips, by medium.
+        rows: Indices of the clips that are measured.
+        spec: Draws and seed of the intervals.
+    """
     episodes = [clips[row].episode.id for row in rows]
     truth = [clips[row].state[1:] for row in rows]
 
-    def against(said: Sequence[Float32]) -> dict[str, Json]:
-        found = mean_over_episodes(
-            [state_errors(a, b) for a, b in zip(said, truth, strict=True)], episodes, spec.draws, spec.seed
+    def errors(states: Sequence[Float32]) -> dict[str, Json]:
+        means = mean_over_episodes(
+            [state_errors(a, b) for a, b in zip(states, truth, strict=True)], episodes, spec.draws, spec.seed
         )
-        return found | flag_metrics(said, truth, episodes, spec.draws, spec.seed)
+        return means | flag_metrics(states, truth, episodes, spec.draws, spec.seed)
 
     result: dict[str, Json] = {"n": len(set(episodes))}
-    for name, reading in readings.items():
-        figures = against([reading.said[row] for row in rows])
+    for name, predictions in probed.items():
+        metrics = errors([predictions.mean[row] for row in rows])
         if name == "generated":
-            figures = {"from_true_outcome": figures}
+            metrics = {"from_true_outcome": metrics}
         else:
-            pixels = [pixel_errors(reading.points[row], clips[row]) for row in rows]
-            figures["pixels"] = mean_over_episodes(pixels, episodes, spec.draws, spec.seed)
+            pixels = [pixel_errors(predictions.points[row], clips[row]) for row in rows]
+            metrics["pixels"] = mean_over_episodes(pixels, episodes, spec.draws, spec.seed)
         if len(probe.members) > 1:
-            apart = [state_errors(*reading.members[row][:2]) for row in rows]
-            figures["disagreement"] = mean_over_episodes(apart, episodes, spec.draws, spec.seed)
-        result[name] = figures
+            differences = [state_errors(*predictions.members[row][:2]) for row in rows]
+            metrics["disagreement"] = mean_over_episodes(differences, episodes, spec.draws, spec.seed)
+        result[name] = metrics
     mean = probe.scenes.means.cpu().numpy()
     tasks = [probe.tasks.index((clips[row].episode.source, clips[row].episode.task)) for row in rows]
     result["baselines"] = {
-        "mean_state": against([np.broadcast_to(mean[task], t.shape) for task, t in zip(tasks, truth, strict=True)]),
-        "first_state": against(
+        "mean_state": errors([np.broadcast_to(mean[task], t.shape) for task, t in zip(tasks, truth, strict=True)]),
+        "first_state": errors(
             [np.broadcast_to(clips[row].state[:1], t.shape) for row, t in zip(rows, truth, strict=True)]
         ),
     }
@@ -183,13 +206,15 @@ def section(
 
 
 def pixel_errors(points: Float32, clip: MeasuredClip) -> dict[str, float]:
-    """The distance in pixels of points (T, 6) in the picture from the recorded ones, the mean over the frames in which
-    a point lies within the picture (over all, where it never does)."""
+    """Mean distance in pixels of predicted image coordinates (T, 6) from the recorded ones, for each keypoint.
+
+    The mean is over the frames in which the keypoint is inside the image, or over all frames if it never is.
+    """
     height, width = clip.shown_frames.shape[1:3]
     truth = clip.points[1:].reshape(-1, 3, 2)
-    far = np.linalg.norm((points.reshape(-1, 3, 2) - truth) * (width, height), axis=-1)
+    distances = np.linalg.norm((points.reshape(-1, 3, 2) - truth) * (width, height), axis=-1)
     inside = np.asarray(((truth > 0) & (truth < 1)).all(-1))
     return {
-        name: float(far[inside[:, k], k].mean() if inside[:, k].any() else far[:, k].mean())
+        name: float(distances[inside[:, k], k].mean() if inside[:, k].any() else distances[:, k].mean())
         for k, name in enumerate(("gripper", "object", "goal"))
     }

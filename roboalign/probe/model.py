@@ -1,4 +1,4 @@
-"""The state probe: clips of simulated sources to the states that they show."""
+"""The state probe: predicts the simulator's states from clips of simulated sources."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,23 +19,23 @@ from roboalign.types import STATE_NAMES, Episode, Float32, Json, UInt8
 from roboalign.video import to_float
 
 FRAMES = 4
-"""Frames of the clips that PerceptionSpec.batch_size counts."""
+"""Length in frames of the clips that `PerceptionSpec.batch_size` counts."""
 
 
 @dataclass(frozen=True)
 class Perception:
-    """What a probe sees in B clips of T frames."""
+    """A probe member's predictions for B clips of T frames."""
 
     states: Tensor
     """(B, T, 14), columns STATE_NAMES; contact and success are probabilities."""
     points: Tensor
-    """(B, T, 3, 2): image coordinates of gripper, object and goal."""
+    """(B, T, 3, 2), image coordinates of gripper, object and goal, in [0, 1]."""
     peaks: Tensor
-    """(B, T, 3): the largest probability of each heat map: low for a point that is not found."""
+    """(B, T, 3), maximum probability of each heat map; low if the point is not found."""
 
 
 class Probe(nn.Module):
-    """Some networks side by side, which answer with their mean. It covers the tasks that it was built for, no other."""
+    """An ensemble of networks whose mean is the predicted state. It covers only the tasks that it was built for."""
 
     def __init__(self, spec: PerceptionSpec, tasks: Sequence[Task], size: tuple[int, int]) -> None:
         super().__init__()
@@ -45,14 +45,20 @@ class Probe(nn.Module):
 
     @classmethod
     def of(cls, spec: PerceptionSpec, episodes: Sequence[Episode], size: tuple[int, int]) -> "Probe":
-        """An untrained probe for the tasks of training episodes with states, whose cameras and backgrounds it knows."""
+        """Build an untrained probe for the tasks of `episodes`, and fit their cameras, backgrounds and constants.
+
+        Args:
+            spec: The networks.
+            episodes: Training episodes with states and keypoints.
+            size: Height and width of the images in pixels.
+        """
         probe = cls(spec, list_tasks(episodes), size)
         for number, task in enumerate(probe.tasks):
             probe.scenes.learn(number, [episode for episode in episodes if (episode.source, episode.task) == task])
         return probe
 
     def first(self) -> "Probe":
-        """A probe of the first network alone; it shares its weights with this one."""
+        """A probe of the first member only, which shares its weights with this one."""
         if len(self.members) == 1:
             return self
         probe = Probe(self.spec.model_copy(update={"members": 1}), self.tasks, self.size)
@@ -60,26 +66,34 @@ class Probe(nn.Module):
         return probe
 
     def covers(self, source: str, task: str) -> bool:
-        """Whether it can read clips of a source's task: whether that had states when it was trained."""
+        """Whether the probe was trained on this task of this source."""
         return (source, task) in self.tasks
 
     @torch.no_grad()
     def read_states(self, source: str, task: str, clips: UInt8) -> tuple[Float32, Float32]:
-        """What each member says, without taking the mean: states (M, N, T, 14), and points in the picture (M, N, T, 6),
-        columns KEYPOINT_NAMES, of clips (N, T, H, W, 3).
+        """Predict states and image coordinates by each of the M members.
 
-        Raises ValueError for a source or task that it does not cover, and for frames of another size.
+        Args:
+            source: Source of the clips.
+            task: Task of the clips.
+            clips: (N, T, H, W, 3), uint8.
+
+        Returns:
+            States (M, N, T, 14), columns STATE_NAMES, and image coordinates (M, N, T, 6), columns KEYPOINT_NAMES.
+
+        Raises:
+            ValueError: The task is not covered, or the frames have another size.
         """
         if not self.covers(source, task):
             known = ", ".join("/".join(each) for each in self.tasks) or "none"
             raise ValueError(f"the state probe was not trained on {source}/{task}; it covers: {known}")
         if clips.ndim != 5 or clips.shape[2:4] != self.size:
-            raise ValueError(f"the state probe takes clips of {self.size} pixels, not {clips.shape[2:4]}")
+            raise ValueError(f"the state probe expects frames of {self.size} pixels, not {clips.shape[2:4]}")
         states = np.empty((len(self.members), *clips.shape[:2], len(STATE_NAMES)), np.float32)
         points = np.empty((len(self.members), *clips.shape[:2], 6), np.float32)
         device = self.scenes.means.device
         number = torch.tensor([self.tasks.index((source, task))], device=device)
-        # Batches of a fixed number of frames, so that long clips need no more memory than short ones.
+        # A batch has a fixed number of frames, so that memory does not depend on the length of clips.
         batch = max(1, self.spec.batch_size * FRAMES // clips.shape[1])
         for start in range(0, len(clips), batch):
             rows = slice(start, start + batch)
@@ -87,17 +101,17 @@ class Probe(nn.Module):
             videos = to_float(part.permute(0, 1, 4, 2, 3))
             tasks = number.expand(len(videos))
             for index in range(len(self.members)):
-                seen = self.perceive(videos, tasks, index)
-                states[index, rows] = seen.states.cpu().numpy()
-                points[index, rows] = seen.points.flatten(2).cpu().numpy()
+                perception = self.perceive(videos, tasks, index)
+                states[index, rows] = perception.states.cpu().numpy()
+                points[index, rows] = perception.points.flatten(2).cpu().numpy()
         return states, points
 
     def perceive(self, videos: Tensor, tasks: Tensor, member: int) -> Perception:
-        """What one member sees in videos (B, T, 3, H, W) in [0, 1] of tasks (B,), with gradients."""
+        """The predictions of one member for videos (B, T, 3, H, W) in [0, 1] of tasks (B,), with gradients."""
         return self.interpret(self(videos, tasks, member), tasks)
 
     def interpret(self, outputs: Outputs, tasks: Tensor) -> Perception:
-        """What the outputs of `forward` for tasks (B,) mean."""
+        """Convert the outputs of `forward` for tasks (B,) to states, image coordinates and peaks."""
         places, touch, heat = outputs
         batch, time = places.shape[:2]
         peaks = heat.flatten(2).softmax(-1).amax(-1)
@@ -108,29 +122,30 @@ class Probe(nn.Module):
         )
 
     def states(self, source: str, task: str, frames: UInt8) -> Float32:
-        """The states (N, T, 14), columns STATE_NAMES, that clips (N, T, H, W, 3) of a source's task show.
+        """Predict the states (N, T, 14), columns STATE_NAMES, of clips (N, T, H, W, 3); the mean over the members.
 
         Contact and success are probabilities; the goal is the same in all frames of a clip. Deterministic. Raises
-        ValueError as `look` does.
+        ValueError as `read_states` does.
         """
         states: Float32 = self.read_states(source, task, frames)[0].mean(0)
         return states
 
     def forward(self, videos: Tensor, tasks: Tensor, member: int) -> Outputs:
-        """What one member says of videos (B, T, 3, H, W) in [0, 1] of tasks (B,), see Member.forward."""
+        """The raw outputs of one member for videos (B, T, 3, H, W) in [0, 1] of tasks (B,); see
+        `EnsembleMember.forward`."""
         result: Outputs = self.members[member](videos, tasks, self.scenes)
         return result
 
 
 def save_probe(path: Path, probe: Probe, provenance: str) -> None:
-    """Write the probe with its spec and the tasks that it covers."""
+    """Write a probe to a checkpoint, with its spec, its tasks and the image size."""
     checkpoint.save_model(
         path, probe, probe.spec, provenance, tasks=[list(t) for t in probe.tasks], size=list(probe.size)
     )
 
 
 def load_probe(path: Path) -> Probe:
-    """The probe in a model file, frozen, in evaluation mode. Raises CheckpointError on a damaged or foreign file."""
+    """Load a probe, frozen and in evaluation mode. Raises CheckpointError if the file is damaged or not a probe's."""
 
     def build(metadata: dict[str, Json]) -> Probe:
         tasks, size = [(str(s), str(t)) for s, t in metadata["tasks"]], metadata["size"]

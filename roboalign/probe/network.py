@@ -1,4 +1,4 @@
-"""From the frames of one task to points in the picture, and from these to the state."""
+"""The probe's network: predicts image coordinates from frames, and states from image coordinates."""
 
 from itertools import pairwise
 
@@ -13,17 +13,17 @@ from roboalign.probe.spec import PerceptionSpec
 from roboalign.tokenizer.layers import ResidualBlock
 
 GAIN = 3.0
-"""Factor on the difference to the background, which is small beside the colours themselves. Our choice."""
+"""Factor on the difference to the background, which is small compared with the colours. Our choice."""
 
 NEAR = 0.1
-"""Metres: the unit of the ways between the points."""
+"""Unit in metres of the offsets between the points."""
 
 TOUCH = 5
-"""What the temporal readout says beside the points: opening, contact, force, penetration, success."""
+"""Number of outputs besides the points: opening, contact, force, penetration, success."""
 
 
 class KeypointEncoder(nn.Module):
-    """Looks at single frames: heat maps of gripper, object and goal, and what is seen at those places and in all."""
+    """A U-Net over single frames, with heat maps of gripper, object and goal, and features at these points."""
 
     def __init__(self, spec: PerceptionSpec, tasks: int) -> None:
         super().__init__()
@@ -31,15 +31,23 @@ class KeypointEncoder(nn.Module):
         self.stem = nn.Conv2d(2 * 3 * 4 + 2, widths[0], 3, padding=1)
         self.task = nn.Embedding(max(tasks, 1), widths[-1])
         self.down = nn.ModuleList(nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in pairwise(widths))
-        # Full blocks at the finest level would take most of the time; one convolution does there.
+        # The finest level has one convolution only, because residual blocks there would take most of the time.
         self.deep = nn.ModuleList(nn.Sequential(*(ResidualBlock(w) for _ in range(spec.blocks))) for w in widths[1:])
         self.up = nn.ModuleList(nn.Conv2d(b, a, 1) for a, b in pairwise(widths))
         self.smooth = nn.ModuleList(nn.Conv2d(w, w, 3, padding=1) for w in widths[:-1])
         self.heat = nn.Conv2d(widths[0], COUNT, 1)
 
     def forward(self, frames: Tensor, backgrounds: Tensor, tasks: Tensor) -> tuple[Tensor, Tensor]:
-        """Frames and their tasks' backgrounds (N, 3, H, W) in [0, 1], tasks (N,): heat maps (N, COUNT, h, w), and
-        features (N, COUNT, C) at the points and of the whole frame, (N, COUNT + 1, C)."""
+        """Encode frames.
+
+        Args:
+            frames: (N, 3, H, W) in [0, 1].
+            backgrounds: Median frames (N, 3, H, W) of their tasks, in [0, 1].
+            tasks: (N,), task numbers.
+
+        Returns:
+            Heat maps (N, COUNT, h, w) of logits, and features (N, COUNT + 1, C) at the points and of the whole frame.
+        """
         x = F.pixel_unshuffle(torch.cat([frames - 0.5, GAIN * (frames - backgrounds)], 1), 2)
         rows, columns = x.shape[-2:]
         v = torch.linspace(-1, 1, rows, device=x.device).view(1, 1, -1, 1).expand(len(x), 1, rows, columns)
@@ -59,15 +67,15 @@ class KeypointEncoder(nn.Module):
             if level == self.finest:
                 middle = x
         heat = self.heat(F.silu(x))
-        shares = (
+        attention = (
             F.interpolate(heat, size=middle.shape[-2:], mode="bilinear", align_corners=False).flatten(2).softmax(-1)
         )
-        seen = shares @ F.silu(middle).flatten(2).transpose(1, 2)
-        return heat, torch.cat([seen, F.silu(middle).mean((2, 3)).unsqueeze(1)], 1)
+        at_points = attention @ F.silu(middle).flatten(2).transpose(1, 2)
+        return heat, torch.cat([at_points, F.silu(middle).mean((2, 3)).unsqueeze(1)], 1)
 
 
 class EnsembleMember(nn.Module):
-    """One network: an eye, and a readout over the neighbouring frames."""
+    """One network of the ensemble: an encoder of single frames, and a temporal readout over neighbouring frames."""
 
     def __init__(self, spec: PerceptionSpec, tasks: int) -> None:
         super().__init__()
@@ -78,35 +86,41 @@ class EnsembleMember(nn.Module):
         self.mix = nn.ModuleList(nn.Conv1d(hidden, hidden, 3, padding=1, padding_mode="replicate") for _ in range(2))
         self.drop = nn.Dropout(spec.dropout)
         self.place = nn.Linear(hidden, COUNT + 1)
-        """How far each point is behind its plane, and how much the frame counts for the goal."""
+        """Depth of each point behind its plane, and the logit of the frame's weight in the mean over goals."""
         self.touch = nn.Sequential(nn.Linear(hidden + 8, hidden), nn.SiLU(), nn.Linear(hidden, TOUCH))
         self.threshold = nn.Embedding(max(tasks, 1), 2)
         nn.init.zeros_(self.place.weight)
         nn.init.zeros_(self.place.bias)
 
     def forward(self, videos: Tensor, tasks: Tensor, scenes: Scenes) -> tuple[Tensor, Tensor, Tensor]:
-        """Videos (B, T, 3, H, W) of tasks (B,): points (B, T, COUNT, 3) in metres, the goal the same in all frames;
-        touch (B, T, TOUCH): opening, logit of contact, force and penetration as scaled, logit of success; heat maps
-        (B * T, COUNT, h, w)."""
+        """Predict points and contact from videos (B, T, 3, H, W) in [0, 1] of tasks (B,).
+
+        Returns:
+            Points (B, T, COUNT, 3) in metres, with the same goal in all frames; touch (B, T, TOUCH): opening, logit of
+            contact, scaled logarithms of force and penetration (see `losses`), logit of success; heat maps
+            (B * T, COUNT, h, w) of logits.
+        """
         batch, time = videos.shape[:2]
-        of = tasks.repeat_interleave(time)
-        heat, seen = self.encoder(videos.flatten(0, 1), scenes.background(of), of)
+        frame_tasks = tasks.repeat_interleave(time)
+        heat, features = self.encoder(videos.flatten(0, 1), scenes.background(frame_tasks), frame_tasks)
         pixels = centres(heat)
-        x = self.enter(torch.cat([seen.flatten(1), geometry(pixels)], 1)) + self.task(of)
+        x = self.enter(torch.cat([features.flatten(1), geometry(pixels)], 1)) + self.task(frame_tasks)
         x = x.view(batch, time, -1)
         for mix in self.mix:
             x = x + mix(F.silu(x).transpose(1, 2)).transpose(1, 2)
         x = self.drop(F.silu(x))
         place = self.place(x)
         pixels = pixels.view(batch, time, COUNT, 2)
-        depths = scenes.usual_depths(tasks, pixels) + scenes.scatter[tasks].unsqueeze(1) * place[..., :COUNT]
+        depths = scenes.plane_depths(tasks, pixels) + scenes.scatter[tasks].unsqueeze(1) * place[..., :COUNT]
         points = unproject(scenes.lenses[tasks][:, None, None], pixels, depths)
-        share = place[..., -1].softmax(1)[..., None]
-        goal = (points[:, :, 2] * share).sum(1, keepdim=True).expand(-1, time, -1)
+        # The goal does not move, so it is a weighted mean over all frames.
+        frame_weights = place[..., -1].softmax(1)[..., None]
+        goal = (points[:, :, 2] * frame_weights).sum(1, keepdim=True).expand(-1, time, -1)
         points = torch.cat([points[:, :, :2], goal.unsqueeze(2)], 2)
-        ways = points.diff(dim=2).detach() / NEAR
-        lengths = (ways.square().sum(-1) + 1e-6).sqrt()
-        touch = self.touch(torch.cat([x, ways.flatten(2), lengths], -1))
-        sharp = self.threshold(tasks).unsqueeze(1)
-        success = touch[..., 4] + F.softplus(sharp[..., 0] + 2) * (1 + sharp[..., 1] - 2 * lengths[..., 1])
+        offsets = points.diff(dim=2).detach() / NEAR
+        lengths = (offsets.square().sum(-1) + 1e-6).sqrt()
+        touch = self.touch(torch.cat([x, offsets.flatten(2), lengths], -1))
+        # Success also depends on the distance of object and goal by a learned threshold and slope of each task.
+        threshold = self.threshold(tasks).unsqueeze(1)
+        success = touch[..., 4] + F.softplus(threshold[..., 0] + 2) * (1 + threshold[..., 1] - 2 * lengths[..., 1])
         return points, torch.cat([touch[..., :4], success.unsqueeze(-1)], -1), heat

@@ -1,4 +1,4 @@
-"""Constants of each task: its camera, its background, the usual depths and forces."""
+"""Constants of each task: camera, background, typical depths and forces."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from roboalign.probe.camera import fit_camera, flat_lens, lens, plane, point_depths
+from roboalign.probe.camera import fit_camera, fit_plane, flat_lens, lens, point_depths
 from roboalign.probe.keypoints import COUNT
 from roboalign.types import STATE_NAMES, Episode, Float32
 from roboalign.video import to_float
@@ -15,28 +15,28 @@ FARTHEST, NEAREST = 20.0, 0.05
 """Limits of depths, in metres."""
 
 RADIUS_MARGIN = 1.5
-"""Factor on the largest difference between a frame of a training episode and its task's median frame."""
+"""Factor on the maximum difference between a training frame and its task's median frame, for `Scenes.radii`."""
 
 
 class Scenes(nn.Module):
-    """Constants of K tasks, (source, task) each, kept with the weights."""
+    """Constants of K tasks, stored in the checkpoint with the weights."""
 
     lenses: Tensor
-    """(K, 3, 4), see camera.py."""
+    """(K, 3, 4), inverse cameras; see camera.py."""
     planes: Tensor
-    """(K, 3, 3): for gripper, object and goal the plane they are mostly on: 1 / depth is linear in (u, v, 1)."""
+    """(K, 3, 3), the planes near which gripper, object and goal move: 1 / depth is linear in (u, v, 1)."""
     scatter: Tensor
-    """(K, 3): metres, how far the points are from these planes along the ray: the unit in which depth is learned. What
-    never leaves the table keeps the table's depth exactly."""
+    """(K, 3), root mean square distance in metres of the points from these planes along the ray. It is the unit of the
+    predicted depth, so a point that never leaves the plane has exactly the plane's depth."""
     pictures: Tensor
-    """(K, 3, H, W) uint8: the median frame."""
+    """(K, 3, H, W), uint8, median frames."""
     means: Tensor
-    """(K, 14): the mean state, which is also the trivial baseline."""
+    """(K, 14), mean states, used as a trivial baseline."""
     forces: Tensor
-    """(K,): newtons, a typical force of contact."""
+    """(K,), typical contact forces in newtons."""
     radii: Tensor
-    """(K,): largest mean absolute difference, in units of the pixel range, between a frame and the median frame for the
-    frame to be taken as one of the task."""
+    """(K,), maximum mean absolute difference from the median frame, for pixels in [0, 1], up to which a frame is
+    identified as one of the task."""
 
     def __init__(self, tasks: int, size: tuple[int, int]) -> None:
         super().__init__()
@@ -49,11 +49,11 @@ class Scenes(nn.Module):
         self.register_buffer("radii", torch.zeros(tasks))
 
     def background(self, tasks: Tensor) -> Tensor:
-        """The backgrounds (N, 3, H, W) in [0, 1] of tasks (N,)."""
+        """The median frames (N, 3, H, W) in [0, 1] of tasks (N,)."""
         return to_float(self.pictures[tasks])
 
     def identify(self, frames: Tensor) -> Tensor:
-        """The task (B,) whose median frame is nearest to first frames (B, 3, H, W) in [0, 1]; -1 if none is near."""
+        """The tasks (B,) whose median frames are nearest to frames (B, 3, H, W) in [0, 1]; -1 if beyond its radius."""
         if not len(self.radii):
             return torch.full((len(frames),), -1, device=frames.device)
         pictures = to_float(self.pictures)
@@ -61,15 +61,15 @@ class Scenes(nn.Module):
         nearest, tasks = distances.min(1)
         return torch.where(nearest <= self.radii[tasks], tasks, -1)
 
-    def usual_depths(self, tasks: Tensor, pixels: Tensor) -> Tensor:
-        """Depths (B, T, 3) in metres of points at (B, T, 3, 2), were they on the usual planes of their tasks (B,)."""
+    def plane_depths(self, tasks: Tensor, pixels: Tensor) -> Tensor:
+        """Depths (B, T, 3) in metres of image points (B, T, 3, 2), assumed to be on the planes of their tasks (B,)."""
         planes = self.planes[tasks].unsqueeze(1)
         return 1 / ((planes[..., :2] * pixels).sum(-1) + planes[..., 2]).clamp(1 / FARTHEST, 1 / NEAREST)
 
     def learn(self, number: int, episodes: Sequence[Episode]) -> None:
-        """Set the constants of task `number` from its training episodes, which have states and keypoints.
+        """Set the constants of task `number` from its training episodes with states and keypoints.
 
-        Where the recorded points determine no camera, positions are taken as affine in the picture.
+        If the recorded points do not determine a camera, positions are an affine function of image coordinates.
         """
         states = np.concatenate([_state(episode) for episode in episodes]).astype(np.float64)
         pixels = np.concatenate([_keypoints(episode) for episode in episodes]).astype(np.float64)
@@ -81,11 +81,12 @@ class Scenes(nn.Module):
             self.planes[number] = torch.tensor([0.0, 0.0, 1.0])
         else:
             self.lenses[number] = torch.from_numpy(lens(camera))
-            far = point_depths(camera, points).reshape(-1, COUNT).clip(NEAREST, FARTHEST)
-            own = [plane(places.reshape(-1, COUNT, 2)[:, k], far[:, k]) for k in range(COUNT)]
-            self.planes[number] = torch.from_numpy(np.array(own))
-            usual = self.usual_depths(torch.tensor([number]), torch.from_numpy(pixels.reshape(1, -1, COUNT, 2)).float())
-            self.scatter[number] = torch.from_numpy(far).sub(usual[0]).square().mean(0).sqrt()
+            depths = point_depths(camera, points).reshape(-1, COUNT).clip(NEAREST, FARTHEST)
+            planes = [fit_plane(places.reshape(-1, COUNT, 2)[:, k], depths[:, k]) for k in range(COUNT)]
+            self.planes[number] = torch.from_numpy(np.array(planes))
+            image_points = torch.from_numpy(pixels.reshape(1, -1, COUNT, 2)).float()
+            plane_depths = self.plane_depths(torch.tensor([number]), image_points)
+            self.scatter[number] = torch.from_numpy(depths).sub(plane_depths[0]).square().mean(0).sqrt()
         picture = np.median(np.concatenate([episode.frames for episode in episodes]), axis=0).astype(np.uint8)
         self.pictures[number] = torch.from_numpy(picture).permute(2, 0, 1)
         frames = np.concatenate([episode.frames for episode in episodes]).astype(np.float32)

@@ -1,4 +1,7 @@
-"""The state probes: small networks from the frames of a clip to the simulator's state, and how they are measured."""
+"""The state probes: small networks that predict the simulator's state from frames, and how they are measured.
+
+The paper has no probes; all defaults are our choice.
+"""
 
 from itertools import pairwise
 from typing import Annotated, Literal, Self, get_args
@@ -10,86 +13,86 @@ from roboalign.spec.base import FieldError, Fraction, Seed, Spec, items
 from roboalign.spec.training import TrainingSpec
 
 ProbeName = Literal["judge", "gold", "held_out"]
-"""`judge` is the perception of the judge and labels the bench; `gold` scores rollouts; `held_out` is the perception of
-the held-out judge."""
+"""`judge` is the judge's perception and labels the bench; `gold` scores rollouts; `held_out` is the held-out judge's
+perception."""
 
 Width = Annotated[int, Field(ge=8, le=2048, multiple_of=8)]
 """Channels of a feature map."""
 
 
 class AugmentationSpec(Spec):
-    """What is done to training frames, so that the probe also reads frames that a tokenizer or a world model made.
+    """Augmentation of training frames, so that the probe also works on frames of a tokenizer or a world model.
 
-    All of it is our choice. None of it changes the state that a frame shows.
+    No augmentation changes the state that a frame shows.
     """
 
     reconstructed: Annotated[float, Field(ge=0, le=0.5)] = 0.4
-    """Share of the training clips shown as the tokenizer reconstructs them, from a context in the first half of the
-    episode. Every other episode is reconstructed, which takes as long as a sixth of the training."""
+    """Fraction of training clips that are reconstructed by the tokenizer, with a context from the first half of the
+    episode. Every other episode is reconstructed, which takes about a sixth of the training time."""
     blurred: Fraction = 0.3
-    """Share of the clips blurred, by a Gaussian of up to one pixel."""
+    """Fraction of clips that are blurred, by a Gaussian of up to one pixel."""
     noise: Annotated[float, Field(ge=0, le=0.5)] = 0.03
-    """Largest standard deviation of pixel noise, of the range of a pixel; each clip draws its own."""
+    """Maximum standard deviation of pixel noise, for pixels in [0, 1]; each clip has its own."""
     contrast: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    """Largest change of contrast and of brightness, as a share."""
+    """Maximum relative change of contrast and of brightness."""
     rearranged: Fraction = 0.3
-    """Share of the clips whose frames are drawn in random order, with repeats: each frame keeps its own state, so that
-    what the probe says of a frame does not hang on motion being smooth."""
+    """Fraction of clips whose frames are in random order, with repetitions. Each frame keeps its state, so predictions
+    do not rely on smooth motion."""
 
 
 class OutcomeSpec(Spec):
-    """The outcome model: a small recurrent network that predicts, from the perceived state of a first frame and the
-    actions, the states that the probe would perceive in the true future."""
+    """The outcome model: a small recurrent network that predicts the states that the probe would perceive in the true
+    future, from the perceived first state and the actions."""
 
     hidden_size: Annotated[int, Field(ge=8, le=4096)] = 128
     """Width of the network."""
     length: Annotated[int, Field(ge=2, le=1024)] = 31
-    """Frames of a training stretch, the first one included."""
+    """Frames of a training segment, the first one included."""
     training: TrainingSpec = TrainingSpec(steps=800, batch_size=64, learning_rate=0.003, warmup_steps=50, log_every=50)
     """Optimisation."""
 
 
 class ProbeMeasureSpec(Spec):
-    """How the probe's errors are measured, on test episodes."""
+    """How the probe's errors on test episodes are measured."""
 
     frames: Annotated[int, Field(ge=1, le=1024)] = 15
-    """Frames after the first one that the tokenizer reconstructs and the world model predicts: from the beginning and
-    up to the end of each episode."""
+    """Frames after the first one that are reconstructed or predicted, at the beginning and at the end of each
+    episode."""
     decoding: PolicyDecodingSpec = KvWindowSpec()
-    """How the world model predicts them, greedily: by default within the sequence length that it was trained on."""
+    """Greedy decoding of the world model; the default stays within the sequence length of its training."""
     episodes: Annotated[int, Field(ge=1)] = 64
-    """At most so many test episodes, the tasks in turn."""
+    """Maximum number of test episodes, taken from the tasks in turn."""
     draws: Annotated[int, Field(ge=100, le=1_000_000)] = 2000
-    """Bootstrap draws of the 95 % intervals over episodes."""
+    """Bootstrap draws for the 95 % intervals over episodes."""
     seed: Seed = 0
     """Seed of the bootstrap and of the world model's rollouts."""
 
 
 class PerceptionSpec(Spec):
-    """The networks from frames to points in the image and, from these, to the simulator's state."""
+    """The networks that predict image coordinates from frames, and the simulator's state from these."""
 
     widths: Annotated[tuple[Width, ...], items(2, 6)] = (16, 32, 64)
-    """Channels of the feature maps, from half the image's resolution downwards. Our choice."""
+    """Channels of the feature maps of each level; the first level has half the image's resolution."""
     blocks: Annotated[int, Field(ge=1, le=8)] = 1
-    """Residual blocks on each level, on the way down and on the way up."""
+    """Residual blocks of each level of the encoder."""
     hidden_size: Annotated[int, Field(ge=8, le=4096)] = 128
     """Width of the readout."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    """Share of the readout's features that are dropped in training."""
+    """Dropout probability of the readout's features in training."""
     members: Annotated[int, Field(ge=1, le=8)] = 1
-    """Ensemble members: networks with different initial weights, trained side by side on different batches. The probe
+    """Ensemble members: networks with different initial weights, trained on different parts of each batch. The probe
     returns their mean state; their disagreement is reported."""
     batch_size: Annotated[int, Field(ge=1, le=4096)] = 16
-    """Clips of four frames, or as many frames in longer ones, that are probed at once; changes the speed, not the
-    states."""
+    """Clips of four frames (or the same number of frames in longer clips) that are probed at once; affects the speed,
+    not the states."""
 
     @property
     def finest(self) -> int:
-        """The level of the features that the readout looks up at the points."""
+        """The level whose features the readout uses at the points."""
         return 1 if len(self.widths) > 2 else len(self.widths) - 1
 
     def parameters(self, tasks: int) -> int:
-        """Weights of all members, for so many tasks."""
+        """Number of parameters of all members, for `tasks` tasks."""
         widths, hidden = self.widths, self.hidden_size
         encoder = 26 * 9 * widths[0] + 4 * widths[0] + 3 + tasks * widths[-1]
         for above, width in pairwise(widths):
@@ -100,7 +103,7 @@ class PerceptionSpec(Spec):
         return self.members * (encoder + readout)
 
     def operations(self, height: int, width: int) -> float:
-        """Operations of reading one frame, by all members: the convolutions, which take nearly all."""
+        """Operations of all members for one frame; only the convolutions, which dominate."""
         widths, total = self.widths, 0.0
         for level, channels in enumerate(widths):
             cells = height * width / 4.0 ** (level + 1)
@@ -112,42 +115,42 @@ class PerceptionSpec(Spec):
         return self.members * total
 
     def floats(self, height: int, width: int) -> float:
-        """Activations kept for the backward pass of one frame, by all members."""
+        """Activations that all members keep for the backward pass of one frame."""
         cells = sum(channels * height * width / 4.0 ** (level + 1) for level, channels in enumerate(self.widths))
         return self.members * cells * (6 + 5 * self.blocks)
 
 
 class ProbeSpec(PerceptionSpec):
-    """One state probe. It learns from recorded frames of the sources that have states."""
+    """One state probe, trained on recorded frames of sources with states."""
 
     part: Annotated[int, Field(ge=0, le=15)] = 0
-    """Which part of the training episodes it learns from, counted from 0; see `parts`."""
+    """Number of the part of the training episodes that it is trained on, from 0; see `parts`."""
     parts: Annotated[int, Field(ge=1, le=16)] = 3
-    """Number of disjoint parts that the initial scenes of the training episodes are dealt into, task by task."""
+    """Number of disjoint parts of the training episodes; the scenes of each task are divided among them."""
 
     episodes: Annotated[int, Field(ge=1)] = 1024
-    """At most so many training episodes, the tasks in turn; they are held in memory."""
+    """Maximum number of training episodes, taken from the tasks in turn; they are held in memory."""
     frames: Annotated[int, Field(ge=2, le=64)] = 4
-    """Frames of a training clip. The readout sees two frames before and after each."""
+    """Frames of a training clip. The readout uses two frames before and after each frame."""
     augmentation: AugmentationSpec = AugmentationSpec()
-    """What is done to the training frames."""
+    """Augmentation of the training frames."""
     outcome: OutcomeSpec | None = OutcomeSpec()
-    """What actions lead to, in the states that this probe perceives, for the reward models that see through it; it
-    learns from all training episodes. null for none: gold knows the true future."""
+    """The outcome model for the reward models that use this probe, trained on all training episodes. null for none, as
+    for `gold`, which uses the true future."""
     measure: ProbeMeasureSpec = ProbeMeasureSpec()
-    """How the errors are measured."""
+    """How its errors are measured."""
     training: TrainingSpec
-    """Optimisation; each member gets its share of the batch."""
+    """Optimisation; the batch is divided among the members."""
 
     @property
     def network(self) -> PerceptionSpec:
-        """The networks alone, which is what a model file keeps."""
+        """The fields of the networks, which a checkpoint stores."""
         return PerceptionSpec.model_validate(self.model_dump(include=set(PerceptionSpec.model_fields)))
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.part >= self.parts:
-            raise FieldError("part", f"part {self.part} does not exist: parts are numbered 0 to {self.parts - 1}")
+            raise FieldError("part", f"part ({self.part}) must be below parts ({self.parts})")
         if self.training.batch_size % self.members:
             raise FieldError(
                 "training.batch_size",
@@ -157,12 +160,12 @@ class ProbeSpec(PerceptionSpec):
 
 
 class ProbesSpec(Spec):
-    """Three state probes, trained apart on disjoint episodes, so that no scorer confirms another's mistakes."""
+    """Three state probes, trained on disjoint episodes, so that the scorers that use them err independently."""
 
     judge: ProbeSpec
     """The perception of the judge, which also labels generated clips for its training."""
     gold: ProbeSpec
-    """The perception of the gold scores. No trained reward sees it."""
+    """The perception of the gold scorer; no trained reward model uses it."""
     held_out: ProbeSpec
     """The perception of the held-out judge, which also labels generated clips for that judge's training."""
 
@@ -178,8 +181,8 @@ class ProbesSpec(Spec):
             if probe.part in taken:
                 raise FieldError(
                     f"{name}.part",
-                    f"{name} and {taken[probe.part]} learn from the same part {probe.part}, so they are not "
-                    "independent; give each a part of its own",
+                    f"{name} and {taken[probe.part]} use the same part {probe.part}, so they are not independent; give "
+                    "each its own part",
                 )
             taken[probe.part] = name
         return self

@@ -22,16 +22,24 @@ WEIGHTS = {
     "penetration": 0.05,
     "success": 0.5,
 }
-"""Weights of the losses: places are in metres, the others in units of their own. Our choice."""
+"""Weights of the losses; `place` is in metres. Our choice."""
 
 Outputs = tuple[Tensor, Tensor, Tensor]
-"""Points (B, T, 3, 3), touch (B, T, 5) and heat maps (B * T, 3, h, w); see Member.forward."""
+"""Points (B, T, 3, 3), touch (B, T, 5) and heat maps (B * T, 3, h, w); see `EnsembleMember.forward`."""
 
 
 def losses(outputs: Outputs, states: Tensor, pixels: Tensor, forces: Tensor) -> dict[str, Tensor]:
-    """Each loss by name, not yet weighted, for true `states` (B, T, 14), `pixels` (B, T, 3, 2) and the tasks' typical
-    `forces` (B,). Forces and penetration, which a frame hardly shows, have absolute errors: the optimum is the
-    median, so a clip is not charged with rare contacts that cannot be seen in it."""
+    """The unweighted losses by name.
+
+    Force and penetration are hardly visible. Their losses are absolute errors, whose optimum is the median, so rare
+    contacts that a clip does not show do not dominate.
+
+    Args:
+        outputs: Outputs of an ensemble member.
+        states: True states (B, T, 14).
+        pixels: True image coordinates (B, T, 3, 2).
+        forces: Typical forces (B,) of the tasks in newtons.
+    """
     points, touch, heat = outputs
     force = torch.log1p(states[..., FORCE].clamp(min=0) / forces.unsqueeze(1))
     penetration = torch.log1p(states[..., PENETRATION].clamp(min=0) / MILLIMETRE)
@@ -47,7 +55,7 @@ def losses(outputs: Outputs, states: Tensor, pixels: Tensor, forces: Tensor) -> 
 
 
 def as_state(points: Tensor, touch: Tensor, forces: Tensor) -> Tensor:
-    """States (B, T, 14) of the readout's points and touch; contact and success are probabilities."""
+    """Convert points and touch to states (B, T, 14); contact and success are probabilities."""
     return torch.cat(
         [
             points.flatten(2),

@@ -1,4 +1,4 @@
-"""The section on alignment: how the policy learned, what changed, and what the checks during training found."""
+"""The section on alignment: changes from before to after, the checks during training, and training curves."""
 
 from collections.abc import Mapping, Sequence
 
@@ -41,21 +41,21 @@ OPTIMIZERS: Mapping[str, tuple[str, str]] = {
 """Name and description of each `rl.optimizer.kind`."""
 
 SCALARS = ("reward", "indicators", "success", "gradient_cosine")
-"""Keys of metrics/rl.json that have a table or a sentence of their own."""
+"""Keys of metrics/rl.json with their own table or sentence."""
 
 
 def alignment(inputs: Inputs) -> Section:
-    """Before and after by every scorer, success, indicators of hacking, the guard's checks, curves by update."""
+    """Scores before and after, success, indicators of reward hacking, the guard's checks, and curves by update."""
     metrics = inputs.metrics.get("rl")
     checks = inputs.curves.get("rl_checks", ())
     panels = charts.panels(inputs.curves.get("rl", ()))
     blocks: list[Block] = []
-    found = [
+    candidates = [
         before_after(dig(metrics, "reward") or {}, dig(inputs.spec, "rl", "reward", "variant")),
         success(dig(metrics, "success") or {}),
         tables.before_after("Indicators of reward hacking, test prompts", dig(metrics, "indicators") or {}),
     ]
-    blocks += [table for table in found if table.rows]
+    blocks += [table for table in candidates if table.rows]
     blocks += _checks(checks, inputs)
     if panels:
         chart = lines(panels, 3, "rl", "Curves of alignment by update", 1.9)
@@ -68,13 +68,13 @@ def alignment(inputs: Inputs) -> Section:
 
 
 def optimizer_name(spec: Mapping[str, Json]) -> str | None:
-    """The name of the optimiser; None if the spec names none."""
+    """The name of the policy optimiser; None if the spec has none."""
     kind = dig(spec, "rl", "optimizer", "kind")
     return None if kind is None else OPTIMIZERS.get(str(kind), (title(str(kind)), ""))[0]
 
 
 def description(inputs: Inputs) -> list[str]:
-    """The optimiser and the reward that it maximises; the signal-to-noise of one update."""
+    """Paragraphs on the optimiser and its reward, and on the signal-to-noise ratio of one update."""
     rl, paragraphs = inputs.spec.get("rl"), list[str]()
     kind = dig(rl, "optimizer", "kind")
     if kind is not None:
@@ -93,7 +93,7 @@ def description(inputs: Inputs) -> list[str]:
     mean, interval = mean_of(cosine), bounds(cosine)
     if mean is not None:
         text = (
-            "Signal-to-noise of one update: before training, the policy gradients of different batches have a cosine "
+            "Signal-to-noise ratio of one update: before training, policy gradients of different batches have a cosine "
         )
         text += f"of {number(mean, 3)} on average"
         if interval is not None:
@@ -102,7 +102,7 @@ def description(inputs: Inputs) -> list[str]:
             text += f", {pairs} pairs" if pairs is not None else ""
             text += f" of {batches} batches)" if batches is not None else ")"
         text += (
-            ". 1: every batch pushes the policy the same way. 0: the gradients are noise, and more rollouts a step are "
+            ". 1: all batches give the same direction. 0: the gradients are noise, and more rollouts per step are "
             "needed. Pairs share batches, so the interval is somewhat too narrow."
         )
         paragraphs.append(text)
@@ -110,8 +110,8 @@ def description(inputs: Inputs) -> list[str]:
 
 
 def before_after(reward: Mapping[str, Json], variant: Json = None) -> Table:
-    """One row a scorer: faithful total before, after and the paired change, then the absolute one. `variant` is that of
-    the maximised reward, if it has one."""
+    """One row for each scorer: faithful total before and after and the paired change, then the same for absolute
+    totals. `variant` is that of the maximised reward, None if it has none."""
     measured = {name for name in reward if mean_of(dig(reward, name, "before")) is not None}
     bases = sorted({name.removesuffix(FAITHFUL) for name in measured}, key=scorer_order)
     bases = [name for name in ("proxy",) if name in bases] + [name for name in bases if name != "proxy"]
@@ -119,8 +119,8 @@ def before_after(reward: Mapping[str, Json], variant: Json = None) -> Table:
     for base in bases:
         if base == "proxy":
             cells, blank = _change(reward.get(base)), [EMPTY] * 3
-            both = [*blank, *cells] if variant == "absolute" else [*cells, *blank]
-            row = [Cell("Maximised reward", "in its own units"), *both]
+            columns = [*blank, *cells] if variant == "absolute" else [*cells, *blank]
+            row = [Cell("Maximised reward", "in its own units"), *columns]
         else:
             row = [
                 Cell(SCORERS.get(base, title(base))),
@@ -135,13 +135,14 @@ def before_after(reward: Mapping[str, Json], variant: Json = None) -> Table:
         "Total score before and after alignment, sampled rollouts of test prompts",
         head,
         rows,
-        "The same prompts and seeds for both models. Change: paired by episode, 95 % interval; coloured if it leaves "
-        "out 0. A rise of the maximised reward, the student or the judge that neither the held-out judge nor gold "
-        "shares is reward hacking.",
+        "Both models use the same prompts and seeds. Change: paired by episode, 95 % interval; coloured if it excludes "
+        "0. If the maximised reward, the student or the judge rises but the held-out judge and gold do not, that is "
+        "reward hacking.",
     )
 
 
 def _change(value: Json) -> list[Cell]:
+    """Cells of the value before, after, and of the paired change."""
     before, after = mean_of(dig(value, "before")), mean_of(dig(value, "after"))
     if before is None or after is None:
         return [EMPTY] * 3
@@ -152,52 +153,53 @@ def _change(value: Json) -> list[Cell]:
 
 
 def success(values: Mapping[str, Json]) -> Table:
-    """How often rollouts show success although the true outcome fails, and the reverse, before and after."""
+    """Rates of false success (shown although the true outcome fails) and missed success, before and after."""
     rows = []
-    for key, count, what in (
+    for key, count, condition in (
         ("false_success", "true_failures", "the true outcome fails"),
         ("missed_success", "true_successes", "the true outcome succeeds"),
     ):
         cells = [estimate(dig(values, name, key), 3) for name in ("before", "after")]
         if any(cell is not EMPTY for cell in cells):
             prompts = dig(values, "before", count)
-            note = "" if prompts is None else f"of {significant(prompts)} prompts; {what}"
+            note = "" if prompts is None else f"of {significant(prompts)} prompts; {condition}"
             rows.append([Cell(title(key), note), *cells])
     return Table(
         "False and missed success before and after, test prompts",
-        ["Share of prompts", "Before", "After"],
+        ["Fraction of prompts", "Before", "After"],
         rows,
-        "As gold's state probe reads the rollout and the true outcome. No interval: see Outcomes under Independent "
-        "scorers for the rates over all evaluation episodes.",
+        "As perceived by gold's state probe in the rollout and in the true outcome. Rates with intervals over all "
+        "evaluation episodes are in Outcomes under Independent scorers.",
     )
 
 
 def _checks(rows: Rows, inputs: Inputs) -> list[Block]:
-    """The guard's checks on validation prompts: a chart against KL and a table by update."""
+    """A chart of the guard's checks on validation prompts against KL, and a table of them by update."""
     if not rows:
         return []
     scorer = str(dig(inputs.spec, "rl", "guard", "scorer") or "held_out")
     columns = check_columns(scorer)
-    shown = [(key, text) for key, text in columns if any(as_number(row.get(key)) is not None for row in rows)]
+    present = [(key, text) for key, text in columns if any(as_number(row.get(key)) is not None for row in rows)]
     blocks: list[Block] = []
-    panels = check_panels(rows, [item for item in shown if item[0] != "kl"])
+    panels = check_panels(rows, [item for item in present if item[0] != "kl"])
     if panels:
         chart = lines(panels, 2 if len(panels) in (2, 4) else 3, "checks", "Checks on validation prompts by KL", 2.1)
         caption = "Checks on validation prompts, against the distance from the supervised model"
         blocks.append(Chart(caption, chart))
-    kept = kept_check(rows, dig(inputs.spec, "rl", "guard", "max_psnr_loss"))
+    best = best_check(rows, dig(inputs.spec, "rl", "guard", "max_psnr_loss"))
     body = []
     for index, row in enumerate(rows):
-        tone: Tone = "strong" if index == kept else ""
-        cells = [estimate(as_number(row.get(key)), DIGITS.get(key, 3), tone) for key, _ in shown]
-        body.append([Cell(significant(int(float(row["step"]))), "kept" if index == kept else ""), *cells])
+        tone: Tone = "strong" if index == best else ""
+        cells = [estimate(as_number(row.get(key)), DIGITS.get(key, 3), tone) for key, _ in present]
+        body.append([Cell(significant(int(float(row["step"]))), "kept" if index == best else ""), *cells])
     loss = dig(inputs.spec, "rl", "guard", "max_psnr_loss")
     rule = "" if loss is None else f" among those whose PSNR is at most {significant(loss)} dB below the first check's"
     note = (
-        f"Means over validation prompts; the first check is before training. Kept: the weights of the check with the "
-        f"highest faithful total by the {SCORERS.get(scorer, scorer).lower()}{rule}. Gold is only reported."
+        f"Means over validation prompts; the first check is before training. Kept: the check with the highest faithful "
+        f"total by the {SCORERS.get(scorer, scorer).lower()}{rule}, whose weights are used. Gold does not influence "
+        "this choice."
     )
-    blocks.append(Table("Checks by policy update", ["Update", *(text for _, text in shown)], body, note))
+    blocks.append(Table("Checks by policy update", ["Update", *(text for _, text in present)], body, note))
     return blocks
 
 
@@ -205,18 +207,18 @@ DIGITS = {"kl": 4, "psnr": 2}
 
 
 def check_columns(scorer: str) -> list[tuple[str, str]]:
-    """Columns of plots/rl_checks.tsv and their headings; `scorer` is the guard's."""
+    """Columns of plots/rl_checks.tsv and their headings; `scorer` is the guard's scorer."""
     return [
         ("proxy", "Maximised reward"),
         ("confirmed", f"{SCORERS.get(scorer, title(scorer))}, faithful"),
         ("gold", "Gold, faithful"),
         ("psnr", "PSNR (dB)"),
-        ("kl", "KL (nats a token)"),
+        ("kl", "KL (nats per token)"),
     ]
 
 
 def check_panels(rows: Rows, columns: Sequence[tuple[str, str]]) -> list[Panel]:
-    """A panel for each column against the square root of the KL divergence, in the order of the updates."""
+    """A panel for each column, against the square root of the KL divergence, in the order of the updates."""
     panels = []
     for key, text in columns:
         points = [
@@ -230,16 +232,18 @@ def check_panels(rows: Rows, columns: Sequence[tuple[str, str]]) -> list[Panel]:
     return panels
 
 
-def kept_check(rows: Rows, max_psnr_loss: Json) -> int | None:
-    """The index of the check whose weights were kept, by the rule of `roboalign.rl.guard.decide`, which the report may
-    not import; None if the rule is not known."""
-    found = [(as_number(row.get("confirmed")), as_number(row.get("psnr"))) for row in rows]
-    first = found[0][1] if found else None
+def best_check(rows: Rows, max_psnr_loss: Json) -> int | None:
+    """The index of the check whose weights were kept; None if `max_psnr_loss` or the first PSNR is not known.
+
+    Repeats the rule of `roboalign.rl.guard.decide`, because the report must not import `rl`.
+    """
+    checks = [(as_number(row.get("confirmed")), as_number(row.get("psnr"))) for row in rows]
+    first = checks[0][1] if checks else None
     if first is None or not isinstance(max_psnr_loss, int | float):
         return None
     allowed = {
         index: confirmed
-        for index, (confirmed, psnr) in enumerate(found)
+        for index, (confirmed, psnr) in enumerate(checks)
         if confirmed is not None and psnr is not None and (index == 0 or psnr >= first - max_psnr_loss)
     }
     return max(allowed, key=lambda index: allowed[index], default=None)

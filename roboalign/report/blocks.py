@@ -1,4 +1,4 @@
-"""What a page is made of: sections of tables, figures, prose and clips. The template only draws them."""
+"""The elements of a page, which the template renders: sections of tables, charts, images, prose and clips."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ Tone = Literal["", "good", "bad", "muted", "strong"]
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell of a table: its text, a small second line, and its tone."""
+    """One cell of a table: its text, a small second line, and its tone (colour or weight)."""
 
     text: str
     note: str = ""
@@ -18,8 +18,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """A table. The first cell of each row is its heading; `caption` says what, and over how many episodes. A folded
-    table opens on demand."""
+    """A table. The first cell of each row is its heading; `folded` tables are collapsed until they are opened."""
 
     caption: str
     head: Sequence[str]
@@ -31,7 +30,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Chart:
-    """A chart, as an `<svg>` element made by `roboalign.report.plots`."""
+    """A chart as an `<svg>` element; see `roboalign.report.plots`."""
 
     caption: str
     svg: str
@@ -40,7 +39,7 @@ class Chart:
 
 @dataclass(frozen=True)
 class Photo:
-    """A picture of pixels, as a data URI."""
+    """A raster image as a data URI."""
 
     caption: str
     uri: str
@@ -50,7 +49,7 @@ class Photo:
 
 @dataclass(frozen=True)
 class Prose:
-    """Paragraphs, or the items of a list."""
+    """Paragraphs, or items of a list if `listed`."""
 
     paragraphs: Sequence[str]
     listed: bool = False
@@ -59,7 +58,7 @@ class Prose:
 
 @dataclass(frozen=True)
 class SpecText:
-    """Preformatted text that opens on demand."""
+    """Preformatted text, collapsed until it is opened."""
 
     summary: str
     text: str
@@ -67,8 +66,9 @@ class SpecText:
 
 
 @dataclass(frozen=True)
-class Film:
-    """One episode under several models, as data URIs; `titles` and `scores` head and foot its columns."""
+class ClipComparison:
+    """One episode under several models, one column each: an animation and stills as data URIs, with titles above and
+    scores below the columns."""
 
     heading: str
     pick: str
@@ -78,15 +78,15 @@ class Film:
     animation: str
     still: str
     stills: Sequence[int]
-    kind: Literal["film"] = "film"
+    kind: Literal["clips"] = "clips"
 
 
-Block = Table | Chart | Photo | Prose | SpecText | Film
+Block = Table | Chart | Photo | Prose | SpecText | ClipComparison
 
 
 @dataclass(frozen=True)
 class Section:
-    """One section of the page; `key` is its anchor."""
+    """A section of the page; `key` is its anchor."""
 
     key: str
     title: str

@@ -1,7 +1,7 @@
-"""Curves of the page, from the TSV files that the stages write.
+"""Curves of the page, from the TSV files of the stages.
 
-A file has one column for x (`step`, `frame`, …), text columns that name the series, and number columns, each with its
-bounds in `<column>_low` and `<column>_high` where it has an interval. One panel is drawn for each number column.
+A file has one column for x (`step`, `frame`, …), text columns that name the series, and number columns, with the bounds
+of intervals in `<column>_low` and `<column>_high`. Each number column gives one panel.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -19,15 +19,15 @@ X_COLUMNS: Mapping[str, str] = {
     "window": "window W (frames)",
     "update": "policy update",
 }
-"""Columns that can be x, the first present wins, and what is written below the axis."""
+"""Columns that can be x, with the label of the axis; the first one in a file is used."""
 
 
 WIDE = 20
-"""A curve gets a logarithmic axis where its largest value is more than this many times its smallest."""
+"""Ratio of maximum and minimum of a panel above which its y axis may be logarithmic."""
 
 
 def as_number(text: str | None) -> float | None:
-    """The finite number in a cell; None where it is empty or text."""
+    """The finite number in a cell; None if the cell is empty, text, NaN or infinite."""
     try:
         value = float(text or "")
     except ValueError:
@@ -36,7 +36,7 @@ def as_number(text: str | None) -> float | None:
 
 
 def columns(rows: Rows) -> tuple[str | None, list[str], list[str]]:
-    """The x column (None: there is none), the text columns, and the number columns without bounds."""
+    """The x column (None if there is none), the text columns, and the number columns without bounds and counts."""
     names = list(rows[0]) if rows else []
     x = next((name for name in X_COLUMNS if name in names), None)
     texts, numbers = [], []
@@ -58,7 +58,14 @@ def panels(
     only: Sequence[str] | None = None,
     log: Sequence[str] = (),
 ) -> list[Panel]:
-    """A panel for each number column; series by the text columns, those that `keep` accepts by their joined names."""
+    """The panels of a file, one for each number column.
+
+    Args:
+        rows: The file's rows.
+        keep: Whether to show a series, by its text columns joined with ".".
+        only: Number columns to show; None for all.
+        log: Columns with a logarithmic y axis if their range is wide.
+    """
     x, texts, numbers = columns(rows)
     if x is None:
         return []
@@ -70,23 +77,24 @@ def panels(
     for column in numbers:
         if only is not None and column not in only:
             continue
-        drawn = [
+        series = [
             line
             for number, (name, group) in enumerate(groups.items())
             if (line := _series(name or column, group, x, column, number)) is not None
         ]
-        if drawn:
-            values = [value for line in drawn for value in line.y]
+        if series:
+            values = [value for line in series for value in line.y]
             wide = min(values) > 0 and max(values) > WIDE * min(values)
-            result.append(Panel(title(column), X_COLUMNS[x], drawn, log=wide and column in log))
+            result.append(Panel(title(column), X_COLUMNS[x], series, log=wide and column in log))
     return result
 
 
 def _series(name: str, group: Rows, x: str, column: str, colour: int) -> Series | None:
+    """One line, sorted by x, with a band if all points have bounds; None if there are no points."""
     points = [
-        (at, value, as_number(row.get(f"{column}_low")), as_number(row.get(f"{column}_high")))
+        (position, value, as_number(row.get(f"{column}_low")), as_number(row.get(f"{column}_high")))
         for row in group
-        if (at := as_number(row[x])) is not None and (value := as_number(row.get(column))) is not None
+        if (position := as_number(row[x])) is not None and (value := as_number(row.get(column))) is not None
     ]
     if not points:
         return None

@@ -1,4 +1,4 @@
-"""The section on the data: recorded episodes, and the bench's own card."""
+"""The section on the data: recorded episodes and the bench's data card."""
 
 import base64
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ from roboalign.types import Json
 
 
 def data_card(inputs: Inputs) -> Section:
-    """Where episodes and labels come from."""
+    """Numbers of episodes by source, the bench's pairs and labels, and the bench's data card."""
     blocks: list[Block] = []
     by_source = dig(inputs.metrics, "sources", "sources") or inputs.metrics.get("sources")
     if isinstance(by_source, Mapping) and any(isinstance(value, Mapping) for value in by_source.values()):
@@ -34,7 +34,7 @@ def data_card(inputs: Inputs) -> Section:
         ]
         if bars:
             chart = histograms(bars, 3, "labels", "Labels of the bench by dimension")
-            blocks.append(Chart("Labels by dimension: pairs by score, the lower edge of each bar below it", chart))
+            blocks.append(Chart("Labels by dimension: number of pairs by score; bars show their lower edges", chart))
         if isinstance(values := dig(bench, "mean_total_by_origin"), Mapping):
             blocks.append(tables.flat("Mean total label by origin", values))
     if inputs.card is not None:
@@ -43,7 +43,7 @@ def data_card(inputs: Inputs) -> Section:
 
 
 def card_blocks(card: CardFiles) -> list[Block]:
-    """What the bench's own card says: tables, examples, limits. `**` around a cell's text makes it strong."""
+    """The content of the bench's data card: tables, example images, limits. `**` around a cell's text makes it bold."""
     blocks: list[Block] = []
     for each in card.text["tables"]:
         rows = [[_cell(text) for text in row] for row in each["rows"]]
@@ -60,11 +60,11 @@ def _cell(text: str) -> Cell:
     return Cell(text.replace("**", ""), tone="strong" if strong else "")
 
 
-def _histogram(name: str, maximum: float, bench: Json) -> tuple[str, list[str], list[float]] | None:
-    """Name, lower edges and counts of a dimension's bars, which are of equal width from 0 to its maximum."""
+def _histogram(name: str, max_score: float, bench: Json) -> tuple[str, list[str], list[float]] | None:
+    """Name, lower edges and counts of a dimension's equal-width bars from 0 to its maximum; None without labels."""
     counts = dig(bench, "dimensions", name, "histogram")
     if not isinstance(counts, Sequence) or isinstance(counts, str) or not counts:
         return None
-    # Every second edge is named: all of them would run into each other.
-    edges = [f"{maximum * number / len(counts):.3g}" if number % 2 == 0 else "" for number in range(len(counts))]
+    # Only every second edge has a label, so that labels do not overlap.
+    edges = [f"{max_score * number / len(counts):.3g}" if number % 2 == 0 else "" for number in range(len(counts))]
     return title(name), edges, [float(count) for count in counts]

@@ -1,4 +1,4 @@
-"""What the page is made from, and what several of its sections need to know of it."""
+"""The inputs of the page, and values that several sections derive from them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,41 +14,41 @@ from roboalign.types import Json
 
 @dataclass(frozen=True)
 class CardFiles:
-    """The bench's data card: its card.json, and its pictures by their file names."""
+    """The bench's data card: card.json and its images by file name."""
 
     text: Json
     pictures: Mapping[str, bytes]
 
     @classmethod
     def read(cls, folder: Path) -> Self:
-        """The card in a folder."""
+        """Read the card in a folder."""
         text = read_json(folder / "card.json")
         return cls(text, {each["file"]: (folder / each["file"]).read_bytes() for each in text["pictures"]})
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """All that the page is made of. Names of metrics and curves are those of the files without their ending."""
+    """The inputs of the page. Metrics and curves are named by their files without extension."""
 
     spec: Mapping[str, Json]
     """Resolved spec sections by name."""
     spec_text: Mapping[str, str]
-    """The same as they stand in their files."""
+    """Text of the section files by name."""
     metrics: Mapping[str, Json]
     curves: Mapping[str, Rows]
     showcases: Sequence[Showcase] = ()
     fps: float = 10.0
-    """Frames a second of the clips."""
+    """Frames per second of the clips."""
     stills: int = 8
-    """Stills of a strip."""
+    """Number of stills of a strip."""
     card: CardFiles | None = None
     """The bench's data card."""
 
 
 def dimensions(inputs: Inputs) -> list[Mapping[str, Json]]:
-    """The reward's dimensions in their order, each with its name."""
-    found: Mapping[str, Mapping[str, Json]] = dig(inputs.spec, "reward", "dimensions") or {}
-    return [{"name": name, **dimension} for name, dimension in found.items()]
+    """The reward's dimensions in order, each as a mapping with its `name`."""
+    by_name: Mapping[str, Mapping[str, Json]] = dig(inputs.spec, "reward", "dimensions") or {}
+    return [{"name": name, **dimension} for name, dimension in by_name.items()]
 
 
 def perceptual(inputs: Inputs) -> str:

@@ -1,14 +1,14 @@
-"""How things are called on the page, and how numbers are printed."""
+"""Names and number formats of the page."""
 
 from collections.abc import Mapping, Sequence
 
 from roboalign.types import Json
 
 MINUS, DASH, TIMES = "\N{MINUS SIGN}", "\N{EN DASH}", "\N{MULTIPLICATION SIGN}"
-"""Signs that look like a hyphen or an x and are not."""
+"""Typographic characters in place of a hyphen and an x."""
 
 FIRST = ("ground_truth", "reconstruction", "copy_context", "copy_last")
-"""Clip sets that lead every table, in this order; then the baselines, then what was aligned."""
+"""The first clip sets of every table, in this order; then come the other baselines, then aligned models."""
 
 WORDS: Mapping[str, str] = {
     "ar": "AR",
@@ -42,10 +42,10 @@ SCORERS: Mapping[str, str] = {
     "held_out": "Held-out judge",
     "gold": "Gold",
 }
-"""Scorers in the order of tables. Each one's faithful scores are under its name with FAITHFUL at the end."""
+"""Names of scorers, in the order of tables. Faithful scores have the suffix FAITHFUL."""
 
 FAITHFUL = "_faithful"
-"""Ends the name of a scorer's faithful scores: `gold_faithful`."""
+"""Suffix of a scorer's name for its faithful scores: `gold_faithful`."""
 
 SHORT: Mapping[str, str] = {
     "ar": "AR",
@@ -63,11 +63,11 @@ SHORT: Mapping[str, str] = {
     "mm": "(mm)",
     "newtons": "(N)",
 }
-"""Parts of names that are written in capitals."""
+"""Parts of names that are abbreviations or units."""
 
 
 def title(name: str) -> str:
-    """`instruction_following` as `Instruction following`."""
+    """A name as a heading: `instruction_following` becomes `Instruction following`."""
     if name in WORDS:
         return WORDS[name]
     text = words(name)
@@ -75,12 +75,12 @@ def title(name: str) -> str:
 
 
 def words(name: str) -> str:
-    """`psnr_gain` as `PSNR gain`."""
+    """A name as words: `psnr_gain` becomes `PSNR gain`."""
     return " ".join(SHORT.get(part, part) for part in name.split("_"))
 
 
 def model(name: str) -> str:
-    """`supervised.swr.greedy` as `Supervised · SWR · greedy`."""
+    """The heading of a clip set: `supervised.swr.greedy` becomes `Supervised · SWR · greedy`."""
     if name.startswith("best_of_"):
         return f"Supervised · AR · best of {name.removeprefix('best_of_')} by the student"
     first, *rest = name.split(".")
@@ -88,26 +88,26 @@ def model(name: str) -> str:
 
 
 def window(part: str) -> str:
-    """`swr_w4` as `SWR W = 4`, `w4` as `W = 4`, and other parts of names in words."""
+    """A part of a clip set's name as words: `swr_w4` becomes `SWR W = 4`, `w4` becomes `W = 4`."""
     head, _, size = f"_{part}".rpartition("_w")
     return f"{words(head[1:])} W = {size}".lstrip() if size.isdigit() else words(part)
 
 
 def scorer(name: str) -> str:
-    """`held_out_faithful` as `Held-out judge, faithful`; absolute scores have the scorer's name alone."""
+    """The heading of a scorer: `held_out_faithful` becomes `Held-out judge, faithful`."""
     base = name.removesuffix(FAITHFUL)
     return SCORERS.get(base, title(base)) + (", faithful" if name.endswith(FAITHFUL) else "")
 
 
 def scorer_order(name: str) -> tuple[int, int, str]:
-    """The sorting key of a scorer: as in SCORERS, each one's faithful scores first; then the others by name."""
+    """The sorting key of a scorer: the order of SCORERS, faithful before absolute scores, then others by name."""
     base = name.removesuffix(FAITHFUL)
-    place = list(SCORERS).index(base) if base in SCORERS else len(SCORERS)
-    return place, int(base == name), name
+    position = list(SCORERS).index(base) if base in SCORERS else len(SCORERS)
+    return position, int(base == name), name
 
 
 def is_bound(name: str) -> bool:
-    """Whether a clip set saw true later frames: a bound on what a model can reach, which no model competes with."""
+    """Whether a clip set uses true later frames, so that it is an upper bound and not a model."""
     return name in ("ground_truth", "reconstruction", "copy_last") or ".true_refresh." in f"{name}."
 
 
@@ -125,7 +125,7 @@ def number(value: float, digits: int = 2) -> str:
 
 
 def significant(value: Json) -> str:
-    """A number of unknown size: whole numbers with thin spaces, others with four significant digits."""
+    """A number of any magnitude: integers with thin spaces, others with three or four significant digits."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int) or (isinstance(value, float) and value.is_integer() and abs(value) < 1e15):
@@ -137,21 +137,21 @@ def significant(value: Json) -> str:
 
 
 def mean_of(value: Json) -> float | None:
-    """The number of a metric that is written as a number or as an interval; None where it is neither."""
+    """The value of a metric, which is a number or an interval; None if it is neither."""
     if isinstance(value, Mapping):
         value = value.get("mean")
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
 def bounds(value: Json) -> tuple[float, float] | None:
-    """The bounds of an interval; None where a metric has none."""
+    """The bounds of a metric's interval; None if it has none."""
     if isinstance(value, Mapping) and "low" in value and "high" in value:
         return float(value["low"]), float(value["high"])
     return None
 
 
 def dig(value: Json, *path: str) -> Json:
-    """The value at `path` in nested mappings; None where a key is absent."""
+    """The value at `path` in nested mappings; None if a key is absent."""
     for part in path:
         if not isinstance(value, Mapping) or part not in value:
             return None
@@ -160,12 +160,12 @@ def dig(value: Json, *path: str) -> Json:
 
 
 def join_words(words: Sequence[str]) -> str:
-    """`a, b and c`."""
+    """Join words as `a, b and c`."""
     return " and ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else "".join(words)
 
 
 def with_name(metrics: Json, name: str) -> Json:
-    """`metrics` with the word `perceptual` in its keys replaced by the distance's real `name`."""
+    """A copy of `metrics` with `perceptual` in its keys replaced by the distance's `name`."""
     if not isinstance(metrics, Mapping):
         return metrics
     return {

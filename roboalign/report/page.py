@@ -1,7 +1,7 @@
-"""The report: one HTML page that needs nothing but itself, made of what the stages measured.
+"""The report: one self-contained HTML page with the results of all stages.
 
-Every section tolerates absent figures: what was not measured is left out where it would stand and named in the last
-section. Timings are not shown: they differ from run to run, and the page is a hashed output of the pipeline.
+Sections leave out values that were not measured; the last section lists them. Timings are not shown, because they
+differ between runs and the page is a hashed output of the pipeline.
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from roboalign.report.blocks import Block, Cell, Prose, Section, SpecText, Table
 from roboalign.report.data_card import data_card
 from roboalign.report.inputs import Inputs, perceptual
 from roboalign.report.names import DASH, TIMES, dig, join_words, significant, title, words
-from roboalign.report.results import drift, films, gates, sliding_window
+from roboalign.report.results import clip_comparisons, drift, gates, sliding_window
 from roboalign.report.scorers import scores
 from roboalign.report.state_probes import PROBES, state_probes
 from roboalign.report.training_sections import reward_quality, training
@@ -23,7 +23,7 @@ from roboalign.types import Json
 
 
 def render(inputs: Inputs) -> str:
-    """The page. The same inputs give the same text."""
+    """Render the page as HTML; deterministic. Sections without content are left out."""
     sections = [
         section
         for section in (
@@ -33,7 +33,7 @@ def render(inputs: Inputs) -> str:
             scores(inputs),
             sliding_window(inputs),
             drift(inputs),
-            films(inputs),
+            clip_comparisons(inputs),
             alignment(inputs),
             state_probes(inputs),
             reward_quality(inputs),
@@ -50,8 +50,8 @@ def render(inputs: Inputs) -> str:
     template = environment.from_string((folder / "page.html.j2").read_text(encoding="utf-8"))
     style = (folder / "page.css").read_text(encoding="utf-8")
     subtitle = (
-        "Robot video world models, aligned by a distilled multimodal reward and decoded by sliding window re-encoding. "
-        "What this run measured, with intervals and sample sizes; and what it did not measure."
+        "Robot video world models, aligned by a distilled multimodal reward and decoded by sliding window re-encoding: "
+        "the results of this run with intervals and sample sizes, and what was not measured."
     )
     return template.render(
         title="RoboAlign report",
@@ -62,16 +62,16 @@ def render(inputs: Inputs) -> str:
 
 
 def experiment(inputs: Inputs) -> Section:
-    """What was run."""
+    """The settings of the experiment, and the full specs."""
     spec, metrics = inputs.spec, inputs.metrics
     sources = dig(spec, "sources")
     names = list(sources) if isinstance(sources, Mapping) else []
     facts: list[tuple[str, str]] = []
 
     def fact(name: str, *parts: tuple[str, Json]) -> None:
-        known = [text.format(significant(value)) for text, value in parts if value is not None]
-        if known:
-            facts.append((name, " · ".join(known)))
+        present = [text.format(significant(value)) for text, value in parts if value is not None]
+        if present:
+            facts.append((name, " · ".join(present)))
 
     if names:
         facts.append(("Sources", join_words(names)))
@@ -81,7 +81,7 @@ def experiment(inputs: Inputs) -> Section:
     fact(
         "Tokenizer",
         ("{} context tokens", dig(metrics, "tokenizer", "context_tokens")),
-        ("{} dynamics tokens a frame", dig(metrics, "tokenizer", "dynamics_tokens")),
+        ("{} dynamics tokens per frame", dig(metrics, "tokenizer", "dynamics_tokens")),
         ("{} steps", dig(spec, "tokenizer", "training", "steps")),
     )
     fact(
@@ -146,31 +146,31 @@ STAGES = (
     ("held_out", "judge@held_out"),
     *((name, name) for name in ("student", "rl", "rollout", "drift", "evaluation")),
 )
-"""Metrics files, and the stages that write them."""
+"""Metrics files and the stages that write them."""
 
 
 def not_measured(inputs: Inputs) -> Section:
-    """What a reader might look for and not find."""
+    """A list of what was not measured: gates, comparisons, stages without metrics, and known omissions."""
     evaluation = inputs.metrics.get("evaluation")
     items = [
         f"{title(name)}: {words(reason)}."
         for name, reason in sorted((dig(evaluation, "gates_not_measured") or {}).items())
     ]
-    items += [f"The difference of {text}: no such clips." for text in dig(evaluation, "comparisons_not_measured") or []]
+    comparisons = dig(evaluation, "comparisons_not_measured") or []
+    items += [f"The difference of {text}: the clips do not exist." for text in comparisons]
     if perceptual(inputs) != "LPIPS":
         items.append(
-            f"LPIPS: its published weights were not at hand. {perceptual(inputs)} stands in under its own name; its "
-            "values cannot be compared with published LPIPS."
+            f"LPIPS: its published weights were not available. {perceptual(inputs)} is used instead; its values cannot "
+            "be compared with published LPIPS."
         )
-    items += [f"Nothing was reported by the stage {stage}." for name, stage in STAGES if not inputs.metrics.get(name)]
+    items += [f"The stage {stage} has no metrics." for name, stage in STAGES if not inputs.metrics.get(name)]
     if inputs.metrics.get("judge") and not dig(inputs.metrics, "judge", "within_groups", "gold"):
         items.append("Agreement within groups: the bench has no groups of rollouts in its test split.")
     items += [
-        "Variation over training seeds: every model here was trained once. Intervals are over episodes only.",
-        "An external vision-language judge and a blinded human study, which support the paper's claims, are not part "
-        "of this run.",
-        "Speed and memory: measured on the machine that ran the pipeline, and left in timings/ beside the report's "
-        "folder, a file a stage. They differ from run to run, so they are neither hashed nor shown here. The limit of "
-        "1 % on SWR's extra time is therefore no part of its gate.",
+        "Variation over training seeds: every model was trained once. Intervals are over episodes only.",
+        "An external vision-language judge and a blinded human study, which the paper has, are not part of this run.",
+        "Speed and memory: they are measured in each run and written to timings/, one file for each stage. They differ "
+        "between runs, so they are not hashed and not shown here. The limit of 1 % on SWR's extra time is therefore "
+        "not part of its gate.",
     ]
-    return Section("not-measured", "What is not measured", [Prose(items, listed=True)])
+    return Section("not-measured", "Not measured", [Prose(items, listed=True)])

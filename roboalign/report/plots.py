@@ -1,4 +1,4 @@
-"""Charts as inline SVG: text stays text, colours follow the page's light or dark theme, the same bytes each time."""
+"""Charts as inline SVG, deterministic, with text as text and colours that follow the page's light or dark theme."""
 
 import io
 import re
@@ -15,13 +15,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 INK, RULE = "#0a0b0c", "#0d0e0f"
-"""Stand-ins for the page's text and rule colours: no palette holds them, and the finished SVG names CSS variables."""
+"""Placeholder colours for text and lines, which `svg` replaces by CSS variables. No palette has them."""
 
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7a5195", "#808080")
-"""Okabe and Ito's colours (violet for black): told apart with any colour vision, legible on white and on black."""
+"""Okabe and Ito's palette for all kinds of colour vision, with violet in place of black, for light and dark pages."""
 
 WIDTHS = {1: 4.6, 2: 7.6, 3: 9.0}
-"""Inches of a chart by its columns of panels."""
+"""Width of a chart in inches, by the number of its columns."""
 
 SETTINGS: dict[Any, Any] = {
     "svg.fonttype": "none",
@@ -55,7 +55,7 @@ SETTINGS: dict[Any, Any] = {
 
 @dataclass(frozen=True)
 class Series:
-    """One line: x and y, with a band from low to high where given; `colour` counts in PALETTE."""
+    """One line with an optional band from `low` to `high`; `colour` is an index of PALETTE."""
 
     label: str
     x: Sequence[float]
@@ -68,7 +68,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Panel:
-    """One set of axes."""
+    """One set of axes with its lines."""
 
     title: str
     x_label: str
@@ -78,12 +78,12 @@ class Panel:
     at: float | None = None
     """A dashed horizontal line at this y."""
     whole: bool = True
-    """Whether x counts something, so that only whole numbers are named below the axis."""
+    """Whether x is a count, so that only integers are axis labels."""
 
 
 @dataclass(frozen=True)
 class Bar:
-    """One estimate of an interval chart: where it lies, its interval, and which colour its group has."""
+    """One estimate of an interval chart: its row, its group (colour), mean and interval."""
 
     row: str
     group: str
@@ -93,7 +93,13 @@ class Bar:
 
 
 def svg(figure: Figure, salt: str, label: str) -> str:
-    """The figure as an `<svg>` element; `label` tells it to readers who cannot see it."""
+    """Convert a figure to an `<svg>` element.
+
+    Args:
+        figure: The figure.
+        salt: Makes element ids unique on the page and independent of the run.
+        label: Description for screen readers.
+    """
     FigureCanvasSVG(figure)
     buffer = io.StringIO()
     with matplotlib.rc_context({**SETTINGS, "svg.hashsalt": salt}):
@@ -105,12 +111,13 @@ def svg(figure: Figure, salt: str, label: str) -> str:
     text = re.sub(r"font-family: [^;\"]+", "font-family: var(--sans)", text)
     text = re.sub(r"font: ([^;\"']*?[\d.]+px) [^;\"]+", r"font: \1 var(--sans)", text)
     text = text.replace(INK, "var(--ink)").replace(RULE, "var(--rule)")
-    # Element names repeat from chart to chart on one page: only the hashed ones (clips, markers) are referred to.
+    # Matplotlib's group ids repeat in every chart of the page. Only hashed ids (clips, markers) are referred to.
     text = re.sub(r'<g id="[a-z]+(?:[23]d)?_\d+">', "<g>", text)
     return text.replace("xlink:href", "href").strip()
 
 
 def _opening(label: str) -> str:
+    """The replacement for the opening `<svg>` tag, with the width as a maximum and `label` for screen readers."""
     escaped = label.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;").replace("\\", "")
     return (
         rf'<svg viewBox="0 0 \1 \2" style="max-width: calc(\1px * 1.28)" role="img" aria-label="{escaped}" '
@@ -119,21 +126,29 @@ def _opening(label: str) -> str:
 
 
 def lines(panels: Sequence[Panel], columns: int, salt: str, label: str, height: float = 2.35) -> str:
-    """Panels of lines in a grid of `columns`, with one legend below for all."""
+    """Draw panels of lines in a grid, with one legend below. Returns an `<svg>` element.
+
+    Args:
+        panels: The panels.
+        columns: Columns of the grid.
+        salt: See `svg`.
+        label: See `svg`.
+        height: Height of a panel in inches.
+    """
     with matplotlib.rc_context(SETTINGS):
         count = -(-len(panels) // columns)
         figure = Figure(figsize=(WIDTHS.get(columns, 9.0), height * count + 0.3), layout="constrained")
         axes = figure.subplots(count, columns, squeeze=False).ravel()
         handles: dict[str, Artist] = {}
         for ax, panel in zip(axes, panels, strict=False):
-            drawn = _draw(ax, panel)
-            # A panel of one line says in its title what the line is.
-            if len(drawn) > 1:
-                handles |= {name: handle for name, handle in drawn.items() if name not in handles}
+            panel_handles = _draw(ax, panel)
+            # The title of a panel with one line names the line, so it needs no legend.
+            if len(panel_handles) > 1:
+                handles |= {name: handle for name, handle in panel_handles.items() if name not in handles}
         for ax in axes[len(panels) :]:
             ax.set_axis_off()
         if handles:
-            # Text is measured by the page's font, not this one: room for every label, in columns that fit the width.
+            # The page's font differs from matplotlib's, so the width of labels is estimated from their length.
             widest = 0.45 + 0.075 * max(map(len, handles))
             count = max(1, int(figure.get_figwidth() / widest))
             figure.legend(
@@ -143,6 +158,7 @@ def lines(panels: Sequence[Panel], columns: int, salt: str, label: str, height: 
 
 
 def _draw(ax: Axes, panel: Panel) -> dict[str, Artist]:
+    """Draw a panel and return the artist of each line by its label."""
     handles: dict[str, Artist] = {}
     for line in panel.series:
         colour = PALETTE[line.colour % len(PALETTE)]
@@ -163,7 +179,15 @@ def _draw(ax: Axes, panel: Panel) -> dict[str, Artist]:
 
 
 def intervals(bars: Sequence[Bar], salt: str, label: str, x_label: str, x_limit: tuple[float, float] | None) -> str:
-    """Estimates with their intervals: one row each, groups side by side in their colours."""
+    """Draw estimates with intervals, one row for each `Bar.row`, groups in different colours. Returns `<svg>`.
+
+    Args:
+        bars: The estimates.
+        salt: See `svg`.
+        label: See `svg`.
+        x_label: Label of the x axis.
+        x_limit: Range of the x axis; None to fit the data.
+    """
     rows = list(dict.fromkeys(bar.row for bar in bars))
     groups = list(dict.fromkeys(bar.group for bar in bars))
     with matplotlib.rc_context({**SETTINGS, "axes.grid.axis": "x", "axes.spines.left": False}):
@@ -171,14 +195,14 @@ def intervals(bars: Sequence[Bar], salt: str, label: str, x_label: str, x_limit:
         figure = Figure(figsize=(7.4, height * len(rows) + 1.0), layout="constrained")
         ax = figure.subplots()
         for number, group in enumerate(groups):
-            mine = [bar for bar in bars if bar.group == group]
-            apart = min(0.26, 0.8 / len(groups))
-            y = [-rows.index(bar.row) + apart * ((len(groups) - 1) / 2 - number) for bar in mine]
-            mean = np.array([bar.mean for bar in mine])
-            # The bootstrap's bounds may round past a mean that they equal.
+            members = [bar for bar in bars if bar.group == group]
+            spacing = min(0.26, 0.8 / len(groups))
+            y = [-rows.index(bar.row) + spacing * ((len(groups) - 1) / 2 - number) for bar in members]
+            mean = np.array([bar.mean for bar in members])
+            # Rounding errors can put a bound that equals the mean beyond it, which matplotlib rejects.
             error = [
-                np.maximum(mean - [bar.low for bar in mine], 0),
-                np.maximum(np.array([bar.high for bar in mine]) - mean, 0),
+                np.maximum(mean - [bar.low for bar in members], 0),
+                np.maximum(np.array([bar.high for bar in members]) - mean, 0),
             ]
             colour = PALETTE[number % len(PALETTE)]
             ax.errorbar(mean, y, xerr=error, fmt="o", markersize=4, color=colour, elinewidth=1.4, label=group)
@@ -195,10 +219,17 @@ def intervals(bars: Sequence[Bar], salt: str, label: str, x_label: str, x_limit:
 def histograms(
     panels: Sequence[tuple[str, Sequence[str], Sequence[float]]], columns: int, salt: str, label: str
 ) -> str:
-    """Bar charts of counts: (title, names of the bars, counts)."""
+    """Draw bar charts of counts in a grid. Returns an `<svg>` element.
+
+    Args:
+        panels: (title, names of the bars, counts) of each chart.
+        columns: Columns of the grid.
+        salt: See `svg`.
+        label: See `svg`.
+    """
     with matplotlib.rc_context(SETTINGS):
         count = -(-len(panels) // columns)
-        # Wide enough for the names below the bars of the most crowded panel.
+        # Wide enough for the labels of the panel with the most text.
         width = max(2.35, *(0.5 + 0.085 * sum(len(name) + 1 for name in names) for _, names, _ in panels))
         figure = Figure(figsize=(width * columns, 1.65 * count), layout="constrained")
         axes = figure.subplots(count, columns, squeeze=False).ravel()

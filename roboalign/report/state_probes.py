@@ -1,4 +1,4 @@
-"""The section on the state probes: how far the states that they read from frames are from the true ones."""
+"""The section on the state probes: the errors of the states that they predict from frames."""
 
 from collections.abc import Mapping, Sequence
 
@@ -11,45 +11,45 @@ from roboalign.report.tables import EMPTY, estimate
 from roboalign.types import Json
 
 PROBES: Mapping[str, str] = {"judge": "Judge's", "gold": "Gold's", "held_out": "Held-out"}
-"""The probes, and what their columns are headed by; the last is the held-out judge's."""
+"""Names of the probes in column headings."""
 
 MEDIA: Mapping[str, tuple[str, ...]] = {
     "true frames": ("true",),
     "reconstructed": ("reconstructed",),
     "generated": ("generated", "from_true_outcome"),
 }
-"""What the frames are, and where their errors are in a metrics file."""
+"""Kinds of frames, and the path of their errors in a metrics file."""
 
 NESTED = ("pixels", "disagreement")
-"""Groups of figures with tables of their own."""
+"""Groups of metrics with their own tables."""
 
 POSITIONS = ("gripper_cm", "object_cm", "goal_cm")
 
 TEXT = (
-    "A state probe is a small network that reads the simulator's state from frames. Three were trained apart, on "
-    "disjoint episodes, with other seeds and widths: the judge's is its perception and labels the clips that it learns "
-    "from, gold's is the perception of the gold scores, and the held-out judge has its own. A mistake of one probe is "
-    "therefore not confirmed by the others.",
-    "The true state of a generated frame is not known. Its column gives the distance from the true outcome of the same "
-    "actions, which is the error of the world model and that of the probe together.",
+    "A state probe is a small network that predicts the simulator's state from frames. Three probes were trained "
+    "separately, on disjoint episodes and with different seeds and widths: the judge's is its perception and labels "
+    "the clips that it is trained on, gold's is the perception of the gold scorer, and the held-out judge has its own. "
+    "The probes therefore make different errors, and one probe does not confirm the errors of another.",
+    "The true state of a generated frame is not known. Its column has the distance from the true outcome of the same "
+    "actions, which includes the world model's error.",
 )
 
 OUTCOME_TEXT = (
-    "The outcome model of a probe predicts from the first frame's perceived state and the actions what the probe "
-    "would perceive in the true future. Reward models use it to tell what should have happened; it is useful if its "
-    "errors are well below those of a prediction that nothing moves. Gold knows the true future and needs none."
+    "The outcome model of a probe predicts the states that the probe would perceive in the true future, from the "
+    "perceived state of the first frame and the actions. Reward models compare clips with this prediction. It is "
+    "useful if its errors are well below those of a prediction that nothing moves. Gold uses the true future instead."
 )
 
 
 def state_probes(inputs: Inputs) -> Section:
-    """The probes side by side, their outcome models, and answers that look at no frame."""
+    """Errors of the probes side by side, of their outcome models, and of baselines that do not use the frames."""
     heading = "State probes"
     reported = {name: value for name in PROBES if (value := inputs.metrics.get(f"probe/{name}"))}
     if not reported:
         return Section("probe", heading, [])
     measured = {name: value for name, value in reported.items() if dig(value, "n")}
     if not measured:
-        return Section("probe", heading, [Prose(["No test episode has states: the probes were not measured."])])
+        return Section("probe", heading, [Prose(["No test episode has states, so the probes were not measured."])])
     blocks: list[Block] = [Prose([*TEXT, *sizes(measured)]), errors(measured)]
     blocks += [
         table for table in (nested_table(measured, "disagreement"), nested_table(measured, "pixels")) if table.rows
@@ -67,7 +67,7 @@ def state_probes(inputs: Inputs) -> Section:
 
 
 def sizes(measured: Mapping[str, Json]) -> list[str]:
-    """One sentence on parameters and ensemble members."""
+    """One sentence on the numbers of parameters and ensemble members."""
     texts = []
     for name, value in measured.items():
         count, members = dig(value, "parameters"), dig(value, "members")
@@ -78,7 +78,7 @@ def sizes(measured: Mapping[str, Json]) -> list[str]:
 
 
 def errors(measured: Mapping[str, Json]) -> Table:
-    """One row a part of the state; the three probes side by side for each kind of frame, and the trivial answers."""
+    """One row for each part of the state; columns for the probes by kind of frame, and for the baselines."""
     columns: list[tuple[str, Json]] = []
     for medium, path in MEDIA.items():
         columns += [(f"{PROBES[name]}\n{medium}", dig(value, *path)) for name, value in measured.items()]
@@ -95,27 +95,27 @@ def errors(measured: Mapping[str, Json]) -> Table:
         ["Part of the state", *(heading for heading, _ in columns)],
         _rows(columns),
         "AUC and balanced accuracy: higher is better, 0.5 is chance; the others are mean absolute errors. The last two "
-        "columns are answers that look at no frame.",
+        "columns are baselines that do not use the frames.",
     )
 
 
 def _rows(columns: Sequence[tuple[str, Json]], leave_out: Sequence[str] = (*NESTED, "n")) -> list[list[Cell]]:
-    """One row for each figure that any column has."""
+    """One row for each metric that any column has, without those in `leave_out`."""
     keys = dict.fromkeys(key for _, value in columns for key in value if key not in leave_out)
-    found = [key for key in keys if any(mean_of(dig(value, key)) is not None for _, value in columns)]
-    return [[Cell(title(key)), *(estimate(dig(value, key)) for _, value in columns)] for key in found]
+    measured = [key for key in keys if any(mean_of(dig(value, key)) is not None for _, value in columns)]
+    return [[Cell(title(key)), *(estimate(dig(value, key)) for _, value in columns)] for key in measured]
 
 
 def nested_table(measured: Mapping[str, Json], key: str) -> Table:
-    """The table of a nested group of figures, `disagreement` or `pixels`: probes side by side by kind of frame."""
+    """The table of a nested group of metrics (`disagreement` or `pixels`), probes side by side by kind of frame."""
     columns: list[tuple[str, Json]] = []
     for medium, path in MEDIA.items():
         values = [(name, dig(value, path[0], key)) for name, value in measured.items()]
         columns += [(f"{PROBES[name]}\n{medium}", value) for name, value in values if value]
     caption, note = {
         "disagreement": (
-            "Distance of a probe's ensemble members from each other",
-            "It tells of the probe's own error, as far as the members err independently.",
+            "Disagreement of a probe's ensemble members",
+            "It estimates the probe's error if the members err independently.",
         ),
         "pixels": ("Errors in pixels", ""),
     }[key]
@@ -123,33 +123,33 @@ def nested_table(measured: Mapping[str, Json], key: str) -> Table:
 
 
 def outcome_errors(measured: Mapping[str, Json]) -> Table:
-    """The outcome models' errors beside those of a prediction that nothing moves."""
-    known = {name: value for name in measured if (value := dig(measured[name], "outcome"))}
+    """Errors of the outcome models, and of a prediction that nothing moves."""
+    models = {name: value for name in measured if (value := dig(measured[name], "outcome"))}
     head = ["Part of the state"]
-    for name in known:
+    for name in models:
         head += [f"{PROBES[name]}\noutcome model", f"{PROBES[name]}\nnothing moves"]
     rows = []
     for key in ("gripper_cm", "object_cm"):
-        pairs = [(dig(value, key), dig(value, f"{key}_still")) for value in known.values()]
+        pairs = [(dig(value, key), dig(value, f"{key}_still")) for value in models.values()]
         cells = [cell for pair in pairs for cell in (estimate(pair[0]), estimate(pair[1], tone="muted"))]
         if any(cell.text != EMPTY.text for cell in cells):
             rows.append([Cell(title(key)), *cells])
-    if any(mean_of(dig(value, "success_auc")) is not None for value in known.values()):
-        cells = [cell for value in known.values() for cell in (estimate(dig(value, "success_auc"), 3), EMPTY)]
+    if any(mean_of(dig(value, "success_auc")) is not None for value in models.values()):
+        cells = [cell for value in models.values() for cell in (estimate(dig(value, "success_auc"), 3), EMPTY)]
         rows.append([Cell("Success AUC"), *cells])
-    counts = {int(n) for value in known.values() if (n := dig(value, "object_cm", "n")) is not None}
+    counts = {int(n) for value in models.values() if (n := dig(value, "object_cm", "n")) is not None}
     episodes = f", n = {max(counts)} episodes" if counts else ""
     return Table(
-        f"Outcome models: distance of the predicted positions from those perceived in the true future{episodes}",
+        f"Outcome models: distance of predicted positions from those perceived in the true future{episodes}",
         head,
         rows,
-        "Mean over the frames of an episode, 95 % interval over test episodes. Success AUC: how well the predicted "
-        "success at the last frame separates true successes from failures, as perceived; 0.5 is chance.",
+        "Mean over the frames of an episode, 95 % interval over test episodes. Success AUC: separation of perceived "
+        "true successes and failures by the predicted success at the last frame; 0.5 is chance.",
     )
 
 
 def by_source(measured: Mapping[str, Json]) -> Table:
-    """Errors of positions on true frames, one row a source."""
+    """Position errors on true frames, one row for each source."""
     sources = dict.fromkeys(source for value in measured.values() for source in dig(value, "by_source") or {})
     columns = [(key, name) for key in POSITIONS for name in measured]
     rows = [

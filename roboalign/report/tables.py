@@ -1,4 +1,4 @@
-"""Tables of the page, from metrics files. A figure that is absent gives an empty cell, never a zero."""
+"""Tables of the page, from metrics files. A value that is absent gives an empty cell, never a zero."""
 
 from collections.abc import Mapping, Sequence
 
@@ -21,8 +21,8 @@ from roboalign.report.names import (
 from roboalign.report.names import scorer as scorer_name
 from roboalign.types import Json
 
-FEWEST = 6
-"""Below this many episodes no difference is coloured: the signed-rank test could not reach p = .05 either."""
+MIN_EPISODES = 6
+"""Minimum number of episodes for a difference to be coloured; with fewer, the signed-rank test cannot reach p = .05."""
 
 HIGHER_IS_BETTER = ("psnr", "ssim")
 
@@ -30,7 +30,14 @@ EMPTY = Cell(DASH, tone="muted")
 
 
 def estimate(value: Json, digits: int = 2, tone: Tone = "", sign: bool = False) -> Cell:
-    """A mean with its interval below; `sign` puts a plus before gains."""
+    """The cell of a mean with its interval as a note.
+
+    Args:
+        value: A number, or an interval {mean, low, high}; anything else gives an empty cell.
+        digits: Decimals.
+        tone: The cell's tone.
+        sign: Put a plus before positive numbers.
+    """
     mean, interval = mean_of(value), bounds(value)
     if mean is None:
         return EMPTY
@@ -42,15 +49,15 @@ def estimate(value: Json, digits: int = 2, tone: Tone = "", sign: bool = False) 
 
 
 def difference_tone(value: Json) -> Tone:
-    """Good or bad where an interval leaves out 0, and enough episodes stand behind it."""
+    """`good` or `bad` if the interval of a difference excludes 0 and has at least MIN_EPISODES episodes, else ''."""
     interval = bounds(value)
-    if interval is None or interval[0] <= 0 <= interval[1] or dig(value, "n") in range(FEWEST):
+    if interval is None or interval[0] <= 0 <= interval[1] or dig(value, "n") in range(MIN_EPISODES):
         return ""
     return "good" if interval[0] > 0 else "bad"
 
 
 def gates(evaluation: Json) -> Table:
-    """All gates: passed, failed, not measured."""
+    """The table of all gates: failed, passed, then not measured."""
     rows: list[list[Cell]] = []
     measured: Mapping[str, Json] = dig(evaluation, "gates") or {}
     for name, gate in sorted(measured.items(), key=lambda item: (not item[1]["passed"], item[0])):
@@ -58,19 +65,19 @@ def gates(evaluation: Json) -> Table:
         rows.append([Cell(title(name)), verdict, Cell(_sentence(gate["rule"]), _figures(gate["figures"]))])
     missing: Mapping[str, str] = dig(evaluation, "gates_not_measured") or {}
     for name, reason in sorted(missing.items()):
-        rows.append([Cell(title(name)), Cell("not measured yet", tone="muted"), Cell(_sentence(words(reason)))])
+        rows.append([Cell(title(name)), Cell("not measured", tone="muted"), Cell(_sentence(words(reason)))])
     passed = sum(bool(gate["passed"]) for gate in measured.values())
     caption = f"{passed} passed, {len(measured) - passed} failed, {len(missing)} not measured"
-    return Table(caption, ["Gate", "Verdict", "Rule and figures"], rows)
+    return Table(caption, ["Gate", "Verdict", "Rule and values"], rows)
 
 
 def _sentence(text: str) -> str:
+    """`text` with its first letter in upper case."""
     return text[:1].upper() + text[1:]
 
 
 def _figures(figures: Mapping[str, Json]) -> str:
-    """The figures of a gate in one line: `mean`, `low`, `high` and `n` that belong together as one interval, anything
-    else by its name."""
+    """The values of a gate in one line; `mean`, `low`, `high` and `n` of one quantity are joined to one interval."""
     grouped: dict[str, dict[str, Json]] = {}
     for key, value in figures.items():
         base, part = _split(key)
@@ -86,36 +93,37 @@ def _figures(figures: Mapping[str, Json]) -> str:
 
 
 def _split(key: str) -> tuple[str, str]:
-    """A figure's name and which part of an interval it is, or "": `best of 16 low 8 frames` is the `low` of
-    `best of 16, 8 frames`."""
-    words_of = key.split(" ")
+    """Split a value's key into its name and the part of an interval ('' for none): `best of 16 low 8 frames` is `low`
+    of `best of 16, 8 frames`."""
+    key_words = key.split(" ")
     for part in ("mean", "low", "high", "n"):
-        if part in words_of:
-            place = words_of.index(part)
-            return ", ".join(filter(None, (" ".join(words_of[:place]), " ".join(words_of[place + 1 :])))), part
+        if part in key_words:
+            index = key_words.index(part)
+            return ", ".join(filter(None, (" ".join(key_words[:index]), " ".join(key_words[index + 1 :])))), part
     return key, ""
 
 
 def _figure_name(key: str) -> str:
-    """A clip set by its name in the tables, anything else in words."""
+    """The name of a value: clip sets by their headings in tables, anything else as words."""
     first, *rest = key.split(" ")
     if "." in first or first in FIRST:
         return " ".join([model(first), *map(words, rest)]) + ":"
     return words(key.replace(" ", "_"))
 
 
-SCORES_NOTE = "Bold: the highest mean of a column. Grey: saw true later frames, a bound that no model competes with."
+SCORES_NOTE = "Bold: the highest mean of a column. Grey: uses true later frames, so it is a bound and not a model."
 
 
 def scores(evaluation: Json, scorer: str, dimensions: Sequence[Mapping[str, Json]], *, folded: bool = False) -> Table:
-    """Scores by dimension and model, by one scorer; the best model that is not a ceiling stands in bold."""
+    """Scores by one scorer: one row for each clip set, one column for each dimension. The highest mean of each column
+    is bold; bounds do not count."""
     models: Mapping[str, Json] = dig(evaluation, "models") or {}
     names = sorted((name for name in models if scorer in models[name]), key=order)
     columns = [*(str(dimension["name"]) for dimension in dimensions), "total"]
-    maxima = [float(dimension["max_score"]) for dimension in dimensions]
+    max_scores = [float(dimension["max_score"]) for dimension in dimensions]
     head = ["Model"]
-    for column, maximum in zip(columns, [*maxima, sum(maxima)], strict=True):
-        head.append(f"{title(column)}\n0{DASH}{significant(float(maximum))}")
+    for column, max_score in zip(columns, [*max_scores, sum(max_scores)], strict=True):
+        head.append(f"{title(column)}\n0{DASH}{significant(float(max_score))}")
     ranked = [name for name in names if not is_bound(name)]
     best = {
         column: max((mean_of(dig(models, name, scorer, column)) or 0.0 for name in ranked), default=0.0)
@@ -142,11 +150,11 @@ def scores(evaluation: Json, scorer: str, dimensions: Sequence[Mapping[str, Json
 
 
 def count_text(counts: set[int]) -> str:
-    """`n = 24 episodes`, or the smallest and the largest count."""
-    known = sorted(counts - {0})
-    if not known:
+    """The number of episodes for a caption: `n = 24 episodes`, or `n = 20 to 24 episodes` if they differ."""
+    positive = sorted(counts - {0})
+    if not positive:
         return "n unknown"
-    return f"n = {known[0]} episodes" if len(known) == 1 else f"n = {known[0]} to {known[-1]} episodes"
+    return f"n = {positive[0]} episodes" if len(positive) == 1 else f"n = {positive[0]} to {positive[-1]} episodes"
 
 
 def differences(
@@ -156,8 +164,15 @@ def differences(
     kind: str,
     folded: bool = False,
 ) -> Table:
-    """Paired differences, one row a comparison and scorer. `kind` says what the scores of the listed scorers are:
-    faithful or absolute."""
+    """Paired differences of scores, one row for each comparison and scorer.
+
+    Args:
+        evaluation: metrics/evaluation.json.
+        dimensions: The reward's dimensions.
+        scorers: The scorers that are shown.
+        kind: `faithful` or `absolute`, for the caption.
+        folded: Collapse the table.
+    """
     columns = [*(str(dimension["name"]) for dimension in dimensions), "total"]
     strongest = dig(evaluation, "strongest_baseline")
     rows: list[list[Cell]] = []
@@ -167,7 +182,7 @@ def differences(
             for scorer in (each for each in scorers if each in by_scorer):
                 values = by_scorer[scorer]
                 row = [
-                    Cell(model(name), f"less {model(against)}{suffix}"),
+                    Cell(model(name), f"minus {model(against)}{suffix}"),
                     Cell(scorer_name(scorer.removesuffix(FAITHFUL)), f"n = {dig(values, 'total', 'n')}"),
                 ]
                 for column in columns:
@@ -181,40 +196,52 @@ def differences(
         ["Comparison", "Scorer", *(title(column) for column in columns)],
         rows,
         "p by Wilcoxon's signed-rank test, two-sided; Holm's correction over the dimensions. Coloured: the interval "
-        "leaves out 0.",
+        "excludes 0.",
         folded,
     )
 
 
 def p_value(p: float) -> str:
-    """`p < .001`, `p = .03`."""
+    """A p-value as text: `p < .001`, `p = .03`."""
     return "p < .001" if p < 0.001 else f"p = {p:.2g}".replace("0.", ".")
 
 
 def decodings(rollout: Json, metrics: Sequence[tuple[str, str, int]], caption: str, note: str = "") -> Table:
-    """One row a model and decoding that has any of the `metrics` (key, heading, decimals), of which those that no row
-    has are left out."""
+    """One row for each clip set, one column for each metric; rows and columns without values are left out.
+
+    Args:
+        rollout: metrics/rollout.json.
+        metrics: (key, heading, decimals) of the columns.
+        caption: The caption.
+        note: The note below the table.
+    """
     entries = {
         name: value
         for name, value in sorted((rollout or {}).items())
         if any(mean_of(dig(value, key)) is not None for key, _, _ in metrics)
     }
-    shown = [item for item in metrics if any(mean_of(dig(value, item[0])) is not None for value in entries.values())]
+    columns = [item for item in metrics if any(mean_of(dig(value, item[0])) is not None for value in entries.values())]
     rows = [
         [
             Cell(model(name), tone="muted" if is_bound(name) else ""),
-            *(estimate(dig(entries[name], key), digits) for key, _, digits in shown),
+            *(estimate(dig(entries[name], key), digits) for key, _, digits in columns),
         ]
         for name in sorted(entries, key=order)
     ]
-    return Table(caption, ["Model and decoding", *(heading for _, heading, _ in shown)], rows, note)
+    return Table(caption, ["Model and decoding", *(heading for _, heading, _ in columns)], rows, note)
 
 
 def against(rollout: Json, first: str, second: str, metrics: Sequence[tuple[str, str, int]], caption: str) -> Table:
-    """The paper's form of the SWR table: metric, plain autoregression, SWR, change.
+    """The SWR table in the paper's layout: metric, plain autoregression, SWR, change, relative change.
 
-    The change has the interval of the paired difference where the rollout stage measured it, and is coloured where
-    that leaves out 0; distances are better lower.
+    The change is coloured if the interval of the paired difference excludes 0; lower is better for distances.
+
+    Args:
+        rollout: metrics/rollout.json.
+        first: The clip set of plain autoregression.
+        second: The clip set of SWR.
+        metrics: (key, heading, decimals) of the rows.
+        caption: The caption.
     """
     rows: list[list[Cell]] = []
     for key, heading, digits in metrics:
@@ -225,43 +252,49 @@ def against(rollout: Json, first: str, second: str, metrics: Sequence[tuple[str,
         gain = b - a if mean_of(paired) is None else float(mean_of(paired) or 0.0)
         change = estimate(paired if bounds(paired) else gain, digits, sign=True)
         tone = _tone(key, paired)
-        share = "" if key == "psnr" or not a else f"{'+' if gain > 0 else ''}{number(100 * gain / a, 1)} %"
+        relative = "" if key == "psnr" or not a else f"{'+' if gain > 0 else ''}{number(100 * gain / a, 1)} %"
         left, right = estimate(dig(rollout, first, key), digits), estimate(dig(rollout, second, key), digits)
-        rows.append([Cell(heading), left, right, Cell(change.text, change.note, tone), Cell(share)])
+        rows.append([Cell(heading), left, right, Cell(change.text, change.note, tone), Cell(relative)])
     return Table(
         caption,
         ["Metric", model(first), model(second), "Change, paired", "Relative"],
         rows,
-        "Mean and 95 % interval over episodes. Coloured: the interval of the change leaves out 0.",
+        "Mean and 95 % interval over episodes. Coloured: the interval of the change excludes 0.",
     )
 
 
 def _tone(key: str, paired: Json) -> Tone:
-    """Good or bad where the interval of a metric's paired difference leaves out 0; distances are better lower."""
+    """`difference_tone` of a metric's paired difference, reversed if lower is better."""
     tone = difference_tone(paired)
     if tone and key not in HIGHER_IS_BETTER:
         return "bad" if tone == "good" else "good"
     return tone
 
 
-def less_autoregression(rollout: Json, metrics: Sequence[tuple[str, str, int]], caption: str) -> Table:
-    """Each decoding less plain autoregression of the same model, sampled alike: which one wins."""
+def minus_autoregression(rollout: Json, metrics: Sequence[tuple[str, str, int]], caption: str) -> Table:
+    """Each decoding minus plain autoregression of the same model with the same sampling, one row each.
+
+    Args:
+        rollout: metrics/rollout.json.
+        metrics: (key, heading, decimals) of the columns.
+        caption: The caption.
+    """
     entries = {name: dig(value, "less_ar") for name, value in (rollout or {}).items() if dig(value, "less_ar")}
-    shown = [item for item in metrics if any(dig(entry, item[0]) for entry in entries.values())]
+    columns = [item for item in metrics if any(dig(entry, item[0]) for entry in entries.values())]
     rows: list[list[Cell]] = []
     for name in sorted(entries, key=order):
-        beyond = is_bound(name)
-        cells = [Cell(model(name), tone="muted" if beyond else "")]
-        for key, _, digits in shown:
+        bound = is_bound(name)
+        cells = [Cell(model(name), tone="muted" if bound else "")]
+        for key, _, digits in columns:
             value = dig(entries[name], key)
-            cells.append(estimate(value, digits, "" if beyond else _tone(key, value), sign=True))
+            cells.append(estimate(value, digits, "" if bound else _tone(key, value), sign=True))
         rows.append(cells)
-    note = "Paired by episode. Coloured: the 95 % interval leaves out 0."
-    return Table(caption, ["Model and decoding", *(heading for _, heading, _ in shown)], rows, note)
+    note = "Paired by episode. Coloured: the 95 % interval excludes 0."
+    return Table(caption, ["Model and decoding", *(heading for _, heading, _ in columns)], rows, note)
 
 
 def flat(caption: str, metrics: Json, leaving_out: Sequence[str] = ()) -> Table:
-    """Every number of a metrics file with few levels: one row each, with its interval where it has one."""
+    """All numbers of a metrics file, one row each, with their intervals; without the keys `leaving_out`."""
     rows: list[list[Cell]] = []
 
     def walk(value: Json, path: tuple[str, ...]) -> None:
@@ -276,27 +309,29 @@ def flat(caption: str, metrics: Json, leaving_out: Sequence[str] = ()) -> Table:
                 rows.append([Cell(_path(path)), Cell(significant(value))])
 
     walk(metrics or {}, ())
-    return Table(caption, ["Figure", "Value"], rows)
+    return Table(caption, ["Metric", "Value"], rows)
 
 
 def _path(path: Sequence[str]) -> str:
+    """A path of keys as a heading: `Error · object cm`."""
     return " · ".join(title(part) if not index else part.replace("_", " ") for index, part in enumerate(path))
 
 
 def _note(value: Mapping[str, Json]) -> str:
+    """The bounds of an interval and its sample size."""
     count = f" · n = {significant(value['n'])}" if "n" in value else ""
     return f"{significant(float(value['low']))} to {significant(float(value['high']))}{count}"
 
 
 def with_bounds(entry: Mapping[str, Json], name: str) -> Json:
-    """The figure `name` with the bounds in `<name>_low` and `<name>_high` if they are there."""
+    """The metric `name` of `entry`, as an interval if `entry` has `<name>_low` and `<name>_high`."""
     if f"{name}_low" in entry and f"{name}_high" in entry and not isinstance(entry.get(name), Mapping):
         return {"mean": entry[name], "low": entry[f"{name}_low"], "high": entry[f"{name}_high"]}
     return entry.get(name)
 
 
 def before_after(caption: str, metrics: Mapping[str, Json]) -> Table:
-    """One row a figure: before, after, and the paired change with its interval where there is one."""
+    """One row for each metric: before, after, and the paired change with its interval if it has one."""
     rows: list[list[Cell]] = []
     for name, value in metrics.items():
         before, after = mean_of(dig(value, "before")), mean_of(dig(value, "after"))
@@ -310,7 +345,7 @@ def before_after(caption: str, metrics: Mapping[str, Json]) -> Table:
 
 
 def grid(caption: str, metrics: Mapping[str, Json], heading: str) -> Table:
-    """One row a key of `metrics`, one column a figure of theirs; nested counts go line by line into one cell."""
+    """One row for each key of `metrics`, one column for each of their metrics; nested counts are lines of one cell."""
     names = [name for name, value in metrics.items() if isinstance(value, Mapping)]
     columns = list(dict.fromkeys(key for name in names for key, v in metrics[name].items() if not isinstance(v, list)))
     rows = [[Cell(name), *(_plain(metrics[name].get(column)) for column in columns)] for name in names]
@@ -318,14 +353,15 @@ def grid(caption: str, metrics: Mapping[str, Json], heading: str) -> Table:
 
 
 def transpose(table: Table) -> Table:
-    """The table with rows and columns exchanged."""
+    """A copy of a table with rows and columns exchanged."""
     first, *names = table.head
     columns = [row[0].text for row in table.rows]
     rows = [[Cell(name), *(row[number] for row in table.rows)] for number, name in enumerate(names, 1)]
-    return Table(table.caption, ["Figure" if first else "", *columns], rows, table.note)
+    return Table(table.caption, ["Metric" if first else "", *columns], rows, table.note)
 
 
 def _plain(value: Json) -> Cell:
+    """The cell of a number, an interval, a mapping of counts, or None."""
     if value is None:
         return EMPTY
     if isinstance(value, Mapping):
@@ -336,8 +372,15 @@ def _plain(value: Json) -> Cell:
 
 
 def by_number(caption: str, metrics: Mapping[str, Json], names: Sequence[str], heading: str) -> Table:
-    """One row a number (a window, an age), one column for each of `names` that is a mapping from numbers."""
-    shown = [name for name in names if isinstance(metrics.get(name), Mapping)]
-    numbers = sorted({int(key) for name in shown for key in metrics[name]})
-    rows = [[Cell(str(n)), *(estimate(dig(metrics, name, str(n)), 4) for name in shown)] for n in numbers]
-    return Table(caption, [heading, *(title(name) for name in shown)], rows)
+    """One row for each number (a window, an age), one column for each of `names` that maps numbers to values.
+
+    Args:
+        caption: The caption.
+        metrics: Metrics by name.
+        names: The columns; absent ones are left out.
+        heading: Heading of the numbers.
+    """
+    columns = [name for name in names if isinstance(metrics.get(name), Mapping)]
+    numbers = sorted({int(key) for name in columns for key in metrics[name]})
+    rows = [[Cell(str(n)), *(estimate(dig(metrics, name, str(n)), 4) for name in columns)] for n in numbers]
+    return Table(caption, [heading, *(title(name) for name in columns)], rows)

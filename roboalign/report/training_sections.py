@@ -1,4 +1,4 @@
-"""The sections on how the models were trained: agreement of the reward models with their labels, training curves."""
+"""The sections on training: agreement of the reward models with their labels, and training curves."""
 
 from collections.abc import Mapping, Sequence
 
@@ -11,57 +11,64 @@ from roboalign.report.tables import estimate
 from roboalign.types import Json
 
 AGREEMENT = ("mae", "constant_mae", "spearman", "kendall", "qwk")
-"""Columns of agreement tables; `constant_mae` is the error of always giving the training mean."""
+"""Columns of agreement tables; `constant_mae` is the error of always predicting the training mean."""
 
 REWARD_MODELS: Mapping[str, str] = {
     "judge": "the rubric's labels",
     "held_out": "the rubric's labels",
     "student": "the judge",
 }
-"""Metrics files of reward models, and whom each is measured against."""
+"""Metrics files of reward models, and the reference that each is compared with."""
 
 NESTED: Mapping[str, str] = {
-    "held_out_degradations": "on kinds of degradation that its training left out",
-    "held_out_sources": "on sources that its training left out",
+    "held_out_degradations": "on kinds of degradation held out from training",
+    "held_out_sources": "on sources held out from training",
     "generated": "on generated clips",
     "labels": "against the rubric's labels instead of the judge",
 }
-"""Nested agreement tables, and what they are measured on."""
+"""Nested agreement tables, and the clips or references that they use."""
 
 TEXT = (
-    "Agreement over all test clips, between prompts: how well a judge reproduces the labels of the bench, and "
-    "the student the judge. MAE of a constant: the error of always giving the training mean. Labels of generated clips "
-    "come from a state probe. Whether a reward ranks the rollouts of one prompt is measured under Reward inside groups."
+    "Agreement over all test clips, of judges with the labels of the bench, and of the student with the judge. MAE of "
+    "a constant: the error of always predicting the training mean. Labels of generated clips come from a state probe. "
+    "How well a reward ranks the rollouts of one prompt is in Reward within groups."
 )
 
 
 def reward_quality(inputs: Inputs) -> Section:
-    """How well the judges reproduce the rubric's labels, and the student the judge."""
+    """Agreement of the judges with the rubric's labels, and of the student with the judge."""
     blocks: list[Block] = []
     rows = [*(str(dimension["name"]) for dimension in dimensions(inputs)), "total"]
-    for part, whom in REWARD_MODELS.items():
+    for part, reference in REWARD_MODELS.items():
         metrics = inputs.metrics.get(part)
         if not metrics:
             continue
         name = SCORERS[part]
-        blocks.append(agreement(f"{name} against {whom}, test clips{_clips_n(metrics)}", metrics, rows))
-        for key, what in NESTED.items():
+        blocks.append(agreement(f"{name} against {reference}, test clips{_clips_n(metrics)}", metrics, rows))
+        for key, condition in NESTED.items():
             nested = dig(metrics, key)
             if isinstance(nested, Mapping):
                 folded = key in ("generated", "labels")
-                blocks.append(agreement(f"{name} {what}{_clips_n(nested)}", nested, rows, folded))
+                blocks.append(agreement(f"{name} {condition}{_clips_n(nested)}", nested, rows, folded))
         if isinstance(interval := dig(metrics, "interval"), Mapping):
             level = significant(dig(interval, "level"))
-            caption = f"{name}: intervals of nominal coverage {level}, and the share of test labels in them"
+            caption = f"{name}: intervals of nominal coverage {level}, and the fraction of test labels inside them"
             blocks.append(tables.grid(caption, _coverages(interval, rows), "Dimension"))
         separate = [*rows, *NESTED, "interval", "faithful", "within_groups"]
         blocks.append(tables.flat(f"{name}, further figures", metrics, separate))
-    shown = [block for block in blocks if not isinstance(block, Table) or block.rows]
-    return Section("reward", "Judges and student", [Prose([TEXT]), *shown] if shown else [])
+    filled = [block for block in blocks if not isinstance(block, Table) or block.rows]
+    return Section("reward", "Judges and student", [Prose([TEXT]), *filled] if filled else [])
 
 
 def agreement(caption: str, metrics: Mapping[str, Json], rows: Sequence[str], folded: bool = False) -> Table:
-    """One row a dimension; the columns of AGREEMENT for faithful and then for absolute scores, those that are known."""
+    """The table of agreement by dimension, faithful before absolute scores; columns without values are left out.
+
+    Args:
+        caption: The caption.
+        metrics: Metrics by dimension, and those of faithful scores under `faithful`.
+        rows: The dimensions, and `total`.
+        folded: Collapse the table.
+    """
     kinds = [("faithful", dig(metrics, "faithful")), ("absolute", metrics)]
     columns = [
         (kind, figures, column)
@@ -69,8 +76,8 @@ def agreement(caption: str, metrics: Mapping[str, Json], rows: Sequence[str], fo
         for column in AGREEMENT
         if any(mean_of(dig(figures, row, column)) is not None for row in rows)
     ]
-    both = len({kind for kind, _, _ in columns}) > 1
-    head = [f"{title(column)}\n{kind}" if both else title(column) for kind, _, column in columns]
+    has_kinds = len({kind for kind, _, _ in columns}) > 1
+    head = [f"{title(column)}\n{kind}" if has_kinds else title(column) for kind, _, column in columns]
     body = [
         [
             Cell(title(row)),
@@ -83,7 +90,7 @@ def agreement(caption: str, metrics: Mapping[str, Json], rows: Sequence[str], fo
 
 
 def _coverages(interval: Mapping[str, Json], rows: Sequence[str]) -> dict[str, dict[str, Json]]:
-    """By dimension: half widths and coverages of the intervals, by the clips that tell the error and those tested."""
+    """Half widths and coverages of the intervals by dimension, for each pair of calibration clips and test clips."""
     result: dict[str, dict[str, Json]] = {}
     for name in rows:
         result[name] = {}
@@ -93,9 +100,9 @@ def _coverages(interval: Mapping[str, Json], rows: Sequence[str]) -> dict[str, d
             width = dig(measured, "half_width", name)
             if width is not None:
                 result[name][f"{kind}: half width"] = width
-            for tested, shares in (dig(measured, "coverage") or {}).items():
-                if (share := dig(shares, name)) is not None:
-                    result[name][f"{kind}: {tested.replace('_', ' ')}"] = share
+            for tested, coverages in (dig(measured, "coverage") or {}).items():
+                if (coverage := dig(coverages, name)) is not None:
+                    result[name][f"{kind}: {tested.replace('_', ' ')}"] = coverage
     return result
 
 
@@ -105,7 +112,7 @@ def _clips_n(metrics: Json) -> str:
 
 
 def training(inputs: Inputs) -> Section:
-    """Training curves and the first figures of each trained part."""
+    """Training curves of each part, and test metrics of tokenizer and world model."""
     blocks: list[Block] = []
     for part in ("tokenizer", "world_model", "judge", "held_out", "student"):
         panels = charts.panels(inputs.curves.get(part, ()), log=("loss", "loss_train"))
@@ -115,7 +122,7 @@ def training(inputs: Inputs) -> Section:
             blocks.append(Chart(name, chart))
         if part in ("tokenizer", "world_model") and inputs.metrics.get(part):
             metrics = with_name(inputs.metrics[part], perceptual(inputs))
-            # The gates stand in their own section.
+            # Gates have their own section.
             caption = f"{title(part)}, on test episodes"
             blocks.append(tables.flat(caption, metrics, ["by_source", "gates", "perceptual_name"]))
             by_source = dig(metrics, "by_source")

@@ -1,4 +1,4 @@
-"""The section on rewards within groups: how well each reward model ranks the rollouts of one prompt, by gold."""
+"""The section on rewards within groups: agreement of each reward model with gold on rollouts of one prompt."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,49 +14,50 @@ REWARD_MODELS = ("student", "judge", "held_out")
 """Metrics files with `within_groups`."""
 
 CEILINGS = {"student": "judge", "judge": "judge", "held_out": "held_out"}
-"""The metrics file with the ceiling of each reward model. The student learns from the judge, so it has its ceiling."""
+"""The metrics file with the ceiling of each reward model. The student is distilled from the judge, so it has the
+judge's ceiling."""
 
 TARGETS = {"student": "judge", "judge": "own_labels", "held_out": "own_labels"}
-"""The key of the agreement with what each reward model was trained on."""
+"""The key of the agreement with the scores that each reward model was trained on."""
 
 VARIANTS = ("faithful", "absolute")
 
 TEXT = (
     "A group is a set of rollouts of one prompt. GRPO and best-of-N compare rollouts only within a group, so a reward "
-    "is useful only as far as it ranks these as gold does; agreement over all clips says little about it. Correlation: "
-    "Pearson's correlation of total scores with gold's, each less its mean over the group, pooled over all groups of "
-    "the bench's test split. Pair accuracy: the share of pairs within a group that are ranked as gold ranks them; 0.5 "
-    "is chance. Intervals are 95 % bootstrap intervals over groups.",
-    "Ceiling: the same figure for the rubric's labels, computed through the state probe that the reward model was "
-    "trained with and compared with gold's, which come from another probe. The two probes were trained apart and err "
-    "differently. A reward model that knew its own probe's labels perfectly would reach the ceiling. The student "
-    "learns from the judge and has the judge's ceiling.",
+    "must rank these as gold does; agreement over all clips does not show that. Correlation: Pearson's correlation of "
+    "total scores with gold's, both minus their mean over the group, pooled over all groups of the bench's test split. "
+    "Pair accuracy: the fraction of pairs within a group that are ranked as by gold; 0.5 is chance. Intervals are 95 % "
+    "bootstrap intervals over groups.",
+    "Ceiling: the same value for the rubric's labels from the state probe that the reward model was trained with, "
+    "compared with gold's, which come from another, separately trained probe. A reward model that reproduced its own "
+    "probe's labels perfectly would reach the ceiling. The student is distilled from the judge and has the judge's "
+    "ceiling.",
 )
 
 
 @dataclass(frozen=True)
 class GroupFigures:
-    """The figures of one reward model on groups of rollouts of one length."""
+    """The metrics of one reward model on groups of rollouts of one length."""
 
     name: str
-    """The metrics file."""
+    """Name of the metrics file."""
     frames: str
     """Predicted frames of a rollout."""
     variants: dict[str, Json]
-    """`group_metrics` against gold by variant."""
+    """`group_metrics` against gold, by variant."""
     ceiling: dict[str, Json]
-    """The ceiling's by variant."""
+    """`group_metrics` of the ceiling, by variant."""
     target: dict[str, Json]
-    """Those against what the model was trained on, by variant."""
+    """`group_metrics` against the scores that the model was trained on, by variant."""
 
     @property
     def label(self) -> str:
-        """`Student, 30 frames`."""
+        """The row's heading, such as `Student, 30 frames`."""
         return f"{SCORERS[self.name]}, {self.frames} frames"
 
 
 def entries(inputs: Inputs) -> list[GroupFigures]:
-    """What was measured, by reward model and then by length."""
+    """The metrics of all reward models, sorted by model and length of rollouts."""
     return list(_entries(inputs))
 
 
@@ -80,44 +81,47 @@ def _by_variant(metrics: Json, frames: str) -> dict[str, Json]:
 
 
 def within_groups(inputs: Inputs) -> Section:
-    """Correlation with gold within groups, gold gained by best-of-N, and both beside the ceiling."""
+    """Correlation with gold within groups, gold gained by best-of-N, and their ceilings."""
     measured = entries(inputs)
     if not measured:
-        return Section("groups", "Reward inside groups", [])
+        return Section("groups", "Reward within groups", [])
     blocks: list[Block] = [Prose([*TEXT, *findings(measured)])]
     blocks.append(correlations(measured))
     bars = list(_bars(measured))
     if bars:
         chart = intervals(bars, "groups", "Correlation with gold within groups", "correlation with gold", None)
-        blocks.append(Chart("Correlation with gold within groups, beside the ceiling", chart))
+        blocks.append(Chart("Correlation with gold within groups, with the ceiling", chart))
     names = [str(dimension["name"]) for dimension in dimensions(inputs)]
     for table in (best_of(measured), by_dimension(measured, names)):
         blocks += [table] if table.rows and len(table.head) > 1 else []
-    return Section("groups", "Reward inside groups", blocks)
+    return Section("groups", "Reward within groups", blocks)
 
 
 def findings(measured: Sequence[GroupFigures]) -> list[str]:
-    """One paragraph: the student's faithful correlation and the gold that it gains, beside the ceiling's."""
+    """One paragraph on the student: its faithful correlation with the ceiling, and the gold that best-of-N gains."""
     sentences = []
     for entry in (entry for entry in measured if entry.name == "student"):
         figures, ceiling = entry.variants["faithful"], entry.ceiling["faithful"]
-        value, most = mean_of(dig(figures, "correlation")), mean_of(dig(ceiling, "correlation"))
+        value, limit = mean_of(dig(figures, "correlation")), mean_of(dig(ceiling, "correlation"))
         if value is None:
             continue
-        text = f"On rollouts of {entry.frames} frames the student's faithful total correlates with gold at "
-        text += f"{number(value)}" + (f"; the ceiling is {number(most)}" if most is not None else "")
+        text = f"On rollouts of {entry.frames} frames, the student's faithful total has a correlation with gold of "
+        text += f"{number(value)}" + (f"; the ceiling is {number(limit)}" if limit is not None else "")
         sizes = [int(size) for size in dig(figures, "best_of") or {}]
         gain = dig(figures, "best_of", str(max(sizes))) if sizes else None
         mean, interval = mean_of(gain), bounds(gain)
         if mean is not None and interval is not None:
-            sure = "above 0" if interval[0] > 0 else "below 0" if interval[1] < 0 else "not distinguishable from 0"
-            text += f". The best of {max(sizes)} by it gains {number(mean)} points of gold, {sure}"
+            sign = (
+                "above 0" if interval[0] > 0 else "below 0" if interval[1] < 0 else "not significantly different from 0"
+            )
+            text += f". The best of {max(sizes)} rollouts by it gains {number(mean)} points of gold, {sign}"
         sentences.append(text + ".")
     return [" ".join(sentences)] if sentences else []
 
 
 def correlations(measured: Sequence[GroupFigures]) -> Table:
-    """One row a reward model and length: correlation with gold, its ceiling, pair accuracy; faithful, then absolute."""
+    """One row for each reward model and length: correlation with gold, ceiling, pair accuracy, and correlation with the
+    training scores; faithful before absolute."""
     head = ["Reward model", "Groups"]
     for variant in VARIANTS:
         columns = ("With gold\n", "Ceiling\n", "Pair accuracy\n", "With training\nscores, ")
@@ -138,24 +142,26 @@ def correlations(measured: Sequence[GroupFigures]) -> Table:
         "Correlation within groups of rollouts of one prompt, and pair accuracy against gold",
         head,
         rows,
-        "Training scores: the judge's for the student, the labels through its own state probe for a judge. A high "
+        "Training scores: the judge's scores for the student, the labels by its own state probe for a judge. A high "
         "correlation with these and a low one with gold means that the state probe is the limit, not the training.",
     )
 
 
 def _groups(entry: GroupFigures) -> Cell:
+    """The number of groups, and their size as a note."""
     figures = entry.variants["faithful"] or entry.variants["absolute"]
     count, size = dig(figures, "groups"), dig(figures, "size")
     return Cell(DASH if count is None else significant(count), "" if size is None else f"of {significant(size)}")
 
 
 def _bars(measured: Sequence[GroupFigures]) -> Iterator[Bar]:
-    drawn = [
+    """The correlations with intervals: faithful, ceiling, absolute."""
+    estimates = [
         *(("faithful", entry.label, entry.variants["faithful"]) for entry in measured),
         *(("ceiling, faithful", entry.label, entry.ceiling["faithful"]) for entry in measured),
         *(("absolute", entry.label, entry.variants["absolute"]) for entry in measured),
     ]
-    for group, label, figures in drawn:
+    for group, label, figures in estimates:
         value = dig(figures, "correlation")
         mean, interval = mean_of(value), bounds(value)
         if mean is not None and interval is not None:
@@ -163,11 +169,11 @@ def _bars(measured: Sequence[GroupFigures]) -> Iterator[Bar]:
 
 
 def best_of(measured: Sequence[GroupFigures]) -> Table:
-    """One row a reward model and length: gold gained by taking the best of N; the ceilings' rows in grey."""
+    """One row for each reward model and length: gold gained by choosing the best of N; ceilings are grey."""
     lines: list[tuple[str, Tone, Mapping[str, Json]]] = [(entry.label, "", entry.variants) for entry in measured]
     ceilings = {(CEILINGS[entry.name], entry.frames): entry.ceiling for entry in measured}
     lines += [
-        (f"Labels through the {SCORERS[source].lower()}'s probe, {frames} frames", "muted", ceiling)
+        (f"Labels by the {SCORERS[source].lower()}'s probe, {frames} frames", "muted", ceiling)
         for (source, frames), ceiling in ceilings.items()
     ]
     columns = [
@@ -182,16 +188,16 @@ def best_of(measured: Sequence[GroupFigures]) -> Table:
             cells = [estimate(value, 3, tone or difference_tone(value), sign=True) for value in values]
             rows.append([Cell(label, tone=tone), *cells])
     return Table(
-        "Gold gained by best-of-N: gold total of the rollout with the highest score, less the mean of its group",
+        "Gold gained by best-of-N: gold total of the rollout with the highest score, minus the mean of its group",
         ["Chosen by", *(f"N = {size}\n{variant}" for variant, size in columns)],
         rows,
-        "Expectation over all subsets of N rollouts of a group, in points; faithful scores gain faithful gold, "
-        "absolute ones absolute gold. Coloured: the 95 % interval over groups leaves out 0. Grey: the ceiling.",
+        "Expectation over all subsets of N rollouts of a group, in points. Faithful scores are measured by faithful "
+        "gold, absolute scores by absolute gold. Coloured: the 95 % interval over groups excludes 0. Grey: ceilings.",
     )
 
 
 def by_dimension(measured: Sequence[GroupFigures], names: Sequence[str]) -> Table:
-    """Correlation with gold within groups, a row a dimension; the ceilings in grey."""
+    """Correlation with gold within groups, one row for each dimension; ceilings are grey."""
     columns: list[tuple[str, bool, Json]] = []
     for frames in dict.fromkeys(entry.frames for entry in measured):
         same = [entry for entry in measured if entry.frames == frames]

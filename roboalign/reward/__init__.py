@@ -1,1 +1,1 @@
-"""What a good video is: the dimensions, the rubric over states, the rewards."""
+"""The dimensions of the reward, the rubric over states, reward models, and the rewards that alignment maximises."""

@@ -1,20 +1,20 @@
-"""A backbone on raw frames: what a reward model sees of scenes that no state probe knows."""
+"""An image backbone over raw frames, for scenes that no state probe covers."""
 
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from roboalign.reward.frames import CHANNELS, positions, views
+from roboalign.reward.frames import CHANNELS, frame_positions, frame_views
 from roboalign.reward.spec import AppearanceSpec
 
 
 class AppearanceEncoder(nn.Module):
-    """A timm backbone over a few frames, each beside its differences to the first frame and to the next one."""
+    """A timm backbone over a few frames, each stacked with its differences to the first and to the next frame."""
 
     def __init__(self, spec: AppearanceSpec, width: int) -> None:
         super().__init__()
-        import timm  # here, because it takes seconds, which models without a backbone need not wait
+        import timm  # imported here because it takes seconds, which models without a backbone should not wait
 
         self.spec = spec
         options: dict[str, Any] = {"features_only": True, "out_indices": (spec.level,), "in_chans": CHANNELS}
@@ -24,7 +24,7 @@ class AppearanceEncoder(nn.Module):
         self.backbone = backbone
         for name, parameter in backbone.named_parameters():
             if name.endswith(".gamma"):
-                # Layer scale starts the blocks of deep ConvNeXts switched off; a short training needs them on.
+                # Layer scale initialises the blocks of deep ConvNeXts near 0, too small for a short training.
                 nn.init.ones_(parameter)
         self.pool = nn.AdaptiveAvgPool2d(spec.grid)
         self.reduce = nn.Conv2d(backbone.feature_info.channels()[-1], spec.channels, 1)
@@ -33,12 +33,20 @@ class AppearanceEncoder(nn.Module):
         self.places = nn.Parameter(torch.randn(spec.frames, width) * 0.02)
 
     def forward(self, videos: Tensor, lengths: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Features (B, frames, width) of videos (B, T, 3, H, W), of which `lengths` (B,) frames count.
+        """Encode videos as one token for each sampled frame.
 
-        With a generator, frames are shifted at random, as in training. Raises ValueError on images of another size than
-        the backbone was built for.
+        Args:
+            videos: (B, T, 3, H, W), uint8 or in [0, 1], padded at the end.
+            lengths: (B,), number of valid frames of each video.
+            generator: If set, shifts the sampled frames at random, as in training.
+
+        Returns:
+            Features (B, frames, width).
+
+        Raises:
+            ValueError: The images have another size than the backbone was built for.
         """
-        images = views(videos, lengths, positions(lengths, self.spec.frames, generator))
+        images = frame_views(videos, lengths, frame_positions(lengths, self.spec.frames, generator))
         if self.spec.image_size is not None and tuple(images.shape[-2:]) != self.spec.image_size:
             raise ValueError(
                 f"the backbone was built for frames of {self.spec.image_size} pixels, not {tuple(images.shape[-2:])}"

@@ -1,4 +1,4 @@
-"""Score vectors: raw in each dimension's range, normalised to [0, 1], and summed."""
+"""Score vectors: raw scores in each dimension's range, normalised scores in [0, 1], and totals."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,26 +12,32 @@ from torch import Tensor
 from roboalign.reward.spec import RewardSpec
 
 ABSOLUTE, FAITHFUL = 0, 1
-"""Indices: the paper's scores of what a clip shows, and how far that agrees with what its actions led to."""
+"""Indices of the score variants: the paper's scores of what a clip shows, and its agreement with the true outcome of
+its actions."""
 
 VARIANTS = {"absolute": ABSOLUTE, "faithful": FAITHFUL}
-"""The same by the names that specs use."""
+"""The index of each variant by its name in specs."""
 
 Array = TypeVar("Array", NDArray[Any], Tensor)
-"""Scores as numpy or torch: any leading axes, the dimensions in the spec's order as the last."""
+"""Scores (..., D) as numpy or torch; D are the reward's dimensions in the spec's order."""
 
 
 class Scorer(Protocol):
-    """Anything that scores clips under instructions in all dimensions of a reward: a judge of any kind, the student."""
+    """Scores clips under instructions in all dimensions of a reward: judges of any kind, and the student."""
 
     reward: RewardSpec
 
     def sample(self, videos: Tensor, instructions: Sequence[str], actions: Tensor | None = None) -> Tensor:
-        """Raw scores (S, B, 2, D) of clips (B, T, 3, H, W), uint8 or in [0, 1], frame 0 recorded.
+        """Score clips.
 
-        S draws of the scorer's distribution (ensemble members, or samples at a temperature); axis 2 is ABSOLUTE,
-        FAITHFUL; D are the reward's dimensions in their order. `actions` (B, T - 1, A) in [-1, 1] lead to frames
-        1 ... T - 1; NaN in the FAITHFUL scores if the scorer was not given actions and needs them.
+        Args:
+            videos: (B, T, 3, H, W), uint8 or in [0, 1]; frame 0 is recorded.
+            instructions: (B,).
+            actions: (B, T - 1, A) in [-1, 1], leading to frames 1 ... T - 1; None if they are not known.
+
+        Returns:
+            Raw scores (S, B, 2, D): S draws from the scorer's distribution (ensemble members, or samples at a
+            temperature); axis 2 is ABSOLUTE, FAITHFUL. FAITHFUL is NaN if the scorer needs actions and has none.
         """
         ...
 
@@ -45,33 +51,33 @@ class Judge(Scorer, Protocol):
 
 
 def mean_scores(scorer: Scorer, videos: Tensor, instructions: Sequence[str], actions: Tensor | None = None) -> Tensor:
-    """The mean raw scores (B, 2, D) over the draws of a scorer."""
+    """The mean of a scorer's raw scores (B, 2, D) over its draws."""
     return scorer.sample(videos, instructions, actions).mean(0)
 
 
 def _row(values: Sequence[float], like: Array) -> Array:
-    """`values` as an array of the kind, type and device of `like`."""
+    """`values` as an array with the type, dtype and device of `like`."""
     if isinstance(like, Tensor):
         return torch.tensor(values, dtype=like.dtype, device=like.device)
     return np.asarray(values, dtype=like.dtype)
 
 
 def normalise(scores: Array, spec: RewardSpec) -> Array:
-    """Raw scores as shares of the maximum score."""
+    """Divide raw scores by the maximum score of each dimension."""
     result: Array = scores / _row(spec.max_scores, scores)
     return result
 
 
-def denormalise(shares: Array, spec: RewardSpec) -> Array:
-    """Shares of the maximum score as raw scores."""
-    result: Array = shares * _row(spec.max_scores, shares)
+def denormalise(scores: Array, spec: RewardSpec) -> Array:
+    """Multiply normalised scores by the maximum score of each dimension."""
+    result: Array = scores * _row(spec.max_scores, scores)
     return result
 
 
 def total(scores: Array, spec: RewardSpec) -> Array:
-    """The plain sum over dimensions, as in the paper's tables: 0 to `spec.max_total`. Drops the last axis.
+    """The unweighted sum (...) of raw scores (..., D), as in the paper's tables, in [0, `spec.max_total`].
 
-    Raises ValueError where the last axis is not the spec's dimensions.
+    Raises ValueError if the last axis does not have one entry for each dimension.
     """
     if scores.shape[-1] != len(spec.dimensions):
         raise ValueError(
@@ -83,6 +89,6 @@ def total(scores: Array, spec: RewardSpec) -> Array:
 
 
 def weighted_total(scores: Array, spec: RewardSpec) -> Array:
-    """The alignment reward R = sum_k w_k g_k (paper). Drops the last axis."""
+    """The alignment reward R = sum_k w_k g_k (paper), (...), of raw scores (..., D)."""
     result: Array = (scores * _row(spec.weights, scores)).sum(-1)
     return result

@@ -1,8 +1,8 @@
-"""The gold scorer: the rubric over the states that the probe sees in a rollout, against the true outcome.
+"""The gold scorer: the rubric over the states that the gold probe perceives in a rollout and in its true outcome.
 
-It took no part in training any model that it scores. The probe errs on true frames too, and these errors are no fault
-of a rollout: so the true outcome of the same actions is seen through the same probe, and the rubric's limits are those
-of probed true clips. A true clip's own score, below the maximum where the probe's jitter costs some, is the ceiling.
+It is not used in training any model that it scores. The probe also errs on true frames, and a rollout must not lose
+points for that. The true outcome of the same actions is therefore perceived by the same probe, and the rubric's limits
+come from probed true clips. The score of a true clip, which probe noise can lower, is the ceiling.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ _SUCCESS = STATE_NAMES.index("success")
 
 @dataclass(frozen=True)
 class Gold:
-    """Scores clips of the tasks that the probe covers and whose sources have limits; nothing is said of others."""
+    """Scores clips of tasks that the probe covers and whose sources have rubric limits; NaN for all other clips."""
 
     probe: Probe
     reward: RewardSpec
@@ -29,32 +29,36 @@ class Gold:
     """The rubric's limits of each source, from probed true clips."""
 
     def covers(self, task: Task) -> bool:
-        """Whether clips of this source and task can be scored."""
+        """Whether clips of this (source, task) can be scored."""
         return task[0] in self.limits and self.probe.covers(*task)
 
     def __call__(self, tasks: Sequence[Task], clips: Sequence[UInt8], truths: Sequence[UInt8]) -> Floats:
-        """Raw scores (N, 2, D), absolute and faithful, of clips (T, H, W, 3) whose true outcomes are `truths`.
+        """Raw scores (N, 2, D), absolute and faithful, of N clips (T, H, W, 3) with the true outcomes `truths`.
 
-        A row is NaN if its source has no states, as real robots.
+        Rows of tasks that are not covered, such as those of real robots, are NaN.
         """
         return self.measure(tasks, clips, truths)[0]
 
     def measure(self, tasks: Sequence[Task], clips: Sequence[UInt8], truths: Sequence[UInt8]) -> tuple[Floats, Floats]:
-        """The scores as `__call__`, and outcomes (N, 3): the perceived probability of success in the last frame of a
-        clip and of its true outcome, and the mean distance in centimetres of gripper and object from where the true
-        outcome has them."""
+        """Scores as in `__call__`, and outcomes (N, 3).
+
+        Outcomes are the perceived probability of success in the last frame of the clip and of its true outcome, and the
+        mean distance of gripper and object from their true positions, in cm.
+        """
         scores = np.full((len(clips), 2, len(self.reward.dimensions)), np.nan)
         outcomes = np.full((len(clips), 3), np.nan)
         for task in sorted(set(tasks)):
             if not self.covers(task):
                 continue
-            rows = [row for row, own in enumerate(tasks) if own == task]
-            seen = self.probe.states(*task, np.stack([clips[row] for row in rows]))
+            rows = [row for row, clip_task in enumerate(tasks) if clip_task == task]
+            shown = self.probe.states(*task, np.stack([clips[row] for row in rows]))
             truth = self.probe.states(*task, np.stack([truths[row] for row in rows]))
-            apart = 100 * np.linalg.norm((seen - truth)[..., :6].reshape(*seen.shape[:2], 2, 3), axis=-1).mean((1, 2))
-            outcomes[rows] = np.stack([seen[:, -1, _SUCCESS], truth[:, -1, _SUCCESS], apart], 1)
-            for place, row in enumerate(rows):
-                absolute = score(self.reward, seen[place], truth[place], self.limits[task[0]])
-                true = score(self.reward, truth[place], truth[place], self.limits[task[0]])
-                scores[row] = absolute, from_change(self.reward, absolute - true)
+            # Columns 0 to 5 are the positions of gripper and object in metres.
+            offsets = (shown - truth)[..., :6].reshape(*shown.shape[:2], 2, 3)
+            distance_cm = 100 * np.linalg.norm(offsets, axis=-1).mean((1, 2))
+            outcomes[rows] = np.stack([shown[:, -1, _SUCCESS], truth[:, -1, _SUCCESS], distance_cm], 1)
+            for index, row in enumerate(rows):
+                absolute = score(self.reward, shown[index], truth[index], self.limits[task[0]])
+                ceiling = score(self.reward, truth[index], truth[index], self.limits[task[0]])
+                scores[row] = absolute, from_change(self.reward, absolute - ceiling)
         return scores, outcomes

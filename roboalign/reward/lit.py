@@ -1,4 +1,4 @@
-"""Reward models under Lightning: the regression judge and the student."""
+"""The Lightning module of reward models: the regression judge and the student."""
 
 from typing import cast
 
@@ -15,7 +15,7 @@ from roboalign.training import TrainedModule
 
 
 class RewardModule(TrainedModule):
-    """Regresses normalised scores; each member of an ensemble trains on its own part of every batch of sets."""
+    """Regresses normalised scores. Each ensemble member trains on its own part of every batch of sets."""
 
     def __init__(self, model: RewardModel, loss: ScoringLossSpec, training: TrainingSpec) -> None:
         super().__init__()
@@ -28,7 +28,7 @@ class RewardModule(TrainedModule):
             for name, value in set_loss(self.model, part, member, self.loss).items():
                 logs[name] = logs.get(name, torch.zeros((), device=value.device)) + value / members
         self.log_dict({name: value.detach() for name, value in logs.items()})
-        # The sum of the members' losses: each has the gradient of a training of its own.
+        # The sum over members, because each member's gradient should be that of training it alone.
         return logs["loss"] * members
 
     def configure_optimizers(self) -> torch.optim.Optimizer:

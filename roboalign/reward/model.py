@@ -1,12 +1,12 @@
-"""The reward model that judge and student share: from a clip, its instruction and its actions to scores.
+"""The reward model that judge and student share: maps a clip, its instruction and its actions to scores.
 
-    model = RewardModel(spec, reward, vocabulary, action_width=4, eyes=probe)
+    model = RewardModel(spec, reward, vocabulary, action_width=4, eyes=probe, outcome=outcome)
     scores = model.sample(videos, instructions, actions)        # (S, B, 2, D), raw
 
-A state probe, the model's *eyes*, perceives gripper, object and goal in the frames of scenes that it knows. A
-transformer reads one token a frame, which holds what is perceived, the actions that led there and what an outcome model
-expects of them, beside the words of the instruction. Each member of the ensemble has a transformer of its own, and its
-own member of the eyes.
+A frozen state probe, `eyes`, perceives gripper, object and goal in frames of scenes that it knows. A transformer reads
+the words of the instruction and one token for each frame: the perceived state, the actions since the frame before, and
+the state that an outcome model predicts from the actions. Each ensemble member has its own transformer and reads one
+member of the probe.
 """
 
 import json
@@ -23,7 +23,7 @@ from roboalign.probe.outcome import OutcomeModel
 from roboalign.probe.spec import OutcomeSpec, PerceptionSpec
 from roboalign.reward.appearance import AppearanceEncoder
 from roboalign.reward.dimensions import denormalise
-from roboalign.reward.frames import PROFILE, pixels, profile
+from roboalign.reward.frames import PROFILE, motion_profile, pixels
 from roboalign.reward.observation import Observation
 from roboalign.reward.spec import EncoderSpec, RewardSpec
 from roboalign.reward.state_features import (
@@ -46,7 +46,7 @@ ModelT = TypeVar("ModelT", bound="RewardModel")
 
 
 class RewardEncoder(nn.Module):
-    """One transformer of the ensemble: observations and words to normalised scores."""
+    """One transformer of the ensemble: maps observations and words to normalised scores."""
 
     def __init__(
         self, spec: EncoderSpec, vocabulary: int, action_width: int, outputs: int, head_width: int | None
@@ -63,12 +63,15 @@ class RewardEncoder(nn.Module):
         self.appearance = None if spec.appearance is None else AppearanceEncoder(spec.appearance, spec.width)
         self.body = transformer(spec.width, spec.layers, spec.heads, spec.dropout)
         head = nn.Linear(spec.width if head_width is None else head_width, outputs)
-        nn.init.constant_(head.bias, 0.5)  # the middle of every range
+        nn.init.constant_(head.bias, 0.5)  # the middle of the normalised range
         hidden = () if head_width is None else (nn.Linear(spec.width, head_width), nn.GELU())
         self.head = nn.Sequential(*hidden, head)
 
     def forward(self, observation: Observation, member: int, words: Tensor) -> Tensor:
-        """Normalised scores (B, outputs), not clipped to [0, 1]: a sigmoid would saturate at the many full scores."""
+        """Normalised scores (B, outputs) by probe member `member`, for words (B, L).
+
+        They are not limited to [0, 1]: many targets are exactly 1, where a sigmoid would saturate.
+        """
         states, rest = observation.states[member], observation.rest
         if self.training and self.spec.scene_dropout > 0:
             hidden = torch.rand(len(states), 1, 1, device=states.device) < self.spec.scene_dropout
@@ -91,7 +94,7 @@ class RewardEncoder(nn.Module):
 
 
 class RewardModel(nn.Module):
-    """An ensemble of `RewardEncoder`s over common eyes, which are frozen: gradients pass through them to the pixels."""
+    """An ensemble of `RewardEncoder`s over one frozen state probe, through which gradients reach the pixels."""
 
     def __init__(
         self,
@@ -106,7 +109,19 @@ class RewardModel(nn.Module):
         head_width: int | None = None,
         batch_size: int = 32,
     ) -> None:
-        """`head_width` None is a linear head; `batch_size` clips are scored at once, which changes no score."""
+        """Build an untrained reward model.
+
+        Args:
+            spec: The encoder.
+            reward: The dimensions.
+            vocabulary: The known words.
+            action_width: A, number of action dimensions.
+            eyes: The state probe; it is frozen.
+            outcome: Predicts states from actions; it is frozen.
+            members: Number of ensemble members.
+            head_width: Width of the head's hidden layer; None for a linear head.
+            batch_size: Clips scored at once; does not change the scores.
+        """
         super().__init__()
         self.encoder_spec, self.reward, self.vocabulary = spec, reward, vocabulary
         self.action_width, self.batch_size = action_width, batch_size
@@ -117,7 +132,7 @@ class RewardModel(nn.Module):
         )
 
     def train(self, mode: bool = True) -> Self:
-        """Set the mode of the transformers; the eyes stay in evaluation mode, without dropout."""
+        """Set the mode of the transformers; the probe stays in evaluation mode, without dropout."""
         super().train(mode)
         self.eyes.eval()
         return self
@@ -130,18 +145,20 @@ class RewardModel(nn.Module):
         return weight.device
 
     def perceive(self, frames: Tensor, tasks: Tensor) -> list[Perception]:
-        """What each member of the eyes sees in sampled frames (B, K, 3, H, W) in [0, 1] of tasks (B,), -1 unknown."""
+        """The perception of each probe member in frames (B, K, 3, H, W) in [0, 1] of `tasks` (B,), -1 if unknown."""
         return [self.eyes.perceive(frames, tasks.clamp(min=0), index) for index in range(len(self.eyes.members))]
 
     def identify(self, first: Tensor) -> Tensor:
-        """The tasks (B,) of clips by their first frames (B, 3, H, W) in [0, 1]; -1 for a scene that the eyes lack."""
+        """The tasks (B,) of clips by their first frames (B, 3, H, W) in [0, 1]; -1 if the probe has no such scene."""
         if not self.eyes.tasks or tuple(first.shape[-2:]) != self.eyes.size:
             return torch.full((len(first),), -1, device=first.device)
         return self.eyes.scenes.identify(first)
 
     def features(self, perceptions: Sequence[Perception], tasks: Tensor, expected: Tensor | None) -> Tensor:
-        """State features (E, B, K, STATE_FEATURES) of what the eyes see; zero for unknown tasks (-1). `expected`
-        (B, K, 14) are the states that the actions lead to; None if the actions are not known."""
+        """State features (E, B, K, STATE_FEATURES) of the perceptions of E probe members; 0 for unknown tasks (-1).
+
+        `expected` (B, K, 14) are the states that the actions lead to; None if the actions are not known.
+        """
         forces = self.eyes.scenes.forces[tasks.clamp(min=0)]
         known = (tasks >= 0).view(-1, 1, 1)
         rows = [
@@ -152,8 +169,14 @@ class RewardModel(nn.Module):
 
     @torch.no_grad()
     def expect(self, first: Tensor, actions: Tensor | None, sample: FrameSample, tasks: Tensor) -> Tensor | None:
-        """The states (B, K, 14) at the sampled frames that actions (B, T - 1, A) lead to from the perceived states
-        `first` (B, 14); None without actions."""
+        """The states (B, K, 14) that the outcome model predicts at the sampled frames; None without actions.
+
+        Args:
+            first: Perceived states (B, 14) of the first frames.
+            actions: (B, T - 1, A) in [-1, 1].
+            sample: The sampled frames.
+            tasks: (B,).
+        """
         if actions is None or "actions" not in self.encoder_spec.inputs:
             return None
         states: Tensor = self.outcome(first, actions.to(first), tasks.clamp(min=0))
@@ -162,7 +185,7 @@ class RewardModel(nn.Module):
     def rest(
         self, videos: Tensor, lengths: Tensor, actions: Tensor | None, sample: FrameSample, tasks: Tensor
     ) -> Tensor:
-        """Image, action and time features (B, K, R) of videos in [0, 1], without gradients to the pixels."""
+        """Image, action and time features (B, K, R) of videos (B, T, 3, H, W) in [0, 1], without gradients."""
         parts = [image_features(videos.detach(), sample)]
         if "actions" in self.encoder_spec.inputs:
             if actions is None:
@@ -173,11 +196,15 @@ class RewardModel(nn.Module):
     def observe(
         self, videos: Tensor, actions: Tensor | None = None, generator: torch.Generator | None = None
     ) -> Observation:
-        """Read clips (B, T, 3, H, W), uint8 or in [0, 1], with gradients to the pixels through the eyes.
+        """Compute the transformers' inputs, with gradients to the pixels through the probe.
 
-        `actions` (B, T - 1, A) in [-1, 1] lead to frames 1 ... T - 1; None if they are not known. With a `generator`,
-        the frames that are read of long clips are shifted at random. Raises ValueError on
-        actions of another width or number.
+        Args:
+            videos: (B, T, 3, H, W), uint8 or in [0, 1].
+            actions: (B, T - 1, A) in [-1, 1], leading to frames 1 ... T - 1; None if they are not known.
+            generator: If set, shifts the frames sampled from long clips at random.
+
+        Raises:
+            ValueError: `actions` has another shape.
         """
         videos = pixels(videos.to(self.device))
         if actions is not None and actions.shape[1:] != (videos.shape[1] - 1, self.action_width):
@@ -190,22 +217,21 @@ class RewardModel(nn.Module):
         tasks = self.identify(videos[:, 0].detach())
         if (tasks >= 0).any():
             frames = videos[torch.arange(len(videos), device=videos.device).unsqueeze(1), sample.indices]
-            seen = self.perceive(frames, tasks)
-            first = torch.stack([perception.states[:, 0] for perception in seen]).mean(0).detach()
-            states = self.features(seen, tasks, self.expect(first, actions, sample, tasks))
+            perceptions = self.perceive(frames, tasks)
+            first = torch.stack([perception.states[:, 0] for perception in perceptions]).mean(0).detach()
+            states = self.features(perceptions, tasks, self.expect(first, actions, sample, tasks))
         else:
             states = videos.new_zeros(max(1, len(self.eyes.members)), *sample.indices.shape, STATE_FEATURES)
         rest = self.rest(videos, lengths, actions, sample, tasks)
-        motion = profile(videos.detach(), lengths)
+        motion = motion_profile(videos.detach(), lengths)
         appearance = self.encoder_spec.appearance is not None
         return Observation(
             states, rest, sample.valid, motion, videos.detach() if appearance else None, lengths if appearance else None
         )
 
     def predict(self, observation: Observation, words: Tensor, member: int) -> Tensor:
-        """Normalised scores (B, 2, D) by one member, with gradients: absolute, then faithful; not clipped."""
-        eye = member % len(observation.states)
-        scores: Tensor = self.members[member](observation, eye, words)
+        """Normalised scores (B, 2, D) by one ensemble member, with gradients; absolute, then faithful; not clipped."""
+        scores: Tensor = self.members[member](observation, member % len(observation.states), words)
         return scores.view(len(scores), 2, -1)
 
     def differentiable(
@@ -215,16 +241,18 @@ class RewardModel(nn.Module):
         actions: Tensor | None = None,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """Raw scores (B, 2, D), the mean over members, with gradients to the pixels; clipped to their range with the
-        gradient passed through."""
+        """Raw scores (B, 2, D), the mean over members, with gradients to the pixels; arguments as in `observe`.
+
+        Scores are clipped to their range, but the gradient is passed through the clipping (straight-through).
+        """
         observation = self.observe(videos, actions, generator)
         words = self.vocabulary.encode(instructions).to(self.device)
-        shares = torch.stack([self.predict(observation, words, m) for m in range(len(self.members))]).mean(0)
-        return denormalise(shares + (shares.clamp(0, 1) - shares).detach(), self.reward)
+        scores = torch.stack([self.predict(observation, words, m) for m in range(len(self.members))]).mean(0)
+        return denormalise(scores + (scores.clamp(0, 1) - scores).detach(), self.reward)
 
     @torch.no_grad()
     def sample(self, videos: Tensor, instructions: Sequence[str], actions: Tensor | None = None) -> Tensor:
-        """Raw scores (S, B, 2, D) of clips (B, T, 3, H, W), uint8 or in [0, 1], by each of the S members."""
+        """Raw scores (S, B, 2, D) by each of the S members; see `Scorer.sample`."""
         rows = []
         for start in range(0, len(videos), self.batch_size):
             part = slice(start, start + self.batch_size)
@@ -235,12 +263,15 @@ class RewardModel(nn.Module):
         return torch.cat(rows, 1)
 
     def forward(self, videos: Tensor, instructions: Sequence[str], actions: Tensor | None = None) -> Tensor:
-        """The mean raw scores (B, 2, D) over the members, without gradients: absolute, then faithful."""
+        """The mean of the members' raw scores (B, 2, D), without gradients; absolute, then faithful."""
         return self.sample(videos, instructions, actions).mean(0)
 
 
 def save_reward_model(path: Path, model: RewardModel, spec: Spec, provenance: str) -> None:
-    """Write a reward model with its part's `spec`, the reward's dimensions, the vocabulary and the eyes."""
+    """Write a reward model to a checkpoint.
+
+    The metadata holds the part's `spec`, the reward, the vocabulary, and the specs of the probe and outcome model.
+    """
     eyes = model.eyes
     checkpoint.save_model(
         path,

@@ -1,4 +1,4 @@
-"""What a reward model has read of clips, before its transformers: of one batch, and as sets of clips to train on."""
+"""The inputs of a reward model's transformers: of a batch of clips, and as sets of clips for training."""
 
 from dataclasses import dataclass
 from typing import TypedDict
@@ -8,23 +8,24 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Observation:
-    """What a reward model has read of B clips, K frames each, before its transformers."""
+    """The transformers' inputs for B clips with K sampled frames each."""
 
     states: Tensor
-    """(E, B, K, STATE_FEATURES) by each of the E members of the eyes; zero for unknown scenes."""
+    """(E, B, K, STATE_FEATURES), by each of the E members of the state probe; 0 for unknown scenes."""
     rest: Tensor
-    """(B, K, R): image, action and time features."""
+    """(B, K, R), image, action and time features."""
     valid: Tensor
-    """(B, K): false for padding."""
+    """(B, K), false for padding."""
     motion: Tensor
-    """(B, PROFILE)."""
+    """(B, PROFILE), motion profiles."""
     videos: Tensor | None = None
-    """(B, T, 3, H, W) for the appearance encoder, and `lengths` (B,) of them; None without one."""
+    """(B, T, 3, H, W) in [0, 1] for the appearance encoder; None without one."""
     lengths: Tensor | None = None
+    """(B,), number of valid frames of `videos`; None without an appearance encoder."""
 
 
 class SetBatch(TypedDict, total=False):
-    """One set of G clips, K frames each; as a batch, each with a leading axis. See Observation."""
+    """One set of G clips with K sampled frames each; in a batch, each field has a leading axis N. See Observation."""
 
     states: Tensor
     """(G, E, K, STATE_FEATURES)."""
@@ -35,18 +36,19 @@ class SetBatch(TypedDict, total=False):
     motion: Tensor
     """(G, PROFILE)."""
     words: Tensor
-    """(G, L)."""
+    """(G, L), word numbers."""
     target: Tensor
     """(G, 2, D), normalised scores."""
     grouped: Tensor
-    """(): whether the clips are rollouts of one prompt."""
+    """(), whether the clips are rollouts of one prompt."""
     videos: Tensor
-    """(G, T, 3, H, W), uint8, padded, only for a model with an appearance encoder; with it `lengths` (G,)."""
+    """(G, T, 3, H, W), uint8, padded; only for a model with an appearance encoder."""
     lengths: Tensor
+    """(G,), number of valid frames of `videos`; only with `videos`."""
 
 
 def make_set(observation: Observation, words: Tensor, targets: Tensor) -> SetBatch:
-    """Observed clips with words (G, L) and targets (G, 2, D), as rollouts of one prompt; on the CPU."""
+    """A set on the CPU from observed rollouts of one prompt, their words (G, L) and targets (G, 2, D)."""
     result: SetBatch = {
         "states": observation.states.transpose(0, 1).cpu(),
         "rest": observation.rest.cpu(),
@@ -62,7 +64,7 @@ def make_set(observation: Observation, words: Tensor, targets: Tensor) -> SetBat
 
 
 def observation_of(batch: SetBatch) -> Observation:
-    """The observation of N sets of a batch as one of N * G clips."""
+    """Flatten a batch of N sets into the observation of N * G clips."""
     videos, lengths = batch.get("videos"), batch.get("lengths")
     return Observation(
         batch["states"].flatten(0, 1).transpose(0, 1),

@@ -1,4 +1,4 @@
-"""The rewards that alignment can maximise, as functions of rollouts; one number a rollout, higher is better."""
+"""The rewards that alignment can maximise: functions from rollouts to one number each; higher is better."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -18,7 +18,7 @@ from roboalign.video import video_to_frames
 
 @dataclass(frozen=True)
 class Rollouts:
-    """B rollouts of F frames, with what rewards may read."""
+    """B rollouts of F predicted frames, with everything that a reward may read."""
 
     videos: Tensor
     """(B, 1 + F, 3, H, W) in [0, 1]; frame 0 is recorded."""
@@ -26,26 +26,26 @@ class Rollouts:
     actions: Tensor
     """(B, F, A) in [-1, 1]."""
     targets: Tensor
-    """(B, 1 + F, 3, H, W): the true future of the same actions."""
+    """(B, 1 + F, 3, H, W) in [0, 1], the true future of the same actions."""
     tasks: tuple[Task, ...]
-    """The source and task of each."""
+    """(source, task) of each."""
     seed: int | None = None
-    """Seed of the random shift of the frames that a reward model reads; None shifts nothing."""
+    """Seed of the random shifts of the frames that a reward samples; None for no shifts."""
 
     def with_videos(self, videos: Tensor) -> "Rollouts":
-        """The same with other frames."""
+        """A copy with other videos."""
         return replace(self, videos=videos)
 
 
 Reward = Callable[[Rollouts], Tensor]
-"""Rewards (B,) of rollouts; with gradients to the videos for all kinds but `gold`."""
+"""Rewards (B,) of rollouts, with gradients to the videos for all kinds except `gold` and judges without gradients."""
 
 Distance = Callable[[Tensor, Tensor], Tensor]
-"""A perceptual distance (B, T) of two videos."""
+"""A perceptual distance (B, T) between videos (B, T, 3, H, W)."""
 
 
 def scorer_reward(scorer: Scorer, spec: RewardSpec, variant: ScoreVariant) -> Reward:
-    """R = sum_k w_k g_k (paper) of any judge's scores; with gradients if it is a reward model."""
+    """R = sum_k w_k g_k (paper) of a scorer's raw scores; with gradients if the scorer is a RewardModel."""
     if isinstance(scorer, RewardModel):
         return model_reward(scorer, spec, variant)
 
@@ -57,7 +57,7 @@ def scorer_reward(scorer: Scorer, spec: RewardSpec, variant: ScoreVariant) -> Re
 
 
 def model_reward(model: RewardModel, spec: RewardSpec, variant: ScoreVariant) -> Reward:
-    """R = sum_k w_k g_k of a reward model's raw scores (paper); the targets are not looked at."""
+    """R = sum_k w_k g_k (paper) of a reward model's raw scores, with gradients; does not read the targets."""
 
     def reward(rollouts: Rollouts) -> Tensor:
         generator = None if rollouts.seed is None else torch.Generator().manual_seed(rollouts.seed)
@@ -68,7 +68,7 @@ def model_reward(model: RewardModel, spec: RewardSpec, variant: ScoreVariant) ->
 
 
 def gold_reward(gold: Gold, spec: RewardSpec, variant: ScoreVariant) -> Reward:
-    """The same of the gold scores, which have no gradient; NaN for sources without states."""
+    """R = sum_k w_k g_k of the gold scores, without gradients; NaN for tasks that the gold scorer does not cover."""
 
     def reward(rollouts: Rollouts) -> Tensor:
         clips, truths = video_to_frames(rollouts.videos), video_to_frames(rollouts.targets)
@@ -79,32 +79,32 @@ def gold_reward(gold: Gold, spec: RewardSpec, variant: ScoreVariant) -> Reward:
 
 
 def mse(rollouts: Rollouts) -> Tensor:
-    """Minus the mean squared error of the predicted frames."""
+    """Negative mean squared error of the predicted frames, (B,)."""
     return mse_by_frame(rollouts).mean(1)
 
 
 def mse_by_frame(rollouts: Rollouts) -> Tensor:
-    """Minus the mean squared error of each predicted frame, (B, F)."""
+    """Negative mean squared error of each predicted frame, (B, F)."""
     return -(rollouts.videos - rollouts.targets)[:, 1:].square().mean((2, 3, 4))
 
 
 def l1(rollouts: Rollouts) -> Tensor:
-    """Minus the mean absolute error of the predicted frames."""
+    """Negative mean absolute error of the predicted frames, (B,)."""
     return l1_by_frame(rollouts).mean(1)
 
 
 def l1_by_frame(rollouts: Rollouts) -> Tensor:
-    """Minus the mean absolute error of each predicted frame, (B, F)."""
+    """Negative mean absolute error of each predicted frame, (B, F)."""
     return -(rollouts.videos - rollouts.targets)[:, 1:].abs().mean((2, 3, 4))
 
 
 def structural(rollouts: Rollouts) -> Tensor:
-    """The mean structural similarity of the predicted frames."""
+    """Mean structural similarity of the predicted frames, (B,)."""
     return ssim(rollouts.videos[:, 1:], rollouts.targets[:, 1:]).mean(1)
 
 
 def perceptual(distance: Distance, frames: int | None = None) -> Reward:
-    """Minus the mean over predicted frames of a perceptual `distance`; over all, or `frames` of them."""
+    """Negative mean of a perceptual `distance` over `frames` evenly spaced predicted frames, or all if None."""
 
     def reward(rollouts: Rollouts) -> Tensor:
         count = rollouts.videos.shape[1] - 1

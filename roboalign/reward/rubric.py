@@ -1,10 +1,10 @@
-"""The rubric: scores from a simulator's state trajectory, one pure function a dimension.
+"""The rubric: scores of a simulator's state trajectory, one pure function for each dimension.
 
-What a clip *shows* is a state trajectory; what it should show is the true outcome of the same actions from the same
-start (`reference`; for a recorded clip, itself). Every function gives a share of the maximum score, in [0, 1], and 1 if
-nothing is wrong. Limits of speed, penetration and force come from the source's own recordings (`calibrate`).
+`shown` is the state trajectory that a clip shows. `reference` is the true outcome of the same actions from the same
+start; for a recorded clip, both are equal. Every function returns a normalised score in [0, 1], 1 if nothing is wrong.
+Limits of speed, penetration and force come from recordings of the same source (`calibrate`).
 
-An object that a clip does not show (painted out, melted away) has NaN for its position in that frame.
+If a frame does not show the object (painted out, melted away), the object's position in that frame is NaN.
 """
 
 from collections.abc import Iterable
@@ -31,40 +31,41 @@ from roboalign.types import STATE_NAMES, Float32
 Floats = NDArray[np.float64]
 
 OBJECT = slice(STATE_NAMES.index("object_x"), STATE_NAMES.index("object_z") + 1)
-"""The object's position among the columns of a state."""
+"""Columns of the object's position in a state."""
 
 STILL_M = 1e-4
-"""A step shorter than this, in metres, is no motion."""
+"""Length in metres below which a step does not count as motion."""
 
 FALL_SHARE = 0.7
-"""A step of which at least this share points down is a fall, which needs no contact. Our choice."""
+"""Fraction of a step's length that must point down for the step to count as a fall, which needs no contact. Our
+choice."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What is normal for one source; all at least the floors of CalibrationSpec."""
+    """The limits of normal motion of one source; each is at least its floor in CalibrationSpec."""
 
     gripper_speed: float
-    """Metres a frame."""
+    """Maximum, in metres per frame."""
     object_speed: float
-    """Metres a frame."""
+    """Maximum, in metres per frame."""
     penetration: float
-    """Metres."""
+    """Maximum, in metres."""
     force: float
-    """Newtons."""
+    """Maximum, in newtons."""
     near: float
-    """Metres between gripper and object within which they may touch between two frames."""
+    """Distance of gripper and object, in metres, within which they may touch between two frames."""
     untouched: float
-    """Share of object motion away from the gripper."""
+    """Maximum fraction of the object's path that it moves without contact."""
     path_floor: float
-    """Metres added to a path before shares of its length are taken, so that jitter does not count."""
+    """Length in metres added to a path before fractions of it are taken, so that jitter does not count."""
 
 
 @dataclass(frozen=True, slots=True)
 class Trajectory:
-    """A state trajectory by its parts: positions (T, 3) in metres, goal (3,) as at the first frame, flags (T,).
+    """A state trajectory: positions (T, 3) in metres, the goal (3,) of the first frame, all other fields (T,).
 
-    `object` is NaN where the object is not seen.
+    `object` is NaN in frames that do not show the object.
     """
 
     gripper: Floats
@@ -77,16 +78,19 @@ class Trajectory:
 
     @classmethod
     def of(cls, state: Float32) -> "Trajectory":
-        """From a state array (T, 14), columns STATE_NAMES. Raises ValueError on another width, no rows, infinity, an
-        object that is not seen in the first frame, or NaN anywhere but in an object's whole position."""
+        """Convert a state array (T, 14) with columns STATE_NAMES.
+
+        Raises ValueError on another shape, on T = 0, on infinity, on NaN outside of the object's position, and if the
+        object is not visible in the first frame.
+        """
         if state.ndim != 2 or state.shape[1] != len(STATE_NAMES) or len(state) == 0:
-            raise ValueError(f"a state trajectory is (T, {len(STATE_NAMES)}) with T > 0, not {state.shape}")
+            raise ValueError(f"a state trajectory must be (T, {len(STATE_NAMES)}) with T > 0, not {state.shape}")
         rows = state.astype(np.float64)
         known = np.isfinite(rows)
         unseen = np.asarray(np.isnan(rows[:, OBJECT]).all(axis=1))
         known[unseen, OBJECT] = True
         if not known.all() or unseen[0]:
-            raise ValueError("a state trajectory holds NaN or infinity, or does not show the object at first")
+            raise ValueError("a state trajectory has NaN or infinity, or no object in its first frame")
         column = {name: rows[:, index] for index, name in enumerate(STATE_NAMES)}
         return cls(
             gripper=rows[:, 0:3],
@@ -100,28 +104,28 @@ class Trajectory:
 
     @property
     def object_visible(self) -> NDArray[np.bool_]:
-        """Whether a frame shows the object, (T,)."""
+        """Whether each frame shows the object, (T,)."""
         return np.asarray(np.isfinite(self.object).all(axis=1))
 
     @property
     def distance(self) -> Floats:
-        """Object to goal, metres, (T,); NaN where it is not seen."""
+        """Distance from object to goal in metres, (T,); NaN in frames that do not show the object."""
         return _lengths(self.object - self.goal)
 
     @property
     def succeeds(self) -> bool:
-        """Whether the simulator sees success at the last frame."""
+        """Whether the simulator reports success at the last frame."""
         return bool(self.success[-1] > 0.5)
 
 
 def _lengths(vectors: Floats) -> Floats:
-    """Euclidean lengths of vectors (N, 3): (N,)."""
+    """Euclidean lengths (N,) of vectors (N, 3)."""
     lengths: Floats = np.sqrt((vectors**2).sum(1))
     return lengths
 
 
 def steps(points: Floats) -> Floats:
-    """Lengths of the steps of a path (T, 3): (T - 1,); 0 from or to a point that is not known."""
+    """Lengths (T - 1,) of the steps of a path (T, 3); 0 for steps from or to NaN."""
     return np.nan_to_num(_lengths(np.diff(points, axis=0)))
 
 
@@ -130,38 +134,50 @@ def _clip(value: float) -> float:
 
 
 def progress(shown: Trajectory) -> Floats:
-    """Share of the object's initial distance to the goal that is covered, by frame, (T,), in [0, 1]; 0 where the object
-    is not seen."""
+    """Fraction of the object's initial distance to the goal that is covered, (T,), in [0, 1]; 0 in frames without the
+    object."""
     distance = shown.distance
     covered: Floats = np.clip(1 - distance / max(distance[0], STILL_M), 0, 1)
     return np.where(shown.object_visible, covered, 0.0)
 
 
 def untouched_motion(shown: Trajectory, near: float, floor: float) -> float:
-    """Share of the object's path that it moved neither touched nor falling; `floor` metres are added to the path.
+    """Fraction of the object's path that it moved without being touched and without falling.
 
-    Touched counts in the frame before or after a step or their neighbours, and so does a gripper nearer than `near`
-    metres: a frame is several simulator steps long, and a hit between two frames is recorded in neither.
+    A frame is several simulator steps long, and a contact between two frames is recorded in neither. So a step counts
+    as touched if there is contact, or the gripper is within `near`, in any frame from one before to one after the step.
+
+    Args:
+        shown: The trajectory.
+        near: Distance of gripper and object in metres that counts as contact.
+        floor: Metres added to the path's length.
     """
     motion = np.nan_to_num(np.diff(shown.object, axis=0))
     lengths = _lengths(motion)
-    close = (shown.contact > 0.5) | (_lengths(shown.gripper - shown.object) <= near)
-    touched = np.convolve(close, np.ones(3))[1:-1] > 0
+    in_contact = (shown.contact > 0.5) | (_lengths(shown.gripper - shown.object) <= near)
+    touched = np.convolve(in_contact, np.ones(3))[1:-1] > 0  # includes the neighbouring frames
     free = ~(touched[:-1] | touched[1:])
     falling = -motion[:, 2] >= FALL_SHARE * np.maximum(lengths, STILL_M)
     return float(lengths[free & ~falling].sum() / (lengths.sum() + floor))
 
 
 def calibrate(states: Iterable[tuple[Float32, bool]], spec: CalibrationSpec) -> Limits:
-    """The limits of a source from its recorded training states, each with whether it is a successful expert's.
+    """Determine the limits of a source from its recorded training episodes.
 
-    Speeds are taken over all recordings, for whatever the simulator moved is physical; penetration, force and
-    untouched motion over successful experts (over all, where there is none). Raises ValueError without states.
+    Speed limits use all episodes, because everything that the simulator moves is physical. Limits of penetration, force
+    and untouched motion use successful expert episodes only, or all if there are none.
+
+    Args:
+        states: States (T, 14) of each episode, and whether it is a successful expert's.
+        spec: Quantile, margin and floors.
+
+    Raises:
+        ValueError: There are no episodes.
     """
-    every = [(Trajectory.of(state), expert) for state, expert in states]
-    if not every:
+    episodes = [(Trajectory.of(state), expert) for state, expert in states]
+    if not episodes:
         raise ValueError("a source without recorded states has no rubric limits; label it by another rule")
-    experts = [shown for shown, expert in every if expert] or [shown for shown, _ in every]
+    experts = [shown for shown, expert in episodes if expert] or [shown for shown, _ in episodes]
 
     def quantile(values: list[float], floor: float) -> float:
         return max(floor, float(np.quantile(values, spec.quantile)) * spec.margin)
@@ -174,8 +190,8 @@ def calibrate(states: Iterable[tuple[Float32, bool]], spec: CalibrationSpec) -> 
     near = quantile([*touching], spec.near_floor_m) if len(touching) else spec.near_floor_m
     return Limits(
         near=near,
-        gripper_speed=fastest([shown.gripper for shown, _ in every]),
-        object_speed=fastest([shown.object for shown, _ in every]),
+        gripper_speed=fastest([shown.gripper for shown, _ in episodes]),
+        object_speed=fastest([shown.object for shown, _ in episodes]),
         penetration=quantile([float(shown.penetration.max()) for shown in experts], spec.penetration_floor_m),
         force=quantile([float(shown.force.max()) for shown in experts], spec.force_floor_n),
         untouched=_clip(quantile([untouched_motion(shown, near, spec.path_floor_m) for shown in experts], 0.0)),
@@ -184,7 +200,7 @@ def calibrate(states: Iterable[tuple[Float32, bool]], spec: CalibrationSpec) -> 
 
 
 def instruction_following(spec: InstructionFollowingSpec, shown: Trajectory) -> float:
-    """A third each: the gripper reaches the object, the best progress on the way, the progress kept at the end."""
+    """The mean of the gripper's approach to the object, the best progress and the final progress; 1 for success."""
     if shown.succeeds:
         return 1.0
     gaps = _lengths(shown.gripper - shown.object)[shown.object_visible]
@@ -197,15 +213,15 @@ def instruction_following(spec: InstructionFollowingSpec, shown: Trajectory) -> 
 
 
 def manipulation(spec: ManipulationSpec, shown: Trajectory) -> float:
-    """The maximum for success at the last frame; otherwise the progress there, without the share of success."""
+    """1 for success at the last frame, otherwise the progress there times (1 - `success_share`)."""
     return 1.0 if shown.succeeds else (1 - spec.success_share) * float(progress(shown)[-1])
 
 
 def action_outcome(spec: ActionOutcomeSpec, shown: Trajectory, reference: Trajectory) -> float:
-    """Deviation of gripper and object from the true outcome of the same actions, against its extent; the worse counts.
+    """1 minus the mean deviation of gripper or object, whichever is larger, from the true outcome, over its extent.
 
-    A clip that ends early is held at its last frame: the remaining actions have no outcome in it. A frame without the
-    object has lost it wholly.
+    A clip that ends early is extended by its last frame, because it does not show the outcome of the remaining actions.
+    A frame without the object counts as the deviation that costs everything.
     """
     held = np.minimum(np.arange(len(reference.gripper)), len(shown.gripper) - 1)
 
@@ -218,16 +234,16 @@ def action_outcome(spec: ActionOutcomeSpec, shown: Trajectory, reference: Trajec
 
 
 def _jumps(lengths: Floats, limit: float) -> Floats:
-    """0 for a step within the limit to 1 for one of twice the limit."""
+    """0 for steps within the limit, rising to 1 for steps of twice the limit or more."""
     jumps: Floats = np.clip(lengths / limit - 1, 0, 1)
     return jumps
 
 
 def temporal(spec: TemporalSpec, shown: Trajectory, reference: Trajectory, limits: Limits) -> float:
-    """What jumps, detours and stalls leave of the maximum score.
+    """1 minus the costs of jumps, detours and stalls.
 
-    A detour is travel beyond the true path's: frames out of order go to and fro, even within the speed limit. An object
-    that vanishes or comes back jumps.
+    A detour is path length beyond the true one, as frames out of order produce even within the speed limit. An object
+    that disappears or reappears counts as a jump.
     """
     gripper, item = steps(shown.gripper), steps(shown.object)
     flips = np.diff(shown.object_visible.astype(np.float64)) != 0
@@ -247,7 +263,7 @@ def temporal(spec: TemporalSpec, shown: Trajectory, reference: Trajectory, limit
 
 
 def contact(spec: ContactSpec, shown: Trajectory, limits: Limits) -> float:
-    """What untouched motion beyond the source's own and excessive force leave of the maximum score."""
+    """1 minus the costs of excessive force and of untouched motion beyond the source's limit."""
     ghost = _clip(
         (untouched_motion(shown, limits.near, limits.path_floor) - limits.untouched)
         / max(1 - limits.untouched, STILL_M)
@@ -257,7 +273,7 @@ def contact(spec: ContactSpec, shown: Trajectory, limits: Limits) -> float:
 
 
 def physics(spec: PhysicsSpec, shown: Trajectory, limits: Limits) -> float:
-    """What penetration beyond the source's own, jumps of the object and its absence leave of the maximum score."""
+    """1 minus the costs of penetration beyond the source's limit, of jumps of the object, and of its absence."""
     depth = _clip(float(shown.penetration.max()) / limits.penetration - 1)
     jumps = float(_jumps(steps(shown.object), limits.object_speed).sum())
     absent = float((~shown.object_visible).mean())
@@ -266,14 +282,14 @@ def physics(spec: PhysicsSpec, shown: Trajectory, limits: Limits) -> float:
 
 
 def efficiency(spec: EfficiencySpec, shown: Trajectory) -> float:
-    """The maximum up to `slack` times the needed distance (gripper to object to goal), then falling as 1 / path."""
+    """1 up to a path of `slack` times the needed distance (gripper to object to goal), then falling as 1 / path."""
     needed = float(np.linalg.norm(shown.gripper[0] - shown.object[0]) + shown.distance[0])
     path = float(steps(shown.gripper).sum())
     return _clip(spec.slack * needed / max(path, STILL_M))
 
 
-def share(spec: Labeller, shown: Trajectory, reference: Trajectory, limits: Limits) -> float:
-    """The share of the maximum score by one labeller."""
+def normalized_score(spec: Labeller, shown: Trajectory, reference: Trajectory, limits: Limits) -> float:
+    """The normalised score in [0, 1] by one labeller."""
     match spec:
         case InstructionFollowingSpec():
             return instruction_following(spec, shown)
@@ -294,30 +310,30 @@ def share(spec: Labeller, shown: Trajectory, reference: Trajectory, limits: Limi
 
 
 def score(spec: RewardSpec, shown: Float32, reference: Float32, limits: Limits) -> Floats:
-    """Raw scores (D,) of a clip that shows the states `shown` (T, 14), the true outcome being `reference` (T', 14)."""
-    seen, truth = Trajectory.of(shown), Trajectory.of(reference)
-    return np.array([d.max_score * share(d.labeller, seen, truth, limits) for d in spec.dimensions.values()])
+    """Raw scores (D,) of a clip that shows the states `shown` (T, 14) with the true outcome `reference` (T', 14)."""
+    clip, truth = Trajectory.of(shown), Trajectory.of(reference)
+    return np.array([d.max_score * normalized_score(d.labeller, clip, truth, limits) for d in spec.dimensions.values()])
 
 
 def faithful_score(spec: RewardSpec, shown: Float32, reference: Float32, limits: Limits) -> Floats:
-    """Raw faithful scores (D,): how far a clip that shows the states `shown` agrees with the true outcome `reference`.
+    """Raw faithful scores (D,): agreement of a clip that shows the states `shown` with the true outcome `reference`.
 
-    A dimension loses in proportion to the difference between what is shown and what the same actions truly led to, in
-    either direction: a success that is shown and did not happen costs as much as one that happened and is not shown.
+    Each dimension is its maximum minus the absolute difference between the scores of `shown` and `reference`. A success
+    that is shown but did not happen costs as much as one that happened but is not shown.
     """
     return from_change(spec, score(spec, shown, reference, limits) - score(spec, reference, reference, limits))
 
 
 def from_change(spec: RewardSpec, change: Floats) -> Floats:
-    """Raw faithful scores (D,) for the difference of the absolute scores from those of the true outcome."""
+    """Raw faithful scores (D,) from `change` (D,), the clip's absolute scores minus those of the true outcome."""
     return np.asarray(np.maximum(np.array(spec.max_scores) - np.abs(change), 0))
 
 
 def limits_to_json(limits: dict[str, Limits]) -> dict[str, dict[str, float]]:
-    """Limits by source, for a JSON file."""
+    """Convert limits by source to JSON values."""
     return {source: asdict(value) for source, value in sorted(limits.items())}
 
 
 def limits_from_json(value: dict[str, dict[str, float]]) -> dict[str, Limits]:
-    """What `limits_to_json` wrote."""
+    """Read limits by source from the values of `limits_to_json`."""
     return {source: Limits(**fields) for source, fields in value.items()}

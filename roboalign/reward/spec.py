@@ -1,6 +1,7 @@
-"""The reward: its dimensions as data, the rubric that labels each of them, and the signals that alignment can maximise.
+"""The reward: its dimensions, the rubric that labels each of them, and the signals that alignment can maximise.
 
-A dimension is dropped or added in YAML; scoring heads, tables and plots follow the list.
+Dimensions are added and removed in YAML; scoring heads, tables and plots follow. Defaults are our choice unless a
+source is named.
 """
 
 from typing import Annotated, ClassVar, Literal, Self, TypeAlias
@@ -13,77 +14,78 @@ from roboalign.spec.training import TrainingSpec
 LabellerKind = Literal[
     "instruction_following", "manipulation", "action_outcome", "temporal", "contact", "physics", "efficiency"
 ]
-"""What the rubric can measure on a state trajectory. Degradations declare what they lower in these names."""
+"""Measurements of the rubric on a state trajectory. Degradations declare by these names which scores they lower."""
 
 
 class InstructionFollowingSpec(Spec):
-    """Three equal parts: the gripper comes to the object; the object's best and its last approach to the goal."""
+    """The mean of three parts: the gripper's approach to the object, and the object's best and final progress to the
+    goal."""
 
     kind: Literal["instruction_following"]
     reach_m: Positive = 0.06
-    """Distance of gripper and object, in metres, that counts as having reached it; contact counts too. Our choice."""
+    """Distance of gripper and object, in metres, within which the object counts as reached; contact counts too."""
 
 
 class ManipulationSpec(Spec):
-    """Progress of the object to the goal at the last frame, and the simulator's own verdict of success."""
+    """The object's progress to the goal at the last frame, and the simulator's success flag."""
 
     kind: Literal["manipulation"]
     success_share: Fraction = 0.5
-    """Share of the maximum that only success earns; the rest is earned in proportion to progress. Our choice."""
+    """Fraction of the maximum score that only success earns; the rest is proportional to progress."""
 
 
 class ActionOutcomeSpec(Spec):
-    """How closely gripper and object follow the true outcome of the same actions."""
+    """Deviation of gripper and object from the true outcome of the same actions."""
 
     kind: Literal["action_outcome"]
     tolerance_m: Positive = 0.01
-    """Mean deviation in metres that costs nothing. Our choice."""
+    """Mean deviation in metres that costs nothing."""
     floor_m: Positive = 0.05
-    """Least extent of a true path in metres that deviations are measured against. Our choice."""
+    """Minimum extent in metres that deviations are divided by, for short true paths."""
     extent_share: Annotated[float, Field(gt=0, le=10)] = 0.5
-    """Mean deviation, as a share of the true path's extent, that costs everything; standing still does. Our choice."""
+    """Mean deviation, as a fraction of the true path's extent, that costs the whole score, as standing still does."""
 
 
 class TemporalSpec(Spec):
-    """No jumps, detours or stalls: steps within the source's speed, motion where the true outcome moves."""
+    """Temporal consistency: no jumps above the source's speed limits, no detours, no stalls while the true outcome
+    moves."""
 
     kind: Literal["temporal"]
     jump_cost: Fraction = 0.25
-    """Share of the maximum that one step of twice the speed limit or more costs. Our choice."""
+    """Fraction of the maximum score that one step of twice the speed limit or more costs."""
     stall_cost: Fraction = 0.6
-    """Share of the maximum lost where the picture stands still in every frame that should move. Our choice."""
+    """Fraction of the maximum score lost if the clip stands still in every frame in which the true outcome moves."""
     detour_cost: Fraction = 1.0
-    """Share of the maximum lost on paths three times as long as the true ones, as frames out of order make. Our
-    choice."""
+    """Fraction of the maximum score lost on paths three times as long as the true ones, as from shuffled frames."""
 
 
 class ContactSpec(Spec):
-    """Objects move only when touched or falling, and forces stay within what experts use."""
+    """Objects move only if touched or falling, and forces stay within those of experts."""
 
     kind: Literal["contact"]
     force_share: Fraction = 0.3
-    """Share of the maximum that excessive force can cost. Our choice."""
+    """Fraction of the maximum score that excessive force can cost."""
 
 
 class PhysicsSpec(Spec):
-    """Bodies do not enter each other, and objects neither jump nor vanish."""
+    """Bodies do not penetrate each other, and objects do not jump or disappear."""
 
     kind: Literal["physics"]
     penetration_share: Fraction = 0.5
-    """Share of the maximum lost at twice the source's penetration limit; jumping objects cost the rest. Our choice."""
+    """Fraction of the maximum score lost at twice the source's penetration limit; jumps can cost the rest."""
     jump_cost: Fraction = 0.25
-    """Share of the maximum that one jump of the object costs, up to what penetration leaves. Our choice."""
+    """Fraction of the maximum score that one jump of the object costs, up to 1 - `penetration_share` in all."""
     absent_cost: Fraction = 1.0
-    """Share of the maximum lost on an object that is gone: half of it at once, the rest in proportion to the frames
-    that do not show it. Our choice."""
+    """Fraction of the maximum score lost if the object disappears: half of it if any frame lacks the object, the rest
+    in proportion to the frames that lack it."""
 
 
 class EfficiencySpec(Spec):
-    """Short paths: the distance that the task needs, over the gripper's path. No dimension of the paper."""
+    """Short paths: the distance that the task needs over the gripper's path length. Not a dimension of the paper."""
 
     kind: Literal["efficiency"]
     slack: Annotated[float, Field(ge=1, le=100)] = 3.0
-    """Path length, as a multiple of the needed distance, that still earns the maximum score. Our choice."""
+    """Path length, as a multiple of the needed distance, up to which the maximum score is earned."""
 
 
 Labeller = Annotated[
@@ -96,52 +98,53 @@ Labeller = Annotated[
     | EfficiencySpec,
     Field(discriminator="kind"),
 ]
-"""How the rubric labels a dimension from the state trajectory."""
+"""The rubric's labeller of a dimension, computed from state trajectories."""
 
 
 class DimensionSpec(Spec):
     """One dimension of the reward."""
 
     max_score: Annotated[float, Field(gt=0, le=100)]
-    """Maximum score; scores run from 0 to it."""
+    """Maximum score; the minimum is 0."""
     weight: Annotated[float, Field(ge=0, le=100)] = 1.0
-    """w_k of the alignment reward and of the regression losses. The paper does not give it; 1 is our choice."""
+    """w_k of the alignment reward and of the regression losses. The paper does not give its value."""
     group: Name
-    """The heading it stands under: `task_alignment` or `physical_realism` in the paper."""
+    """Heading in tables: `task_alignment` or `physical_realism` in the paper."""
     rubric: Annotated[str, Field(min_length=1, max_length=2000)]
-    """What earns the maximum score and parts of it, for people, for a vision-language judge and for the report."""
+    """The scoring instructions, for human raters, vision-language judges and the report."""
     labeller: Labeller
-    """The measurement on the simulator's state that gives the label."""
+    """The measurement on the simulator's states that gives the label."""
 
 
 class CalibrationSpec(Spec):
-    """How the limits of a source (speed, penetration, force) are read off its recorded training episodes."""
+    """How a source's limits of speed, penetration and force are derived from its recorded training episodes."""
 
     quantile: Annotated[float, Field(ge=0.5, le=1)] = 0.98
-    """Quantile over successful expert episodes of each episode's largest penetration and force, and of the untouched
-    share of object motion. Meta-World's good demonstrations penetrate by up to 7.6 mm, so it is taken by source."""
+    """Quantile over successful expert episodes of the largest penetration, the largest force, and the fraction of
+    untouched object motion. Taken for each source, because good Meta-World demonstrations penetrate by up to 7.6 mm."""
     margin: Annotated[float, Field(ge=1, le=10)] = 1.25
-    """Factor on the measured quantile, for what a limited sample has not shown. Our choice."""
+    """Factor on the measured quantile, because the sample is limited."""
     speed_floor_m: Positive = 0.01
-    """Least speed limit in metres a frame. Our choice."""
+    """Minimum speed limit in metres per frame."""
     penetration_floor_m: Positive = 0.002
-    """Least penetration limit in metres. Our choice."""
+    """Minimum penetration limit in metres."""
     force_floor_n: Positive = 10.0
-    """Least force limit in newtons. Our choice."""
+    """Minimum force limit in newtons."""
     near_floor_m: Positive = 0.03
-    """Least distance of gripper and object, in metres, within which a touch between two frames is believed."""
+    """Minimum of the distance of gripper and object, in metres, within which a contact between two frames is
+    assumed."""
     path_floor_m: Positive = 0.02
-    """Metres added to a path before shares of its length are taken: jitter is no motion. Our choice."""
+    """Metres added to a path before fractions of its length are taken, so that jitter does not count as motion."""
 
 
 class RewardSpec(Spec):
-    """The dimensions that videos are scored by."""
+    """The dimensions in which videos are scored."""
 
     dimensions: Annotated[dict[Name, DimensionSpec], Field(min_length=1, max_length=32)]
-    """The dimensions by name, in the order of every score vector. The paper has six: 3 + 2 + 1 + 1 + 1 + 2 = 10
+    """The dimensions by name, in the order of all score vectors. The paper has six: 3 + 2 + 1 + 1 + 1 + 2 = 10
     points."""
     calibration: CalibrationSpec = CalibrationSpec()
-    """The rubric's limits by source."""
+    """How the rubric's limits of each source are derived."""
 
     @model_validator(mode="after")
     def _check_weights(self) -> Self:
@@ -152,28 +155,28 @@ class RewardSpec(Spec):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Names in order."""
+        """Names of the dimensions, in order."""
         return tuple(self.dimensions)
 
     @property
     def max_scores(self) -> tuple[float, ...]:
-        """Maximum scores in order."""
+        """Maximum scores, in order."""
         return tuple(dimension.max_score for dimension in self.dimensions.values())
 
     @property
     def weights(self) -> tuple[float, ...]:
-        """Weights w_k in order."""
+        """Weights w_k, in order."""
         return tuple(dimension.weight for dimension in self.dimensions.values())
 
     @property
     def max_total(self) -> float:
-        """Maximum total: the sum over all dimensions; 10 in the paper."""
+        """Sum of the maximum scores; 10 in the paper."""
         return sum(self.max_scores)
 
 
 ScoreVariant = Literal["absolute", "faithful"]
-"""`absolute`: the paper's scores of what a clip shows. `faithful`: how far that agrees with what the same actions truly
-led to, in every dimension; a hallucinated success raises the first and lowers the second."""
+"""`absolute`: the paper's scores of what a clip shows. `faithful`: agreement, in each dimension, with the true outcome
+of the same actions. A hallucinated success raises the first and lowers the second."""
 
 
 class SignalBase(Spec):
@@ -184,61 +187,62 @@ class SignalBase(Spec):
 
 
 class DistilledSignal(SignalBase):
-    """The student's scores, weighted by the dimensions' weights: the paper's reward, R = sum_k w_k g_k."""
+    """The weighted sum of the student's scores, R = sum_k w_k g_k: the paper's reward."""
 
     kind: Literal["distilled"]
     variant: ScoreVariant = "faithful"
-    """Which scores are maximised (paper: absolute)."""
+    """The variant of the scores that are maximised (paper: absolute)."""
 
 
 class JudgeSignal(SignalBase):
-    """The judge's own scores, without distillation."""
+    """The weighted sum of the judge's scores, without distillation."""
 
     kind: Literal["judge"]
     variant: ScoreVariant = "faithful"
-    """Which scores are maximised."""
+    """The variant of the scores that are maximised."""
 
 
 class GoldSignal(SignalBase):
-    """The gold scores, through the gold state probe and the true future: an upper bound, for sources with states."""
+    """The weighted sum of the gold scores, from the gold state probe and the true future: an upper bound. Only for
+    sources with states."""
 
     differentiable: ClassVar[bool] = False
     kind: Literal["gold"]
     variant: ScoreVariant = "faithful"
-    """Which scores are maximised."""
+    """The variant of the scores that are maximised."""
 
 
 class MseSignal(SignalBase):
-    """Minus the mean squared error against the true future."""
+    """Negative mean squared error against the true future."""
 
     kind: Literal["mse"]
 
 
 class L1Signal(SignalBase):
-    """Minus the mean absolute error against the true future; half of RLVR-World's reward."""
+    """Negative mean absolute error against the true future; one of the two terms of RLVR-World's reward."""
 
     kind: Literal["l1"]
 
 
 class SsimSignal(SignalBase):
-    """The structural similarity with the true future."""
+    """Structural similarity with the true future."""
 
     kind: Literal["ssim"]
 
 
 class PerceptualSignal(SignalBase):
-    """Minus the perceptual distance from the true future; the other half of RLVR-World's reward."""
+    """Negative perceptual distance from the true future; the other term of RLVR-World's reward."""
 
     kind: Literal["perceptual"]
     frames: Annotated[int, Field(ge=2, le=1024)] | None = None
-    """Predicted frames that are compared, evenly spaced, the first and the last among them; in training those between
-    are shifted at random from update to update. null compares all, which takes most of an update's time."""
+    """Number of predicted frames that are compared, evenly spaced, including the first and the last. Training shifts
+    those between at random in each update. null compares all, which takes most of an update's time."""
 
 
 SingleSignal: TypeAlias = (
     DistilledSignal | JudgeSignal | GoldSignal | MseSignal | L1Signal | SsimSignal | PerceptualSignal
 )
-"""One measure of a rollout."""
+"""A signal that is not a sum."""
 
 PlainSignal: TypeAlias = Annotated[SingleSignal, Field(discriminator="kind")]
 """The same, told apart by `kind`."""
@@ -248,9 +252,9 @@ class WeightedSignal(Spec):
     """One term of a sum."""
 
     weight: Annotated[float, Field(gt=0, le=10_000)]
-    """Factor of the signal, in its own units."""
+    """Factor on the signal's values."""
     signal: PlainSignal
-    """The signal."""
+    """The signal that is weighted."""
 
 
 class SumSignal(Spec):
@@ -258,102 +262,105 @@ class SumSignal(Spec):
 
     kind: Literal["sum"]
     terms: Annotated[tuple[WeightedSignal, ...], items()]
-    """The terms."""
+    """The weighted signals that are added."""
 
 
 RewardSignal: TypeAlias = Annotated[SingleSignal | SumSignal, Field(discriminator="kind")]
-"""What alignment maximises. The pixel kinds are the paper's low-level baselines."""
+"""The reward that alignment maximises. The pixel kinds are the paper's low-level baselines."""
 
 
 class TextSpec(Spec):
-    """Reading the instruction: words of the training instructions, and a small transformer over them."""
+    """The encoder of the instruction: a small transformer over words of the training instructions."""
 
     words: Annotated[int, Field(ge=1, le=512)] = 16
-    """Longest instruction in words; the rest is cut."""
+    """Maximum length of an instruction in words; longer ones are truncated."""
     layers: Annotated[int, Field(ge=1, le=48)] = 1
     """Transformer layers."""
     hidden_words: Fraction = 0.05
-    """Share of known words that training hides, so that unknown ones do not throw the scorer off. Our choice."""
+    """Word dropout: fraction of known words that training replaces by UNKNOWN, for robustness to unseen words."""
 
 
 class AppearanceSpec(Spec):
-    """A timm backbone over a few frames: for scenes that no state probe knows, such as real robots."""
+    """A timm backbone over a few frames, for scenes that no state probe covers, such as real robots."""
 
     backbone: Annotated[str, Field(pattern=r"^[a-z0-9_]+$", max_length=100)]
-    """Name of a timm model that gives feature maps; its weights are trained from scratch."""
+    """Name of a timm model with feature maps; it is trained from scratch."""
     level: Annotated[int, Field(ge=0, le=63)]
-    """Which of its feature maps is read, from 0, the finest; a vision transformer has one for each block."""
+    """Number of the feature map that is used; 0 is the finest. A vision transformer has one for each block."""
     image_size: Annotated[tuple[int, int], items(2, 2)] | None = None
-    """Height and width that the backbone is built for: vision transformers need it, convolutional networks take any."""
+    """Height and width in pixels that the backbone is built for. Vision transformers need it; convolutional networks
+    accept any size."""
     frames: Annotated[int, Field(ge=2, le=256)]
-    """Frames read of each clip, the first and the last among them."""
+    """Frames sampled from each clip, including the first and the last."""
     grid: Annotated[int, Field(ge=1, le=32)] = 4
-    """Cells a side that a feature map is pooled to; positions are kept, so that "at the goal" is visible."""
+    """Cells per side that a feature map is pooled to. Above 1, features keep positions, such as "at the goal"."""
     channels: Annotated[int, Field(ge=1, le=4096)] = 32
     """Channels of each cell."""
 
 
 Input = Literal["text", "video", "actions"]
-"""What a reward model reads."""
+"""An input of a reward model."""
 
 
 class EncoderSpec(Spec):
-    """The encoder of a reward model: a transformer over the words of the instruction and one token a frame, which holds
-    the state that a probe perceives and the actions that led to it (our choice)."""
+    """The encoder of a reward model: a transformer over the words of the instruction and one token for each frame, with
+    the state that a probe perceives and the actions that led to it."""
 
     inputs: Annotated[tuple[Input, ...], items(1, 3)] = ("text", "video", "actions")
-    """What it reads. Without `actions`, a reward model cannot know what should have happened; the paper's does not."""
+    """Inputs of the model. The paper's reward model does not read `actions`; without them, a model cannot know the true
+    outcome, and has no faithful scores."""
     frames: Annotated[int, Field(ge=2, le=1024)] = 32
-    """Most frames perceived of each clip; of longer clips so many, evenly spaced, the first and the last among them."""
+    """Maximum number of frames read of each clip. Longer clips are sampled evenly, including the first and last
+    frame."""
     width: Annotated[int, Field(ge=8, le=8192)]
     """Width of the transformer."""
     layers: Annotated[int, Field(ge=1, le=48)] = 2
-    """Its layers."""
+    """Transformer layers."""
     heads: Annotated[int, Field(ge=1, le=64)] = 4
-    """Its attention heads; they divide the width."""
+    """Attention heads; must divide `width`."""
     dropout: Fraction = 0.1
-    """Dropout in training."""
+    """Dropout probability in training."""
     scene_dropout: Fraction = 0.0
-    """Share of the training clips whose perceived states are hidden, so that scores of unknown scenes rest on the rest:
+    """Fraction of training clips whose perceived states are masked, so that the model learns to score unknown scenes by
     text, motion and `appearance`."""
     appearance: AppearanceSpec | None = None
-    """A backbone on raw frames beside the perceived states; null for none."""
+    """A backbone on raw frames, in addition to the perceived states; null for none."""
     text: TextSpec = TextSpec()
-    """The instruction."""
+    """The encoder of the instruction."""
 
     @model_validator(mode="after")
     def _divisible(self) -> Self:
         if self.width % self.heads:
-            raise FieldError("heads", f"heads is {self.heads}, which does not divide width {self.width}")
+            raise FieldError("heads", f"width ({self.width}) must be divisible by heads ({self.heads})")
         if "video" not in self.inputs:
-            raise FieldError("inputs", "a reward model scores videos; add video")
+            raise FieldError("inputs", "a reward model must read videos; add video")
         return self
 
 
 class ScoringLossSpec(Spec):
-    """The loss of a reward model: a dimension-weighted Huber loss (paper), and its counterpart within groups."""
+    """The loss of a reward model: a dimension-weighted Huber loss (paper), and the same loss within groups."""
 
     delta: Positive = 0.5
-    """Where the Huber loss on normalised scores turns from squared to linear."""
+    """Error of a normalised score at which the Huber loss changes from squared to linear."""
     within_group: Annotated[float, Field(ge=0, le=100)] = 1.0
-    """Weight of the loss on scores less their mean over the rollouts of one prompt: only these differences reach a
+    """Weight of the loss on scores minus their mean over the rollouts of one prompt. Only these differences affect a
     group-normalised advantage."""
     faithful: Annotated[float, Field(ge=0, le=100)] = 1.0
-    """Weight of the faithful scores beside the absolute ones."""
+    """Weight of the faithful scores; the weight of the absolute scores is 1."""
 
 
 class RewardModelSpec(Spec):
-    """What regression judges and students have in common: what reads a clip, and how it learns scores."""
+    """The fields that regression judges and students share: encoder, loss and training."""
 
     encoder: EncoderSpec
-    """What reads a clip."""
+    """Encodes clip, instruction and actions."""
     loss: ScoringLossSpec = ScoringLossSpec()
-    """The loss."""
+    """The training loss."""
     set_size: Annotated[int, Field(ge=2, le=1024)] = 8
-    """Clips of one set, the unit of a batch: rollouts of one prompt, or as many single clips."""
+    """Clips per set. A batch consists of sets; a set is a group of rollouts of one prompt, or of single clips."""
     group_share: Fraction = 0.5
-    """Share of the sets that are groups of rollouts; 0 if the bench has none."""
+    """Fraction of the sets that are groups of rollouts; 0 is used if the bench has none."""
     batch_size: Annotated[int, Field(ge=1, le=4096)] = 32
-    """Clips scored at once; changes the speed, not the scores."""
+    """Clips scored at once; affects the speed, not the scores."""
     training: TrainingSpec
     """Optimisation; `batch_size` counts sets."""

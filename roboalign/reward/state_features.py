@@ -1,5 +1,4 @@
-"""What a reward model knows of each frame: the state that a probe perceives, the actions that led to it, and a few
-statistics of the image."""
+"""Features of each frame for a reward model: the perceived state, the actions that led to it, and image statistics."""
 
 from dataclasses import dataclass
 
@@ -8,18 +7,18 @@ import torch.nn.functional as F
 from torch import Tensor
 
 NEAR_M = 0.1
-"""Unit of positions, in metres."""
+"""Unit of positions in metres: features are positions divided by it."""
 
 MILLIMETRE = 1e-3
 
 STATE_FEATURES = 44
-"""Features of a frame that come from the perceived state, and from what the actions should have led to."""
+"""Number of features of the perceived state and of the state that the actions should have led to."""
 
 IMAGE_FEATURES = 4
-"""Features of a frame that come from its pixels alone."""
+"""Number of features of a frame's pixels."""
 
 TIME_FEATURES = 3
-"""Features of a frame's place in the clip, and whether the scene is known."""
+"""Number of features of a frame's position in the clip and of whether the scene is known."""
 
 
 @dataclass(frozen=True)
@@ -27,17 +26,17 @@ class FrameSample:
     """K sampled frames of each of B clips."""
 
     indices: Tensor
-    """(B, K): frame numbers, ascending; the last one is repeated where a clip has fewer frames."""
+    """(B, K), ascending frame numbers; the last one is repeated if a clip has fewer than K frames."""
     valid: Tensor
-    """(B, K): false for the repeated ones."""
+    """(B, K), false for repeated frames."""
 
 
 def sample_frames(lengths: Tensor, count: int, generator: torch.Generator | None = None) -> FrameSample:
-    """All frames of clips of `lengths` (B,) frames, or `count` evenly spaced ones of longer clips, the first and the
-    last among them. K is the most that any clip has.
+    """Sample at most `count` frames of each of B clips with `lengths` (B,) frames.
 
-    With a generator, the frames between are shifted at random by up to half their spacing, alike for all clips: a
-    gradient through the samples then reaches every frame in some step.
+    Clips of at most `count` frames are read whole; longer ones are sampled evenly, including the first and last frame.
+    With a generator, the frames between are shifted at random by up to half their spacing, equally for all clips, so
+    that gradients reach every frame over several steps.
     """
     most = int(min(count, int(lengths.max())))
     places = torch.arange(most, device=lengths.device).expand(len(lengths), most)
@@ -52,7 +51,7 @@ def sample_frames(lengths: Tensor, count: int, generator: torch.Generator | None
 
 
 def action_features(actions: Tensor, sample: FrameSample) -> Tensor:
-    """(B, K, 2A): the sum of the actions (B, T - 1, A) since the sampled frame before, and since the first frame."""
+    """Sums of actions (B, T - 1, A) since the previous sampled frame and since the first frame, (B, K, 2A)."""
     total = F.pad(actions.cumsum(1), (0, 0, 1, 0))
     at = total.gather(1, sample.indices.clamp(max=total.shape[1] - 1).unsqueeze(-1).expand(-1, -1, total.shape[-1]))
     since = torch.cat([at[:, :1], at.diff(dim=1)], 1)
@@ -60,37 +59,41 @@ def action_features(actions: Tensor, sample: FrameSample) -> Tensor:
 
 
 def image_features(videos: Tensor, sample: FrameSample) -> Tensor:
-    """(B, K, IMAGE_FEATURES) of videos (B, T, 3, H, W) in [0, 1]: the mean absolute change since the frame before and
-    since the first, sharpness against the first frame, and the change of brightness; each of order 1."""
+    """Statistics (B, K, IMAGE_FEATURES) of the sampled frames of videos (B, T, 3, H, W) in [0, 1].
+
+    Mean absolute change since the previous and since the first frame, sharpness relative to the first frame, and change
+    of brightness. The factors give each feature a magnitude near 1.
+    """
     rows = torch.arange(len(videos), device=videos.device).unsqueeze(1)
-    now, before, first = videos[rows, sample.indices], videos[rows, (sample.indices - 1).clamp(min=0)], videos[:, :1]
-    sharp = _sharpness(now) / _sharpness(first).clamp(min=1e-3)
+    frames, first = videos[rows, sample.indices], videos[:, :1]
+    previous = videos[rows, (sample.indices - 1).clamp(min=0)]
+    sharpness = _sharpness(frames) / _sharpness(first).clamp(min=1e-3)
     return torch.stack(
         [
-            20 * (now - before).abs().mean((2, 3, 4)),
-            10 * (now - first).abs().mean((2, 3, 4)),
-            4 * (sharp - 1),
-            10 * (now - first).mean((2, 3, 4)),
+            20 * (frames - previous).abs().mean((2, 3, 4)),
+            10 * (frames - first).abs().mean((2, 3, 4)),
+            4 * (sharpness - 1),
+            10 * (frames - first).mean((2, 3, 4)),
         ],
         dim=-1,
     )
 
 
 def _sharpness(frames: Tensor) -> Tensor:
-    """Mean absolute difference of neighbouring pixels (B, K) of frames (B, K, 3, H, W)."""
+    """Mean absolute difference of neighbouring pixels, (B, K), of frames (B, K, 3, H, W)."""
     return frames.diff(dim=-1).abs().mean((2, 3, 4)) + frames.diff(dim=-2).abs().mean((2, 3, 4))
 
 
 def state_features(states: Tensor, points: Tensor, peaks: Tensor, forces: Tensor, expected: Tensor) -> Tensor:
-    """What a frame shows, and how far that is from what its actions lead to, (B, K, STATE_FEATURES), with gradients.
+    """The perceived state and its difference from the expected state, (B, K, STATE_FEATURES), with gradients.
 
     Args:
         states: Perceived states (B, K, 14), columns STATE_NAMES.
-        points: Image coordinates of gripper, object and goal (B, K, 3, 2).
-        peaks: Largest probabilities of their heat maps (B, K, 3).
-        forces: Typical forces of the clips' tasks in newtons, (B,).
-        expected: The states (B, K, 14) that the outcome model expects; without gradient. `states` themselves if the
-            actions are not known.
+        points: Image coordinates (B, K, 3, 2) of gripper, object and goal, in [0, 1].
+        peaks: Maximum probabilities (B, K, 3) of their heat maps.
+        forces: Typical forces (B,) of the clips' tasks in newtons.
+        expected: The states (B, K, 14) that the outcome model predicts, without gradient; `states` if the actions are
+            not known.
     """
     gripper, item, goal = states[..., 0:3] / NEAR_M, states[..., 3:6] / NEAR_M, states[..., 6:9] / NEAR_M
     touch = torch.stack(
@@ -126,8 +129,8 @@ def state_features(states: Tensor, points: Tensor, peaks: Tensor, forces: Tensor
 
 
 def time_features(lengths: Tensor, sample: FrameSample, known: Tensor) -> Tensor:
-    """(B, K, TIME_FEATURES): the place of each frame as a share of the clip, the length in 32 frames, and whether the
-    scene is `known` (B,)."""
-    share = sample.indices / (lengths - 1).clamp(min=1).unsqueeze(1)
-    rest = torch.stack([lengths / 32, known.to(share.dtype)], -1).unsqueeze(1).expand(-1, share.shape[1], -1)
-    return torch.cat([share.unsqueeze(-1), rest], -1)
+    """(B, K, TIME_FEATURES): relative time of each frame in [0, 1], length of the clip in units of 32 frames, and
+    whether the scene is `known` (B,)."""
+    time = sample.indices / (lengths - 1).clamp(min=1).unsqueeze(1)
+    clip = torch.stack([lengths / 32, known.to(time.dtype)], -1).unsqueeze(1).expand(-1, time.shape[1], -1)
+    return torch.cat([time.unsqueeze(-1), clip], -1)

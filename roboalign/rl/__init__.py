@@ -1,1 +1,1 @@
-"""GRPO and online distillation."""
+"""Alignment of the world model: GRPO and other policy optimisers, and online distillation of the student."""

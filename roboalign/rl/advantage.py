@@ -6,14 +6,14 @@ import torch
 from torch import Tensor
 
 EQUAL = 1e-6
-"""A group whose rewards differ by less than this, relative to their size, is constant: rounding is no preference."""
+"""Relative deviation of rewards below which a group counts as constant, so that rounding errors are not amplified."""
 
 
 def group_advantage(rewards: Tensor, min_std: float = 0.0) -> Tensor:
-    """Rewards (prompts, G) less their group's mean, over its standard deviation (of the population); same shape.
+    """Rewards (prompts, G) minus their group's mean, over its population standard deviation; same shape.
 
-    A constant group gets 0: it says nothing about which rollout is better. A standard deviation below `min_std` counts
-    as that much, so that a reward that hardly tells rollouts apart does not drive the policy by its noise.
+    A constant group gets 0, because it has no preferred rollout. A standard deviation below `min_std` is replaced by
+    `min_std`, so that the noise of a reward that hardly differs between rollouts is not amplified.
     """
     centred = rewards - rewards.mean(1, keepdim=True)
     deviation = centred.square().mean(1, keepdim=True).sqrt()
@@ -23,9 +23,9 @@ def group_advantage(rewards: Tensor, min_std: float = 0.0) -> Tensor:
 
 def rank_advantage(rewards: Tensor) -> Tensor:
     """Ranks of rewards (prompts, G) within their group, evenly spaced from -1 to 1; ties share the mean rank."""
-    below = (rewards.unsqueeze(2) > rewards.unsqueeze(1)).sum(2)
+    lower = (rewards.unsqueeze(2) > rewards.unsqueeze(1)).sum(2)
     tied = (rewards.unsqueeze(2) == rewards.unsqueeze(1)).sum(2) - 1
-    return (2 * below + tied) / max(1, rewards.shape[1] - 1) - 1
+    return (2 * lower + tied) / max(1, rewards.shape[1] - 1) - 1
 
 
 def relative_advantage(
@@ -44,12 +44,12 @@ def relative_advantage(
 
 
 def reward_to_go(rewards: Tensor) -> Tensor:
-    """Rewards by frame (..., F) as the sum of each frame's and all later ones, over the number of frames."""
+    """The sum of the rewards (..., F) of each frame and all later ones, over the number of frames; same shape."""
     return rewards.flip(-1).cumsum(-1).flip(-1) / rewards.shape[-1]
 
 
 def signal_to_noise(gradients: list[Tensor]) -> Tensor:
-    """The cosines (pairs,) between all pairs of gradients of different batches; 0 on average if they are noise."""
+    """Cosines (pairs,) between all pairs of gradients (N,) of different batches; 0 on average if they are noise."""
     directions = torch.stack([g / g.norm().clamp(min=1e-20) for g in gradients])
     upper = torch.triu_indices(len(gradients), len(gradients), 1, device=directions.device)
     return (directions @ directions.T)[upper[0], upper[1]]

@@ -5,9 +5,9 @@ from torch import Tensor
 
 
 def pick_best(rewards: Tensor, keep: int) -> Tensor:
-    """Whether each rollout (prompts, G) is among the `keep` best of its group; among equals the first. Boolean.
+    """A mask (prompts, G) of the `keep` rollouts with the highest rewards of each group; ties keep the first.
 
-    A group whose rewards are all equal keeps none: it prefers nothing.
+    A group whose rewards are all equal keeps none, because it has no preferred rollout.
     """
     order = rewards.argsort(dim=1, descending=True, stable=True)
     best = torch.zeros_like(rewards, dtype=torch.bool).scatter(1, order[:, :keep], True)

@@ -8,26 +8,28 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Parts:
-    """The loss, with its gradient, and what curves show of it."""
+    """The loss, with gradient, and statistics for curves."""
 
     loss: Tensor
     kl: Tensor
-    """Mean KL estimate a token, in nats."""
+    """Mean KL estimate per token, in nats."""
     clip_fraction: Tensor
-    """Share of tokens whose ratio was clipped and whose gradient is therefore 0."""
+    """Fraction of tokens whose ratio is clipped, so that their gradient is 0."""
 
 
 def token_log_probabilities(logits: Tensor, tokens: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    """Log-probabilities (B, F, Nd) of `tokens` under `logits` (B, F, Nd, codes) / temperature; mean entropies (B,)."""
+    """Log-probabilities (B, F, Nd) of `tokens` (B, F, Nd) under `logits` (B, F, Nd, codes) / temperature, and mean
+    entropies (B,) in nats, without gradient."""
     distribution = (logits.float() / temperature).log_softmax(-1)
     entropy = -(distribution.exp() * distribution).sum(-1).flatten(1).mean(1)
     return distribution.gather(-1, tokens[..., None])[..., 0], entropy.detach()
 
 
 def low_variance_kl(policy: Tensor, reference: Tensor) -> Tensor:
-    """The estimate r - ln r - 1, r = pi_0 / pi, of KL(pi || pi_0) on samples of pi; never negative, unbiased.
+    """The estimate r - ln r - 1, r = pi_0 / pi, of KL(pi || pi_0) on samples of pi; unbiased and never negative.
 
-    Both are log-probabilities of the sampled tokens (http://joschu.net/blog/kl-approx.html, k3).
+    `policy` and `reference` are log-probabilities of the sampled tokens. See k3 in
+    http://joschu.net/blog/kl-approx.html.
     """
     difference = reference - policy
     return difference.exp() - difference - 1
@@ -42,15 +44,15 @@ def grpo(
     kl_coef: float,
     clip_eps_high: float | None = None,
 ) -> Parts:
-    """The loss over rollouts of equal length, so that the mean over tokens is also the mean over rollouts.
+    """The GRPO loss. All rollouts have equal length, so the mean over tokens is also the mean over rollouts.
 
     Args:
-        policy: (B, F, Nd), log-probabilities of the sampled tokens.
-        old: Alike, by the policy that sampled; without gradient.
-        reference: Alike, by the supervised model; without gradient.
+        policy: Log-probabilities (B, F, Nd) of the sampled tokens.
+        old: Those by the policy that sampled them; without gradient.
+        reference: Those by the supervised model; without gradient.
         advantage: (B,) by rollout, or (B, F) by frame.
         clip_eps: Lower clipping of the likelihood ratio.
-        kl_coef: Weight of the KL divergence to the supervised model.
+        kl_coef: Weight of the KL divergence from the supervised model.
         clip_eps_high: Upper clipping; None is `clip_eps`.
     """
     high = clip_eps if clip_eps_high is None else clip_eps_high

@@ -1,4 +1,4 @@
-"""What alignment needs of tokenizer and world model; the stage passes the real ones in."""
+"""Interfaces of the tokenizer and the world model that alignment uses; the stage passes the implementations in."""
 
 from collections.abc import Callable
 from typing import Any, Protocol, Self
@@ -6,29 +6,29 @@ from typing import Any, Protocol, Self
 from torch import Tensor
 
 RolloutFn = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
-"""(context frames (B, 3, H, W), actions (B, F, A), action masks (B, A), seeds (B,)) to frames (B, F, 3, H, W) and
-tokens (B, F, Nd), drawn from the policy as it is, each window's tokens under the context of the frame before it."""
+"""Samples rollouts from the current policy: (context frames (B, 3, H, W), actions (B, F, A), action masks (B, A),
+seeds (B,)) to frames (B, F, 3, H, W) and tokens (B, F, Nd). Each window is conditioned on the frame before it."""
 
 
 class ContextTokens(Protocol):
-    """An encoded context frame."""
+    """Encoded context frames of a batch."""
 
     @property
     def tokens(self) -> Tensor:
         """Context tokens (B, Nc)."""
 
     def select(self, rows: Tensor) -> Self:
-        """The contexts at `rows`."""
+        """The contexts of the rows `rows` of the batch."""
 
 
 class ValueTokenizer(Protocol):
-    """A frozen tokenizer whose codes are points of a grid."""
+    """A frozen tokenizer whose codes are points of a grid, as those of FSQ."""
 
     def encode_context(self, frames: Tensor) -> Any:
-        """Frames (B, 3, H, W) as Context."""
+        """Encode frames (B, 3, H, W) as ContextTokens."""
 
     def code_values(self, tokens: Tensor) -> Tensor:
-        """The values (..., V) of codes (...)."""
+        """The grid points (..., V) of codes (...)."""
 
     def decode_values(self, context: Any, values: Tensor) -> Tensor:
-        """Frames (B, F, 3, H, W) of code values (B, F, Nd, V), with gradients to them."""
+        """Decode code values (B, F, Nd, V) to frames (B, F, 3, H, W), with gradients to the values."""

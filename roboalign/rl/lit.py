@@ -1,5 +1,5 @@
-"""The training step of alignment: roll out in groups, reward, update the policy; now and then distil the student, and
-check on validation prompts."""
+"""The training step of alignment: sample rollouts in groups, compute rewards, update the policy; periodically distil
+the student and check the policy on validation prompts."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -29,7 +29,7 @@ from roboalign.student.model import Student
 from roboalign.training import TrainedModule, fold_in
 
 ObserveFn = Callable[[Rollouts], SetBatch]
-"""Rollouts as the student reads them, on the CPU, with the judge's normalised scores as targets."""
+"""Converts rollouts to the student's inputs, on the CPU, with the judge's normalised scores as targets."""
 
 
 @dataclass(frozen=True)
@@ -40,19 +40,19 @@ class AlignmentComponents:
     reference: nn.Module
     """The supervised world model, pi_0."""
     rollout: RolloutFn
-    """Draws from the policy as it is."""
+    """Samples from the current policy."""
     greedy_rollout: RolloutFn
-    """Takes the policy's likeliest tokens."""
+    """Takes the most likely tokens of the current policy."""
     reward: Reward
-    """Asks the student as it is, if the reward is the distilled one."""
+    """Rewards (B,); the distilled reward uses the current student."""
     reward_by_frame: Callable[[Rollouts], Tensor] | None = None
-    """(B, F), for rewards that are given by frame."""
+    """Rewards (B, F); None if the reward is not defined for single frames."""
     observe: ObserveFn | None = None
-    """For online distillation."""
+    """Labels rollouts for online distillation."""
     bench: Sequence[SetBatch] = ()
-    """Groups of the bench's clips that the student must not forget."""
+    """Groups of the bench's clips that distillation replays, so that the student does not forget them."""
     check: Callable[[int], Check] | None = None
-    """Measures the policy as it is on validation prompts."""
+    """Measures the current policy on validation prompts; takes the step."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Credit:
 
 
 class AlignmentModule(TrainedModule):
-    """Policy, student, replay buffer and the best checked weights; everything else is in `components`."""
+    """Holds the policy, the student, the replay buffer and the weights of the best check."""
 
     distillation_loss: Tensor
     disagreement: Tensor
@@ -87,12 +87,22 @@ class AlignmentModule(TrainedModule):
         components: AlignmentComponents,
         buffer: ReplayBuffer | None = None,
     ) -> None:
+        """Set up the training.
+
+        Args:
+            spec: The alignment.
+            policy: The world model that is trained.
+            student: Trained too if `buffer` is set.
+            prompts: The training prompts.
+            components: Frozen collaborators.
+            buffer: Replay buffer of online distillation; None without distillation.
+        """
         super().__init__()
         self.automatic_optimization = False
         self.spec, self.policy, self.student, self.prompts, self.parts = spec, policy, student, prompts, components
         self.buffer = buffer
         self.student.members.requires_grad_(buffer is not None)
-        # Buffers, so that the curve of a resumed run repeats the values of the last round as an unbroken one does.
+        # Module buffers are saved in checkpoints, so the curve of a resumed run continues with the last round's values.
         self.register_buffer("distillation_loss", torch.zeros(()))
         self.register_buffer("disagreement", torch.zeros(()))
         most = 0 if spec.guard is None else spec.training.steps // spec.guard.every + 2
@@ -122,7 +132,7 @@ class AlignmentModule(TrainedModule):
 
     def training_step(self, batch: Item, index: int) -> None:
         guard = self.spec.guard
-        # A run that was killed after its last check resumes behind it: what stopped it then has to stop it again.
+        # A run that was killed after the check that stopped it resumes after that check, and must stop again.
         if guard is not None and (self._has_stopped() or (self.step % guard.every == 0 and self._check())):
             self.trainer.should_stop = True
             return
@@ -153,7 +163,7 @@ class AlignmentModule(TrainedModule):
         self.log_dict({name: value.detach() for name, value in logs.items()})
 
     def sample(self, batch: Item) -> PolicyRollouts:
-        """Rollouts of the prompts of a batch; their seeds are a function of (seed, step, row of the global batch)."""
+        """Sample rollouts of the prompts of a batch; their seeds depend on (seed, step, row of the global batch)."""
         spec, numbers = self.spec, [int(number) for number in batch["prompt"]]
         size, places = spec.group_size, self.shard.positions(len(numbers))
         rows = [place * size + member for place in places for member in range(size)]
@@ -171,10 +181,10 @@ class AlignmentModule(TrainedModule):
         )
 
     def _greedy(self) -> bool:
-        """Whether this step's rollouts are greedy ones."""
+        """Whether this step's rollouts are greedy; greedy steps are evenly spaced."""
         optimizer = self.spec.optimizer
-        share = optimizer.greedy_share if isinstance(optimizer, FirstOrderSpec) else 0.0
-        return math.floor((self.step + 1) * share) > math.floor(self.step * share)
+        fraction = optimizer.greedy_share if isinstance(optimizer, FirstOrderSpec) else 0.0
+        return math.floor((self.step + 1) * fraction) > math.floor(self.step * fraction)
 
     def credit(self, rollouts: PolicyRollouts) -> Credit:
         """Reward the rollouts and give each its part in the loss."""
@@ -272,7 +282,7 @@ class AlignmentModule(TrainedModule):
 
     @torch.no_grad()
     def _old(self, rollouts: PolicyRollouts) -> list[Tensor] | None:
-        """The log-probabilities of the sampled tokens before the updates; None if one update is all."""
+        """The log-probabilities of the sampled tokens before the updates; None if there is only one update."""
         if not isinstance(self.spec.optimizer, GRPOSpec) or self.spec.optimizer.epochs == 1:
             return None
         sequences = [rollouts.sequence(window) for window in rollouts.windows]
@@ -280,7 +290,7 @@ class AlignmentModule(TrainedModule):
         return [token_log_probabilities(self.policy(*each), each[1], temperature)[0] for each in sequences]
 
     def _check(self) -> bool:
-        """Measure the policy, keep its weights if they are the best so far; whether training should stop."""
+        """Measure the policy and store its weights if they are the best so far. Returns whether to stop training."""
         spec = self.spec.guard
         if spec is None or self.parts.check is None:
             return False
@@ -300,7 +310,7 @@ class AlignmentModule(TrainedModule):
         return from_first_rank(values)
 
     def _has_stopped(self) -> bool:
-        """Whether the checks so far have ended the training."""
+        """Whether the checks so far have stopped the training."""
         return (
             self.spec.guard is not None
             and bool(self.check_history)
@@ -309,55 +319,55 @@ class AlignmentModule(TrainedModule):
 
     @property
     def check_history(self) -> list[Check]:
-        """The checks so far."""
+        """The checks so far, in order."""
         rows = self.checks[~self.checks[:, 0].isnan()].tolist()
         return [Check(int(row[0]), *row[1:]) for row in rows]
 
     def finish(self) -> None:
-        """Check the last weights, then put the best checked ones into the policy; without a guard, keep the last."""
+        """Check the last weights, then load those of the best check into the policy. Without a guard, do nothing."""
         if self.spec.guard is None or self.parts.check is None:
             return
         if not self._has_stopped():  # the last step has updated the policy
-            found = self.parts.check(self.step + 1)
+            check = self.parts.check(self.step + 1)
             row = len(self.check_history)
-            self.checks[row] = torch.tensor(astuple(found), dtype=torch.float64)
+            self.checks[row] = torch.tensor(astuple(check), dtype=torch.float64)
             if decide(self.check_history, self.spec.guard).best == row:
                 return
         for name, parameter in self.policy.named_parameters():
             parameter.data.copy_(self.best[_key(name)].data)
 
     def _distil(self, rollouts: PolicyRollouts, optimizer: LightningOptimizer) -> None:
-        """One round of online distillation on fresh rollouts."""
+        """One round of online distillation on new rollouts. Raises ValueError without a buffer or an `observe`."""
         spec, parts, buffer = self.spec.distillation, self.parts, self.buffer
         if spec is None or buffer is None or parts.observe is None:
             raise ValueError("online distillation needs a replay buffer and the judge")
         with torch.no_grad():
-            fresh = parts.observe(rollouts.rollouts)
-            told = self.student.sample(
+            labelled = parts.observe(rollouts.rollouts)
+            scores = self.student.sample(
                 rollouts.rollouts.videos, rollouts.rollouts.instructions, rollouts.rollouts.actions
             )[0]
-            maxima = torch.tensor(self.student.reward.max_scores, device=told.device)
+            max_scores = torch.tensor(self.student.reward.max_scores, device=scores.device)
             # Every rank gets all rollouts, so that the students and their buffers stay the same.
-            apart = gather_rows((told - fresh["target"].to(told) * maxima).sum(-1).abs()).mean()
-            local = cast(dict[str, Tensor], fresh)
-            fresh = cast(SetBatch, {name: gather_rows(rows, rollouts.group_size) for name, rows in local.items()})
-        self.disagreement.copy_(apart)
-        buffer.add(fresh)
-        if apart < spec.min_disagreement:
+            disagreement = gather_rows((scores - labelled["target"].to(scores) * max_scores).sum(-1).abs()).mean()
+            local = cast(dict[str, Tensor], labelled)
+            labelled = cast(SetBatch, {name: gather_rows(rows, rollouts.group_size) for name, rows in local.items()})
+        self.disagreement.copy_(disagreement)
+        buffer.add(labelled)
+        if disagreement < spec.min_disagreement:
             return
-        known = round(spec.sets * spec.bench_share) if parts.bench else 0
+        bench_sets = round(spec.sets * spec.bench_share) if parts.bench else 0
         losses = []
         self.student.train()
         for number in range(spec.steps):
             generator = torch.Generator().manual_seed(fold_in(self.spec.training.seed, self.step, 4, number))
             size = rollouts.group_size
             sets: list[SetBatch] = []
-            for _ in range(spec.sets - known):
+            for _ in range(spec.sets - bench_sets):
                 first = int(torch.randint(max(1, len(buffer) // size), (1,), generator=generator)) * size
                 sets.append(buffer.clips(torch.arange(first, min(first + size, len(buffer)))))
-            for _ in range(known):
+            for _ in range(bench_sets):
                 sets.append(parts.bench[int(torch.randint(len(parts.bench), (1,), generator=generator))])
-            loss = torch.stack([self._distillation_loss(own) for own in sets]).mean()
+            loss = torch.stack([self._distillation_loss(clips) for clips in sets]).mean()
             optimizer.zero_grad()
             self.manual_backward(loss)
             self._step(optimizer, self.student)
@@ -398,11 +408,11 @@ class AlignmentModule(TrainedModule):
 
 
 def _key(name: str) -> str:
-    """A parameter's name as a key of a ParameterDict."""
+    """A parameter's name as a key of a ParameterDict, whose keys must not contain dots."""
     return name.replace(".", "/")
 
 
 def _entropy(logits: Tensor, temperature: float) -> Tensor:
-    """The mean entropy of the tokens' distributions, in nats."""
+    """Mean entropy of the token distributions, in nats."""
     distribution = (logits.detach().float() / temperature).log_softmax(-1)
     return -(distribution.exp() * distribution).sum(-1).mean()

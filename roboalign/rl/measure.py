@@ -1,4 +1,4 @@
-"""The model before and after alignment on the same prompts and seeds: metrics/rl.json."""
+"""Compares the model before and after alignment on the same prompts and seeds: metrics/rl.json."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import cast
@@ -23,10 +23,10 @@ from roboalign.types import Json
 Values = Mapping[str, NDArray[np.float64]]
 
 INDICATORS = ("psnr", "repeated_frames", "entropy", "position_error_cm")
-"""What is also compared before and after: reward hacking would show here."""
+"""Measures that are compared before and after alignment in addition to rewards, because they reveal reward hacking."""
 
 Scores = Callable[[Rollouts], Mapping[str, Tensor]]
-"""Totals (B,) of rollouts by name of the scorer; NaN if a scorer knows nothing of a rollout's source."""
+"""Maps rollouts to total scores (B,) by scorer; NaN if a scorer does not cover a rollout's source."""
 
 
 @torch.no_grad()
@@ -45,76 +45,85 @@ def roll_out(
     batch_size: int,
     device: torch.device,
 ) -> Values:
-    """Measures (N,) of one sampled rollout of each prompt: all that `score` gives, and psnr, repeated_frames, motion,
-    true_motion, kl and entropy.
+    """Measure one rollout of each prompt.
 
     Args:
-        policy: Gives the likelihoods.
-        reference: The KL divergence is to it, exact, in nats a token.
-        rollout: Draws from the policy.
+        policy: The model whose likelihoods are measured.
+        reference: The model from which the KL divergence is measured, exactly, in nats per token.
+        rollout: Samples from the policy.
         tokenizer: Encodes the contexts of the windows.
         prompts: The prompts.
-        numbers: Which of them.
+        numbers: Numbers (N,) of the prompts that are used.
         score: Scores rollouts.
-        temperature: Of the rollouts.
-        segments: Frames [start, stop) of each window, as the decoding has them.
-        seed: Of the sampling; a prompt's seed is a function of it and the prompt's number.
-        batch_size: Prompts at once.
-        device: Of the models.
+        temperature: Temperature of the rollouts.
+        segments: Frames [start, stop) of each window of the decoding.
+        seed: Seed of the sampling; a prompt's seed is a function of it and the prompt's number.
+        batch_size: Prompts rolled out at once.
+        device: Device of the models.
+
+    Returns:
+        Values (N,) by name: those of `score`, and psnr, repeated_frames, motion, true_motion, kl and entropy.
     """
     values: dict[str, list[Tensor]] = {}
     for start in range(0, len(numbers), batch_size):
         part = list(numbers[start : start + batch_size])
         item = {name: value.to(device) for name, value in default_collate([prompts[number] for number in part]).items()}
         seeds = torch.tensor([fold_in(seed, number) for number in part], device=device)
-        made = sample_rollouts(
+        rollouts = sample_rollouts(
             cast(Item, item), [prompts.instruction(n) for n in part], [prompts.task(n) for n in part], rollout,
             tokenizer, seeds, group_size=1, segments=segments,
         )  # fmt: skip
-        kl, entropy = divergence(policy, reference, made, temperature)
-        video, targets = made.rollouts.videos, made.rollouts.targets
-        found: dict[str, Tensor] = {
+        kl, entropy = divergence(policy, reference, rollouts, temperature)
+        video, targets = rollouts.rollouts.videos, rollouts.rollouts.targets
+        measured: dict[str, Tensor] = {
             "entropy": entropy,
             "kl": kl,
             "psnr": psnr(video[:, 1:], targets[:, 1:]).mean(1),
             "repeated_frames": repeated_frames(video),
             "motion": video.diff(dim=1).square().mean((1, 2, 3, 4)),
             "true_motion": targets.diff(dim=1).square().mean((1, 2, 3, 4)),
-            **score(made.rollouts),
+            **score(rollouts.rollouts),
         }
-        for name, value in found.items():
+        for name, value in measured.items():
             values.setdefault(name, []).append(value.cpu())
     return {name: torch.cat(parts).double().numpy() for name, parts in values.items()}
 
 
 def divergence(
-    policy: nn.Module, reference: nn.Module, made: PolicyRollouts, temperature: float
+    policy: nn.Module, reference: nn.Module, rollouts: PolicyRollouts, temperature: float
 ) -> tuple[Tensor, Tensor]:
-    """The KL divergence of the policy from the reference, and the policy's entropy, (B,) each, in nats a token, on the
+    """KL divergence of the policy from the reference, and entropy of the policy, (B,) each, in nats per token, on the
     policy's rollouts."""
-    total = made.tokens.shape[1]
-    kl, entropy = (made.rollouts.videos.new_zeros(len(made.tokens)) for _ in range(2))
-    for window in made.windows:
-        sequence, share = made.sequence(window), (window.stop - window.start) / total
+    total = rollouts.tokens.shape[1]
+    kl, entropy = (rollouts.rollouts.videos.new_zeros(len(rollouts.tokens)) for _ in range(2))
+    for window in rollouts.windows:
+        sequence, fraction = rollouts.sequence(window), (window.stop - window.start) / total
         logits = policy(*sequence)
-        kl += share * exact_kl(logits, reference(*sequence), temperature).flatten(1).mean(1)
-        entropy += share * token_log_probabilities(logits, sequence[1], temperature)[1]
+        kl += fraction * exact_kl(logits, reference(*sequence), temperature).flatten(1).mean(1)
+        entropy += fraction * token_log_probabilities(logits, sequence[1], temperature)[1]
     return kl, entropy
 
 
 def compare_policies(before: Values, after: Values, rewards: Iterable[str], episodes: Sequence[str]) -> dict[str, Json]:
-    """The figures of metrics/rl.json that need both models: reward by scorer, KL, what would show hacking.
+    """The entries of metrics/rl.json that compare both models: rewards by scorer, KL, and indicators of reward hacking.
 
     The unit of the intervals is the episode: prompts of one episode are averaged first. `motion_ratio` is the motion
-    energy of the aligned rollouts over that of the supervised ones; it is absent where the latter stand still. A reward
-    that knows nothing of some prompts is compared on the others; one that knows nothing of any is absent.
+    energy of the aligned rollouts over that of the supervised ones, and absent if the latter have none. Prompts for
+    which a reward is NaN are left out of its comparison; a reward that is NaN for all prompts is absent.
+
+    Args:
+        before: Measures (N,) of the supervised model, by name.
+        after: Measures (N,) of the aligned model on the same prompts.
+        rewards: Names of the scorers.
+        episodes: The episode of each prompt, (N,).
     """
     old, new = by_episode(before, episodes), by_episode(after, episodes)
 
     def change(name: str) -> dict[str, Json]:
-        known = np.isfinite(old[name]) & np.isfinite(new[name])
-        ours, theirs = new[name][known], old[name][known]
-        return {"before": float(theirs.mean()), "after": float(ours.mean()), **paired_difference(ours, theirs).json()}
+        valid = np.isfinite(old[name]) & np.isfinite(new[name])
+        aligned, supervised = new[name][valid], old[name][valid]
+        means = {"before": float(supervised.mean()), "after": float(aligned.mean())}
+        return {**means, **paired_difference(aligned, supervised).json()}
 
     def is_measured(name: str) -> bool:
         return name in old and bool(np.isfinite(old[name]).any())
@@ -139,9 +148,9 @@ def compare_policies(before: Values, after: Values, rewards: Iterable[str], epis
 
 
 def success_rates(values: Values) -> dict[str, Json]:
-    """How often rollouts show success although the true outcome fails, and the reverse; by what the probe perceives."""
-    known = np.isfinite(values["shown_success"])
-    shown, true = values["shown_success"][known] > 0.5, values["true_success"][known] > 0.5
+    """Rates of false success (shown although the true outcome fails) and of missed success, as the probe perceives."""
+    valid = np.isfinite(values["shown_success"])
+    shown, true = values["shown_success"][valid] > 0.5, values["true_success"][valid] > 0.5
     result: dict[str, Json] = {"true_successes": int(true.sum()), "true_failures": int((~true).sum())}
     if (~true).any():
         result["false_success"] = float(shown[~true].mean())
@@ -151,7 +160,7 @@ def success_rates(values: Values) -> dict[str, Json]:
 
 
 def by_episode(values: Values, episodes: Sequence[str]) -> Values:
-    """The mean of each value over the prompts of one episode."""
+    """The mean of each value over the prompts of each episode, in the order in which episodes first occur."""
     names = np.asarray(episodes)
     return {
         key: np.array([array[names == name].mean() for name in dict.fromkeys(episodes)])

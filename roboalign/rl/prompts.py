@@ -1,4 +1,4 @@
-"""Prompts: segments of recorded episodes, of which the context frame, the actions and the instruction are given."""
+"""Prompts: the context frame, actions and instruction of segments of recorded episodes."""
 
 from collections.abc import Sequence
 from typing import TypedDict
@@ -12,23 +12,33 @@ from roboalign.types import Policy
 
 
 class Item(TypedDict):
-    """One prompt (as a batch: each with a leading axis)."""
+    """One prompt; in a batch, each field has a leading axis."""
 
     frames: Tensor
-    """(1 + F, 3, H, W) in [0, 1]: the context frame and the true future, which only measures and pixel rewards see."""
+    """(1 + F, 3, H, W) in [0, 1]: the context frame and the true future, which only measures and some rewards read."""
     actions: Tensor
-    """(F, A) in [-1, 1]: action t leads to predicted frame t."""
+    """(F, A) in [-1, 1]; action t leads to predicted frame t."""
     action_mask: Tensor
-    """(A,)."""
+    """(A,), true for the action dimensions that the source has."""
     prompt: Tensor
-    """(), the prompt's number."""
+    """(), number of the prompt."""
 
 
 class Prompts(Dataset[Item]):
-    """The segments of `horizon` + 1 frames whose context frames lie `stride` frames apart."""
+    """Segments of recorded episodes."""
 
     def __init__(self, corpus: Corpus, horizon: int, stride: int, policies: Sequence[Policy] | None = None) -> None:
-        """Prompts of the episodes of `policies` (None: all). Raises ValueError where no episode is long enough."""
+        """List the segments.
+
+        Args:
+            corpus: The episodes.
+            horizon: Predicted frames; a segment has one more.
+            stride: Frames between the context frames of successive segments of an episode.
+            policies: Use only episodes recorded by these policies; None for all.
+
+        Raises:
+            ValueError: No episode is long enough.
+        """
         self.corpus, self.horizon = corpus, horizon
         self.places = [
             (episode, start)
@@ -57,15 +67,15 @@ class Prompts(Dataset[Item]):
         }
 
     def instruction(self, number: int) -> str:
-        """What the robot was told."""
+        """The instruction of a prompt's episode."""
         return self.corpus.infos[self.places[number][0]].instruction
 
     def task(self, number: int) -> tuple[str, str]:
-        """The source and the task of a prompt's episode."""
+        """(source, task) of a prompt's episode."""
         info = self.corpus.infos[self.places[number][0]]
         return info.source, info.task
 
     def evenly(self, count: int) -> list[int]:
-        """At most `count` prompt numbers, spread evenly."""
+        """At most `count` evenly spaced prompt numbers."""
         count = min(count, len(self))
         return [index * len(self) // count for index in range(count)]

@@ -1,4 +1,4 @@
-"""The replay buffer of online distillation: the policy's latest rollouts with the judge's scores."""
+"""The replay buffer of online distillation: the latest rollouts with the judge's scores."""
 
 from collections.abc import Mapping
 from typing import cast
@@ -10,13 +10,13 @@ from roboalign.reward.observation import SetBatch
 
 
 class ReplayBuffer(nn.Module):
-    """A ring of clips as the student reads them. All of it are buffers, so that a checkpoint of its owner holds it."""
+    """A ring buffer of clips as the student reads them. All content is in module buffers, so checkpoints include it."""
 
     filled: Tensor
     next: Tensor
 
     def __init__(self, capacity: int, like: Mapping[str, Tensor]) -> None:
-        """`like` gives, by field of SetBatch, the shape and type of one clip."""
+        """Allocate `capacity` clips; `like` has the shape and dtype of each field of one clip, by field of SetBatch."""
         super().__init__()
         self.capacity = capacity
         for name, value in like.items():
@@ -29,13 +29,13 @@ class ReplayBuffer(nn.Module):
         return int(self.filled)
 
     def add(self, clips: SetBatch) -> None:
-        """Keep clips; the oldest give way."""
-        given = cast(dict[str, Tensor], clips)
-        count = min(len(given["target"]), self.capacity)
-        at = (self.next + torch.arange(count, device=self.next.device)) % self.capacity
+        """Add clips; they replace the oldest ones if the buffer is full."""
+        fields = cast(dict[str, Tensor], clips)
+        count = min(len(fields["target"]), self.capacity)
+        rows = (self.next + torch.arange(count, device=self.next.device)) % self.capacity
         for name in self.names:
             buffer = getattr(self, f"clip_{name}")
-            buffer[at] = given[name][-count:].to(buffer)
+            buffer[rows] = fields[name][-count:].to(buffer)
         self.next.copy_((self.next + count) % self.capacity)
         self.filled.copy_((self.filled + count).clamp(max=self.capacity))
 

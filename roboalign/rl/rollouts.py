@@ -1,4 +1,4 @@
-"""Rollouts of the policy in groups, as they are evaluated: over the whole horizon, in the windows of the decoding."""
+"""Rollouts of the policy in groups, over the whole horizon and in the windows of the decoding, as in evaluation."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from roboalign.rl.prompts import Item
 
 @dataclass(frozen=True)
 class Window:
-    """Frames `start` to `stop` (exclusive, from 0) of all rollouts: one sequence of the policy under one context."""
+    """Predicted frames `start` to `stop` (exclusive) of all rollouts: one sequence of the policy under one context."""
 
     start: int
     stop: int
@@ -28,12 +28,12 @@ class PolicyRollouts:
 
     rollouts: Rollouts
     tokens: Tensor
-    """(B, F, Nd)."""
+    """(B, F, Nd), the sampled dynamics tokens."""
     action_mask: Tensor
-    """(B, A)."""
+    """(B, A), true for the action dimensions that the source has."""
     windows: tuple[Window, ...]
     prompts: Tensor
-    """(B,): number of the prompt of each."""
+    """(B,), number of each rollout's prompt."""
     group_size: int
 
     def sequence(self, window: Window, rows: slice = slice(None)) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -43,7 +43,7 @@ class PolicyRollouts:
         return window.context.tokens[rows], tokens, actions, self.action_mask[rows]
 
     def by_group(self, values: Tensor) -> Tensor:
-        """Values (B, ...) as (P, G, ...)."""
+        """Reshape values (B, ...) to (P, G, ...)."""
         return values.view(-1, self.group_size, *values.shape[1:])
 
 
@@ -60,18 +60,18 @@ def sample_rollouts(
     segments: Sequence[tuple[int, int]],
     reward_seed: int | None = None,
 ) -> PolicyRollouts:
-    """Roll out P prompts in groups.
+    """Sample G rollouts of each of P prompts.
 
     Args:
         batch: The prompts.
         instructions: (P,).
-        tasks: (P,): source and task.
-        rollout: Draws from the policy.
+        tasks: (source, task) of each prompt, (P,).
+        rollout: Samples from the policy.
         tokenizer: Encodes the contexts of the windows.
-        seeds: (P * G,).
+        seeds: Seeds (P * G,) of the sampling.
         group_size: G.
-        segments: Frames [start, stop) of each window, as the decoding has them.
-        reward_seed: See Rollouts.seed.
+        segments: Frames [start, stop) of each window of the decoding.
+        reward_seed: See `Rollouts.seed`.
     """
     targets = batch["frames"].repeat_interleave(group_size, 0)
     actions = batch["actions"].repeat_interleave(group_size, 0)
@@ -89,8 +89,10 @@ def sample_rollouts(
 
 
 def value_gradients(batch: PolicyRollouts, tokenizer: ValueTokenizer, reward: Any) -> tuple[Tensor, list[Tensor]]:
-    """Rewards (B,) and, for each window, their gradients with respect to the values of the sampled tokens
-    (B, frames, Nd, V). Contexts are held constant: a window's tokens answer for its own frames."""
+    """Rewards (B,) and, for each window, their gradients (B, frames, Nd, V) with respect to the sampled code values.
+
+    Contexts are held constant: a window's tokens receive gradients from its own frames only.
+    """
     with torch.enable_grad():
         values = [
             tokenizer.code_values(batch.tokens[:, w.start : w.stop]).float().requires_grad_() for w in batch.windows

@@ -1,4 +1,5 @@
-"""Alignment: the policy (the world model) is optimised on a reward of its own rollouts, the student distilled online.
+"""Alignment: the policy (the world model) is optimised on a reward of its own rollouts; the student is distilled
+online.
 
 Defaults are our choice unless a source is named.
 """
@@ -14,36 +15,36 @@ from roboalign.spec.training import TrainingSpec
 
 
 class GRPOSpec(Spec):
-    """Group relative policy optimisation (DeepSeekMath, arXiv 2402.03300; the paper's): rollouts of one prompt are
-    compared with each other, the likelihood ratio is clipped."""
+    """Group relative policy optimisation (DeepSeekMath, arXiv 2402.03300; used by the paper): compares rollouts of one
+    prompt and clips the likelihood ratio."""
 
     kind: Literal["grpo"]
     clip_eps: Annotated[float, Field(gt=0, lt=1)] = 0.2
-    """eps, the lower clipping of the likelihood ratio (0.2: RLVR-World)."""
+    """eps, the lower clipping of the likelihood ratio (0.2 in RLVR-World)."""
     clip_eps_high: Annotated[float, Field(gt=0, lt=10)] | None = None
-    """The upper clipping; null is `clip_eps` (0.28: DAPO, arXiv 2503.14476)."""
+    """Upper clipping of the likelihood ratio; null is `clip_eps` (0.28 in DAPO, arXiv 2503.14476)."""
     epochs: Annotated[int, Field(ge=1, le=64)] = 1
-    """Updates on the same rollouts; the ratio differs from 1 only from the second on."""
+    """Updates on the same rollouts. In the first update the likelihood ratio is 1."""
     advantage: Literal["standardized", "centred", "rank"] = "standardized"
-    """`standardized`: divided by the group's standard deviation (GRPO); `centred`: not divided (Dr. GRPO, arXiv
-    2503.20783); `rank`: the rank within the group, from -1 to 1, robust to outliers of the reward."""
+    """Rewards minus the group's mean. `standardized`: divided by the group's standard deviation (GRPO); `centred`: not
+    divided (Dr. GRPO, arXiv 2503.20783); `rank`: replaced by ranks in [-1, 1], which are robust to outliers."""
     min_std: Annotated[float, Field(ge=0, le=1000)] = 0.0
-    """Least standard deviation that advantages are divided by, in units of the reward: a reward that hardly tells
-    rollouts apart then does not drive the policy by its noise. 0 is GRPO's."""
+    """Minimum standard deviation that advantages are divided by, in units of the reward, so that the noise of a reward
+    that hardly differs between rollouts is not amplified. 0 in GRPO."""
     reward_to_go: bool = False
-    """Credit each frame with the rewards from that frame on; for rewards that are given by frame (mse, l1)."""
+    """Give each frame the sum of the rewards from that frame on. Only for rewards by frame (`mse`, `l1`)."""
 
 
 class FirstOrderSpec(Spec):
-    """The reward is differentiated through reward model, decoder and code values into the expected code values of the
-    policy, straight-through: one rollout says how each token should change, not only whether the whole was good."""
+    """Differentiates the reward through reward model, decoder and code values into the expected code values of the
+    policy (straight-through). The gradient has a direction for each token, not one advantage for the whole rollout."""
 
     kind: Literal["first_order"]
     min_std: Annotated[float, Field(ge=0, le=1000)] = 0.0
-    """Least standard deviation of the batch's rewards that the gradient is divided by, in units of the reward."""
+    """Minimum standard deviation of the batch's rewards that the gradient is divided by, in units of the reward."""
     greedy_share: Fraction = 0.0
-    """Share of the updates on greedy rollouts, spread evenly; the others are on sampled ones. The gradient does not
-    need rollouts to be samples, and what is evaluated greedily gains by being trained so."""
+    """Fraction of the updates that use greedy rollouts, evenly spaced; the others use sampled rollouts. The gradient
+    does not require samples, and training on greedy rollouts improves greedy evaluation."""
 
 
 class BestOfNSpec(Spec):
@@ -51,95 +52,97 @@ class BestOfNSpec(Spec):
 
     kind: Literal["best_of_n"]
     keep: Annotated[int, Field(ge=1, le=1024)] = 1
-    """Rollouts of each group that are kept; below the group's size."""
+    """Number of rollouts kept of each group; must be below `group_size`."""
 
 
 PolicyOptimizerSpec = Annotated[GRPOSpec | FirstOrderSpec | BestOfNSpec, Field(discriminator="kind")]
-"""How the policy learns from rewarded rollouts."""
+"""The optimiser of the policy."""
 
 
 class DistillationSpec(Spec):
-    """Online distillation (paper): the judge scores fresh rollouts, the student learns from them, against hacking."""
+    """Online distillation (paper): the judge scores new rollouts and the student is trained on them, against reward
+    hacking."""
 
     every: Annotated[int, Field(ge=1, le=1_000_000)] = 10
-    """Policy updates between two rounds: K in the paper, which does not give it."""
+    """Policy updates between two rounds; K in the paper, which does not give its value."""
     steps: Annotated[int, Field(ge=1, le=100_000)] = 8
-    """Student updates of one round."""
+    """Student updates per round."""
     sets: Annotated[int, Field(ge=1, le=65_536)] = 4
-    """Sets of clips of one student update."""
+    """Sets of clips per student update."""
     bench_share: Fraction = 0.5
-    """Share of the sets that come from the bench, so that the student keeps what it knew."""
+    """Fraction of the sets that come from the bench, so that the student does not forget it."""
     bench_clips: Annotated[int, Field(ge=0, le=1_000_000)] = 256
-    """Clips of the bench's train split that take part."""
+    """Number of clips of the bench's training split that are used."""
     capacity: Annotated[int, Field(ge=1, le=1_000_000)] = 256
-    """Rollouts in the replay buffer; newer ones replace the oldest."""
+    """Rollouts in the replay buffer; new ones replace the oldest."""
     min_disagreement: Annotated[float, Field(ge=0, le=100)] = 0.0
-    """A round trains the student only if its totals differ from the judge's by at least this much on average on the
-    fresh rollouts, in points."""
+    """Minimum mean difference between the totals of student and judge on the new rollouts, in points; below it, a round
+    does not train the student."""
     learning_rate: Positive = 1e-4
-    """AdamW's learning rate for the student, on the policy's schedule."""
+    """Peak learning rate of the student, with the policy's schedule."""
 
 
 class GuardSpec(Spec):
-    """Checks on validation prompts during training. The weights of the best check are kept."""
+    """Checks the policy on validation prompts during training, and keeps the weights of the best check."""
 
     every: Annotated[int, Field(ge=1, le=1_000_000)] = 15
     """Policy updates between two checks; the first check is before training."""
     prompts: Annotated[int, Field(ge=2, le=100_000)] = 24
-    """Validation prompts, with the same seeds in every check."""
+    """Number of validation prompts; every check uses the same seeds."""
     scorer: Literal["held_out", "judge"] = "held_out"
-    """Whose faithful total decides which check is best; gold is only reported."""
+    """The scorer whose faithful total decides which check is best. Gold scores are only reported."""
     patience: Annotated[int, Field(ge=1, le=1000)] = 3
-    """Checks without a better one after which training stops."""
+    """Number of successive checks without improvement after which training stops."""
     max_psnr_loss: Annotated[float, Field(ge=0, le=100)] = 0.3
-    """A check counts as better only if its PSNR, in dB, has not fallen by more than this from the first check's."""
+    """Maximum decrease of PSNR in dB from the first check; a check with a larger one cannot be the best."""
 
 
 class AlignmentMeasureSpec(Spec):
-    """How the model before and after alignment is compared: held-out test episodes, the same seeds for both."""
+    """The comparison of the model before and after alignment on test episodes, with the same seeds for both."""
 
     prompts: Annotated[int, Field(ge=2, le=100_000)] = 64
-    """Prompts, spread evenly over the test episodes' segments."""
+    """Number of prompts, evenly spaced over the segments of the test episodes."""
     batch_size: Annotated[int, Field(ge=1, le=4096)] = 32
-    """Prompts rolled out at once; changes the speed, not the result."""
+    """Prompts rolled out at once; affects the speed, not the results."""
     gradient_batches: Annotated[int, Field(ge=0, le=1000)] = 4
-    """Batches whose policy gradients are compared before training: the cosine between them is the signal-to-noise of
-    one update. 0 or at least 2."""
+    """Number of batches whose policy gradients are compared before training; the cosine between them is the
+    signal-to-noise ratio of one update. 0, or at least 2."""
     seed: Seed = 1
     """Seed of the sampling."""
 
 
 class RLSpec(Spec):
-    """Alignment (paper): rollouts are rewarded, and the policy is optimised on them, held by a KL divergence."""
+    """Alignment (paper): optimises the policy on the reward of its rollouts, with a KL penalty."""
 
     reward: RewardSignal = DistilledSignal(kind="distilled")
-    """What is maximised."""
+    """The reward that is maximised."""
     optimizer: PolicyOptimizerSpec = GRPOSpec(kind="grpo")
-    """How the policy learns from it (paper: GRPO)."""
+    """The optimiser of the policy (paper: GRPO)."""
     group_size: Annotated[int, Field(ge=1, le=1024)] = 8
-    """G, rollouts of one prompt; `grpo` and `best_of_n` need at least two (16: RLVR-World)."""
+    """G, rollouts of each prompt; `grpo` and `best_of_n` need at least 2 (16 in RLVR-World)."""
     horizon: Annotated[int, Field(ge=1, le=1024)] = 30
-    """Predicted frames of a rollout (7: RLVR-World; 30: as the paper evaluates)."""
+    """Predicted frames of a rollout (7 in RLVR-World; the paper evaluates 30)."""
     decoding: PolicyDecodingSpec = SwrSpec()
-    """How rollouts are made. Of `swr`, each window is a sequence of its own under its re-encoded context."""
+    """Decoding of the rollouts. With `swr`, each window is a separate sequence under its re-encoded context."""
     stride: Annotated[int, Field(ge=1, le=1024)] = 4
     """Frames between the context frames of two prompts of an episode."""
     policies: Annotated[tuple[Policy, ...], items()] = ("expert", "noisy_expert", "wrong_goal", "random", "unknown")
-    """Whose training episodes give prompts: failures too, or the policy learns that everything succeeds."""
+    """Prompts come from training episodes of these policies. Without failed episodes, the world model learns that all
+    actions succeed."""
     temperature: Positive = 1.0
-    """Temperature of the rollouts; the likelihoods are of the same distribution (1: RLVR-World)."""
+    """Temperature of the rollouts and of their likelihoods (1 in RLVR-World)."""
     kl_coef: Annotated[float, Field(ge=0, le=100)] = 0.02
-    """beta, the weight of the KL divergence to the supervised model (0.001: RLVR-World)."""
+    """beta, the weight of the KL divergence from the supervised model (0.001 in RLVR-World)."""
     distillation: DistillationSpec | None = DistillationSpec()
-    """Online distillation; null keeps the student as it is."""
+    """Online distillation; null does not train the student."""
     guard: GuardSpec | None = GuardSpec()
     """Checks on validation prompts; null trains all steps and keeps the last weights."""
     micro_batch_size: Annotated[int, Field(ge=1, le=65_536)] | None = None
     """Rollouts whose activations are in memory at a time, for one update on all of them; null takes all at once."""
     training: TrainingSpec
-    """Optimisation; `batch_size` counts prompts a step (128 at lr 5e-5: RLVR-World)."""
+    """Optimisation; `batch_size` counts prompts (128 at learning rate 5e-5 in RLVR-World)."""
     measure: AlignmentMeasureSpec = AlignmentMeasureSpec()
-    """Before and after."""
+    """The comparison before and after alignment."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -150,20 +153,24 @@ class RLSpec(Spec):
             )
         compared = isinstance(self.optimizer, GRPOSpec | BestOfNSpec)
         if compared and self.group_size < 2:
-            raise FieldError("group_size", f"{self.optimizer.kind} compares rollouts of one prompt; make it at least 2")
+            raise FieldError(
+                "group_size", f"{self.optimizer.kind} compares rollouts of one prompt; set it to 2 or more"
+            )
         if isinstance(self.optimizer, BestOfNSpec) and self.optimizer.keep >= self.group_size:
             raise FieldError(
                 "optimizer.keep",
-                f"keep is {self.optimizer.keep}, not below group_size, which is {self.group_size}: nothing is rejected",
+                f"keep ({self.optimizer.keep}) must be below group_size ({self.group_size}), so that some are rejected",
             )
         flat = [term.kind for term in terms if not term.differentiable]
         if isinstance(self.optimizer, FirstOrderSpec) and flat:
-            raise FieldError("optimizer.kind", f"the reward {flat[0]} has no gradient; take grpo or best_of_n")
+            raise FieldError("optimizer.kind", f"the reward {flat[0]} has no gradient; use grpo or best_of_n")
         by_frame = self.reward.kind in ("mse", "l1")
         if isinstance(self.optimizer, GRPOSpec) and self.optimizer.reward_to_go and not by_frame:
-            raise FieldError("optimizer.reward_to_go", f"the reward {self.reward.kind} is given by clip, not by frame")
+            raise FieldError(
+                "optimizer.reward_to_go", f"the reward {self.reward.kind} is not defined by frame; use mse or l1"
+            )
         if self.measure.gradient_batches == 1:
             raise FieldError(
-                "measure.gradient_batches", "one batch has nothing to be compared with; take 0, or 2 or more"
+                "measure.gradient_batches", "one batch cannot be compared with another; set it to 0, or to 2 or more"
             )
         return self

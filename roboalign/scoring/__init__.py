@@ -1,1 +1,1 @@
-"""Score any folder of videos by an experiment's judge or student."""
+"""Scores folders of videos by an experiment's judge or student."""

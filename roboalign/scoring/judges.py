@@ -1,4 +1,4 @@
-"""A judge or a student from its file, with its calibration beside it."""
+"""Loads a judge or a student from its checkpoint, with the calibration beside it."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,50 +19,56 @@ from roboalign.reward.spec import RewardSpec
 from roboalign.reward.text import Vocabulary
 from roboalign.student.model import load_student
 
-PLACES: dict[str, Path] = {"judge": Path("artifacts/judge"), "student": Path("artifacts/student")}
-"""Where an experiment keeps its scorers."""
+FOLDERS: dict[str, Path] = {"judge": Path("artifacts/judge"), "student": Path("artifacts/student")}
+"""The folders of an experiment's scorers."""
 
 MODEL, CALIBRATION = "model.safetensors", "calibration.json"
 
 
 class JudgeError(Exception):
-    """A judge cannot be used; the message says why and what to do."""
+    """A scorer cannot be used; the message says why and what to do."""
 
 
 @dataclass(frozen=True)
 class LoadedJudge:
-    """A scorer with what it knows."""
+    """A scorer with its calibration."""
 
     scorer: ScorerName
-    """What it is: a judge of any kind, which scores a clip several times, or a student."""
+    """`judge` for a judge of any kind, or `student`."""
     digest: str
-    """The hash of its weights' file."""
+    """The hash of its checkpoint."""
     reward: RewardSpec
     vocabulary: Vocabulary | None
-    """The words that it knows; None for a judge that reads any text."""
+    """The words that it was trained on; None for a judge without a fixed vocabulary."""
     calibration: Calibration
     sample: Callable[[Tensor, Sequence[str]], Tensor]
-    """Clips (B, T, 3, H, W), uint8, and instructions to raw absolute scores (S, B, D)."""
+    """Maps clips (B, T, 3, H, W), uint8, and instructions to raw absolute scores (S, B, D)."""
 
 
 def load(which: str, root: Path, device: str) -> LoadedJudge:
-    """The scorer `judge` or `student` of the experiment at `root`, or the one in a file or folder of that name.
+    """Load a scorer.
 
-    Raises JudgeError where it is missing, damaged, or has no calibration.
+    Args:
+        which: `judge` or `student` of the experiment at `root`, or the path of a checkpoint or its folder.
+        root: The checkout.
+        device: `cpu` or `cuda`.
+
+    Raises:
+        JudgeError: The scorer is missing or damaged, or has no calibration.
     """
     if device == "cuda" and not torch.cuda.is_available():
-        raise JudgeError("torch sees no CUDA device; leave --device out")
-    folder = root / PLACES[which] if which in PLACES else Path(which)
-    path = folder / MODEL if folder.is_dir() or which in PLACES else folder
+        raise JudgeError("torch finds no CUDA device; omit --device")
+    folder = root / FOLDERS[which] if which in FOLDERS else Path(which)
+    path = folder / MODEL if folder.is_dir() or which in FOLDERS else folder
     if not path.exists():
-        remedy = "run `dvc repro` or `dvc pull`" if which in PLACES else "name judge, student, or a judge's file"
+        remedy = "run `dvc repro` or `dvc pull`" if which in FOLDERS else "name judge, student, or a judge's file"
         raise JudgeError(f"{path} is missing; {remedy}")
     try:
         calibration = Calibration.model_validate_json((path.parent / CALIBRATION).read_text(encoding="utf-8"))
     except (OSError, ValidationError):
         raise JudgeError(
-            f"{path.parent / CALIBRATION} is missing or damaged, without which there are no intervals; the stages "
-            "judge and student write it: run `dvc repro`"
+            f"{path.parent / CALIBRATION} is missing or damaged, but needed for intervals; run `dvc repro`, whose "
+            "stages judge and student write it"
         ) from None
     try:
         kind: ScorerName = "judge" if _is_judge(path) else "student"
@@ -77,6 +83,6 @@ def load(which: str, root: Path, device: str) -> LoadedJudge:
 
 
 def _is_judge(path: Path) -> bool:
-    """Whether a model file is a judge's: only judges come in kinds. Raises CheckpointError if it is damaged."""
+    """Whether a checkpoint is a judge's: only judges' specs have a `kind`. Raises CheckpointError if it is damaged."""
     spec = load_metadata(path).get("spec")
     return isinstance(spec, dict) and "kind" in spec

@@ -1,4 +1,4 @@
-"""Every video of a folder to a score file: the scores with their intervals, warnings, and what could not be scored."""
+"""Scores all videos of a folder: scores with intervals, warnings, and the videos that could not be scored."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,30 +20,32 @@ from roboalign.sources.readers.spec import PictureSpec
 Fit = Literal["crop", "pad", "stretch"]
 
 UNSEEN = 0.1
-"""Share of a picture that may be cropped without a warning."""
+"""Fraction of a frame that may be cropped without a warning."""
 RATE = 1.25
-"""Factor by which frames may come faster or slower than in any source without a warning. Our choice."""
+"""Factor by which the frame rate may be above or below that of all sources without a warning. Our choice."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """How videos are read and scored."""
+    """Options for reading and scoring videos."""
 
     name: str
     fit: Fit = "crop"
-    """Where the aspect ratio is not the judge's: cut off, add black, or distort. The default is the sources' own."""
+    """For videos with another aspect ratio than the judge's: crop, add black borders, or distort. The default is that
+    of the sources."""
     stride: int = 1
+    """One of so many frames is scored."""
     level: float = 0.9
-    """Of the intervals of single videos."""
+    """Coverage of the intervals of single videos."""
     like: Kind = "generated"
-    """Which of the bench's validation pairs the videos are like; `all` where there are too few of that kind."""
+    """The bench's validation pairs that calibrate the intervals; `all` is used if there are too few of the kind."""
     first_frames: Path | None = None
-    """A folder of pictures, each put before the frames of the video of its name."""
+    """A folder of images, each put before the frames of the video with the same name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One video to score: its name, its file, its instruction, and the picture to put first."""
+    """One video to score: its name, its file, its instruction, and the image that is put before it, if any."""
 
     name: str
     path: Path
@@ -52,47 +54,57 @@ class Task:
 
 
 def match_instructions(
-    found: Mapping[str, Path], instructions: Mapping[str, str], first_frames: Path | None
+    videos: Mapping[str, Path], instructions: Mapping[str, str], first_frames: Path | None
 ) -> tuple[list[Task], list[Problem]]:
-    """Each video with its instruction, by name with or without its ending; and what has no counterpart."""
+    """Match videos with instructions.
+
+    Args:
+        videos: The videos by name.
+        instructions: Instructions by name of the video, with or without extension.
+        first_frames: A folder of first frames; None for none.
+
+    Returns:
+        The matched videos, and problems for videos and instructions without a match.
+    """
     by_stem: dict[str, list[str]] = {}
-    for name, path in found.items():
+    for name, path in videos.items():
         by_stem.setdefault(_stem(name, path), []).append(name)
     tasks: list[Task] = []
     problems: list[Problem] = []
-    taken: dict[str, str] = {}
+    matched: dict[str, str] = {}
     for key, instruction in instructions.items():
-        names = [key] if key in found else by_stem.get(key, [])
+        names = [key] if key in videos else by_stem.get(key, [])
         if len(names) != 1:
-            reason = f"the name fits {', '.join(names)}; give the ending" if names else "there is no such video"
+            reason = f"the name matches {', '.join(names)}; add the extension" if names else "there is no such video"
             problems.append(Problem(video=key, reason=reason))
             continue
         name = names[0]
-        if name in taken:
-            problems.append(Problem(video=key, reason=f"{name} has an instruction as '{taken[name]}' already"))
+        if name in matched:
+            problems.append(Problem(video=key, reason=f"{name} has an instruction as '{matched[name]}' already"))
             continue
-        taken[name] = key
-        stem = _stem(name, found[name])
-        # Two videos that differ in their endings alone keep them.
+        matched[name] = key
+        stem = _stem(name, videos[name])
+        # Names without extension, unless two videos differ in their extension only.
         label = stem if len(by_stem[stem]) == 1 else name
         first = None
         if first_frames is not None:
-            pictures = [first_frames / f"{stem}{ending}" for ending in PICTURES]
-            first = next((picture for picture in pictures if picture.exists()), None)
+            images = [first_frames / f"{stem}{extension}" for extension in PICTURES]
+            first = next((image for image in images if image.exists()), None)
             if first is None:
                 problems.append(Problem(video=label, reason=f"there is no first frame {first_frames / stem}.png"))
                 continue
-        tasks.append(Task(label, found[name], instruction, first))
-    problems += [Problem(video=name, reason="it has no instruction") for name in found if name not in taken]
+        tasks.append(Task(label, videos[name], instruction, first))
+    problems += [Problem(video=name, reason="it has no instruction") for name in videos if name not in matched]
     return sorted(tasks, key=lambda task: task.name), sorted(problems, key=lambda problem: problem.video)
 
 
 def _stem(name: str, path: Path) -> str:
+    """The name of a video without its extension; folders have none."""
     return name if path.is_dir() else PurePosixPath(name).with_suffix("").as_posix()
 
 
 def score_all(tasks: Sequence[Task], judge: LoadedJudge, options: Options) -> Iterator[ScoredVideo | Problem]:
-    """Score one video after another; a video that cannot be read becomes a problem and stops nothing."""
+    """Score the videos one after another; a video that cannot be read yields a Problem."""
     calibration = judge.calibration
     size = PictureSpec(height=calibration.height, width=calibration.width, fit=options.fit)
     for task in tasks:
@@ -115,57 +127,80 @@ def score_all(tasks: Sequence[Task], judge: LoadedJudge, options: Options) -> It
 
 
 def estimates(samples: np.ndarray, judge: LoadedJudge, level: float, kind: Kind) -> dict[str, ScoreEstimate]:
-    """The scores of one clip from (S, D) scorings: their means, with intervals cut to what can be scored."""
+    """The scores of one clip with intervals, clipped to the range of scores, by dimension and `total`.
+
+    Args:
+        samples: Raw scores (S, D) of S draws.
+        judge: The scorer.
+        level: Coverage of the intervals.
+        kind: The pairs that calibrate the intervals.
+    """
     columns = [*judge.reward.names, TOTAL]
-    maxima = [*judge.reward.max_scores, judge.reward.max_total]
+    max_scores = [*judge.reward.max_scores, judge.reward.max_total]
     values = np.concatenate([samples, samples.sum(1, keepdims=True)], axis=1)
-    known = judge.calibration.errors[kind]
+    errors = judge.calibration.errors[kind]
     result: dict[str, ScoreEstimate] = {}
-    for name, maximum, column in zip(columns, maxima, values.T, strict=True):
+    for name, max_score, column in zip(columns, max_scores, values.T, strict=True):
         score = float(column.mean())
-        half = known.half_width(name, level)
+        half = errors.half_width(name, level)
         result[name] = ScoreEstimate(
             score=score,
             low=None if half is None else max(0.0, score - half),
-            high=None if half is None else min(float(maximum), score + half),
+            high=None if half is None else min(float(max_score), score + half),
             spread=float(column.std(ddof=1)) if len(column) > 1 else None,
         )
     return result
 
 
 def warnings(video: Video, instruction: str, judge: LoadedJudge, size: PictureSpec) -> Iterator[str]:
-    """In what a video differs from all that the judge was trained on."""
+    """The differences of a video from the judge's training data.
+
+    Args:
+        video: The video.
+        instruction: Its instruction.
+        judge: The scorer.
+        size: Size and fit of the frames.
+    """
     calibration, vocabulary = judge.calibration, judge.vocabulary
-    read_words = words(instruction)
-    known = read_words if vocabulary is None else vocabulary.known
-    unknown = list(dict.fromkeys(word for word in read_words if word not in set(known)))
-    if unknown or not read_words:
-        yield f"words that the judge never read: {', '.join(unknown) or 'none at all are given'}"
-    if vocabulary is not None and len(read_words) > vocabulary.length:
-        yield f"{len(read_words)} words, of which the judge reads {vocabulary.length}"
+    instruction_words = words(instruction)
+    known = instruction_words if vocabulary is None else vocabulary.known
+    unknown = list(dict.fromkeys(word for word in instruction_words if word not in set(known)))
+    if unknown:
+        yield f"words that are not in the judge's training data: {', '.join(unknown)}"
+    elif not instruction_words:
+        yield "the instruction has no words"
+    if vocabulary is not None and len(instruction_words) > vocabulary.length:
+        yield f"{len(instruction_words)} words, of which the judge reads {vocabulary.length}"
     height, width = video.size
     if height < calibration.height or width < calibration.width:
-        yield f"pictures of {height} x {width} are enlarged to {calibration.height} x {calibration.width}"
+        yield f"frames of {height} x {width} are enlarged to {calibration.height} x {calibration.width}"
     top, bottom, left, right = crop_bounds(height, width, size)
-    seen = (bottom - top) * (right - left) / (height * width)
-    if seen < 1 - UNSEEN:
-        yield f"{1 - seen:.0%} of each picture is cropped; --fit pad or stretch shows all of it"
+    visible = (bottom - top) * (right - left) / (height * width)
+    if visible < 1 - UNSEEN:
+        yield f"{1 - visible:.0%} of each frame is cropped; use --fit pad or stretch to keep it"
     if video.palette:
-        yield "a GIF's few colours look like noise, which costs points; give a video, pictures or an array"
+        yield "a GIF has few colours, which lowers scores like noise; use a video, images or an array"
     low, high = calibration.frames
     if not low <= len(video.frames) <= high:
         yield f"{len(video.frames)} frames; the judge was trained on {low} to {high}"
     slow, fast = calibration.fps
     if video.fps is not None and not slow / RATE <= video.fps <= fast * RATE:
         stride = round(video.fps / fast)
-        remedy = f"; --stride {stride} brings them there" if stride > 1 else ""
-        yield f"{video.fps:.3g} frames a second; the judge was trained on {slow:.3g} to {fast:.3g}{remedy}"
+        remedy = f"; use --stride {stride}" if stride > 1 else ""
+        yield f"{video.fps:.3g} frames per second; the judge was trained on {slow:.3g} to {fast:.3g}{remedy}"
 
 
 def score_file(
     results: Sequence[ScoredVideo], problems: Sequence[Problem], judge: LoadedJudge, options: Options
 ) -> ScoreFile:
-    """The document of a folder's scores. There has to be a video."""
+    """The content of a file of scores.
+
+    Args:
+        results: The scored videos, at least one.
+        problems: The videos that were not scored.
+        judge: The scorer.
+        options: How videos were read and scored.
+    """
     kind = judge.calibration.usable(options.like, options.level)
     mean: dict[str, Mean] = {}
     for name in (*judge.reward.names, TOTAL):

@@ -1,4 +1,4 @@
-"""A score file as text."""
+"""Formats a file of scores as text."""
 
 from collections import Counter
 
@@ -7,7 +7,7 @@ from roboalign.evaluation.external import ScoreEstimate, ScoreFile
 
 
 def table(file: ScoreFile) -> str:
-    """One line a video, then the means by dimension and the warnings."""
+    """One line for each video, then the means by dimension, the meaning of the intervals, and the warnings."""
     short = _short(file.dimensions)
     width = max(5, *(len(video.video) for video in file.videos))
     lines = [f"{'video':{width}}  " + "  ".join(f"{name:>5}" for name in short.values()) + f"  {'total':>5}"]
@@ -25,23 +25,26 @@ def table(file: ScoreFile) -> str:
         lines.append(f"no intervals of single videos: {file.calibration_pairs} validation pairs are too few for "
                      f"{file.level:.0%}")  # fmt: skip
     else:
-        what = "world models' rollouts" if file.like == "generated" else "clips of all origins"
-        lines.append(f"intervals of single videos: hold the label of {file.level:.0%} of clips that are drawn as the "
-                     f"bench's {what} (conformal, {file.calibration_pairs} validation pairs)")  # fmt: skip
+        origin = "rollouts of world models" if file.like == "generated" else "clips of all origins"
+        lines.append(
+            f"intervals of single videos: contain the label of {file.level:.0%} of clips like the bench's {origin} "
+            f"(conformal, {file.calibration_pairs} validation pairs)"
+        )
     counts = Counter(warning for video in file.videos for warning in video.warnings)
     if counts:
-        lines += ["", "the judge may be out of its depth:"]
+        lines += ["", "scores may be unreliable:"]
         lines += [f"  {count} of {len(file.videos)}: {warning}" for warning, count in counts.most_common()]
     return "\n".join(lines)
 
 
 def _estimate(value: ScoreEstimate) -> str:
+    """A score with its interval, if it has one."""
     text = f"{value.score:5.2f}"
     return text if value.low is None else f"{text} [{value.low:.2f}, {value.high:.2f}]"
 
 
 def _short(names: tuple[str, ...]) -> dict[str, str]:
-    """Initials of the dimensions' words, or their numbers where initials are not unique."""
+    """Short names of the dimensions: their initials, or their numbers if initials are not unique."""
     letters = {name: "".join(word[0] for word in name.split("_") if word).upper()[:5] for name in names}
     if len(set(letters.values())) == len(names):
         return letters

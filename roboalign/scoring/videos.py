@@ -1,4 +1,4 @@
-"""Videos of any kind as frames of one size: containers, folders of pictures, arrays."""
+"""Reads videos as frames of one size: video files, folders of images, and arrays."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -22,7 +22,7 @@ CONTAINERS = (".avi", ".gif", ".m4v", ".mkv", ".mov", ".mp4", ".webm")
 PICTURES = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
 ARRAYS = (".npy", ".npz")
 LONGEST = 4096
-"""Most frames of a video that are scored; longer ones take another stride."""
+"""Maximum number of frames that are scored; longer videos need a larger stride."""
 
 
 class VideoError(Exception):
@@ -31,59 +31,67 @@ class VideoError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Video:
-    """A video as a judge sees it, and what it was before."""
+    """A video at the judge's size, and properties of its file."""
 
     frames: UInt8
     """(T, H, W, 3), at the judge's size."""
     size: tuple[int, int]
-    """Height and width in the file."""
+    """Height and width in the file, in pixels."""
     fps: float | None
-    """Frames per second after the stride, where the file tells."""
+    """Frames per second after the stride; None if the file does not tell."""
     palette: bool
-    """Whether the file has few colours, as a GIF; measured, that cost 2.6 of 10 points, H.264 at usual quality 0.05."""
+    """Whether the file is a GIF with few colours. In a measurement this lowered scores by 2.6 of 10 points, H.264 at
+    usual quality by 0.05."""
 
 
 def find(folder: Path) -> dict[str, Path]:
-    """All videos below a folder by their path in it: containers, arrays, and folders that hold pictures themselves.
+    """All videos below a folder, by their relative path: video files, arrays, and folders with images in them.
 
-    Names that begin with a dot are left out.
+    Names that start with a dot are skipped.
     """
-    found: dict[str, Path] = {}
+    videos: dict[str, Path] = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder)
         if any(part.startswith(".") for part in name.parts):
             continue
         if path.is_dir():
-            if _pictures(path):
-                found[name.as_posix()] = path
+            if _image_files(path):
+                videos[name.as_posix()] = path
         elif path.suffix.lower() in CONTAINERS + ARRAYS:
-            found[name.as_posix()] = path
-    return found
+            videos[name.as_posix()] = path
+    return videos
 
 
 def read(path: Path, size: PictureSpec, stride: int = 1, first: Path | None = None) -> Video:
-    """Every `stride`-th frame of a video, brought to `size` as recordings are. A picture `first` is put before them.
+    """Read a video.
 
-    Raises VideoError where anything of it cannot be read: no video is scored by half.
+    Args:
+        path: A video file, an array file or a folder of images.
+        size: Size and fit of the frames, as for recordings.
+        stride: Read one of so many frames.
+        first: An image that is put before the frames; None for none.
+
+    Raises:
+        VideoError: A part of the video cannot be read, or it has fewer than two frames.
     """
     sizes: set[tuple[int, int]] = set()
     frames: list[UInt8] = []
     if first is not None:
-        frames.append(frame(_picture(first), size))
-    pictures, fps = _open(path)
+        frames.append(frame(_read_image(first), size))
+    images, fps = _open(path)
     count = 0
-    for number, picture in enumerate(pictures):
-        sizes.add((picture.shape[0], picture.shape[1]))
+    for number, image in enumerate(images):
+        sizes.add((image.shape[0], image.shape[1]))
         if len(sizes) > 1:
             raise VideoError(f"its frames have different sizes ({_sizes(sizes)})")
         if number % stride == 0:
             if len(frames) >= LONGEST:
-                raise VideoError(f"it has more than {LONGEST} frames; cut it, or take a --stride")
-            frames.append(frame(picture, size))
+                raise VideoError(f"it has more than {LONGEST} frames; cut it, or use --stride")
+            frames.append(frame(image, size))
         count += 1
     if len(frames) < 2:
         raise VideoError(
-            f"it has {count} frame{'s'[: count != 1]}, too few to show motion; it needs two after --stride"
+            f"it has {count} frame{'s'[: count != 1]}, too few to show motion; at least two are needed after --stride"
         )
     return Video(
         np.stack(frames), next(iter(sizes)), None if fps is None else fps / stride, path.suffix.lower() == ".gif"
@@ -91,22 +99,24 @@ def read(path: Path, size: PictureSpec, stride: int = 1, first: Path | None = No
 
 
 def _open(path: Path) -> tuple[Iterable[UInt8], float | None]:
+    """The frames of a video, and its frame rate if the file tells. Raises VideoError."""
     if path.is_dir():
-        return (_picture(file) for file in _pictures(path)), None
+        return (_read_image(file) for file in _image_files(path)), None
     with path.open("rb") as file:
         if (size := lfs_size(file)) is not None:
-            raise VideoError(f"it is a Git LFS pointer, not the {size} bytes of the video; run `git lfs pull`")
+            raise VideoError(f"it is a Git LFS pointer to {size} bytes, not the video; run `git lfs pull`")
     if path.suffix.lower() in ARRAYS:
         return _array(path), None
     return _container(path)
 
 
 def _sizes(sizes: Iterable[tuple[int, int]]) -> str:
+    """Sizes as text."""
     return ", ".join(f"{height} x {width}" for height, width in sorted(sizes))
 
 
-def _pictures(folder: Path) -> list[Path]:
-    """The pictures of a folder, in the order of the numbers in their names."""
+def _image_files(folder: Path) -> list[Path]:
+    """The images in a folder, ordered by the numbers in their names."""
 
     def order(path: Path) -> list[tuple[int, str]]:
         return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", path.name) if part]
@@ -115,45 +125,50 @@ def _pictures(folder: Path) -> list[Path]:
     return sorted(files, key=order)
 
 
-def _picture(path: Path) -> UInt8:
+def _read_image(path: Path) -> UInt8:
+    """Read an image as (H, W, 3). Raises VideoError."""
     try:
         with open_picture(path) as image:
             return upright_picture(image)
     except MediaError as error:
         raise VideoError(f"{path.name} {error}") from None
     except (OSError, ValueError, SyntaxError, EOFError) as error:
-        raise VideoError(f"{path.name} is no readable picture ({_short(error)})") from None
+        raise VideoError(f"{path.name} cannot be read as an image ({_short(error)})") from None
 
 
 def _array(path: Path) -> UInt8:
-    """(T, H, W, 3) of an array file, uint8 or floats in [0, 1]."""
+    """Read frames (T, H, W, 3), uint8 or floats in [0, 1], from an array file as uint8. Raises VideoError."""
     try:
         with path.open("rb") as file:
             array = _one_array(file) if path.suffix.lower() == ".npz" else read_npy(file)
     except (DamagedError, OSError) as error:
-        raise VideoError(f"it is no readable array ({_short(error)})") from None
+        raise VideoError(f"it cannot be read as an array ({_short(error)})") from None
     if array.ndim != 4 or array.shape[3] != 3 or 0 in array.shape:
-        raise VideoError(f"its array has shape {array.shape}; frames are (T, H, W, 3), RGB")
+        raise VideoError(f"its array has shape {array.shape}; frames must be (T, H, W, 3), RGB")
     if array.dtype == np.uint8:
         return array.astype(np.uint8, copy=False)
     if not np.issubdtype(array.dtype, np.floating):
-        raise VideoError(f"its array is of {array.dtype}; frames are uint8, or floats from 0 to 1")
+        raise VideoError(f"its array has dtype {array.dtype}; frames must be uint8, or floats in [0, 1]")
     values = array.astype(np.float32)
     if not np.isfinite(values).all() or values.min() < 0 or values.max() > 1:
-        raise VideoError("its array has numbers outside 0 to 1, or that are none; frames are uint8, or floats 0 to 1")
+        raise VideoError("its array has NaN or values outside [0, 1]; frames must be uint8, or floats in [0, 1]")
     return (values * 255).round().astype(np.uint8)
 
 
 def _one_array(file: IO[bytes]) -> NDArray[np.generic]:
-    """The array with the frames in an `.npz` file. Raises DamagedError, and VideoError if it cannot be told."""
+    """Read the array with the frames from an `.npz` file: `frames`, `video`, or the only one.
+
+    Raises DamagedError, and VideoError if there are several arrays with other names.
+    """
     with open_npz(file) as arrays:
         names = [name for name in ("frames", "video") if name in arrays] or list(arrays)
         if len(names) != 1:
-            raise VideoError(f"it holds {len(arrays)} arrays; name the one with the frames 'frames'")
+            raise VideoError(f"it has {len(arrays)} arrays; name the one with the frames 'frames'")
         return arrays[names[0]]
 
 
 def _container(path: Path) -> tuple[Iterator[UInt8], float | None]:
+    """The frames and the frame rate of a video file. Raises VideoError."""
     try:
         with open_video(path) as container:
             rate = video_stream(container).average_rate
@@ -165,7 +180,7 @@ def _container(path: Path) -> tuple[Iterator[UInt8], float | None]:
 
 
 def _decode_frames(path: Path) -> Iterator[UInt8]:
-    """The frames of a container. Raises VideoError where one is damaged, or the file ends before its video does."""
+    """The frames of a video file. Raises VideoError if a frame is damaged or the file is truncated."""
     start = end = None
     try:
         with open_video(path) as container:
@@ -188,12 +203,12 @@ def _decode_frames(path: Path) -> Iterator[UInt8]:
         raise VideoError(f"it {error}") from None
     except (av.error.FFmpegError, ValueError, OSError) as error:
         raise VideoError(f"it cannot be decoded ({_short(error)})") from None
-    # A file that was cut off may decode without an error up to where it ends.
+    # A truncated file may decode without an error up to its end.
     if duration is not None and start is not None and end is not None and end - start < 0.9 * duration - 2 * step:
-        raise VideoError(f"it ends after {end - start:.1f} of {duration:.1f} seconds: the file is cut off")
+        raise VideoError(f"it ends after {end - start:.1f} of {duration:.1f} seconds: the file is truncated")
 
 
 def _short(error: Exception) -> str:
-    """The first line of an error, without the path that it may repeat."""
+    """The first line of an error's message, without a repeated path."""
     text = str(error).strip().splitlines() or [type(error).__name__]
     return re.sub(r"^\[Errno \d+\] ", "", text[0]).split(": '")[0][:200]

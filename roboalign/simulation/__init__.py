@@ -1,1 +1,1 @@
-"""Trained world models as simulators: from the files of an experiment, and on the command line."""
+"""Trained world models as simulators, in Python and on the command line."""

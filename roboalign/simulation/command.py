@@ -1,4 +1,4 @@
-"""`python -m roboalign rollout`: what the world model shows for an episode's first picture and a row of actions."""
+"""`python -m roboalign rollout`: a rollout of the world model from a recorded frame and a list of actions."""
 
 import sys
 from fractions import Fraction
@@ -19,9 +19,9 @@ from roboalign.store.video import encode_clip
 from roboalign.types import Float32, UInt8
 
 GAP = 2
-"""Pixels between the two pictures of a comparison."""
+"""Pixels between recording and rollout."""
 SMALLEST = 192
-"""Videos are enlarged by whole pixels to at least this height."""
+"""Minimum height in pixels to which videos are enlarged, by an integer factor."""
 
 
 def run(
@@ -38,29 +38,45 @@ def run(
     seed: int,
     device: str,
 ) -> int:
-    """Roll out and write `out`; 0 on success, 1 where something is missing, 2 for wrong arguments."""
+    """Sample a rollout and write it.
+
+    Args:
+        root: The checkout of the experiment.
+        episode: The recorded episode whose frame is the context.
+        actions: A file of actions; None for the recorded ones.
+        out: The file to write: .mp4, .npy or .png.
+        model: The world model.
+        decoding: A name in `rollout.decodings`; None for the scored one.
+        start: Number of the context frame.
+        frames: Number of actions; 0 for all.
+        temperature: Temperature of the sampling; 0 for greedy.
+        seed: Seed of the sampling.
+        device: `cpu` or `cuda`.
+
+    Returns:
+        The exit code: 0 on success, 1 if something is missing, 2 for wrong arguments.
+    """
     if out.suffix not in (".mp4", ".npy", ".png"):
         return fail(f"{out}: a rollout is written as .mp4, .npy (frames, H, W, 3) or .png (a strip)", 2)
     try:
         corpus = Corpus.open(find_output(root, SOURCES))
         number = next((n for n, info in enumerate(corpus.infos) if info.id == episode), None)
         if number is None:
-            some = ", ".join(info.id for info in corpus.infos[:3])
-            return fail(f"no episode '{episode}'; there are {len(corpus)}, such as {some}", 2)
+            examples = ", ".join(info.id for info in corpus.infos[:3])
+            return fail(f"there is no episode '{episode}'; the {len(corpus)} episodes are {examples}, …", 2)
         info = corpus.infos[number]
         if not 0 <= start < info.length:
             return fail(f"--start {start}: {episode} has frames 0 to {info.length - 1}", 2)
         recorded = corpus.frames(number, start)
-        taken = corpus.read(number).actions[start:-1] if actions is None else read_actions(actions)
-        taken = taken[:frames] if frames else taken
-        if len(taken) == 0:
-            return fail("there is no action to roll out", 2)
-        simulation = load(root, model, decoding, temperature=temperature, longest=len(taken), device=device)
+        steps = corpus.read(number).actions[start:-1] if actions is None else read_actions(actions)
+        steps = steps[:frames] if frames else steps
+        if len(steps) == 0:
+            return fail("there are no actions to roll out; choose an earlier --start or other --actions", 2)
+        simulation = load(root, model, decoding, temperature=temperature, longest=len(steps), device=device)
         world = simulation.reset(info.source, recorded[0], seed)
-        shown = [recorded[0], *(simulation.step(world, info.source, action) for action in taken)]
+        video = np.stack([recorded[0], *(simulation.step(world, info.source, action) for action in steps)])
     except (StageError, StoreError, CheckpointError, ValueError) as error:
         return fail(str(error), 1)
-    video = np.stack(shown)
     truth = recorded[: len(video)] if actions is None else None
     if truth is not None:
         squares = ((video[1:].astype(np.float64) - truth[1:]) ** 2).mean((1, 2, 3))
@@ -68,26 +84,33 @@ def run(
         print(f"PSNR against the recording: {quality.mean():.2f} dB over {len(quality)} frames, last {quality[-1]:.2f}")
     store = next((s for s in corpus.stores if isinstance(s, EpisodeStore) and s.infos[0].source == info.source), None)
     write(out, video, truth, store.fps if store else 10.0)
-    sides = {".mp4": ": the recording left, the model right", ".png": ": the recording above, the model below"}
-    beside = sides.get(out.suffix, "") if truth is not None else ""
-    print(f"{len(video)} frames of '{info.instruction}' in {out}{beside}")
+    layouts = {".mp4": ": recording left, rollout right", ".png": ": recording above, rollout below"}
+    layout = layouts.get(out.suffix, "") if truth is not None else ""
+    print(f"{len(video)} frames of '{info.instruction}' in {out}{layout}")
     return 0
 
 
 def read_actions(path: Path) -> Float32:
-    """Actions (T, A) from `.npy` or a JSON list of rows. Raises SimulationError."""
+    """Read actions (T, A) from `.npy` or a JSON list of rows. Raises SimulationError."""
     try:
         rows = np.load(path, allow_pickle=False) if path.suffix == ".npy" else read_json(path)
         values = np.asarray(rows, np.float32)
     except (OSError, ValueError, TypeError, OverflowError) as error:
-        raise SimulationError(f"{path} cannot be read as actions ({error}); it needs one row a step") from None
+        raise SimulationError(f"{path} cannot be read as actions ({error}); it needs one row for each step") from None
     if values.ndim != 2:
-        raise SimulationError(f"{path} holds an array of shape {values.shape}; actions are (steps, dimensions)")
+        raise SimulationError(f"{path} has an array of shape {values.shape}; actions must be (steps, dimensions)")
     return values
 
 
 def write(out: Path, video: UInt8, truth: UInt8 | None, fps: float) -> None:
-    """Write a rollout (T, H, W, 3), beside the recording where it is given; `.npy` holds the rollout alone."""
+    """Write a rollout to a file.
+
+    Args:
+        out: The file; .npy has the rollout only, .mp4 and .png also the recording.
+        video: The rollout (T, H, W, 3).
+        truth: The recording (T', H, W, 3); None for none.
+        fps: Frames per second of an .mp4.
+    """
     out.parent.mkdir(parents=True, exist_ok=True)
     with replacing(out) as temporary:
         if out.suffix == ".npy":
@@ -102,13 +125,13 @@ def write(out: Path, video: UInt8, truth: UInt8 | None, fps: float) -> None:
             Image.fromarray(np.concatenate(rows, 0)).save(temporary, "PNG")
             return
         factor = -(-SMALLEST // video.shape[1])
-        big = wide.repeat(factor, 1).repeat(factor, 2)
-        big = big[:, : big.shape[1] // 2 * 2, : big.shape[2] // 2 * 2]
+        enlarged = wide.repeat(factor, 1).repeat(factor, 2)
+        enlarged = enlarged[:, : enlarged.shape[1] // 2 * 2, : enlarged.shape[2] // 2 * 2]  # H.264 needs even sizes
         rate = Fraction(fps).limit_denominator(1000)
-        temporary.write_bytes(encode_clip(big, rate, "h264", StorageSpec(kind="h264", crf=16, gop=12)))
+        temporary.write_bytes(encode_clip(enlarged, rate, "h264", StorageSpec(kind="h264", crf=16, gop=12)))
 
 
 def fail(text: str, code: int) -> int:
-    """One line on stderr, and the exit code."""
+    """Print an error on stderr, and return the exit code `code`."""
     print(f"error: {text}", file=sys.stderr)
     return code

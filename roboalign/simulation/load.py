@@ -2,8 +2,8 @@
 
 simulation = load(Path("."))
 world = simulation.reset("fetch", first_image, seed=0)            # uint8 (H, W, 3)
-image = simulation.step(world, "fetch", action)                   # uint8 (H, W, 3); the action in fetch's own units
-twin = world.select(torch.tensor([0]))
+image = simulation.step(world, "fetch", action)                   # uint8 (H, W, 3); the action in fetch's units
+copy = world.select(torch.tensor([0]))
 """
 
 from dataclasses import dataclass
@@ -31,49 +31,57 @@ from roboalign.world_model.sampler import Sampler
 
 
 class SimulationError(ValueError):
-    """Something that the simulation needs is missing or does not fit; the message says what and what to do."""
+    """An input of the simulation is missing or not valid; the message says what to do."""
 
 
 @dataclass(frozen=True)
 class Simulation:
-    """A world model with its decoding to act in, and the scale of each source's actions."""
+    """A world model with a decoding, and the action ranges of all sources."""
 
     tokenizer: BatchInvariantTokenizer
     sampler: Sampler
     decoding: FixedDecodingSpec
     longest: int
-    """Frames that `ar`, whose sequence grows with every frame, has room for; other decodings go on for ever."""
+    """Maximum number of frames of `ar`, whose sequence grows with each frame; other decodings have no limit."""
     ranges: dict[str, ActionRange]
     device: torch.device
 
     @property
     def width(self) -> int:
-        """Action dimensions of the model: those of the widest source."""
+        """Number of action dimensions of the model, the maximum over sources."""
         return max(len(each.low) for each in self.ranges.values())
 
     def actions(self, source: str, actions: Float32) -> Tensor:
-        """Actions (..., A) in a source's units as the model takes them: (..., width) in [-1, 1].
+        """Convert actions (..., A) in a source's units to the model's, (..., width) in [-1, 1].
 
-        Raises SimulationError if the source is unknown or has another number of dimensions.
+        Raises SimulationError if the source is unknown, or an action is not finite or has another width.
         """
         scale = self._range(source)
         values = np.asarray(actions, np.float32)
         if values.shape[-1] != len(scale.low):
-            raise SimulationError(f"{source}'s actions have {len(scale.low)} dimensions, these {values.shape[-1]}")
+            raise SimulationError(
+                f"actions of {source} must have {len(scale.low)} dimensions, these have {values.shape[-1]}"
+            )
         if not np.isfinite(values).all():
-            raise SimulationError("an action is NaN or infinite")
+            raise SimulationError("an action is NaN or infinite; actions must be finite")
         flat = scale.normalise(values.reshape(-1, values.shape[-1])).reshape(values.shape)
         padding = [(0, 0)] * (values.ndim - 1) + [(0, self.width - values.shape[-1])]
         return torch.from_numpy(np.pad(flat, padding)).to(self.device)
 
     def reset(self, source: str, image: UInt8, seed: int = 0) -> Decoder[EncodedContext, DecodeState]:
-        """A world of one robot of a source that looks like `image` (H, W, 3).
+        """Start a rollout of one robot.
 
-        Raises SimulationError if the source is unknown or the image has another size than the tokenizer's.
+        Args:
+            source: The source of the robot.
+            image: The first frame (H, W, 3), uint8.
+            seed: Seed of the sampling.
+
+        Raises:
+            SimulationError: The source is unknown, or the image has another size than the tokenizer's.
         """
         size = self.tokenizer.spec.height, self.tokenizer.spec.width
         if image.shape != (*size, 3):
-            raise SimulationError(f"the image is {image.shape}, the tokenizer takes ({size[0]}, {size[1]}, 3)")
+            raise SimulationError(f"the image must be ({size[0]}, {size[1]}, 3), not {image.shape}")
         mask = torch.arange(self.width, device=self.device) < len(self._range(source).low)
         frames = frames_to_video(image, self.device)[None]
         horizon = self.longest if self.decoding.needs_horizon else None
@@ -81,13 +89,16 @@ class Simulation:
         return build_decoder(self.decoding, self.tokenizer, self.sampler, start)
 
     def step(self, world: Decoder[EncodedContext, DecodeState], source: str, action: Float32) -> UInt8:
-        """Act with the one robot of a world: (A,) in its source's units. The next image (H, W, 3)."""
+        """Apply an action (A,), in the source's units, to the robot of a world, and return the next frame (H, W, 3)."""
         world.step(self.actions(source, np.asarray(action)[None]))
         return video_to_frames(world.take_frames()[0, 0])
 
     def _range(self, source: str) -> ActionRange:
+        """The action range of a source. Raises SimulationError if it is unknown."""
         if source not in self.ranges:
-            raise SimulationError(f"the model knows no source '{source}'; it was trained on: {', '.join(self.ranges)}")
+            raise SimulationError(
+                f"the model was not trained on the source '{source}'; it was trained on: {', '.join(self.ranges)}"
+            )
         return self.ranges[source]
 
 
@@ -100,29 +111,39 @@ def load(
     longest: int = 30,
     device: str = "cpu",
 ) -> Simulation:
-    """The simulation of an experiment's folder; greedy at `temperature` 0.
+    """Load the simulation of an experiment.
 
-    `decoding` is a spec, or a name in the experiment's `rollout.decodings`; by default its `scored_decoding`. `longest`
-    is the number of frames that `ar` has room for. Raises StageError if a file is missing, and SimulationError on a
-    decoding that does not exist or needs more than actions.
+    Args:
+        root: The checkout of the experiment.
+        model: The world model.
+        decoding: A spec, or a name in `rollout.decodings`; None for the `scored_decoding`.
+        temperature: Temperature of the sampling; 0 for greedy.
+        longest: Maximum number of frames of `ar`.
+        device: Device of the models.
+
+    Raises:
+        StageError: A file is missing.
+        SimulationError: The decoding does not exist or needs true frames.
     """
     parts = VideoModels.in_folder(root, device)
     if decoding is None or isinstance(decoding, str):
         decoding = declared_decoding(find_output(root, "build/spec/rollout.yaml"), decoding)
     if decoding.sees_true_frames:
-        raise SimulationError(f"{decoding.kind} needs the true future, which a simulation has not; take another")
-    listed = read_json(parts.find(SOURCES))["sources"]
+        raise SimulationError(
+            f"{decoding.kind} needs true future frames, which a simulation does not have; use another"
+        )
+    sources = read_json(parts.find(SOURCES))["sources"]
     ranges = {
-        name: ActionRange(tuple(entry["action_low"]), tuple(entry["action_high"])) for name, entry in listed.items()
+        name: ActionRange(tuple(entry["action_low"]), tuple(entry["action_high"])) for name, entry in sources.items()
     }
     sampler = Sampler(parts.world_model(model), temperature=temperature)
     return Simulation(parts.tokenizer(), sampler, decoding, longest, ranges, parts.device)
 
 
 def declared_decoding(file: Path, name: str | None) -> FixedDecodingSpec:
-    """The decoding `name` (None: the scored one) of the resolved section `rollout` in a file.
+    """Read the decoding `name`, or the scored one if None, from the resolved section `rollout` in `file`.
 
-    Raises SimulationError if the file has no such decoding, or leaves its window to be measured.
+    Raises SimulationError if the decoding is missing, or if its window is measured by the rollout stage.
     """
     section = yaml.safe_load(file.read_text(encoding="utf-8"))["rollout"]
     spec: RolloutSpec = TypeAdapter(RolloutSpec).validate_python(section)
@@ -133,5 +154,5 @@ def declared_decoding(file: Path, name: str | None) -> FixedDecodingSpec:
         )
     decoding = spec.decodings[name]
     if isinstance(decoding, DriftSwrSpec):
-        raise SimulationError(f"the window of '{name}' is measured by the rollout stage; take a decoding of kind swr")
+        raise SimulationError(f"the window of '{name}' is measured by the rollout stage; use a decoding of kind swr")
     return decoding

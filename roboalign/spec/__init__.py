@@ -1,1 +1,1 @@
-"""Specs: YAML with positions, composition, cross-part checks, JSON Schema, plan. Never imports torch."""
+"""Specs: YAML with positions, composition, cross-part checks, JSON Schema, plan. This package never imports torch."""

@@ -1,4 +1,4 @@
-"""Checking everything that stands under specs/: each variant by itself, each experiment, and params.yaml."""
+"""Checks everything under specs/: each variant by itself, each experiment, each study, and params.yaml."""
 
 from roboalign.spec.compose import compose, compose_params
 from roboalign.spec.diagnostics import Diagnostic, sort_diagnostics
@@ -11,7 +11,10 @@ from roboalign.spec.validation import validate
 
 
 def overrides(library: Library) -> list[str]:
-    """What params.yaml sets besides the experiment: a killed `dvc exp run -S` leaves its values behind."""
+    """The variants and values that params.yaml sets over its experiment, as `path: value`.
+
+    They may be left over: a killed `dvc exp run -S` leaves its values in params.yaml.
+    """
     document = library.document("params.yaml")
     value = plain(document) if document else {}
     use = {part: name for part, name in (value.get("use") or {}).items() if part != "experiment" and name is not None}
@@ -20,35 +23,37 @@ def overrides(library: Library) -> list[str]:
     )
 
 
-def left_behind(library: Library) -> str:
-    """What params.yaml sets away from the last commit, and how to take it back; '' if nothing or git does not know. A
-    `dvc exp run -S` whose value is refused leaves it there."""
-    from roboalign.spec.plan import away  # imports this part's estimates, which only this needs
+def describe_uncommitted_params(library: Library) -> str:
+    """One line with the values of params.yaml that differ from the last commit, and how to restore them.
+
+    Returns '' if none differ or git cannot tell. A `dvc exp run -S` whose value is rejected leaves it in params.yaml.
+    """
+    from roboalign.spec.plan import uncommitted_params  # imports the estimates, which nothing else here needs
 
     document = library.document("params.yaml")
-    changed = away(library.root, plain(document)) if document else []
+    changed = uncommitted_params(library.root, plain(document)) if document else []
     if not changed:
         return ""
     return (
-        f"params.yaml differs from the last commit: {'; '.join(changed)}. A `dvc exp run -S` that is refused leaves "
-        "its values there; `git checkout params.yaml` takes them back"
+        f"params.yaml differs from the last commit: {'; '.join(changed)}. A rejected `dvc exp run -S` leaves its "
+        "values there; `git checkout params.yaml` restores it"
     )
 
 
 def check(library: Library, experiment: str | None = None) -> list[Diagnostic]:
-    """All that is wrong with one experiment, or with the whole tree and params.yaml; sorted, each thing once."""
+    """The errors and notes of one experiment, or of the whole tree and params.yaml; sorted, without duplicates."""
     if experiment is not None:
         return sort_diagnostics(compose(library, experiment, COMMAND_LINE).diagnostics)
-    found = list(library.strays())
+    diagnostics = list(library.stray_files())
     for part, kind in VARIANTS.items():
         for name in library.names(part):
             path = f"specs/{part}/{name}.yaml"
             node = library.variant(part, name, Mark(Source(path)))
             if node is not None:
-                found += validate(adapter(f"{part}/"), kind, node)[1]
+                diagnostics += validate(adapter(f"{part}/"), kind, node)[1]
     for name in library.names(EXPERIMENTS):
-        found += compose(library, name, Mark(Source(f"specs/{EXPERIMENTS}/{name}.yaml"))).diagnostics
+        diagnostics += compose(library, name, Mark(Source(f"specs/{EXPERIMENTS}/{name}.yaml"))).diagnostics
     for name in library.names(STUDIES):
-        found += check_study(library, name, Mark(Source(f"specs/{STUDIES}/{name}.yaml")))[1]
-    found += compose_params(library).diagnostics
-    return sort_diagnostics([*found, *library.diagnostics])
+        diagnostics += check_study(library, name, Mark(Source(f"specs/{STUDIES}/{name}.yaml")))[1]
+    diagnostics += compose_params(library).diagnostics
+    return sort_diagnostics([*diagnostics, *library.diagnostics])

@@ -1,7 +1,7 @@
-"""Composition: params.yaml, an experiment and the variants it names become one resolved section for each part.
+"""Composition: params.yaml, an experiment and the variants that it names become one resolved section for each part.
 
-Layers, each over the one before: the spec's defaults, the variant's file (over what it extends), the experiment's
-`set`, params.yaml's `set`. A section holds every field, so a changed default is a changed section.
+Layers, each over the one before: the spec's defaults, the variant's file (over the files that it extends), the
+experiment's `set`, params.yaml's `set`. A section holds every field, so a changed default changes the section.
 """
 
 import os
@@ -20,17 +20,17 @@ from roboalign.spec.merge import Place, expand_dotted, locate, merge
 from roboalign.spec.validation import validate
 
 FOLDER = Path("build/spec")
-"""Where the resolved sections are written."""
+"""The folder of the resolved sections."""
 
 EACH = "*"
-"""In `set`, `sources.*.episodes: 4` gives every listed source the value."""
+"""The key for every listed source: `set: {sources.*.episodes: 4}`."""
 
 HEADER = "# Written by the stage `compose` from params.yaml and specs/. Edit those, not this.\n"
 
 
 @dataclass
 class Composition:
-    """An experiment as composed: its merged nodes (with positions), and its sections where nothing is wrong."""
+    """A composed experiment: merged nodes with positions, sections of plain values, and all diagnostics."""
 
     name: str
     nodes: dict[str, Mapping] = field(default_factory=dict)
@@ -41,8 +41,11 @@ class Composition:
 
     @property
     def section_files(self) -> dict[str, Any]:
-        """The sections as files hold them: those of the parts, and `rubric`, which is `reward` without weights: what
-        labels and scores depend on, so that a changed weight leaves the bench as it is."""
+        """The sections as they are written to files: one for each part, and `rubric`.
+
+        `rubric` is `reward` without weights. Labels and raw scores depend on it alone, so a changed weight does not
+        re-run the bench.
+        """
         reward = self.sections.get("reward")
         if reward is None:
             return self.sections
@@ -53,7 +56,7 @@ class Composition:
         return {**self.sections, "rubric": {**reward, "dimensions": dimensions}}
 
     def require(self) -> Experiment:
-        """The experiment. Raises SpecError with all errors where there are any."""
+        """Return the experiment. Raises SpecError with all errors if there are any."""
         if self.experiment is None or has_errors(self.diagnostics):
             raise SpecError(self.diagnostics)
         return self.experiment
@@ -61,7 +64,7 @@ class Composition:
 
 @dataclass(frozen=True)
 class Choice:
-    """What one file of names chooses."""
+    """The variants, sources and single values that an experiment's file or params.yaml chooses."""
 
     use: dict[str, Entry]
     sources: Sequence | None
@@ -69,53 +72,61 @@ class Choice:
 
 
 def compose_params(library: Library, name: str = "params.yaml") -> Composition:
-    """Compose what params.yaml says."""
+    """Compose the experiment of params.yaml with its overrides; note if its sources differ from the experiment's."""
     document = library.document(name)
     result = Composition("")
     if document is None:
         result.diagnostics = list(library.diagnostics)
         return result
-    params, found = validate(adapter("params"), ParamsSpec, document)
-    result.diagnostics += found
+    params, diagnostics = validate(adapter("params"), ParamsSpec, document)
+    result.diagnostics += diagnostics
     if params is None:
         return result
     result.name = params.use.experiment
-    own = choose(document)
-    whole = compose(library, result.name, own.use["experiment"].value.mark, own)
-    listed = experiment_choice(library, result.name, own.use["experiment"].value.mark)
-    usual, here = (choice.sources if choice else None for choice in (listed, own))
-    if usual and here and names(usual) != names(here) and not has_errors(whole.diagnostics):
+    overrides = choose(document)
+    mark = overrides.use["experiment"].value.mark
+    composition = compose(library, result.name, mark, overrides)
+    base = experiment_choice(library, result.name, mark)
+    usual, listed = (choice.sources if choice else None for choice in (base, overrides))
+    if usual and listed and names(usual) != names(listed) and not has_errors(composition.diagnostics):
         message = f"the experiment '{result.name}' lists other sources: {', '.join(names(usual))}"
-        whole.diagnostics.append(Diagnostic(message, here.mark, severity="note"))
-    return whole
+        composition.diagnostics.append(Diagnostic(message, listed.mark, severity="note"))
+    return composition
 
 
-def compose(library: Library, name: str, mark: Mark, own: Choice | None = None) -> Composition:
-    """Compose the experiment `name`, which `mark` asks for, with the choices of params.yaml over it."""
+def compose(library: Library, name: str, mark: Mark, overrides: Choice | None = None) -> Composition:
+    """Compose an experiment.
+
+    Args:
+        library: The spec files.
+        name: A file under specs/experiments/, without its ending.
+        mark: Where the experiment is named; errors about a missing file point there.
+        overrides: The choices of params.yaml or of a study's run, laid over the experiment's.
+    """
     result = Composition(name)
-    theirs = experiment_choice(library, name, mark)
-    if theirs is None:
+    base = experiment_choice(library, name, mark)
+    if base is None:
         result.diagnostics = list(library.diagnostics)
         return result
-    where = theirs.values.mark
-    result.diagnostics += paths(theirs.values) + (paths(own.values) if own else [])
+    source = base.values.mark.source
+    result.diagnostics += check_paths(base.values) + (check_paths(overrides.values) if overrides else [])
     for part in PARTS:
-        entry = (own.use.get(part) if own else None) or theirs.use.get(part)
+        entry = (overrides.use.get(part) if overrides else None) or base.use.get(part)
         if entry is None:
             known = ", ".join(library.names(part))
-            message = f"the experiment names no variant of '{part}'; add `{part}: …` under `use` (there are: {known})"
-            result.diagnostics.append(Diagnostic(message, start(where.source)))
+            message = f"the experiment names no variant of '{part}'; add `{part}: …` under `use` (available: {known})"
+            result.diagnostics.append(Diagnostic(message, start(source)))
             continue
         assert isinstance(entry.value, Scalar)
         result.variants[part] = str(entry.value.value)
         node = library.variant(part, str(entry.value.value), entry.value.mark)
         if node is not None:
-            result.nodes[part] = overlaid(node, part, theirs, own)
-    listed = (own.sources if own else None) or theirs.sources
+            result.nodes[part] = overlay_values(node, part, base, overrides)
+    listed = (overrides.sources if overrides else None) or base.sources
     if listed is None:
-        result.diagnostics.append(Diagnostic("the experiment lists no `sources`", start(where.source)))
+        result.diagnostics.append(Diagnostic("the experiment lists no `sources`", start(source)))
     else:
-        sources = gather_sources(library, result, listed, theirs, own)
+        sources = gather_sources(library, result, listed, base, overrides)
         if sources.entries:
             result.nodes["sources"] = sources
     result.diagnostics += library.diagnostics
@@ -124,12 +135,12 @@ def compose(library: Library, name: str, mark: Mark, own: Choice | None = None) 
 
 
 def resolve(result: Composition) -> None:
-    """Validate every section by its spec, then all of them together."""
+    """Validate every section by its spec, then the invariants between sections; fills `sections` and `experiment`."""
     specs: dict[str, Any] = {}
     for section, kind in KINDS.items():
         if section in result.nodes:
-            value, found = validate(adapter(section), kind, result.nodes[section])
-            result.diagnostics += found
+            value, diagnostics = validate(adapter(section), kind, result.nodes[section])
+            result.diagnostics += diagnostics
             if value is not None:
                 specs[section] = value
     result.sections = {
@@ -144,12 +155,12 @@ def resolve(result: Composition) -> None:
 
 
 def mark_of(place: Place, rest: str) -> Mark:
-    """Where to point: at the value, or where the field would stand when it has its default."""
+    """The mark of the value, or of the nearest key above it if the field has its default and is in no file."""
     return place.label if rest else place.value
 
 
 def choose(document: Mapping) -> Choice:
-    """The choices of a valid file of names; null stands for no choice."""
+    """The choices of a valid experiment file or params.yaml; a variant that is null is not chosen."""
     use, sources, values = (document.entries.get(key) for key in ("use", "sources", "set"))
     chosen = use.value.entries if use and isinstance(use.value, Mapping) else {}
     return Choice(
@@ -164,43 +175,43 @@ def choose(document: Mapping) -> Choice:
 
 
 def experiment_choice(library: Library, name: str, mark: Mark) -> Choice | None:
-    """What specs/experiments/<name>.yaml chooses, or None where it is not valid (and that is noted)."""
+    """The choices of specs/experiments/<name>.yaml; None if it is not valid, which is added to the diagnostics."""
     document = library.variant("experiments", name, mark)
     if document is None:
         return None
-    value, found = validate(adapter("experiments/"), ExperimentFileSpec, document)
+    value, diagnostics = validate(adapter("experiments/"), ExperimentFileSpec, document)
     if value is None:
-        library.diagnostics += found
+        library.diagnostics += diagnostics
         return None
     return choose(document)
 
 
-def paths(values: Mapping) -> list[Diagnostic]:
-    """The first words of `set` that name no section, and those that do not lead to a field."""
-    found = []
+def check_paths(values: Mapping) -> list[Diagnostic]:
+    """Errors for keys of `set` that do not start with a section, or that name a section without a field."""
+    diagnostics = []
     for key, entry in values.entries.items():
         if key not in KINDS:
             known = "" if nearest(key, KINDS) else f"; a path starts with one of {', '.join(KINDS)}"
-            found.append(Diagnostic(f"no part is called '{key}'{known}", entry.key, nearest(key, KINDS)))
+            diagnostics.append(Diagnostic(f"no part is called '{key}'{known}", entry.key, nearest(key, KINDS)))
         elif not isinstance(entry.value, Mapping):
-            found.append(Diagnostic(f"name a field of '{key}': `{key}.field: value`", entry.key))
-    return found
+            diagnostics.append(Diagnostic(f"name a field of '{key}': `{key}.field: value`", entry.key))
+    return diagnostics
 
 
-def overlaid(node: Mapping, part: str, theirs: Choice, own: Choice | None) -> Mapping:
-    """A part's variant with the values of `set` over it."""
-    for choice in (theirs, own):
+def overlay_values(node: Mapping, part: str, base: Choice, overrides: Choice | None) -> Mapping:
+    """Lay the values of `set`, first the experiment's, then the overrides', over a part's variant."""
+    for choice in (base, overrides):
         entry = choice.values.entries.get(part) if choice else None
         if entry is not None and isinstance(entry.value, Mapping):
-            laid = merge(node, entry.value)
-            assert isinstance(laid, Mapping)
-            node = laid
+            merged = merge(node, entry.value)
+            assert isinstance(merged, Mapping)
+            node = merged
     return node
 
 
-def overlaid_source(node: Node, name: str, theirs: Choice, own: Choice | None) -> Node:
-    """A source's file with the values of `set` over it: those for every source, and those for this one."""
-    for choice in (theirs, own):
+def overlay_source_values(node: Node, name: str, base: Choice, overrides: Choice | None) -> Node:
+    """Lay the values of `set` for every source (`*`) and for the source `name` over its file."""
+    for choice in (base, overrides):
         entry = choice.values.entries.get("sources") if choice else None
         for key, value in entry.value.entries.items() if entry and isinstance(entry.value, Mapping) else ():
             if key in (EACH, name):
@@ -209,12 +220,12 @@ def overlaid_source(node: Node, name: str, theirs: Choice, own: Choice | None) -
 
 
 def gather_sources(
-    library: Library, result: Composition, listed: Sequence, theirs: Choice, own: Choice | None
+    library: Library, result: Composition, listed: Sequence, base: Choice, overrides: Choice | None
 ) -> Mapping:
-    """The section `sources`: each listed source's file, by name, with the values of `set` over it.
+    """The section `sources`: the file of each listed source, by name, with the values of `set` over it.
 
-    The key `*` stands for every listed source. Values that the experiment sets for a source of its own list which
-    params.yaml leaves out are dropped.
+    Values that the experiment sets for one of its own sources are dropped if params.yaml does not list that source.
+    Values for any other source that is not listed are errors, added to `result`.
     """
     entries: dict[str, Entry] = {}
     for item in listed.items:
@@ -226,24 +237,25 @@ def gather_sources(
         if node is not None:
             entries[name] = Entry(item.mark, node)
     entries = {
-        name: Entry(below.key, overlaid_source(below.value, name, theirs, own)) for name, below in entries.items()
+        name: Entry(entry.key, overlay_source_values(entry.value, name, base, overrides))
+        for name, entry in entries.items()
     }
-    usual = names(theirs.sources) if theirs.sources else []
-    for choice in (theirs, own):
+    usual = names(base.sources) if base.sources else []
+    for choice in (base, overrides):
         entry = choice.values.entries.get("sources") if choice else None
         if entry is None or not isinstance(entry.value, Mapping):
             continue
         for name, value in entry.value.entries.items():
-            here = names(listed)
-            if name not in (EACH, *here) and not (choice is theirs and name in usual):
-                known = "" if nearest(name, here) else f"; listed are {', '.join(here)}"
+            sources = names(listed)
+            if name not in (EACH, *sources) and not (choice is base and name in usual):
+                known = "" if nearest(name, sources) else f"; listed are {', '.join(sources)}"
                 message = f"the source '{name}' is not listed{known}"
-                result.diagnostics.append(Diagnostic(message, value.key, nearest(name, here)))
+                result.diagnostics.append(Diagnostic(message, value.key, nearest(name, sources)))
     return Mapping(entries, listed.mark)
 
 
 def names(listed: Sequence) -> list[str]:
-    """The names in a list."""
+    """The values of a list's scalars as text."""
     return [str(item.value) for item in listed.items if isinstance(item, Scalar)]
 
 
@@ -253,13 +265,17 @@ def start(source: Source) -> Mark:
 
 
 def files(composition: Composition) -> dict[str, str]:
-    """The resolved sections as texts by file name. Raises SpecError where there are errors."""
+    """The text of each resolved section by file name. Raises SpecError if the composition has errors."""
     composition.require()
     return {f"{section}.yaml": HEADER + dump({section: value}) for section, value in composition.section_files.items()}
 
 
 def write(composition: Composition, folder: Path = FOLDER) -> list[str]:
-    """Write the sections that changed, remove files of none; the names of both. Nothing is touched on an error."""
+    """Write the sections that changed and remove files of no section. Returns the names of both.
+
+    Files are written beside their targets and then renamed, so an error while writing leaves all sections as they were.
+    Raises SpecError if the composition has errors.
+    """
     texts = files(composition)
     folder.mkdir(parents=True, exist_ok=True)
     changed = [
@@ -280,7 +296,7 @@ def write(composition: Composition, folder: Path = FOLDER) -> list[str]:
     finally:
         for source, _ in staged:
             source.unlink(missing_ok=True)
-    gone = sorted(path for path in folder.iterdir() if path.name not in texts and path.is_file())
-    for path in gone:
+    obsolete = sorted(path for path in folder.iterdir() if path.name not in texts and path.is_file())
+    for path in obsolete:
         path.unlink()
-    return sorted([*changed, *(path.name for path in gone)])
+    return sorted([*changed, *(path.name for path in obsolete)])

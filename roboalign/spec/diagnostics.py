@@ -1,4 +1,4 @@
-"""Errors as a compiler prints them: file, line, column, what is wrong, what to write; the line, and a caret."""
+"""Errors in a compiler's format: file, line, column, message and remedy; then the source line with a caret."""
 
 import difflib
 import json
@@ -13,7 +13,7 @@ from roboalign.spec.document import Mark
 
 @dataclass(frozen=True, slots=True)
 class Diagnostic:
-    """One thing to say about one place; `suggestion` is the word to write there instead, where one is near."""
+    """One error or note at one place; `suggestion` is the word to write there instead, '' if no known word is near."""
 
     message: str
     mark: Mark
@@ -27,7 +27,7 @@ class Diagnostic:
 
 
 class SpecError(Exception):
-    """One or more errors in specs; `diagnostics` holds all that were found."""
+    """One or more errors in specs, all in `diagnostics`."""
 
     def __init__(self, diagnostics: Iterable[Diagnostic]) -> None:
         self.diagnostics = sort_diagnostics(diagnostics)
@@ -35,13 +35,13 @@ class SpecError(Exception):
 
 
 def sort_diagnostics(diagnostics: Iterable[Diagnostic]) -> list[Diagnostic]:
-    """Without repetitions, by file, line and column."""
+    """The diagnostics without duplicates, sorted by file, line and column."""
     unique = dict.fromkeys(diagnostics)
     return sorted(unique, key=lambda d: (d.mark.source.name, d.mark.line, d.mark.column, d.severity, d.text))
 
 
 def has_errors(diagnostics: Iterable[Diagnostic]) -> bool:
-    """Whether there is an error among them."""
+    """Whether any diagnostic is an error (not a note)."""
     return any(item.severity == "error" for item in diagnostics)
 
 
@@ -50,15 +50,15 @@ WIDEST = 160
 
 
 def render(item: Diagnostic) -> str:
-    """The message, and below it the line with a caret under the place."""
+    """The message, and below it the source line with carets under the marked columns."""
     mark = item.mark
-    where = f"{mark.source.name}:{mark.line + 1}:{mark.column + 1}: " if mark.source.name else ""
-    head = printable(f"{where}{item.severity}: {item.text}")
+    place = f"{mark.source.name}:{mark.line + 1}:{mark.column + 1}: " if mark.source.name else ""
+    head = printable(f"{place}{item.severity}: {item.text}")
     if mark.line >= len(mark.source.lines) or not mark.source.lines[mark.line].strip():
         return head
     row = mark.source.lines[mark.line]
     start = max(0, mark.column - WIDEST // 2)
-    # One sign for each character, so that the caret stays below its place.
+    # Each character is replaced by exactly one, so that the caret stays below its column.
     shown = "".join(c if c.isprintable() or c == "\t" else "\ufffd" for c in row[start : start + WIDEST])
     end = mark.end_column if mark.end_line == mark.line else len(row.rstrip())
     width = max(1, min(end, start + WIDEST) - mark.column)
@@ -68,14 +68,14 @@ def render(item: Diagnostic) -> str:
 
 
 def summary(diagnostics: Iterable[Diagnostic]) -> str:
-    """How many errors in how many files."""
+    """The number of errors and of files with errors, such as `3 errors in 2 files`."""
     errors = [item for item in sort_diagnostics(diagnostics) if item.severity == "error"]
     files = len({item.mark.source.name for item in errors})
     return f"{len(errors)} error{'s'[: len(errors) != 1]} in {files} file{'s'[: files != 1]}"
 
 
 def to_json(diagnostics: Iterable[Diagnostic]) -> str:
-    """For editors: a list of objects, lines and columns counted from 1, `end_column` exclusive."""
+    """The diagnostics as a JSON list for editors; lines and columns count from 1, `end_column` is exclusive."""
     rows = [
         {
             "file": item.mark.source.name,
@@ -93,17 +93,18 @@ def to_json(diagnostics: Iterable[Diagnostic]) -> str:
 
 
 LONGEST_WORD = 64
-"""Characters of the longest word that is taken for a misspelling."""
+"""Length in characters up to which a word may be treated as a misspelling."""
 SUGGESTIONS = 20
-"""Words of one mapping or list for which a near one is sought; more are no misspellings, and seeking takes long."""
+"""Wrong words of one mapping or list that get a suggestion. More are unlikely to be misspellings, and searching takes
+time."""
 
 
 def nearest(word: str, candidates: Iterable[str]) -> str:
-    """The candidate that `word` most likely misspells, or '': few edits, then the most characters in common."""
+    """The candidate that `word` most likely misspells, or '': the fewest edits, then the most characters in common."""
     return _nearest(word, tuple(candidates)) if 0 < len(word) <= LONGEST_WORD else ""
 
 
-@lru_cache(2**14)  # one wrong file is part of many experiments
+@lru_cache(2**14)  # the same wrong file can be part of many experiments
 def _nearest(word: str, candidates: tuple[str, ...]) -> str:
     scored = []
     for candidate in candidates:
@@ -121,7 +122,7 @@ def _nearest(word: str, candidates: tuple[str, ...]) -> str:
 
 
 def distance(left: str, right: str) -> int:
-    """Edits (insert, delete, replace, swap neighbours) from one word to the other; at most 9 are counted."""
+    """Edit distance (insert, delete, replace, swap neighbours) between two words, capped at 9."""
     if abs(len(left) - len(right)) > 8 or max(len(left), len(right)) > LONGEST_WORD:
         return 9
     before: list[int] = []

@@ -1,7 +1,7 @@
-"""The docstrings below the fields of spec classes, read when they are asked for.
+"""The docstrings below the fields of spec classes, parsed on first use.
 
-Pydantic can collect them itself (`use_attribute_docstrings`), but parses the module again for each class, which takes
-more time than all of `check`.
+Pydantic can collect them itself (`use_attribute_docstrings`), but it parses the module again for each class, which
+takes more time than the whole of `check`.
 """
 
 import ast
@@ -18,25 +18,25 @@ from pydantic import BaseModel
 @cache
 def descriptions(kind: type[BaseModel]) -> dict[str, str]:
     """The docstring of each field of a spec class, inherited ones included."""
-    found: dict[str, str] = {}
+    texts: dict[str, str] = {}
     for base in reversed(kind.__mro__):
         if issubclass(base, BaseModel) and base is not BaseModel:
-            found |= of_module(base.__module__).get(base.__qualname__, {})
-    return {field: text for field, text in found.items() if field in kind.model_fields}
+            texts |= module_docstrings(base.__module__).get(base.__qualname__, {})
+    return {field: text for field, text in texts.items() if field in kind.model_fields}
 
 
 @cache
-def of_module(name: str) -> dict[str, dict[str, str]]:
-    """The docstrings below the annotated names of each class of a module."""
+def module_docstrings(name: str) -> dict[str, dict[str, str]]:
+    """The field docstrings of a loaded module, by class and field."""
     file = getattr(sys.modules.get(name), "__file__", None)
     if file is None:
         return {}
     tree = ast.parse(Path(file).read_text(encoding="utf-8"))
-    return {node.name: dict(below(node.body)) for node in tree.body if isinstance(node, ast.ClassDef)}
+    return {node.name: dict(field_docstrings(node.body)) for node in tree.body if isinstance(node, ast.ClassDef)}
 
 
-def below(body: list[Any]) -> list[tuple[str, str]]:
-    """Pairs of an annotated name and the string that follows it."""
+def field_docstrings(body: list[Any]) -> list[tuple[str, str]]:
+    """Pairs of an annotated name and the string literal that follows it in a class body."""
     pairs = []
     for node, after in pairwise(body):
         match node, after:

@@ -1,7 +1,7 @@
 """YAML files as nodes that know their file, line and column.
 
 PyYAML's parser gives the events; everything above it (what scalars mean, duplicate keys, tags, anchors, limits) is
-decided here, so that a file is either read exactly as DVC reads it or refused with its line and a remedy.
+decided in this module, so that a file is either read exactly as DVC reads it or rejected with its line and a remedy.
 """
 
 import re
@@ -15,22 +15,22 @@ import yaml
 from roboalign.spec.scalars import ScalarError, Value, resolve
 
 PARSER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-"""Gives the events: libyaml's parser where PyYAML has it, as all its wheels do."""
+"""The event parser: libyaml's if PyYAML was built with it, as its wheels are."""
 
 SIZE = 512 * 1024
-"""Largest file in bytes."""
+"""Maximum size of a file in bytes."""
 DEPTH = 32
-"""Deepest nesting."""
+"""Maximum nesting depth."""
 NODES = 20_000
-"""Most nodes of one file, those that aliases repeat counted each time."""
+"""Maximum number of nodes of one file; nodes that aliases repeat count each time."""
 
 FORBIDDEN = re.compile("[^\t\n\r\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
-"""Control characters, and the line breaks that YAML 1.1 knows and YAML 1.2 does not."""
+"""Control characters, and the characters that are line breaks in YAML 1.1 but not in YAML 1.2."""
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A file that was read: its name as shown to people, and its lines."""
+    """A file that was read: its name for messages, and its lines."""
 
     name: str
     lines: tuple[str, ...] = field(default=(), compare=False, repr=False)
@@ -38,7 +38,7 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A stretch of a file, its lines and columns counted from 0; the end is exclusive."""
+    """A range of a file; lines and columns count from 0, the end is exclusive."""
 
     source: Source
     line: int = 0
@@ -48,12 +48,12 @@ class Mark:
 
 
 COMMAND_LINE = Mark(Source(""))
-"""The place of what was typed as an argument."""
+"""The mark of values that come from command-line arguments."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scalar:
-    """A single value; `quoted` tells the text "6" from the number 6."""
+    """A single value; `quoted` distinguishes the text "6" from the number 6."""
 
     value: Value
     mark: Mark
@@ -71,7 +71,7 @@ class Sequence:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A value of a mapping and where its key stands."""
+    """A value of a mapping, and the mark of its key."""
 
     key: Mark
     value: "Node"
@@ -79,7 +79,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Mapping:
-    """Keys and values, in the order of the file."""
+    """A mapping with text keys, in the order of the file."""
 
     entries: dict[str, Entry]
     mark: Mark
@@ -89,9 +89,10 @@ Node = Scalar | Sequence | Mapping
 
 
 def within(source: Source, line: int, column: int) -> tuple[int, int]:
-    """The place, or the end of the last line that is not empty where it lies past the end of the file.
+    """The position, or the end of the last line that is not empty if the position lies past the end of the file.
 
-    YAML's parser names the line after the last line feed, which no editor shows, for what is missing at the end.
+    YAML's parser reports something missing at the end of a file in the line after the last line feed, which editors do
+    not show.
     """
     last = len(source.lines) - 1
     while last > 0 and not source.lines[last]:
@@ -104,7 +105,7 @@ def within(source: Source, line: int, column: int) -> tuple[int, int]:
 
 
 class DocumentError(Exception):
-    """A file that cannot be read as YAML: one message, one place."""
+    """A file that cannot be read as YAML, with one message and its mark."""
 
     def __init__(self, message: str, mark: Mark) -> None:
         super().__init__(message)
@@ -123,9 +124,16 @@ def plain(node: Node) -> Any:
 
 
 def read(path: Path, name: str | None = None, *, size: int = SIZE, nodes: int = NODES) -> Mapping:
-    """The mapping that the file at `path` holds, called `name` in errors; an empty file is an empty mapping.
+    """Read the mapping in the file at `path`; an empty file is an empty mapping.
 
-    Raises DocumentError for anything that is not plain, bounded YAML.
+    Args:
+        path: The file.
+        name: Its name in errors; the path if None.
+        size: Maximum size in bytes.
+        nodes: Maximum number of nodes, repetitions by aliases included.
+
+    Raises:
+        DocumentError: The file cannot be read, or is not YAML within these limits.
     """
     source = Source(name or path.as_posix())
     try:
@@ -139,24 +147,24 @@ def read(path: Path, name: str | None = None, *, size: int = SIZE, nodes: int = 
 
 
 def parse(data: bytes | str, name: str, *, size: int = SIZE, nodes: int = NODES) -> Mapping:
-    """The mapping that `data` holds, called `name` in errors. Raises DocumentError."""
+    """Parse `data` as one mapping, called `name` in errors. Raises DocumentError."""
     source = Source(name)
     if len(data) > size:
         raise DocumentError(f"the file is larger than {size // 1024} KiB, too large for a spec", Mark(source))
     text = decode(data, source) if isinstance(data, bytes) else data
     source = Source(name, tuple(re.split("\r\n|[\r\n]", text)))
-    if found := FORBIDDEN.search(text):
-        line, column = position(text, found.start())
+    if forbidden := FORBIDDEN.search(text):
+        line, column = position(text, forbidden.start())
         raise DocumentError(
-            f"the character U+{ord(found[0]):04X} is not allowed here; remove it, or write it as an escape in double "
-            f"quotes",
+            f"the character U+{ord(forbidden[0]):04X} is not allowed here; remove it, or write it as an escape in "
+            f"double quotes",
             Mark(source, line, column, line, column + 1),
         )
     return Composer(text, source, nodes).document()
 
 
 def decode(data: bytes, source: Source) -> str:
-    """The text of a UTF-8 file, its byte order mark dropped."""
+    """The text of a UTF-8 file without its byte order mark. Raises DocumentError on other encodings."""
     if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
         raise DocumentError("the file is in UTF-16; save it as UTF-8", Mark(source))
     try:
@@ -175,7 +183,7 @@ def position(text: str, offset: int) -> tuple[int, int]:
 
 
 class Composer:
-    """Turns the parser's events into nodes; recursion is bounded, because the depth is checked at each event."""
+    """Builds nodes from the parser's events. The depth is checked at each event, so recursion is bounded."""
 
     def __init__(self, text: str, source: Source, nodes: int) -> None:
         self.source, self.limit, self.count = source, nodes, 0
@@ -184,7 +192,7 @@ class Composer:
         self.events = self.stream(text)
 
     def stream(self, text: str) -> Iterator[yaml.Event]:
-        """The parser's events, its errors as DocumentError."""
+        """The parser's events. Raises DocumentError for the parser's errors."""
         try:
             parser = PARSER(text)
             while (event := parser.get_event()) is not None:
@@ -195,40 +203,40 @@ class Composer:
             raise DocumentError(f"not valid YAML: {str(error).splitlines()[0]}", Mark(self.source)) from None
 
     def explain(self, error: yaml.MarkedYAMLError) -> DocumentError:
-        """The parser's complaint, where it began and in words that say what to do."""
+        """The parser's error as a message with a remedy, at the place where the faulty construct begins."""
 
-        def at(where: Any, message: str) -> DocumentError:
-            line, column = within(self.source, where.line, where.column) if where else (0, 0)
+        def at(place: Any, message: str) -> DocumentError:
+            line, column = within(self.source, place.line, place.column) if place else (0, 0)
             return DocumentError(message, Mark(self.source, line, column, line, column + 1))
 
         problem, context = error.problem or "syntax error", error.context or ""
-        here, began = error.problem_mark or error.context_mark, error.context_mark or error.problem_mark
-        row = self.source.lines[here.line] if here and here.line < len(self.source.lines) else ""
-        if here and "\t" in row[: here.column + 1]:
-            return at(here, "a tab where YAML wants spaces; indent with spaces")
+        fault, began = error.problem_mark or error.context_mark, error.context_mark or error.problem_mark
+        row = self.source.lines[fault.line] if fault and fault.line < len(self.source.lines) else ""
+        if fault and "\t" in row[: fault.column + 1]:
+            return at(fault, "a tab where YAML wants spaces; indent with spaces")
         if "mapping values are not allowed" in problem:
-            if here and row[: here.column].count(":") == 0 and here.line:
-                return at(here, "wrong indentation, or the line above lacks its ':'")
-            return at(here, "a second ':' on this line; put text that holds ': ' in quotes")
+            if fault and row[: fault.column].count(":") == 0 and fault.line:
+                return at(fault, "wrong indentation, or the line above lacks its ':'")
+            return at(fault, "a second ':' on this line; put text that holds ': ' in quotes")
         if "could not find expected ':'" in problem:
             return at(began, "a key without ':'; write `key: value`")
         if "quoted scalar" in context and "end of stream" in problem:
             return at(began, "this quote is not closed")
         if "flow node" in context:
-            return at(here, "a value is missing here, or a bracket above is not closed")
+            return at(fault, "a value is missing here, or a bracket above is not closed")
         if "flow sequence" in context or "flow mapping" in context:
             return at(began, f"this '{'[' if 'sequence' in context else '{'}' is not closed, or a ',' is missing in it")
         if "did not find expected key" in problem or "block end" in problem or "'-' indicator" in problem:
-            return at(here, "the indentation does not fit the lines above")
+            return at(fault, "the indentation does not fit the lines above")
         if "block sequence entries are not allowed" in problem:
-            return at(here, "a list cannot start here; put each '- item' on a line of its own, or write [a, b]")
+            return at(fault, "a list cannot start here; put each '- item' on a line of its own, or write [a, b]")
         if "cannot start any token" in problem:
-            shown = row[here.column : here.column + 1] if here else ""
-            return at(here, f"'{shown}' cannot start a value; put the text in quotes")
-        return at(here, f"not valid YAML: {problem} {context}".rstrip())
+            shown = row[fault.column : fault.column + 1] if fault else ""
+            return at(fault, f"'{shown}' cannot start a value; put the text in quotes")
+        return at(fault, f"not valid YAML: {problem} {context}".rstrip())
 
     def mark(self, event: yaml.Event) -> Mark:
-        """The stretch of an event."""
+        """The range of an event."""
         start, end = event.start_mark, event.end_mark
         assert start is not None
         assert end is not None
@@ -284,11 +292,11 @@ class Composer:
         return result
 
     def alias(self, event: yaml.AliasEvent, depth: int, mark: Mark) -> tuple[Node, int, int]:
-        """A repeated node: counted as often as it appears."""
+        """The node that an alias repeats; its nodes are counted again."""
         if event.anchor in self.open:
-            raise DocumentError(f"'*{event.anchor}' stands inside what it names", mark)
+            raise DocumentError(f"'*{event.anchor}' is inside the value that it repeats", mark)
         if event.anchor not in self.anchors:
-            raise DocumentError(f"'*{event.anchor}' names no anchor above; write `&{event.anchor}` there", mark)
+            raise DocumentError(f"'*{event.anchor}' refers to no anchor above; write `&{event.anchor}` there", mark)
         node, count, height = self.anchors[event.anchor]
         self.spend(count, mark)
         if depth + height > DEPTH:
@@ -296,13 +304,13 @@ class Composer:
         return node, count, height
 
     def spend(self, count: int, mark: Mark) -> None:
-        """Count nodes; too many are refused before they are made."""
+        """Count nodes before they are built. Raises DocumentError above the limit."""
         self.count += count
         if self.count > self.limit:
             raise DocumentError(f"more than {self.limit} values in one file, repeated ones counted each time", mark)
 
     def scalar(self, event: yaml.ScalarEvent, mark: Mark) -> Scalar:
-        """A scalar with its YAML 1.2 value."""
+        """A scalar with its YAML 1.2 value; quoted scalars are text."""
         if event.style:
             return Scalar(event.value, mark, event.value, quoted=True)
         try:
@@ -311,7 +319,7 @@ class Composer:
             raise DocumentError(str(error), mark) from None
 
     def sequence(self, mark: Mark, depth: int) -> tuple[Node, int, int]:
-        """A list, up to its end event."""
+        """A list up to its end event, the number of nodes in it, and its height."""
         items, total, height = [], 1, 0
         while not isinstance(event := next(self.events), yaml.SequenceEndEvent):
             node, count, tall = self.node(event, depth + 1)
@@ -321,7 +329,8 @@ class Composer:
         return Sequence(tuple(items), whole), total, height + 1
 
     def mapping(self, mark: Mark, depth: int) -> tuple[Node, int, int]:
-        """A mapping, up to its end event; keys are text and differ."""
+        """A mapping up to its end event, the number of nodes in it, and its height. Raises DocumentError on keys that
+        are not text or occur twice."""
         entries: dict[str, Entry] = {}
         total, height, last = 1, 0, None
         while not isinstance(event := next(self.events), yaml.MappingEndEvent):
@@ -330,14 +339,14 @@ class Composer:
                 raise DocumentError("a key must be text; put it in quotes", key.mark)
             if key.value in entries:
                 line = entries[key.value].key.line + 1
-                raise DocumentError(f"the key '{key.value}' stands twice, first in line {line}", key.mark)
+                raise DocumentError(f"the key '{key.value}' occurs twice, first in line {line}", key.mark)
             node, count, tall = self.node(next(self.events), depth + 1)
             entries[key.value] = Entry(key.mark, node)
             total, height, last = total + count + 1, max(height, tall), node.mark
         return Mapping(entries, self.stretch_to_end(mark, event, last)), total, height + 1
 
     def stretch_to_end(self, mark: Mark, end: yaml.Event, last: Mark | None) -> Mark:
-        """The stretch from `mark` to its closing bracket, or to the end of its last item where it has no brackets."""
+        """The range from `mark` to the closing bracket, or to the end of the last item if there are no brackets."""
         stop = self.mark(end)
         if (stop.line, stop.column) == (stop.end_line, stop.end_column) and last is not None:
             return Mark(self.source, mark.line, mark.column, last.end_line, last.end_column)

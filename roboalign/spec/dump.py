@@ -1,4 +1,4 @@
-"""Writing YAML that every reader reads the same: YAML 1.1's (PyYAML) and YAML 1.2's (DVC's ruamel.yaml)."""
+"""Writes YAML that YAML 1.1 readers (PyYAML) and YAML 1.2 readers (DVC's ruamel.yaml) read as the same values."""
 
 import re
 from typing import Any
@@ -9,10 +9,10 @@ from roboalign.spec.scalars import BOOL, FLOAT, INT
 
 
 class Dumper(yaml.SafeDumper):
-    """PyYAML's dumper, which also quotes text that only YAML 1.2 would take for something else, such as `1e-4`."""
+    """PyYAML's dumper, which also quotes text that YAML 1.2 alone would read as another type, such as `1e-4`."""
 
     def ignore_aliases(self, data: Any) -> bool:
-        """Write repeated values out: a section is read by people and compared by line."""
+        """Write repeated values in full, because people read sections and DVC compares them by value."""
         return True
 
     def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
@@ -21,7 +21,7 @@ class Dumper(yaml.SafeDumper):
 
 
 def text(dumper: Dumper, value: str) -> yaml.ScalarNode:
-    """Text, with escapes where it holds what a reader could take for the end of a line."""
+    """A text scalar; in double quotes with escapes if it holds characters that are not printable."""
     return dumper.represent_scalar("tag:yaml.org,2002:str", value, '"' if not value.isprintable() else None)
 
 
@@ -35,15 +35,15 @@ for _tag, _pattern, _first in (
 
 
 def dump(value: Any) -> str:
-    """`value` (dicts, lists, text, numbers, booleans, None) as YAML text; the same bytes for the same value.
+    """`value` (dicts, lists, text, numbers, booleans, None) as YAML text; deterministic.
 
-    Raises yaml.representer.RepresenterError for anything else.
+    Raises yaml.representer.RepresenterError for other types.
     """
     return _dump(value, False)
 
 
 def flow(value: Any) -> str:
-    """`value` on one line: `[a, b]`."""
+    """`value` as YAML on one line: `[a, b]`."""
     return _dump(value, True).removesuffix("\n").removesuffix("\n...")
 
 

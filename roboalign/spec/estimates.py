@@ -1,8 +1,8 @@
 """Analytic estimates: parameters, tokens, memory and time of each part on the chosen hardware.
 
-Operations are counted as 2 a multiply-add; a training step costs three forward passes. The memory of training is
-16 bytes a parameter (weight, gradient, AdamW's two moments, at 4 bytes each) and the activations kept for the backward
-pass. These are orders of magnitude for planning, not measurements: what was measured is in the report.
+A multiply-add counts as 2 operations; a training step costs three forward passes. Training memory is 16 bytes a
+parameter (weight, gradient, AdamW's two moments, 4 bytes each) plus the activations kept for the backward pass. These
+are orders of magnitude for planning; the report has measured times.
 """
 
 import math
@@ -23,17 +23,19 @@ from roboalign.world_model.spec import WorldModelSpec
 
 GIGA = 1e9
 BACKWARD = 3
-"""A training step over a forward pass."""
+"""Cost of a training step, in forward passes."""
 STATE = 16
 """Bytes of weight, gradient and optimizer moments for each trained parameter."""
-KEPT = 14
-"""Activations of width `hidden` that a transformer layer keeps for the backward pass of one token (our count)."""
-KEPT_OPERATIONS, KEPT_PIXEL = 1_400, 24
-"""Operations of a backbone for each activation that it keeps (a ViT's), and the least it keeps for a pixel of input."""
+LAYER_ACTIVATIONS = 14
+"""Activations of width `hidden_size` that a transformer layer keeps for the backward pass of one token (our count)."""
+BACKBONE_OPERATIONS, BACKBONE_ACTIVATIONS = 1_400, 24
+"""Operations of a backbone for each activation that it keeps (of a ViT), and the minimum number of activations kept for
+each input pixel."""
 CONVOLUTIONS, TRANSFORMERS, SAMPLING = 0.44, 0.8, 0.25
-"""Shares of the matrix-product rate that training and sampling reach; from the default experiment on two CPU cores."""
+"""Fraction of the matrix-product rate that training of each kind and sampling reach, measured with the default
+experiment on two CPU cores."""
 LATENCY = 2e-4
-"""Seconds that one layer takes for one token at the least, on a CPU as on a GPU: calls, not arithmetic."""
+"""Minimum time of one layer for one token in seconds, on CPU and GPU: call overhead, not arithmetic."""
 BACKBONES = {
     ("test_convnext", 0): (7_224, 867),
     ("test_convnext", 1): (30_472, 1_573),
@@ -45,32 +47,33 @@ BACKBONES = {
     ("vit_small_patch16_224", 11): (21_664_896, 183_295),
     ("vit_base_patch16_224", 11): (85_892_352, 716_602),
 }
-"""timm backbones up to a level: parameters, and operations of a forward pass for each pixel of input."""
+"""timm backbones up to a level: (parameters, operations of a forward pass for each input pixel)."""
 LEVELS = {name: max(level for other, level in BACKBONES if other == name) for name, _ in BACKBONES}
-"""The last level of each backbone, which -1 stands for."""
+"""The last level of each backbone, the value of -1."""
 LIBRARIES = 0.6
-"""GB that Python, torch and the data in memory take before any model, measured on a CPU."""
+"""GB that Python, torch and the data in memory take without any model, measured on a CPU."""
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """The sizes of one part's stage; None where a figure means nothing for the part."""
+    """The estimated size of one part's stage; a field is None if it does not apply or is not known."""
 
     part: str
     parameters: int | None
     tokens: int | None
     memory_gb: float | None
     seconds: float | None
-    what: str
+    work: str
+    """What the stage does, such as `400 steps of 8 sequences`."""
 
 
 def estimates(experiment: Experiment) -> list[Estimate]:
     """One estimate for each part that computes with a model."""
-    return [*parts(experiment)]
+    return [*estimate_parts(experiment)]
 
 
-def parts(experiment: Experiment) -> Iterator[Estimate]:
-    """The parts in the order of their stages."""
+def estimate_parts(experiment: Experiment) -> Iterator[Estimate]:
+    """The estimates in the order of the stages."""
     hardware, tokenizer, model = experiment.hardware, experiment.tokenizer, experiment.world_model
     number = (2 if hardware.device.precision != "32-true" else 4) / ranks(hardware)
     training = tokenizer.training
@@ -79,7 +82,7 @@ def parts(experiment: Experiment) -> Iterator[Estimate]:
         "tokenizer",
         tokenizer.parameters,
         tokenizer.context_tokens + tokenizer.dynamics_tokens,
-        memory(tokenizer.parameters, convolution_floats(tokenizer) * clips * number),
+        memory(tokenizer.parameters, convolution_activations(tokenizer) * clips * number),
         training.steps * clips * BACKWARD * convolution_flops(tokenizer) / rate(hardware, CONVOLUTIONS),
         f"{training.steps} steps of {training.batch_size} x {tokenizer.samples.frames} frames",
     )
@@ -91,7 +94,7 @@ def parts(experiment: Experiment) -> Iterator[Estimate]:
         "world_model",
         parameters,
         length,
-        memory(parameters, kept_floats(model, length) * training.batch_size * number),
+        memory(parameters, transformer_activations(model, length) * training.batch_size * number),
         training.steps * training.batch_size * BACKWARD * forward / rate(hardware, TRANSFORMERS),
         f"{training.steps} steps of {training.batch_size} sequences",
     )
@@ -111,7 +114,7 @@ def parts(experiment: Experiment) -> Iterator[Estimate]:
         "rl",
         parameters,
         length,
-        memory(parameters, windows * kept_floats(model, length) * rows * number),
+        memory(parameters, windows * transformer_activations(model, length) * rows * number),
         training.steps
         * (
             sampling_seconds(experiment, rows, rows, rl.horizon)
@@ -127,20 +130,28 @@ def parts(experiment: Experiment) -> Iterator[Estimate]:
         for decoding in spec.used.values()
     )
     sets = len(spec.sampling[spec.first_sampling]) + len(spec.aligned_decodings) + len(spec.sweep)
-    made = spec.episodes * (sets + spec.best_of)
-    decoding = made * spec.horizon * convolution_flops(tokenizer) / 2
+    rollouts = spec.episodes * (sets + spec.best_of)
+    decoding = rollouts * spec.horizon * convolution_flops(tokenizer) / 2
     yield Estimate(
         "rollout",
         parameters,
         peak,
         LIBRARIES + (parameters * 4 + model.cache_bytes(peak, spec.batch_size)) / GIGA,
-        sampling_seconds(experiment, made, spec.batch_size, spec.horizon) + decoding / rate(hardware, CONVOLUTIONS),
-        f"{made} rollouts of {spec.horizon} frames",
+        sampling_seconds(experiment, rollouts, spec.batch_size, spec.horizon) + decoding / rate(hardware, CONVOLUTIONS),
+        f"{rollouts} rollouts of {spec.horizon} frames",
     )
 
 
 def probe_estimate(name: str, probe: ProbeSpec, size: tuple[int, int], tasks: int, hardware: HardwareSpec) -> Estimate:
-    """The training of one state probe for images of `size` pixels; no time if no source has states."""
+    """Estimate the training of one state probe.
+
+    Args:
+        name: `judge`, `held_out` or `gold`.
+        probe: Its spec.
+        size: Height and width of the images in pixels.
+        tasks: Number of tasks with simulator states; the time is 0 if there are none.
+        hardware: The device.
+    """
     frames = probe.training.batch_size // probe.members * probe.frames
     number = (2 if hardware.device.precision != "32-true" else 4) / ranks(hardware)
     operations = probe.training.steps * frames * BACKWARD * probe.operations(*size)
@@ -156,44 +167,44 @@ def probe_estimate(name: str, probe: ProbeSpec, size: tuple[int, int], tasks: in
 
 
 def simulated_tasks(experiment: Experiment) -> int:
-    """Tasks with states: those of the simulated robots."""
+    """Number of tasks with states, which are those of the simulated robots."""
     return sum(len(source.tasks) for source in experiment.sources.values() if isinstance(source, SimulatedRobotSpec))
 
 
 def scorer_estimate(part: str, scorer: JudgeSpec | StudentSpec, experiment: Experiment) -> Estimate:
-    """The judge's or the student's training; without figures where its network's size is not known here."""
+    """Estimate the training of a judge or the student; sizes are None if they are not known without loading it."""
     if not isinstance(scorer, RewardModelSpec):
         return Estimate(part, None, None, None, None, scorer.note)
     training = scorer.training
-    what = f"{training.steps} steps of {training.batch_size} sets of clips"
+    work = f"{training.steps} steps of {training.batch_size} sets of clips"
     encoder, size = scorer.encoder, (experiment.tokenizer.height, experiment.tokenizer.width)
     members = scorer.members if isinstance(scorer, RegressionJudgeSpec) else 1
     clips, length = scorer.training.batch_size * scorer.set_size, encoder.frames + encoder.text.words + 2
     parameters = members * 12 * (encoder.layers + encoder.text.layers) * encoder.width**2
-    # Each member reads its own part of the batch.
+    # The operations of one member, because each member trains on its own part of the batch.
     sample = 2.0 * parameters / members * length
-    kept = float(clips * length * KEPT * encoder.width * encoder.layers)
+    activations = float(clips * length * LAYER_ACTIVATIONS * encoder.width * encoder.layers)
     if encoder.appearance is not None:
         appearance = encoder.appearance
         level = LEVELS.get(appearance.backbone, -1) if appearance.level == -1 else appearance.level
         known = BACKBONES.get((appearance.backbone, level))
         if known is None:
-            missing = f"{what}; the size of {appearance.backbone} is not known here"
-            return Estimate(part, None, length, None, None, missing)
+            return Estimate(part, None, length, None, None, f"{work}; the size of {appearance.backbone} is not known")
         weights, operations = known
         parameters += members * (weights + appearance.channels * appearance.grid**2 * encoder.width)
         length += appearance.frames
         sample += appearance.frames * operations * math.prod(size)
-        kept += clips * appearance.frames * math.prod(size) * max(KEPT_PIXEL, operations / KEPT_OPERATIONS)
+        pixels = clips * appearance.frames * math.prod(size)
+        activations += pixels * max(BACKBONE_ACTIVATIONS, operations / BACKBONE_OPERATIONS)
     number = (2 if experiment.hardware.device.precision != "32-true" else 4) / ranks(experiment.hardware)
     seconds = training.steps * clips * BACKWARD * sample / rate(experiment.hardware, CONVOLUTIONS)
-    return Estimate(part, int(parameters), length, memory(int(parameters), kept * number), seconds, what)
+    return Estimate(part, int(parameters), length, memory(int(parameters), activations * number), seconds, work)
 
 
 def sampling_seconds(experiment: Experiment, rollouts: int, batch: int, frames: int) -> float:
-    """Seconds of sampling `rollouts` rollouts token by token, `batch` at once.
+    """Seconds of sampling `rollouts` rollouts of `frames` frames token by token, `batch` rollouts at once.
 
-    One token of a batch takes at least LATENCY in each layer, however fast the device multiplies.
+    Each token of a batch takes at least LATENCY in each layer, independent of the device's arithmetic.
     """
     model, tokenizer = experiment.world_model, experiment.tokenizer
     tokens = tokenizer.context_tokens, tokenizer.dynamics_tokens
@@ -204,7 +215,7 @@ def sampling_seconds(experiment: Experiment, rollouts: int, batch: int, frames: 
 
 
 def world_model_parameters(experiment: Experiment) -> int:
-    """Parameters of the world model over this experiment's tokenizer and sources."""
+    """Number of parameters of the world model for this experiment's tokenizer and action widths."""
     tokenizer = experiment.tokenizer
     return experiment.world_model.parameters(
         tokenizer.context_tokens,
@@ -215,14 +226,14 @@ def world_model_parameters(experiment: Experiment) -> int:
     )
 
 
-def convolution_floats(spec: TokenizerSpec) -> float:
+def convolution_activations(spec: TokenizerSpec) -> float:
     """Activations kept for the backward pass of one frame: four in each residual block of the four networks."""
     cells = sum(width * math.prod(spec.resolution(level)) for level, width in enumerate(spec.widths))
     return 4 * 4 * spec.blocks * cells
 
 
 def convolution_flops(spec: TokenizerSpec) -> float:
-    """Operations of encoding and decoding one frame and its context: the residual blocks, which take nearly all."""
+    """Operations of encoding and decoding one frame and its context; only the residual blocks, which dominate."""
     block = [
         2 * 2 * 9 * width**2 * math.prod(spec.resolution(level)) * spec.blocks
         for level, width in enumerate(spec.widths)
@@ -231,33 +242,33 @@ def convolution_flops(spec: TokenizerSpec) -> float:
     return float(2 * sum(sum(block[:depth]) for depth in branches))
 
 
-def kept_floats(model: WorldModelSpec, length: int) -> float:
-    """Activations kept for the backward pass of one sequence; attention is computed without keeping its matrix."""
-    return length * model.layers * (KEPT * model.hidden_size + 3 * model.intermediate_size)
+def transformer_activations(model: WorldModelSpec, length: int) -> float:
+    """Activations kept for the backward pass of one sequence; fused attention does not keep its matrix."""
+    return length * model.layers * (LAYER_ACTIVATIONS * model.hidden_size + 3 * model.intermediate_size)
 
 
 def transformer_flops(model: WorldModelSpec, parameters: int, length: int) -> float:
-    """Operations of one forward pass over a sequence: the weights, and attention to all earlier tokens."""
+    """Operations of one forward pass over a sequence: products with the weights, and causal attention."""
     return 2.0 * parameters * length + 2.0 * model.layers * model.hidden_size * length**2
 
 
 def memory(parameters: int, activations: float) -> float:
-    """GB of training: libraries, weights with their optimizer, activations (bytes)."""
+    """GB of memory for training: libraries, `parameters` with optimizer state, and `activations` in bytes."""
     return LIBRARIES + (STATE * parameters + activations) / GIGA
 
 
 def ranks(hardware: HardwareSpec) -> int:
-    """Devices in all."""
+    """Number of devices over all nodes."""
     return hardware.device.ranks
 
 
-def rate(hardware: HardwareSpec, share: float) -> float:
-    """Operations a second over all devices, where models reach `share` of the matrix-product rate."""
-    return hardware.limits.teraflops * 1e12 * ranks(hardware) * share
+def rate(hardware: HardwareSpec, utilization: float) -> float:
+    """Operations per second over all devices at a fraction `utilization` of the matrix-product rate."""
+    return hardware.limits.teraflops * 1e12 * ranks(hardware) * utilization
 
 
 def table(rows: list[Estimate], hardware: HardwareSpec) -> str:
-    """The estimates as aligned text."""
+    """The estimates as a text table with aligned columns."""
     device = hardware.device
     count = f"{ranks(hardware)} x " if ranks(hardware) > 1 else ""
     head = (
@@ -273,7 +284,7 @@ def table(rows: list[Estimate], hardware: HardwareSpec) -> str:
                 "-" if row.tokens is None else str(row.tokens),
                 "-" if row.memory_gb is None else f"{row.memory_gb:.1f} GB",
                 "-" if row.seconds is None else duration(row.seconds),
-                row.what,
+                row.work,
             )
         )
     widths = [max(len(line[column]) for line in cells) for column in range(5)]
@@ -281,11 +292,11 @@ def table(rows: list[Estimate], hardware: HardwareSpec) -> str:
         "  " + f"{line[0]:<{widths[0]}}  " + "  ".join(f"{line[n]:>{widths[n]}}" for n in range(1, 5)) + f"  {line[5]}"
         for line in cells
     ]
-    return "\n".join([head, *(line.rstrip() for line in lines), "  and some 5 to 10 s for each stage to start"])
+    return "\n".join([head, *(line.rstrip() for line in lines), "  and about 5 to 10 s for each stage to start"])
 
 
 def si(number: int) -> str:
-    """1234567 as `1.23 M`."""
+    """A number with three digits and a unit: 1234567 is `1.23 M`."""
     for unit, size in (("G", 10**9), ("M", 10**6), ("k", 10**3)):
         if number >= size:
             return f"{number / size:.3g} {unit}"
@@ -293,7 +304,7 @@ def si(number: int) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as people say them."""
+    """A time with a unit: days, hours, minutes or seconds."""
     for unit, size in (("d", 86_400), ("h", 3600), ("min", 60)):
         if seconds >= 2 * size:
             return f"{seconds / size:.3g} {unit}"

@@ -1,6 +1,6 @@
-"""The whole experiment: one spec for each part, and the kinds of files that name them.
+"""The whole experiment: one spec for each part, and the specs of the files that combine them.
 
-Nothing below `stages/` takes an `Experiment`; it exists for the checks across parts and for `plan`.
+Nothing below `stages/` takes an `Experiment`; it exists for the invariants between parts and for `plan`.
 """
 
 from collections.abc import Mapping
@@ -42,18 +42,18 @@ KINDS: dict[str, Any] = {
     "evaluation": EvaluationSpec,
     "hardware": HardwareSpec,
 }
-"""The sections and the spec of each, in the order in which they are shown."""
+"""The spec class of each section, in the order in which sections are shown."""
 
 PARTS = tuple(part for part in KINDS if part != "sources")
 """The parts that take exactly one variant; `sources` takes several."""
 
 VARIANTS: dict[str, Any] = {**KINDS, "sources": SourceSpec}
-"""What one file under specs/<part>/ holds."""
+"""The spec class of one file under specs/<part>/."""
 
 
 @dataclass(frozen=True, slots=True)
 class Experiment:
-    """All sections, resolved and valid each by itself."""
+    """All sections, resolved, each valid by itself."""
 
     sources: Mapping[str, SourceSpec]
     reward: RewardSpec
@@ -71,7 +71,7 @@ class Experiment:
 
 
 class VariantsSpec(Spec):
-    """Which variant of each part is used: the name of a file under specs/<part>/, or null."""
+    """The variant of each part: the name of a file under specs/<part>/, or null for none."""
 
     reward: Name | None = None
     """A file under specs/reward/."""
@@ -100,7 +100,7 @@ class VariantsSpec(Spec):
 
 
 class UseSpec(VariantsSpec):
-    """What params.yaml uses: an experiment, and for each part null (the experiment's choice) or another variant."""
+    """The experiment of params.yaml, and for each part another variant, or null for the experiment's."""
 
     experiment: Name
     """A file under specs/experiments/."""
@@ -110,68 +110,68 @@ Names = Annotated[tuple[Name, ...], items()]
 """Names of sources: files under specs/sources/."""
 
 Values = dict[Annotated[str, Field(min_length=1, max_length=200)], Any]
-"""Single values by dotted or nested keys: `rollout.horizon: 20`, or `rollout: {horizon: 20}`."""
+"""Single values by dotted or nested keys: `rollout.horizon: 20` or `rollout: {horizon: 20}`."""
 
 
 class ExperimentFileSpec(Spec):
-    """A file under specs/experiments/: a whole combination of variants."""
+    """A file under specs/experiments/: a complete combination of variants."""
 
     extends: Name | None = None
-    """An experiment that this one starts from."""
+    """The experiment whose values this file overrides."""
     use: VariantsSpec = VariantsSpec()
-    """The variant of each part; every part is named here or in an experiment that this one extends."""
+    """The variant of each part. Every part must be named here or in an experiment that this one extends."""
     sources: Names | None = None
-    """The sources, files under specs/sources/; here or in an experiment that this one extends."""
+    """Names of files under specs/sources/. Required here or in an experiment that this one extends."""
     set: Values = Field(default={})
-    """Single values laid over the variants."""
+    """Single values that override the variants' values."""
 
 
 class ParamsSpec(Spec):
-    """params.yaml: the experiment at hand. DVC reads it, so `dvc exp run -S` can change any of it."""
+    """params.yaml: the current experiment. DVC reads it, so `dvc exp run -S` can change any value in it."""
 
     use: UseSpec
-    """The experiment, and the variants that differ from its choice."""
+    """The experiment, and variants that replace its choices."""
     sources: Names
-    """The sources. They stand here, because DVC makes one stage for each before anything runs."""
+    """Names of files under specs/sources/. Listed here because DVC expands one stage for each before anything runs."""
     set: Values = Field(default={})
-    """Single values laid over the experiment's."""
+    """Single values that override the experiment's values."""
 
 
 class StudyRunSpec(Spec):
-    """One run of a study, as it differs from the experiment."""
+    """One run of a study: its differences from the experiment."""
 
     use: VariantsSpec = VariantsSpec()
-    """Variants that take the place of the experiment's."""
+    """Variants that replace the experiment's."""
     set: Values = Field(default={})
-    """Single values laid over the variants, and over those that the study sets for all runs."""
+    """Single values that override the variants' values and those that the study sets for all runs."""
 
 
 class StudySpec(Spec):
-    """Runs of one experiment that answer one question; `python -m roboalign study NAME` queues them as DVC experiments
-    and writes their table."""
+    """Runs of one experiment that answer one question. `python -m roboalign study NAME` queues them as DVC experiments
+    and writes a table of their results."""
 
     question: Annotated[str, Field(min_length=1, max_length=300)]
-    """What the study asks: the title of its table."""
+    """The question that the study answers: the title of its table."""
     experiment: Name
-    """The experiment, a file under specs/experiments/, that every run starts from."""
+    """The experiment that every run starts from: a file under specs/experiments/."""
     set: Values = Field(default={})
-    """Single values for all runs, such as fewer decodings."""
+    """Single values for all runs, for example fewer decodings."""
     runs: Annotated[dict[Name, StudyRunSpec], Field(min_length=2, max_length=64)]
     """The runs by name."""
     reference: Name
-    """The run that the others are compared with, paired by episode."""
+    """The run that all others are compared with, paired by episode."""
     comparisons: Annotated[tuple[ComparisonSpec, ...], items()] = (
         ComparisonSpec(model="aligned.swr.sampled", against="supervised.swr.sampled"),
         ComparisonSpec(model="aligned.swr.greedy", against="supervised.swr.greedy"),
     )
-    """The differences between clip sets that the table shows, one part of the table each."""
+    """The differences between clip sets that the table shows, one section of the table each."""
     scorers: Annotated[
         tuple[Annotated[str, Field(pattern=r"^(gold|student|judge|held_out)(_faithful)?$")], ...], items()
     ] = ("gold_faithful", "held_out_faithful", "gold", "held_out")
-    """Whose totals are compared."""
+    """The scorers whose total scores are compared."""
     pooled: bool = False
-    """Whether the runs repeat each other with other seeds: the table then has their mean, with an interval over runs
-    and episodes (hierarchical bootstrap)."""
+    """True if the runs differ in their seeds only: the table then shows their mean, with an interval over runs and
+    episodes (hierarchical bootstrap)."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -182,6 +182,7 @@ class StudySpec(Spec):
 
 @cache
 def adapter(kind: str) -> TypeAdapter[Any]:
-    """The validator of a section (`sources`, `rollout`), of one file of it (`sources/`), or of a file of names."""
+    """The validator of a section (`rollout`), of one file of a part (`rollout/`), of an experiment (`experiments/`), of
+    a study (`studies/`) or of params.yaml (`params`)."""
     files: dict[str, Any] = {"experiments/": ExperimentFileSpec, "studies/": StudySpec, "params": ParamsSpec}
     return TypeAdapter(files.get(kind) or (VARIANTS[kind[:-1]] if kind.endswith("/") else KINDS[kind]))

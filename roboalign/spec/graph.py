@@ -1,4 +1,4 @@
-"""The stage graph that dvc.yaml declares, without importing dvc: stages with matrices and `${…}` filled in."""
+"""The stage graph of dvc.yaml, read without importing dvc: `foreach`, `matrix` and `${…}` are expanded."""
 
 import json
 import re
@@ -16,11 +16,11 @@ from roboalign.spec.document import DocumentError, Entry, Mapping, Node, Scalar,
 from roboalign.spec.validation import validate
 
 LARGEST = 256 * 1024 * 1024
-"""dvc.yaml and dvc.lock are written by tools, not by strangers; their limits are wide."""
+"""Maximum size of dvc.yaml and dvc.lock in bytes. It is large, because dvc.lock grows with the number of stages."""
 
 
 class StageEntry(BaseModel):
-    """A stage as dvc.yaml writes it; what `plan` and `verify` do not read may be anything."""
+    """A stage in dvc.yaml; keys that `plan` and `verify` do not read are ignored."""
 
     model_config = ConfigDict(strict=True, extra="ignore")
 
@@ -28,7 +28,7 @@ class StageEntry(BaseModel):
     """The command, or several that run one after another."""
     deps: list[str | dict[str, Any]] = []
     params: list[str | dict[str, list[str] | None]] = []
-    """Keys of params.yaml, or of other files; null takes the whole file."""
+    """Keys of params.yaml, or of other files by name; null takes the whole file."""
     outs: list[str | dict[str, dict[str, Any] | None]] = []
     metrics: list[str | dict[str, dict[str, Any] | None]] = []
     plots: list[str | dict[str, Any]] = []
@@ -49,7 +49,7 @@ STAGE, LOOP = TypeAdapter(StageEntry), TypeAdapter(LoopEntry)
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage of dvc.yaml, one item of its matrix or loop if it has one."""
+    """One stage of dvc.yaml, or one item of its `matrix` or `foreach`."""
 
     name: str
     cmd: str
@@ -58,13 +58,13 @@ class Stage:
     """Pairs of a file and a dotted key in it; '' is the whole file."""
     outs: tuple[str, ...]
     cached: frozenset[str] = frozenset()
-    """Outputs that DVC's cache holds."""
+    """Outputs that DVC stores in its cache."""
     pushed: frozenset[str] = frozenset()
-    """Those of them that `dvc push` copies to a remote."""
+    """Cached outputs that `dvc push` copies to a remote."""
 
 
 def read_tracked(root: Path, name: str) -> Mapping:
-    """dvc.yaml or dvc.lock at `root`. Raises SpecError if it is missing or damaged."""
+    """Read dvc.yaml or dvc.lock at `root`. Raises SpecError if it is missing or damaged."""
     try:
         return read(root / name, name, size=LARGEST, nodes=10**6)
     except DocumentError as error:
@@ -72,7 +72,7 @@ def read_tracked(root: Path, name: str) -> Mapping:
 
 
 def entries(document: Mapping, name: str) -> dict[str, Entry]:
-    """The entries of the mapping `stages` of dvc.yaml or dvc.lock, called `name`. Raises SpecError."""
+    """The entries of the mapping `stages` of the file `name`. Raises SpecError if it is not a mapping."""
     entry = document.entries.get("stages")
     if entry is None or (isinstance(entry.value, Scalar) and entry.value.value is None):
         return {}
@@ -82,17 +82,17 @@ def entries(document: Mapping, name: str) -> dict[str, Entry]:
 
 
 def parse_entry(adapter: TypeAdapter[Any], kind: type[BaseModel], entry: Entry) -> Any:
-    """An entry of a stage as `kind`. Raises SpecError with all that is wrong with it."""
+    """Validate the entry of a stage as `kind`. Raises SpecError with all errors in it."""
     if not isinstance(entry.value, Mapping):
         raise SpecError([Diagnostic("a stage must be a mapping of `key: value` lines", entry.key)])
-    value, found = validate(adapter, kind, entry.value)
+    value, diagnostics = validate(adapter, kind, entry.value)
     if value is None:
-        raise SpecError(found)
+        raise SpecError(diagnostics)
     return value
 
 
 def stages(root: Path, params: dict[str, Any]) -> list[Stage]:
-    """dvc.yaml's stages in its order, `${…}` filled in from `params`. Raises SpecError if it cannot be read."""
+    """The stages of dvc.yaml in its order, `${…}` replaced from `params`. Raises SpecError if it cannot be read."""
     result: list[Stage] = []
     for name, entry in entries(read_tracked(root, "dvc.yaml"), "dvc.yaml").items():
         try:
@@ -103,7 +103,7 @@ def stages(root: Path, params: dict[str, Any]) -> list[Stage]:
 
 
 def expand_entry(name: str, entry: Entry, params: dict[str, Any]) -> Iterator[Stage]:
-    """The stages that an entry of dvc.yaml stands for: one, or one for each item. Raises SpecError or ValueError."""
+    """The stages of an entry of dvc.yaml: one, or one for each item of its loop. Raises SpecError or ValueError."""
     fields = entry.value.entries if isinstance(entry.value, Mapping) else {}
     if "foreach" in fields:
         loop: LoopEntry = parse_entry(LOOP, LoopEntry, entry)
@@ -119,12 +119,12 @@ def expand_entry(name: str, entry: Entry, params: dict[str, Any]) -> Iterator[St
 
 
 def loop_items(value: Any, params: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Key and value of each item of a `foreach`. Raises ValueError if its value is not a list or mapping."""
+    """Key and value of each item of a `foreach`. Raises ValueError if it is not a list or mapping."""
     items = fill_in(value, params) if isinstance(value, str) else value
     if isinstance(items, dict):
         yield from items.items()
     elif isinstance(items, list):
-        # DVC names the items of a plain list by themselves, others by their number.
+        # DVC names the items of a list of scalars by their value, all others by their number.
         plain_list = not any(isinstance(item, dict | list) for item in items)
         yield from ((text_of(item) if plain_list else str(n), item) for n, item in enumerate(items))
     else:
@@ -148,9 +148,9 @@ def matrix_items(node: Node, params: dict[str, Any]) -> Iterator[tuple[str, dict
 
 
 def make_stage(name: str, stage: StageEntry, values: dict[str, Any]) -> Stage:
-    """One stage with its `${…}` filled in. Raises ValueError if a value is missing, or for forms that are not read."""
+    """One stage with its `${…}` replaced. Raises ValueError if a value is missing, or if the stage sets `wdir`."""
     if stage.wdir not in (None, "."):
-        raise ValueError("`wdir` is not read here; write paths from the root of the checkout")
+        raise ValueError("`wdir` is not supported; write paths relative to the root of the checkout")
 
     def text(value: str) -> str:
         return text_of(fill_in(value, values))
@@ -171,18 +171,18 @@ def make_stage(name: str, stage: StageEntry, values: dict[str, Any]) -> Stage:
 
 
 def fill_in(text: str, values: dict[str, Any]) -> Any:
-    """`text` with `${a.b}` replaced by the value there; the value itself if the text is nothing else.
+    """`text` with each `${a.b}` replaced by its value; the value itself, of any type, if the text is a single `${a.b}`.
 
     Raises ValueError if there is no such value.
     """
 
     def value(path: str) -> Any:
-        found: Any = values
+        result: Any = values
         for step in path.split("."):
-            if not isinstance(found, dict) or step not in found:
+            if not isinstance(result, dict) or step not in result:
                 raise ValueError(f"dvc.yaml: ${{{path}}} is not in params.yaml")
-            found = found[step]
-        return found
+            result = result[step]
+        return result
 
     if whole := re.fullmatch(r"\$\{([\w.]+)\}", text):
         return value(whole[1])
@@ -190,5 +190,5 @@ def fill_in(text: str, values: dict[str, Any]) -> Any:
 
 
 def text_of(value: Any) -> str:
-    """A value as DVC writes it into a template."""
+    """A value as DVC inserts it into a template."""
     return {True: "true", False: "false"}[value] if isinstance(value, bool) else str(value)

@@ -1,4 +1,4 @@
-"""What must hold between the parts, checked before any compute; each violation names the field to change."""
+"""Invariants between parts, checked before any compute. Each violation names the field to change."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,19 +11,20 @@ from roboalign.spec.estimates import estimates
 from roboalign.spec.experiment import Experiment
 
 VOCABULARY = 65_536
-"""Most codes of a branch: FSQ's authors stop there, and the softmax over it would be most of a small model."""
+"""Maximum number of codes of a branch: the largest that the FSQ paper evaluates, and for larger ones the softmax would
+dominate a small model."""
 
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """What does not fit; `field` is the dotted path of the field to change, its section first."""
+    """A violated invariant; `field` is the dotted path of the field to change, starting with its section."""
 
     field: str
     message: str
 
 
 def violations(experiment: Experiment) -> Iterator[Violation]:
-    """All violations of an experiment whose parts are valid each by itself."""
+    """All violations of an experiment whose parts are each valid."""
     yield from sizes(experiment)
     yield from lengths(experiment)
     yield from positions(experiment)
@@ -38,33 +39,33 @@ def violations(experiment: Experiment) -> Iterator[Violation]:
 
 
 def sizes(experiment: Experiment) -> Iterator[Violation]:
-    """Images have one size everywhere."""
+    """All images have the tokenizer's size."""
     tokenizer = experiment.tokenizer
     for name, source in experiment.sources.items():
-        for side, have, want in zip(
+        for side, actual, expected in zip(
             ("height", "width"), source.image_size, (tokenizer.height, tokenizer.width), strict=True
         ):
-            if have != want:
+            if actual != expected:
                 yield Violation(
                     f"sources.{name}.image.{side}",
-                    f"images are {have} pixels in {side}, but tokenizer.{side} is {want}; make them equal",
+                    f"images are {actual} pixels in {side}, but tokenizer.{side} is {expected}; make them equal",
                 )
-    want_size = tokenizer.height, tokenizer.width
+    image_size = tokenizer.height, tokenizer.width
     for part in ("judge", "held_out", "student"):
         scorer = getattr(experiment, part)
         appearance = scorer.encoder.appearance if isinstance(scorer, RewardModelSpec) else None
-        if appearance is not None and appearance.image_size not in (None, want_size):
+        if appearance is not None and appearance.image_size not in (None, image_size):
             yield Violation(
                 f"{part}.encoder.appearance.image_size",
-                f"the tokenizer's images are {list(want_size)}; make them equal, or leave it out",
+                f"must equal the tokenizer's image size {list(image_size)}; change it or remove it",
             )
 
 
 def lengths(experiment: Experiment) -> Iterator[Violation]:
-    """Every stretch of frames, its context frame included, fits into the shortest episodes."""
+    """Every segment, with its context frame, fits into the shortest episodes."""
     shortest = min(experiment.sources, key=lambda name: experiment.sources[name].length)
     frames = experiment.sources[shortest].length
-    spans = {
+    needs = {
         "tokenizer.samples.horizon": experiment.tokenizer.samples.horizon + 1,
         "world_model.segment.frames": experiment.world_model.segment.frames + 1,
         "world_model.measure.horizon": experiment.world_model.measure.horizon + 1,
@@ -79,17 +80,17 @@ def lengths(experiment: Experiment) -> Iterator[Violation]:
         "rl.horizon": experiment.rl.horizon + 1,
         "rollout.horizon": experiment.rollout.horizon + 1,
     }
-    for field, span in spans.items():
-        if span > frames:
+    for field, needed in needs.items():
+        if needed > frames:
             yield Violation(
                 field,
-                f"sources.{shortest} has episodes of {frames} frames, {span - frames} fewer than needed; lower this "
-                f"by {span - frames}, or raise sources.{shortest}.length to {span}",
+                f"sources.{shortest} has episodes of {frames} frames, {needed - frames} fewer than needed; lower this "
+                f"by {needed - frames}, or raise sources.{shortest}.length to {needed}",
             )
 
 
 def positions(experiment: Experiment) -> Iterator[Violation]:
-    """Every sequence fits into the world model's positions."""
+    """Every token sequence fits into the world model's `max_position_embeddings`."""
     tokenizer, model, rollout = experiment.tokenizer, experiment.world_model, experiment.rollout
     tokens, generated = (tokenizer.context_tokens, tokenizer.dynamics_tokens), experiment.bench.generated
     frame = model.frame_tokens(tokenizer.dynamics_tokens)
@@ -117,44 +118,44 @@ def positions(experiment: Experiment) -> Iterator[Violation]:
 
 
 def decodings(experiment: Experiment) -> Iterator[Violation]:
-    """A decoding has the model and the episodes that it takes, and the guard of alignment its episodes."""
+    """The world model and the sources have what each decoding and the RL guard need."""
     validated = any(source.split.validation for source in experiment.sources.values())
     if experiment.rl.guard is not None and not validated:
         yield Violation(
             "rl.guard",
-            "the guard checks the policy on validation episodes, and no source has any; give a source's "
-            "split.validation a share above 0, or set the guard to null",
+            "the guard measures the policy on validation episodes, and no source has any; set a source's "
+            "split.validation above 0, or set the guard to null",
         )
     for name, decoding in experiment.rollout.used.items():
         if decoding.measures_drift and not validated:
             yield Violation(
                 f"rollout.decodings.{name}",
-                f"the decoding {name} measures its window on validation episodes, and no source has any; give a "
-                "source's split.validation a share above 0, or remove the decoding",
+                f"the decoding {name} measures its window on validation episodes, and no source has any; set a "
+                "source's split.validation above 0, or remove the decoding",
             )
         if decoding.contexts > experiment.world_model.contexts:
             yield Violation(
                 "world_model.contexts",
-                f"rollout uses the decoding {name}, which needs a world model of {decoding.contexts} contexts; raise "
-                f"them to {decoding.contexts} (use.world_model: two_contexts), or remove the decoding",
+                f"rollout uses the decoding {name}, which needs a world model with {decoding.contexts} contexts; set "
+                f"this to {decoding.contexts} (use.world_model: two_contexts), or remove the decoding",
             )
 
 
 def actions(experiment: Experiment) -> Iterator[Violation]:
-    """Every source's actions fit into the action slots."""
+    """The actions of every source fit into the world model's action slots."""
     form = experiment.world_model.actions
     if form.kind == "tokens":
         for name, source in experiment.sources.items():
             if source.action_width > form.width:
                 yield Violation(
                     "world_model.actions.width",
-                    f"sources.{name} has {source.action_width} action dimensions for {form.width} slots; raise it",
+                    f"sources.{name} has {source.action_width} action dimensions, more than the {form.width} slots; "
+                    f"raise this to {source.action_width}",
                 )
 
 
 def splits(experiment: Experiment) -> Iterator[Violation]:
-    """Every source has episodes to train and to test on, in splits that are disjoint by construction, and some source
-    is left to teach the judge."""
+    """Every source has training and test episodes, and at least one source is not held out from the judge."""
     held_out = experiment.bench.held_out_sources
     for index, name in enumerate(held_out):
         if name not in experiment.sources:
@@ -169,12 +170,12 @@ def splits(experiment: Experiment) -> Iterator[Violation]:
             if getattr(source.split, split) == 0:
                 yield Violation(
                     f"sources.{name}.split.{split}",
-                    f"no episode is left for the {split} split; give it a share above 0",
+                    f"the {split} split has no episodes; set it above 0",
                 )
 
 
 def vocabulary(experiment: Experiment) -> Iterator[Violation]:
-    """The codes of the FSQ levels are a vocabulary that a softmax over it can bear."""
+    """The number of FSQ codes of each branch is at most VOCABULARY."""
     for branch in ("context", "dynamics"):
         codes = getattr(experiment.tokenizer, f"{branch}_codes")
         if codes > VOCABULARY:
@@ -185,7 +186,7 @@ def vocabulary(experiment: Experiment) -> Iterator[Violation]:
 
 
 def weights(experiment: Experiment) -> Iterator[Violation]:
-    """What the bench's degradations lower is measured by some dimension, so that judge and student can learn it."""
+    """Every degradation of the bench lowers at least one of the reward's dimensions, so that scorers can learn it."""
     if experiment.bench.origins.degraded == 0:
         return
     measured = {dimension.labeller.kind for dimension in experiment.reward.dimensions.values()}
@@ -194,37 +195,42 @@ def weights(experiment: Experiment) -> Iterator[Violation]:
             yield Violation(
                 f"bench.degradations.{index}.lowers",
                 f"no dimension of the reward is labelled by {', '.join(degradation.lowers)}, so the degradation "
-                f"'{degradation.kind}' would change no score; add a dimension, or leave this degradation out",
+                f"'{degradation.kind}' would change no score; add such a dimension, or remove this degradation",
             )
 
 
 def perceptions(experiment: Experiment) -> Iterator[Violation]:
-    """A judge without actions gives no faithful scores to distil, outcome models exist for those who ask them, and
-    reward models can see the sources that have no states."""
+    """Judges have the inputs and the models that their scores need.
+
+    Faithful scores need actions, judges need an outcome model, and sources without simulator states need reward models
+    with an appearance backbone, because no state probe can be trained for them.
+    """
     judge, signal = experiment.judge, experiment.rl.reward
     if not judge.scores_faithfulness:
         terms = [term.signal for term in signal.terms] if signal.kind == "sum" else [signal]
         if any(term.kind in ("distilled", "judge") and getattr(term, "variant", "") == "faithful" for term in terms):
             yield Violation(
                 "judge.inputs",
-                "rl.reward asks for faithful scores, which this judge gives only if it reads actions; add actions, or "
-                "set rl.reward.variant to absolute",
+                "rl.reward uses faithful scores, which this judge gives only if it reads actions; add actions, or set "
+                "rl.reward.variant to absolute",
             )
     for name in ("judge", "held_out"):
         if getattr(experiment.probe, name).outcome is None:
-            yield Violation(f"probe.{name}.outcome", f"the {name} judge asks it what actions lead to; set it")
+            yield Violation(
+                f"probe.{name}.outcome", f"the {name} judge needs an outcome model of the actions; set this"
+            )
     unseen = [name for name, source in experiment.sources.items() if not isinstance(source, SimulatedRobotSpec)]
     for part in ("judge", "held_out", "student"):
         scorer = getattr(experiment, part)
         if isinstance(scorer, RewardModelSpec) and unseen and scorer.encoder.appearance is None:
             yield Violation(
                 f"{part}.encoder.appearance",
-                f"no state probe sees {', '.join(unseen)}, whose episodes have no states; name a backbone",
+                f"{', '.join(unseen)} has no simulator states, so no state probe covers it; name a backbone",
             )
 
 
 def samples(experiment: Experiment) -> Iterator[Violation]:
-    """The Fréchet distance has frames enough for its dimensions."""
+    """The Fréchet distance has at least as many frames as its feature covariance needs."""
     spec, rollout = experiment.evaluation.frechet, experiment.rollout
     if spec is None:
         return
@@ -232,14 +238,14 @@ def samples(experiment: Experiment) -> Iterator[Violation]:
     if frames < spec.samples:
         yield Violation(
             "evaluation.frechet.dimension",
-            f"{spec.dimension} dimensions, with as many of change, need {spec.samples} measured frames, and the "
-            f"rollouts have at most {frames} (episodes x horizon / measured_every); "
+            f"{spec.dimension} dimensions of features and as many of their changes need {spec.samples} measured "
+            f"frames, and the rollouts have at most {frames} (episodes x horizon / measured_every); "
             + (f"lower this to {(frames - 1) // 2}" if frames > 2 else "set evaluation.frechet to null"),
         )
 
 
 def devices(experiment: Experiment) -> Iterator[Violation]:
-    """Batches divide over the devices, and what must be in memory at once fits."""
+    """Batch sizes are divisible by the number of devices, and the estimated memory fits."""
     device, limit = experiment.hardware.device, experiment.hardware.limits.memory_gb
     ranks = device.ranks
     if device.nodes > 1 and experiment.hardware.launcher != "srun":
@@ -252,13 +258,13 @@ def devices(experiment: Experiment) -> Iterator[Violation]:
         if spec.training.batch_size % ranks:
             yield Violation(
                 f"{part}.training.batch_size",
-                f"{spec.training.batch_size} must be divisible by the number of devices ({ranks}); change one",
+                f"{spec.training.batch_size} must be divisible by the number of devices ({ranks}); change one of them",
             )
     for row in estimates(experiment):
         if row.memory_gb is not None and row.memory_gb > limit:
             field = "rollout.batch_size" if row.part == "rollout" else f"{row.part}.training.batch_size"
             yield Violation(
                 field,
-                f"needs about {row.memory_gb:.3g} GB of memory, and hardware.limits.memory_gb is {limit:g}; "
-                "lower this, or choose hardware with more",
+                f"needs about {row.memory_gb:.3g} GB of memory, and hardware.limits.memory_gb is {limit:g}; lower "
+                "this, or choose hardware with more memory",
             )

@@ -1,4 +1,4 @@
-"""The files under specs/: which variants there are, and each one read once, with what it extends laid below it."""
+"""The files under specs/: lists the variants, and reads each one once, merged over the file that it extends."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +15,7 @@ FOLDERS = (EXPERIMENTS, STUDIES, *KINDS)
 
 
 class Library:
-    """specs/ and params.yaml under `root`; files are read when asked for, and what is wrong with them is collected."""
+    """specs/ and params.yaml under `root`. Files are read on first use; errors are collected in `diagnostics`."""
 
     def __init__(self, root: Path = Path()) -> None:
         self.root = root
@@ -31,7 +31,7 @@ class Library:
         return self.listed[folder]
 
     def document(self, name: str) -> Mapping | None:
-        """The file `name` (a path below the root), or None where it is not readable YAML (and that is noted)."""
+        """The file `name` (a path below the root); None if it is not valid YAML, which is added to `diagnostics`."""
         if name not in self.documents:
             try:
                 self.documents[name] = read(self.root / name, name)
@@ -41,7 +41,7 @@ class Library:
         return self.documents[name]
 
     def variant(self, folder: str, name: str, mark: Mark) -> Mapping | None:
-        """The variant, over those it extends; None where it does not exist, for which `mark` is to blame."""
+        """The variant merged over those that it extends; None if it does not exist, which is reported at `mark`."""
         if name not in self.names(folder):
             self.diagnostics.append(self.absent(folder, name, mark))
             return None
@@ -50,19 +50,19 @@ class Library:
         return self.variants[folder, name]
 
     def resolve_extends(self, folder: str, name: str, chain: tuple[str, ...]) -> Mapping | None:
-        """The variant's file laid over the one that its key `extends` names."""
+        """The variant's file merged over the one that its key `extends` names; `chain` holds the files on the way."""
         document = self.document(f"specs/{folder}/{name}.yaml")
         if document is None or "extends" not in document.entries:
             return document
         base = document.entries["extends"].value
         rest: dict[str, Entry] = {key: entry for key, entry in document.entries.items() if key != "extends"}
-        own = Mapping(rest, document.mark)
+        extension = Mapping(rest, document.mark)
         if not isinstance(base, Scalar) or not isinstance(base.value, str):
             self.diagnostics.append(Diagnostic(f"'extends' must be the name of a file in specs/{folder}/", base.mark))
             return None
         if base.value in chain:
             loop = " → ".join([*chain[chain.index(base.value) :], base.value])
-            self.diagnostics.append(Diagnostic(f"'extends' goes round in a circle: {loop}", base.mark))
+            self.diagnostics.append(Diagnostic(f"'extends' forms a cycle: {loop}", base.mark))
             return None
         if base.value not in self.names(folder):
             self.diagnostics.append(self.absent(folder, base.value, base.mark))
@@ -70,46 +70,47 @@ class Library:
         below = self.resolve_extends(folder, base.value, (*chain, base.value))
         if below is None:
             return None
-        result = merge(below, own)
+        result = merge(below, extension)
         assert isinstance(result, Mapping)
         return Mapping(result.entries, document.mark)
 
     def absent(self, folder: str, name: str, mark: Mark) -> Diagnostic:
-        """A variant that does not exist, or that git does not know and so an experiment in a temporary folder lacks."""
+        """The error for a variant that does not exist, or that is missing in DVC's temporary folder as git does not
+        track it."""
         names, path = self.names(folder), f"specs/{folder}/{name[:64]}.yaml"
         if (checkout := checkout_of(self.root)) and (checkout / path).is_file():
             message = (
-                f"there is no {path} in this temporary folder, which holds what git knows; run `git add {path}` in "
-                "your checkout, and the experiment again"
+                f"there is no {path} in this temporary folder, which holds only files that git tracks; run `git add "
+                f"{path}` in your checkout, then the experiment again"
             )
             return Diagnostic(message, mark)
         suggestion = nearest(name, names)
-        known = "" if suggestion else f"; there are: {', '.join(names)}" if names else f"; specs/{folder}/ holds none"
+        known = "" if suggestion else f"; available: {', '.join(names)}" if names else f"; specs/{folder}/ is empty"
         return Diagnostic(f"there is no {path}{known}", mark, suggestion)
 
-    def strays(self) -> Iterator[Diagnostic]:
-        """Folders and files of specs/ that nothing reads: most often a misspelling."""
+    def stray_files(self) -> Iterator[Diagnostic]:
+        """Errors for folders and files of specs/ that nothing reads, which are most often misspelled."""
         specs = self.root / "specs"
         if not specs.is_dir():
-            yield Diagnostic("there is no folder specs/ here; run this from the checkout", Mark(Source("specs")))
+            yield Diagnostic("there is no folder specs/; run this from the root of the checkout", Mark(Source("specs")))
             return
         for path in sorted(specs.iterdir()):
             name = path.relative_to(self.root).as_posix()
             if path.name.startswith(".") or path.suffix == ".md":
                 continue
             if not path.is_dir():
-                yield Diagnostic("this file is in no part's folder; move it into one", Mark(Source(name)))
+                yield Diagnostic("this file is not in the folder of a part; move it into one", Mark(Source(name)))
             elif path.name not in FOLDERS:
                 yield Diagnostic("no part has this name", Mark(Source(name)), nearest(path.name, FOLDERS))
             else:
                 for file in sorted(path.iterdir()):
                     if file.suffix in (".yml", ".json", ".toml") or (file.is_dir() and not file.name.startswith(".")):
                         place = Mark(Source(file.relative_to(self.root).as_posix()))
-                        yield Diagnostic("nothing reads this; a variant is a file *.yaml in its part's folder", place)
+                        yield Diagnostic("this is not read; a variant is a file *.yaml in its part's folder", place)
 
 
 def checkout_of(root: Path) -> Path | None:
-    """The checkout whose experiment runs in `root`, if that is one of DVC's temporary folders."""
+    """The checkout whose experiment runs in `root`, if `root` is one of DVC's temporary folders; otherwise None."""
     parts = root.resolve().parts
     for index in range(len(parts) - 3):
         if parts[index : index + 3] == (".dvc", "tmp", "exps"):

@@ -1,7 +1,7 @@
-"""What dvc.lock records, DVC's cache, and the hashes of files, without importing dvc where its defaults hold.
+"""dvc.lock, DVC's cache, and hashes of files as DVC computes them; imports dvc only if its configuration is needed.
 
-Verified against DVC 3: a file's hash is the MD5 of its bytes; a folder's is the MD5 of the JSON list of its files'
-hashes and relative paths, sorted by path, with `.dir` after it.
+Verified against DVC 3: a file's hash is the MD5 of its bytes. A folder's hash is the MD5 of the JSON list of its files'
+hashes and relative paths, sorted by path, followed by `.dir`.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ from roboalign.spec.graph import entries, parse_entry, read_tracked
 
 
 class LockedPath(BaseModel):
-    """A dependency or output as dvc.lock writes it."""
+    """A dependency or output in dvc.lock."""
 
     model_config = ConfigDict(strict=True, extra="ignore")
 
@@ -32,7 +32,7 @@ class LockedPath(BaseModel):
 
 
 class LockedEntry(BaseModel):
-    """A stage as dvc.lock writes it."""
+    """A stage in dvc.lock."""
 
     model_config = ConfigDict(strict=True, extra="ignore")
 
@@ -47,7 +47,7 @@ ENTRY = TypeAdapter(LockedEntry)
 
 @dataclass(frozen=True)
 class Locked:
-    """What dvc.lock records of a stage's last run."""
+    """The last run of a stage by dvc.lock; `deps` and `outs` by path, `params` by file."""
 
     cmd: str
     deps: dict[str, dict[str, Any]]
@@ -56,22 +56,22 @@ class Locked:
 
 
 def read_lock(root: Path) -> dict[str, Locked]:
-    """dvc.lock by stage; empty if there is none. Raises SpecError if it is damaged."""
+    """Read dvc.lock, by stage; empty if there is none. Raises SpecError if it is damaged."""
     if not (root / "dvc.lock").exists():
         return {}
-    found = {}
+    result = {}
     for name, entry in entries(read_tracked(root, "dvc.lock"), "dvc.lock").items():
         stage: LockedEntry = parse_entry(ENTRY, LockedEntry, entry)
         command = stage.cmd if isinstance(stage.cmd, str) else json.dumps(stage.cmd, ensure_ascii=False)
         deps, outs = (
             {each.path: each.model_dump(exclude_none=True) for each in part} for part in (stage.deps, stage.outs)
         )
-        found[name] = Locked(command, deps, stage.params, outs)
-    return found
+        result[name] = Locked(command, deps, stage.params, outs)
+    return result
 
 
 class Cache:
-    """DVC's cache, where DVC's own configuration has it."""
+    """DVC's cache, at the place that DVC's configuration names."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -91,11 +91,11 @@ class Cache:
         return Path(configured) if configured else default
 
     def path(self, value: str) -> Path:
-        """The place of the object with a hash."""
+        """The file of the object with the hash `value`."""
         return self.folder / "files/md5" / value[:2] / value[2:]
 
     def listing(self, value: str) -> dict[str, str] | None:
-        """The hashes of a folder's files by name; None if the cache does not hold the list, or holds a damaged one."""
+        """The hashes of a folder's files by name; None if the cache does not hold the list or it is damaged."""
         try:
             return parse_listing(self.path(value).read_bytes(), value)
         except OSError:
@@ -103,7 +103,7 @@ class Cache:
 
 
 def parse_listing(data: bytes, value: str) -> dict[str, str] | None:
-    """The hashes of a folder's files by name, from DVC's list of them; None if that does not have the hash `value`."""
+    """The hashes of a folder's files by name, from DVC's list `data`; None unless the list has the hash `value`."""
     try:
         files = {str(row["relpath"]): str(row["md5"]) for row in json.loads(data)}
     except (ValueError, KeyError, TypeError, RecursionError):
@@ -112,7 +112,7 @@ def parse_listing(data: bytes, value: str) -> dict[str, str] | None:
 
 
 class Hashes:
-    """Hashes of files and folders as DVC computes them, each computed once."""
+    """Hashes of files and folders as DVC computes them; each is computed once."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -133,17 +133,18 @@ class Hashes:
         return self.known[path]
 
     def files(self, folder: Path) -> Iterator[tuple[str, Path]]:
-        """The files below a folder that .dvcignore does not leave out, with their relative names."""
+        """Relative name and path of the files below a folder, sorted, without those that .dvcignore excludes."""
         for entry in sorted(folder.iterdir()):
-            if self.leaves_out(entry):
+            if self.ignores(entry):
                 continue
             if entry.is_dir():
                 yield from ((f"{entry.name}/{name}", file) for name, file in self.files(entry))
             elif entry.is_file():
                 yield entry.name, entry
 
-    def leaves_out(self, path: Path) -> bool:
-        """Whether .dvcignore leaves the path out: patterns without a slash in the middle, as this project has."""
+    def ignores(self, path: Path) -> bool:
+        """Whether .dvcignore excludes the path. Only patterns without a slash in the middle are supported; this
+        project has no others."""
         for pattern in self.patterns:
             if pattern.endswith("/") and not path.is_dir():
                 continue
@@ -153,25 +154,25 @@ class Hashes:
 
 
 def ignore_patterns(root: Path) -> tuple[str, ...]:
-    """The patterns of .dvcignore, and those that DVC always ignores."""
+    """The patterns of .dvcignore, after those that DVC always ignores."""
     file = root / ".dvcignore"
     lines = file.read_text(encoding="utf-8", errors="replace").splitlines() if file.is_file() else []
-    own = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
-    return (".git/", ".hg/", ".dvc/", *own)
+    patterns = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+    return (".git/", ".hg/", ".dvc/", *patterns)
 
 
 def md5(path: Path) -> str:
-    """The MD5 of a file's bytes."""
+    """The MD5 of a file's bytes, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
 def bytes_md5(data: bytes) -> str:
-    """The MD5 of some bytes."""
+    """The MD5 of `data`, in hexadecimal."""
     return hashlib.md5(data, usedforsecurity=False).hexdigest()
 
 
 def folder_hash(files: dict[str, str]) -> str:
-    """DVC's hash of a folder with these files: MD5 by relative path."""
+    """DVC's hash of a folder, given the MD5 of each file by its relative path."""
     rows = [{"md5": value, "relpath": name} for name, value in sorted(files.items())]
     return bytes_md5(json.dumps(rows, sort_keys=True).encode()) + ".dir"

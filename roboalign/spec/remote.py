@@ -1,4 +1,4 @@
-"""A DVC remote, as DVC itself opens it: its objects are downloaded and hashed, never written."""
+"""A DVC remote, opened through DVC: its objects are downloaded and hashed, never written."""
 
 import hashlib
 from collections.abc import Iterable, Iterator
@@ -9,11 +9,11 @@ from roboalign.spec.diagnostics import Diagnostic, SpecError
 from roboalign.spec.document import COMMAND_LINE
 
 WORKERS = 8
-"""Objects that are downloaded at once."""
+"""Number of objects that are downloaded at once."""
 
 
 class Remote:
-    """The remote `name` of a checkout's configuration. Raises SpecError if there is none, or it cannot be opened."""
+    """The remote `name` of a checkout's DVC configuration. Raises SpecError if it is missing or cannot be opened."""
 
     def __init__(self, root: Path, name: str) -> None:
         from dvc.exceptions import DvcException
@@ -25,23 +25,23 @@ class Remote:
             raise SpecError([Diagnostic(f"the remote '{name}' cannot be opened: {error}", COMMAND_LINE)]) from None
         self.remedy = f"remove it there, then `dvc push -r {name}` from a checkout that `verify --cache` passes"
 
-    def place(self, value: str) -> str:
-        """The place of the object with a hash."""
+    def url(self, value: str) -> str:
+        """The URL of the object with the hash `value`."""
         return str(self._store.fs.unstrip_protocol(self._store.oid_to_path(value)))
 
     def read(self, value: str) -> bytes | str:
-        """The bytes of an object, or why it cannot be read."""
+        """The bytes of the object with the hash `value`, or a message that says why it cannot be read."""
         try:
             with self._store.fs.open(self._store.oid_to_path(value), "rb") as file:
                 data: bytes = file.read()
                 return data
         except FileNotFoundError:
             return "is missing"
-        except Exception as error:  # each kind of remote has errors of its own
+        except Exception as error:  # the exception types depend on the kind of remote
             return f"cannot be downloaded ({type(error).__name__}: {error})"
 
     def check(self, values: Iterable[str]) -> Iterator[str]:
-        """What is wrong with each object, '' if nothing is, in their order; each is downloaded and hashed."""
+        """Download and hash objects. Yields for each, in order, a message that says what is wrong, or ''."""
         with ThreadPoolExecutor(WORKERS) as pool:
             yield from pool.map(self._check, values)
 
@@ -53,6 +53,6 @@ class Remote:
                     state.update(block)
         except FileNotFoundError:
             return "is missing"
-        except Exception as error:  # each kind of remote has errors of its own
+        except Exception as error:  # the exception types depend on the kind of remote
             return f"cannot be downloaded ({type(error).__name__}: {error})"
         return "" if state.hexdigest() == value else "is damaged"

@@ -1,8 +1,8 @@
-"""What a plain YAML scalar means: YAML 1.2's core schema, as DVC reads it.
+"""The values of plain YAML scalars by YAML 1.2's core schema, as DVC reads them.
 
-DVC reads params.yaml and the sections with ruamel.yaml (YAML 1.2). PyYAML's own rules are YAML 1.1's: they turn `no`
-into False, `1e-4` into text and `010` into 8. Both must see the same value, so the patterns here are those of DVC, and
-the few scalars that DVC reads as something no spec holds (dates, merge keys) or cannot read at all are refused.
+DVC reads params.yaml and the sections with ruamel.yaml (YAML 1.2). PyYAML follows YAML 1.1, which reads `no` as False,
+`1e-4` as text and `010` as 8. RoboAlign and DVC must see the same value, so the patterns here are DVC's. Scalars that
+DVC reads as a type that no spec has (dates, merge keys), or cannot read, are rejected.
 """
 
 import re
@@ -19,15 +19,15 @@ FLOAT = re.compile(
 )
 DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}|[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}(?:[Tt]|[ \t]+)[0-9]{1,2}:.*")
 LONGEST = 200
-"""Characters of the longest number that is read."""
+"""Maximum length of a number in characters."""
 
 
 class ScalarError(ValueError):
-    """A scalar that is refused; the message says why and what to write instead."""
+    """A scalar that is rejected; the message says why and what to write instead."""
 
 
 def resolve(text: str) -> Value:
-    """The value of the plain (unquoted) scalar `text`. Raises ScalarError where readers of YAML do not agree on it."""
+    """The value of the plain (unquoted) scalar `text`. Raises ScalarError if YAML readers do not agree on it."""
     first = text[:1]
     if NULL.fullmatch(text):
         return None
@@ -46,7 +46,7 @@ def resolve(text: str) -> Value:
 
 
 def number(text: str) -> int | float:
-    """The number that `text`, which matches INT or FLOAT, stands for; `010` is ten, as in YAML 1.2."""
+    """The number that `text`, which matches INT or FLOAT, denotes; `010` is ten, as in YAML 1.2."""
     if len(text) > LONGEST:
         raise ScalarError(f"a number of {len(text)} characters; at most {LONGEST} are read")
     digits = text.replace("_", "").lower()
@@ -62,7 +62,7 @@ def number(text: str) -> int | float:
         else:
             return sign * float(digits)
     except ValueError:
-        raise ScalarError(f"'{text}' looks like a number, but is none; put it in quotes if it is text") from None
-    if len(str(whole)) > LONGEST:  # sections hold it in decimal digits, and are read again
+        raise ScalarError(f"'{text}' looks like a number but is not one; put it in quotes if it is text") from None
+    if len(str(whole)) > LONGEST:  # `compose` writes it in decimal, and the sections are read again
         raise ScalarError(f"a number of {len(str(whole))} digits; at most {LONGEST} are read")
     return whole

@@ -1,4 +1,4 @@
-"""JSON Schemas of the spec files: an editor completes keys, shows their meaning and underlines what is wrong."""
+"""JSON Schemas of the spec files, with which editors complete keys, show their docstrings and mark errors."""
 
 import json
 from pathlib import Path
@@ -12,16 +12,16 @@ from roboalign.spec.docs import descriptions
 from roboalign.spec.experiment import VARIANTS, adapter
 
 FOLDER = Path("specs/.schema")
-"""Where the schemas are kept; each spec file names its own in its first line."""
+"""The folder of the schemas; each spec file names its schema in its first line."""
 
 EXTENDS = {
     "type": "string",
-    "description": "Another file of this folder, whose values stand where this one has none.",
+    "description": "Another file of this folder; this file overrides its values.",
 }
 
 
 def schemas() -> dict[str, str]:
-    """Every schema as text by file name."""
+    """The text of every schema by file name."""
     result = {f"{part}.json": variant(schema_of(f"{part}/")) for part in VARIANTS}
     result["experiment.json"] = relax(schema_of("experiments/"))
     result["study.json"] = variant(schema_of("studies/"))
@@ -36,7 +36,7 @@ def schemas() -> dict[str, str]:
 
 
 class Documented(GenerateJsonSchema):
-    """Pydantic's generator, with the docstrings below the fields."""
+    """Pydantic's generator, with field docstrings as descriptions."""
 
     def model_schema(self, schema: core_schema.ModelSchema) -> JsonSchemaValue:
         """The schema of one spec class."""
@@ -53,7 +53,7 @@ def schema_of(kind: str) -> dict[str, Any]:
 
 
 def variant(schema: dict[str, Any]) -> dict[str, Any]:
-    """The schema of a variant's file: with `extends`, and nothing required of a file that has it."""
+    """The schema of a variant's file: adds `extends`; a file with `extends` has no required fields."""
     definitions = schema.get("$defs", {})
     roots = [definitions[option["$ref"].rsplit("/", 1)[-1]] for option in schema.get("oneOf", [])] or [schema]
     if "$ref" in schema:
@@ -67,25 +67,25 @@ def variant(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def relax(schema: dict[str, Any]) -> dict[str, Any]:
-    """The schema of an experiment's file, which has `extends` of its own."""
+    """The schema of an experiment's file, without required fields, because it may extend another one."""
     schema.pop("required", None)
     return schema
 
 
 def stale(folder: Path = FOLDER) -> list[str]:
-    """Schema files that are missing, out of date, or of no part."""
-    wanted = schemas()
-    there = {path.name: path.read_text(encoding="utf-8") for path in folder.glob("*.json")}
-    return sorted(name for name in wanted.keys() | there.keys() if wanted.get(name) != there.get(name))
+    """Names of schema files that are missing, out of date, or belong to no part."""
+    expected = schemas()
+    actual = {path.name: path.read_text(encoding="utf-8") for path in folder.glob("*.json")}
+    return sorted(name for name in expected.keys() | actual.keys() if expected.get(name) != actual.get(name))
 
 
 def write(folder: Path = FOLDER) -> list[str]:
-    """Write the schemas that changed, remove those of no part; the names of both."""
-    changed, wanted = stale(folder), schemas()
+    """Write the schemas that changed and remove those of no part. Returns the names of both."""
+    changed, expected = stale(folder), schemas()
     folder.mkdir(parents=True, exist_ok=True)
     for name in changed:
-        if name in wanted:
-            (folder / name).write_text(wanted[name], encoding="utf-8")
+        if name in expected:
+            (folder / name).write_text(expected[name], encoding="utf-8")
         else:
             (folder / name).unlink()
     return changed

@@ -1,9 +1,9 @@
-"""One variant's file by itself: what `inspect` is given, wherever it lies."""
+"""Reads one variant's file by itself, inside or outside specs/, as `inspect` and `convert` need it."""
 
 from pathlib import Path
 from typing import Any
 
-from roboalign.spec.compose import Choice, choose, experiment_choice, overlaid_source
+from roboalign.spec.compose import Choice, choose, experiment_choice, overlay_source_values
 from roboalign.spec.diagnostics import Diagnostic, SpecError, has_errors
 from roboalign.spec.document import COMMAND_LINE, DocumentError, Mapping, Node, Scalar, plain, read
 from roboalign.spec.dump import flow
@@ -13,72 +13,82 @@ from roboalign.spec.validation import validate
 
 
 def single(root: Path, path: Path, part: str) -> Any:
-    """The spec in a file. One in specs/<part>/ may extend others there. Raises SpecError with all that is wrong."""
+    """The spec in a file.
+
+    Args:
+        root: The checkout.
+        path: The file; only a file in specs/<part>/ may extend others.
+        part: The part whose variant it is.
+
+    Raises:
+        SpecError: The file is not valid; holds all errors.
+    """
     library = Library(root)
     folder = (root / "specs" / part).resolve()
     inside = path.resolve().parent == folder
-    node = library.variant(part, path.stem, COMMAND_LINE) if inside else alone(path, part)
+    node = library.variant(part, path.stem, COMMAND_LINE) if inside else read_standalone(path, part)
     if node is None:
         raise SpecError(library.diagnostics)
-    value, found = validate(adapter(f"{part}/"), VARIANTS[part], node)
-    if has_errors(found):
-        raise SpecError(found)
+    value, diagnostics = validate(adapter(f"{part}/"), VARIANTS[part], node)
+    if has_errors(diagnostics):
+        raise SpecError(diagnostics)
     return value
 
 
-def source_at_hand(root: Path, name: str) -> tuple[Any, list[str]]:
-    """A source's spec as the experiment of params.yaml has it, whether listed there or not, and what the experiment
-    sets over the source's own file, each with the file and line.
+def resolve_source(root: Path, name: str) -> tuple[Any, list[str]]:
+    """A source's spec with the values that params.yaml and its experiment set for it.
 
-    Raises SpecError with all that is wrong. Without a valid params.yaml it is the file alone.
+    The source need not be listed there; without a valid params.yaml its file is read alone. Returns the spec and the
+    changed fields, one line each with both values and the file and line of the change. Raises SpecError with all
+    errors.
     """
     library = Library(root)
     node = library.variant("sources", name, COMMAND_LINE)
     if node is None:
         raise SpecError(library.diagnostics)
-    laid: Node = node
-    if (root / "params.yaml").is_file() and (choices := choices_at_hand(library)):
-        laid = overlaid_source(node, name, *choices)
-    value, found = validate(adapter("sources/"), VARIANTS["sources"], laid)
-    if has_errors(found):
-        raise SpecError(found)
-    return value, changes(node, laid, "")
+    merged: Node = node
+    if (root / "params.yaml").is_file() and (choices := current_choices(library)):
+        merged = overlay_source_values(node, name, *choices)
+    value, diagnostics = validate(adapter("sources/"), VARIANTS["sources"], merged)
+    if has_errors(diagnostics):
+        raise SpecError(diagnostics)
+    return value, changes(node, merged, "")
 
 
-def choices_at_hand(library: Library) -> tuple[Choice, Choice] | None:
-    """The choices of the experiment of params.yaml, and those of params.yaml itself; None if either is not valid."""
+def current_choices(library: Library) -> tuple[Choice, Choice] | None:
+    """The choices of the experiment that params.yaml names, and those of params.yaml; None if either is not valid."""
     document = library.document("params.yaml")
     if document is None or validate(adapter("params"), ParamsSpec, document)[0] is None:
         return None
-    own = choose(document)
-    place = own.use["experiment"].value
-    assert isinstance(place, Scalar)
-    theirs = experiment_choice(library, str(place.value), place.mark)
-    return None if theirs is None else (theirs, own)
+    overrides = choose(document)
+    experiment = overrides.use["experiment"].value
+    assert isinstance(experiment, Scalar)
+    base = experiment_choice(library, str(experiment.value), experiment.mark)
+    return None if base is None else (base, overrides)
 
 
-def changes(base: Node | None, laid: Node, path: str) -> list[str]:
-    """What differs between a node and the one laid over it: field, both values, and the line that set the second."""
-    if isinstance(laid, Mapping) and (base is None or isinstance(base, Mapping)):
+def changes(base: Node | None, merged: Node, path: str) -> list[str]:
+    """One line for each value of `merged` that differs from `base`: field, both values, file and line of the second."""
+    if isinstance(merged, Mapping) and (base is None or isinstance(base, Mapping)):
         below = base.entries if isinstance(base, Mapping) else {}
         return [
             line
-            for key, entry in laid.entries.items()
+            for key, entry in merged.entries.items()
             for line in changes(below[key].value if key in below else None, entry.value, f"{path}.{key}".lstrip("."))
         ]
-    if base is not None and plain(base) == plain(laid):
+    if base is not None and plain(base) == plain(merged):
         return []
     before = "default" if base is None else flow(plain(base))
-    return [f"{path}: {before} → {flow(plain(laid))} ({laid.mark.source.name}:{laid.mark.line + 1})"]
+    return [f"{path}: {before} → {flow(plain(merged))} ({merged.mark.source.name}:{merged.mark.line + 1})"]
 
 
-def alone(path: Path, part: str) -> Mapping:
-    """A file outside specs/, which extends nothing. Raises SpecError."""
+def read_standalone(path: Path, part: str) -> Mapping:
+    """Read a file outside specs/. Raises SpecError if it cannot be read or has the key `extends`."""
     try:
         node = read(path, str(path))
     except DocumentError as error:
         raise SpecError([Diagnostic(error.message, error.mark)]) from None
     if "extends" in node.entries:
-        message = f"'extends' works in specs/{part}/ alone; move the file there"
+        message = f"'extends' works only for files in specs/{part}/; move the file there"
         raise SpecError([Diagnostic(message, node.entries["extends"].key)])
     return node

@@ -1,48 +1,47 @@
-"""Reading a study, and composing each of its runs, before any of them is queued."""
+"""Reads a study and composes each of its runs, so that errors are found before any run is queued."""
 
 from roboalign.spec.compose import Choice, Composition, choose, compose
 from roboalign.spec.diagnostics import Diagnostic, SpecError, has_errors
 from roboalign.spec.document import Entry, Mapping, Mark
 from roboalign.spec.experiment import StudySpec, adapter
 from roboalign.spec.library import STUDIES, Library
-from roboalign.spec.merge import expand_dotted, merged_over
+from roboalign.spec.merge import expand_dotted, merge_keys
 from roboalign.spec.validation import validate
 
 
 def read_study(library: Library, name: str, mark: Mark) -> StudySpec:
-    """The study in specs/studies/<name>.yaml, whose runs are all valid. Raises SpecError with all that is wrong."""
-    study, found = check_study(library, name, mark)
-    if study is None or has_errors(found):
-        raise SpecError(found)
+    """Read specs/studies/<name>.yaml. Raises SpecError with all errors in it and in its runs."""
+    study, diagnostics = check_study(library, name, mark)
+    if study is None or has_errors(diagnostics):
+        raise SpecError(diagnostics)
     return study
 
 
 def check_study(library: Library, name: str, mark: Mark) -> tuple[StudySpec | None, list[Diagnostic]]:
-    """A study, if its own fields are valid, and all that is wrong with it and with its runs."""
+    """A study (None if its fields are not valid), and the diagnostics of the study and its runs."""
     document = library.variant(STUDIES, name, mark)
     if document is None:
         return None, list(library.diagnostics)
-    study, found = validate(adapter(f"{STUDIES}/"), StudySpec, document)
+    study, diagnostics = validate(adapter(f"{STUDIES}/"), StudySpec, document)
     if study is None:
-        return None, found
+        return None, diagnostics
     for run in study.runs:
-        found += compose_run(library, document, study.experiment, run).diagnostics
-    return study, found
+        diagnostics += compose_run(library, document, study.experiment, run).diagnostics
+    return study, diagnostics
 
 
 def compose_run(library: Library, document: Mapping, experiment: str, run: str) -> Composition:
-    """One run of a valid study, composed over its experiment."""
+    """Compose one run of the valid study `document` over its experiment."""
     runs = document.entries["runs"].value
     assert isinstance(runs, Mapping)
     entry = runs.entries[run]
-    own = entry.value if isinstance(entry.value, Mapping) else Mapping({}, entry.key)
-    choice = choose(own)
-    values = merged_over(_values(document), choice.values)
+    choice = choose(entry.value if isinstance(entry.value, Mapping) else Mapping({}, entry.key))
+    values = merge_keys(_shared_values(document), choice.values)
     assert isinstance(values, Mapping)
     return compose(library, experiment, document.entries["experiment"].value.mark, Choice(choice.use, None, values))
 
 
-def _values(document: Mapping) -> Mapping:
+def _shared_values(document: Mapping) -> Mapping:
     """The values that a study sets for all runs."""
     shared: Entry | None = document.entries.get("set")
     if shared is None or not isinstance(shared.value, Mapping):

@@ -1,4 +1,4 @@
-"""How a model is trained: the fields that every trained part shares."""
+"""The training fields that every trained part shares. Defaults are our choice."""
 
 from typing import Annotated, Literal
 
@@ -8,30 +8,30 @@ from roboalign.spec.base import Fraction, Positive, Seed, Spec
 
 
 class TrainingSpec(Spec):
-    """How one model is trained: AdamW or Muon, linear warm-up, cosine decay."""
+    """Training of one model by AdamW or Muon, with linear warm-up and cosine decay."""
 
     steps: Annotated[int, Field(ge=1, le=10_000_000)]
     """Optimizer steps."""
     batch_size: Annotated[int, Field(ge=1, le=65_536)]
-    """Samples a step, over all devices."""
+    """Samples per step, over all devices."""
     learning_rate: Positive
     """Peak learning rate of AdamW."""
     optimizer: Literal["adamw", "muon"] = "adamw"
-    """`muon` trains hidden matrices and convolutions by Muon (roboalign/optimizer.py) and the rest by AdamW: in trials
-    half the steps gave the default tokenizer the same quality (our choice; the paper: AdamW)."""
+    """`muon` trains hidden matrices and convolutions by Muon (roboalign/optimizer.py) and the rest by AdamW. The paper
+    uses AdamW; in our trials, Muon gave the default tokenizer the same quality in half the steps."""
     muon_scale: Positive = 1.0
-    """Learning rate of Muon, in multiples of `learning_rate`."""
+    """Learning rate of Muon as a multiple of `learning_rate`."""
     warmup_steps: Annotated[int, Field(ge=0)] = 20
     """Steps of linear warm-up."""
     min_lr_ratio: Fraction = 0.0
-    """Learning rate of the last step, as a share of the peak; 1 keeps it constant after the warm-up."""
+    """Learning rate of the last step as a fraction of the peak; 1 keeps it constant after the warm-up."""
     weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.01
-    """Decoupled weight decay of matrices and convolutions."""
+    """Decoupled weight decay, applied to matrices and convolutions only."""
     gradient_clip: Annotated[float, Field(ge=0)] = 1.0
-    """Largest norm of the gradient; 0 does not clip."""
+    """Maximum norm of the gradient; 0 disables clipping."""
     checkpoint_every: Annotated[int, Field(ge=1)] = 100
-    """Steps between scratch checkpoints (what a kill can cost)."""
+    """Steps between scratch checkpoints, from which an interrupted training resumes."""
     log_every: Annotated[int, Field(ge=1)] = 20
     """Steps between rows of the training curve."""
     seed: Seed = 0
-    """Seed of initial weights, batches and sampling."""
+    """Seed of the initial weights, the batches and all sampling in training."""

@@ -1,4 +1,4 @@
-"""Switching params.yaml to another experiment, with its comments kept."""
+"""Switches params.yaml to another experiment and keeps its comments."""
 
 from pathlib import Path
 from typing import Any
@@ -13,21 +13,26 @@ from roboalign.spec.validation import validate
 
 
 def switch_experiment(library: Library, name: str, *, keep: bool = False) -> tuple[str, list[str]]:
-    """params.yaml's new text for the experiment `name`, and what it had set that is reset to the experiment's choice.
+    """The text of params.yaml after switching it to another experiment.
 
-    With `keep`, variants and values that params.yaml sets are left. Raises SpecError where either file is not valid.
+    Args:
+        library: The spec files.
+        name: The experiment.
+        keep: Keep the variants and values that params.yaml sets, instead of resetting them to the experiment's.
+
+    Returns the text and the overrides that were reset. Raises SpecError if params.yaml or the experiment is not valid.
     """
     document = library.document("params.yaml")
-    theirs = experiment_choice(library, name, COMMAND_LINE)
-    found = list(library.diagnostics)
+    choice = experiment_choice(library, name, COMMAND_LINE)
+    errors = list(library.diagnostics)
     if document is not None:
-        found += validate(adapter("params"), ParamsSpec, document)[1]
-    if document is None or theirs is None or theirs.sources is None or found:
-        if theirs is not None and theirs.sources is None:
-            found.append(
+        errors += validate(adapter("params"), ParamsSpec, document)[1]
+    if document is None or choice is None or choice.sources is None or errors:
+        if choice is not None and choice.sources is None:
+            errors.append(
                 Diagnostic("the experiment lists no `sources`", Mark(Source(f"specs/experiments/{name}.yaml")))
             )
-        raise SpecError(found)
+        raise SpecError(errors)
     text = (library.root / "params.yaml").read_text(encoding="utf-8-sig")
     edits: list[tuple[Node, Mark, Any]] = []
     reset = []
@@ -35,7 +40,7 @@ def switch_experiment(library: Library, name: str, *, keep: bool = False) -> tup
     assert isinstance(use, Mapping)
     edits.append((use.entries["experiment"].value, use.entries["experiment"].key, name))
     sources = document.entries["sources"]
-    edits.append((sources.value, sources.key, names(theirs.sources)))
+    edits.append((sources.value, sources.key, names(choice.sources)))
     if not keep:
         for part in PARTS:
             entry = use.entries.get(part)
@@ -52,7 +57,7 @@ def switch_experiment(library: Library, name: str, *, keep: bool = False) -> tup
 
 
 def replace_value(text: str, node: Node, key: Mark, value: Any) -> str:
-    """`text` with the value after `key` replaced, on the key's own line."""
+    """`text` with the value `node` after `key` replaced by `value`, written on the key's line."""
     lines = text.splitlines(keepends=True)
     starts = [0]
     for line in lines:
@@ -62,7 +67,7 @@ def replace_value(text: str, node: Node, key: Mark, value: Any) -> str:
 
 
 def save(root: Path, text: str) -> None:
-    """Write params.yaml whole or not at all."""
+    """Write params.yaml atomically."""
     temporary = root / ".params.yaml.new"
     temporary.write_text(text, encoding="utf-8")
     temporary.replace(root / "params.yaml")

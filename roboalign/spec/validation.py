@@ -1,7 +1,7 @@
-"""Validating nodes by spec classes: every Pydantic error becomes a message at a line and column.
+"""Validates nodes by spec classes, and turns every Pydantic error into a message at a line and column.
 
-Pydantic reports where an error lies as a path of keys, but mixes in the tags of unions. The path is therefore followed
-through the types and the nodes side by side: a step that names a union's member is told from a key of the same name.
+Pydantic gives the place of an error as a path of keys mixed with the tags of unions. `walk` therefore follows the path
+through types and nodes together, which distinguishes the tag of a union's member from a key of the same name.
 """
 
 import math
@@ -22,41 +22,50 @@ from roboalign.spec.document import Mapping, Mark, Node, Scalar, Sequence, plain
 from roboalign.spec.merge import Place, child, locate
 
 Near = Callable[[str, Iterable[str]], str]
-"""See `nearest`."""
+"""A function such as `nearest`: the candidate that a word most likely misspells, or ''."""
 
 
 def validate(adapter: TypeAdapter[Any], kind: Any, node: Node) -> tuple[Any, list[Diagnostic]]:
-    """The node's value as `kind` (whose adapter is given), or None and all that is wrong with it."""
+    """Validate a node.
+
+    Args:
+        adapter: The validator of `kind`.
+        kind: The type: a spec class, a union of them, or a mapping or tuple of these.
+        node: The node.
+
+    Returns the value (None if it is not valid) and the errors.
+    """
     try:
         return adapter.validate_python(plain(node)), []
     except ValidationError as error:
-        found = list(explain_all(error.errors(include_url=False), kind, node))
+        errors = list(explain_all(error.errors(include_url=False), kind, node))
     except RecursionError:  # pragma: no cover - depth is bounded by the document
-        found = [Diagnostic("nested too deeply", Place(node).label)]
-    guessed = {d.suggestion for d in found if d.message.startswith("unknown key")}
-    kept = [d for d in found if not (d.message.startswith("missing key") and is_misspelled(d, guessed))]
-    return None, kept
+        errors = [Diagnostic("nested too deeply", Place(node).label)]
+    # A misspelled key gives two errors, an unknown and a missing key; only the first is reported.
+    suggested = {d.suggestion for d in errors if d.message.startswith("unknown key")}
+    return None, [d for d in errors if not (d.message.startswith("missing key") and is_misspelled(d, suggested))]
 
 
 def explain_all(errors: list[ErrorDetails], kind: Any, node: Node) -> Iterator[Diagnostic]:
-    """Each error as a message; of those that a union's members raise about one value, the most helpful alone."""
-    about: dict[Mark, Diagnostic] = {}
+    """Each error as a message. Of the errors of several union members about one value, only the most helpful one."""
+    of_unions: dict[Mark, Diagnostic] = {}
     counts: Counter[tuple[str | int, ...]] = Counter()
     for error in errors:
-        if other_member_meant(error, errors):
+        if is_other_member(error, errors):
             continue
         parent = error["loc"][: -2 if error["loc"][-1:] == ("[key]",) else -1]
         counts[parent] += 1
         item = explain(error, kind, node, nearest if counts[parent] <= SUGGESTIONS else no_suggestion)
         if not walk(kind, node, error["loc"]).untagged:
             yield item
-        elif item.mark not in about or (item.suggestion and not about[item.mark].suggestion):
-            about[item.mark] = item
-    yield from about.values()
+        elif item.mark not in of_unions or (item.suggestion and not of_unions[item.mark].suggestion):
+            of_unions[item.mark] = item
+    yield from of_unions.values()
 
 
-def other_member_meant(error: ErrorDetails, errors: list[ErrorDetails]) -> bool:
-    """Whether an error says that a value is not of the one type of a union, and it is of another one with a fault."""
+def is_other_member(error: ErrorDetails, errors: list[ErrorDetails]) -> bool:
+    """Whether a type error of one union member is irrelevant, because the value has another member's type and `errors`
+    holds that member's error."""
     *union_loc, label = error["loc"] or ("",)
     if not error["type"].endswith("_type") or not is_member_label(label):
         return False
@@ -70,18 +79,18 @@ def other_member_meant(error: ErrorDetails, errors: list[ErrorDetails]) -> bool:
 
 
 def is_member_label(step: str | int) -> bool:
-    """Whether a step of an error's path is Pydantic's name of a union's member that has constraints or validators."""
+    """Whether a step of an error's path is Pydantic's label of a union member with constraints or validators."""
     return isinstance(step, str) and step.startswith(("constrained-", "function-"))
 
 
-def is_misspelled(missing: Diagnostic, guessed: Iterable[str]) -> bool:
-    """Whether the missing key is there, but misspelled, or `extends` is misspelled, which would bring it."""
-    return any(word == "extends" or missing.message.startswith(f"missing key '{word}'") for word in guessed if word)
+def is_misspelled(missing: Diagnostic, suggested: Iterable[str]) -> bool:
+    """Whether the missing key, or `extends`, which could provide it, is among the suggestions for misspelled keys."""
+    return any(word == "extends" or missing.message.startswith(f"missing key '{word}'") for word in suggested if word)
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """Where a walk through types and nodes has arrived, and whether it went through a union without a tag."""
+    """The end of a walk: the type, the place, and whether the path led through a union without a discriminator."""
 
     kind: Any
     place: Place
@@ -89,7 +98,7 @@ class Step:
 
 
 def walk(kind: Any, node: Node, loc: tuple[str | int, ...]) -> Step:
-    """Follow a Pydantic error's `loc` through the type `kind` and the node."""
+    """Follow a Pydantic error's `loc` through the type `kind` and the node together."""
     place, untagged = Place(node), False
     steps = list(loc)
     while steps:
@@ -109,7 +118,7 @@ def walk(kind: Any, node: Node, loc: tuple[str | int, ...]) -> Step:
 
 
 def bare(kind: Any) -> tuple[Any, str | None]:
-    """A type without `Annotated` and `| None`, and the key that tells its union's members apart, if any."""
+    """A type without `Annotated` and `| None`, and the discriminator of its union, or None."""
     tag: str | None = None
     while True:
         if get_origin(kind) is Annotated:
@@ -129,7 +138,8 @@ def union(kind: Any) -> tuple[Any, ...]:
 
 
 def member(members: tuple[Any, ...], tag: str | None, step: str | int) -> Any:
-    """The union's member that Pydantic calls `step`: by its tag, or by the name of its class."""
+    """The union member that Pydantic labels `step`, by the value of its discriminator or by its class name; Any if
+    there is none."""
     for candidate in members:
         kind, _ = bare(candidate)
         if tag is not None and is_spec(kind) and step in get_args(kind.model_fields[tag].annotation):
@@ -141,7 +151,7 @@ def member(members: tuple[Any, ...], tag: str | None, step: str | int) -> Any:
 
 
 def inner(kind: Any, step: str | int) -> Any:
-    """The type of the field, item or value `step` of `kind`."""
+    """The type of the field, item or mapping value `step` of `kind`; Any if unknown."""
     if is_spec(kind):
         field = kind.model_fields.get(str(step))
         if field is None:
@@ -158,17 +168,24 @@ def inner(kind: Any, step: str | int) -> Any:
 
 
 def is_spec(kind: Any) -> bool:
-    """Whether `kind` is a class of specs."""
+    """Whether `kind` is a Pydantic model class."""
     return isinstance(kind, type) and issubclass(kind, BaseModel)
 
 
 def no_suggestion(word: str, candidates: Iterable[str]) -> str:
-    """Seek no near word."""
+    """A `Near` function that never suggests a word."""
     return ""
 
 
 def explain(error: ErrorDetails, kind: Any, node: Node, near: Near = nearest) -> Diagnostic:
-    """One Pydantic error as a message at its place; `near` seeks the word that a wrong one misspells."""
+    """Convert one Pydantic error into a message at its place.
+
+    Args:
+        error: The error.
+        kind: The type that was validated.
+        node: The node that was validated.
+        near: Finds a suggestion for a wrong word.
+    """
     loc, context = error["loc"], error.get("ctx", {})
     match error["type"]:
         case "extra_forbidden":
@@ -178,8 +195,8 @@ def explain(error: ErrorDetails, kind: Any, node: Node, near: Near = nearest) ->
             return Diagnostic(f"missing key '{loc[-1]}'{describe_field(step.kind, loc[-1])}", step.place.label)
         case "missing" if loc:
             step = walk(kind, node, loc[:-1])
-            have, want = len(plain(step.place.node)), len(get_args(step.kind))
-            return Diagnostic(f"{quote_key(loc[:-1])}must have {want} items, not {have}", step.place.value)
+            actual_count, count = len(plain(step.place.node)), len(get_args(step.kind))
+            return Diagnostic(f"{quote_key(loc[:-1])}must have {count} items, not {actual_count}", step.place.value)
         case "union_tag_not_found":
             return no_tag(walk(kind, node, loc), context)
         case "union_tag_invalid":
@@ -212,14 +229,14 @@ def explain(error: ErrorDetails, kind: Any, node: Node, near: Near = nearest) ->
 
 
 def quote_key(loc: tuple[str | int, ...]) -> str:
-    """The last key of a path as the subject of a sentence."""
+    """The last key of a path as the subject of a message: `'key' ` or `'key', item 2, `."""
     keys = [step for step in loc if isinstance(step, str) and not is_member_label(step)]
     item = f", item {loc[-1] + 1}," if loc and isinstance(loc[-1], int) else ""
     return f"'{keys[-1]}'{item} " if keys else ""
 
 
 def unknown_key(step: Step, key: str, near: Near) -> Diagnostic:
-    """A key that the spec class does not have."""
+    """The error for a key that the spec class does not have."""
     fields = list(step.kind.model_fields) if is_spec(step.kind) else []
     present = step.place.node.entries if isinstance(step.place.node, Mapping) else {}
     below = child(step.place.node, key)
@@ -228,12 +245,12 @@ def unknown_key(step: Step, key: str, near: Near) -> Diagnostic:
     if step.place.key is None and "extends" not in present:
         free.append("extends")
     suggestion = near(key, free) or near(key, fields)
-    known = "" if suggestion or not fields or near is no_suggestion else f"; known here: {', '.join(fields)}"
+    known = "" if suggestion or not fields or near is no_suggestion else f"; known keys: {', '.join(fields)}"
     return Diagnostic(f"unknown key '{key}'{known}", mark, suggestion)
 
 
 def no_tag(step: Step, context: dict[str, Any]) -> Diagnostic:
-    """A mapping without the key that says which kind it is."""
+    """The error for a mapping without its union's discriminator, such as `kind`."""
     tag = str(context["discriminator"]).strip("'")
     node = step.place.node
     if not isinstance(node, Mapping):
@@ -246,43 +263,43 @@ def no_tag(step: Step, context: dict[str, Any]) -> Diagnostic:
 
 
 def tags(kind: Any, tag: str) -> Iterator[str]:
-    """The values that the key `tag` may have in the union's member `kind`."""
+    """The values that the discriminator `tag` may have in the union member `kind`."""
     kind, _ = bare(kind)
     if is_spec(kind) and tag in kind.model_fields:
         yield from (str(value) for value in get_args(kind.model_fields[tag].annotation))
 
 
 def describe_field(kind: Any, key: str) -> str:
-    """The first sentence of a field's docstring, for the user who lacks it."""
+    """The first sentence of a field's docstring in parentheses; '' if it has none."""
     text = descriptions(kind).get(key, "") if is_spec(kind) else ""
     text = text.split("\n\n")[0].split(". ")[0].strip().rstrip(".")
     return f" ({' '.join(text.split())})" if text else ""
 
 
 def choice(value: Any, choices: list[str], mark: Mark, near: Near) -> Diagnostic:
-    """A value that is none of the allowed ones."""
+    """The error for a value that is not one of the allowed ones."""
     suggestion = near(value, choices) if isinstance(value, str) else ""
     return Diagnostic(f"unknown value {show_value(value)}{one_of(suggestion, choices)}", mark, suggestion)
 
 
 def one_of(suggestion: str, choices: list[str]) -> str:
-    """The allowed values, where no suggestion stands for them."""
+    """The allowed values for a message; '' if it has a suggestion."""
     if suggestion:
         return ""
     return f"; it is one of {', '.join(choices)}" if choices else ""
 
 
 def words(expected: str) -> list[str]:
-    """Pydantic's list of allowed values ("'a', 'b' or 'c'") as words."""
+    """The words of Pydantic's list of allowed values, such as "'a', 'b' or 'c'"."""
     return [part.strip().strip("'") for piece in expected.split(" or ") for part in piece.split(",") if part.strip()]
 
 
 def show_value(value: Any) -> str:
-    """A value in a message."""
+    """A value as it is shown in a message; long texts are shortened to 40 characters."""
     if isinstance(value, bool) or value is None:
         return {True: "true", False: "false", None: "null"}[value]
     if isinstance(value, str):
-        text = value.replace("\n", " ")  # a block of text, in a message of one line
+        text = value.replace("\n", " ")  # messages have one line
         return f"'{text if len(text) <= 40 else text[:37] + '...'}'"
     if isinstance(value, (dict, list)):
         return "a mapping" if isinstance(value, dict) else "a list"
@@ -309,7 +326,7 @@ NOUNS = {
 
 
 def reason(error: ErrorDetails, value: Any, node: Node | None = None) -> str:
-    """What is wrong with a value, and what to write."""
+    """Describe what is wrong with a value, with a remedy if there is an obvious one."""
     name, context = error["type"], error.get("ctx", {})
     if name in BOUNDS:
         key, text = BOUNDS[name]
@@ -338,14 +355,14 @@ def reason(error: ErrorDetails, value: Any, node: Node | None = None) -> str:
 
 
 def actual(value: Any, node: Node | None) -> str:
-    """A value of the wrong type, as the reader wrote it."""
+    """A value of the wrong type, as it is written in the file."""
     if isinstance(value, str):
         return f"the text {show_value(value)}"
     return node.text if isinstance(node, Scalar) and node.text and not node.quoted else show_value(value)
 
 
 def remedy(noun: str, value: Any, node: Node | None) -> str:
-    """What to write instead, where that is plain."""
+    """The remedy for a value of the wrong type (`noun` names the right one); '' if it is not obvious."""
     if isinstance(value, str):
         text = value.strip().lower()
         if noun == "true or false" and text in ("yes", "on", "y", "no", "off", "n", "true", "false"):
@@ -369,7 +386,7 @@ def remedy(noun: str, value: Any, node: Node | None) -> str:
 
 
 def is_number(text: str) -> bool:
-    """Whether the text would be a number without its quotes."""
+    """Whether `text` is a number."""
     try:
         float(text)
     except ValueError:

@@ -1,6 +1,6 @@
-"""Bit rot: re-hash what the stages produced against dvc.lock, and name what is damaged.
+"""Detects bit rot: re-hashes the outputs of all stages, compares them with dvc.lock, and names damaged files.
 
-DVC trusts its cache and its remotes: a flipped bit there goes unnoticed through status, push and pull (docs/dvc.md).
+DVC does not re-hash its cache and its remotes, so status, push and pull do not detect a flipped bit (docs/dvc.md).
 """
 
 import hashlib
@@ -22,15 +22,15 @@ from roboalign.spec.validation import validate
 
 @dataclass(frozen=True, slots=True)
 class Damage:
-    """A file that is not what dvc.lock says, and what is wrong with it."""
+    """A file that differs from dvc.lock, and a message that says how."""
 
     path: str
-    what: str
+    message: str
 
 
 @dataclass
 class Verifier:
-    """Re-hashes outputs, and on request DVC's cache and a remote; each object once."""
+    """Re-hashes outputs, and optionally DVC's cache and a remote; each object once."""
 
     root: Path
     check_cache: bool = False
@@ -38,17 +38,17 @@ class Verifier:
     hashes: Hashes = field(init=False)
     cache: Cache = field(init=False)
     cached_objects: dict[str, str] = field(default_factory=dict)
-    """What is wrong with the objects of the cache that were hashed; '' if nothing is."""
+    """Error of each hashed object of the cache, '' if it is intact."""
 
     def __post_init__(self) -> None:
         self.hashes, self.cache = Hashes(self.root), Cache(self.root)
 
     def stage(self, stage: Stage, record: Locked) -> Iterator[tuple[str, list[Damage]]]:
-        """Each output of a stage with what is damaged in it."""
+        """Each output of a stage with its damages, in the workspace, the cache and the remote."""
         for path in stage.outs:
             expected = record.outs.get(path, {}).get("md5")
             if expected is None:
-                yield path, [Damage(path, f"dvc.lock has no hash of it; run `dvc repro {stage.name}`")]
+                yield path, [Damage(path, f"dvc.lock has no hash for it; run `dvc repro {stage.name}`")]
                 continue
             damaged = self.workspace(path, expected)
             if self.check_cache and path in stage.cached:
@@ -58,7 +58,7 @@ class Verifier:
             yield path, damaged
 
     def workspace(self, path: str, expected: str) -> list[Damage]:
-        """What is damaged of an output in the workspace."""
+        """The damages of an output in the workspace, by file if DVC's cache has the list of a folder's files."""
         full = self.root / path
         if not full.exists():
             return [Damage(path, "is missing; `dvc checkout` restores it")]
@@ -66,73 +66,73 @@ class Verifier:
             if not full.is_dir():
                 same = full.is_file() and md5(full) == expected
                 return [] if same else [Damage(path, "is not what the stage wrote")]
-            have = {name: md5(file) for name, file in self.hashes.files(full)}
+            actual = {name: md5(file) for name, file in self.hashes.files(full)}
         except OSError as error:
             return [Damage(path, f"cannot be read ({error})")]
-        if folder_hash(have) == expected:
+        if folder_hash(actual) == expected:
             return []
-        want = self.cache.listing(expected)
-        if want is None:
-            return [Damage(path, "is not what the stage wrote (DVC's cache has no list of its files to say which)")]
-        found = [Damage(f"{path}/{name}", "is missing") for name in sorted(want.keys() - have.keys())]
-        found += [Damage(f"{path}/{name}", "was added") for name in sorted(have.keys() - want.keys())]
-        both = sorted(want.keys() & have.keys())
-        return found + [Damage(f"{path}/{name}", "is damaged") for name in both if want[name] != have[name]]
+        recorded = self.cache.listing(expected)
+        if recorded is None:
+            return [Damage(path, "is not what the stage wrote (DVC's cache has no list of its files to tell which)")]
+        damages = [Damage(f"{path}/{name}", "is missing") for name in sorted(recorded.keys() - actual.keys())]
+        damages += [Damage(f"{path}/{name}", "was added") for name in sorted(actual.keys() - recorded.keys())]
+        changed = (name for name in sorted(recorded.keys() & actual.keys()) if recorded[name] != actual[name])
+        return damages + [Damage(f"{path}/{name}", "is damaged") for name in changed]
 
     def in_cache(self, path: str, expected: str) -> list[Damage]:
-        """What is damaged of an output's copies in DVC's cache."""
-        found = self._objects(path, {"": expected})
-        listed = self.cache.listing(expected) if expected.endswith(".dir") else None
-        return found + self._objects(path, listed or {})
+        """The damages of an output's copies in DVC's cache."""
+        damages = self._objects(path, {"": expected})
+        files = self.cache.listing(expected) if expected.endswith(".dir") else None
+        return damages + self._objects(path, files or {})
 
     def _objects(self, path: str, files: dict[str, str]) -> list[Damage]:
-        """What is damaged of the objects of the cache for `files`, by their names in an output."""
-        found = []
+        """The damages of the cache's objects for the files of an output (hashes by name)."""
+        damages = []
         for name, value in files.items():
-            if what := self.cached_object(value):
-                of = f"({path}/{name}) " if name else ""
-                found.append(Damage(str(self.cache.path(value)), f"{of}{what}"))
-        return found
+            if message := self.cached_object(value):
+                origin = f"({path}/{name}) " if name else ""
+                damages.append(Damage(str(self.cache.path(value)), f"{origin}{message}"))
+        return damages
 
     def cached_object(self, value: str) -> str:
-        """What is wrong with the cache's object with a hash; '' if nothing is."""
+        """The error of the cache's object with the hash `value`; '' if it is intact."""
         if value not in self.cached_objects:
             file = self.cache.path(value)
             try:
                 is_list = value.endswith(".dir")
                 same = parse_listing(file.read_bytes(), value) is not None if is_list else md5(file) == value
-                what = "" if same else "is damaged; remove it, then `dvc pull`, or `dvc repro --force` its stage"
+                message = "" if same else "is damaged; remove it, then `dvc pull`, or `dvc repro --force` its stage"
             except FileNotFoundError:
-                what = "is not in DVC's cache; `dvc commit` puts it there, or `dvc pull`"
+                message = "is not in DVC's cache; run `dvc commit` or `dvc pull`"
             except OSError as error:
-                what = f"cannot be read ({error.strerror})"
-            self.cached_objects[value] = what
+                message = f"cannot be read ({error.strerror})"
+            self.cached_objects[value] = message
         return self.cached_objects[value]
 
     def in_remote(self, remote: Remote, path: str, expected: str) -> list[Damage]:
-        """What is damaged of an output's copies in a remote; all of it is downloaded."""
+        """The damages of an output's copies in a remote. Downloads all of its files."""
         files = {"": expected}
         if expected.endswith(".dir"):
             data = remote.read(expected)
             listed = parse_listing(data, expected) if isinstance(data, bytes) else None
             if listed is None:
-                what = "is damaged" if isinstance(data, bytes) else data
-                return [Damage(remote.place(expected), f"({path}) {what}; {remote.remedy}")]
+                message = "is damaged" if isinstance(data, bytes) else data
+                return [Damage(remote.url(expected), f"({path}) {message}; {remote.remedy}")]
             files = listed
-        found = []
-        for (name, value), what in zip(files.items(), remote.check(files.values()), strict=True):
-            if what:
-                of = f"{path}/{name}" if name else path
-                found.append(Damage(remote.place(value), f"({of}) {what}; {remote.remedy}"))
-        return found
+        damages = []
+        for (name, value), message in zip(files.items(), remote.check(files.values()), strict=True):
+            if message:
+                origin = f"{path}/{name}" if name else path
+                damages.append(Damage(remote.url(value), f"({origin}) {message}; {remote.remedy}"))
+        return damages
 
     def run_cache(self) -> Iterator[tuple[str, list[Damage]]]:
-        """Each recorded run of DVC's run cache with what is damaged in it and in its outputs that the cache holds."""
+        """Each recorded run of DVC's run cache with its damages, and those of its outputs that are in the cache."""
         folder = self.cache.folder / "runs"
         for file in sorted(file for file in folder.glob("??/*/*") if file.is_file()):
             run = _recorded_run(file)
             if run is None:
-                yield str(file), [Damage(str(file), "is damaged; remove it, and DVC runs its stage again")]
+                yield str(file), [Damage(str(file), "is damaged; remove it, so that DVC runs the stage again")]
                 continue
             damaged = []
             for out in run.outs:
@@ -142,7 +142,7 @@ class Verifier:
 
 
 def _recorded_run(file: Path) -> LockedEntry | None:
-    """A run of the run cache, or None if it is not one whose content has the hash that is its name."""
+    """A run of DVC's run cache; None if it is not valid or its hash differs from the file's name."""
     try:
         node = read(file, size=LARGEST, nodes=10**6)
     except DocumentError:
@@ -156,19 +156,19 @@ def _recorded_run(file: Path) -> LockedEntry | None:
 
 
 def _without_sizes(value: Any) -> Any:
-    """What DVC hashes of a recorded run."""
+    """A recorded run without `size` and `nfiles`, which DVC does not hash."""
     if isinstance(value, dict):
         return {key: _without_sizes(item) for key, item in value.items() if key not in ("size", "nfiles")}
     return [_without_sizes(item) for item in value] if isinstance(value, list) else value
 
 
 def verify(root: Path, cache: bool = False, remote: Remote | None = None) -> Iterator[tuple[str, list[Damage]]]:
-    """Each output of dvc.yaml's stages with what is damaged in it; stages without an entry in dvc.lock, too.
+    """Each output of dvc.yaml's stages with its damages; a stage that is not in dvc.lock is one damage.
 
     Args:
         root: The checkout.
-        cache: Re-hash DVC's copies too.
-        remote: Download and re-hash its copies too.
+        cache: Re-hash the copies in DVC's cache too.
+        remote: Download and re-hash the copies in this remote too.
 
     Raises:
         SpecError: dvc.yaml, dvc.lock, params.yaml or DVC's configuration cannot be read.
@@ -179,12 +179,12 @@ def verify(root: Path, cache: bool = False, remote: Remote | None = None) -> Ite
         if stage.name in record:
             yield from verifier.stage(stage, record[stage.name])
         else:
-            what = f"dvc.lock has no entry of this stage; run `dvc repro {stage.name}`, or restore dvc.lock from git"
-            yield stage.name, [Damage(stage.name, what)]
+            message = f"dvc.lock has no entry of this stage; run `dvc repro {stage.name}`, or restore dvc.lock from git"
+            yield stage.name, [Damage(stage.name, message)]
 
 
 def parameters(root: Path) -> dict[str, Any]:
-    """params.yaml, whose values dvc.yaml names; empty if there is none. Raises SpecError if it cannot be read."""
+    """Read params.yaml, to which dvc.yaml's `${…}` refer; empty if there is none. Raises SpecError if not valid."""
     if not (root / "params.yaml").exists():
         return {}
     try:
@@ -195,28 +195,39 @@ def parameters(root: Path) -> dict[str, Any]:
 
 
 def report(root: Path, cache: bool, remote: str | None, run_cache: bool) -> int:
-    """Print what is damaged; exit code 1 if anything is. Raises SpecError if dvc.yaml or dvc.lock cannot be read."""
+    """Print all damages and return the exit code, 1 if there are any.
+
+    Args:
+        root: The checkout.
+        cache: Check DVC's cache too.
+        remote: The name of a remote that is checked too; None for none.
+        run_cache: Check DVC's run cache too.
+
+    Raises:
+        SpecError: dvc.yaml, dvc.lock, params.yaml or DVC's configuration cannot be read.
+    """
     opened = None if remote is None else Remote(root, remote)
-    bad, count = print_damages("outputs", verify(root, cache, opened))
+    damaged, count = print_damages("outputs", verify(root, cache, opened))
     places = "".join([", in DVC's cache too" if cache else "", f", in the remote {remote} too" if remote else ""])
-    print(f"{bad} of {count} outputs are damaged" if bad else f"all {count} outputs are as written{places}")
+    print(f"{damaged} of {count} outputs are damaged" if damaged else f"all {count} outputs are as written{places}")
     if run_cache:
-        wrong, runs = print_damages("recorded runs", Verifier(root).run_cache())
-        print(f"{wrong} of {runs} recorded runs are damaged" if wrong else f"all {runs} recorded runs are as written")
-        bad += wrong
-    return 1 if bad else 0
+        bad, runs = print_damages("recorded runs", Verifier(root).run_cache())
+        print(f"{bad} of {runs} recorded runs are damaged" if bad else f"all {runs} recorded runs are as written")
+        damaged += bad
+    return 1 if damaged else 0
 
 
-def print_damages(things: str, found: Iterator[tuple[str, list[Damage]]]) -> tuple[int, int]:
-    """Print each damage; how many things are damaged, and how many there are."""
-    bad = count = 0
-    for path, damaged in found:
+def print_damages(noun: str, checked: Iterator[tuple[str, list[Damage]]]) -> tuple[int, int]:
+    """Print each damage, and the progress if standard error is a terminal. Returns the numbers of damaged and of all
+    items; `noun` names the items."""
+    damaged = count = 0
+    for path, damages in checked:
         count += 1
-        bad += bool(damaged)
+        damaged += bool(damages)
         if sys.stderr.isatty():
-            print(f"\r{count} {things}, now {printable(path)[:60]:<60}", end="", file=sys.stderr, flush=True)
-        for item in damaged:
-            print(printable(f"{item.path}: {item.what}"))
+            print(f"\r{count} {noun}, now {printable(path)[:60]:<60}", end="", file=sys.stderr, flush=True)
+        for item in damages:
+            print(printable(f"{item.path}: {item.message}"))
     if sys.stderr.isatty():
         print(f"\r{'':<80}\r", end="", file=sys.stderr)
-    return bad, count
+    return damaged, count

@@ -1,1 +1,1 @@
-"""Studies: queued experiments, their table and plot."""
+"""Studies: runs of one experiment as queued DVC experiments, and their table and plot."""

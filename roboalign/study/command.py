@@ -1,4 +1,4 @@
-"""`python -m roboalign study NAME`: run a study's experiments, then write its figures, table and plot."""
+"""`python -m roboalign study NAME`: runs the experiments of a study, then writes its results, table and plot."""
 
 import sys
 from pathlib import Path
@@ -22,7 +22,8 @@ from roboalign.study.results import RunResult, read_totals, summarise
 
 
 def run(root: Path, name: str, folder: Path, *, collect: bool) -> int:
-    """Run the study, unless `collect` asks for what is finished alone; the exit code."""
+    """Run a study and write its results to `folder`; with `collect`, only write the results of finished runs. Returns
+    the exit code."""
     study = read_study(Library(root), name, COMMAND_LINE)
     try:
         require_experiment(root, study.experiment)
@@ -45,12 +46,12 @@ def run(root: Path, name: str, folder: Path, *, collect: bool) -> int:
     except StudyError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    found = summarise(study, results) | {
+    summary = summarise(study, results) | {
         "experiment": study.experiment, "revision": revision, "command": f"python -m roboalign study {name}",
         "not_run": list(missing),
     }  # fmt: skip
-    write_json(folder / f"{name}.json", found)
-    write_text(folder / f"{name}.md", markdown(name, found))
-    write_text(folder / f"{name}.svg", plot(name, found))
+    write_json(folder / f"{name}.json", summary)
+    write_text(folder / f"{name}.md", markdown(name, summary))
+    write_text(folder / f"{name}.svg", plot(name, summary))
     print(f"{folder / name}.md, .json and .svg: {len(results)} runs" + (f"; missing {missing}" if missing else ""))
     return 0

@@ -1,4 +1,4 @@
-"""The runs of a study as DVC experiments: which there are, and how they are queued and run."""
+"""The runs of a study as DVC experiments: their overrides, their commits, and how they are queued and run."""
 
 import subprocess
 import sys
@@ -16,17 +16,17 @@ class StudyError(Exception):
 
 
 def overrides(study: StudySpec, run: StudyRunSpec) -> list[str]:
-    """The values that a run changes in params.yaml, as `dvc exp run -S` takes them."""
+    """The values that a run changes in params.yaml, as arguments of `dvc exp run -S`."""
     chosen = {part: name for part, name in run.use.model_dump().items() if name is not None}
     values = flatten(study.set) | flatten(run.set)
-    # `++` sets a value whether or not params.yaml has one already.
+    # `++` sets a value whether or not params.yaml already has one.
     return [f"use.{part}={name}" for part, name in chosen.items()] + [
         f"++set.{path}={flow(value)}" for path, value in values.items()
     ]
 
 
 def flatten(values: dict[str, Any], above: str = "") -> dict[str, Any]:
-    """Nested values by their dotted paths."""
+    """Flatten nested values to dotted paths; `above` is the prefix of all paths."""
     result: dict[str, Any] = {}
     for key, value in values.items():
         path = f"{above}{key}"
@@ -35,49 +35,48 @@ def flatten(values: dict[str, Any], above: str = "") -> dict[str, Any]:
 
 
 def git(root: Path, *words: str) -> str:
-    """What git prints. Raises StudyError with git's own message."""
-    done = subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise StudyError(f"git {words[0]} failed: {done.stderr.strip()}")
-    return done.stdout
+    """Run git and return its output. Raises StudyError with git's message if it fails."""
+    result = subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, check=False)
+    if result.returncode:
+        raise StudyError(f"git {words[0]} failed: {result.stderr.strip()}")
+    return result.stdout
 
 
 def revisions(root: Path, study: str, runs: list[str]) -> dict[str, str]:
-    """The commits of the finished runs of a study, by run, among the experiments of the commit at hand."""
+    """The commits of the finished runs of a study, by run, among the experiments of the current commit."""
     head = git(root, "rev-parse", "HEAD").strip()
-    found = {}
+    commits = {}
     for line in git(root, "for-each-ref", "--format=%(objectname) %(refname)", "refs/exps").splitlines():
         commit, _, name = line.partition(" ")
         pieces = name.split("/")  # refs/exps/<two digits>/<the other 38>/<name>
         if len(pieces) == 5 and "".join(pieces[2:4]) == head:
-            found[pieces[4]] = commit
-    return {run: found[f"{study}-{run}"] for run in runs if f"{study}-{run}" in found}
+            commits[pieces[4]] = commit
+    return {run: commits[f"{study}-{run}"] for run in runs if f"{study}-{run}" in commits}
 
 
 def require_experiment(root: Path, experiment: str) -> None:
-    """Raises StudyError if params.yaml is about another experiment, or changes values of it, which every run would
-    take over."""
+    """Raise StudyError if params.yaml names another experiment or has overrides, which would apply to every run."""
     params = plain(read(root / "params.yaml", "params.yaml"))
     use = {part: name for part, name in params["use"].items() if name is not None and part != "experiment"}
     if params["use"]["experiment"] != experiment or use or params.get("set"):
         raise StudyError(
-            f"params.yaml does not hold the experiment {experiment} as it is; run `python -m roboalign use "
-            f"{experiment}` and commit that"
+            f"params.yaml does not name the experiment {experiment} without overrides; run `python -m roboalign use "
+            f"{experiment}` and commit it"
         )
 
 
 def require_clean(root: Path) -> None:
-    """Raises StudyError if the checkout holds changes that a queued experiment would take along."""
+    """Raise StudyError if the checkout has uncommitted changes, which queued experiments would include."""
     changed = git(root, "status", "--porcelain", "--untracked-files=no").splitlines()
     if changed:
         raise StudyError(
-            f"{len(changed)} files differ from the last commit ({changed[0].strip()}, …); commit them first: the "
-            f"experiments are compared with that commit"
+            f"{len(changed)} files differ from the last commit ({changed[0].strip()}, …); commit them first, because "
+            f"the experiments start from the last commit"
         )
 
 
 def run_queued(root: Path, name: str, study: StudySpec) -> None:
-    """Queue the runs that are not finished, and run them one after another. Raises StudyError if one fails."""
+    """Queue the unfinished runs of a study and run them one after another. Raises StudyError if one fails."""
     require_clean(root)
     done = revisions(root, name, list(study.runs))
     missing = [run for run in study.runs if run not in done]
@@ -93,25 +92,25 @@ def run_queued(root: Path, name: str, study: StudySpec) -> None:
     failed = [run for run in study.runs if run not in done]
     if failed:
         raise StudyError(
-            f"{', '.join(failed)} did not finish; `dvc queue logs {name}-{failed[0]}` says why, and the command "
-            f"run again goes on with what is missing"
+            f"{', '.join(failed)} did not finish; `dvc queue logs {name}-{failed[0]}` shows why. Run the command again "
+            f"to run the missing ones"
         )
 
 
 def dvc(root: Path, *words: str) -> None:
-    """Run DVC, its output shown. Raises StudyError if it fails."""
-    done = subprocess.run([sys.executable, "-m", "dvc", *words], cwd=root, check=False)
-    if done.returncode:
-        raise StudyError(f"dvc {' '.join(words[:2])} failed with exit code {done.returncode}")
+    """Run DVC and show its output. Raises StudyError if it fails."""
+    result = subprocess.run([sys.executable, "-m", "dvc", *words], cwd=root, check=False)
+    if result.returncode:
+        raise StudyError(f"dvc {' '.join(words[:2])} failed with exit code {result.returncode}")
 
 
 def read_committed(root: Path, revision: str, path: str) -> Any:
-    """A JSON file of a commit."""
+    """Read a JSON file of a commit."""
     return parse_json(git(root, "show", f"{revision}:{path}"))
 
 
 def read_output(root: Path, revision: str, path: str) -> str:
-    """A text file among the cached outputs of a commit. Raises StudyError if DVC does not hold it."""
+    """Read a text file of a commit's outputs from DVC's cache. Raises StudyError if it is not there."""
     from dvc.api import read as read_cached
     from dvc.exceptions import DvcException
 

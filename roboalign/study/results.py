@@ -1,4 +1,4 @@
-"""What a study found: gains of each run over its supervised model, runs compared with the reference, their pool."""
+"""The results of a study: gains of each run, comparisons with the reference run, and pooled gains."""
 
 import csv
 import io
@@ -19,39 +19,42 @@ Totals = dict[tuple[str, str], dict[tuple[str, str], float]]
 
 @dataclass(frozen=True)
 class RunResult:
-    """What one run left behind."""
+    """The results of one run."""
 
     revision: str
     """Its commit."""
     changes: tuple[str, ...]
-    """The values that it changes, as `dvc exp run -S` takes them."""
+    """The values that it changes, as arguments of `dvc exp run -S`."""
     evaluation: Mapping[str, Any]
     """metrics/evaluation.json."""
     totals: Totals
 
 
 def read_totals(table: str) -> Totals:
-    """The totals in the text of artifacts/evaluation/scores.tsv."""
+    """Read the totals from the text of artifacts/evaluation/scores.tsv."""
     result: Totals = {}
     for row in csv.DictReader(io.StringIO(table), delimiter="\t"):
-        place = row["episode"], row["sample"]
-        result.setdefault((row["model"], row["scorer"]), {})[place] = float(row["total"])
+        clip = row["episode"], row["sample"]
+        result.setdefault((row["model"], row["scorer"]), {})[clip] = float(row["total"])
     return result
 
 
 def pairs(one: Totals, other: Totals, model: str, against: str, scorer: str) -> tuple[list[float], list[float]]:
-    """The totals of clip set `model` of one run and `against` of another, of the clips that both have."""
-    ours, theirs = one.get((model, scorer), {}), other.get((against, scorer), {})
-    shared = [place for place in ours if place in theirs]
-    return [ours[place] for place in shared], [theirs[place] for place in shared]
+    """Paired totals by `scorer` of clip set `model` of run `one` and clip set `against` of run `other`, for the clips
+    that both have."""
+    left, right = one.get((model, scorer), {}), other.get((against, scorer), {})
+    shared = [clip for clip in left if clip in right]
+    return [left[clip] for clip in shared], [right[clip] for clip in shared]
 
 
 def summarise(study: StudySpec, results: Mapping[str, RunResult]) -> dict[str, Json]:
-    """The figures of a study: {runs: {run: {revision, changes, gains: {comparison: {before, after, scorers,
-    outcomes}}}}, against_reference: {run: {comparison: {scorer: interval}}}, pooled: {comparison: {scorer: interval}}}.
+    """The results of a study.
 
-    Gains are paired differences of a run's two clip sets over episodes; `against_reference` compares the first clip
-    set of the reference with that of each other run, so that positive figures favour the reference.
+    {runs: {run: {revision, changes, gains: {comparison: {scorers, outcomes}}}},
+    reference_less_others: {run: {comparison: {scorer: interval}}}, pooled: {comparison: {scorer: interval}}}
+
+    Gains are paired differences of a run's two clip sets over episodes. `reference_less_others` compares the first clip
+    set of the reference with that of each other run, so positive values favour the reference. `pooled` is over runs.
     """
     runs: dict[str, Json] = {}
     against: dict[str, Json] = {}
@@ -63,14 +66,14 @@ def summarise(study: StudySpec, results: Mapping[str, RunResult]) -> dict[str, J
                 label(each): _between(results[study.reference], result, each.model, study.scorers)
                 for each in study.comparisons
             }
-    found: dict[str, Json] = {"question": study.question, "reference": study.reference, "runs": runs}
+    summary: dict[str, Json] = {"question": study.question, "reference": study.reference, "runs": runs}
     if against:
-        found["reference_less_others"] = against
+        summary["reference_less_others"] = against
     if study.pooled:
-        found["pooled"] = {
+        summary["pooled"] = {
             label(each): _pool(list(results.values()), each, study.scorers) for each in study.comparisons
         }
-    return found
+    return summary
 
 
 def label(comparison: ComparisonSpec) -> str:
@@ -79,37 +82,39 @@ def label(comparison: ComparisonSpec) -> str:
 
 
 def _gain(result: RunResult, comparison: ComparisonSpec, scorers: Sequence[str]) -> dict[str, Json]:
+    """Paired differences of a run's two clip sets: totals by scorer, and outcomes."""
     model, against = comparison.model, comparison.against
     scores: dict[str, Json] = {}
     for scorer in scorers:
-        ours, theirs = pairs(result.totals, result.totals, model, against, scorer)
-        if len(ours) > 1:
-            before, after = float(np.mean(theirs)), float(np.mean(ours))
-            scores[scorer] = {"before": before, "after": after, **paired_difference(ours, theirs).json()}
+        new, old = pairs(result.totals, result.totals, model, against, scorer)
+        if len(new) > 1:
+            before, after = float(np.mean(old)), float(np.mean(new))
+            scores[scorer] = {"before": before, "after": after, **paired_difference(new, old).json()}
     differences: Any = result.evaluation.get("differences", {})
     outcomes: Json = differences.get(model, {}).get(against, {}).get("outcomes", {})
     return {"scorers": scores, "outcomes": outcomes}
 
 
 def _between(one: RunResult, other: RunResult, model: str, scorers: Sequence[str]) -> dict[str, Json]:
-    found: dict[str, Json] = {}
+    """Paired differences of clip set `model` between two runs, by scorer."""
+    result: dict[str, Json] = {}
     for scorer in scorers:
-        ours, theirs = pairs(one.totals, other.totals, model, model, scorer)
-        if len(ours) > 1:
-            found[scorer] = paired_difference(ours, theirs).json()
-    return found
+        left, right = pairs(one.totals, other.totals, model, model, scorer)
+        if len(left) > 1:
+            result[scorer] = paired_difference(left, right).json()
+    return result
 
 
 def _pool(results: Sequence[RunResult], comparison: ComparisonSpec, scorers: Sequence[str]) -> dict[str, Json]:
-    """The mean gain over runs and episodes, of the clips that all runs have."""
-    found: dict[str, Json] = {}
+    """The mean gain over runs and clips by scorer, for the clips that all runs have."""
+    pooled: dict[str, Json] = {}
     for scorer in scorers:
         gains: list[dict[tuple[str, str], float]] = []
         for result in results:
-            ours = result.totals.get((comparison.model, scorer), {})
-            theirs = result.totals.get((comparison.against, scorer), {})
-            gains.append({place: ours[place] - theirs[place] for place in ours if place in theirs})
-        shared = [place for place in gains[0] if all(place in gain for gain in gains)]
+            new = result.totals.get((comparison.model, scorer), {})
+            old = result.totals.get((comparison.against, scorer), {})
+            gains.append({clip: new[clip] - old[clip] for clip in new if clip in old})
+        shared = [clip for clip in gains[0] if all(clip in gain for gain in gains)]
         if len(shared) > 1:
-            found[scorer] = hierarchical([[gain[place] for place in shared] for gain in gains]).json()
-    return found
+            pooled[scorer] = hierarchical([[gain[clip] for clip in shared] for gain in gains]).json()
+    return pooled

@@ -106,7 +106,7 @@ def test_labels_that_raters_gave_say_nothing_about_raters(six):
     assert "people" not in result["people"]["by_provenance"]
     result = agreement(rows(six, "anna", same, PAIRS[:5]), rated, six)
     assert result["raters"]["anna"] == {"kind": "person", "n": 0}
-    assert "no clip has a label of its own" in table(result, six.names)
+    assert "no clip has a label that is independent of raters" in table(result, six.names)
 
 
 def test_models_alone_are_no_people(six):

@@ -114,7 +114,7 @@ def test_a_read_only_folder(read_only: Path) -> None:
 STAGE = """
 import sys, time
 from roboalign import run
-run.guard = lambda: None
+run.require_checkout = lambda: None
 def main(stage):
     print("runs", flush=True)
     sys.stdin.readline()
@@ -150,7 +150,7 @@ def test_a_stage_on_a_read_only_checkout_says_so_in_one_line(
     monkeypatch.chdir(read_only)
     monkeypatch.setattr(sys, "argv", ["toy"])
     monkeypatch.setattr(runs, "read_stage", lambda name, item: runs.Run(name, item, {}, (), ()))
-    monkeypatch.setattr(runs, "guard", lambda: None)
+    monkeypatch.setattr(runs, "require_checkout", lambda: None)
     with pytest.raises(SystemExit, match="1"):
         runs.execute("toy", lambda run: None)
     lines = capsys.readouterr().err.splitlines()

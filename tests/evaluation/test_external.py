@@ -54,8 +54,8 @@ def test_two_files_of_one_name_are_two_scorers(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"judge": "c" * 32}, "another judge than this experiment's"),
-        ({"dimensions": ["physics", "manipulation"]}, "another judge"),
+        ({"judge": "c" * 32}, "by another judge than this experiment"),
+        ({"dimensions": ["physics", "manipulation"]}, "by another judge"),
         ({"videos": []}, "none was scored"),
         ({"format": "roboalign scores 2"}, "format"),
         ({"stride": 0}, "stride"),
@@ -125,6 +125,6 @@ def test_a_file_is_listed_once() -> None:
 @pytest.mark.parametrize(("field", "side"), [("comparisons", "against"), ("aligned", "model")])
 def test_a_comparison_with_a_model_that_is_not_listed_is_refused(field: str, side: str) -> None:
     pair = {"model": "aligned.swr.greedy", "against": "supervised.swr.greedy"} | {side: "external.cosmos"}
-    with pytest.raises(ValidationError, match=r"external\.cosmos is not listed"):
+    with pytest.raises(ValidationError, match=r"external\.cosmos is not in external"):
         EvaluationSpec.model_validate({field: [pair]})
     EvaluationSpec.model_validate({field: [pair], "external": [{"name": "cosmos", "scores": "external/a.json"}]})

@@ -80,9 +80,9 @@ def test_the_batch_does_not_change_scores() -> None:
 
 
 def test_a_scorer_that_answers_nonsense_is_named() -> None:
-    with pytest.raises(ValueError, match="the judge gave no valid scores for toy"):
+    with pytest.raises(ValueError, match=r"the scorer judge returned invalid scores .* for toy"):
         score("toy", [clip(0, 9)], {"judge": lambda videos, *_: torch.ones(1, 2)}, 1)
-    with pytest.raises(ValueError, match="the judge gave no valid scores for toy"):
+    with pytest.raises(ValueError, match=r"the scorer judge returned invalid scores .* for toy"):
         score("toy", [clip(0, 9)], {"judge": lambda videos, *_: torch.full((1, 2, 2), float("nan"))}, 1)
     with pytest.raises(ValueError, match="empty"):
         score("toy", [], {"student": Brightness()}, 1)
@@ -115,7 +115,7 @@ def test_differences_are_paired_by_episode() -> None:
     assert paired["judge"]["brightness"]["holm_p"] == pytest.approx(2 * 2 / 2**8)
     assert paired["judge"]["length"]["wilcoxon_p"] == 1
 
-    reversed_rows = theirs.rows(list(reversed(range(8))))
+    reversed_rows = theirs.select(list(reversed(range(8))))
     assert difference(ours, reversed_rows, DIMENSIONS, SPEC) == paired, "the order of the rows does not matter"
     elsewhere = ScoredSet("c", tuple("xyz"), (0, 0, 0), {k: v[:3] for k, v in theirs.scores.items()})
     assert difference(ours, elsewhere, DIMENSIONS, SPEC) is None
@@ -162,9 +162,9 @@ def test_shipped_specs_are_valid(path: Path) -> None:
 
 
 def test_specs_that_contradict_themselves_are_refused() -> None:
-    with pytest.raises(ValidationError, match="does not list"):
+    with pytest.raises(ValidationError, match="is not in scorers"):
         EvaluationSpec.model_validate({"scorers": ["student"]})
     with pytest.raises(ValidationError, match="twice"):
         EvaluationSpec.model_validate({"scorers": ["student", "student"], "strongest_baseline": {"scorer": "student"}})
-    with pytest.raises(ValidationError, match="not below"):
+    with pytest.raises(ValidationError, match="must be below"):
         EvaluationSpec.model_validate({"gates": {"motion_ratio_low": 2.0}})

@@ -58,17 +58,17 @@ def test_true_clips_are_as_long_as_the_generated_ones(tmp_path: Path, toy_episod
     truth = list(true_clips(Corpus.of(toy_episodes), clips))
     assert [clip.episode for clip in truth] == [second.id, first.id], "each episode once, in the clips' order"
     np.testing.assert_array_equal(truth[1].frames, first.frames[:5])
-    with pytest.raises(ValueError, match="which no source recorded"):
+    with pytest.raises(ValueError, match="which is not in any source"):
         list(true_clips(Corpus.of(toy_episodes[:3]), clips))
 
 
 def test_a_damaged_index_is_named(tmp_path: Path, toy_episodes: list[Episode]) -> None:
     clips = write(tmp_path, toy_episodes[-2:])
     short = ClipSet(clips.name, "", "", "", clips.folder, clips.episodes[:-1], clips.samples[:-1])
-    with pytest.raises(ValueError, match="holds 4 clips, its index lists 3"):
+    with pytest.raises(ValueError, match="has 4 clips, but its index lists 3"):
         list(short.clips())
     write_json(tmp_path / "index.json", [{"name": "x"}])
-    with pytest.raises(ValueError, match=r"index\.json is no index of clips"):
+    with pytest.raises(ValueError, match=r"index\.json is not an index of clips"):
         read_clip_sets(tmp_path)
     write_json(tmp_path / "index.json", [])
     with pytest.raises(ValueError, match="lists no clips"):

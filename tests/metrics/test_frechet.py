@@ -177,7 +177,7 @@ def test_timm_weights_come_from_a_file_that_must_be_theirs(tmp_path: Path) -> No
     assert network.name == "resnet10t"
     loaded = network.net.state_dict()
     assert all(torch.equal(value, whole.state_dict()[name]) for name, value in loaded.items())
-    with pytest.raises(CheckpointError, match="fetch it again"):
+    with pytest.raises(CheckpointError, match="download it again"):
         TimmFeatures(TimmFeaturesSpec(kind="timm", model="resnet10t", weights=str(file), sha256="0" * 64))
     with pytest.raises(CheckpointError, match="its weights do not fit its model"):
         TimmFeatures(TimmFeaturesSpec(kind="timm", model="resnet14t", weights=str(file)))

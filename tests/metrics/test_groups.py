@@ -40,7 +40,7 @@ def test_best_of_n_is_the_mean_over_all_subsets(rows: list[tuple[int, int]], dat
 
 
 def test_best_of_more_than_there_are_is_refused() -> None:
-    with pytest.raises(ValueError, match="best of 3 needs at least 3 candidates, the group has 2"):
+    with pytest.raises(ValueError, match="best of 3 needs at least 3 candidates, but the group has 2"):
         best_of_n([1, 2], [1, 2], 3)
 
 

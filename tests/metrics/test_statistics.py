@@ -39,7 +39,7 @@ def test_a_ratio_is_that_of_the_means_and_its_interval_pairs_episodes() -> None:
     assert interval.mean == pytest.approx(above.mean() / below.mean())
     assert interval.low == pytest.approx(interval.mean - 1.96 * error, abs=0.02)
     assert interval.high == pytest.approx(interval.mean + 1.96 * error, abs=0.02)
-    with pytest.raises(ValueError, match="not above 0"):
+    with pytest.raises(ValueError, match="must be above 0"):
         ratio([1.0, 2.0], [1.0, 0.0])
 
 

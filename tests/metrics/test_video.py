@@ -132,7 +132,7 @@ def test_lpips_needs_the_published_weights(tmp_path: Path, monkeypatch: pytest.M
     found = hashlib.sha256(file.read_bytes()).hexdigest()
     with pytest.raises(ValueError, match="is not torchvision's squeezenet"):
         Perceptual(str(file), backbone="squeeze")
-    with pytest.raises(ValueError, match="fetch it again"):
+    with pytest.raises(ValueError, match="download it again"):
         Perceptual(str(file), "0" * 64, backbone="squeeze")
     monkeypatch.setitem(measures.PUBLISHED, "squeeze", (measures.PUBLISHED["squeeze"][0], found[:8]))
     hub = torch.hub.get_dir()

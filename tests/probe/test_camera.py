@@ -3,7 +3,7 @@ import pytest
 import torch
 from probe_fakes import CAMERA, project
 
-from roboalign.probe.camera import fit_camera, flat_lens, lens, plane, point_depths, unproject
+from roboalign.probe.camera import fit_camera, fit_plane, flat_lens, lens, point_depths, unproject
 
 POINTS = np.random.default_rng(0).uniform(-0.3, 0.3, (40, 3))
 
@@ -40,13 +40,13 @@ def test_points_that_determine_no_camera_are_refused(points: np.ndarray) -> None
 def test_the_plane_of_a_table_gives_every_depth_on_it() -> None:
     table = POINTS * (1, 1, 0) + (0, 0, 0.02)
     pixels, depths = project(table), point_depths(CAMERA, table)
-    a, b, c = plane(pixels, depths)
+    a, b, c = fit_plane(pixels, depths)
     assert 1 / (pixels @ (a, b) + c) == pytest.approx(depths, rel=1e-3)
 
 
 def test_a_point_that_never_moves_has_a_plane() -> None:
     pixels = np.full((9, 2), 0.3)
-    a, b, c = plane(pixels, np.full(9, 0.5))
+    a, b, c = fit_plane(pixels, np.full(9, 0.5))
     assert 1 / (pixels @ (a, b) + c) == pytest.approx(np.full(9, 0.5))
 
 

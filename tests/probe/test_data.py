@@ -6,8 +6,8 @@ import torch
 from probe_fakes import state_of
 
 from roboalign.distributed import BatchShard
-from roboalign.probe.augment import augment, soften
-from roboalign.probe.data import ProbeClips, clip_order, list_tasks, select_episodes, select_part, take_in_turn
+from roboalign.probe.augment import augment, blur
+from roboalign.probe.data import ProbeClips, clip_order, list_tasks, select_episodes, select_part, select_round_robin
 from roboalign.probe.spec import AugmentationSpec, ProbeSpec
 from roboalign.store import Corpus
 from roboalign.types import Episode, UInt8
@@ -68,7 +68,7 @@ def test_clips_are_consecutive_unless_rearranged() -> None:
 def test_real_robots_are_left_out_and_tasks_take_turns(seen: list[Episode]) -> None:
     real = [replace(e, id=f"real/{n}", source="real", state=None, keypoints=None) for n, e in enumerate(seen[:3])]
     corpus = Corpus.of([*real, *seen])
-    assert all(corpus.infos[number].source == "seen" for number in take_in_turn(corpus.infos, 100))
+    assert all(corpus.infos[number].source == "seen" for number in select_round_robin(corpus.infos, 100))
     spec = ProbeSpec.model_validate(
         {"parts": 1, "episodes": 4, "training": {"steps": 1, "learning_rate": 0.1, "batch_size": 2}}
     )
@@ -95,12 +95,12 @@ def test_augmentation_is_drawn_from_its_generator_and_stays_in_range() -> None:
 def test_softening_blurs_each_frame_by_its_amount() -> None:
     frames = torch.zeros(2, 1, 3, 9, 9)
     frames[..., 4, 4] = 1
-    soft = soften(frames, torch.tensor([0.0, 1.0]))
+    soft = blur(frames, torch.tensor([0.0, 1.0]))
     assert torch.equal(soft[0], frames[0])
     assert soft[1, 0, 0].sum() == pytest.approx(1, abs=1e-4)
     assert soft[1, 0, 0, 4, 4] == pytest.approx(0.38774**2, rel=1e-3)
     flat = torch.full((1, 1, 3, 9, 9), 0.3)
-    assert torch.allclose(soften(flat, torch.ones(1)), flat, atol=1e-4)
+    assert torch.allclose(blur(flat, torch.ones(1)), flat, atol=1e-4)
 
 
 def test_parts_are_disjoint_balanced_by_task_and_keep_scenes_whole(seen: list[Episode]) -> None:

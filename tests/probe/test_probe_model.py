@@ -148,9 +148,9 @@ def test_perception_has_gradients_to_the_pixels(probe: Probe, seen: list[Episode
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"gold": {"part": 0}}, "gold and judge learn from the same part 0"),
+        ({"gold": {"part": 0}}, "gold and judge use the same part 0"),
         ({"held_out": {"parts": 4}}, "parts is 4, but judge.parts is 3"),
-        ({"gold": {"part": 3}}, "part 3 does not exist"),
+        ({"gold": {"part": 3}}, r"part \(3\) must be below"),
     ],
 )
 def test_probes_that_are_not_independent_are_refused(changes: dict[str, dict[str, int]], message: str) -> None:

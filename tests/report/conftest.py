@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from roboalign.report.clips import Lane, Showcase
+from roboalign.report.clips import ClipColumn, Showcase
 from roboalign.report.inputs import Inputs
 
 DIMENSIONS = (
@@ -33,7 +33,7 @@ MODELS = {
 SCORERS = tuple(
     f"{name}{variant}" for name in ("student", "judge", "held_out", "gold") for variant in ("", "_faithful")
 )
-LANES = ("Ground truth", "Reconstruction", "Supervised AR", "Supervised SWR", "Aligned SWR")
+COLUMNS = ("Ground truth", "Reconstruction", "Supervised AR", "Supervised SWR", "Aligned SWR")
 
 
 def toy_interval(mean: float, width: float, n: int = 24) -> dict[str, Any]:
@@ -86,7 +86,7 @@ def toy_evaluation() -> dict[str, Any]:
             },
             "student_gold_agreement": {
                 "passed": True,
-                "rule": "correlation within groups of at least 0.35, and gold gained by best of 16: interval above 0",
+                "rule": "correlation within groups at least 0.35, and gold gained by best of 16: interval above 0",
                 "figures": {
                     "mean 8 frames": 0.42, "low 8 frames": 0.36, "high 8 frames": 0.48, "n 8 frames": 48,
                     "best of 16 mean 8 frames": 0.4, "best of 16 low 8 frames": 0.2, "best of 16 high 8 frames": 0.6,
@@ -94,7 +94,7 @@ def toy_evaluation() -> dict[str, Any]:
             },
             "fidelity": {
                 "passed": True,
-                "rule": "PSNR not lower and position error not higher than supervised, beyond their intervals",
+                "rule": "PSNR not significantly lower and position error not significantly higher than supervised",
                 "figures": {
                     "aligned.swr.greedy psnr mean": 0.1, "aligned.swr.greedy psnr low": -0.1,
                     "aligned.swr.greedy psnr high": 0.3,
@@ -328,8 +328,8 @@ def toy_showcases(sources: int = 1, length: int = 5, size: int = 32) -> list[Sho
             "push the orange block to the green goal",
             pick,
             [
-                Lane(title, toy_clip(17 * number + lane, length, size), f"{9.6 - lane * (number + 1) * 0.4:.2f}")
-                for lane, title in enumerate(LANES)
+                ClipColumn(title, toy_clip(17 * number + lane, length, size), f"{9.6 - lane * (number + 1) * 0.4:.2f}")
+                for lane, title in enumerate(COLUMNS)
             ],
         )
         for source in ("metaworld", "fetch", "panda", "jaco")[:sources]

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from roboalign.report.alignment import alignment, description, kept_check
+from roboalign.report.alignment import alignment, best_check, description
 from roboalign.report.blocks import Chart, Table
 from roboalign.report.inputs import Inputs
 from roboalign.rl.guard import Check, decide
@@ -49,11 +49,11 @@ def test_success_before_and_after(full_inputs: Inputs) -> None:
     assert found.rows[0][0].note == "of 40 prompts; the true outcome fails"
 
 
-def test_the_kept_check_is_the_guards_choice(full_inputs: Inputs) -> None:
+def test_the_best_check_is_the_guards_choice(full_inputs: Inputs) -> None:
     rows = full_inputs.curves["rl_checks"]
     checks = [Check(**{name: float(value) for name, value in row.items()}) for row in rows]  # type: ignore[arg-type]
     for loss in (0.05, 0.3, 2.0):
-        assert kept_check(rows, loss) == decide(checks, GuardSpec(max_psnr_loss=loss)).best
+        assert best_check(rows, loss) == decide(checks, GuardSpec(max_psnr_loss=loss)).best
     found = table(full_inputs, "Checks by policy update")
     assert [row[0].note for row in found.rows] == ["", "", "kept", "", ""]
 

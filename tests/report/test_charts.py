@@ -93,7 +93,7 @@ def test_the_perceptual_distance_goes_by_its_real_name() -> None:
 
 def test_turning_a_grid_keeps_every_cell() -> None:
     table = transpose(grid("by source", {"a": {"x": 1, "y": 2}, "b": {"x": 3}}, "Source"))
-    assert table.head == ["Figure", "a", "b"]
+    assert table.head == ["Metric", "a", "b"]
     assert [[cell.text for cell in row] for row in table.rows] == [["X", "1", "3"], ["Y", "2", "\N{EN DASH}"]]
 
 
@@ -131,7 +131,7 @@ def test_change_is_good_where_distance_falls() -> None:
 
 def test_clip_sets_over_time_stand_beside_the_ground_truth(full_inputs: Inputs) -> None:
     blocks = [block for block in sliding_window(full_inputs).blocks if isinstance(block, Table)]
-    table = next(block for block in blocks if block.caption.startswith("Over time"))
+    table = next(block for block in blocks if block.caption.startswith("Temporal metrics"))
     assert [cell.text for cell in table.rows[0]] == ["Ground truth", DASH, "0.0123", "0.100", DASH, DASH]
     supervised = next(row for row in table.rows if row[0].text == "Supervised · AR · greedy")
     assert supervised[1].note

@@ -7,7 +7,16 @@ import numpy as np
 import pytest
 from PIL import Image, ImageSequence
 
-from roboalign.report.clips import GAP, Lane, Showcase, animation_uri, beside, enlarge, strip, strip_uri
+from roboalign.report.clips import (
+    GAP,
+    ClipColumn,
+    Showcase,
+    animation_uri,
+    enlarge,
+    place_side_by_side,
+    strip,
+    strip_uri,
+)
 from roboalign.types import UInt8
 
 
@@ -15,7 +24,9 @@ def flat(*levels: int, size: int = 16) -> UInt8:
     return np.stack([np.full((size, size, 3), level, np.uint8) for level in levels])
 
 
-SHOWCASE = Showcase("toy/1", "toy", "push", "best", [Lane("a", flat(0, 50, 100, 150)), Lane("b", flat(200, 250))])
+SHOWCASE = Showcase(
+    "toy/1", "toy", "push", "best", [ClipColumn("a", flat(0, 50, 100, 150)), ClipColumn("b", flat(200, 250))]
+)
 
 
 def image(uri: str) -> Image.Image:
@@ -34,14 +45,14 @@ def test_enlarging_repeats_pixels() -> None:
 
 
 def test_lanes_run_side_by_side_and_a_short_one_holds_its_last_frame() -> None:
-    frames = beside(SHOWCASE.lanes, 16)
+    frames = place_side_by_side(SHOWCASE.columns, 16)
     assert frames.shape == (4, 16, 16 + GAP + 16, 3)
     assert frames[:, 0, 0, 0].tolist() == [0, 50, 100, 150]
     assert frames[:, 0, -1, 0].tolist() == [200, 250, 250, 250]
 
 
 def test_a_strip_shows_first_and_last_frame() -> None:
-    picture, numbers = strip(SHOWCASE.lanes, 3)
+    picture, numbers = strip(SHOWCASE.columns, 3)
     assert numbers == (0, 2, 3)
     assert picture[0, 0, 0] == 0
     assert picture[0, -1, 0] == 150

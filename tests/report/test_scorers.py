@@ -23,8 +23,8 @@ def gain(mean: float) -> dict[str, float]:
     ("means", "text"),
     [
         ((0.5, 0.4, 0.3, 0.3), "Gain, confirmed by held-out judge and gold"),
-        ((0.5, 0.4, 0.1, 0.0), "Seen by student and judge alone: reward hacking"),
-        ((0.5, 0.4, 0.3, 0.0), "Gain, confirmed by held-out judge alone"),
+        ((0.5, 0.4, 0.1, 0.0), "Gain only by student and judge: reward hacking"),
+        ((0.5, 0.4, 0.3, 0.0), "Gain, confirmed only by held-out judge"),
         ((0.5, 0.4, 0.3, -0.3), "Loss by gold: reward hacking"),
         ((0.1, 0.1, 0.1, 0.1), "No gain"),
         ((0.5, 0.5, None, None), "Not confirmed: no independent scorer"),
@@ -38,7 +38,7 @@ def test_a_gain_is_read_by_who_sees_it(means: tuple[float | None, ...], text: st
 
 def test_gold_confirms_nothing_if_it_was_maximised() -> None:
     values = {"student": gain(0), "judge": gain(0), "held_out": gain(0), "gold": gain(0.5)}
-    assert verdict(values, "gold").text == "Seen by gold alone: reward hacking"
+    assert verdict(values, "gold").text == "Gain only by gold: reward hacking"
 
 
 def test_faithful_totals_stand_before_absolute_ones(full_inputs: Inputs) -> None:
@@ -51,7 +51,7 @@ def test_faithful_totals_stand_before_absolute_ones(full_inputs: Inputs) -> None
 
 
 def test_outcomes_stand_with_interval_and_number_of_episodes(full_inputs: Inputs) -> None:
-    found = table(full_inputs, "Outcomes: what")
+    found = table(full_inputs, "Outcomes: clips")
     assert [name.split("\n")[0] for name in found.head[1:]] == [
         "False success", "Missed success", "Position error (cm)", "PSNR (dB)",
     ]  # fmt: skip
@@ -68,7 +68,7 @@ def test_the_text_says_what_each_scorer_did(full_inputs: Inputs) -> None:
     assert "decides which checkpoint" in held_out
     assert "No trained model and no choice depends on it" in gold
     without = scorers_text(replace(full_inputs, spec={}), ["student", "judge"])
-    assert without[-1] == "Not among the scorers: held-out judge and gold."
+    assert without[-1] == "Not used in this run: held-out judge and gold."
 
 
 @pytest.mark.parametrize("absent", ["outcomes", "differences", "agreement", "strongest_baseline"])

@@ -59,7 +59,7 @@ def test_lanes_are_the_clips_that_exist_with_their_scores(tmp_path: Path, toy_ep
     assert [(one.episode, one.pick) for one in shown] == [
         (tests[2].id, "highest"), (tests[1].id, "median"), (tests[0].id, "lowest"),
     ]  # fmt: skip
-    truth, reconstruction, aligned = shown[0].lanes
+    truth, reconstruction, aligned = shown[0].columns
     np.testing.assert_array_equal(truth.frames, tests[2].frames[:4])
     assert (reconstruction.frames == 40).all()
     assert (aligned.title, aligned.score, reconstruction.score) == ("Aligned SWR", "2.00", "")
@@ -81,5 +81,5 @@ def test_other_actions_are_shown_where_there_are_any_and_never_scored(
     sets = read_clip_sets(tmp_path)
     assert [one.is_scorable for one in sets.values()] == [False, True]
     rows = [{"model": MODEL, "scorer": "judge", "episode": e.id, "sample": "0", "total": "1"} for e in tests]
-    lanes = {one.episode: len(one.lanes) for one in showcases(sets, Corpus.of(toy_episodes), rows, "judge")}
+    lanes = {one.episode: len(one.columns) for one in showcases(sets, Corpus.of(toy_episodes), rows, "judge")}
     assert lanes == {tests[0].id: 3, tests[1].id: 2, tests[2].id: 2}

@@ -41,7 +41,7 @@ def test_outcome_models_stand_beside_a_prediction_that_nothing_moves(full_inputs
 def test_disagreement_pixels_and_sources_have_tables(full_inputs: Inputs) -> None:
     captions = [table.caption for table in tables(full_inputs)]
     assert len(captions) == 5
-    assert captions[1] == "Distance of a probe's ensemble members from each other"
+    assert captions[1] == "Disagreement of a probe's ensemble members"
     assert captions[-1] == "Errors of positions on true frames by source"
 
 

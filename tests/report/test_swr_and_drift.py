@@ -25,7 +25,7 @@ def test_each_decoding_is_coloured_by_its_difference_to_plain_autoregression() -
         },
     }
     columns = [("psnr", "PSNR", 2), ("perceptual", "LPIPS", 3), ("ssim", "SSIM", 3)]
-    table = tables.less_autoregression(rollout, columns, "Less AR")
+    table = tables.minus_autoregression(rollout, columns, "Less AR")
     assert table.head == ["Model and decoding", "PSNR", "LPIPS"]
     tones = {row[0].text: [cell.tone for cell in row[1:]] for row in table.rows}
     assert len(tones) == 3
@@ -38,15 +38,18 @@ def test_each_decoding_is_coloured_by_its_difference_to_plain_autoregression() -
     ("metrics", "expected"),
     [
         (None, []),
-        ({"alpha": 1.017}, ["Proposition 1 does not apply here", "1.017"]),
+        ({"alpha": 1.017}, ["Proposition 1 does not apply", "1.017"]),
         (
             {"alpha": 0.9, "bound": {"2": 0.3, "6": 0.2}, "bound_autoregressive": 0.1},
-            ["0.200 at best", "autoregression by 0.100", "does not explain"],
+            ["error of SWR is 0.200", "plain autoregression is 0.100", "does not explain"],
         ),
         ({"alpha": 0.9}, []),
-        ({"predicted_window_swept": 6, "swept_window": 6}, ["W = 6 best, as measured"]),
-        ({"predicted_window_swept": 30, "swept_window": 6}, ["W = 30 best, but W = 6 was measured"]),
-        ({"validation_window": 9}, ["it calls W = 9 best of all"]),
+        ({"predicted_window_swept": 6, "swept_window": 6}, ["predicted best is W = 6, as measured"]),
+        (
+            {"predicted_window_swept": 30, "swept_window": 6},
+            ["predicted best is W = 30, but the measured best is W = 6"],
+        ),
+        ({"validation_window": 9}, ["best of all windows is W = 9"]),
     ],
 )
 def test_claims_follow_the_figures(metrics: Json, expected: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""The section on rewards within groups: correlation with gold beside the ceiling, and best-of-N."""
+"""The section on rewards within groups: correlation with gold place_side_by_side the ceiling, and best-of-N."""
 
 from dataclasses import replace
 from typing import Any
@@ -31,7 +31,7 @@ def test_best_of_n_is_coloured_if_the_gain_is_certain(full_inputs: Inputs) -> No
     assert table.head[1:5] == [f"N = {n}\nfaithful" for n in (2, 4, 8, 16)]
     rows = {row[0].text: row for row in table.rows}
     assert [cell.tone for cell in rows["Student, 30 frames"][1:5]] == ["", "good", "good", "good"]
-    ceilings = [row for name, row in rows.items() if name.startswith("Labels through")]
+    ceilings = [row for name, row in rows.items() if name.startswith("Labels by")]
     assert len(ceilings) == 4
     assert {cell.tone for row in ceilings for cell in row} == {"muted"}
 
@@ -47,7 +47,7 @@ def test_dimensions_and_a_chart(full_inputs: Inputs) -> None:
 def test_the_text_names_the_students_figures(full_inputs: Inputs) -> None:
     prose = next(block for block in within_groups(full_inputs).blocks if isinstance(block, Prose))
     assert (
-        "30 frames the student's faithful total correlates with gold at 0.33; the ceiling is 0.57"
+        "30 frames, the student's faithful total has a correlation with gold of 0.33; the ceiling is 0.57"
         in (prose.paragraphs[-1])
     )
 

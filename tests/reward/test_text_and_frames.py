@@ -1,7 +1,7 @@
 import torch
 
-from roboalign.reward.frames import CHANNELS, PROFILE, positions, profile, views
-from roboalign.reward.text import PADDING, UNKNOWN, TextEncoder, Vocabulary, mean
+from roboalign.reward.frames import CHANNELS, PROFILE, frame_positions, frame_views, motion_profile
+from roboalign.reward.text import PADDING, UNKNOWN, TextEncoder, Vocabulary
 
 
 def test_words_are_numbered_and_new_ones_are_unknown():
@@ -19,19 +19,19 @@ def test_padding_does_not_change_the_meaning():
     encoder = TextEncoder(10, 6, 8, 1, 2, hide=0.5).eval()
     short = torch.tensor([[3, 4, PADDING, PADDING, PADDING, PADDING]])
     both = torch.cat([short, torch.tensor([[5, 6, 7, 8, 9, 2]])])
-    alone, together = mean(*encoder(short)), mean(*encoder(both))
-    assert torch.allclose(alone[0], together[0], atol=1e-6)
-    assert not torch.allclose(together[0], together[1])
+    (alone, empty), (together, _) = encoder(short), encoder(both)
+    assert torch.allclose(alone[0, ~empty[0]], together[0, ~empty[0]], atol=1e-6)
+    assert not torch.allclose(together[0, ~empty[0]], together[1, ~empty[0]])
 
 
 def test_positions_hold_both_ends_and_shift_between():
     lengths = torch.tensor([9, 5, 1])
-    assert positions(lengths, 5).tolist() == [[0, 2, 4, 6, 8], [0, 1, 2, 3, 4], [0, 0, 0, 0, 0]]
-    shifted = positions(torch.tensor([100, 100]), 5, torch.Generator().manual_seed(1))
+    assert frame_positions(lengths, 5).tolist() == [[0, 2, 4, 6, 8], [0, 1, 2, 3, 4], [0, 0, 0, 0, 0]]
+    shifted = frame_positions(torch.tensor([100, 100]), 5, torch.Generator().manual_seed(1))
     assert torch.equal(shifted[0], shifted[1])
     assert shifted[0, 0] == 0
     assert shifted[0, -1] == 99
-    assert not torch.equal(shifted[0], positions(torch.tensor([100]), 5)[0])
+    assert not torch.equal(shifted[0], frame_positions(torch.tensor([100]), 5)[0])
     assert (shifted.diff(dim=1) >= 0).all()
 
 
@@ -39,11 +39,11 @@ def test_frames_past_the_end_are_not_seen():
     videos = torch.randint(0, 255, (1, 6, 3, 8, 8), dtype=torch.uint8)
     longer = torch.cat([videos, torch.randint(0, 255, (1, 4, 3, 8, 8), dtype=torch.uint8)], dim=1)
     lengths = torch.tensor([6])
-    places = positions(lengths, 4)
-    assert views(videos, lengths, places).shape == (1, 4, CHANNELS, 8, 8)
-    assert torch.equal(views(videos, lengths, places), views(longer, lengths, places))
-    assert profile(videos, lengths).shape == (1, PROFILE)
-    assert torch.allclose(profile(videos, lengths), profile(longer, lengths))
+    places = frame_positions(lengths, 4)
+    assert frame_views(videos, lengths, places).shape == (1, 4, CHANNELS, 8, 8)
+    assert torch.equal(frame_views(videos, lengths, places), frame_views(longer, lengths, places))
+    assert motion_profile(videos, lengths).shape == (1, PROFILE)
+    assert torch.allclose(motion_profile(videos, lengths), motion_profile(longer, lengths))
 
 
 def test_the_profile_tells_freezing_and_flicker_from_motion():
@@ -51,7 +51,7 @@ def test_the_profile_tells_freezing_and_flicker_from_motion():
     lengths = torch.tensor([8])
     frozen = ramp[:, [0, 1, 2, 3, 3, 3, 3, 7]]
     flicker = ramp[:, [0, 7, 1, 6, 2, 5, 3, 4]]
-    moving, still, flickering = (profile(x, lengths)[0] for x in (ramp, frozen, flicker))
+    moving, still, flickering = (motion_profile(x, lengths)[0] for x in (ramp, frozen, flicker))
     assert still[3] == 0 < moving[3]  # the least change of neighbouring frames
     assert flickering[8] > 4 * moving[8].abs() + 1  # the mean second difference
-    assert torch.isfinite(profile(ramp[:, :1], torch.tensor([1]))).all()
+    assert torch.isfinite(motion_profile(ramp[:, :1], torch.tensor([1]))).all()

@@ -31,11 +31,11 @@ def test_optimisers_that_compare_rollouts_need_two(kind: str) -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"optimizer": {"kind": "best_of_n", "keep": 4}}, "nothing is rejected"),
+        ({"optimizer": {"kind": "best_of_n", "keep": 4}}, r"must be below group_size \(4\)"),
         ({"optimizer": {"kind": "first_order"}, "reward": {"kind": "gold"}, **OFF}, "gold has no gradient"),
         ({"optimizer": {"kind": "first_order"}, "reward": GOLD_AND_L1, **OFF}, "gold has no gradient"),
-        ({"optimizer": {"kind": "grpo", "reward_to_go": True}}, "given by clip, not by frame"),
-        ({"measure": {"gradient_batches": 1}}, "nothing to be compared with"),
+        ({"optimizer": {"kind": "grpo", "reward_to_go": True}}, "is not defined by frame"),
+        ({"measure": {"gradient_batches": 1}}, "cannot be compared with another"),
         ({"optimizer": {"kind": "ppo"}}, "best_of_n"),
     ],
 )

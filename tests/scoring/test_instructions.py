@@ -24,18 +24,18 @@ def test_all_three_kinds_of_table_say_the_same(tmp_path):
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("a.txt", "x", r"a\.txt: instructions come as"),
-        ("a.jsonl", '{"video": "a", "instruction": "x"}\n{"video"', r"a\.jsonl:2: is not JSON"),
+        ("a.txt", "x", r"a\.txt: instructions must be in a"),
+        ("a.jsonl", '{"video": "a", "instruction": "x"}\n{"video"', r"a\.jsonl:2: is not valid JSON"),
         ("a.jsonl", '{"video": "a"}', r"a\.jsonl:1: instruction: is missing"),
-        ("a.jsonl", '{"video": "a", "instruction": " "}', r"a\.jsonl:1: instruction: is no text, or empty"),
-        ("a.jsonl", '{"video": 3, "instruction": "x"}', r"a\.jsonl:1: video: is no text"),
-        ("a.jsonl", "[1]", r"a\.jsonl:1: is no object"),
-        ("a.jsonl", "\n", "holds no instructions"),
-        ("a.json", "3", "neither a list of objects nor one object"),
-        ("a.json", "{", "is not JSON"),
+        ("a.jsonl", '{"video": "a", "instruction": " "}', r"a\.jsonl:1: instruction: must be text"),
+        ("a.jsonl", '{"video": 3, "instruction": "x"}', r"a\.jsonl:1: video: must be text"),
+        ("a.jsonl", "[1]", r"a\.jsonl:1: is not an object"),
+        ("a.jsonl", "\n", "has no instructions"),
+        ("a.json", "3", "must be a list of objects, or one object"),
+        ("a.json", "{", "is not valid JSON"),
         ("a.csv", "video;instruction\na;b\n", r"a\.csv:2: video: is missing"),
         ("a.csv", "video,instruction\na\n", r"a\.csv:2: instruction: is missing"),
-        ("a.csv", "video,instruction\na,x\nb,y\na,z\n", r"a\.csv:4: video: a has an instruction at .*a\.csv:2"),
+        ("a.csv", "video,instruction\na,x\nb,y\na,z\n", r"a\.csv:4: video: a already has an instruction at .*a\.csv:2"),
     ],
 )
 def test_errors_name_file_line_and_field(tmp_path, name, text, message):

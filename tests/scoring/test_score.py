@@ -64,15 +64,15 @@ def test_a_student_without_spread(tmp_path):
 @pytest.mark.parametrize(
     ("frames", "rate", "instruction", "warning"),
     [
-        (grey(99), None, "push the purple block", "words that the judge never read: purple"),
-        (grey(99), None, "!?", "none at all"),
+        (grey(99), None, "push the purple block", "words that are not in the judge's training data: purple"),
+        (grey(99), None, "!?", "the instruction has no words"),
         (grey(99), None, "push the block the push", "5 words, of which the judge reads 4"),
         (grey(99, height=8, width=8), None, "push", "8 x 8 are enlarged to 16 x 16"),
-        (grey(99, height=16, width=32), None, "push", "50% of each picture is cropped"),
+        (grey(99, height=16, width=32), None, "push", "50% of each frame is cropped"),
         (grey(99, frames=13), None, "push", "13 frames; the judge was trained on 4 to 12"),
         (grey(99, frames=3), None, "push", "3 frames"),
-        (grey(99), 60, "push", "60 frames a second; the judge was trained on 8 to 20; --stride 3 brings"),
-        (grey(99), 2, "push", "2 frames a second; the judge was trained on 8 to 20"),
+        (grey(99), 60, "push", "60 frames per second; the judge was trained on 8 to 20; use --stride 3"),
+        (grey(99), 2, "push", "2 frames per second; the judge was trained on 8 to 20"),
     ],
 )
 def test_what_the_judge_never_saw_is_said(tmp_path, frames, rate, instruction, warning):
@@ -171,10 +171,10 @@ def test_wrong_arguments_are_named(tmp_path, capsys):
     folder = tmp_path / "videos"
     table_of = write_instructions(tmp_path / "i.jsonl", {"a": "push"})
     assert run(tmp_path, folder, table_of) == 2
-    assert "is no folder" in capsys.readouterr().err
+    assert "is not a folder" in capsys.readouterr().err
     folder.mkdir()
     assert run(tmp_path, folder, table_of) == 2
-    assert "holds no videos" in capsys.readouterr().err
+    assert "has no videos" in capsys.readouterr().err
     assert run(tmp_path, folder, tmp_path / "none.csv") == 2
     assert "none.csv cannot be read" in capsys.readouterr().err
 

@@ -59,7 +59,7 @@ def test_options_reach_the_file(root):
         (["--name", "Cosmos 2"], 2, "--name is 'Cosmos 2'"),
         (["--judge", "tutor"], 1, "tutor is missing"),
         ([], 1, "artifacts/judge/model.safetensors is missing"),
-        (["--judge", "student", "--first-frames", "nowhere"], 2, "nowhere is no folder"),
+        (["--judge", "student", "--first-frames", "nowhere"], 2, "nowhere is not a folder"),
     ],
 )
 def test_wrong_arguments_are_named(root, capsys, words, code, message):
@@ -71,7 +71,7 @@ def test_a_wrong_table_or_folder_is_named(root, capsys):
     assert score(root, table="none.jsonl") == 2
     assert "none.jsonl cannot be read" in capsys.readouterr().err
     assert score(root, videos="nothing") == 2
-    assert "is no folder" in capsys.readouterr().err
+    assert "is not a folder" in capsys.readouterr().err
 
 
 def test_what_has_no_counterpart_is_listed_and_the_rest_scored(root, capsys):

@@ -79,12 +79,12 @@ def test_a_robot_shows_the_same_alone_and_among_others(experiment: Path, toy_epi
 def test_what_does_not_fit_is_named(experiment: Path, toy_episodes: list[Episode], tmp_path: Path) -> None:
     simulation = load(experiment)
     frame = toy_episodes[0].frames[0]
-    with pytest.raises(SimulationError, match="no source 'fetch'; it was trained on: toy"):
+    with pytest.raises(SimulationError, match="on the source 'fetch'; it was trained on: toy"):
         simulation.reset("fetch", frame)
-    with pytest.raises(SimulationError, match="the tokenizer takes"):
+    with pytest.raises(SimulationError, match="the image must be"):
         simulation.reset("toy", frame[:16])
     world = simulation.reset("toy", frame)
-    with pytest.raises(SimulationError, match="4 dimensions, these 3"):
+    with pytest.raises(SimulationError, match="4 dimensions, these have 3"):
         simulation.step(world, "toy", np.zeros(3, np.float32))
     with pytest.raises(SimulationError, match="NaN"):
         simulation.step(world, "toy", np.full(4, np.nan, np.float32))
@@ -127,9 +127,9 @@ def test_the_decoding_is_the_scored_one_unless_another_is_named(experiment: Path
         (["--start", "12"], 2, "frames 0 to 11"),
         (["--out", "clip.gif"], 2, "written as .mp4"),
         (["--actions", "none.npy"], 1, "none.npy cannot be read"),
-        (["--start", "11"], 2, "no action"),
+        (["--start", "11"], 2, "no actions"),
         (["--decoding", "both"], 1, "train one with world_model.contexts: 2"),
-        (["--decoding", "true_refresh"], 1, "needs the true future"),
+        (["--decoding", "true_refresh"], 1, "needs true future frames"),
         (["--decoding", "swr_drift"], 1, "is measured by the rollout stage"),
         (["--decoding", "swr6"], 1, "rollout.decodings has no 'swr6'; it has ar, swr,"),
     ],

@@ -61,7 +61,7 @@ def test_what_is_valid_is_said(tree: Path, capsys: Capture) -> None:
     ("arguments", "words"),
     [
         (["chekc"], "unknown command 'chekc'; did you mean 'check'?"),
-        (["xyzzy"], "there are: check, show, plan, inspect, convert, schema, verify, use"),
+        (["xyzzy"], "available: check, show, plan, inspect, convert, schema, verify, use"),
         (["check", "papr"], "error: there is no specs/experiments/papr.yaml; did you mean 'paper'?"),
         (["show", "rolout"], "there is no 'rolout'; did you mean 'rollout'?"),
         (
@@ -79,7 +79,7 @@ def test_misspelled_words_are_answered(tree: Path, capsys: Capture, arguments: l
 
 def test_outside_a_checkout(tmp_path: Path, capsys: Capture) -> None:
     assert main(["--root", str(tmp_path), "check"]) == 2
-    assert "run this from the checkout" in capsys.readouterr().err
+    assert "run this from the root of the checkout" in capsys.readouterr().err
     assert main(["--root", str(tmp_path), "verify"]) == 2
     assert "dvc.yaml:1:1: error: there is no such file" in capsys.readouterr().err
 
@@ -91,8 +91,8 @@ def test_strays_are_noticed(tree: Path, capsys: Capture) -> None:
     assert main(["--root", str(tree), "check"]) == 2
     errors = capsys.readouterr().err
     assert "specs/rolout:1:1: error: no part has this name; did you mean 'rollout'?" in errors
-    assert "specs/w6.yaml:1:1: error: this file is in no part's folder" in errors
-    assert "specs/rollout/w9.yml:1:1: error: nothing reads this" in errors
+    assert "specs/w6.yaml:1:1: error: this file is not in the folder of a part" in errors
+    assert "specs/rollout/w9.yml:1:1: error: this is not read" in errors
 
 
 def test_show_prints_sections_fields_and_origins(tree: Path, edit: Edit, capsys: Capture) -> None:

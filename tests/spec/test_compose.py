@@ -107,8 +107,7 @@ def test_extending_in_a_circle_is_refused(tree: Path) -> None:
     (tree / "specs/rollout/w6.yaml").write_text("extends: w12\n")
     (tree / "specs/rollout/w12.yaml").write_text("extends: w6\n")
     assert errors(tree) == [
-        "specs/rollout/w12.yaml:1:10: error: 'extends' goes round in a circle: w6 → w12 → w6\n"
-        " 1 | extends: w6\n   |          ^~"
+        "specs/rollout/w12.yaml:1:10: error: 'extends' forms a cycle: w6 → w12 → w6\n 1 | extends: w6\n   |          ^~"
     ]
 
 
@@ -180,27 +179,27 @@ CROSS = [
         "world_model.max_position_embeddings: a sequence of 1054 tokens (rollout.horizon) does not fit",
     ),
     ("world_model.actions: {kind: tokens, width: 4}", "world_model.actions.width: sources.jaco has 7 action"),
-    ("sources.panda.split: {train: 0.9, validation: 0.1, test: 0}", "sources.panda.split.test: no episode is left"),
+    ("sources.panda.split: {train: 0.9, validation: 0.1, test: 0}", "sources.panda.split.test: the test split"),
     ("tokenizer.dynamics_levels: [64, 64, 64]", "tokenizer.dynamics_levels: their product is 262,144 codes"),
     ("hardware.device.devices: 3", "tokenizer.training.batch_size: 8 must be divisible by the number of devices (3)"),
     ("hardware.limits.memory_gb: 0.5", "world_model.training.batch_size: needs about"),
-    ("evaluation.frechet.dimension: 160", "evaluation.frechet.dimension: 160 dimensions, with as many of change"),
+    ("evaluation.frechet.dimension: 160", "evaluation.frechet.dimension: 160 dimensions of features and as many of"),
     ("rollout.episodes: 2", "the rollouts have at most 12 (episodes x horizon / measured_every); lower this to 5"),
     (
         "student.encoder.appearance: {backbone: vit_tiny_patch16_224, level: 0, frames: 2, image_size: [32, 32]}",
-        "student.encoder.appearance.image_size: the tokenizer's images are [64, 64]",
+        "student.encoder.appearance.image_size: must equal the tokenizer's image size [64, 64]",
     ),
-    ("rl.optimizer: {kind: grpo}\n  rl.group_size: 1", "grpo compares rollouts of one prompt; make it at least 2"),
+    ("rl.optimizer: {kind: grpo}\n  rl.group_size: 1", "grpo compares rollouts of one prompt; set it to 2 or more"),
     ("bench.groups.0.frames: 40", "bench.groups.0.frames: sources.metaworld has episodes of 32 frames"),
     ("probe.gold.frames: 40", "probe.gold.frames: sources.metaworld has episodes of 32 frames"),
     ("rollout.decodings.swr.window: 31", "window 31 is above the horizon of 30 frames"),
     ("bench.min_frames: 33", "min_frames (33) is above max_frames (32); lower it"),
     (
         "rollout.decodings.both: {kind: swr_two_contexts}\n  rollout.sampling.greedy: [ar, both]",
-        "world_model.contexts: rollout uses the decoding both, which needs a world model of 2 contexts",
+        "world_model.contexts: rollout uses the decoding both, which needs a world model with 2 contexts",
     ),
     ("rollout.sampling.greedy: [ar, sw]", "'sw' is not a name in decodings"),
-    ("sources.*.split: {train: 0.8, validation: 0, test: 0.2}", "rl.guard: the guard checks the policy on validation"),
+    ("sources.*.split: {train: 0.8, validation: 0, test: 0.2}", "rl.guard: the guard measures the policy"),
     (
         "sources.*.split: {train: 0.8, validation: 0, test: 0.2}\n  rollout.decodings.best: {kind: swr_drift}"
         "\n  rollout.sampling.greedy: [ar, best]",

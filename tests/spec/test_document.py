@@ -71,7 +71,7 @@ def test_any_scalar_is_read_as_dvc_reads_it_or_refused(text: str) -> None:
 
 
 REFUSED = [
-    ("a: 1\nb: 2\na: 3\n", 3, 1, "stands twice, first in line 1"),
+    ("a: 1\nb: 2\na: 3\n", 3, 1, "occurs twice, first in line 1"),
     ("a:\n\tb: 1\n", 2, 1, "indent with spaces"),
     ("a: [1, 2\nb: 3\n", 1, 4, "'[' is not closed"),
     ("a: {b: 1\n", 1, 4, "'{' is not closed"),
@@ -82,8 +82,8 @@ REFUSED = [
     ("a: !!python/object:os.system x\n", 1, 4, "tag"),
     ("a: ! x\n", 1, 4, "tag"),
     ("a: !x {b: 1}\n", 1, 4, "tag"),
-    ("a: &x [*x]\n", 1, 8, "inside what it names"),
-    ("a: *x\n", 1, 4, "names no anchor"),
+    ("a: &x [*x]\n", 1, 8, "is inside the value that it repeats"),
+    ("a: *x\n", 1, 4, "refers to no anchor"),
     ("a: &x 1\nb: &x 2\n", 2, 4, "defined twice"),
     ("%YAML 1.1\n---\na: 1\n", 1, 1, "directives"),
     ("a: 1\n---\nb: 2\n", 2, 1, "second document"),

@@ -19,7 +19,7 @@ from roboalign.sources.errors import SourceError
 from roboalign.spec.compose import compose_params
 from roboalign.spec.document import COMMAND_LINE
 from roboalign.spec.library import Library, checkout_of
-from roboalign.spec.single import source_at_hand
+from roboalign.spec.single import resolve_source
 
 Edit = Callable[[str, str, str], None]
 Capture = pytest.CaptureFixture[str]
@@ -56,7 +56,7 @@ def test_inspect_shows_what_the_experiment_makes_of_a_source(tree: Path, octo: d
 
 def test_params_yaml_has_the_last_word(tree: Path, octo: dict[str, Any], edit: Edit) -> None:
     edit("params.yaml", "set: {}", "set: {sources.octo.length: 5}")
-    spec, changes = source_at_hand(tree, "octo")
+    spec, changes = resolve_source(tree, "octo")
     assert spec.length == 5
     line = line_of(tree, "params.yaml", "sources.octo.length")
     assert f"length: 4 → 5 (params.yaml:{line})" in changes
@@ -66,9 +66,9 @@ def test_params_yaml_has_the_last_word(tree: Path, octo: dict[str, Any], edit: E
 
 def test_a_source_that_is_not_listed_and_a_tree_without_params(tree: Path, octo: dict[str, Any], edit: Edit) -> None:
     edit("params.yaml", "sources: [octo, metaworld,", "sources: [metaworld,")
-    assert source_at_hand(tree, "octo")[0].length == 16
+    assert resolve_source(tree, "octo")[0].length == 16
     (tree / "params.yaml").unlink()
-    spec, changes = source_at_hand(tree, "octo")
+    spec, changes = resolve_source(tree, "octo")
     assert (spec.length, changes) == (4, [])
 
 
@@ -104,8 +104,8 @@ def test_what_a_refused_experiment_leaves_is_said_with_the_way_back(tree: Path, 
     apply_overrides(tree / "params.yaml", ["++set.rollout.decodings.swr.window=9000"])
     assert main(["--root", str(tree), "check"]) == 2
     printed = capsys.readouterr().err
-    assert "params.yaml differs from the last commit: set.rollout added. A `dvc exp run -S`" in printed
-    assert "`git checkout params.yaml` takes them back" in printed
+    assert "params.yaml differs from the last commit: set.rollout added. A rejected `dvc exp run -S`" in printed
+    assert "`git checkout params.yaml` restores it" in printed
     git("checkout", "params.yaml")
     assert main(["--root", str(tree), "check"]) == 0
     # What is wrong, but committed, was left by nobody.
@@ -128,9 +128,9 @@ def test_an_experiment_in_a_temporary_folder_asks_for_git_add(tree: Path) -> Non
     assert library.variant("sources", "never", COMMAND_LINE) is None
     first, second = (item.message for item in library.diagnostics)
     assert first == (
-        "there is no specs/sources/octo.yaml in this temporary folder, which holds what git knows; run "
-        "`git add specs/sources/octo.yaml` in your checkout, and the experiment again"
+        "there is no specs/sources/octo.yaml in this temporary folder, which holds only files that git "
+        "tracks; run `git add specs/sources/octo.yaml` in your checkout, then the experiment again"
     )
-    assert second.startswith("there is no specs/sources/never.yaml; there are: ")
+    assert second.startswith("there is no specs/sources/never.yaml; available: ")
     assert checkout_of(folder) == tree.resolve()
     assert checkout_of(tree) is None

@@ -110,7 +110,7 @@ def test_the_hashes_of_everything_are_those_that_dvc_recorded(finished: Path) ->
 
 def test_nothing_runs_after_a_run(project: Path) -> None:
     assert running(project) == {}
-    assert planned(project).away == []
+    assert planned(project).uncommitted == []
 
 
 def test_an_edited_value_runs_its_stages_alone(project: Path) -> None:
@@ -138,7 +138,7 @@ def test_another_variant_is_named_and_known_as_set_away(project: Path) -> None:
     assert found["compose"] == ["use.rollout null → w12"]
     changed = ["rollout.decodings.swr.window 6 → 12", "rollout.decodings.true_refresh.window 6 → 12"]
     assert found["rollout"] == changed
-    assert planned(project).away == ["use.rollout null → w12"]
+    assert planned(project).uncommitted == ["use.rollout null → w12"]
 
 
 def test_hardware_that_changes_no_result_runs_nothing_more(project: Path) -> None:
@@ -163,7 +163,7 @@ def test_missing_and_changed_outputs_are_named(project: Path) -> None:
     (project / "roll").unlink()
     (project / "m.json").write_text("2\n")
     assert running(project)["rollout"] == [
-        "roll is missing (DVC restores it where its cache has it)",
+        "roll is missing (DVC restores it if its cache has it)",
         "m.json was changed by hand",
     ]
 
@@ -185,7 +185,7 @@ def test_a_flipped_bit_is_found_and_its_file_named(project: Path) -> None:
     file.chmod(0o644)
     file.unlink()
     file.write_text("c\n")
-    found = {path: [(item.path, item.what) for item in damaged] for path, damaged in verify(project) if damaged}
+    found = {path: [(item.path, item.message) for item in damaged] for path, damaged in verify(project) if damaged}
     assert found == {"art/fetch": [("art/fetch/b", "is damaged")]}
 
 

@@ -70,7 +70,7 @@ CASES = [
     ("colr: red", ["1:1: unknown key 'colr'; did you mean 'colour'?"]),
     (
         "qqqqqq: 1",
-        ["1:1: unknown key 'qqqqqq'; known here: pet, maybe, pets, rooms, doors, colour, open, label, size"],
+        ["1:1: unknown key 'qqqqqq'; known keys: pet, maybe, pets, rooms, doors, colour, open, label, size"],
     ),
     ("colour: rd", ["1:9: unknown value 'rd'; did you mean 'red'?"]),
     ("colour: blue", ["1:9: unknown value 'blue'; it is one of red, green"]),

@@ -106,7 +106,7 @@ def test_the_cache_is_where_dvcs_configuration_has_it(project: Path, capsys: Cap
 def test_what_the_cache_lacks_is_named(project: Path, capsys: Capture) -> None:
     flip(project / ".dvc/cache", FILES["a"]).unlink()
     assert verify(project, "--cache") == 1
-    assert "is not in DVC's cache; `dvc commit` puts it there" in capsys.readouterr().out
+    assert "is not in DVC's cache; run `dvc commit` or `dvc pull`" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("text", [None, "", "schema: '2.0'\n", "schema: '2.0'\nstages: {}\n", "stages:\n"])
@@ -124,8 +124,8 @@ def test_a_stage_or_output_without_its_entry_is_named(project: Path, capsys: Cap
     (project / "dvc.lock").write_text(yaml.safe_dump(record))
     assert verify(project) == 1
     assert capsys.readouterr().out.splitlines() == [
-        "a: dvc.lock has no hash of it; run `dvc repro one`",
-        "b: dvc.lock has no hash of it; run `dvc repro one`",
+        "a: dvc.lock has no hash for it; run `dvc repro one`",
+        "b: dvc.lock has no hash for it; run `dvc repro one`",
         "two: dvc.lock has no entry of this stage; run `dvc repro two`, or restore dvc.lock from git",
         "3 of 3 outputs are damaged",
     ]
@@ -160,7 +160,7 @@ def test_recorded_runs_are_verified(project: Path, capsys: Capture) -> None:
     assert "all 1 recorded runs are as written" in capsys.readouterr().out
     file.write_text(file.read_text().replace("make", "mend"))
     assert verify(project, "--run-cache") == 1
-    assert f"{file}: is damaged; remove it, and DVC runs its stage again" in capsys.readouterr().out
+    assert f"{file}: is damaged; remove it, so that DVC runs the stage again" in capsys.readouterr().out
     file.write_text(yaml.safe_dump(run))
     damaged = flip(project / ".dvc/cache", FILES["b/x"])
     assert verify(project, "--run-cache") == 1
@@ -186,7 +186,7 @@ def test_a_damaged_configuration_is_an_error(project: Path, capsys: Capture) -> 
         ("dvc.yaml", "stages:\n  one: {cmd: a, matrix: {x: 3}}\n", "`matrix` must be a mapping of lists"),
         ("dvc.yaml", "stages:\n  one: {foreach: 3, do: {cmd: a}}\n", "dvc.yaml:2:"),
         ("dvc.yaml", "stages:\n  one: {foreach: [a]}\n", "missing key 'do'"),
-        ("dvc.yaml", "stages:\n  one: {cmd: a, wdir: b}\n", "`wdir` is not read here"),
+        ("dvc.yaml", "stages:\n  one: {cmd: a, wdir: b}\n", "`wdir` is not supported"),
         ("dvc.yaml", "stages:\n  one: {cmd: '${x.y}'}\n", "${x.y} is not in params.yaml"),
         ("dvc.yaml", "\x1b[31m: 3\n", "the character U+001B is not allowed here"),
         ("dvc.lock", "stages: [1]\n", "'stages' of dvc.lock must be a mapping"),

@@ -137,7 +137,7 @@ def test_a_study_starts_from_its_experiment_as_committed(repository: Path) -> No
     with pytest.raises(StudyError, match="roboalign use smoke"):
         require_experiment(repository, "smoke")
     (repository / "params.yaml").write_text("use: {experiment: tiny, rl: mse}\nsources: [a]\nset: {}\n")
-    with pytest.raises(StudyError, match="does not hold the experiment tiny as it is"):
+    with pytest.raises(StudyError, match="does not name the experiment tiny without overrides"):
         require_experiment(repository, "tiny")
     with pytest.raises(StudyError, match="commit them first"):
         run_queued(repository, "toy", study())

@@ -3,9 +3,11 @@
 from pathlib import Path
 from typing import assert_never
 
+from roboalign.sources.readers.camera_set import CameraSet
 from roboalign.sources.readers.files import Files
 from roboalign.sources.readers.instruction import InstructedReader
 from roboalign.sources.readers.reader import Reader
+from roboalign.sources.readers.subtasks import SubtaskReader
 from roboalign.sources.simulators.simulator import Simulator
 from roboalign.sources.spec import (
     AlohaSpec,
@@ -63,14 +65,23 @@ def simulator_fps(spec: SimulatedRobotSpec) -> float:
 
 def build_reader(spec: RecordedSpec, cache: Path) -> Reader:
     """The reader of a data set; remote files are kept in `cache`. Raises SourceError where it cannot be opened."""
-    reader = build_format_reader(spec, Files.at(spec.uri, spec.options, cache))
+    files = Files.at(spec.uri, spec.options, cache)
+    reader: Reader
+    if len(spec.cameras) == 1:
+        reader = build_format_reader(spec, files)
+    else:
+        alone = {camera: spec.model_copy(update={"camera": camera}) for camera in spec.cameras}
+        reader = CameraSet({camera: build_format_reader(each, files) for camera, each in alone.items()})
+    if spec.instruction_changes == "split":
+        reader = SubtaskReader(reader)
     if not isinstance(spec.instruction, str):
         reader = InstructedReader(reader, spec.instruction)
     return reader
 
 
 def build_format_reader(spec: RecordedSpec, files: Files) -> Reader:
-    """The reader of the spec's format. Raises SourceError where the data set is of another one."""
+    """The reader of the spec's format, for the first of its cameras. Raises SourceError if the data set is of another
+    format."""
     match spec:
         case RldsSpec():
             from roboalign.sources.readers.rlds import Rlds

@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from roboalign.io import digest, read_json
-from roboalign.sources.account import QUARANTINE
 from roboalign.sources.errors import SourceError
+from roboalign.sources.ingest_report import QUARANTINE
 from roboalign.store import ActionRange, EpisodeStore
 
 

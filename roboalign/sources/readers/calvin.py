@@ -50,6 +50,7 @@ class Calvin:
     def __init__(self, spec: CalvinSpec, files: Files) -> None:
         self.spec = spec
         self.files = files
+        self.camera = spec.cameras[0]
 
     @property
     def fps(self) -> float:
@@ -165,9 +166,9 @@ class Calvin:
 
         def pictures(frames: Sequence[int]) -> Iterator[UInt8]:
             for frame in frames:
-                found = self.step(steps[frame], (self.spec.camera,))[self.spec.camera]
+                found = self.step(steps[frame], (self.camera,))[self.camera]
                 try:
-                    yield picture(found, self.spec.camera)
+                    yield picture(found, self.camera)
                 except DamagedError as error:
                     raise DamagedError(f"at step {steps[frame]} {error}") from None
 

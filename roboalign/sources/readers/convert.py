@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from roboalign.sources.readers.pictures import frame
 from roboalign.sources.readers.reader import Damaged, LeftOut, Raw, require_key
 from roboalign.sources.readers.spec import ActionKeySpec, DatasetSpec
 from roboalign.sources.readers.text import check_text
-from roboalign.types import Episode, Float32
+from roboalign.types import Episode, Float32, UInt8
 
 
 def convert(raw: Raw, spec: DatasetSpec, source: str) -> Episode | LeftOut | Damaged:
@@ -32,10 +32,9 @@ def convert(raw: Raw, spec: DatasetSpec, source: str) -> Episode | LeftOut | Dam
             check_text(text, what)
         steps = range(0, raw.length, spec.stride)
         actions = join_actions(raw.columns, spec, raw.length)
-        frames = np.stack([frame(picture, spec.image) for picture in raw.pictures(steps)])
-        if len(frames) != len(steps):
-            raise DamagedError(f"{len(frames)} of its {len(steps)} pictures can be read")
-        opening = hashlib.blake2b(frames[0].tobytes(), digest_size=8).hexdigest()
+        frames = read_frames(raw, spec, steps)
+        first = frames[0] if raw.recording is None or spec.split.scene else read_frames(raw.recording, spec, [0])[0]
+        opening = hashlib.blake2b(first.tobytes(), digest_size=8).hexdigest()
         return Episode(
             id=f"{source}/{raw.name}",
             source=source,
@@ -49,6 +48,18 @@ def convert(raw: Raw, spec: DatasetSpec, source: str) -> Episode | LeftOut | Dam
         )
     except DamagedError as error:
         return Damaged(raw.name, str(error))
+
+
+def read_frames(raw: Raw, spec: DatasetSpec, steps: Sequence[int]) -> UInt8:
+    """The frames (len(steps), height, width, 3) of these steps, each camera in its cell. Raises DamagedError."""
+    frames = np.zeros((len(steps), *spec.image_size, 3), np.uint8)
+    for pictures, tile in zip((raw.pictures, *raw.further_pictures), spec.tiles, strict=True):
+        image = spec.image.model_copy(update={"height": tile.height, "width": tile.width})
+        cells = [frame(picture, image) for picture in pictures(steps)]
+        if len(cells) != len(steps):
+            raise DamagedError(f"{len(cells)} of its {len(steps)} pictures can be read")
+        frames[:, *tile.area] = cells
+    return frames
 
 
 def left_out(raw: Raw, spec: DatasetSpec) -> str:
@@ -114,7 +125,7 @@ def apply_stride(values: Float32, entry: ActionKeySpec, stride: int) -> Float32:
 
 
 def scene(raw: Raw, spec: DatasetSpec, opening: str) -> str:
-    """The name of the group that must stay within one split; `opening` is the hash of the first frame."""
+    """The name of the group that must stay within one split; `opening` is the hash of the recording's first frame."""
     split = spec.split
     if split.by == "instruction":
         return hash_text(raw.instruction.strip().lower())

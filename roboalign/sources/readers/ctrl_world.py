@@ -24,6 +24,7 @@ class CtrlWorld(FileEpisodes):
     def __init__(self, spec: CtrlWorldSpec, files: Files) -> None:
         super().__init__(files, [f"{spec.annotations}/*.json"], spec.fps * spec.rows_per_frame, self.read_file)
         self.spec, self.files = spec, files
+        self.camera = spec.cameras[0]
         videos = VideosSpec(
             kind="videos", uri=spec.uri, actions=spec.actions, action_width=spec.action_width, fps=spec.fps
         )
@@ -51,9 +52,9 @@ class CtrlWorld(FileEpisodes):
             return tables[key]
 
         def pictures(steps: Sequence[int]) -> Iterator[UInt8]:
-            require_key(cameras, self.spec.camera, "camera")
+            require_key(cameras, self.camera, "camera")
             numbers = [step // self.spec.rows_per_frame for step in steps]
-            yield from self.videos.frames(cameras[self.spec.camera], numbers, frames, warnings)
+            yield from self.videos.frames(cameras[self.camera], numbers, frames, warnings)
 
         warnings: list[str] = []
         attributes = {"file": path} | flatten(annotation, set())

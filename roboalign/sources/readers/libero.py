@@ -38,6 +38,7 @@ class Libero:
     def __init__(self, spec: LiberoSpec, files: Files) -> None:
         self.spec = spec
         self.files = files
+        self.camera = spec.cameras[0]
 
     @property
     def fps(self) -> float:
@@ -90,14 +91,14 @@ class Libero:
         if not isinstance(group, h5py.Group):
             raise DamagedError("it is no group with data sets")
         arrays = data_sets(group)
-        for name in sorted({self.spec.camera, *(entry.key for entry in self.spec.actions)} & set(arrays)):
+        for name in sorted({self.camera, *(entry.key for entry in self.spec.actions)} & set(arrays)):
             require_own(arrays[name], name)
         # The others are not read; but to ask for the shape of a virtual one would open its files.
         arrays = {name: array for name, array in arrays.items() if not array.is_virtual}
         shapes: dict[str, tuple[int, ...]] = {name: array.shape or () for name, array in arrays.items()}
         first = self.spec.actions[0].key
         # Without its pictures an episode still has a length, and may be one that the filter leaves out.
-        key = self.spec.camera if self.spec.camera in shapes else first
+        key = self.camera if self.camera in shapes else first
         require_key(shapes, key, "camera" if first not in shapes else "action column")
         recorded = shapes[key][0] if shapes[key] else 0
         if recorded > STEPS:
@@ -121,16 +122,16 @@ class Libero:
                 raise DamagedError(f"its '{name}' cannot be read: {error}") from None
 
         def pictures(steps: Sequence[int]) -> Iterator[UInt8]:
-            require_key(shapes, self.spec.camera, "camera")
-            array = arrays[self.spec.camera]
+            require_key(shapes, self.camera, "camera")
+            array = arrays[self.camera]
             if array.size > 3 * PIXELS * max(1, recorded):
-                raise DamagedError(f"its pictures '{self.spec.camera}' are too large: their shape is {array.shape}")
+                raise DamagedError(f"its pictures '{self.camera}' are too large: their shape is {array.shape}")
             for step in steps:
                 try:
-                    found = picture(array[step], self.spec.camera)
+                    found = picture(array[step], self.camera)
                 except UNREADABLE as error:
                     stream.refuse(where)
-                    raise DamagedError(f"its picture {step} of '{self.spec.camera}' cannot be read: {error}") from None
+                    raise DamagedError(f"its picture {step} of '{self.camera}' cannot be read: {error}") from None
                 yield found[::-1] if self.spec.upside_down else found
 
         numeric = [name for name, shape in shapes.items() if len(shape) in (1, 2)]

@@ -8,10 +8,18 @@ from roboalign.errors import printable
 from roboalign.sources.errors import DamagedError
 from roboalign.types import Float32, UInt8
 
-SEVERAL_INSTRUCTIONS = "the instruction changes within the episode; the first one is taken for all of it"
+SEVERAL_INSTRUCTIONS = (
+    "the instruction changes within the episode; the first one is taken for all of it "
+    "(`instruction_changes: split` divides it there)"
+)
 """A warning."""
 REASON = 2000
 """Characters of a reason at most."""
+
+
+Pictures = Callable[[Sequence[int]], Iterator[UInt8]]
+"""Decodes the frames of these increasing numbers, each (H, W, 3) RGB; none of the others is decoded if the format
+allows it. Raises DamagedError if one cannot be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +42,12 @@ class Raw:
     """Where it lies in the data set, for messages: `train-00003-of-01024#17`."""
     length: int
     """Recorded frames."""
-    pictures: Callable[[Sequence[int]], Iterator[UInt8]]
-    """Decodes the frames of these increasing numbers, each (H, W, 3) RGB; none of the others is decoded where the
-    format allows it. Raises DamagedError where one cannot be."""
+    pictures: Pictures
+    """The pictures of the camera, or of the first one."""
     columns: Mapping[str, Float32]
     """The action columns that the spec names, by key: (length, width), float32, in recorded units."""
     instruction: str
-    """The instruction; empty where there is none."""
+    """The instruction, or the first one; empty if there is none."""
     attributes: Mapping[str, str] = field(default_factory=dict)
     """What else is known, for filters and scenes."""
     task: str = ""
@@ -50,6 +57,12 @@ class Raw:
     warnings: list[str] = field(default_factory=list)
     """What to know of an episode that is taken all the same, worded alike for all that it applies to; decoding adds to
     it."""
+    further_pictures: tuple[Pictures, ...] = ()
+    """The pictures of the other cameras, if the spec names several."""
+    instructions: Sequence[str] = ()
+    """The instruction of each frame, if the format has one for each; one or none if it holds for all."""
+    recording: "Raw | None" = None
+    """The episode that this one is a stretch of, if it was divided."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +88,11 @@ class LeftOut:
 
     reason: str
     """Which field of the spec left it out."""
+
+
+def changes_of(instructions: Sequence[str]) -> list[str]:
+    """The warning that the instruction of an episode changes, if it does."""
+    return [SEVERAL_INSTRUCTIONS] if len(set(instructions)) > 1 else []
 
 
 class Reader(Protocol):

@@ -9,7 +9,7 @@ from roboalign.sources.errors import DamagedError, SourceError
 from roboalign.sources.readers.columns import MISSING, Columns
 from roboalign.sources.readers.example import features
 from roboalign.sources.readers.files import Files, inside
-from roboalign.sources.readers.reader import SEVERAL_INSTRUCTIONS, Damaged, Part, Raw
+from roboalign.sources.readers.reader import Damaged, Part, Raw, changes_of
 from roboalign.sources.readers.rlds_features import Features, Leaf, parse
 from roboalign.sources.readers.rlds_values import attribute, decode_pictures, pictures, rows, texts
 from roboalign.sources.readers.spec import RldsSpec
@@ -103,7 +103,7 @@ class Rlds:
             if leaf and leaf.key.startswith("steps/") and not leaf.nested and len(words) != length:
                 raise DamagedError(f"'{leaf.key}' has {len(words)} texts for {length} steps")
             known = {key: attribute(found, leaf) for key, leaf in self._features.episode.items()}
-            warnings = [SEVERAL_INSTRUCTIONS] if len(set(words)) > 1 else []
+            warnings = changes_of(words)
         except DamagedError as error:
             return Damaged(name, str(error))
         return Raw(
@@ -112,6 +112,7 @@ class Rlds:
             pictures=partial(decode_pictures, images, self._camera, warnings),
             columns=Columns(self._numeric, lambda key: rows(found, self._numeric[key], length)),
             instruction=words[0] if words else "",
+            instructions=words if len(words) == length else (),
             warnings=warnings,
             attributes={key: value for key, value in known.items() if value is not None},
         )
@@ -122,11 +123,11 @@ def choose_leaves(spec: RldsSpec, features: Features) -> tuple[Leaf, Leaf | None
 
     Raises SourceError if one is absent or of a wrong kind.
     """
-    camera = _find_leaf(features.steps, "camera", spec.camera)
+    camera = _find_leaf(features.steps, "camera", spec.cameras[0])
     three = not camera.shape or camera.shape[-1] == 3
     fixed = camera.kind == "image" or (camera.numeric and len(camera.shape) == 3 and camera.size > 0)
     if camera.nested or camera.dtype != "uint8" or not three or not fixed:
-        raise SourceError(f"camera '{spec.camera}' is no colour image: {_describe(camera)}")
+        raise SourceError(f"camera '{spec.cameras[0]}' is no colour image: {_describe(camera)}")
     actions = {}
     for number, entry in enumerate(spec.actions):
         leaf = _find_leaf(features.steps, f"actions.{number}.key", entry.key)

@@ -9,9 +9,16 @@ from pydantic import Field, model_validator
 from roboalign.sources.shared_spec import Quantile, SplitSpec
 from roboalign.spec.base import FieldError, Fraction, Name, Seed, Spec, items
 from roboalign.store.spec import StorageSpec
+from roboalign.store.tiles import Tile, TileLayout, camera_features, divide_frame
 
 Key = Annotated[str, Field(min_length=1, max_length=200)]
 """A column of a data set; parts of nested ones are joined by `/`."""
+
+Cameras = Key | Annotated[tuple[Key, ...], items(1, 9)]
+"""The camera whose pictures are read, or a list of cameras, which one frame shows together by `tiling`."""
+
+CELL = 16
+"""Pixels of a side of a camera's cell at least."""
 
 Pattern = Annotated[str, Field(min_length=1, max_length=500)]
 """A regular expression of Python's `re`."""
@@ -49,6 +56,19 @@ class PictureSpec(Spec):
     """The part that is kept."""
     fit: Literal["crop", "pad", "stretch"] = "crop"
     """Where the aspect ratios differ: cut off the longer sides evenly, add black borders, or distort. Our choice."""
+
+
+class TilingSpec(Spec):
+    """How the pictures of several cameras become one frame of the size that `image` declares, and how they are stored.
+
+    Each camera fills a cell, in the order of the list; crop and fit apply to each camera and its cell.
+    """
+
+    layout: TileLayout = "row"
+    """`row`: side by side; `column`: one below the other; `grid`: as many rows as columns, or one fewer."""
+    separate: bool = False
+    """Whether the store keeps each camera as a feature of its own, `observation.images.<camera>`, instead of the whole
+    frame as `observation.images.main`. Models see the whole frame in either case."""
 
 
 class ActionKeySpec(Spec):
@@ -166,8 +186,14 @@ class DatasetSpec(Spec):
     """fsspec's options for that place, such as {anon: true}. Credentials belong into the environment, not here."""
     revision: Annotated[str, Field(max_length=200)] = ""
     """A free text. Changing it reads the data set again: the stage cannot see that files behind a URI changed."""
-    camera: Key
-    """The images to read."""
+    camera: Cameras
+    """The images to read: one camera, or a list of cameras that are shown together."""
+    tiling: TilingSpec = TilingSpec()
+    """How several cameras share a frame."""
+    instruction_changes: Literal["first", "split"] = "first"
+    """What becomes of an episode in which the instruction (or the task index) changes. `first`: the first instruction
+    is taken for all of it, and a warning counts such episodes. `split`: each stretch of one instruction is an episode
+    of its own, `<episode>#1`, `<episode>#2` and so on; stretches shorter than `length` are left out and counted."""
     instruction: Instruction
     """The instruction: the field with its text, a literal `{text: …}`, or a `{field: …, pattern: …}`."""
     actions: Annotated[tuple[ActionKeySpec, ...], items()]
@@ -205,6 +231,39 @@ class DatasetSpec(Spec):
     def image_size(self) -> tuple[int, int]:
         """Height and width in pixels."""
         return self.image.height, self.image.width
+
+    @property
+    def cameras(self) -> tuple[str, ...]:
+        """The cameras that a frame shows."""
+        return (self.camera,) if isinstance(self.camera, str) else self.camera
+
+    @property
+    def tiles(self) -> tuple[Tile, ...]:
+        """The cell of each camera in the frame."""
+        return divide_frame(len(self.cameras), self.tiling.layout, *self.image_size)
+
+    @property
+    def stored_cameras(self) -> dict[str, Tile] | None:
+        """The cell of each image feature of the store if cameras are kept by themselves, else None."""
+        return dict(zip(camera_features(self.cameras), self.tiles, strict=True)) if self.tiling.separate else None
+
+    @model_validator(mode="after")
+    def _cameras_fit(self) -> Self:
+        cameras = self.cameras
+        if twice := [key for number, key in enumerate(cameras) if key in cameras[:number]]:
+            raise FieldError("camera", f"camera lists '{twice[0]}' twice; name each camera once")
+        if len(set(camera_features(cameras))) < len(cameras):
+            raise FieldError("camera", f"two of the cameras {', '.join(cameras)} would be stored under one name")
+        if self.tiling.separate and len(cameras) == 1:
+            raise FieldError("tiling.separate", "tiling.separate needs several cameras; list them in camera")
+        if min(min(tile.height, tile.width) for tile in self.tiles) < CELL:
+            side = "height" if min(tile.height for tile in self.tiles) < CELL else "width"
+            message = (
+                f"image.{side} {getattr(self.image, side)} leaves fewer than {CELL} pixels to each of {len(cameras)} "
+                "cameras; raise it, list fewer cameras, or change tiling.layout"
+            )
+            raise FieldError(f"image.{side}", message)
+        return self
 
 
 class RldsSpec(DatasetSpec):
@@ -286,8 +345,8 @@ class VideosSpec(DatasetSpec):
     kind: Literal["videos"]
     manifest: Annotated[str, Field(min_length=1, max_length=200)] = "episodes.jsonl"
     """The JSON Lines file, inside the folder."""
-    camera: Key = "video"
-    """The key of the video's path."""
+    camera: Cameras = "video"
+    """The key of the video's path; of several, a list."""
     instruction: Instruction = "instruction"
     """The key of the instruction; or a literal text, or a pattern."""
     fps: Annotated[float, Field(gt=0, le=1000)]
@@ -302,7 +361,7 @@ class NpzEpisodesSpec(DatasetSpec):
     """
 
     kind: Literal["npz"]
-    camera: Key = "image"
+    camera: Cameras = "image"
     """The array of pictures."""
     instruction: Instruction = "instruction"
     """The array with the instruction: one text, or one a step, of which the first counts; or a literal text, or a
@@ -319,7 +378,7 @@ class AlohaSpec(DatasetSpec):
     """
 
     kind: Literal["aloha"]
-    camera: Key = "observations/images/cam_high"
+    camera: Cameras = "observations/images/cam_high"
     """The pictures: (T, H, W, 3), or JPEGs (T, bytes), padded with zeros."""
     swap_channels: bool = False
     """Whether its pictures have blue first, as OpenCV writes them."""
@@ -337,7 +396,7 @@ class CtrlWorldSpec(DatasetSpec):
     kind: Literal["ctrl_world"]
     annotations: Annotated[str, Field(min_length=1, max_length=200)] = "annotation/train"
     """The folder of annotations, inside `uri`."""
-    camera: Key = "0"
+    camera: Cameras = "0"
     """The video's name without its ending."""
     instruction: Instruction = "texts"
     """The key of the instruction, the first of a list; or a literal text, or a pattern."""

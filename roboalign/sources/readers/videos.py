@@ -36,6 +36,7 @@ class Videos:
     def __init__(self, spec: VideosSpec, files: Files) -> None:
         self.spec = spec
         self.files = files
+        self.camera = spec.cameras[0]
 
     @property
     def fps(self) -> float:
@@ -76,8 +77,8 @@ class Videos:
                     yield Damaged(name, str(error))
 
     def _raw(self, name: str, line: dict[str, Json]) -> Raw:
-        require_key(line, self.spec.camera, "key")
-        path = file_path(line[self.spec.camera], self.spec.camera)
+        require_key(line, self.camera, "key")
+        path = file_path(line[self.camera], self.camera)
         tables = {key: value for key, value in line.items() if isinstance(value, list)}
         for action in self.spec.actions:
             require_key(line, action.key, "action column")
@@ -85,7 +86,7 @@ class Videos:
         columns = Columns(tables, lambda key: self.table(line[key], key))
         # What a pattern looks in is an attribute as any other.
         own = {self.spec.instruction} if isinstance(self.spec.instruction, str) else set()
-        attributes = flatten(line, {self.spec.camera, *own, *tables})
+        attributes = flatten(line, {self.camera, *own, *tables})
         instruction = line.get(self.spec.instruction_field)
         length = len(columns[self.spec.actions[0].key])
         warnings: list[str] = []

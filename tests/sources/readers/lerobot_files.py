@@ -19,7 +19,7 @@ from roboalign.sources.readers.files import Files
 from roboalign.sources.readers.lerobot import Lerobot
 from roboalign.sources.readers.reader import Damaged, Raw
 from roboalign.sources.readers.spec import LerobotSpec
-from roboalign.sources.shards import Account, materialise
+from roboalign.sources.shards import IngestReport, materialise
 from roboalign.store import EpisodeStore
 
 LENGTHS = (6, 5, 7)
@@ -189,13 +189,13 @@ def sound(folder: Path, **changes: Any) -> list[Raw]:
     return [each for each in found if isinstance(each, Raw)]
 
 
-def made(folder: Path, place: Path, **changes: Any) -> tuple[Account, EpisodeStore]:
+def made(folder: Path, place: Path, **changes: Any) -> tuple[IngestReport, EpisodeStore]:
     executor = ProcessesSpec(kind="processes", workers=1)
     output = place / "store"
-    account = materialise(
+    report = materialise(
         spec(folder, **changes), "arm", output, place / "scratch", place / "cache", executor, lambda *_: None
     )
-    return account, EpisodeStore(output)
+    return report, EpisodeStore(output)
 
 
 def close(found: np.ndarray[Any, Any], wanted: np.ndarray[Any, Any], kind: str) -> bool:

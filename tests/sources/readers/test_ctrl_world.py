@@ -4,14 +4,12 @@ import json
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import av
 import numpy as np
 import pytest
-from episode_sets import SIDE, Recorded, assert_come_back, episode_sets, expected_actions, only_damage, skips, strides
-from hypothesis import given, settings
+from episode_sets import SIDE, Recorded, expected_actions, only_damage
 from pydantic import TypeAdapter, ValidationError
 from reading import read_all
 
@@ -70,20 +68,6 @@ def write(folder: Path, recorded: list[Recorded], spoil: Callable[[Annotation], 
         if spoil and number == 1:
             spoil(annotation)
         (folder / f"annotation/train/{number}.json").write_text(json.dumps(annotation))
-
-
-@settings(max_examples=6, deadline=None)
-@given(recorded=episode_sets(6), stride=strides, skipped=skips)
-def test_random_data_sets_come_back(recorded: list[Recorded], stride: int, skipped: str) -> None:
-    with TemporaryDirectory() as place:
-        folder = Path(place)
-        write(folder / "data", recorded)
-        number = len(recorded[0].frames) - 1
-        chosen = spec(
-            folder / "data", recorded[0].actions.shape[1], camera=str(number), stride=stride,
-            actions=[{"key": "states", "skipped": skipped}],
-        )  # fmt: skip
-        assert_come_back(chosen, recorded, f"cam_{number}", folder)
 
 
 def three() -> list[Recorded]:

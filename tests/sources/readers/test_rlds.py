@@ -42,8 +42,8 @@ def test_episodes_come_back_as_they_were_written(whole: Path) -> None:
 
 def test_a_store_is_made_of_them(whole: Path, tmp_path: Path) -> None:
     split = {"scene": "episode_metadata/file_path", "scene_pattern": "^(.*)/traj"}
-    account, store = toy.made(whole, tmp_path, split=split)
-    assert (account.kept, account.frames, account.damaged) == (3, sum(toy.LENGTHS), ())
+    report, store = toy.made(whole, tmp_path, split=split)
+    assert (report.kept, report.frames, report.damaged) == (3, sum(toy.LENGTHS), ())
     assert store.fps == 3
     for number, info in enumerate(store.infos):
         episode = store.read(number)

@@ -61,8 +61,8 @@ def no_stamps(plan: arm.Plan) -> None:
 def test_hardware_timestamps(tmp_path: Path, version: int) -> None:
     arm.write(tmp_path / "data", version, "video", jitter)
     assert warnings(arm.spec(tmp_path / "data"), tmp_path) == [[OTHER_STAMPS]] * 3
-    account, store = arm.made(tmp_path / "data", tmp_path)
-    assert account.warnings == ((OTHER_STAMPS, 3),)
+    report, store = arm.made(tmp_path / "data", tmp_path)
+    assert report.warnings == ((OTHER_STAMPS, 3),)
     assert json.loads((tmp_path / "store/meta/quarantine.json").read_text())["warnings"] == {OTHER_STAMPS: 3}
     for number in range(3):
         assert arm.close(store.frames(number), arm.frames(number), "video")

@@ -63,7 +63,7 @@ def describe(files: Files, path: str, paths: Sequence[str]) -> Layout:
     count = len(paths)
     told = "env_args/env_kwargs/control_freq" in own
     comments = {} if told else {"fps": "The files do not tell the frame rate, so this is a guess."}
-    comments["upside_down"] = "Look at the contact sheet: --sheet sheet.png."
+    comments["upside_down"] = "EpisodePreview at the contact sheet: --sheet sheet.png."
     what = f"HDF5 in {'LIBERO' if of_libero else 'robomimic'}'s layout, {count} file{'s'[: count != 1]}"
     return Layout(
         "libero", what, cameras, vectors,

@@ -153,9 +153,10 @@ def image_features(
 ) -> dict[str, Any]:
     """The image features of frames of `height` x `width` pixels. Raises StoreError, which names the episode, if video
     cannot keep them."""
-    kind = storage.images(height, width)
+    tiles = cameras or {IMAGE: Tile(0, 0, height, width)}
+    kind = images_kind(storage, tiles)
     features: dict[str, Any] = {}
-    for key, tile in (cameras or {IMAGE: Tile(0, 0, height, width)}).items():
+    for key, tile in tiles.items():
         feature: dict[str, Any] = {
             "dtype": "image",
             "shape": [tile.height, tile.width, 3],
@@ -185,6 +186,11 @@ def image_features(
             feature["info"] = feature.get("info", {}) | {f"{CELL}{side}": value for side, value in place.items()}
         features[key] = feature
     return features
+
+
+def images_kind(storage: StorageSpec, tiles: Mapping[str, Tile]) -> Images:
+    """What the frames, or the cells of all cameras, are kept as: the same for each, by the largest sides."""
+    return storage.images(max(tile.height for tile in tiles.values()), max(tile.width for tile in tiles.values()))
 
 
 def image_tiles(features: Mapping[str, Any]) -> dict[str, Tile]:

@@ -29,6 +29,7 @@ from roboalign.store.layout import (
     episode_schema,
     features_of,
     image_tiles,
+    images_kind,
     parquet_writer,
     plain,
     rate_of,
@@ -90,14 +91,15 @@ class EpisodeWriter:
     def add(self, episode: Episode) -> None:
         """Append one episode. Raises StoreError where it does not fit the episodes before it."""
         self._agree(features_of(episode, self.storage, self.fps, self.cameras), f"episode {episode.id}")
-        length, height, width, _ = episode.frames.shape
+        length = len(episode.frames)
         arrays = {ACTION: episode.actions, STATE: episode.state, KEYPOINTS: episode.keypoints}
         vectors = {name: array for name, array in arrays.items() if array is not None}
-        images = self.storage.images(height, width)
+        tiles = image_tiles(self._features)
+        images = images_kind(self.storage, tiles)
         columns: dict[str, pa.Array] = {}
         places: dict[str, FramePlace] = {}
         statistics: dict[str, Statistics] = {}
-        for name, tile in image_tiles(self._features).items():
+        for name, tile in tiles.items():
             frames = np.ascontiguousarray(episode.frames[:, *tile.area])
             statistics[name] = of_frames(frames)
             if images == "png":

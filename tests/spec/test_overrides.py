@@ -18,8 +18,8 @@ from test_videos import spec as videos_spec
 
 from roboalign.__main__ import main
 from roboalign.run import name_origins
-from roboalign.sources.ingest_report import IngestReport, check_tolerance
 from roboalign.sources.errors import SourceError
+from roboalign.sources.ingest_report import IngestReport, check_tolerance
 from roboalign.spec.compose import compose_params
 from roboalign.spec.document import COMMAND_LINE
 from roboalign.spec.library import Library, checkout_of

@@ -3,6 +3,7 @@
 import io
 import json
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, cast
 
@@ -145,7 +146,7 @@ def png(frame: np.ndarray[Any, Any]) -> dict[str, Any]:
 def video(
     path: Path,
     pictures: np.ndarray[Any, Any],
-    rate: int = FPS,
+    rate: int | Fraction = FPS,
     codec: str = "libx264",
     options: dict[str, str] | None = None,
 ) -> None:

@@ -3,6 +3,7 @@
 import io
 import json
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,24 @@ def test_hardware_timestamps(tmp_path: Path, version: int) -> None:
 def test_columns_that_reading_does_not_need(tmp_path: Path, version: int) -> None:
     arm.write(tmp_path / "data", version, "video", no_stamps)
     assert warnings(arm.spec(tmp_path / "data"), tmp_path) == [[]] * 3
+
+
+def test_a_rate_that_is_no_whole_number(tmp_path: Path) -> None:
+    """29.97 in info.json, 30000/1001 in the videos."""
+
+    def spoil(plan: arm.Plan) -> None:
+        plan["info"]["fps"] = 29.97
+        for data in plan["data"]:
+            data["timestamp"] = (np.arange(len(data["index"])) / 29.97).astype(np.float32)
+
+    arm.write(tmp_path / "data", 2, "video", spoil)
+    for number in range(3):
+        path = tmp_path / f"data/videos/chunk-000/{arm.CAMERA}/episode_{number:06d}.mp4"
+        arm.video(path, arm.frames(number), rate=Fraction(30000, 1001))
+    assert warnings(arm.spec(tmp_path / "data"), tmp_path) == [[], [], []]
+    report, store = arm.made(tmp_path / "data", tmp_path)
+    assert (report.kept, store.fps) == (3, 29.97)
+    assert all(arm.close(store.frames(number), arm.frames(number), "video") for number in range(3))
 
 
 def test_frames_after_the_last_row(tmp_path: Path) -> None:

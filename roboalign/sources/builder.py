@@ -28,7 +28,7 @@ from roboalign.sources.spec import (
 
 
 def build_simulator(spec: SimulatedRobotSpec, task: str) -> Simulator:
-    """The simulator of one task of a source. Raises SourceError where its package or EGL is missing."""
+    """The simulator of one task of a source. Raises SourceError if its package or EGL is missing."""
     match spec:
         case MetaworldSpec():
             from roboalign.sources.simulators.metaworld import Metaworld
@@ -64,7 +64,7 @@ def simulator_fps(spec: SimulatedRobotSpec) -> float:
 
 
 def build_reader(spec: RecordedSpec, cache: Path) -> Reader:
-    """The reader of a data set; remote files are kept in `cache`. Raises SourceError where it cannot be opened."""
+    """The reader of a data set; remote files are kept in `cache`. Raises SourceError if it cannot be opened."""
     files = Files.at(spec.uri, spec.options, cache)
     reader: Reader
     if len(spec.cameras) == 1:

@@ -93,7 +93,7 @@ def verdict(report: IngestReport, spec: DatasetSpec) -> Literal["taken", "damage
 
 
 def check_tolerance(report: IngestReport, spec: DatasetSpec, source: str, listed: Path) -> None:
-    """Raise SourceError where nothing is kept or too much is damaged; everything damaged is listed in a file."""
+    """Raise SourceError if nothing is kept or too much is damaged; everything damaged is listed in a file."""
     damaged = report.lost
     found = report.kept + damaged
     answer = verdict(report, spec)

@@ -149,12 +149,12 @@ def materialise(
 ) -> IngestReport:
     """Record or read a source into the store `output`. Shards that a killed run left in `scratch` are used again.
 
-    Raises SourceError where more is damaged than the spec tolerates, or nothing is left.
+    Raises SourceError if more is damaged than the spec tolerates, or nothing is left.
     """
     shards = divide(spec, source, scratch, cache)
     reports: list[IngestReport] = []
     try:
-        # Closed at once where enough episodes are there: what has not begun is dropped.
+        # Closed at once if enough episodes are there: what has not begun is dropped.
         with closing(run_all(executor, make_shard, shards)) as results:
             for report in results:
                 reports.append(report)
@@ -181,7 +181,7 @@ def materialise(
 def order(
     shards: Sequence[Shard], reports: Sequence[IngestReport], spec: SimulatedRobotSpec | RecordedSpec
 ) -> list[tuple[int, int, Split | None]]:
-    """The episodes of the whole store: shard, index in it, and the split where it is known only now."""
+    """The episodes of the whole store: shard, index in it, and the split if it is known only now."""
     if isinstance(spec, SimulatedSpec):
         numbered = sorted(
             (assignment.number, number, index)

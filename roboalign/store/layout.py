@@ -5,8 +5,8 @@ A frame's row (`data/`) has, besides `timestamp`, `frame_index`, `episode_index`
 - `observation.images.main`: the frame, as PNG here or as video under `videos/`; or, if the cameras that a frame shows
   are kept by themselves, `observation.images.<camera>` for each, whose `info` says which cell of the frame it fills;
 - `action`: what the policy chose on seeing the frame, in the source's own units;
-- `observation.state`: the simulator's state, columns `roboalign.types.STATE_NAMES` (contact among them), where known;
-- `observation.keypoints`: projected points, columns `roboalign.types.KEYPOINT_NAMES`, where known.
+- `observation.state`: the simulator's state, columns `roboalign.types.STATE_NAMES` (contact among them), if known;
+- `observation.keypoints`: projected points, columns `roboalign.types.KEYPOINT_NAMES`, if known.
 
 An episode's row (`meta/episodes/`) has, besides LeRobot's own columns, `id`, `source`, `task` (the short name; the
 instruction is in `tasks`), `policy`, `scene`, `split`, `success` (see `roboalign.types.Episode`), `data/row_group` (its
@@ -95,7 +95,7 @@ def rate_of(fps: float) -> Fraction:
 
 
 def plain(fps: float) -> float | int:
-    """Frames a second as info.json has them: an integer where they are one."""
+    """Frames a second as info.json has them: an integer if they are one."""
     return int(fps) if float(fps).is_integer() else fps
 
 
@@ -296,6 +296,6 @@ def parquet_writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
 
 
 def vectors_of(values: Float32) -> pa.Array:
-    """(T, D) as a column of vectors; of scalars where D is 1, as LeRobot keeps features of shape 1."""
+    """(T, D) as a column of vectors; of scalars if D is 1, as LeRobot keeps features of shape 1."""
     flat = pa.array(np.ascontiguousarray(values, np.float32).reshape(-1))
     return flat if values.shape[1] == 1 else pa.FixedSizeListArray.from_arrays(flat, values.shape[1])

@@ -165,11 +165,11 @@ class EpisodeStore:
         return _matrix(self.columns(index, [ACTION]), ACTION)
 
     def state(self, index: int) -> Float32 | None:
-        """(T, 14) states of an episode, columns STATE_NAMES; None where the source has none."""
+        """(T, 14) states of an episode, columns STATE_NAMES; None if the source has none."""
         return self._vector(index, STATE)
 
     def keypoints(self, index: int) -> Float32 | None:
-        """(T, 6) keypoints of an episode, columns KEYPOINT_NAMES; None where the source has none."""
+        """(T, 6) keypoints of an episode, columns KEYPOINT_NAMES; None if the source has none."""
         return self._vector(index, KEYPOINTS)
 
     def frames(self, index: int, start: int = 0, stop: int | None = None) -> UInt8:
@@ -179,7 +179,7 @@ class EpisodeStore:
     def frames_at(self, index: int, numbers: Sequence[int]) -> UInt8:
         """(len(numbers), H, W, 3): the frames with these numbers, in rising order; only these are decoded.
 
-        Raises StoreError where the file is not what was written.
+        Raises StoreError if the file is not what was written.
         """
         length = self.infos[index].length
         if any(not 0 <= n < length for n in numbers) or any(a >= b for a, b in pairwise(numbers)):

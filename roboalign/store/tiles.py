@@ -27,7 +27,7 @@ class Tile:
 def divide_frame(count: int, layout: TileLayout, height: int, width: int) -> tuple[Tile, ...]:
     """The cells of `count` cameras in a frame of `height` x `width` pixels, in the order of the cameras: row by row.
 
-    Sides of cells are even, as 4:2:0 video needs them, if those of the frame are; where they do not divide evenly,
+    Sides of cells are even, as 4:2:0 video needs them, if those of the frame are; if they do not divide evenly,
     cells differ by 2 pixels. A grid whose last row is not full leaves the rest of that row black.
     """
     match layout:

@@ -89,7 +89,7 @@ class EpisodeWriter:
         return self
 
     def add(self, episode: Episode) -> None:
-        """Append one episode. Raises StoreError where it does not fit the episodes before it."""
+        """Append one episode. Raises StoreError if it does not fit the episodes before it."""
         self._agree(features_of(episode, self.storage, self.fps, self.cameras), f"episode {episode.id}")
         length = len(episode.frames)
         arrays = {ACTION: episode.actions, STATE: episode.state, KEYPOINTS: episode.keypoints}
@@ -118,7 +118,7 @@ class EpisodeWriter:
         self._append(info, columns, statistics, places)
 
     def append(self, store: EpisodeStore, index: int, *, split: Split | None = None) -> None:
-        """Copy one episode of another store, its frames as they are kept there, under `split` where that is given.
+        """Copy one episode of another store, its frames as they are kept there, under `split` if that is given.
 
         The other store must have this one's frame rate, features and way to keep frames; raises StoreError otherwise.
         """

@@ -63,7 +63,7 @@ class Inspection:
         return render_summary(self.summary)
 
     def draw(self, path: Path) -> None:
-        """Write the contact sheet. Raises SourceError where there is nothing to draw."""
+        """Write the contact sheet. Raises SourceError if there is nothing to draw."""
         save(self.preview, self.summary, path)
 
     @property

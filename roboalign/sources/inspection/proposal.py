@@ -31,7 +31,7 @@ SCHEMA = "# yaml-language-server: $schema=../.schema/sources.json"
 _SPEC: TypeAdapter[Any] = TypeAdapter(SourceSpec)
 LENGTH = DatasetSpec.model_fields["length"].default
 HEIGHT, WIDTH = 256, 320
-"""Of frames, where a spec says nothing."""
+"""Of frames, if a spec says nothing."""
 PLACEHOLDER = {"text": "describe here what the robot is asked to do"}
 """Stands for an instruction that a data set does not hold, so that all else can be tried."""
 CAMERAS = 9
@@ -56,13 +56,13 @@ class Proposal:
     """What is proposed."""
     comments: dict[str, str] = field(default_factory=dict)
     problem: str = ""
-    """Why no episode could be read with it; empty where some could."""
+    """Why no episode could be read with it; empty if some could."""
     missing: dict[str, str] = field(default_factory=dict)
     """By field for which the data set holds nothing, what else there is."""
 
     @property
     def spec(self) -> RecordedSpec | None:
-        """The proposed spec; None where no episode could be read with it."""
+        """The proposed spec; None if no episode could be read with it."""
         if self.problem:
             return None
         found: RecordedSpec = _SPEC.validate_python(self.fields)
@@ -137,7 +137,7 @@ def flow(value: Json) -> str:
 
 
 def recognise(files: Files) -> Layout:
-    """The layout of a place. Raises SourceError, which names what was looked for, where it is of none."""
+    """The layout of a place. Raises SourceError, which names what was looked for, if it is of none."""
     for layout in LAYOUTS:
         found: Layout | None = layout.recognise(files)
         if found is not None:

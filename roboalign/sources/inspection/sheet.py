@@ -28,7 +28,7 @@ Font = ImageFont.FreeTypeFont
 
 
 def save(preview: SourcePreview, summary: Summary, path: Path) -> None:
-    """Write the sheet as PNG. Raises SourceError where there is nothing to draw."""
+    """Write the sheet as PNG. Raises SourceError if there is nothing to draw."""
     image = draw_sheet(preview, summary)
     with replacing(path) as temporary:
         image.save(temporary, "PNG", optimize=True)

@@ -16,7 +16,7 @@ from roboalign.sources.splits import split_groups
 from roboalign.types import Float32, Split
 
 BEYOND = 0.5
-"""A value is far out where it lies beyond the range by more than this share of its width."""
+"""A value is far out if it lies beyond the range by more than this share of its width."""
 MANY = 10
 """Instructions, attributes' values and damaged episodes that are listed."""
 CHARACTERS = 120
@@ -99,7 +99,7 @@ class Summary:
     largest_group: int
     """Episodes of the largest one."""
     splits: Mapping[Split, int]
-    """Episodes of each split: of all, where that is known, or as the spec would split those that are kept."""
+    """Episodes of each split: of all, if that is known, or as the spec would split those that are kept."""
     widths: tuple[int, ...]
     """Dimensions that each entry of the spec's actions gives."""
     problems: tuple[str, ...] = ()
@@ -262,7 +262,7 @@ def attributes(preview: Sequence[EpisodePreview]) -> dict[str, Attribute]:
 
 
 def cut(text: str, most: int = CHARACTERS) -> str:
-    """A text of bounded length, on one line: its start and its end, where paths differ."""
+    """A text of bounded length, on one line: its start and its end, in which paths differ."""
     text = printable(" ".join(text.split()))
     return text if len(text) <= most else f"{text[: most // 3]}…{text[most // 3 + 1 - most :]}"
 

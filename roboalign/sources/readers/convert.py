@@ -63,7 +63,7 @@ def read_frames(raw: Raw, spec: DatasetSpec, steps: Sequence[int]) -> UInt8:
 
 
 def left_out(raw: Raw, spec: DatasetSpec) -> str:
-    """The field of the spec that leaves an episode out, or ''. Raises DamagedError where an attribute is missing."""
+    """The field of the spec that leaves an episode out, or ''. Raises DamagedError if an attribute is missing."""
     chosen = spec.filter
     length = -(-raw.length // spec.stride)
     if length < spec.length:

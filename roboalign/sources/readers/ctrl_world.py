@@ -76,11 +76,11 @@ def read_annotation(files: Files, path: str) -> dict[str, Json]:
     except MISSING:
         raise DamagedError("the annotation is missing") from None
     except (ValueError, RecursionError) as error:
-        raise DamagedError(f"the annotation is no JSON: {error}") from None
+        raise DamagedError(f"the annotation is not JSON: {error}") from None
     except OSError as error:
         raise SourceError(f"{files.uri}/{path} cannot be fetched: {error}; run it again") from None
     if not isinstance(value, dict):
-        raise DamagedError("the annotation is no JSON object with keys and values")
+        raise DamagedError("the annotation is not a JSON object with keys and values")
     return value
 
 

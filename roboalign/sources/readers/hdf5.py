@@ -30,7 +30,7 @@ class Watched:
         self.error: Exception | None = None
 
     def refuse(self, path: str) -> None:
-        """Raise SourceError where reading failed for a reason that lies outside the file."""
+        """Raise SourceError if reading failed for a reason that lies outside the file."""
         if self.error is not None:
             raise SourceError(f"{path} cannot be read: {self.error}; run it again") from None
 
@@ -60,7 +60,7 @@ class Watched:
 def member(group: Any, path: str, left: int = LINKS) -> Any:
     """What lies at a path below a group; None if nothing does.
 
-    Raises DamagedError where the way leads into another file, or round in a circle.
+    Raises DamagedError if the way leads into another file, or round in a circle.
     """
     here = group
     for name in path.split("/"):

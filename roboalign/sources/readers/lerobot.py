@@ -27,7 +27,7 @@ _NUMBERS = ("float", "int", "uint", "bool")
 
 
 class Lerobot:
-    """A LeRobotDataset; a part is some consecutive episodes, of one data file where they share them."""
+    """A LeRobotDataset; a part is some consecutive episodes, of one data file if they share one."""
 
     def __init__(self, spec: LerobotSpec, files: Files) -> None:
         self._spec, self._files = spec, files
@@ -60,7 +60,7 @@ class Lerobot:
         return whole and self._meta.kind(key).startswith(_NUMBERS)
 
     def _check(self) -> None:
-        """Raise SourceError where the spec names what the data set has not."""
+        """Raise SourceError if the spec names what the data set has not."""
         spec, features = self._spec, self._meta.features
         cameras = [key for key in features if self._meta.kind(key) in ("image", "video")]
         if self._camera not in cameras:
@@ -69,7 +69,7 @@ class Lerobot:
         camera = features[self._camera]
         details = [each for each in (camera, camera.get("info"), camera.get("video_info")) if isinstance(each, dict)]
         if any(each.get("is_depth_map") or each.get("video.is_depth_map") for each in details):
-            raise SourceError(f"camera '{self._camera}' is a depth map, no colour image")
+            raise SourceError(f"camera '{self._camera}' is a depth map, not a colour image")
         numeric = [key for key in features if self._numeric(key)]
         for number, entry in enumerate(spec.actions):
             if entry.key not in numeric:

@@ -23,7 +23,7 @@ PATTERNS = ("**/*.hdf5", "**/*.h5")
 FEW = 16
 """With no more files than this, each is divided into parts, so that all workers have something to do."""
 DEMONSTRATIONS = 50
-"""Demonstrations of a part where files are divided."""
+"""Demonstrations of a part if files are divided."""
 CHUNKS = 64 * 2**20
 """Bytes of HDF5's chunk cache: compressed chunks of many pictures are unpacked once, not once a picture."""
 LONGEST = 2000
@@ -46,7 +46,7 @@ class Libero:
         return self.spec.fps
 
     def paths(self) -> list[str]:
-        """The HDF5 files, relative to the URI. Raises SourceError where there are none."""
+        """The HDF5 files, relative to the URI. Raises SourceError if there are none."""
         if found := sorted(path for pattern in PATTERNS for path in self.files.glob(pattern)):
             return found
         raise SourceError(f"{self.files.uri} holds no file {' or '.join(PATTERNS)}; correct `uri`")
@@ -62,7 +62,7 @@ class Libero:
         try:
             with open_demonstrations(self.files, path) as (file, _):
                 count = len(demonstrations(file))
-        except DamagedError:  # `read` says so again, where it is quarantined
+        except DamagedError:  # `read` says so again, and it is quarantined
             return [Part(path)]
         return [Part(path, first, first + DEMONSTRATIONS) for first in range(0, max(1, count), DEMONSTRATIONS)]
 
@@ -89,7 +89,7 @@ class Libero:
 
     def _raw(self, where: str, path: str, group: Any, known: dict[str, str], stream: Watched) -> Raw:
         if not isinstance(group, h5py.Group):
-            raise DamagedError("it is no group with data sets")
+            raise DamagedError("it is not a group with data sets")
         arrays = data_sets(group)
         for name in sorted({self.camera, *(entry.key for entry in self.spec.actions)} & set(arrays)):
             require_own(arrays[name], name)
@@ -147,7 +147,7 @@ class Libero:
         )
 
     def _check_rate(self, known: Mapping[str, str]) -> None:
-        """Raise DamagedError where the file tells another frame rate than the spec."""
+        """Raise DamagedError if the file tells another frame rate than the spec."""
         with suppress(ValueError):  # what is no number tells nothing
             rate = float(known.get("env_args/env_kwargs/control_freq", self.spec.fps))
             if rate != self.spec.fps:
@@ -158,7 +158,7 @@ class Libero:
 def open_demonstrations(files: Files, path: str) -> Iterator[tuple[Any, Watched]]:
     """An HDF5 file in robomimic's layout, and the stream below it.
 
-    Raises DamagedError where it is none, SourceError where reading fails.
+    Raises DamagedError if it is none, SourceError if reading fails.
     """
     try:
         stream = Watched(files.open(path))
@@ -171,7 +171,7 @@ def open_demonstrations(files: Files, path: str) -> Iterator[tuple[Any, Watched]
             file = h5py.File(stream, "r", rdcc_nbytes=CHUNKS)
         except UNREADABLE as error:
             stream.refuse(path)
-            raise DamagedError(f"it is no HDF5 file, or a truncated one: {error}") from None
+            raise DamagedError(f"it is not an HDF5 file, or a truncated one: {error}") from None
         with file:
             try:
                 there = ", ".join(file) or "nothing"
@@ -192,7 +192,7 @@ def demonstrations(file: Any) -> list[str]:
 
 
 def number(name: str) -> int:
-    """The number at the end of a name; -1 where there is none."""
+    """The number at the end of a name; -1 if there is none."""
     found = re.search(r"([0-9]{1,18})$", name)
     return int(found.group(1)) if found else -1
 

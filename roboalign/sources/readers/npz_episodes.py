@@ -112,7 +112,7 @@ def array_shapes(files: Files, path: str) -> dict[str, tuple[tuple[int, ...], st
     except DamagedError:
         raise
     except (RuntimeError, *BAD_ARRAY) as error:  # a RuntimeError asks for a password
-        raise DamagedError(f"it is no .npz file, or a damaged one: {error}") from None
+        raise DamagedError(f"it is not an .npz file, or a damaged one: {error}") from None
     except OSError as error:
         raise SourceError(f"{files.uri}/{path} cannot be fetched: {error}; run it again") from None
     return found

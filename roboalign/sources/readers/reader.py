@@ -29,7 +29,7 @@ class Part:
     path: str
     """A file or folder, relative to the data set's URI."""
     first: int = 0
-    """The first episode of the part, where a file or a list is divided."""
+    """The first episode of the part, if a file or a list is divided."""
     stop: int | None = None
     """One past the last one; None reads on to the end."""
 
@@ -51,7 +51,7 @@ class Raw:
     attributes: Mapping[str, str] = field(default_factory=dict)
     """What else is known, for filters and scenes."""
     task: str = ""
-    """The data set's own name of the task; empty where it has none."""
+    """The data set's own name of the task; empty if it has none."""
     dimension_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """The data set's own names of the columns' dimensions, by key; columns without names are absent."""
     warnings: list[str] = field(default_factory=list)
@@ -104,7 +104,7 @@ class Reader(Protocol):
         ...
 
     def parts(self) -> list[Part]:
-        """All parts, in a fixed order. Raises SourceError where there are none."""
+        """All parts, in a fixed order. Raises SourceError if there are none."""
         ...
 
     def read(self, part: Part) -> Iterator[Raw | Damaged]:
@@ -113,7 +113,7 @@ class Reader(Protocol):
 
 
 def require_key(columns: Mapping[str, object], key: str, what: str) -> None:
-    """Raise DamagedError where a column that the spec names is missing; the message lists what there is."""
+    """Raise DamagedError if a column that the spec names is missing; the message lists what there is."""
     if key not in columns:
         there = ", ".join(sorted(columns)) or "nothing"
         raise DamagedError(f"it has no {what} '{key}'; there is: {there}")

@@ -55,7 +55,7 @@ class PictureSpec(Spec):
     crop: CropSpec = CropSpec()
     """The part that is kept."""
     fit: Literal["crop", "pad", "stretch"] = "crop"
-    """Where the aspect ratios differ: cut off the longer sides evenly, add black borders, or distort. Our choice."""
+    """If the aspect ratios differ: cut off the longer sides evenly, add black borders, or distort. Our choice."""
 
 
 class TilingSpec(Spec):
@@ -105,11 +105,11 @@ class FilterSpec(Spec):
 
 
 def refuse_bad_pattern(field: str, pattern: str | None) -> None:
-    """Raise FieldError at `field` where the text is no regular expression."""
+    """Raise FieldError at `field` if the text is not a regular expression."""
     try:
         re.compile(pattern or "")
     except re.error as error:
-        raise FieldError(field, f"'{pattern}' is no regular expression: {error}") from None
+        raise FieldError(field, f"'{pattern}' is not a regular expression: {error}") from None
 
 
 class InstructionSpec(Spec):
@@ -202,7 +202,7 @@ class DatasetSpec(Spec):
     """Action dimensions after joining; an episode of another width is quarantined."""
     action_quantile: Quantile = 0.01
     """Actions are scaled to the range between this quantile of the training episodes and its mirror: robust against
-    outliers, where least and largest values are not. Our choice."""
+    outliers, unlike the least and the largest value. Our choice."""
     image: PictureSpec = PictureSpec()
     """Crop, size and aspect ratio of the frames."""
     storage: StorageSpec = StorageSpec()
@@ -269,7 +269,7 @@ class DatasetSpec(Spec):
 class RldsSpec(DatasetSpec):
     """TFRecord shards as TensorFlow Datasets writes them, in RLDS: RT-1, BridgeData V2, Open X-Embodiment.
 
-    `uri` is the folder that holds `features.json` and the shards, or the one above it where it has one version. Keys
+    `uri` is the folder that holds `features.json` and the shards, or the one above it if it has one version. Keys
     are those of a step (`observation/image`, `action/world_vector`); attributes are those of an episode
     (`episode_metadata/file_path`), numbers as text, and `true` or `false`.
     """
@@ -404,11 +404,11 @@ class CtrlWorldSpec(DatasetSpec):
     """Frames per second of the videos (Ctrl-World's 5 Hz)."""
     rows_per_frame: Annotated[int, Field(ge=1, le=100)] = 1
     """Rows of the action columns for each frame of the videos. Ctrl-World's `states` have one; all other columns have
-    DROID's 15 Hz, three a frame. `stride` counts rows and has to be a multiple of this."""
+    DROID's 15 Hz, three a frame. `stride` counts rows and must be a multiple of this."""
 
     @model_validator(mode="after")
     def _frames_are_there(self) -> Self:
         if self.stride % self.rows_per_frame:
-            message = f"stride {self.stride} is no multiple of rows_per_frame {self.rows_per_frame}; raise it to one"
+            message = f"stride {self.stride} is not a multiple of rows_per_frame {self.rows_per_frame}; raise it to one"
             raise FieldError("stride", message)
         return self

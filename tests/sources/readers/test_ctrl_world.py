@@ -95,7 +95,7 @@ def test_commands_have_three_rows_a_frame(tmp_path: Path) -> None:
 
 
 def test_a_stride_between_frames_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValidationError, match="stride 4 is no multiple of rows_per_frame 3; raise it to one"):
+    with pytest.raises(ValidationError, match="stride 4 is not a multiple of rows_per_frame 3; raise it to one"):
         spec(tmp_path, 2, rows_per_frame=3, stride=4)
 
 
@@ -103,7 +103,7 @@ FAULTS: dict[str, tuple[Callable[[Annotation], Any], str]] = {
     "another rate": (lambda a: a.update(states=a["states"] * 3), "its 'states' has 18 rows, which are 18 frames by "),
     "more rows": (lambda a: a["states"].append([0, 0]), "the video videos/train/1/0.mp4 has 6 frames, but there are 7"),
     "NaN": (lambda a: a["states"][2].__setitem__(0, float("nan")), "its action 'states' is NaN or infinite at step 2"),
-    "uneven": (lambda a: a["states"][2].pop(), "its 'states' is no table of numbers: its rows differ in length"),
+    "uneven": (lambda a: a["states"][2].pop(), "its 'states' is not a table of numbers: its rows differ in length"),
     "text": (lambda a: a["states"][2].__setitem__(0, "x"), "its 'states' holds text, not numbers"),
     "no rows": (lambda a: a.pop("states"), "it has no action column 'states'; there is: action.cartesian_position, "),
     "no videos": (lambda a: a.pop("videos"), "the annotation has no list 'videos'"),
@@ -139,7 +139,7 @@ def test_frames_after_the_last_row_are_a_warning(tmp_path: Path) -> None:
 def test_what_is_no_annotation(tmp_path: Path, content: bytes) -> None:
     write(tmp_path / "data", three())
     (tmp_path / "data/annotation/train/1.json").write_bytes(content)
-    assert only_damage(read_all(spec(tmp_path / "data", 2), tmp_path), 2).startswith("the annotation is no JSON")
+    assert only_damage(read_all(spec(tmp_path / "data", 2), tmp_path), 2).startswith("the annotation is not JSON")
 
 
 def test_it_is_recognised_with_its_commands(tmp_path: Path) -> None:

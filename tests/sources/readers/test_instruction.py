@@ -113,7 +113,7 @@ def test_braces_of_a_literal_text_mean_themselves() -> None:
         ({"field": "file"}, "field needs a pattern to look for; to take all of it: `file` alone"),
         ({"pattern": "(?P<a>.)"}, "pattern needs the field to look in; set field too"),
         ({"field": "file", "pattern": "(.)"}, "pattern has no named group"),
-        ({"field": "file", "pattern": "("}, "'(' is no regular expression"),
+        ({"field": "file", "pattern": "("}, "'(' is not a regular expression"),
         ({"field": "file", "pattern": "(?P<a>.)", "text": "{b}"}, "text names {b}; the groups of pattern are: a"),
         ({"field": "file", "pattern": "(?P<a>.)", "text": "{a"}, "'{a' cannot be filled in"),
     ],

@@ -244,7 +244,7 @@ def test_rlds_shapes_are_bounded(tmp_path: Path) -> None:
     extra = {"huge": toy.tensor("float32", 2**32, 2**32), "deep": toy.tensor("uint8", 2**40, 3, 3)}
     toy.write(tmp_path / "data", [toy.record(0)], toy.features(extra))
     assert len(toy.sound(tmp_path / "data")) == 1
-    with pytest.raises(SourceError, match=r"actions\.0\.key 'huge' is no vector of numbers"):
+    with pytest.raises(SourceError, match=r"actions\.0\.key 'huge' is not a vector of numbers"):
         toy.read(tmp_path / "data", actions=[{"key": "huge"}], action_width=1)
 
 

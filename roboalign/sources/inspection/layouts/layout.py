@@ -97,7 +97,7 @@ def file_words(paths: Sequence[str]) -> dict[str, Json] | None:
 
 def best(columns: Sequence[Column], wanted: str, unwanted: str) -> str:
     """The key that is most likely meant: the one whose name the earliest alternative of `wanted` is found in, and
-    `unwanted` is not; '' where there is none."""
+    `unwanted` is not; '' if there is none."""
     alternatives = wanted.split("|")
 
     def rank(column: Column) -> tuple[bool, int]:
@@ -108,5 +108,5 @@ def best(columns: Sequence[Column], wanted: str, unwanted: str) -> str:
 
 
 def shape(sizes: Sequence[int]) -> str:
-    """Sizes, joined by x; `?` where one varies."""
+    """Sizes, joined by x; `?` if one varies."""
     return "x".join("?" if size < 0 else str(size) for size in sizes)

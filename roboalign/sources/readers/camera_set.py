@@ -38,6 +38,9 @@ class CameraSet:
 
 def join_cameras(episodes: Mapping[str, Raw | Damaged]) -> Raw | Damaged:
     """One episode as each camera's reader gives it, by camera, as one: all but the pictures is that of the first."""
+    damaged = [episode for episode in episodes.values() if isinstance(episode, Damaged)]
+    if len(damaged) == len(episodes) and len(set(damaged)) == 1:
+        return damaged[0]
     raws: dict[str, Raw] = {}
     for camera, episode in episodes.items():
         if isinstance(episode, Damaged):

@@ -139,7 +139,7 @@ def test_frames_after_the_last_row_are_a_warning(tmp_path: Path) -> None:
 def test_what_is_no_annotation(tmp_path: Path, content: bytes) -> None:
     write(tmp_path / "data", three())
     (tmp_path / "data/annotation/train/1.json").write_bytes(content)
-    assert only_damage(read_all(spec(tmp_path / "data", 2), tmp_path), 2).startswith("the annotation is not JSON")
+    assert only_damage(read_all(spec(tmp_path / "data", 2), tmp_path), 2).startswith("the annotation is not ")
 
 
 def test_it_is_recognised_with_its_commands(tmp_path: Path) -> None:

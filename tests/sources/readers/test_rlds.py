@@ -182,7 +182,7 @@ def test_a_spec_that_does_not_fit_the_data_set_is_refused(whole: Path, changes: 
         (
             "dataset_info.json",
             '{"name": "toy", "splits": [{"name": "train", "shardLengths": ["x"]}]}',
-            "is no dataset_i",
+            "is not a dataset_i",
         ),
         ("dataset_info.json", '{"name": "toy", "splits": [{"name": "train"}]}', r"has no files; .*train \(0\)"),
         ("dataset_info.json", '{"name": "toy", "fileFormat": "array_record", "splits": []}', "format array_record"),

@@ -323,9 +323,9 @@ def test_a_pickled_array_is_not_unpickled(tmp_path: Path) -> None:
     ("line", "reason"),
     [
         ('{"video": "a.mp4", ', "the line is not JSON"),
-        ("[1, 2]", "no JSON object"),
+        ("[1, 2]", "the line is not a JSON object"),
         ("[" * 100_000, "the line is not JSON"),
-        ('"\xff"', "the line is not JSON"),
+        ('"\xff"', "the line is not a JSON object"),
     ],
 )
 def test_a_bad_line_is_named_by_its_number(tmp_path: Path, line: str, reason: str) -> None:

@@ -24,8 +24,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from roboalign.store.spec import Images, StorageSpec
-from roboalign.store.tiles import Tile
+from roboalign.store.spec import Images, StorageSpec, Tile
 from roboalign.types import KEYPOINT_NAMES, STATE_NAMES, Episode, Float32, Policy, Split
 
 IMAGE, ACTION, STATE, KEYPOINTS = (

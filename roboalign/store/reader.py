@@ -31,7 +31,7 @@ from roboalign.store.layout import (
     rate_of,
     video_file,
 )
-from roboalign.store.tiles import Tile
+from roboalign.store.spec import Tile
 from roboalign.store.video import FramePlace, VideoReader
 from roboalign.types import Episode, Float32, UInt8
 

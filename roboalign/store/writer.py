@@ -37,9 +37,8 @@ from roboalign.store.layout import (
     video_file,
 )
 from roboalign.store.reader import EpisodeStore
-from roboalign.store.spec import StorageSpec
+from roboalign.store.spec import StorageSpec, Tile
 from roboalign.store.statistics import Aggregate, Statistics, of_frames, of_values
-from roboalign.store.tiles import Tile
 from roboalign.store.video import FramePlace, Packets, VideoFile, encode_clip
 from roboalign.types import Episode, Split
 

@@ -14,8 +14,7 @@ from store_tools import enlarged
 
 from roboalign.io import digest
 from roboalign.store import EpisodeStore, EpisodeWriter, StorageSpec, StoreError, merge
-from roboalign.store.spec import Images
-from roboalign.store.tiles import TileLayout, camera_features, divide_frame
+from roboalign.store.spec import Images, TileLayout, camera_features, divide_frame
 from roboalign.types import Episode
 
 LAYOUTS: tuple[TileLayout, ...] = ("row", "column", "grid")

@@ -8,8 +8,7 @@ from pydantic import Field, model_validator
 
 from roboalign.sources.shared_spec import Quantile, SplitSpec
 from roboalign.spec.base import FieldError, Fraction, Name, Seed, Spec, items
-from roboalign.store.spec import StorageSpec
-from roboalign.store.tiles import Tile, TileLayout, camera_features, divide_frame
+from roboalign.store.spec import StorageSpec, Tile, TileLayout, camera_features, divide_frame
 
 Key = Annotated[str, Field(min_length=1, max_length=200)]
 """A column of a data set; parts of nested ones are joined by `/`."""

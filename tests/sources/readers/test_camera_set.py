@@ -154,6 +154,13 @@ def test_damage_of_a_picture_is_told_with_its_camera(tmp_path: Path) -> None:
     assert reason == "camera 'observation.images.cam_1': it has no picture at step 3"
 
 
+def test_damage_of_the_whole_file_is_told_once(tmp_path: Path) -> None:
+    write(tmp_path / "data")
+    (tmp_path / "data/episode_1.npz").write_bytes(b"PK none")
+    found = only(read_all(spec(tmp_path / "data"), tmp_path)[1])
+    assert found.reason.startswith("it is not an .npz file, or a damaged one")
+
+
 def test_longer_videos_of_one_camera_are_a_warning(tmp_path: Path) -> None:
     def edit(folder: Path, lines: list[dict[str, Any]]) -> None:
         for number, line in enumerate(lines):

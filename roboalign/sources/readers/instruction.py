@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from roboalign.sources.errors import DamagedError
+from roboalign.sources.readers.instruction_spec import InstructionSpec
 from roboalign.sources.readers.reader import Damaged, Part, Raw, Reader, require_key
-from roboalign.sources.readers.spec import InstructionSpec
 
 
 class InstructedReader:

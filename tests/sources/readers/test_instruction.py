@@ -19,8 +19,8 @@ from roboalign.__main__ import main
 from roboalign.sources.errors import DamagedError
 from roboalign.sources.inspection.proposal import propose
 from roboalign.sources.readers.instruction import state_instruction
+from roboalign.sources.readers.instruction_spec import InstructionSpec
 from roboalign.sources.readers.reader import Raw
-from roboalign.sources.readers.spec import InstructionSpec
 from roboalign.sources.spec import SourceSpec
 
 ADAPTER: TypeAdapter[Any] = TypeAdapter(SourceSpec)

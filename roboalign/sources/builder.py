@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import assert_never
 
+from roboalign.sources.readers.camera_set import CameraSet
 from roboalign.sources.readers.files import Files
 from roboalign.sources.readers.instruction import InstructedReader
 from roboalign.sources.readers.reader import Reader
@@ -17,12 +18,13 @@ from roboalign.sources.readers.spec import (
     RldsSpec,
     VideosSpec,
 )
+from roboalign.sources.readers.subtasks import SubtaskReader
 from roboalign.sources.simulators.simulator import Simulator
 from roboalign.sources.simulators.spec import FetchSpec, JacoSpec, MetaworldSpec, PandaSpec, SimulatedRobotSpec
 
 
 def build_simulator(spec: SimulatedRobotSpec, task: str) -> Simulator:
-    """The simulator of one task of a source. Raises SourceError where its package or EGL is missing."""
+    """The simulator of one task of a source. Raises SourceError if its package or EGL is missing."""
     match spec:
         case MetaworldSpec():
             from roboalign.sources.simulators.metaworld import Metaworld
@@ -45,15 +47,24 @@ def build_simulator(spec: SimulatedRobotSpec, task: str) -> Simulator:
 
 
 def build_reader(spec: RecordedSpec, cache: Path) -> Reader:
-    """The reader of a data set; remote files are kept in `cache`. Raises SourceError where it cannot be opened."""
-    reader = build_format_reader(spec, Files.at(spec.uri, spec.options, cache))
+    """The reader of a data set; remote files are kept in `cache`. Raises SourceError if it cannot be opened."""
+    files = Files.at(spec.uri, spec.options, cache)
+    reader: Reader
+    if len(spec.cameras) == 1:
+        reader = build_format_reader(spec, files)
+    else:
+        alone = {camera: spec.model_copy(update={"camera": camera}) for camera in spec.cameras}
+        reader = CameraSet({camera: build_format_reader(each, files) for camera, each in alone.items()})
+    if spec.instruction_changes == "split":
+        reader = SubtaskReader(reader)
     if not isinstance(spec.instruction, str):
         reader = InstructedReader(reader, spec.instruction)
     return reader
 
 
 def build_format_reader(spec: RecordedSpec, files: Files) -> Reader:
-    """The reader of the spec's format. Raises SourceError where the data set is of another one."""
+    """The reader of the spec's format, for the first of its cameras. Raises SourceError if the data set is of another
+    format."""
     match spec:
         case RldsSpec():
             from roboalign.sources.readers.rlds import Rlds

@@ -60,11 +60,11 @@ def convert_source(spec: SimulatedRobotSpec | RecordedSpec, folder: Path, worker
         print(f"{done} of {of} parts, {text}", file=sys.stderr)
 
     executor = ProcessesSpec(kind="processes", workers=workers)
-    account = materialise(spec, name, folder, scratch, cache, executor, progress)
+    report = materialise(spec, name, folder, scratch, cache, executor, progress)
     shutil.rmtree(scratch, ignore_errors=True)
-    print(f"{folder}: {account.kept} episodes, {account.frames} frames")
-    for each in account.damaged:
+    print(f"{folder}: {report.kept} episodes, {report.frames} frames")
+    for each in report.damaged:
         print(f"damaged, left out: {each.name}: {each.reason}", file=sys.stderr)
-    for field, count in account.left_out:
+    for field, count in report.left_out:
         print(f"left out by {field}: {count} episodes", file=sys.stderr)
     return 0

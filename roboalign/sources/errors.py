@@ -1,4 +1,4 @@
-"""The errors of the sources. They are no ValueErrors: an `except` for what a library raises never catches them."""
+"""The errors of the sources. They are not ValueErrors: an `except` for what a library raises never catches them."""
 
 from roboalign.errors import StageError, printable
 

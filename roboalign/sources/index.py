@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from roboalign.io import digest, read_json
-from roboalign.sources.account import QUARANTINE
 from roboalign.sources.errors import SourceError
+from roboalign.sources.ingest_report import QUARANTINE
 from roboalign.store import ActionRange, EpisodeStore
 
 
@@ -13,7 +13,7 @@ def entry(folder: Path, base: Path, quantile: float = 0.01) -> dict[str, Any]:
     """The index entry of the store at `folder`, its place relative to `base`; its range of actions lies between
     `quantile` and its mirror.
 
-    Raises SourceError where a scene occurs in two splits, or no episode is there to train on.
+    Raises SourceError if a scene occurs in two splits, or no episode is there to train on.
     """
     store = EpisodeStore(folder)
     splits: dict[str, str] = {}
@@ -40,7 +40,7 @@ def entry(folder: Path, base: Path, quantile: float = 0.01) -> dict[str, Any]:
 
 
 def metrics(folder: Path) -> dict[str, Any]:
-    """Counts, what was damaged or left out, and the rate of success by policy and by task where it is known."""
+    """Counts, what was damaged or left out, and the rate of success by policy and by task if it is known."""
     infos = EpisodeStore(folder).infos
     result: dict[str, Any] = {"episodes": len(infos), "frames": sum(info.length for info in infos)}
     if (folder / QUARANTINE).exists():

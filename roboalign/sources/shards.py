@@ -11,9 +11,16 @@ from pydantic import TypeAdapter
 
 from roboalign.hardware.spec import ExecutorSpec
 from roboalign.io import read_json, write_json
-from roboalign.sources.account import QUARANTINE, Account, Tally, quarantine, tolerate, total
 from roboalign.sources.builder import build_reader, build_simulator
 from roboalign.sources.executor import run_all
+from roboalign.sources.ingest_report import (
+    QUARANTINE,
+    IngestReport,
+    IngestTally,
+    add_reports,
+    check_tolerance,
+    quarantine_record,
+)
 from roboalign.sources.readers.convert import convert
 from roboalign.sources.readers.reader import Damaged, Part
 from roboalign.sources.simulators.record import Assignment, assign, record
@@ -61,24 +68,24 @@ def divide(spec: SimulatedRobotSpec | RecordedSpec, source: str, scratch: Path, 
     return [Shard(source, text, scratch / f"shard-{n:05d}", cache, each) for n, each in enumerate(work)]
 
 
-def make_shard(shard: Shard) -> Account:
+def make_shard(shard: Shard) -> IngestReport:
     """Record or read a shard, unless it is there already."""
-    path = shard.folder / "account.json"
+    path = shard.folder / "report.json"
     if not path.exists():
         spec = _SPEC.validate_json(shard.spec)
         if isinstance(spec, SimulatedSpec):
             assert isinstance(shard.work, tuple)
-            account = _record(spec, shard, shard.work)
+            report = _record(spec, shard, shard.work)
         else:
             assert isinstance(shard.work, Part)
-            account = _read(spec, shard, shard.work)
+            report = _read(spec, shard, shard.work)
         shard.folder.mkdir(parents=True, exist_ok=True)
-        write_json(path, asdict(account))
-        return account
+        write_json(path, asdict(report))
+        return report
     value = read_json(path)
     damaged = tuple(Damaged(**each) for each in value["damaged"])
     counts = (tuple((name, n) for name, n in value.get(key, ())) for key in ("left_out", "warnings"))
-    return Account(value["kept"], value["frames"], damaged, *counts)
+    return IngestReport(value["kept"], value["frames"], damaged, *counts)
 
 
 _open: dict[tuple[str, str], Simulator] = {}
@@ -102,17 +109,17 @@ def _close() -> None:
         _open.popitem()[1].close()
 
 
-def _record(spec: SimulatedRobotSpec, shard: Shard, work: tuple[Assignment, ...]) -> Account:
+def _record(spec: SimulatedRobotSpec, shard: Shard, work: tuple[Assignment, ...]) -> IngestReport:
     simulator = _simulator(spec, work[0].task)
     with EpisodeWriter(shard.folder / "store", fps=spec.fps, storage=spec.storage) as writer:
         for assignment in work:
             writer.add(record(spec, shard.source, assignment, simulator))
-    return Account(len(work), len(work) * spec.length)
+    return IngestReport(len(work), len(work) * spec.length)
 
 
-def _read(spec: RecordedSpec, shard: Shard, part: Part) -> Account:
+def _read(spec: RecordedSpec, shard: Shard, part: Part) -> IngestReport:
     reader = build_reader(spec, shard.cache)
-    tally = Tally()
+    tally = IngestTally()
     with ExitStack() as stack:
         writer: EpisodeWriter | None = None
         for raw in reader.read(part):
@@ -121,11 +128,14 @@ def _read(spec: RecordedSpec, shard: Shard, part: Part) -> Account:
             if isinstance(result, Episode):
                 if writer is None:  # a store holds at least one episode
                     fps = reader.fps / spec.stride
-                    writer = stack.enter_context(EpisodeWriter(shard.folder / "store", fps=fps, storage=spec.storage))
+                    writer = EpisodeWriter(
+                        shard.folder / "store", fps=fps, storage=spec.storage, cameras=spec.stored_cameras
+                    )
+                    stack.enter_context(writer)
                 writer.add(result)
             if spec.episodes and tally.kept == spec.episodes:
                 break
-    return tally.account()
+    return tally.report()
 
 
 def materialise(
@@ -136,31 +146,31 @@ def materialise(
     cache: Path,
     executor: ExecutorSpec,
     progress: Progress,
-) -> Account:
+) -> IngestReport:
     """Record or read a source into the store `output`. Shards that a killed run left in `scratch` are used again.
 
-    Raises SourceError where more is damaged than the spec tolerates, or nothing is left.
+    Raises SourceError if more is damaged than the spec tolerates, or nothing is left.
     """
     shards = divide(spec, source, scratch, cache)
-    accounts: list[Account] = []
+    reports: list[IngestReport] = []
     try:
-        # Closed at once where enough episodes are there: what has not begun is dropped.
+        # Closed at once if enough episodes are there: what has not begun is dropped.
         with closing(run_all(executor, make_shard, shards)) as results:
-            for account in results:
-                accounts.append(account)
-                progress(len(accounts), len(shards), f"{sum(a.kept for a in accounts)} episodes")
-                if isinstance(spec, DatasetSpec) and 0 < spec.episodes <= sum(a.kept for a in accounts):
+            for report in results:
+                reports.append(report)
+                progress(len(reports), len(shards), f"{sum(a.kept for a in reports)} episodes")
+                if isinstance(spec, DatasetSpec) and 0 < spec.episodes <= sum(a.kept for a in reports):
                     break
     finally:
         _close()
-    whole = total(accounts)
+    whole = add_reports(reports)
     if isinstance(spec, DatasetSpec):
-        tolerate(whole, spec, source, scratch / "damaged.json")
-    places = order(shards, accounts, spec)
+        check_tolerance(whole, spec, source, scratch / "damaged.json")
+    places = order(shards, reports, spec)
     # Put together in the scratch folder and moved when whole, so that a kill leaves nothing beside the output.
     merge(scratch / "store", [(shards[number].folder / "store", index, split) for number, index, split in places])
     if isinstance(spec, DatasetSpec):
-        write_json(scratch / "store" / QUARANTINE, quarantine(whole))
+        write_json(scratch / "store" / QUARANTINE, quarantine_record(whole))
     if output.exists():
         shutil.rmtree(output)
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -169,9 +179,9 @@ def materialise(
 
 
 def order(
-    shards: Sequence[Shard], accounts: Sequence[Account], spec: SimulatedRobotSpec | RecordedSpec
+    shards: Sequence[Shard], reports: Sequence[IngestReport], spec: SimulatedRobotSpec | RecordedSpec
 ) -> list[tuple[int, int, Split | None]]:
-    """The episodes of the whole store: shard, index in it, and the split where it is known only now."""
+    """The episodes of the whole store: shard, index in it, and the split if it is known only now."""
     if isinstance(spec, SimulatedSpec):
         numbered = sorted(
             (assignment.number, number, index)
@@ -186,12 +196,12 @@ def order(
             (number, index, first.setdefault(infos[number][index].scene, infos[number][index].split))
             for _, number, index in numbered
         ]
-    places = [(number, index) for number, account in enumerate(accounts) for index in range(account.kept)]
+    places = [(number, index) for number, report in enumerate(reports) for index in range(report.kept)]
     places = places[: spec.episodes or None]
     scenes = [
         info.scene
-        for number, account in enumerate(accounts)
-        if account.kept
+        for number, report in enumerate(reports)
+        if report.kept
         for info in EpisodeStore(shards[number].folder / "store").infos
     ][: len(places)]
     splits = split_groups(scenes, spec.split, spec.seed)

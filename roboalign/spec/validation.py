@@ -79,8 +79,8 @@ def is_other_member(error: ErrorDetails, errors: list[ErrorDetails]) -> bool:
 
 
 def is_member_label(step: str | int) -> bool:
-    """Whether a step of an error's path is Pydantic's label of a union member with constraints or validators."""
-    return isinstance(step, str) and step.startswith(("constrained-", "function-"))
+    """Whether a step of an error's path is Pydantic's name of a member of a union that has no tag."""
+    return isinstance(step, str) and step.startswith(("constrained-", "function-", "tuple["))
 
 
 def is_misspelled(missing: Diagnostic, suggested: Iterable[str]) -> bool:

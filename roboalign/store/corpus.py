@@ -81,7 +81,7 @@ class Corpus:
     @classmethod
     def open(cls, index: Path) -> Self:
         """Open the sources that an index lists (`artifacts/sources/index.json`); their folders are relative to the
-        folder that holds the index's folder. Raises StoreError where a store is missing or not the indexed one."""
+        folder that holds the index's folder. Raises StoreError if a store is missing or not the indexed one."""
         try:
             listed = read_json(index)["sources"]
         except (OSError, ValueError, KeyError) as error:
@@ -140,12 +140,12 @@ class Corpus:
         return self.stores[store].frames_at(index, numbers)
 
     def state(self, i: int) -> Float32 | None:
-        """(T, 14) states of episode `i`, columns STATE_NAMES, without reading its frames; None where unknown."""
+        """(T, 14) states of episode `i`, columns STATE_NAMES, without reading its frames; None if unknown."""
         store, index = self.places[i]
         return self.stores[store].state(index)
 
     def keypoints(self, i: int) -> Float32 | None:
-        """(T, 6) keypoints of episode `i`, columns KEYPOINT_NAMES, without reading its frames; None where unknown."""
+        """(T, 6) keypoints of episode `i`, columns KEYPOINT_NAMES, without reading its frames; None if unknown."""
         store, index = self.places[i]
         return self.stores[store].keypoints(index)
 

@@ -2,18 +2,20 @@
 
 A frame's row (`data/`) has, besides `timestamp`, `frame_index`, `episode_index`, `index` and `task_index`:
 
-- `observation.images.main`: the frame, as PNG here or as video under `videos/`;
+- `observation.images.main`: the frame, as PNG here or as video under `videos/`; or, if the cameras that a frame shows
+  are kept by themselves, `observation.images.<camera>` for each, whose `info` says which cell of the frame it fills;
 - `action`: what the policy chose on seeing the frame, in the source's own units;
-- `observation.state`: the simulator's state, columns `roboalign.types.STATE_NAMES` (contact among them), where known;
-- `observation.keypoints`: projected points, columns `roboalign.types.KEYPOINT_NAMES`, where known.
+- `observation.state`: the simulator's state, columns `roboalign.types.STATE_NAMES` (contact among them), if known;
+- `observation.keypoints`: projected points, columns `roboalign.types.KEYPOINT_NAMES`, if known.
 
 An episode's row (`meta/episodes/`) has, besides LeRobot's own columns, `id`, `source`, `task` (the short name; the
 instruction is in `tasks`), `policy`, `scene`, `split`, `success` (see `roboalign.types.Episode`), `data/row_group` (its
-row group in the data file) and, for video, `videos/observation.images.main/crc32`: a checksum of each frame's packet.
+row group in the data file) and, for video, `videos/<image feature>/crc32`: a checksum of each frame's packet.
 """
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from roboalign.store.spec import Images, StorageSpec
+from roboalign.store.spec import Images, StorageSpec, Tile
 from roboalign.types import KEYPOINT_NAMES, STATE_NAMES, Episode, Float32, Policy, Split
 
 IMAGE, ACTION, STATE, KEYPOINTS = (
@@ -32,6 +34,8 @@ IMAGE, ACTION, STATE, KEYPOINTS = (
     "observation.keypoints",
 )
 VECTORS = (ACTION, STATE, KEYPOINTS)
+CELL = "cell."
+"""Begins the keys of a camera's `info` that say which cell of the frame it fills, in pixels."""
 STEPS = ("frame_index", "episode_index", "index", "task_index")
 """The integer columns of every frame; all but the first are a store's own numbering."""
 
@@ -78,10 +82,10 @@ def data_file(folder: Path, number: int) -> Path:
     return folder / DATA_PATH.format(chunk_index=number // CHUNK_FILES, file_index=number % CHUNK_FILES)
 
 
-def video_file(folder: Path, number: int) -> Path:
-    """The video file with the given number."""
+def video_file(folder: Path, feature: str, number: int) -> Path:
+    """The video file of an image feature with the given number."""
     place = {"chunk_index": number // CHUNK_FILES, "file_index": number % CHUNK_FILES}
-    return folder / VIDEO_PATH.format(video_key=IMAGE, **place)
+    return folder / VIDEO_PATH.format(video_key=feature, **place)
 
 
 def rate_of(fps: float) -> Fraction:
@@ -90,17 +94,28 @@ def rate_of(fps: float) -> Fraction:
 
 
 def plain(fps: float) -> float | int:
-    """Frames a second as info.json has them: an integer where they are one."""
+    """Frames a second as info.json has them: an integer if they are one."""
     return int(fps) if float(fps).is_integer() else fps
 
 
-def features_of(episode: Episode, storage: StorageSpec, fps: float) -> dict[str, Any]:
-    """The `features` of info.json. Raises StoreError where the arrays of the episode do not fit each other."""
+def features_of(
+    episode: Episode, storage: StorageSpec, fps: float, cameras: Mapping[str, Tile] | None = None
+) -> dict[str, Any]:
+    """The `features` of info.json.
+
+    Args:
+        episode: The first episode, or one that has to agree with it.
+        storage: How frames are kept.
+        fps: Frames a second.
+        cameras: For frames that are kept camera by camera, the cell of each image feature; the whole frame by default.
+
+    Raises StoreError if the arrays of the episode do not fit each other.
+    """
     if episode.frames.ndim != 4 or episode.frames.shape[3] != 3 or episode.frames.dtype != np.uint8:
         raise StoreError(
             f"episode {episode.id}: frames are {episode.frames.dtype} {episode.frames.shape}, not uint8 (T, H, W, 3)"
         )
-    length, height, width, channels = episode.frames.shape
+    length, height, width, _ = episode.frames.shape
     if not length:
         raise StoreError(f"episode {episode.id} has no frame")
     arrays = {ACTION: episode.actions, STATE: episode.state, KEYPOINTS: episode.keypoints}
@@ -126,34 +141,82 @@ def features_of(episode: Episode, storage: StorageSpec, fps: float) -> dict[str,
         if array is not None
     }
     scalars = {"timestamp": "float32"} | dict.fromkeys(STEPS, "int64")
-    image: dict[str, Any] = {
-        "dtype": "image",
-        "shape": [height, width, channels],
-        "names": ["height", "width", "channels"],
-    }
-    images = storage.images(height, width)
-    if images != "png":
-        if height % 2 or width % 2:
-            raise StoreError(
-                f"episode {episode.id}: frames of {height}x{width} cannot be kept as {images} video, whose sides are "
-                "even; resize them, or set the storage to png"
-            )
-        image["dtype"] = "video"
-        image["info"] = {
-            "video.height": height,
-            "video.width": width,
-            "video.channels": channels,
-            "video.codec": CODECS[images],
-            "video.pix_fmt": "yuv420p",
-            "video.is_depth_map": False,
-            "video.fps": plain(fps),
-            "video.g": storage.gop,
-            "video.crf": storage.crf,
-            "has_audio": False,
-        }
-    features = {IMAGE: image} | vectors | {k: {"dtype": v, "shape": [1], "names": None} for k, v in scalars.items()}
+    images = image_features(episode.id, height, width, storage, fps, cameras)
+    features = images | vectors | {k: {"dtype": v, "shape": [1], "names": None} for k, v in scalars.items()}
     # In the order that info.json has them: columns follow it, whether a store was written or merged.
     return dict(sorted(features.items()))
+
+
+def image_features(
+    name: str, height: int, width: int, storage: StorageSpec, fps: float, cameras: Mapping[str, Tile] | None
+) -> dict[str, Any]:
+    """The image features of frames of `height` x `width` pixels. Raises StoreError, which names the episode, if video
+    cannot keep them."""
+    tiles = cameras or {IMAGE: Tile(0, 0, height, width)}
+    kind = images_kind(storage, tiles)
+    features: dict[str, Any] = {}
+    for key, tile in tiles.items():
+        feature: dict[str, Any] = {
+            "dtype": "image",
+            "shape": [tile.height, tile.width, 3],
+            "names": ["height", "width", "channels"],
+        }
+        if kind != "png":
+            if tile.height % 2 or tile.width % 2:
+                raise StoreError(
+                    f"episode {name}: frames of {tile.height}x{tile.width} cannot be kept as {kind} video, whose sides "
+                    "are even; resize them, or set the storage to png"
+                )
+            feature["dtype"] = "video"
+            feature["info"] = {
+                "video.height": tile.height,
+                "video.width": tile.width,
+                "video.channels": 3,
+                "video.codec": CODECS[kind],
+                "video.pix_fmt": "yuv420p",
+                "video.is_depth_map": False,
+                "video.fps": plain(fps),
+                "video.g": storage.gop,
+                "video.crf": storage.crf,
+                "has_audio": False,
+            }
+        if cameras:
+            place = asdict(tile) | {"frame_height": height, "frame_width": width}
+            feature["info"] = feature.get("info", {}) | {f"{CELL}{side}": value for side, value in place.items()}
+        features[key] = feature
+    return features
+
+
+def images_kind(storage: StorageSpec, tiles: Mapping[str, Tile]) -> Images:
+    """What the frames, or the cells of all cameras, are kept as: the same for each, by the largest sides."""
+    return storage.images(max(tile.height for tile in tiles.values()), max(tile.width for tile in tiles.values()))
+
+
+def image_tiles(features: Mapping[str, Any]) -> dict[str, Tile]:
+    """The image features of info.json, each with the cell of the frame that it fills. Raises KeyError, TypeError or
+    ValueError if they are not ours."""
+    height, width = frame_size(features)
+    if IMAGE in features:
+        return {IMAGE: Tile(0, 0, height, width)}
+    sides = ("top", "left", "height", "width")
+    images = {key: value["info"] for key, value in features.items() if value["dtype"] in ("image", "video")}
+    tiles = {key: Tile(*(int(info[f"{CELL}{side}"]) for side in sides)) for key, info in images.items()}
+    for key, tile in tiles.items():
+        fits = min(tile.top, tile.left) >= 0 and tile.top + tile.height <= height and tile.left + tile.width <= width
+        if not fits:
+            raise ValueError(f"the cell of {key} does not lie in the frame of {height}x{width}")
+    return tiles
+
+
+def frame_size(features: Mapping[str, Any]) -> tuple[int, int]:
+    """Height and width of the frames. Raises KeyError, TypeError or ValueError if the features are not ours."""
+    if IMAGE in features:
+        height, width, _ = features[IMAGE]["shape"]
+        return int(height), int(width)
+    images = [value["info"] for value in features.values() if value["dtype"] in ("image", "video")]
+    if not images:
+        raise ValueError("it has no image feature")
+    return int(images[0][f"{CELL}frame_height"]), int(images[0][f"{CELL}frame_width"])
 
 
 def data_schema(features: dict[str, Any]) -> pa.Schema:
@@ -180,7 +243,6 @@ def data_schema(features: dict[str, Any]) -> pa.Schema:
 
 def episode_schema(features: dict[str, Any]) -> pa.Schema:
     """Columns of the episodes' table."""
-    video = features[IMAGE]["dtype"] == "video"
     columns: dict[str, pa.DataType] = {
         "episode_index": pa.int64(),
         "tasks": pa.list_(pa.string()),
@@ -198,14 +260,15 @@ def episode_schema(features: dict[str, Any]) -> pa.Schema:
         "split": pa.string(),
         "success": pa.bool_(),
     }
-    if video:
-        columns |= {
-            f"videos/{IMAGE}/chunk_index": pa.int64(),
-            f"videos/{IMAGE}/file_index": pa.int64(),
-            f"videos/{IMAGE}/from_timestamp": pa.float64(),
-            f"videos/{IMAGE}/to_timestamp": pa.float64(),
-            f"videos/{IMAGE}/crc32": pa.list_(pa.uint32()),
-        }
+    for name, feature in features.items():
+        if feature["dtype"] == "video":
+            columns |= {
+                f"videos/{name}/chunk_index": pa.int64(),
+                f"videos/{name}/file_index": pa.int64(),
+                f"videos/{name}/from_timestamp": pa.float64(),
+                f"videos/{name}/to_timestamp": pa.float64(),
+                f"videos/{name}/crc32": pa.list_(pa.uint32()),
+            }
     columns |= {"meta/episodes/chunk_index": pa.int64(), "meta/episodes/file_index": pa.int64()}
     for name, feature in features.items():
         for statistic in STATISTICS:
@@ -232,6 +295,6 @@ def parquet_writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
 
 
 def vectors_of(values: Float32) -> pa.Array:
-    """(T, D) as a column of vectors; of scalars where D is 1, as LeRobot keeps features of shape 1."""
+    """(T, D) as a column of vectors; of scalars if D is 1, as LeRobot keeps features of shape 1."""
     flat = pa.array(np.ascontiguousarray(values, np.float32).reshape(-1))
     return flat if values.shape[1] == 1 else pa.FixedSizeListArray.from_arrays(flat, values.shape[1])

@@ -15,10 +15,10 @@ OPEN_STORES = 32
 
 def merge(folder: Path, episodes: Sequence[tuple[Path, int, Split | None]]) -> None:
     """Write to `folder` the store of the given episodes, in this order: each by its store, its index there, and the
-    split it gets (its own where None).
+    split it gets (its own if None).
 
     The result has the bytes that writing the episodes themselves would give. Memory does not grow with their number.
-    Raises StoreError where none is given or the stores do not fit together; then nothing is written.
+    Raises StoreError if none is given or the stores do not fit together; then nothing is written.
     """
     if not episodes:
         raise StoreError(f"{folder}: no episode was added; a store holds at least one")

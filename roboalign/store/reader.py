@@ -26,9 +26,12 @@ from roboalign.store.layout import (
     EpisodeInfo,
     StoreError,
     data_file,
+    frame_size,
+    image_tiles,
     rate_of,
     video_file,
 )
+from roboalign.store.spec import Tile
 from roboalign.store.video import FramePlace, VideoReader
 from roboalign.types import Episode, Float32, UInt8
 
@@ -40,7 +43,8 @@ SHARE = 4
 """Frames that are worth a thread."""
 _INFO = ("id", "source", "task", "tasks", "policy", "scene", "split", "length", "success")
 _PLACE = ("data/chunk_index", "data/file_index", "data/row_group")
-_VIDEO = tuple(f"videos/{IMAGE}/{name}" for name in ("chunk_index", "file_index", "from_timestamp", "crc32"))
+_VIDEO = ("chunk_index", "file_index", "from_timestamp", "crc32")
+"""Of each video."""
 
 K = TypeVar("K")
 F = TypeVar("F", pq.ParquetFile, VideoReader)
@@ -54,14 +58,20 @@ class EpisodeStore:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.frame_size: tuple[int, int]
+        """Height and width of the frames."""
+        self.tiles: dict[str, Tile]
+        """The image features, each with the cell of the frame that it fills: the whole frame for a single one."""
         try:
             info = read_json(folder / "meta/info.json")
             self.fps = float(info["fps"])
             self.features: Mapping[str, Any] = info["features"]
-            self.video = self.features[IMAGE]["dtype"] == "video"
-            names = [*_INFO, *_PLACE, *(_VIDEO if self.video else ())]
-            table = self._episodes(names)
-            rows = table.drop_columns([_VIDEO[-1]] if self.video else []).to_pylist()
+            self.frame_size = frame_size(self.features)
+            self.tiles = image_tiles(self.features)
+            videos = [name for name in self.tiles if self.features[name]["dtype"] == "video"]
+            self.video = bool(videos)
+            table = self._episodes([*_INFO, *_PLACE, *(f"videos/{name}/{key}" for name in videos for key in _VIDEO)])
+            rows = table.drop_columns([f"videos/{name}/crc32" for name in videos]).to_pylist()
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise StoreError(
                 f"{folder} is not a readable episode store ({error}); record it again: `dvc repro`"
@@ -76,11 +86,14 @@ class EpisodeStore:
         self._places = tuple(
             (row["data/chunk_index"] * CHUNK_FILES + row["data/file_index"], row["data/row_group"]) for row in rows
         )
-        if self.video:
-            chunk, file, start, crc = _VIDEO
-            self._videos = tuple((row[chunk] * CHUNK_FILES + row[file], round(row[start] * self.fps)) for row in rows)
-            self._checksums = table.column(crc)
-            self._gop = int(self.features[IMAGE]["info"]["video.g"])
+        self._videos: dict[str, tuple[tuple[int, int], ...]] = {}
+        self._checksums = {name: table.column(f"videos/{name}/crc32") for name in videos}
+        for name in videos:
+            chunk, file, start, _ = (f"videos/{name}/{key}" for key in _VIDEO)
+            self._videos[name] = tuple(
+                (row[chunk] * CHUNK_FILES + row[file], round(row[start] * self.fps)) for row in rows
+            )
+            self._gop = int(self.features[name]["info"]["video.g"])
         self._statistics: pa.Table | None = None
         self._opened = _Files()
 
@@ -111,12 +124,6 @@ class EpisodeStore:
         """Action dimensions."""
         return int(self.features[ACTION]["shape"][0])
 
-    @property
-    def frame_size(self) -> tuple[int, int]:
-        """Height and width of the frames."""
-        height, width, _ = self.features[IMAGE]["shape"]
-        return int(height), int(width)
-
     def statistics(self, index: int) -> dict[str, dict[str, list[Any]]]:
         """The statistics of an episode: by feature, then by name."""
         if self._statistics is None:
@@ -142,10 +149,11 @@ class EpisodeStore:
             raise StoreError(f"{path} is not the file of {self.infos[index].id}; `dvc checkout` restores it")
         return table
 
-    def video_place(self, index: int) -> tuple[Path, FramePlace]:
-        """The video file of an episode, and where it lies there."""
-        file, start = self._videos[index]
-        return video_file(self.folder, file), FramePlace(file, start, self._checksums[index].values.to_numpy())
+    def video_place(self, index: int, name: str = IMAGE) -> tuple[Path, FramePlace]:
+        """The video file of an episode for an image feature, and where it lies there."""
+        file, start = self._videos[name][index]
+        checksums = self._checksums[name][index].values.to_numpy()
+        return video_file(self.folder, name, file), FramePlace(file, start, checksums)
 
     def _vector(self, index: int, name: str) -> Float32 | None:
         if name not in self.features:
@@ -157,11 +165,11 @@ class EpisodeStore:
         return _matrix(self.columns(index, [ACTION]), ACTION)
 
     def state(self, index: int) -> Float32 | None:
-        """(T, 14) states of an episode, columns STATE_NAMES; None where the source has none."""
+        """(T, 14) states of an episode, columns STATE_NAMES; None if the source has none."""
         return self._vector(index, STATE)
 
     def keypoints(self, index: int) -> Float32 | None:
-        """(T, 6) keypoints of an episode, columns KEYPOINT_NAMES; None where the source has none."""
+        """(T, 6) keypoints of an episode, columns KEYPOINT_NAMES; None if the source has none."""
         return self._vector(index, KEYPOINTS)
 
     def frames(self, index: int, start: int = 0, stop: int | None = None) -> UInt8:
@@ -171,29 +179,41 @@ class EpisodeStore:
     def frames_at(self, index: int, numbers: Sequence[int]) -> UInt8:
         """(len(numbers), H, W, 3): the frames with these numbers, in rising order; only these are decoded.
 
-        Raises StoreError where the file is not what was written.
+        Raises StoreError if the file is not what was written.
         """
         length = self.infos[index].length
         if any(not 0 <= n < length for n in numbers) or any(a >= b for a, b in pairwise(numbers)):
             raise ValueError(f"frames {list(numbers)} are not rising numbers below {length}")
-        frames = np.empty((len(numbers), *self.frame_size, 3), np.uint8)
-        if not len(numbers):
+        if len(self.tiles) == 1:
+            frames = np.empty((len(numbers), *self.frame_size, 3), np.uint8)
+            self._decode(index, numbers, next(iter(self.tiles)), frames)
             return frames
+        # Cells that no camera fills stay black.
+        frames = np.zeros((len(numbers), *self.frame_size, 3), np.uint8)
+        for name, tile in self.tiles.items():
+            cell = np.empty((len(numbers), tile.height, tile.width, 3), np.uint8)
+            self._decode(index, numbers, name, cell)
+            frames[:, *tile.area] = cell
+        return frames
+
+    def _decode(self, index: int, numbers: Sequence[int], name: str, out: UInt8) -> None:
+        """Decode the frames of an image feature with these numbers into `out` (len(numbers), h, w, 3)."""
+        if not len(numbers):
+            return
         if self.video:
-            path, place = self.video_place(index)
+            path, place = self.video_place(index, name)
             shares = split_for_threads(numbers, self._files().threads, self._gop)
             readers = [self._files().video(path, k, self._open_video) for k in range(len(shares))]
-            self._files().spread(shares, lambda k, share: readers[k].read(place, numbers[share], frames[share]))
-            return frames
-        images = self.columns(index, [f"{IMAGE}.bytes"]).column(IMAGE).combine_chunks().field("bytes")
+            self._files().spread(shares, lambda k, share: readers[k].read(place, numbers[share], out[share]))
+            return
+        images = self.columns(index, [f"{name}.bytes"]).column(name).combine_chunks().field("bytes")
         wanted = [images[n].as_buffer() for n in numbers]
         shares = split_for_threads(numbers, self._files().threads, 1)
         try:
-            self._files().spread(shares, lambda _, share: PngReader().read(wanted[share], frames[share]))
+            self._files().spread(shares, lambda _, share: PngReader().read(wanted[share], out[share]))
         except StoreError as error:
             path = data_file(self.folder, self._places[index][0])
             raise StoreError(f"{path}: {error} in episode {self.infos[index].id}") from None
-        return frames
 
     def _open_video(self, path: Path) -> VideoReader:
         return VideoReader(path, rate_of(self.fps), self._gop)

@@ -183,7 +183,7 @@ class VideoReader:
 
     def read(self, place: FramePlace, numbers: Sequence[int], out: UInt8) -> None:
         """Decode the frames with these numbers, counted from the episode's first, in rising order, into `out`
-        (len(numbers), H, W, 3). Raises StoreError where the file is not what was written."""
+        (len(numbers), H, W, 3). Raises StoreError if the file is not what was written."""
         at = 0
         try:
             while at < len(numbers):
@@ -235,7 +235,7 @@ class VideoReader:
 
 
 def _open(file: Path | io.BytesIO, rate: Fraction, name: Path | str) -> tuple[InputContainer, VideoStream, int]:
-    """A video, its stream, and the stream's units of time a frame. Raises StoreError where it is not ours to decode."""
+    """A video, its stream, and the stream's units of time a frame. Raises StoreError if it is not ours to decode."""
     try:
         container = open_video(file, strict=False)
     except (MediaError, OSError, ValueError, av.FFmpegError) as error:

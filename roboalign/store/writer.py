@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -18,7 +19,6 @@ from roboalign.store.images import encode_png
 from roboalign.store.layout import (
     ACTION,
     CHUNK_FILES,
-    IMAGE,
     KEYPOINTS,
     STATE,
     STEPS,
@@ -28,6 +28,8 @@ from roboalign.store.layout import (
     data_schema,
     episode_schema,
     features_of,
+    image_tiles,
+    images_kind,
     parquet_writer,
     plain,
     rate_of,
@@ -35,7 +37,7 @@ from roboalign.store.layout import (
     video_file,
 )
 from roboalign.store.reader import EpisodeStore
-from roboalign.store.spec import StorageSpec
+from roboalign.store.spec import StorageSpec, Tile
 from roboalign.store.statistics import Aggregate, Statistics, of_frames, of_values
 from roboalign.store.video import FramePlace, Packets, VideoFile, encode_clip
 from roboalign.types import Episode, Split
@@ -47,18 +49,32 @@ ROWS = 1000
 class EpisodeWriter:
     """Writes a store; a context manager. Nothing is visible at `folder` until the block ends without an error.
 
+    Args:
+        folder: Where the store goes.
+        fps: Frames a second.
+        storage: How frames are kept.
+        cameras: For frames that show several cameras, each to be kept by itself: the cell of each image feature.
+
     All episodes must have frames of one size, actions of one width, and state and keypoints either all or none.
     An existing store at `folder` is replaced. What is held in memory does not grow with the number of episodes.
     """
 
-    def __init__(self, folder: Path, *, fps: float, storage: StorageSpec | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        fps: float,
+        storage: StorageSpec | None = None,
+        cameras: Mapping[str, Tile] | None = None,
+    ) -> None:
         if fps <= 0:
             raise StoreError(f"{folder}: a store has more than {fps} frames a second")
-        self.folder, self.fps, self.storage = folder, fps, storage or StorageSpec()
+        self.folder, self.fps, self.storage, self.cameras = folder, fps, storage or StorageSpec(), cameras
         self._temporary: Path | None = None
         self._data: pq.ParquetWriter | None = None
         self._meta: pq.ParquetWriter | None = None
-        self._video: VideoFile | None = None
+        self._videos: dict[str, VideoFile] = {}
+        """The open video file of each image feature."""
         self._file = self._group = self._frames = self._episodes = 0
         self._features: dict[str, Any] = {}
         self._tasks: dict[str, int] = {}
@@ -72,30 +88,36 @@ class EpisodeWriter:
         return self
 
     def add(self, episode: Episode) -> None:
-        """Append one episode. Raises StoreError where it does not fit the episodes before it."""
-        self._agree(features_of(episode, self.storage, self.fps), f"episode {episode.id}")
-        length, height, width, _ = episode.frames.shape
+        """Append one episode. Raises StoreError if it does not fit the episodes before it."""
+        self._agree(features_of(episode, self.storage, self.fps, self.cameras), f"episode {episode.id}")
+        length = len(episode.frames)
         arrays = {ACTION: episode.actions, STATE: episode.state, KEYPOINTS: episode.keypoints}
         vectors = {name: array for name, array in arrays.items() if array is not None}
-        images = self.storage.images(height, width)
-        columns, place = {}, None
-        if images == "png":
-            pictures = [{"bytes": encode_png(frame), "path": None} for frame in episode.frames]
-            columns[IMAGE] = pa.array(pictures, pa.struct({"bytes": pa.binary(), "path": pa.string()}))
-        else:
-            clip = encode_clip(episode.frames, rate_of(self.fps), images, self.storage)
-            with Packets(clip, rate_of(self.fps), 0, length) as packets:
-                place = self._append_video(packets)
+        tiles = image_tiles(self._features)
+        images = images_kind(self.storage, tiles)
+        columns: dict[str, pa.Array] = {}
+        places: dict[str, FramePlace] = {}
+        statistics: dict[str, Statistics] = {}
+        for name, tile in tiles.items():
+            frames = np.ascontiguousarray(episode.frames[:, *tile.area])
+            statistics[name] = of_frames(frames)
+            if images == "png":
+                pictures = [{"bytes": encode_png(frame), "path": None} for frame in frames]
+                columns[name] = pa.array(pictures, pa.struct({"bytes": pa.binary(), "path": pa.string()}))
+            else:
+                clip = encode_clip(frames, rate_of(self.fps), images, self.storage)
+                with Packets(clip, rate_of(self.fps), 0, length) as packets:
+                    places[name] = self._append_video(name, packets)
         columns |= {name: vectors_of(array) for name, array in vectors.items()}
-        statistics = {IMAGE: of_frames(episode.frames)} | {name: of_values(array) for name, array in vectors.items()}
+        statistics |= {name: of_values(array) for name, array in vectors.items()}
         info = EpisodeInfo(
             episode.id, episode.source, episode.task, episode.instruction, episode.policy, episode.scene,
             episode.split, length, episode.success,
         )  # fmt: skip
-        self._append(info, columns, statistics, place)
+        self._append(info, columns, statistics, places)
 
     def append(self, store: EpisodeStore, index: int, *, split: Split | None = None) -> None:
-        """Copy one episode of another store, its frames as they are kept there, under `split` where that is given.
+        """Copy one episode of another store, its frames as they are kept there, under `split` if that is given.
 
         The other store must have this one's frame rate, features and way to keep frames; raises StoreError otherwise.
         """
@@ -103,17 +125,19 @@ class EpisodeWriter:
             raise StoreError(f"{store.folder} has {store.fps} frames a second, {self.folder} {self.fps}")
         self._agree(dict(store.features), str(store.folder))
         info = store.infos[index]
-        place = None
-        if store.video:
-            file, lies = store.video_place(index)
+        images = image_tiles(self._features)
+        places: dict[str, FramePlace] = {}
+        for name in images if store.video else ():
+            file, lies = store.video_place(index, name)
             with Packets(file, rate_of(self.fps), lies.start, info.length, lies.checksums) as packets:
-                place = self._append_video(packets)
-        names = [name for name in (IMAGE, ACTION, STATE, KEYPOINTS) if name in data_schema(self._features).names]
+                places[name] = self._append_video(name, packets)
+        there = data_schema(self._features).names
+        names = [name for name in (*images, ACTION, STATE, KEYPOINTS) if name in there]
         table = store.columns(index, names)
         columns = {name: table.column(name).combine_chunks() for name in names}
-        kept = {IMAGE, *names}
+        kept = {*images, *names}
         statistics = {name: values for name, values in store.statistics(index).items() if name in kept}
-        self._append(replace(info, split=split or info.split), columns, statistics, place)
+        self._append(replace(info, split=split or info.split), columns, statistics, places)
 
     def _agree(self, features: dict[str, Any], name: str) -> None:
         if self._temporary is None:
@@ -127,20 +151,20 @@ class EpisodeWriter:
             )
         self._features = features
 
-    def _append_video(self, packets: Packets) -> FramePlace:
+    def _append_video(self, name: str, packets: Packets) -> FramePlace:
         assert self._temporary is not None
-        file = self._video
+        file = self._videos.get(name)
         if file is not None and not (
             file.takes(packets)
             and file.size < layout.VIDEO_BYTES
             and file.frames + packets.length <= layout.VIDEO_SECONDS * self.fps
         ):
             file.close()
-            self._video = None
-        if self._video is None:
+            del self._videos[name]
+        if name not in self._videos:
             number = 0 if file is None else file.number + 1
-            self._video = VideoFile(video_file(self._temporary, number), number, rate_of(self.fps))
-        place = self._video.append(packets)
+            self._videos[name] = VideoFile(video_file(self._temporary, name, number), number, rate_of(self.fps))
+        place = self._videos[name].append(packets)
         if len(place.checksums) != packets.length:
             raise StoreError(f"{self.folder}: {packets.length} frames became {len(place.checksums)} of video")
         return place
@@ -150,7 +174,7 @@ class EpisodeWriter:
         info: EpisodeInfo,
         columns: dict[str, pa.Array],
         statistics: dict[str, Statistics],
-        place: FramePlace | None,
+        places: Mapping[str, FramePlace],
     ) -> None:
         assert self._temporary is not None
         length, number = info.length, self._episodes
@@ -184,13 +208,13 @@ class EpisodeWriter:
             "meta/episodes/chunk_index": 0,
             "meta/episodes/file_index": 0,
         }
-        if place is not None:
+        for name, place in places.items():
             row |= {
-                f"videos/{IMAGE}/chunk_index": place.file // CHUNK_FILES,
-                f"videos/{IMAGE}/file_index": place.file % CHUNK_FILES,
-                f"videos/{IMAGE}/from_timestamp": place.start / self.fps,
-                f"videos/{IMAGE}/to_timestamp": (place.start + length) / self.fps,
-                f"videos/{IMAGE}/crc32": place.checksums,
+                f"videos/{name}/chunk_index": place.file // CHUNK_FILES,
+                f"videos/{name}/file_index": place.file % CHUNK_FILES,
+                f"videos/{name}/from_timestamp": place.start / self.fps,
+                f"videos/{name}/to_timestamp": (place.start + length) / self.fps,
+                f"videos/{name}/crc32": place.checksums,
             }
         row |= {f"stats/{name}/{key}": value for name, found in statistics.items() for key, value in found.items()}
         self._rows.append(row)
@@ -220,7 +244,7 @@ class EpisodeWriter:
             if kind is None:
                 self._finish(self._temporary)
         finally:
-            for file in (self._data, self._meta, self._video):
+            for file in (self._data, self._meta, *self._videos.values()):
                 if file is not None:
                     file.close()
             shutil.rmtree(self._temporary, ignore_errors=True)
@@ -229,7 +253,7 @@ class EpisodeWriter:
         if not self._episodes:
             raise StoreError(f"{self.folder}: no episode was added; a store holds at least one")
         self._write_rows()
-        for file in (self._data, self._meta, self._video):
+        for file in (self._data, self._meta, *self._videos.values()):
             if file is not None:
                 file.close()
         info = {
@@ -244,7 +268,7 @@ class EpisodeWriter:
             "fps": plain(self.fps),
             "splits": {"train": f"0:{self._episodes}"},
             "data_path": layout.DATA_PATH,
-            "video_path": layout.VIDEO_PATH if self._video is not None else None,
+            "video_path": layout.VIDEO_PATH if self._videos else None,
             "features": self._features,
         }
         for name, value in (("info", info), ("stats", self._statistics.result())):

@@ -20,7 +20,7 @@ from reading import mutilated, read_all, served
 from roboalign.__main__ import main
 from roboalign.sources.inspection.command import inspect_spec
 from roboalign.sources.inspection.layouts.layout import Column, best
-from roboalign.sources.inspection.looks import CELL, shade_outside_crop, spread
+from roboalign.sources.inspection.preview import CELL, choose_parts, shade_outside_crop
 from roboalign.sources.inspection.proposal import flow, propose
 from roboalign.sources.inspection.summary import dimensions
 from roboalign.sources.inspection.text import histogram
@@ -378,24 +378,24 @@ def test_options_reach_the_place(tmp_path: Path, capsys: Capture) -> None:
 
 def test_some_episodes_are_taken_from_all_over() -> None:
     parts = [Part(str(number)) for number in range(100)]
-    assert [part.path for part in spread(parts, 20, 0)] == [str(number) for number in range(0, 100, 10)]
-    assert [part.path for part in spread(parts, 3, 0)] == ["0", "33", "66"]
-    assert [part.path for part in spread(parts, 3, 7)] == ["0", "1", "2"]
-    assert spread(parts, 0, 0) == parts
-    assert spread(parts[:2], 20, 0) == parts[:2]
+    assert [part.path for part in choose_parts(parts, 20, 0)] == [str(number) for number in range(0, 100, 10)]
+    assert [part.path for part in choose_parts(parts, 3, 0)] == ["0", "33", "66"]
+    assert [part.path for part in choose_parts(parts, 3, 7)] == ["0", "1", "2"]
+    assert choose_parts(parts, 0, 0) == parts
+    assert choose_parts(parts[:2], 20, 0) == parts[:2]
 
 
 def test_only_so_many_episodes_are_read(tmp_path: Path) -> None:
     for number in range(12):
         test_libero.write(tmp_path / f"data/{number:02d}.hdf5", demos=3)
-    found = inspect_spec(test_libero.spec(tmp_path / "data"), "x", 5, tmp_path).looks
-    assert found.how == "5 episodes, from 5 of 12 parts; --episodes 0 looks at all"
-    assert [look.name for look in found.episodes] == [f"{n:02d}.hdf5#demo_0" for n in (0, 2, 4, 7, 9)]
-    found = inspect_spec(test_libero.spec(tmp_path / "data"), "x", 24, tmp_path).looks
+    found = inspect_spec(test_libero.spec(tmp_path / "data"), "x", 5, tmp_path).preview
+    assert found.selection == "5 episodes, from 5 of 12 parts; --episodes 0 looks at all"
+    assert [episode.name for episode in found.episodes] == [f"{n:02d}.hdf5#demo_0" for n in (0, 2, 4, 7, 9)]
+    found = inspect_spec(test_libero.spec(tmp_path / "data"), "x", 24, tmp_path).preview
     assert len(found.episodes) == 24
-    assert inspect_spec(test_libero.spec(tmp_path / "data"), "x", 0, tmp_path).looks.how == "all 36 episodes"
+    assert inspect_spec(test_libero.spec(tmp_path / "data"), "x", 0, tmp_path).preview.selection == "all 36 episodes"
     limited = test_libero.spec(tmp_path / "data", episodes=4)
-    assert [look.name[:2] for look in inspect_spec(limited, "x", 8, tmp_path).looks.episodes] == [
+    assert [episode.name[:2] for episode in inspect_spec(limited, "x", 8, tmp_path).preview.episodes] == [
         "00",
         "01",
         "02",

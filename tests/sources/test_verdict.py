@@ -73,13 +73,13 @@ def compare(folder: Path, kinds: list[str], fields: dict[str, Any]) -> None:
     found = inspect_spec(spec, "mine", 0, folder / "cache")
     executor = ProcessesSpec(kind="processes", workers=1)
     try:
-        account = materialise(
+        report = materialise(
             spec, "mine", folder / "store", folder / "scratch", folder / "cache", executor, lambda *_: None
         )
     except SourceError:
-        account = None
-    assert found.is_usable == (account is not None)
-    assert account in (None, found.looks.account)
+        report = None
+    assert found.is_usable == (report is not None)
+    assert report in (None, found.preview.report)
 
 
 def test_blank_instructions_name_the_filter(tmp_path: Path, capsys: Capture) -> None:

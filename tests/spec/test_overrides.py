@@ -14,8 +14,8 @@ from test_videos import spec as videos_spec
 
 from roboalign.__main__ import main
 from roboalign.run import name_origins
-from roboalign.sources.account import Account, tolerate
 from roboalign.sources.errors import SourceError
+from roboalign.sources.ingest_report import IngestReport, check_tolerance
 from roboalign.spec.compose import compose_params
 from roboalign.spec.document import COMMAND_LINE
 from roboalign.spec.library import Library, checkout_of
@@ -76,7 +76,7 @@ def test_an_error_of_a_stage_names_the_line_that_set_the_field(tree: Path) -> No
     assert main(["--root", str(tree), "use", "smoke"]) == 0
     spec = videos_spec(tree / "data")
     with pytest.raises(SourceError) as caught:
-        tolerate(Account(0, 0, (), (("length", 3),)), spec, "fetch", tree / "listed.json")
+        check_tolerance(IngestReport(0, 0, (), (("length", 3),)), spec, "fetch", tree / "listed.json")
     line = line_of(tree, "specs/experiments/smoke.yaml", "sources.*.length")
     assert name_origins(str(caught.value), tree) == (
         f"{tree}/data gives no episode (3 left out by sources.fetch.length (specs/experiments/smoke.yaml:{line})); "

@@ -11,6 +11,7 @@ from typing import Any, cast
 import av
 import numpy as np
 import pytest
+from av.video.reformatter import ColorRange, Colorspace
 from av.video.stream import VideoStream
 from PIL import Image
 
@@ -178,3 +179,29 @@ def png_of(high: int, wide: int) -> bytes:
     stream = io.BytesIO()
     Image.fromarray(np.zeros((high, wide, 3), np.uint8)).save(stream, "PNG")
     return stream.getvalue()
+
+
+@pytest.mark.parametrize("space", ["ITU601", "ITU709"])
+@pytest.mark.parametrize("value_range", ["MPEG", "JPEG"])
+@pytest.mark.parametrize("tagged", [True, False])
+def test_colours_come_back_whatever_the_video_keeps_them_as(
+    tmp_path: Path, space: str, value_range: str, tagged: bool
+) -> None:
+    if not tagged and (space, value_range) != ("ITU601", "MPEG"):
+        pytest.skip("a video without tags is of BT.601 in the limited range")
+    full = value_range == "JPEG"
+    with av.open(str(tmp_path / "film.mp4"), "w") as container:
+        stream = cast(VideoStream, container.add_stream("libx264", rate=10, options={"crf": "1"}))
+        stream.width, stream.height, stream.pix_fmt = WIDE, HIGH, "yuvj420p" if full else "yuv420p"
+        picture = av.VideoFrame.from_ndarray(quarters(), format="rgb24").reformat(
+            format=stream.pix_fmt, dst_colorspace=Colorspace[space], dst_color_range=ColorRange[value_range]
+        )
+        if tagged:
+            numbers = 1 if space == "ITU709" else 5, 2 if full else 1
+            for target in (stream.codec_context, picture):
+                target.colorspace, target.color_range = numbers
+        for _ in range(3):
+            container.mux(stream.encode(picture))
+        container.mux(stream.encode())
+    found = np.asarray(corners(first_frame(tmp_path / "film.mp4")))
+    assert np.abs(found - np.asarray(CORNERS)).max() <= 4

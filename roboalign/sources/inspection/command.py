@@ -7,13 +7,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from roboalign.io import round_floats
-from roboalign.sources.account import verdict
 from roboalign.sources.errors import SourceError
-from roboalign.sources.inspection.looks import Looks, of_data_set, of_simulator, of_store
+from roboalign.sources.ingest_report import verdict
+from roboalign.sources.inspection.preview import SourcePreview, preview_data_set, preview_simulator, preview_store
 from roboalign.sources.inspection.problems import problems
 from roboalign.sources.inspection.proposal import propose
 from roboalign.sources.inspection.sheet import save
-from roboalign.sources.inspection.summary import Frame, Summary, label_dimensions, summarise
+from roboalign.sources.inspection.summary import SourceDescription, Summary, label_dimensions, summarise
 from roboalign.sources.inspection.text import render_summary
 from roboalign.sources.readers.spec import DatasetSpec
 from roboalign.sources.simulators.spec import SimulatedSpec
@@ -51,7 +51,7 @@ class Request:
 class Inspection:
     """A source that was inspected."""
 
-    looks: Looks
+    preview: SourcePreview
     summary: Summary
     spec: DatasetSpec | None = None
     """Of a data set."""
@@ -63,16 +63,16 @@ class Inspection:
         return render_summary(self.summary)
 
     def draw(self, path: Path) -> None:
-        """Write the contact sheet. Raises SourceError where there is nothing to draw."""
-        save(self.looks, self.summary, path)
+        """Write the contact sheet. Raises SourceError if there is nothing to draw."""
+        save(self.preview, self.summary, path)
 
     @property
     def is_usable(self) -> bool:
         """Whether the stage would read it, as far as can be said of what was looked at."""
-        account = self.looks.account
-        answer = "taken" if account is None or self.spec is None else verdict(account, self.spec)
+        report = self.preview.report
+        answer = "taken" if report is None or self.spec is None else verdict(report, self.spec)
         # Of a part of the episodes all may be left out by chance.
-        return answer == "taken" or (answer == "empty" and not self.looks.complete and bool(self.summary.lengths))
+        return answer == "taken" or (answer == "empty" and not self.preview.complete and bool(self.summary.lengths))
 
 
 def inspect_spec(
@@ -84,27 +84,28 @@ def inspect_spec(
 ) -> Inspection:
     """Inspect what a spec describes. Raises SourceError."""
     if isinstance(spec, SimulatedSpec):
-        looks = of_simulator(spec, source, RECORDED if episodes is None else episodes)
-        about = Frame(source, spec.kind, "recorded by a simulator", overrides=overrides)
-        return make_inspection(looks, about, None)
-    looks = of_data_set(spec, source, EPISODES if episodes is None else episodes, cache)
-    about = Frame(
-        source, spec.kind, spec.uri, spec.stride, spec.image_size, spec.image.fit, spec.action_quantile,
-        label_dimensions(spec, looks), overrides,
+        preview = preview_simulator(spec, source, RECORDED if episodes is None else episodes)
+        about = SourceDescription(source, spec.kind, "recorded by a simulator", overrides=overrides)
+        return make_inspection(preview, about, None)
+    preview = preview_data_set(spec, source, EPISODES if episodes is None else episodes, cache)
+    tile = spec.tiles[0]
+    about = SourceDescription(
+        source, spec.kind, spec.uri, spec.stride, (tile.height, tile.width), spec.image.fit, spec.action_quantile,
+        label_dimensions(spec, preview), overrides, len(spec.cameras),
     )  # fmt: skip
-    return make_inspection(looks, about, spec)
+    return make_inspection(preview, about, spec)
 
 
 def inspect_store(store: EpisodeStore, episodes: int | None) -> Inspection:
     """Inspect an episode store. Raises StoreError."""
-    looks = of_store(store, EPISODES if episodes is None else episodes)
-    return make_inspection(looks, Frame(store.folder.name, "episode store", str(store.folder)), None)
+    preview = preview_store(store, EPISODES if episodes is None else episodes)
+    return make_inspection(preview, SourceDescription(store.folder.name, "episode store", str(store.folder)), None)
 
 
-def make_inspection(looks: Looks, about: Frame, spec: DatasetSpec | None) -> Inspection:
+def make_inspection(preview: SourcePreview, about: SourceDescription, spec: DatasetSpec | None) -> Inspection:
     """Figures and problems."""
-    summary = summarise(looks, about, spec)
-    return Inspection(looks, replace(summary, problems=tuple(problems(summary, spec))), spec)
+    summary = summarise(preview, about, spec)
+    return Inspection(preview, replace(summary, problems=tuple(problems(summary, spec))), spec)
 
 
 def run(request: Request, spec: SimulatedRobotSpec | RecordedSpec | None) -> int:

@@ -54,7 +54,8 @@ def of_episodes(summary: Summary, spec: DatasetSpec | None) -> Iterator[str]:
 def of_pictures(summary: Summary) -> Iterator[str]:
     """Several sizes, enlarged ones."""
     if len(summary.sizes) > 1:
-        yield f"the pictures have {len(summary.sizes)} sizes; all become {summary.size}"
+        cells = "a cell of the frame" if summary.cameras > 1 else summary.size
+        yield f"the pictures have {len(summary.sizes)} sizes; all become {cells}"
     high, wide = map(int, summary.size.split("x")) if summary.size else (0, 0)
     for name in summary.sizes:
         height, width = map(int, name.split("x"))

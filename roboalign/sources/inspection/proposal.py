@@ -15,7 +15,7 @@ from roboalign.sources.errors import SourceError
 from roboalign.sources.inspection.action_meaning import SKIPPED, explain
 from roboalign.sources.inspection.layouts import aloha, calvin, ctrl_world, lerobot, libero, npz_episodes, rlds, videos
 from roboalign.sources.inspection.layouts.layout import Column, Layout
-from roboalign.sources.inspection.looks import Looks, of_data_set
+from roboalign.sources.inspection.preview import SourcePreview, preview_data_set
 from roboalign.sources.inspection.summary import classify_actions, cut, label_dimensions
 from roboalign.sources.inspection.unknown import describe_unknown
 from roboalign.sources.readers.files import Files
@@ -31,9 +31,11 @@ SCHEMA = "# yaml-language-server: $schema=../.schema/sources.json"
 _SPEC: TypeAdapter[Any] = TypeAdapter(SourceSpec)
 LENGTH = DatasetSpec.model_fields["length"].default
 HEIGHT, WIDTH = 256, 320
-"""Of frames, where a spec says nothing."""
+"""Of frames, if a spec says nothing."""
 PLACEHOLDER = {"text": "describe here what the robot is asked to do"}
 """Stands for an instruction that a data set does not hold, so that all else can be tried."""
+CAMERAS = 9
+"""Cameras that a spec can list."""
 FIELDS = 12
 """Fields that are listed for an instruction that is missing."""
 REMEDIES = {
@@ -54,13 +56,13 @@ class Proposal:
     """What is proposed."""
     comments: dict[str, str] = field(default_factory=dict)
     problem: str = ""
-    """Why no episode could be read with it; empty where some could."""
+    """Why no episode could be read with it; empty if some could."""
     missing: dict[str, str] = field(default_factory=dict)
     """By field for which the data set holds nothing, what else there is."""
 
     @property
     def spec(self) -> RecordedSpec | None:
-        """The proposed spec; None where no episode could be read with it."""
+        """The proposed spec; None if no episode could be read with it."""
         if self.problem:
             return None
         found: RecordedSpec = _SPEC.validate_python(self.fields)
@@ -135,7 +137,7 @@ def flow(value: Json) -> str:
 
 
 def recognise(files: Files) -> Layout:
-    """The layout of a place. Raises SourceError, which names what was looked for, where it is of none."""
+    """The layout of a place. Raises SourceError, which names what was looked for, if it is of none."""
     for layout in LAYOUTS:
         found: Layout | None = layout.recognise(files)
         if found is not None:
@@ -164,6 +166,8 @@ def propose(uri: str, options: Mapping[str, bool | int | str], cache: Path) -> P
         if not fields[key]:
             missing[key] = ", ".join(column.key for column in columns) or "none"
     comments = dict(layout.comments)
+    if 1 < len(layout.colour_cameras) <= CAMERAS:
+        comments["camera"] = f"All cameras in one frame, side by side: camera: {flow(layout.colour_cameras)}"
     if layout.left_out:
         listed = ", ".join(f"{column.key} ({column.detail})" for column in layout.left_out)
         comments["actions"] = f"Not taken, though named like actions: {listed}."
@@ -172,52 +176,52 @@ def propose(uri: str, options: Mapping[str, bool | int | str], cache: Path) -> P
     if missing.keys() - {"instruction"}:
         return Proposal(layout, fields, comments, "fill in the lines marked MISSING", missing)
     try:
-        looks = look_at(fields, cache)
-        if not looks.episodes and isinstance(fields["instruction"], str) and looks.without:
+        preview = look_at(fields, cache)
+        if not preview.episodes and isinstance(fields["instruction"], str) and preview.without:
             # All that was looked at lacks an instruction: the rest can be proposed all the same.
             missing["instruction"] = f"'{fields['instruction']}', which is empty"
             fields["instruction"] = PLACEHOLDER
-            looks = look_at(fields, cache)
+            preview = look_at(fields, cache)
     except ValidationError as error:
         wrong = "; ".join(f"{'.'.join(map(str, each['loc'][1:]))}: {each['msg']}" for each in error.errors())
         raise SourceError(f"{uri}: {layout.what}; but no valid spec can be made for it: {wrong}") from None
     except SourceError as error:
         return Proposal(layout, fields, comments, str(error), missing)
-    if not looks.episodes:
-        damaged = looks.account.damaged if looks.account else ()
+    if not preview.episodes:
+        damaged = preview.report.damaged if preview.report else ()
         reason = damaged[0].reason if damaged else "there are none"
         return Proposal(layout, fields, comments, reason, missing)
     if "instruction" in missing:
-        known = [f"{key}: {cut(value, 60)}" for key, value in looks.episodes[0].attributes.items()]
+        known = [f"{key}: {cut(value, 60)}" for key, value in preview.episodes[0].attributes.items()]
         comments["instruction"] = "\n".join(["Fields to look for it in:", *(f"  {each}" for each in known[:FIELDS])])
-    complete(fields, comments, looks)
+    complete(fields, comments, preview)
     return Proposal(layout, fields, comments, "", missing)
 
 
-def look_at(fields: dict[str, Json], cache: Path) -> Looks:
+def look_at(fields: dict[str, Json], cache: Path) -> SourcePreview:
     """A few episodes, as a draft reads them. Raises SourceError, and ValidationError if the draft is no valid spec."""
     draft: RecordedSpec = _SPEC.validate_python(fields | {"length": 2})
-    return of_data_set(draft, "source", TRIED, cache)
+    return preview_data_set(draft, "source", TRIED, cache)
 
 
-def complete(fields: dict[str, Any], comments: dict[str, str], looks: Looks) -> None:
+def complete(fields: dict[str, Any], comments: dict[str, str], preview: SourcePreview) -> None:
     """Put into a spec what only its episodes tell: what the actions mean, how large and how long episodes are."""
     draft: RecordedSpec = _SPEC.validate_python(fields | {"length": 2})
-    meanings, labels = classify_actions(draft, looks), label_dimensions(draft, looks)
+    meanings, labels = classify_actions(draft, preview), label_dimensions(draft, preview)
     entries: list[dict[str, Json]] = []
     start = 0
-    for entry, width in zip(fields["actions"], looks.episodes[0].widths, strict=True):
+    for entry, width in zip(fields["actions"], preview.episodes[0].widths, strict=True):
         entries += divide_column(entry["key"], [SKIPPED[each.meaning] for each in meanings[start : start + width]])
         start += width
     fields["actions"], fields["action_width"] = entries, start
     told = [*explain(meanings, labels), *([comments["actions"]] if "actions" in comments else [])]
     told.append("With a stride, displacements add up; of positions and switches the last counts (skipped: last).")
     comments["actions"] = "\n".join(told)
-    high, wide = Counter(look.size for look in looks.episodes).most_common(1)[0][0]
+    high, wide = Counter(size for episode in preview.episodes for size in episode.sizes).most_common(1)[0][0]
     if high < HEIGHT and wide < WIDTH:
         fields["image"] = {"height": max(16, high // 4 * 4), "width": max(16, wide // 4 * 4)}
         comments["image"] = f"Its pictures are smaller than the {HEIGHT}x{WIDTH} that a spec asks for by itself."
-    shortest = min(look.length for look in looks.episodes)
+    shortest = min(episode.length for episode in preview.episodes)
     if shortest < LENGTH:
         fields["length"] = max(2, shortest)
         comments["length"] = "Frames that an episode needs: the shortest of those that were looked at has as many."

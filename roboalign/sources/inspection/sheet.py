@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from roboalign.io import replacing
 from roboalign.sources.errors import SourceError
-from roboalign.sources.inspection.looks import CELL, ROWS, Look, Looks
+from roboalign.sources.inspection.preview import CELL, ROWS, EpisodePreview, SourcePreview
 from roboalign.sources.inspection.summary import Summary
 from roboalign.types import UInt8
 
@@ -27,25 +27,24 @@ LEAST = 1120
 Font = ImageFont.FreeTypeFont
 
 
-def save(looks: Looks, summary: Summary, path: Path) -> None:
-    """Write the sheet as PNG. Raises SourceError where there is nothing to draw."""
-    image = draw_sheet(looks, summary)
+def save(preview: SourcePreview, summary: Summary, path: Path) -> None:
+    """Write the sheet as PNG. Raises SourceError if there is nothing to draw."""
+    image = draw_sheet(preview, summary)
     with replacing(path) as temporary:
         image.save(temporary, "PNG", optimize=True)
 
 
-def draw_sheet(looks: Looks, summary: Summary) -> Image.Image:
+def draw_sheet(preview: SourcePreview, summary: Summary) -> Image.Image:
     """The sheet. Pure: the same episodes give the same picture."""
-    found = [look for look in looks.episodes if look.strip]
-    chosen = spread(found)
-    if not chosen:
+    found = [episode for episode in preview.episodes if episode.frames]
+    rows = choose_rows(found)
+    if not rows:
         raise SourceError(f"{summary.uri} gives no episode to draw a sheet of")
-    rows = [(look, row) for look in chosen if (row := look.strip)]
-    first = max((row.recorded.shape[1] for _, row in rows if row.recorded is not None), default=0)
-    cell = max(frame.shape[1] for _, row in rows for frame in row.frames)
-    high = max(frame.shape[0] for _, row in rows for frame in row.frames)
+    first = max((row.first_recorded.shape[1] for row in rows if row.first_recorded is not None), default=0)
+    cell = max(frame.shape[1] for row in rows for frame in row.frames)
+    high = max(frame.shape[0] for row in rows for frame in row.frames)
     high = max(high, CELL if first else 0)
-    columns = max(len(row.frames) for _, row in rows)
+    columns = max(len(row.frames) for row in rows)
     left = MARGIN + (first + 3 * WIDE if first else 0)
     chart = left + columns * (cell + GAP) + WIDE
     width = max(LEAST, chart + CHART + MARGIN)
@@ -57,23 +56,23 @@ def draw_sheet(looks: Looks, summary: Summary) -> Image.Image:
     legend(draw, summary, chart, top - 30)
     if first:
         label(draw, MARGIN, top - 30, "first, as recorded" if first > 150 else "recorded")
-    for number, (look, row) in enumerate(rows):
+    for number, row in enumerate(rows):
         y = top + number * each
-        caption(draw, look, summary, y, width)
-        if row.recorded is not None:
-            paste(image, row.recorded, MARGIN, y + 40)
+        caption(draw, row, summary, y, width)
+        if row.first_recorded is not None:
+            paste(image, row.first_recorded, MARGIN, y + 40)
         for place, frame in enumerate(row.frames):
             x = left + place * (cell + GAP)
             paste(image, frame, x, y + 40)
             draw.text((x + 5, y + 42), str(row.numbers[place]), PAPER, font(12), stroke_width=2, stroke_fill=INK)
-        lines(draw, look, summary, (chart, y + 40, width - MARGIN - 1, y + 39 + high))
+        lines(draw, row, summary, (chart, y + 40, width - MARGIN - 1, y + 39 + high))
     return image
 
 
-def spread(found: list[Look]) -> list[Look]:
+def choose_rows(found: list[EpisodePreview]) -> list[EpisodePreview]:
     """The rows of the sheet: kept episodes at even distances; what is left out only fills up."""
-    kept = [look for look in found if not look.left_out]
-    rest = [look for look in found if look.left_out]
+    kept = [episode for episode in found if not episode.left_out]
+    rest = [episode for episode in found if episode.left_out]
     if len(kept) < ROWS:
         return [*kept, *rest][:ROWS]
     return [kept[index * len(kept) // ROWS] for index in range(ROWS)]
@@ -114,35 +113,39 @@ def legend(draw: ImageDraw.ImageDraw, summary: Summary, x: float, y: int) -> Non
         x += draw.textlength(f"{index} ", font(12, bold=True))
 
 
-def caption(draw: ImageDraw.ImageDraw, look: Look, summary: Summary, y: int, width: int) -> None:
+def caption(draw: ImageDraw.ImageDraw, episode: EpisodePreview, summary: Summary, y: int, width: int) -> None:
     """The instruction, and beside it what else is known."""
     draw.line((MARGIN, y, width - MARGIN, y), LINE)
-    notes = f"{look.name} · {look.length} frames, {look.length / summary.fps:.1f} s"
-    if look.split:
-        notes += f" · {look.split}"
-    notes += "".join(f" · {key} {look.attributes[key]}" for key in ("policy", "success") if key in look.attributes)
-    state = f"left out by {look.left_out}" if look.left_out else ""
+    notes = f"{episode.name} · {episode.length} frames, {episode.length / summary.fps:.1f} s"
+    if episode.split:
+        notes += f" · {episode.split}"
+    notes += "".join(
+        f" · {key} {episode.attributes[key]}" for key in ("policy", "success") if key in episode.attributes
+    )
+    state = f"left out by {episode.left_out}" if episode.left_out else ""
     end = width - MARGIN - draw.textlength(state, font(13, bold=True))
     draw.text((end, y + 12), state, AMBER, font(13, bold=True))
     room = end - MARGIN - 20
     # The instruction comes first, but never takes all.
-    text = fit_text(draw, look.instruction, room * 0.75, 16, bold=True)
+    text = fit_text(draw, episode.instruction, room * 0.75, 16, bold=True)
     notes = fit_text(draw, notes, room - draw.textlength(text, font(16, bold=True)) - 14, 13)
     draw.text((MARGIN, y + 9), text, INK, font(16, bold=True))
     draw.text((MARGIN + draw.textlength(text, font(16, bold=True)) + 14, y + 12), notes, SOFT, font(13))
 
 
-def lines(draw: ImageDraw.ImageDraw, look: Look, summary: Summary, box: tuple[int, int, int, int]) -> None:
+def lines(draw: ImageDraw.ImageDraw, episode: EpisodePreview, summary: Summary, box: tuple[int, int, int, int]) -> None:
     """The actions' dimensions, each from the lower to the upper end of its range."""
     left, top, right, bottom = box
     draw.rectangle(box, outline=LINE)
     draw.line((left, (top + bottom) / 2, right, (top + bottom) / 2), LINE)
-    steps = np.linspace(left + 3, right - 3, len(look.actions)) if len(look.actions) > 1 else np.array([left + 3.0])
+    steps = (
+        np.linspace(left + 3, right - 3, len(episode.actions)) if len(episode.actions) > 1 else np.array([left + 3.0])
+    )
     for index, dimension in enumerate(summary.actions):
         span = dimension.high - dimension.low
         if span <= 0:
             continue
-        share = np.clip((look.actions[:, index] - dimension.low) / span, 0, 1)
+        share = np.clip((episode.actions[:, index] - dimension.low) / span, 0, 1)
         points = list(zip(steps.tolist(), (bottom - 4 - share * (bottom - top - 8)).tolist(), strict=True))
         draw.line(points, COLOURS[index % len(COLOURS)], 1, joint="curve")
 

@@ -7,16 +7,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from roboalign.errors import printable
-from roboalign.sources.account import Account
+from roboalign.sources.ingest_report import IngestReport
 from roboalign.sources.inspection.action_meaning import DimensionMeaning, classify_dimensions
-from roboalign.sources.inspection.looks import Look, Looks
+from roboalign.sources.inspection.preview import EpisodePreview, SourcePreview
 from roboalign.sources.readers.reader import Damaged
 from roboalign.sources.readers.spec import DatasetSpec
 from roboalign.sources.splits import split_groups
 from roboalign.types import Float32, Split
 
 BEYOND = 0.5
-"""A value is far out where it lies beyond the range by more than this share of its width."""
+"""A value is far out if it lies beyond the range by more than this share of its width."""
 MANY = 10
 """Instructions, attributes' values and damaged episodes that are listed."""
 CHARACTERS = 120
@@ -81,7 +81,9 @@ class Summary:
     sizes: Mapping[str, int]
     """Height x width as recorded, and how many episodes have it."""
     size: str
-    """Height x width of the frames."""
+    """Height x width of the frames; of several cameras, that of the first one's cell."""
+    cameras: int
+    """Cameras that a frame shows."""
     fit: str
     quantile: float
     actions: tuple[Dimension, ...]
@@ -97,7 +99,7 @@ class Summary:
     largest_group: int
     """Episodes of the largest one."""
     splits: Mapping[Split, int]
-    """Episodes of each split: of all, where that is known, or as the spec would split those that are kept."""
+    """Episodes of each split: of all, if that is known, or as the spec would split those that are kept."""
     widths: tuple[int, ...]
     """Dimensions that each entry of the spec's actions gives."""
     problems: tuple[str, ...] = ()
@@ -109,7 +111,7 @@ class Summary:
 
 
 @dataclass(frozen=True, slots=True)
-class Frame:
+class SourceDescription:
     """What is known of a source beside its episodes."""
 
     source: str
@@ -117,61 +119,65 @@ class Frame:
     uri: str
     stride: int = 1
     size: tuple[int, int] | None = None
-    """Height and width of the frames; None where they stay as they are."""
+    """Height and width of the frames, or of a camera's cell; None if they stay as they are."""
     fit: str = ""
     quantile: float = 0.01
     names: tuple[str, ...] = ()
     """Of the actions' dimensions."""
     overrides: tuple[str, ...] = ()
     """What the experiment at hand sets over the source's own file."""
+    cameras: int = 1
+    """Cameras that a frame shows."""
 
 
-def summarise(looks: Looks, about: Frame, spec: DatasetSpec | None = None) -> Summary:
+def summarise(preview: SourcePreview, about: SourceDescription, spec: DatasetSpec | None = None) -> Summary:
     """The figures. Where nothing is kept they are those of the episodes that the spec leaves out, and that is said."""
-    kept = [look for look in looks.episodes if not look.left_out]
-    shown = kept or list(looks.episodes)
-    account = looks.account or Account(len(kept), sum(look.length for look in kept))
-    found = account.kept + account.lost
-    scenes = Counter(look.scene for look in kept)
+    kept = [episode for episode in preview.episodes if not episode.left_out]
+    shown = kept or list(preview.episodes)
+    report = preview.report or IngestReport(len(kept), sum(episode.length for episode in kept))
+    found = report.kept + report.lost
+    scenes = Counter(episode.scene for episode in kept)
+    sizes = rank(Counter(size(each) for episode in shown for each in dict.fromkeys(episode.sizes)))
     return Summary(
         source=about.source,
         kind=about.kind,
         uri=about.uri,
-        looked_at=looks.how,
-        complete=looks.complete,
-        kept=account.kept,
-        left_out=dict(account.left_out),
-        damaged=account.lost,
-        damaged_share=account.lost / max(1, found),
-        damage=account.damaged[:MANY],
-        warnings=dict(account.warnings),
-        frames_recorded=sum(look.recorded for look in shown),
-        frames=sum(look.length for look in shown),
-        fps_recorded=looks.fps,
-        fps=looks.fps / about.stride,
-        lengths=dict(sorted(Counter(look.length for look in shown).items())),
-        sizes=rank(Counter(size(look.size) for look in shown)),
-        size=size(about.size) if about.size else next(iter(rank(Counter(size(look.size) for look in shown))), ""),
+        looked_at=preview.selection,
+        complete=preview.complete,
+        kept=report.kept,
+        left_out=dict(report.left_out),
+        damaged=report.lost,
+        damaged_share=report.lost / max(1, found),
+        damage=report.damaged[:MANY],
+        warnings=dict(report.warnings),
+        frames_recorded=sum(episode.recorded for episode in shown),
+        frames=sum(episode.length for episode in shown),
+        fps_recorded=preview.fps,
+        fps=preview.fps / about.stride,
+        lengths=dict(sorted(Counter(episode.length for episode in shown).items())),
+        sizes=sizes,
+        size=size(about.size) if about.size else next(iter(sizes), ""),
+        cameras=about.cameras,
         fit=about.fit,
         quantile=about.quantile,
-        actions=dimensions([look.actions for look in shown], about.names, about.quantile),
-        instructions=len({look.instruction for look in shown}),
-        without_instruction=looks.without,
-        frequent=dict(list(rank(Counter(look.instruction for look in shown)).items())[:MANY]),
+        actions=dimensions([episode.actions for episode in shown], about.names, about.quantile),
+        instructions=len({episode.instruction for episode in shown}),
+        without_instruction=preview.without,
+        frequent=dict(list(rank(Counter(episode.instruction for episode in shown)).items())[:MANY]),
         attributes=attributes(shown),
         groups=len(scenes),
         largest_group=max(scenes.values(), default=0),
-        splits=splits(looks.splits, kept, spec),
-        widths=next((look.widths for look in shown), ()),
+        splits=splits(preview.splits, kept, spec),
+        widths=next((episode.widths for episode in shown), ()),
         overrides=about.overrides,
-        meanings=classify_actions(spec, looks) if spec is not None else (),
+        meanings=classify_actions(spec, preview) if spec is not None else (),
     )
 
 
-def label_dimensions(spec: DatasetSpec, looks: Looks) -> tuple[str, ...]:
+def label_dimensions(spec: DatasetSpec, preview: SourcePreview) -> tuple[str, ...]:
     """The labels of a data set's action dimensions: its own names, behind the column if another one has them too, or
     the column and the place in it."""
-    first = next(iter(looks.episodes), None)
+    first = next(iter(preview.episodes), None)
     if first is None:
         return ()
     keys, own = dimensions_of(spec, first)
@@ -187,24 +193,24 @@ def label_dimensions(spec: DatasetSpec, looks: Looks) -> tuple[str, ...]:
     return tuple(result)
 
 
-def dimensions_of(spec: DatasetSpec, look: Look) -> tuple[list[str], list[str]]:
+def dimensions_of(spec: DatasetSpec, episode: EpisodePreview) -> tuple[list[str], list[str]]:
     """For each dimension of the actions, its column and the data set's own name; empty if it has none."""
     keys: list[str] = []
     names: list[str] = []
-    for entry, width in zip(spec.actions, look.widths, strict=False):
-        own = look.dimension_names.get(entry.key, ())
+    for entry, width in zip(spec.actions, episode.widths, strict=False):
+        own = episode.dimension_names.get(entry.key, ())
         for place in entry.columns or tuple(range(width)):
             keys.append(entry.key)
             names.append(own[place] if place < len(own) else "")
     return keys, names
 
 
-def classify_actions(spec: DatasetSpec, looks: Looks) -> tuple[DimensionMeaning, ...]:
+def classify_actions(spec: DatasetSpec, preview: SourcePreview) -> tuple[DimensionMeaning, ...]:
     """What each dimension of the actions means, by the episodes that were looked at."""
-    episodes = [look.vectors for look in looks.episodes if look.vectors is not None]
+    episodes = [episode.vectors for episode in preview.episodes if episode.vectors is not None]
     if not episodes:
         return ()
-    return classify_dimensions(episodes, *dimensions_of(spec, looks.episodes[0]))
+    return classify_dimensions(episodes, *dimensions_of(spec, preview.episodes[0]))
 
 
 def size(value: tuple[int, int]) -> str:
@@ -243,11 +249,11 @@ def dimensions(actions: Sequence[Float32], names: Sequence[str], quantile: float
     return tuple(result)
 
 
-def attributes(looks: Sequence[Look]) -> dict[str, Attribute]:
+def attributes(preview: Sequence[EpisodePreview]) -> dict[str, Attribute]:
     """The attributes, by name."""
     values: dict[str, list[str]] = {}
-    for look in looks:
-        for key, value in look.attributes.items():
+    for episode in preview:
+        for key, value in episode.attributes.items():
             values.setdefault(key, []).append(value)
     return {
         key: Attribute(len(found), len(set(found)), tuple(cut(text) for text in list(dict.fromkeys(found))[:3]))
@@ -256,14 +262,14 @@ def attributes(looks: Sequence[Look]) -> dict[str, Attribute]:
 
 
 def cut(text: str, most: int = CHARACTERS) -> str:
-    """A text of bounded length, on one line: its start and its end, where paths differ."""
+    """A text of bounded length, on one line: its start and its end, in which paths differ."""
     text = printable(" ".join(text.split()))
     return text if len(text) <= most else f"{text[: most // 3]}…{text[most // 3 + 1 - most :]}"
 
 
-def splits(known: Mapping[Split, int], kept: Sequence[Look], spec: DatasetSpec | None) -> dict[Split, int]:
+def splits(known: Mapping[Split, int], kept: Sequence[EpisodePreview], spec: DatasetSpec | None) -> dict[Split, int]:
     """Episodes of each split: as they are known, or as the spec would split these."""
     if spec is not None:
-        known = Counter(split_groups([look.scene for look in kept], spec.split, spec.seed))
+        known = Counter(split_groups([episode.scene for episode in kept], spec.split, spec.seed))
     names: tuple[Split, ...] = ("train", "validation", "test")
     return {name: known.get(name, 0) for name in names}

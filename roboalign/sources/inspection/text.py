@@ -46,7 +46,8 @@ def about(summary: Summary) -> Iterator[str]:
     yield row("frames", f"{summary.frames_recorded} at {summary.fps_recorded:g} a second{strided}")
     yield row("lengths", histogram(summary.lengths))
     sizes = ", ".join(f"{name} ({count})" for name, count in list(summary.sizes.items())[:5])
-    yield row("pictures", f"{sizes} → {summary.size} by {summary.fit}" if summary.fit else sizes)
+    shared = f", one of {summary.cameras} cameras in a frame" if summary.cameras > 1 else ""
+    yield row("pictures", f"{sizes} → {summary.size} by {summary.fit}{shared}" if summary.fit else sizes)
     splits = ", ".join(f"{count} {name}" for name, count in summary.splits.items())
     if summary.kept:
         groups = f"; {summary.groups} groups, the largest of {summary.largest_group}" if summary.widths else ""

@@ -30,12 +30,13 @@ class Aloha(FileEpisodes):
     def __init__(self, spec: AlohaSpec, files: Files) -> None:
         super().__init__(files, PATTERNS, spec.fps, self.read_file)
         self.spec, self.files = spec, files
+        self.camera = spec.cameras[0]
 
     def read_file(self, path: str) -> Raw:
         """The episode of a file, which is opened again for its columns and pictures. Raises DamagedError."""
         with open_hdf5(self.files, path) as (file, _):
             arrays = data_sets(file)
-            for name in sorted({self.spec.camera, *(entry.key for entry in self.spec.actions)} & set(arrays)):
+            for name in sorted({self.camera, *(entry.key for entry in self.spec.actions)} & set(arrays)):
                 check_storage(arrays[name], name)
             # The others are not read; but to ask for the shape of a virtual one would open its files.
             arrays = {name: array for name, array in arrays.items() if not (array.is_virtual or array.external)}
@@ -45,7 +46,7 @@ class Aloha(FileEpisodes):
             known |= {key: text_of(array[()]) for key, array in arrays.items() if is_single_text(array)}
         first = self.spec.actions[0].key
         # Without its pictures an episode still has a length, and may be one that the filter leaves out.
-        key = first if first in shapes else self.spec.camera
+        key = first if first in shapes else self.camera
         require_key(shapes, key, "action column")
         length = shapes[key][0] if shapes[key] else 0
         if length > STEPS:
@@ -60,7 +61,7 @@ class Aloha(FileEpisodes):
                 return file[name][()]
 
         def pictures(steps: Sequence[int]) -> Iterator[UInt8]:
-            camera = self.spec.camera
+            camera = self.camera
             require_key(shapes, camera, "camera")
             if not shapes[camera] or shapes[camera][0] != length:
                 raise DamagedError(f"its '{camera}' has shape {shapes[camera]}, but there are {length} steps")

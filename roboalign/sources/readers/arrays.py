@@ -46,7 +46,7 @@ def read_npy(file: IO[bytes]) -> NDArray[Any]:
             raise ValueError(f"it ends after {len(data)} of {size} bytes")
         found: NDArray[Any] = np.ndarray(shape, dtype, data, order="F" if fortran else "C")
     except BAD_ARRAY as error:
-        raise DamagedError(f"it is no .npy file, or a damaged one: {error or type(error).__name__}") from None
+        raise DamagedError(f"it is not an .npy file, or a damaged one: {error or type(error).__name__}") from None
     return found
 
 
@@ -90,6 +90,6 @@ def open_npz(file: IO[bytes]) -> Iterator[Npz]:
     try:
         archive = zipfile.ZipFile(file)
     except BAD_ARRAY as error:
-        raise DamagedError(f"it is no .npz file, or a damaged one: {error or type(error).__name__}") from None
+        raise DamagedError(f"it is not an .npz file, or a damaged one: {error or type(error).__name__}") from None
     with archive:
         yield Npz(archive)

@@ -50,6 +50,7 @@ class Calvin:
     def __init__(self, spec: CalvinSpec, files: Files) -> None:
         self.spec = spec
         self.files = files
+        self.camera = spec.cameras[0]
 
     @property
     def fps(self) -> float:
@@ -57,7 +58,7 @@ class Calvin:
         return self.spec.fps
 
     def parts(self) -> list[Part]:
-        """Some annotations each, in their order. Raises SourceError where there are none."""
+        """Some annotations each, in their order. Raises SourceError if there are none."""
         count = len(self.stretches)
         return [Part(self.spec.subset, first, first + EPISODES) for first in range(0, count, EPISODES)]
 
@@ -76,7 +77,7 @@ class Calvin:
         except DamagedError as error:
             raise SourceError(f"{path}: {error}; correct `instruction`") from None
         except (KeyError, TypeError, AttributeError, IndexError, ValueError):
-            raise SourceError(f"{path} is no language annotation: it needs language/ann and info/indx") from None
+            raise SourceError(f"{path} is not a language annotation: it needs language/ann and info/indx") from None
         if len(bounds) != len(texts):
             raise SourceError(f"{path} has {len(bounds)} stretches and {len(texts)} instructions")
         if len(tasks) != len(texts):  # only a name, which the instruction then gives
@@ -121,11 +122,11 @@ class Calvin:
             if len(ranges) < len(named):
                 raise ValueError("it has other names")
         except (AttributeError, TypeError, ValueError):
-            raise SourceError(f"{path} is no table of environments, such as calvin_scene_A: [0, 611098]") from None
+            raise SourceError(f"{path} is not a table of environments, such as calvin_scene_A: [0, 611098]") from None
         return ranges
 
     def environment(self, step: Any) -> str | None:
-        """The environment that a step was recorded in; None where that is not known."""
+        """The environment that a step was recorded in; None if that is not known."""
         return next((name for name, (a, b) in self.scenes.items() if is_step(step) and a <= step <= b), None)
 
     def _read_pickle(self, path: str, remedy: str) -> Any:
@@ -165,9 +166,9 @@ class Calvin:
 
         def pictures(frames: Sequence[int]) -> Iterator[UInt8]:
             for frame in frames:
-                found = self.step(steps[frame], (self.spec.camera,))[self.spec.camera]
+                found = self.step(steps[frame], (self.camera,))[self.camera]
                 try:
-                    yield picture(found, self.spec.camera)
+                    yield picture(found, self.camera)
                 except DamagedError as error:
                     raise DamagedError(f"at step {steps[frame]} {error}") from None
 
@@ -204,11 +205,11 @@ class Calvin:
         except DamagedError as error:
             raise DamagedError(f"{path} cannot be used: {error}") from None
         except BAD_ARRAY as error:
-            raise DamagedError(f"{path} is no .npz file, or a damaged one: {error}") from None
+            raise DamagedError(f"{path} is not an .npz file, or a damaged one: {error}") from None
 
 
 def stack_rows(rows: list[Any], key: str, first: int) -> Any:
-    """The rows of an array (steps, width). Raises DamagedError where their shapes differ."""
+    """The rows of an array (steps, width). Raises DamagedError if their shapes differ."""
     for number, row in enumerate(rows):
         if row.shape != rows[0].shape:
             raise DamagedError(f"its '{key}' has shape {row.shape} at step {first + number}, {rows[0].shape} before")

@@ -10,7 +10,7 @@ from roboalign.store.media import PIXELS
 from roboalign.types import Float32, UInt8
 
 MISSING = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
-"""What opening a file raises where there is none. Any other OSError tells of a connection or a disk, not of a file."""
+"""What opening a file raises if there is none. Any other OSError tells of a connection or a disk, not of a file."""
 
 STEPS = 1_000_000
 """Steps of an episode at most."""
@@ -46,11 +46,11 @@ class Columns(Mapping[str, Float32]):
 
 
 def numbers(values: Any, key: str) -> Float32:
-    """The values as float32. Raises DamagedError where they are not numbers; too large ones become infinite."""
+    """The values as float32. Raises DamagedError if they are not numbers; too large ones become infinite."""
     try:
         array = np.asarray(values)
     except (ValueError, TypeError, OverflowError, RecursionError):
-        raise DamagedError(f"its '{key}' is no table of numbers: its rows differ in length") from None
+        raise DamagedError(f"its '{key}' is not a table of numbers: its rows differ in length") from None
     if array.ndim == 0:
         raise DamagedError(f"its '{key}' is a single value, not one row for each step")
     if array.dtype.kind not in "biuf":
@@ -61,7 +61,7 @@ def numbers(values: Any, key: str) -> Float32:
 
 
 def picture(values: Any, key: str) -> UInt8:
-    """The values as a picture (H, W, 3). Raises DamagedError where they are none."""
+    """The values as a picture (H, W, 3). Raises DamagedError if they are none."""
     array = np.asarray(values)
     if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or not 0 < array.size <= 3 * PIXELS:
         raise DamagedError(f"its picture '{key}' is {array.dtype} {array.shape}, not uint8 (height, width, 3)")

@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from roboalign.sources.readers.pictures import frame
 from roboalign.sources.readers.reader import Damaged, LeftOut, Raw, require_key
 from roboalign.sources.readers.spec import ActionKeySpec, DatasetSpec
 from roboalign.sources.readers.text import check_text
-from roboalign.types import Episode, Float32
+from roboalign.types import Episode, Float32, UInt8
 
 
 def convert(raw: Raw, spec: DatasetSpec, source: str) -> Episode | LeftOut | Damaged:
@@ -32,17 +32,14 @@ def convert(raw: Raw, spec: DatasetSpec, source: str) -> Episode | LeftOut | Dam
             check_text(text, what)
         steps = range(0, raw.length, spec.stride)
         actions = join_actions(raw.columns, spec, raw.length)
-        frames = np.stack([frame(picture, spec.image) for picture in raw.pictures(steps)])
-        if len(frames) != len(steps):
-            raise DamagedError(f"{len(frames)} of its {len(steps)} pictures can be read")
-        opening = hashlib.blake2b(frames[0].tobytes(), digest_size=8).hexdigest()
+        frames = read_frames(raw, spec, steps)
         return Episode(
             id=f"{source}/{raw.name}",
             source=source,
             task=raw.task or raw.instruction,
             instruction=raw.instruction.strip(),
             policy="unknown",
-            scene=scene(raw, spec, opening),
+            scene=scene(raw, spec, frames[0]),
             split="train",
             frames=frames,
             actions=actions,
@@ -51,8 +48,26 @@ def convert(raw: Raw, spec: DatasetSpec, source: str) -> Episode | LeftOut | Dam
         return Damaged(raw.name, str(error))
 
 
+def read_frames(raw: Raw, spec: DatasetSpec, steps: Sequence[int]) -> UInt8:
+    """The frames (len(steps), height, width, 3) of these steps, each camera in its cell. Raises DamagedError."""
+    cameras: list[UInt8] = []
+    for pictures, tile in zip((raw.pictures, *raw.further_pictures), spec.tiles, strict=True):
+        image = spec.image.model_copy(update={"height": tile.height, "width": tile.width})
+        cells = [frame(picture, image) for picture in pictures(steps)]
+        if len(cells) != len(steps):
+            raise DamagedError(f"{len(cells)} of its {len(steps)} pictures can be read")
+        cameras.append(np.stack(cells))
+    if len(cameras) == 1:
+        return cameras[0]
+    # Only now that all could be decoded: a false length must not ask for memory.
+    frames = np.zeros((len(steps), *spec.image_size, 3), np.uint8)
+    for tile, cells_of_camera in zip(spec.tiles, cameras, strict=True):
+        frames[:, *tile.area] = cells_of_camera
+    return frames
+
+
 def left_out(raw: Raw, spec: DatasetSpec) -> str:
-    """The field of the spec that leaves an episode out, or ''. Raises DamagedError where an attribute is missing."""
+    """The field of the spec that leaves an episode out, or ''. Raises DamagedError if an attribute is missing."""
     chosen = spec.filter
     length = -(-raw.length // spec.stride)
     if length < spec.length:
@@ -113,13 +128,15 @@ def apply_stride(values: Float32, entry: ActionKeySpec, stride: int) -> Float32:
             return np.asarray(values[np.minimum(starts + stride, len(values)) - 1])
 
 
-def scene(raw: Raw, spec: DatasetSpec, opening: str) -> str:
-    """The name of the group that must stay within one split; `opening` is the hash of the first frame."""
+def scene(raw: Raw, spec: DatasetSpec, first_frame: UInt8) -> str:
+    """The name of the group that must stay within one split: by default, the hash of the first frame of the recording,
+    which a stretch of one shares with the others. Raises DamagedError if an attribute is missing."""
     split = spec.split
     if split.by == "instruction":
         return hash_text(raw.instruction.strip().lower())
     if split.scene is None:
-        return opening
+        opening = first_frame if raw.recording is None else read_frames(raw.recording, spec, [0])[0]
+        return hashlib.blake2b(opening.tobytes(), digest_size=8).hexdigest()
     require_key(raw.attributes, split.scene, "attribute")
     text = raw.attributes[split.scene]
     check_text(text, f"its attribute '{split.scene}'")

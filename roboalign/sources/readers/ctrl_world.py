@@ -24,6 +24,7 @@ class CtrlWorld(FileEpisodes):
     def __init__(self, spec: CtrlWorldSpec, files: Files) -> None:
         super().__init__(files, [f"{spec.annotations}/*.json"], spec.fps * spec.rows_per_frame, self.read_file)
         self.spec, self.files = spec, files
+        self.camera = spec.cameras[0]
         videos = VideosSpec(
             kind="videos", uri=spec.uri, actions=spec.actions, action_width=spec.action_width, fps=spec.fps
         )
@@ -51,9 +52,9 @@ class CtrlWorld(FileEpisodes):
             return tables[key]
 
         def pictures(steps: Sequence[int]) -> Iterator[UInt8]:
-            require_key(cameras, self.spec.camera, "camera")
+            require_key(cameras, self.camera, "camera")
             numbers = [step // self.spec.rows_per_frame for step in steps]
-            yield from self.videos.frames(cameras[self.spec.camera], numbers, frames, warnings)
+            yield from self.videos.frames(cameras[self.camera], numbers, frames, warnings)
 
         warnings: list[str] = []
         attributes = {"file": path} | flatten(annotation, set())
@@ -75,11 +76,11 @@ def read_annotation(files: Files, path: str) -> dict[str, Json]:
     except MISSING:
         raise DamagedError("the annotation is missing") from None
     except ValueError as error:
-        raise DamagedError(f"the annotation is no JSON: {error}") from None
+        raise DamagedError(f"the annotation is not JSON: {error}") from None
     except OSError as error:
         raise SourceError(f"{files.uri}/{path} cannot be fetched: {error}; run it again") from None
     if not isinstance(value, dict):
-        raise DamagedError("the annotation is no JSON object with keys and values")
+        raise DamagedError("the annotation is not a JSON object with keys and values")
     return value
 
 

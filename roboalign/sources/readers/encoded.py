@@ -9,9 +9,9 @@ from roboalign.types import UInt8
 
 
 def decode(data: bytes | memoryview, size: Sequence[int], step: int) -> UInt8:
-    """(H, W, 3) of a JPEG or PNG, upright; `size` is the wanted height and width, -1 where any will do.
+    """(H, W, 3) of a JPEG or PNG, upright; `size` is the wanted height and width, -1 if any will do.
 
-    Raises DamagedError, which names the step, where it is no such picture.
+    Raises DamagedError, which names the step, if it is not a such picture.
     """
     try:
         with open_picture(io.BytesIO(data), ("JPEG", "PNG")) as image:
@@ -28,4 +28,4 @@ def decode(data: bytes | memoryview, size: Sequence[int], step: int) -> UInt8:
 
 def _reason(error: Exception) -> str:
     # Pillow shows the address of the buffer, which differs from run to run.
-    return "it is no JPEG or PNG" if "cannot identify image file" in str(error) else str(error)
+    return "it is not a JPEG or PNG" if "cannot identify image file" in str(error) else str(error)

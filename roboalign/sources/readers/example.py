@@ -17,7 +17,7 @@ _VARINT, _FIXED64, _CHUNK, _FIXED32 = 0, 1, 2, 5
 
 
 def features(record: bytes) -> dict[str, memoryview]:
-    """The features of an Example by name, undecoded: views into `record`. Raises DamagedError where it is none."""
+    """The features of an Example by name, undecoded: views into `record`. Raises DamagedError if it is none."""
     found: dict[str, memoryview] = {}
     for outer in _chunks(memoryview(record), 1):
         for entry in _chunks(outer, 1):
@@ -32,12 +32,12 @@ def features(record: bytes) -> dict[str, memoryview]:
 
 
 def byte_strings(feature: memoryview) -> list[memoryview]:
-    """The byte strings of a feature, as views. Raises DamagedError where it holds something else."""
+    """The byte strings of a feature, as views. Raises DamagedError if it holds something else."""
     return [part for values in _lists(feature, (BYTES,)) for part in _chunks(values[1], 1)]
 
 
 def numbers(feature: memoryview) -> NDArray[np.float32] | NDArray[np.int64]:
-    """The numbers of a feature, (N,) float32 or int64. Raises DamagedError where it holds something else."""
+    """The numbers of a feature, (N,) float32 or int64. Raises DamagedError if it holds something else."""
     lists = _lists(feature, (FLOATS, INTEGERS))
     if any(kind == INTEGERS for kind, _ in lists):
         return np.concatenate([_integers(values) for _, values in lists])
@@ -100,12 +100,12 @@ def _chunks(message: memoryview, wanted: int) -> Iterator[memoryview]:
     for number, part in _fields(message):
         if number == wanted:
             if not isinstance(part, memoryview):
-                raise DamagedError("its record is garbled: it is no tf.train.Example")
+                raise DamagedError("its record is garbled: it is not a tf.train.Example")
             yield part
 
 
 def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
-    """The fields of a message: number, and an integer or a view. Raises DamagedError where they do not fill it."""
+    """The fields of a message: number, and an integer or a view. Raises DamagedError if they do not fill it."""
     place, size = 0, len(message)
     while place < size:
         tag, place = _varint(message, place)

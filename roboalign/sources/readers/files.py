@@ -47,7 +47,7 @@ def inside(path: object) -> str:
     except UnicodeEncodeError:
         sizes = [LONGEST_PATH]
     if _CONTROL.search(path) or max(sizes, default=0) > LONGEST_NAME or sum(sizes) > LONGEST_PATH:
-        raise DamagedError(f"is {path[:LONGEST_NAME]!r}, which is no path of a file")
+        raise DamagedError(f"is {path[:LONGEST_NAME]!r}, which is not a path of a file")
     return str(PurePosixPath(path))
 
 
@@ -118,7 +118,7 @@ class Files:
             return file.read(size)  # not up to WHOLE: that much memory would be asked for
 
     def exists(self, name: str) -> bool:
-        """Whether a file or folder is there. Raises ConnectionError where a remote place does not answer."""
+        """Whether a file or folder is there. Raises ConnectionError if a remote place does not answer."""
         if isinstance(self.system, LocalFileSystem):
             return bool(self.system.exists(self.path(name)))
         try:

@@ -39,7 +39,7 @@ class Watched:
         self.error: Exception | None = None
 
     def refuse(self, path: str) -> None:
-        """Raise SourceError where reading failed for a reason that lies outside the file."""
+        """Raise SourceError if reading failed for a reason that lies outside the file."""
         if self.error is not None:
             raise SourceError(f"{path} cannot be read: {self.error}; run it again") from None
 
@@ -97,7 +97,7 @@ def open_hdf5(files: Files, path: str) -> Iterator[tuple[Any, Watched]]:
 def member(group: Any, path: str, left: int = LINKS) -> Any:
     """What lies at a path below a group; None if nothing does.
 
-    Raises DamagedError where the way leads into another file, or round in a circle.
+    Raises DamagedError if the way leads into another file, or round in a circle.
     """
     here = group
     for name in path.split("/"):

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from roboalign.sources.errors import DamagedError
+from roboalign.sources.readers.instruction_spec import InstructionSpec
 from roboalign.sources.readers.reader import Damaged, Part, Raw, Reader, require_key
-from roboalign.sources.readers.spec import InstructionSpec
 
 
 class InstructedReader:
@@ -43,7 +43,8 @@ def state_instruction(spec: InstructionSpec, raw: Raw) -> str:
     field = spec.field or ""
     if field not in raw.attributes and not raw.instruction:
         require_key(raw.attributes, field, "attribute")
-    value = raw.attributes.get(field, raw.instruction)
+    # The attribute of a stretch is that of the whole episode.
+    value = raw.instruction if raw.recording is not None else raw.attributes.get(field, raw.instruction)
     found = re.search(spec.pattern, value)
     if found is None:
         raise DamagedError(f"its '{field}' is '{value}', in which instruction.pattern finds nothing")

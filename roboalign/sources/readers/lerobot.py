@@ -13,7 +13,7 @@ from roboalign.sources.readers.files import Files
 from roboalign.sources.readers.lerobot_meta import MetadataEntry, as_text, dimension_names, episodes, open_meta, tasks
 from roboalign.sources.readers.lerobot_rows import DataFile, picture_bytes, vectors
 from roboalign.sources.readers.lerobot_video import EARLY, frames_of_own, frames_of_shared
-from roboalign.sources.readers.reader import SEVERAL_INSTRUCTIONS, Damaged, Part, Raw
+from roboalign.sources.readers.reader import Damaged, Part, Raw, changes_of
 from roboalign.sources.readers.spec import LerobotSpec
 from roboalign.types import UInt8
 
@@ -27,14 +27,15 @@ _NUMBERS = ("float", "int", "uint", "bool")
 
 
 class Lerobot:
-    """A LeRobotDataset; a part is some consecutive episodes, of one data file where they share them."""
+    """A LeRobotDataset; a part is some consecutive episodes, of one data file if they share one."""
 
     def __init__(self, spec: LerobotSpec, files: Files) -> None:
         self._spec, self._files = spec, files
+        self._camera = spec.cameras[0]
         self._meta = open_meta(files)
         self._check()
         self._tasks = tasks(self._meta, files) if spec.instruction_field == TASK else {}
-        self._entries = episodes(self._meta, files, spec.camera)
+        self._entries = episodes(self._meta, files, self._camera)
         if not self._entries:
             raise SourceError(f"{files.uri} lists no episodes")
         self._widths = {
@@ -59,16 +60,16 @@ class Lerobot:
         return whole and self._meta.kind(key).startswith(_NUMBERS)
 
     def _check(self) -> None:
-        """Raise SourceError where the spec names what the data set has not."""
+        """Raise SourceError if the spec names what the data set has not."""
         spec, features = self._spec, self._meta.features
         cameras = [key for key in features if self._meta.kind(key) in ("image", "video")]
-        if spec.camera not in cameras:
+        if self._camera not in cameras:
             there = ", ".join(sorted(cameras)) or "none"
-            raise SourceError(f"camera: the data set has no camera '{spec.camera}'; its cameras: {there}")
-        camera = features[spec.camera]
+            raise SourceError(f"camera: the data set has no camera '{self._camera}'; its cameras: {there}")
+        camera = features[self._camera]
         details = [each for each in (camera, camera.get("info"), camera.get("video_info")) if isinstance(each, dict)]
         if any(each.get("is_depth_map") or each.get("video.is_depth_map") for each in details):
-            raise SourceError(f"camera '{spec.camera}' is a depth map, no colour image")
+            raise SourceError(f"camera '{self._camera}' is a depth map, not a colour image")
         numeric = [key for key in features if self._numeric(key)]
         for number, entry in enumerate(spec.actions):
             if entry.key not in numeric:
@@ -125,7 +126,8 @@ class Lerobot:
             order = vectors(data.column("frame_index", first, stop), "frame_index", 1)[:, 0]
             if not np.array_equal(order, np.arange(len(order))):
                 raise DamagedError("its frames are not numbered one after the other")
-        instruction, warnings = self._instruction(entry, data, first, stop) if entry.length else ("", [])
+        instructions = self._instructions(entry, data, first, stop) if entry.length else []
+        warnings = changes_of(instructions)
 
         def column(key: str) -> Any:
             return vectors(data.column(key, first, stop), key, self._widths[key])
@@ -141,33 +143,31 @@ class Lerobot:
             length=entry.length,
             pictures=pictures,
             columns=Columns(self._widths, column),
-            instruction=instruction,
+            instruction=next(iter(instructions), ""),
+            instructions=instructions,
             attributes=entry.attributes,
             task=entry.attributes.get("task", ""),
             dimension_names=self._names,
             warnings=warnings,
         )
 
-    def _instruction(self, entry: MetadataEntry, data: DataFile, first: int, stop: int) -> tuple[str, list[str]]:
-        """That of the first frame, empty for a literal text of the spec, and a warning if others have another one."""
+    def _instructions(self, entry: MetadataEntry, data: DataFile, first: int, stop: int) -> list[str]:
+        """That of each frame, or the one of the episode; [] for a literal text of the spec."""
         key = self._spec.instruction_field
         if not key:
-            return "", []
+            return []
         if key == TASK:
             numbers = vectors(data.column("task_index", first, stop), "task_index", 1)[:, 0]
-            number = int(numbers[0])
-            if number not in self._tasks:
-                raise DamagedError(f"its task_index is {number}, which the table of tasks lacks")
-            several = bool((numbers != number).any())
-            return self._tasks[number], [SEVERAL_INSTRUCTIONS] if several else []
+            if int(numbers[0]) not in self._tasks:
+                raise DamagedError(f"its task_index is {int(numbers[0])}, which the table of tasks lacks")
+            return [self._tasks.get(int(number), "") for number in numbers]
         if key in entry.attributes:
-            return entry.attributes[key], []
-        values = [as_text(value) or "" for value in data.column(key, first, stop)]
-        return values[0], [SEVERAL_INSTRUCTIONS] if len(set(values)) > 1 else []
+            return [entry.attributes[key]]
+        return [as_text(value) or "" for value in data.column(key, first, stop)]
 
     def _stills(self, data: DataFile, first: int, steps: Sequence[int]) -> Iterator[UInt8]:
         size: Sequence[int] = (-1, -1)
-        values = data.stream(self._spec.camera, [first + step for step in steps])
+        values = data.stream(self._camera, [first + step for step in steps])
         for step, value in zip(steps, values, strict=True):
             picture = decode(picture_bytes(value, self._files, step), size, step)
             size = picture.shape[:2]

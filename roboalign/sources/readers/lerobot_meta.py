@@ -42,7 +42,7 @@ class MetadataEntry:
     data: str
     """The Parquet file with its rows."""
     video: str = ""
-    """The camera's video; empty where pictures are in the Parquet file."""
+    """The camera's video; empty if pictures are in the Parquet file."""
     start: float = 0.0
     """Where it begins in that video, in seconds."""
     alone: bool = True
@@ -79,7 +79,7 @@ class Meta:
 
 
 def open_meta(files: Files) -> Meta:
-    """Parse `meta/info.json`. Raises SourceError where it is missing, garbled, or of a version that cannot be read."""
+    """Parse `meta/info.json`. Raises SourceError if it is missing, garbled, or of a version that cannot be read."""
     try:
         info = parse_json(files.bytes(INFO))
     except MISSING:
@@ -97,7 +97,7 @@ def open_meta(files: Files) -> Meta:
         fps = float(info["fps"])
         if not FPS[0] <= fps <= FPS[1]:
             raise ValueError(f"fps is {fps:g}, not {FPS[0]:g} to {FPS[1]:g}")
-        # A feature that is described wrongly only counts where the spec names it.
+        # A feature that is described wrongly only counts if the spec names it.
         features = {key: value for key, value in info["features"].items() if isinstance(value, dict)}
         total, chunk = info.get("total_episodes"), info.get("chunks_size")
         default = (V2_DATA, V2_VIDEO) if number == 2 else (V3_DATA, V3_VIDEO)
@@ -127,7 +127,7 @@ def dimension_names(names: Json, width: int) -> tuple[str, ...]:
 
 
 def tasks(meta: Meta, files: Files) -> dict[int, str]:
-    """The instructions by their number. Raises SourceError where their table is missing or garbled."""
+    """The instructions by their number. Raises SourceError if their table is missing or garbled."""
     name = "meta/tasks.jsonl" if meta.version == 2 else "meta/tasks.parquet"
     try:
         if meta.version == 2:
@@ -209,7 +209,7 @@ def _rows_v2(files: Files) -> Iterator[tuple[str, dict[str, Json] | Damaged]]:
             try:
                 row = parse_json(line)
             except ValueError as error:
-                row = Damaged(place, f"the line is no JSON: {error}")
+                row = Damaged(place, f"the line is not JSON: {error}")
             yield place, row
 
 
@@ -296,7 +296,7 @@ def _entry(meta: Meta, row: dict[str, Json], camera: str) -> MetadataEntry:
         if not 0 <= start * meta.fps <= LARGEST:
             raise DamagedError(f"its video begins at {start:g} s")
         told = row.get(f"videos/{camera}/to_timestamp")
-        # Not needed; but where it contradicts the length, the beginning may be wrong.
+        # Not needed; but if it contradicts the length, the beginning may be wrong.
         stop = float(told) if told is not None and math.isfinite(float(told)) else start + length / meta.fps
         if not abs(stop - start - length / meta.fps) < 0.5 / meta.fps:
             raise DamagedError(

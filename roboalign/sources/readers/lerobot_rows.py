@@ -21,7 +21,7 @@ BATCH = 32
 class DataFile:
     """A Parquet file with the rows of one episode or more; once closed, it opens again when it is read.
 
-    Raises DamagedError where it cannot be read.
+    Raises DamagedError if it cannot be read.
     """
 
     def __init__(self, files: Files, path: str) -> None:
@@ -71,7 +71,7 @@ class DataFile:
         self._parquet, self._streamed, self._batch = None, "", None
 
     def find(self, episode: int) -> tuple[int, int]:
-        """The first row of an episode, and one past its last. Raises DamagedError where they are not together."""
+        """The first row of an episode, and one past its last. Raises DamagedError if they are not together."""
         rows = np.flatnonzero(self._episodes == episode)
         if not len(rows):
             return 0, 0
@@ -81,7 +81,7 @@ class DataFile:
         return first, stop
 
     def column(self, name: str, first: int, stop: int) -> pa.ChunkedArray:
-        """Some rows of a column. Raises DamagedError where the file lacks it or is damaged there."""
+        """Some rows of a column. Raises DamagedError if the file lacks it or is damaged there."""
         if name not in self.columns:
             there = ", ".join(sorted(self.columns)) or "nothing"
             raise DamagedError(f"its data file {self.path} has no column '{name}'; there is: {there}")
@@ -128,7 +128,7 @@ class DataFile:
 
 
 def vectors(column: pa.ChunkedArray, key: str, width: int) -> NDArray[Any]:
-    """(rows, width) numbers of a column of scalars or lists. Raises DamagedError where a row is of another width."""
+    """(rows, width) numbers of a column of scalars or lists. Raises DamagedError if a row is of another width."""
     array = column.combine_chunks()
     kind = array.type
     nested = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)

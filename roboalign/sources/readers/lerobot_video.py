@@ -31,7 +31,7 @@ def frames_of_own(
     with _open(files, path) as container:
         try:
             stream = video_stream(container)
-            told = stream.frames  # 0 where the container does not say
+            told = stream.frames  # 0 if the container does not say
             if 0 < told < length:
                 raise DamagedError(f"its video {path} has {told} frames, not {length}")
             regular = True

@@ -31,7 +31,7 @@ from roboalign.types import Json, UInt8
 FEW = 16
 """With no more files than this, each is divided into parts, so that all workers have something to do."""
 DEMONSTRATIONS = 50
-"""Demonstrations of a part where files are divided."""
+"""Demonstrations of a part if files are divided."""
 LONGEST = 2000
 """Characters of an attribute; longer ones (whole scene descriptions) are not attributes to choose episodes by."""
 OTHER_LENGTH = "its attribute num_samples is not the number of its steps"
@@ -44,6 +44,7 @@ class Libero:
     def __init__(self, spec: LiberoSpec, files: Files) -> None:
         self.spec = spec
         self.files = files
+        self.camera = spec.cameras[0]
 
     @property
     def fps(self) -> float:
@@ -51,7 +52,7 @@ class Libero:
         return self.spec.fps
 
     def paths(self) -> list[str]:
-        """The HDF5 files, relative to the URI. Raises SourceError where there are none."""
+        """The HDF5 files, relative to the URI. Raises SourceError if there are none."""
         if found := sorted(path for pattern in PATTERNS for path in self.files.glob(pattern)):
             return found
         raise SourceError(f"{self.files.uri} holds no file {' or '.join(PATTERNS)}; correct `uri`")
@@ -67,7 +68,7 @@ class Libero:
         try:
             with open_demonstrations(self.files, path) as (file, _):
                 count = len(demonstrations(file))
-        except DamagedError:  # `read` says so again, where it is quarantined
+        except DamagedError:  # `read` says so again, and it is quarantined
             return [Part(path)]
         return [Part(path, first, first + DEMONSTRATIONS) for first in range(0, max(1, count), DEMONSTRATIONS)]
 
@@ -92,16 +93,16 @@ class Libero:
 
     def _raw(self, where: str, path: str, group: Any, known: dict[str, str], stream: Watched) -> Raw:
         if not isinstance(group, h5py.Group):
-            raise DamagedError("it is no group with data sets")
+            raise DamagedError("it is not a group with data sets")
         arrays = data_sets(group)
-        for name in sorted({self.spec.camera, *(entry.key for entry in self.spec.actions)} & set(arrays)):
+        for name in sorted({self.camera, *(entry.key for entry in self.spec.actions)} & set(arrays)):
             check_storage(arrays[name], name)
         # The others are not read; but to ask for the shape of a virtual one would open its files.
         arrays = {name: array for name, array in arrays.items() if not array.is_virtual}
         shapes: dict[str, tuple[int, ...]] = {name: array.shape or () for name, array in arrays.items()}
         first = self.spec.actions[0].key
         # Without its pictures an episode still has a length, and may be one that the filter leaves out.
-        key = self.spec.camera if self.spec.camera in shapes else first
+        key = self.camera if self.camera in shapes else first
         require_key(shapes, key, "camera" if first not in shapes else "action column")
         recorded = shapes[key][0] if shapes[key] else 0
         if recorded > STEPS:
@@ -125,15 +126,15 @@ class Libero:
                 raise DamagedError(f"its '{name}' cannot be read: {error}") from None
 
         def pictures(steps: Sequence[int]) -> Iterator[UInt8]:
-            require_key(shapes, self.spec.camera, "camera")
-            array = arrays[self.spec.camera]
-            check_picture_size(shapes[self.spec.camera], self.spec.camera)
+            require_key(shapes, self.camera, "camera")
+            array = arrays[self.camera]
+            check_picture_size(shapes[self.camera], self.camera)
             for step in steps:
                 try:
-                    found = picture(array[step], self.spec.camera)
+                    found = picture(array[step], self.camera)
                 except UNREADABLE as error:
                     stream.refuse(where)
-                    raise DamagedError(f"its picture {step} of '{self.spec.camera}' cannot be read: {error}") from None
+                    raise DamagedError(f"its picture {step} of '{self.camera}' cannot be read: {error}") from None
                 yield found[::-1] if self.spec.upside_down else found
 
         numeric = [name for name, shape in shapes.items() if len(shape) in (1, 2)]
@@ -149,7 +150,7 @@ class Libero:
         )
 
     def _check_rate(self, known: Mapping[str, str]) -> None:
-        """Raise DamagedError where the file tells another frame rate than the spec."""
+        """Raise DamagedError if the file tells another frame rate than the spec."""
         with suppress(ValueError):  # what is no number tells nothing
             rate = float(known.get("env_args/env_kwargs/control_freq", self.spec.fps))
             if rate != self.spec.fps:
@@ -160,7 +161,7 @@ class Libero:
 def open_demonstrations(files: Files, path: str) -> Iterator[tuple[Any, Watched]]:
     """An HDF5 file in robomimic's layout, and the stream below it.
 
-    Raises DamagedError where it is none, SourceError where reading fails.
+    Raises DamagedError if it is none, SourceError if reading fails.
     """
     with open_hdf5(files, path) as (file, stream):
         if not isinstance(member(file, "data"), h5py.Group):
@@ -176,7 +177,7 @@ def demonstrations(file: Any) -> list[str]:
 
 
 def number(name: str) -> int:
-    """The number at the end of a name; -1 where there is none."""
+    """The number at the end of a name; -1 if there is none."""
     found = re.search(r"([0-9]{1,18})$", name)
     return int(found.group(1)) if found else -1
 

@@ -13,7 +13,7 @@ from roboalign.sources.readers.arrays import BAD_ARRAY, open_npz
 from roboalign.sources.readers.columns import MISSING, STEPS, Columns, picture
 from roboalign.sources.readers.file_episodes import FileEpisodes
 from roboalign.sources.readers.files import Files
-from roboalign.sources.readers.reader import Raw, require_key
+from roboalign.sources.readers.reader import Raw, changes_of, require_key
 from roboalign.sources.readers.spec import NpzEpisodesSpec
 from roboalign.sources.readers.text import decode_text
 from roboalign.types import UInt8
@@ -29,13 +29,14 @@ class NpzEpisodes(FileEpisodes):
     def __init__(self, spec: NpzEpisodesSpec, files: Files) -> None:
         super().__init__(files, [PATTERN], spec.fps, self.read_file)
         self.spec, self.files = spec, files
+        self.camera = spec.cameras[0]
 
     def read_file(self, path: str) -> Raw:
         """The episode of a file. Raises DamagedError."""
         shapes = array_shapes(self.files, path)
         first = self.spec.actions[0].key
         # Without its pictures an episode still has a length, and may be one that the filter leaves out.
-        key = self.spec.camera if self.spec.camera in shapes else first
+        key = self.camera if self.camera in shapes else first
         require_key(shapes, key, "camera" if first not in shapes else "action column")
         if not shapes[key][0]:
             raise DamagedError(f"its '{key}' is a single value, not one for each step")
@@ -46,8 +47,12 @@ class NpzEpisodes(FileEpisodes):
         single = [name for name, (shape, kind) in shapes.items() if len(shape) == 0 and kind in "biufUS"]
         texts = [name for name, (shape, kind) in shapes.items() if len(shape) <= 1 and kind in "US"]
         attributes = {"file": path, "folder": str(PurePosixPath(path).parent)}
+        instructions: list[str] = []
         for name in dict.fromkeys((*single, *texts)):
-            text = first_text(load_array(self.files, path, name))
+            words = texts_of(load_array(self.files, path, name))
+            if name == self.spec.instruction_field and len(words) == length:
+                instructions = words
+            text = next(iter(words), "")
             if len(text) <= LONGEST:
                 attributes[name] = text
 
@@ -58,10 +63,10 @@ class NpzEpisodes(FileEpisodes):
             return values
 
         def pictures(steps: Sequence[int]) -> Iterator[UInt8]:
-            require_key(shapes, self.spec.camera, "camera")
-            array = load_array(self.files, path, self.spec.camera)
+            require_key(shapes, self.camera, "camera")
+            array = load_array(self.files, path, self.camera)
             for step in steps:
-                yield picture(array[step], self.spec.camera)
+                yield picture(array[step], self.camera)
 
         return Raw(
             name=path,
@@ -70,6 +75,8 @@ class NpzEpisodes(FileEpisodes):
             columns=Columns(numeric, column),
             instruction=attributes.get(self.spec.instruction_field, ""),
             attributes=attributes,
+            instructions=instructions,
+            warnings=changes_of(instructions),
         )
 
 
@@ -105,7 +112,7 @@ def array_shapes(files: Files, path: str) -> dict[str, tuple[tuple[int, ...], st
     except DamagedError:
         raise
     except (RuntimeError, *BAD_ARRAY) as error:  # a RuntimeError asks for a password
-        raise DamagedError(f"it is no .npz file, or a damaged one: {error}") from None
+        raise DamagedError(f"it is not an .npz file, or a damaged one: {error}") from None
     except OSError as error:
         raise SourceError(f"{files.uri}/{path} cannot be fetched: {error}; run it again") from None
     return found
@@ -122,7 +129,6 @@ def load_array(files: Files, path: str, name: str) -> Any:
         raise SourceError(f"{files.uri}/{path} cannot be fetched: {error}; run it again") from None
 
 
-def first_text(values: Any) -> str:
-    """A single value, or the first one of a list, as text; '' of an empty list."""
-    value = next(iter(np.asarray(values).ravel()), "")
-    return decode_text(value) if isinstance(value, bytes) else str(value)
+def texts_of(values: Any) -> list[str]:
+    """A single value, or those of a list, as text."""
+    return [decode_text(value) if isinstance(value, bytes) else str(value) for value in np.asarray(values).ravel()]

@@ -50,7 +50,7 @@ class _Stack:
     def put_in(self, keys: list[Kind]) -> None:
         """Check the keys of the dict that lies uppermost now."""
         if any(key != "atom" for key in keys):
-            raise pickle.UnpicklingError("a key of a dict is no text or number")
+            raise pickle.UnpicklingError("a key of a dict is not a text or number")
         self.pop("dict")
         self.kinds.append("dict")
 

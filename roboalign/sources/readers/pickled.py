@@ -130,7 +130,7 @@ class _Unpickler(pickle.Unpickler):
 def read_pickled(file: IO[bytes]) -> Any:
     """The object in an `.npy` file that holds a single one: dicts, lists, texts, numbers and arrays of them.
 
-    Raises DamagedError where the file is no such one, is truncated, or names anything else; nothing it names is called.
+    Raises DamagedError if the file is no such one, is truncated, or names anything else; nothing it names is called.
     """
     try:
         version = np.lib.format.read_magic(file)
@@ -139,7 +139,7 @@ def read_pickled(file: IO[bytes]) -> Any:
         else:
             shape, _, dtype = np.lib.format.read_array_header_2_0(file)
     except BAD_ARRAY as error:
-        raise DamagedError(f"it is no .npy file: {error}") from None
+        raise DamagedError(f"it is not an .npy file: {error}") from None
     if dtype != np.dtype(object) or math.prod(shape) != 1:
         raise DamagedError(f"it holds {dtype} {shape}, not one pickled object")
     try:

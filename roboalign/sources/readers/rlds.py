@@ -9,7 +9,7 @@ from roboalign.sources.errors import DamagedError, SourceError
 from roboalign.sources.readers.columns import MISSING, Columns
 from roboalign.sources.readers.example import features
 from roboalign.sources.readers.files import Files, inside
-from roboalign.sources.readers.reader import SEVERAL_INSTRUCTIONS, Damaged, Part, Raw
+from roboalign.sources.readers.reader import Damaged, Part, Raw, changes_of
 from roboalign.sources.readers.rlds_features import Features, Leaf, parse
 from roboalign.sources.readers.rlds_values import attribute, decode_pictures, pictures, rows, texts
 from roboalign.sources.readers.spec import RldsSpec
@@ -19,7 +19,7 @@ from roboalign.types import Json
 
 FEATURES, INFO = "features.json", "dataset_info.json"
 TEMPLATE = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
-"""How shards are named where `dataset_info.json` does not say it."""
+"""How shards are named if `dataset_info.json` does not say it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +103,7 @@ class Rlds:
             if leaf and leaf.key.startswith("steps/") and not leaf.nested and len(words) != length:
                 raise DamagedError(f"'{leaf.key}' has {len(words)} texts for {length} steps")
             known = {key: attribute(found, leaf) for key, leaf in self._features.episode.items()}
-            warnings = [SEVERAL_INSTRUCTIONS] if len(set(words)) > 1 else []
+            warnings = changes_of(words)
         except DamagedError as error:
             return Damaged(name, str(error))
         return Raw(
@@ -112,6 +112,7 @@ class Rlds:
             pictures=partial(decode_pictures, images, self._camera, warnings),
             columns=Columns(self._numeric, lambda key: rows(found, self._numeric[key], length)),
             instruction=words[0] if words else "",
+            instructions=words if len(words) == length else (),
             warnings=warnings,
             attributes={key: value for key, value in known.items() if value is not None},
         )
@@ -122,16 +123,16 @@ def choose_leaves(spec: RldsSpec, features: Features) -> tuple[Leaf, Leaf | None
 
     Raises SourceError if one is absent or of a wrong kind.
     """
-    camera = _find_leaf(features.steps, "camera", spec.camera)
+    camera = _find_leaf(features.steps, "camera", spec.cameras[0])
     three = not camera.shape or camera.shape[-1] == 3
     fixed = camera.kind == "image" or (camera.numeric and len(camera.shape) == 3 and camera.size > 0)
     if camera.nested or camera.dtype != "uint8" or not three or not fixed:
-        raise SourceError(f"camera '{spec.camera}' is no colour image: {_describe(camera)}")
+        raise SourceError(f"camera '{spec.cameras[0]}' is not a colour image: {_describe(camera)}")
     actions = {}
     for number, entry in enumerate(spec.actions):
         leaf = _find_leaf(features.steps, f"actions.{number}.key", entry.key)
         if not leaf.vector:
-            raise SourceError(f"actions.{number}.key '{entry.key}' is no vector of numbers: {_describe(leaf)}")
+            raise SourceError(f"actions.{number}.key '{entry.key}' is not a vector of numbers: {_describe(leaf)}")
         actions[entry.key] = leaf
     widths = [len(entry.columns) or actions[entry.key].size for entry in spec.actions]
     known = min(widths) >= 0 and not any(leaf.nested for leaf in actions.values())
@@ -144,7 +145,7 @@ def choose_leaves(spec: RldsSpec, features: Features) -> tuple[Leaf, Leaf | None
     key = spec.instruction_field
     instruction = _find_leaf(everything, "instruction", key) if key else None
     if instruction and not instruction.textual:
-        raise SourceError(f"instruction '{key}' is no text: {_describe(instruction)}")
+        raise SourceError(f"instruction '{key}' is not text: {_describe(instruction)}")
     for key in spec.filter.attributes:
         _find_leaf(features.episode, "filter.attributes", key)
     if spec.split.by == "scene" and spec.split.scene is not None:
@@ -165,7 +166,7 @@ def _describe(leaf: Leaf) -> str:
 
 
 def shards(spec: RldsSpec, files: Files, folder: str) -> list[TFRecordShard]:
-    """The shards of the wanted splits by `dataset_info.json`, in order. Raises SourceError where there are none."""
+    """The shards of the wanted splits by `dataset_info.json`, in order. Raises SourceError if there are none."""
     name = f"{files.uri}: {folder}{INFO}"
     info = _json(files, folder + INFO)
     try:
@@ -182,7 +183,7 @@ def shards(spec: RldsSpec, files: Files, folder: str) -> list[TFRecordShard]:
                 ]
         splits = ", ".join(f"{split['name']} ({len(split.get('shardLengths', ()))})" for split in info["splits"])
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise SourceError(f"{name} is no dataset_info.json of TFDS ({type(error).__name__}: {error})") from None
+        raise SourceError(f"{name} is not a dataset_info.json of TFDS ({type(error).__name__}: {error})") from None
     if not listed:
         raise SourceError(f"{name}: subset '{spec.subset}' has no files; the splits and their files are: {splits}")
     return listed
@@ -203,7 +204,7 @@ def _shard(template: str, dataset: str, split: str, folder: str, lengths: list[i
 
 
 def _folder(files: Files) -> str:
-    """'' or the one version folder inside the URI, with a slash. Raises SourceError where it holds none or several."""
+    """'' or the one version folder inside the URI, with a slash. Raises SourceError if it holds none or several."""
     if files.exists(FEATURES):
         return ""
     versions = [path.removesuffix(FEATURES) for path in files.find(f"*/{FEATURES}")]

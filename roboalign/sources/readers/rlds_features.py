@@ -23,7 +23,7 @@ class Leaf:
     """Its name in an Example."""
     kind: Literal["tensor", "image", "text", "other"]
     shape: tuple[int, ...] = ()
-    """Of one step; -1 where it varies."""
+    """Of one step; -1 if it varies."""
     dtype: str = ""
     encoding: str = "none"
     """Of a tensor: none, bytes or zlib."""
@@ -49,7 +49,7 @@ class Leaf:
 
     @property
     def size(self) -> int:
-        """Numbers in one step; -1 where that varies."""
+        """Numbers in one step; -1 if that varies."""
         return -1 if min(self.shape, default=1) < 0 else math.prod(self.shape)
 
 
@@ -62,7 +62,7 @@ class Features:
 
 
 def parse(document: Json, name: str) -> Features:
-    """The features of a parsed `features.json`. Raises SourceError where it describes no episodes of steps."""
+    """The features of a parsed `features.json`. Raises SourceError if it describes no episodes of steps."""
     try:
         top = document["featuresDict"]["features"]
         steps = top["steps"]
@@ -83,7 +83,7 @@ def parse(document: Json, name: str) -> Features:
 
 def _collect(node: Json, name: str, key: str, nested: int, found: dict[str, Leaf]) -> None:
     """Put the leaves below a feature into `found`; their names are relative to what `name` is relative to. A feature
-    that is described wrongly only counts where the spec names it."""
+    that is described wrongly only counts if the spec names it."""
     try:
         _collect_leaves(node, name, key, nested, found)
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError):

@@ -18,7 +18,7 @@ Found = Mapping[str, memoryview]
 
 
 def stored_value(found: Found, leaf: Leaf) -> memoryview:
-    """What an Example stores of a feature. Raises DamagedError where it lacks it."""
+    """What an Example stores of a feature. Raises DamagedError if it lacks it."""
     key = f"{leaf.key}/ragged_flat_values" if leaf.nested else leaf.key
     if key not in found:
         raise DamagedError(f"its record has no '{key}'")
@@ -26,7 +26,7 @@ def stored_value(found: Found, leaf: Leaf) -> memoryview:
 
 
 def rows(found: Found, leaf: Leaf, length: int) -> Float32:
-    """(length, width): the numbers of a feature, one row a step. Raises DamagedError where they do not fill them."""
+    """(length, width): the numbers of a feature, one row a step. Raises DamagedError if they do not fill them."""
     try:
         values = _flat(stored_value(found, leaf), leaf)
     except DamagedError as error:
@@ -89,7 +89,7 @@ def texts(found: Found, leaf: Leaf) -> list[str]:
 
 
 def attribute(found: Found, leaf: Leaf) -> str | None:
-    """A text or a single number of an episode as text (true and false for a bool); None where it is none of these."""
+    """A text or a single number of an episode as text (true and false for a bool); None if it is none of these."""
     if leaf.key not in found or leaf.nested or leaf.encoding != "none":
         return None
     try:
@@ -97,7 +97,7 @@ def attribute(found: Found, leaf: Leaf) -> str | None:
             values = texts(found, leaf) if leaf.textual else []
             return values[0] if len(values) == 1 else None
         number = numbers(found[leaf.key])
-    except DamagedError:  # convert complains where it is needed
+    except DamagedError:  # `convert` complains if it is needed
         return None
     if number.shape != (1,):
         return None
@@ -121,7 +121,7 @@ def pictures(found: Found, leaf: Leaf) -> Sequence[memoryview] | UInt8:
 def decode_pictures(
     images: Sequence[memoryview] | UInt8, leaf: Leaf, warnings: list[str], steps: Sequence[int]
 ) -> Iterator[UInt8]:
-    """(H, W, 3) of each wanted step. Raises DamagedError where one is no JPEG or PNG, or not of the common size."""
+    """(H, W, 3) of each wanted step. Raises DamagedError if one is not a JPEG or PNG, or not of the common size."""
     size: tuple[int, ...] = (-1, -1)
     for step in steps:
         image = images[step]

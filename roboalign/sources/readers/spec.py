@@ -1,20 +1,20 @@
 """Data sets that were recorded elsewhere: where they lie, and what is taken from them."""
 
 import re
-import string
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from roboalign.sources.readers.instruction_spec import Instruction, Key, Pattern, refuse_bad_pattern
 from roboalign.sources.shared_spec import Quantile, SplitSpec
 from roboalign.spec.base import FieldError, Fraction, Name, Seed, Spec, items
-from roboalign.store.spec import StorageSpec
+from roboalign.store.spec import StorageSpec, Tile, TileLayout, camera_features, divide_frame
 
-Key = Annotated[str, Field(min_length=1, max_length=200)]
-"""A column of a data set; parts of nested ones are joined by `/`."""
+Cameras = Key | Annotated[tuple[Key, ...], items(1, 9)]
+"""The camera whose pictures are read, or a list of cameras, which one frame shows together by `tiling`."""
 
-Pattern = Annotated[str, Field(min_length=1, max_length=500)]
-"""A regular expression of Python's `re`."""
+CELL = 16
+"""Pixels of a side of a camera's cell at least."""
 
 
 class CropSpec(Spec):
@@ -48,7 +48,20 @@ class PictureSpec(Spec):
     crop: CropSpec = CropSpec()
     """The part that is kept."""
     fit: Literal["crop", "pad", "stretch"] = "crop"
-    """Where the aspect ratios differ: cut off the longer sides evenly, add black borders, or distort. Our choice."""
+    """If the aspect ratios differ: cut off the longer sides evenly, add black borders, or distort. Our choice."""
+
+
+class TilingSpec(Spec):
+    """How the pictures of several cameras become one frame of the size that `image` declares, and how they are stored.
+
+    Each camera fills a cell, in the order of the list; crop and fit apply to each camera and its cell.
+    """
+
+    layout: TileLayout = "row"
+    """`row`: side by side; `column`: one below the other; `grid`: as many rows as columns, or one fewer."""
+    separate: bool = False
+    """Whether the store keeps each camera as a feature of its own, `observation.images.<camera>`, instead of the whole
+    frame as `observation.images.main`. Models see the whole frame in either case."""
 
 
 class ActionKeySpec(Spec):
@@ -84,58 +97,6 @@ class FilterSpec(Spec):
         return self
 
 
-def refuse_bad_pattern(field: str, pattern: str | None) -> None:
-    """Raise FieldError at `field` where the text is no regular expression."""
-    try:
-        re.compile(pattern or "")
-    except re.error as error:
-        raise FieldError(field, f"'{pattern}' is no regular expression: {error}") from None
-
-
-class InstructionSpec(Spec):
-    """An instruction that no field of the data set holds as it is: a literal text, or parts of a field.
-
-    `{text: lift the cube}` states it for all episodes. `{field: file, pattern: '(?P<task>[^/]+)_demo'}` takes what the
-    pattern's named groups find in a field; with `text: "{verb} the {object}"` it is put together from them.
-    """
-
-    text: Annotated[str, Field(max_length=500)] = ""
-    """The instruction. With `pattern`, `{name}` stands for what the group of that name finds; empty joins all groups,
-    in their order, by blanks."""
-    field: Key | None = None
-    """The field to look in: whatever `instruction` could name, or an attribute."""
-    pattern: Pattern | None = None
-    """A regular expression with named groups, `(?P<name>…)`, of which the first match counts. Underscores in what they
-    find become blanks."""
-
-    @model_validator(mode="after")
-    def _complete(self) -> Self:
-        refuse_bad_pattern("pattern", self.pattern)
-        if self.pattern is None:
-            if self.field is not None:
-                raise FieldError("field", f"field needs a pattern to look for; to take all of it: `{self.field}` alone")
-            if not self.text.strip():
-                raise FieldError("text", "text is empty; write the instruction, or give field and pattern")
-            return self
-        if self.field is None:
-            raise FieldError("pattern", "pattern needs the field to look in; set field too")
-        groups = re.compile(self.pattern).groupindex
-        if not groups:
-            raise FieldError("pattern", "pattern has no named group; put (?P<name> ) around each part that counts")
-        try:
-            names = [name for _, name, _, _ in string.Formatter().parse(self.text) if name is not None]
-        except ValueError as error:
-            raise FieldError("text", f"'{self.text}' cannot be filled in: {error}") from None
-        unknown = [name for name in names if name not in groups]
-        if unknown:
-            raise FieldError("text", f"text names {{{unknown[0]}}}; the groups of pattern are: {', '.join(groups)}")
-        return self
-
-
-Instruction = Key | InstructionSpec
-"""The field that holds the instruction, or how it is stated."""
-
-
 class GroupSplitSpec(SplitSpec):
     """Shares of the episodes; what belongs together goes into one split."""
 
@@ -166,8 +127,14 @@ class DatasetSpec(Spec):
     """fsspec's options for that place, such as {anon: true}. Credentials belong into the environment, not here."""
     revision: Annotated[str, Field(max_length=200)] = ""
     """A free text. Changing it reads the data set again: the stage cannot see that files behind a URI changed."""
-    camera: Key
-    """The images to read."""
+    camera: Cameras
+    """The images to read: one camera, or a list of cameras that are shown together."""
+    tiling: TilingSpec = TilingSpec()
+    """How several cameras share a frame."""
+    instruction_changes: Literal["first", "split"] = "first"
+    """What becomes of an episode in which the instruction (or the task index) changes. `first`: the first instruction
+    is taken for all of it, and a warning counts such episodes. `split`: each stretch of one instruction is an episode
+    of its own, `<episode>#1`, `<episode>#2` and so on; stretches shorter than `length` are left out and counted."""
     instruction: Instruction
     """The instruction: the field with its text, a literal `{text: …}`, or a `{field: …, pattern: …}`."""
     actions: Annotated[tuple[ActionKeySpec, ...], items()]
@@ -176,7 +143,7 @@ class DatasetSpec(Spec):
     """Action dimensions after joining; an episode of another width is quarantined."""
     action_quantile: Quantile = 0.01
     """Actions are scaled to the range between this quantile of the training episodes and its mirror: robust against
-    outliers, where least and largest values are not. Our choice."""
+    outliers, unlike the least and the largest value. Our choice."""
     image: PictureSpec = PictureSpec()
     """Crop, size and aspect ratio of the frames."""
     storage: StorageSpec = StorageSpec()
@@ -206,11 +173,44 @@ class DatasetSpec(Spec):
         """Height and width in pixels."""
         return self.image.height, self.image.width
 
+    @property
+    def cameras(self) -> tuple[str, ...]:
+        """The cameras that a frame shows."""
+        return (self.camera,) if isinstance(self.camera, str) else self.camera
+
+    @property
+    def tiles(self) -> tuple[Tile, ...]:
+        """The cell of each camera in the frame."""
+        return divide_frame(len(self.cameras), self.tiling.layout, *self.image_size)
+
+    @property
+    def stored_cameras(self) -> dict[str, Tile] | None:
+        """The cell of each image feature of the store if cameras are kept by themselves, else None."""
+        return dict(zip(camera_features(self.cameras), self.tiles, strict=True)) if self.tiling.separate else None
+
+    @model_validator(mode="after")
+    def _cameras_fit(self) -> Self:
+        cameras = self.cameras
+        if twice := [key for number, key in enumerate(cameras) if key in cameras[:number]]:
+            raise FieldError("camera", f"camera lists '{twice[0]}' twice; name each camera once")
+        if len(set(camera_features(cameras))) < len(cameras):
+            raise FieldError("camera", f"two of the cameras {', '.join(cameras)} would be stored under one name")
+        if self.tiling.separate and len(cameras) == 1:
+            raise FieldError("tiling.separate", "tiling.separate needs several cameras; list them in camera")
+        if min(min(tile.height, tile.width) for tile in self.tiles) < CELL:
+            side = "height" if min(tile.height for tile in self.tiles) < CELL else "width"
+            message = (
+                f"image.{side} {getattr(self.image, side)} leaves fewer than {CELL} pixels to each of {len(cameras)} "
+                "cameras; raise it, list fewer cameras, or change tiling.layout"
+            )
+            raise FieldError(f"image.{side}", message)
+        return self
+
 
 class RldsSpec(DatasetSpec):
     """TFRecord shards as TensorFlow Datasets writes them, in RLDS: RT-1, BridgeData V2, Open X-Embodiment.
 
-    `uri` is the folder that holds `features.json` and the shards, or the one above it where it has one version. Keys
+    `uri` is the folder that holds `features.json` and the shards, or the one above it if it has one version. Keys
     are those of a step (`observation/image`, `action/world_vector`); attributes are those of an episode
     (`episode_metadata/file_path`), numbers as text, and `true` or `false`.
     """
@@ -286,8 +286,8 @@ class VideosSpec(DatasetSpec):
     kind: Literal["videos"]
     manifest: Annotated[str, Field(min_length=1, max_length=200)] = "episodes.jsonl"
     """The JSON Lines file, inside the folder."""
-    camera: Key = "video"
-    """The key of the video's path."""
+    camera: Cameras = "video"
+    """The key of the video's path; of several, a list."""
     instruction: Instruction = "instruction"
     """The key of the instruction; or a literal text, or a pattern."""
     fps: Annotated[float, Field(gt=0, le=1000)]
@@ -302,7 +302,7 @@ class NpzEpisodesSpec(DatasetSpec):
     """
 
     kind: Literal["npz"]
-    camera: Key = "image"
+    camera: Cameras = "image"
     """The array of pictures."""
     instruction: Instruction = "instruction"
     """The array with the instruction: one text, or one a step, of which the first counts; or a literal text, or a
@@ -319,7 +319,7 @@ class AlohaSpec(DatasetSpec):
     """
 
     kind: Literal["aloha"]
-    camera: Key = "observations/images/cam_high"
+    camera: Cameras = "observations/images/cam_high"
     """The pictures: (T, H, W, 3), or JPEGs (T, bytes), padded with zeros."""
     swap_channels: bool = False
     """Whether its pictures have blue first, as OpenCV writes them."""
@@ -337,7 +337,7 @@ class CtrlWorldSpec(DatasetSpec):
     kind: Literal["ctrl_world"]
     annotations: Annotated[str, Field(min_length=1, max_length=200)] = "annotation/train"
     """The folder of annotations, inside `uri`."""
-    camera: Key = "0"
+    camera: Cameras = "0"
     """The video's name without its ending."""
     instruction: Instruction = "texts"
     """The key of the instruction, the first of a list; or a literal text, or a pattern."""
@@ -345,12 +345,12 @@ class CtrlWorldSpec(DatasetSpec):
     """Frames per second of the videos (Ctrl-World's 5 Hz)."""
     rows_per_frame: Annotated[int, Field(ge=1, le=100)] = 1
     """Rows of the action columns for each frame of the videos. Ctrl-World's `states` have one; all other columns have
-    DROID's 15 Hz, three a frame. `stride` counts rows and has to be a multiple of this."""
+    DROID's 15 Hz, three a frame. `stride` counts rows and must be a multiple of this."""
 
     @model_validator(mode="after")
     def _frames_are_there(self) -> Self:
         if self.stride % self.rows_per_frame:
-            message = f"stride {self.stride} is no multiple of rows_per_frame {self.rows_per_frame}; raise it to one"
+            message = f"stride {self.stride} is not a multiple of rows_per_frame {self.rows_per_frame}; raise it to one"
             raise FieldError("stride", message)
         return self
 

@@ -36,6 +36,7 @@ class Videos:
     def __init__(self, spec: VideosSpec, files: Files) -> None:
         self.spec = spec
         self.files = files
+        self.camera = spec.cameras[0]
 
     @property
     def fps(self) -> float:
@@ -43,7 +44,7 @@ class Videos:
         return self.spec.fps
 
     def lines(self) -> Iterator[tuple[int, bytes]]:
-        """The lines of the manifest that are not blank, numbered from 1. Raises SourceError where it is missing."""
+        """The lines of the manifest that are not blank, numbered from 1. Raises SourceError if it is missing."""
         try:
             with self.files.open(self.spec.manifest) as file:
                 for number, line in enumerate(iter(lambda: file.readline(LINE), b""), 1):
@@ -57,7 +58,7 @@ class Videos:
             raise SourceError(f"{self.files.uri}/{self.spec.manifest} cannot be fetched: {error}") from None
 
     def parts(self) -> list[Part]:
-        """Some lines each. Raises SourceError where the manifest is missing or empty."""
+        """Some lines each. Raises SourceError if the manifest is missing or empty."""
         count = sum(1 for _ in self.lines())
         if not count:
             raise SourceError(f"{self.files.uri}/{self.spec.manifest} is empty; write a line of JSON for each video")
@@ -76,8 +77,8 @@ class Videos:
                     yield Damaged(name, str(error))
 
     def _raw(self, name: str, line: dict[str, Json]) -> Raw:
-        require_key(line, self.spec.camera, "key")
-        path = file_path(line[self.spec.camera], self.spec.camera)
+        require_key(line, self.camera, "key")
+        path = file_path(line[self.camera], self.camera)
         tables = {key: value for key, value in line.items() if isinstance(value, list)}
         for action in self.spec.actions:
             require_key(line, action.key, "action column")
@@ -85,7 +86,7 @@ class Videos:
         columns = Columns(tables, lambda key: self.table(line[key], key))
         # What a pattern looks in is an attribute as any other.
         own = {self.spec.instruction} if isinstance(self.spec.instruction, str) else set()
-        attributes = flatten(line, {self.spec.camera, *own, *tables})
+        attributes = flatten(line, {self.camera, *own, *tables})
         instruction = line.get(self.spec.instruction_field)
         length = len(columns[self.spec.actions[0].key])
         warnings: list[str] = []
@@ -113,7 +114,7 @@ class Videos:
             raise SourceError(f"{self.files.uri}/{path} cannot be fetched: {error}; run it again") from None
         except DamagedError as error:
             kind = ".npz" if path.endswith(".npz") else ".npy"
-            message = f"its '{key}' is the file {path}, which is no {kind} file with numbers: {error}"
+            message = f"its '{key}' is the file {path}, which is not an {kind} file with numbers: {error}"
             raise DamagedError(message) from None
 
     def frames(self, path: str, steps: Sequence[int], length: int, warnings: list[str]) -> Iterator[UInt8]:
@@ -149,7 +150,7 @@ class Videos:
             warnings.append(MORE_FRAMES)
 
     def steady(self, name: str, image: av.VideoFrame, before: float | None, rate: float) -> float:
-        """When a frame is shown, in seconds. Raises DamagedError where it is corrupt, or does not come one frame's
+        """When a frame is shown, in seconds. Raises DamagedError if it is corrupt, or does not come one frame's
         duration after the one before; `rate` is the video's average."""
         if image.is_corrupt:
             raise DamagedError(f"{name} is damaged")
@@ -180,18 +181,18 @@ def read_table(file: IO[bytes], key: str) -> NDArray[Any]:
 
 
 def entry(line: bytes) -> dict[str, Json]:
-    """A line of the manifest. Raises DamagedError where it is no JSON object."""
+    """A line of the manifest. Raises DamagedError if it is not a JSON object."""
     try:
         value = parse_json(line)
     except ValueError as error:
-        raise DamagedError(f"the line is no JSON: {error}") from None
+        raise DamagedError(f"the line is not JSON: {error}") from None
     if not isinstance(value, dict):
-        raise DamagedError("the line is no JSON object with keys and values")
+        raise DamagedError("the line is not a JSON object with keys and values")
     return value
 
 
 def file_path(value: Json, key: str) -> str:
-    """A file's path within the folder. Raises DamagedError where it leads out of it, or is none."""
+    """A file's path within the folder. Raises DamagedError if it leads out of it, or is none."""
     try:
         return inside(value)
     except DamagedError as error:

@@ -3,6 +3,7 @@
 import io
 import json
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,7 +20,7 @@ from roboalign.sources.readers.files import Files
 from roboalign.sources.readers.lerobot import Lerobot
 from roboalign.sources.readers.reader import Damaged, Raw
 from roboalign.sources.readers.spec import LerobotSpec
-from roboalign.sources.shards import Account, materialise
+from roboalign.sources.shards import IngestReport, materialise
 from roboalign.store import EpisodeStore
 
 LENGTHS = (6, 5, 7)
@@ -145,7 +146,7 @@ def png(frame: np.ndarray[Any, Any]) -> dict[str, Any]:
 def video(
     path: Path,
     pictures: np.ndarray[Any, Any],
-    rate: int = FPS,
+    rate: int | Fraction = FPS,
     codec: str = "libx264",
     options: dict[str, str] | None = None,
 ) -> None:
@@ -189,13 +190,13 @@ def sound(folder: Path, **changes: Any) -> list[Raw]:
     return [each for each in found if isinstance(each, Raw)]
 
 
-def made(folder: Path, place: Path, **changes: Any) -> tuple[Account, EpisodeStore]:
+def made(folder: Path, place: Path, **changes: Any) -> tuple[IngestReport, EpisodeStore]:
     executor = ProcessesSpec(kind="processes", workers=1)
     output = place / "store"
-    account = materialise(
+    report = materialise(
         spec(folder, **changes), "arm", output, place / "scratch", place / "cache", executor, lambda *_: None
     )
-    return account, EpisodeStore(output)
+    return report, EpisodeStore(output)
 
 
 def close(found: np.ndarray[Any, Any], wanted: np.ndarray[Any, Any], kind: str) -> bool:

@@ -17,7 +17,7 @@ from roboalign.sources.readers.files import Files
 from roboalign.sources.readers.reader import Damaged, Raw
 from roboalign.sources.readers.rlds import Rlds
 from roboalign.sources.readers.spec import RldsSpec
-from roboalign.sources.shards import Account, materialise
+from roboalign.sources.shards import IngestReport, materialise
 from roboalign.store import EpisodeStore
 
 Values = Sequence[bytes] | np.ndarray[Any, Any]
@@ -178,9 +178,9 @@ def sound(folder: Path, **changes: Any) -> list[Raw]:
     return [each for each in found if isinstance(each, Raw)]
 
 
-def made(folder: Path, place: Path, **changes: Any) -> tuple[Account, EpisodeStore]:
+def made(folder: Path, place: Path, **changes: Any) -> tuple[IngestReport, EpisodeStore]:
     parsed = SPEC.validate_python(spec(folder, **changes))
     executor = ProcessesSpec(kind="processes", workers=1)
     output = place / "store"
-    account = materialise(parsed, "toy", output, place / "scratch", place / "cache", executor, lambda *_: None)
-    return account, EpisodeStore(output)
+    report = materialise(parsed, "toy", output, place / "scratch", place / "cache", executor, lambda *_: None)
+    return report, EpisodeStore(output)

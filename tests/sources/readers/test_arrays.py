@@ -42,12 +42,12 @@ def test_arrays_come_back_as_numpy_wrote_them(array: np.ndarray[Any, Any], packe
     [
         (header("(10000000000,)"), r"it has the shape \(10000000000,\) of float64, which is more than 536870912 bytes"),
         (header("(100000, 100000, 100000)"), "which is more than 536870912 bytes"),
-        (header("(-1,)"), "it is no .npy file, or a damaged one"),
-        (header("(3,)"), "it is no .npy file, or a damaged one"),
+        (header("(-1,)"), "it is not an .npy file, or a damaged one"),
+        (header("(3,)"), "it is not an .npy file, or a damaged one"),
         (header("(3,)", "|O"), "it holds Python objects, which are not read"),
         (npy([None], allow_pickle=True), "it holds Python objects, which are not read"),
-        (b"", "it is no .npy file, or a damaged one"),
-        (npy(np.zeros(3))[:-4], "it is no .npy file, or a damaged one"),
+        (b"", "it is not an .npy file, or a damaged one"),
+        (npy(np.zeros(3))[:-4], "it is not an .npy file, or a damaged one"),
     ],
 )
 def test_what_is_no_array_is_refused(content: bytes, reason: str) -> None:

@@ -13,7 +13,7 @@ from roboalign.sources.readers.files import Files
 from roboalign.sources.readers.reader import Raw
 from roboalign.sources.readers.rlds import Rlds
 from roboalign.sources.readers.spec import RldsSpec
-from roboalign.sources.shards import Account, materialise
+from roboalign.sources.shards import IngestReport, materialise
 from roboalign.store import EpisodeStore
 from roboalign.tokenizer.model import DualBranchTokenizer
 from roboalign.tokenizer.spec import TokenizerSpec
@@ -27,29 +27,27 @@ pytestmark = pytest.mark.skipif(not SAMPLE.exists(), reason=f"the BridgeData V2 
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Account, EpisodeStore]:
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[IngestReport, EpisodeStore]:
     """The sample by the shipped spec, but for its place, its picture size and its short episodes."""
     place = tmp_path_factory.mktemp("bridge")
     shipped = yaml.safe_load((ROOT / "specs/sources/bridge.yaml").read_text())
     changed = {"uri": str(SAMPLE), "image": {"height": 64, "width": 64}, "length": 10, "tolerance": 0.0}
     spec = RldsSpec.model_validate(shipped | changed)
     executor = ProcessesSpec(kind="processes", workers=1)
-    account = materialise(
-        spec, "bridge", place / "store", place / "scratch", place / "cache", executor, lambda *_: None
-    )
-    return account, EpisodeStore(place / "store")
+    report = materialise(spec, "bridge", place / "store", place / "scratch", place / "cache", executor, lambda *_: None)
+    return report, EpisodeStore(place / "store")
 
 
 @pytest.fixture(scope="module")
-def videos(made: tuple[Account, EpisodeStore]) -> torch.Tensor:
+def videos(made: tuple[IngestReport, EpisodeStore]) -> torch.Tensor:
     """Four of the episodes, (4, 10, 3, 64, 64)."""
     frames = np.stack([made[1].frames(number) for number in range(4)])
     return torch.from_numpy(frames).permute(0, 1, 4, 2, 3).float() / 255
 
 
-def test_it_is_what_its_readme_says(made: tuple[Account, EpisodeStore]) -> None:
-    account, store = made
-    assert (account.kept, account.frames, account.damaged, account.left_out) == (25, 250, (), ())
+def test_it_is_what_its_readme_says(made: tuple[IngestReport, EpisodeStore]) -> None:
+    report, store = made
+    assert (report.kept, report.frames, report.damaged, report.left_out) == (25, 250, (), ())
     assert store.fps == 5
     assert store.action_width == 7
     assert len({info.instruction for info in store.infos}) == 4
@@ -76,7 +74,7 @@ def test_its_other_cameras(camera: str, live: bool, tmp_path: Path) -> None:
     assert (np.stack(list(raw.pictures(range(10)))).std() > 20) == live
 
 
-def test_each_set_up_is_in_one_split(made: tuple[Account, EpisodeStore]) -> None:
+def test_each_set_up_is_in_one_split(made: tuple[IngestReport, EpisodeStore]) -> None:
     infos = made[1].infos
     # The sample's four instructions were recorded in four sessions of one scene.
     scenes = {info.scene: info.instruction for info in infos}
@@ -101,7 +99,7 @@ def test_a_tokenizer_takes_it(videos: torch.Tensor) -> None:
         assert model.decode(context, tokens).shape == (4, 9, 3, 64, 64)
 
 
-def test_a_judge_scores_it(made: tuple[Account, EpisodeStore], videos: torch.Tensor) -> None:
+def test_a_judge_scores_it(made: tuple[IngestReport, EpisodeStore], videos: torch.Tensor) -> None:
     torch.manual_seed(0)
     reward = RewardSpec.model_validate(yaml.safe_load((ROOT / "specs/reward/six.yaml").read_text()))
     words = [made[1].infos[number].instruction for number in range(4)]
@@ -115,7 +113,7 @@ def test_a_judge_scores_it(made: tuple[Account, EpisodeStore], videos: torch.Ten
 
 
 def test_a_stride_keeps_every_second_frame_and_adds_up_the_motion(
-    made: tuple[Account, EpisodeStore], tmp_path: Path
+    made: tuple[IngestReport, EpisodeStore], tmp_path: Path
 ) -> None:
     shipped = yaml.safe_load((ROOT / "specs/sources/bridge.yaml").read_text())
     changed = {"uri": str(SAMPLE), "image": {"height": 64, "width": 64}, "length": 5, "stride": 2, "episodes": 3}

@@ -225,7 +225,7 @@ def nan() -> Array:
     return values
 
 
-NO_NPZ = "training/episode_0000063.npz cannot be used: it is no .npz file, or a damaged one"
+NO_NPZ = "training/episode_0000063.npz cannot be used: it is not an .npz file, or a damaged one"
 DAMAGE: dict[str, tuple[Edit, str]] = {
     "missing step": (put(None), "training/episode_0000063.npz is missing"),
     "truncated": (truncated, "training/episode_0000063.npz cannot be used: it"),
@@ -401,7 +401,7 @@ def test_nested_references_do_not_grow() -> None:
 @pytest.mark.parametrize(
     ("language", "message"),
     [
-        ({"language": {}}, "is no language annotation"),
+        ({"language": {}}, "is not a language annotation"),
         ([1, 2], "not one pickled object"),
         ({"language": {"ann": ["a"]}, "info": {"indx": []}}, "has 0 stretches and 1 instructions"),
         ({"language": {"text": ["a"]}, "info": {"indx": [(0, 1)]}}, "no list of instructions 'ann'; there is: text"),

@@ -19,8 +19,8 @@ from roboalign.__main__ import main
 from roboalign.sources.errors import DamagedError
 from roboalign.sources.inspection.proposal import propose
 from roboalign.sources.readers.instruction import state_instruction
+from roboalign.sources.readers.instruction_spec import InstructionSpec
 from roboalign.sources.readers.reader import Raw
-from roboalign.sources.readers.spec import InstructionSpec
 from roboalign.sources.spec import SourceSpec
 
 ADAPTER: TypeAdapter[Any] = TypeAdapter(SourceSpec)
@@ -113,7 +113,7 @@ def test_braces_of_a_literal_text_mean_themselves() -> None:
         ({"field": "file"}, "field needs a pattern to look for; to take all of it: `file` alone"),
         ({"pattern": "(?P<a>.)"}, "pattern needs the field to look in; set field too"),
         ({"field": "file", "pattern": "(.)"}, "pattern has no named group"),
-        ({"field": "file", "pattern": "("}, "'(' is no regular expression"),
+        ({"field": "file", "pattern": "("}, "'(' is not a regular expression"),
         ({"field": "file", "pattern": "(?P<a>.)", "text": "{b}"}, "text names {b}; the groups of pattern are: a"),
         ({"field": "file", "pattern": "(?P<a>.)", "text": "{a"}, "'{a' cannot be filled in"),
     ],

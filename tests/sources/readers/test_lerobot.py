@@ -39,8 +39,8 @@ def test_episodes_come_back_as_they_were_written(version: int, kind: str, tmp_pa
 @pytest.mark.parametrize(("version", "kind"), ALL)
 def test_a_store_is_made_of_them(version: int, kind: str, tmp_path: Path) -> None:
     arm.write(tmp_path / "data", version, kind)
-    account, store = arm.made(tmp_path / "data", tmp_path, instruction="note")
-    assert (account.kept, account.frames, account.damaged) == (3, sum(arm.LENGTHS), ())
+    report, store = arm.made(tmp_path / "data", tmp_path, instruction="note")
+    assert (report.kept, report.frames, report.damaged) == (3, sum(arm.LENGTHS), ())
     assert store.fps == arm.FPS
     for number, info in enumerate(store.infos):
         assert info.id == f"arm/episode_{number:06d}"

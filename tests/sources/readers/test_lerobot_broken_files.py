@@ -51,8 +51,8 @@ def test_a_damaged_file_of_version_2(path: str, change: Any, reason: str, tmp_pa
         file.mkdir()
     elif change:
         file.write_bytes(change(content))
-    account, store = arm.made(tmp_path / "data", tmp_path)
-    (damaged,) = account.damaged
+    report, store = arm.made(tmp_path / "data", tmp_path)
+    (damaged,) = report.damaged
     assert damaged.name == "episode_000001"
     assert re.search(reason, damaged.reason), damaged.reason
     assert len(store) == 2
@@ -66,9 +66,9 @@ def test_a_damaged_data_file_of_version_3_loses_its_own_episodes(change: Any, tm
     file.unlink()
     if change:
         file.write_bytes(change(content))
-    account, store = arm.made(tmp_path / "data", tmp_path)
-    assert [each.name for each in account.damaged] == ["episode_000000", "episode_000001"]
-    assert all(re.search("file-000.parquet (is missing|cannot be read)", each.reason) for each in account.damaged)
+    report, store = arm.made(tmp_path / "data", tmp_path)
+    assert [each.name for each in report.damaged] == ["episode_000000", "episode_000001"]
+    assert all(re.search("file-000.parquet (is missing|cannot be read)", each.reason) for each in report.damaged)
     assert [info.id for info in store.infos] == ["arm/episode_000002"]
 
 
@@ -77,8 +77,8 @@ def test_a_shared_video_that_is_too_short_loses_what_it_lacks(tmp_path: Path) ->
         plan["frames"][2] = plan["frames"][2][:-2]
 
     arm.write(tmp_path / "data", 3, "video", spoil)
-    account, store = arm.made(tmp_path / "data", tmp_path)
-    (damaged,) = account.damaged
+    report, store = arm.made(tmp_path / "data", tmp_path)
+    (damaged,) = report.damaged
     assert damaged.name == "episode_000002"
     assert re.search("has 16 frames, not the 18 that its episodes need", damaged.reason)
     assert len(store) == 2
@@ -107,20 +107,20 @@ def test_an_episode_listed_twice_and_one_not_at_all(version: int, tmp_path: Path
         )
         again = "meta/episodes/chunk-000/file-001.parquet"
         wrong = [f"{again}#0", f"{again}#1", "meta"]
-    account, store = arm.made(tmp_path / "twice", tmp_path)
-    assert [each.name for each in account.damaged] == wrong
-    assert "is listed twice" in account.damaged[0].reason
+    report, store = arm.made(tmp_path / "twice", tmp_path)
+    assert [each.name for each in report.damaged] == wrong
+    assert "is listed twice" in report.damaged[0].reason
     missing = 1 if version == 2 else 2
-    assert account.damaged[2].reason == f"1 of the 3 episodes in meta/info.json are not listed: {missing}"
+    assert report.damaged[2].reason == f"1 of the 3 episodes in meta/info.json are not listed: {missing}"
     assert [info.id for info in store.infos] == [f"arm/episode_{n:06d}" for n in ((0, 2) if version == 2 else (0, 1))]
 
 
 def test_a_broken_list_of_version_3(tmp_path: Path) -> None:
     arm.write(tmp_path / "data", 3, "image")
     (tmp_path / "data/meta/episodes/chunk-000/file-000.parquet").write_bytes(b"PAR1")
-    account, store = arm.made(tmp_path / "data", tmp_path)
-    assert [each.name for each in account.damaged] == ["meta/episodes/chunk-000/file-000.parquet", "meta"]
-    assert "2 of the 3 episodes in meta/info.json are not listed: 0, 1" in account.damaged[1].reason
+    report, store = arm.made(tmp_path / "data", tmp_path)
+    assert [each.name for each in report.damaged] == ["meta/episodes/chunk-000/file-000.parquet", "meta"]
+    assert "2 of the 3 episodes in meta/info.json are not listed: 0, 1" in report.damaged[1].reason
     assert [info.id for info in store.infos] == ["arm/episode_000002"]
 
 
@@ -134,8 +134,8 @@ def test_a_flipped_bit_in_an_own_store_is_found(toy_episodes: Any, tmp_path: Pat
     content[place] ^= 1
     file.write_bytes(content)
     changes = {"camera": "observation.images.main", "actions": [{"key": "action"}], "action_width": 4}
-    account, store = arm.made(tmp_path / "data", tmp_path, **changes)
-    (damaged,) = account.damaged
+    report, store = arm.made(tmp_path / "data", tmp_path, **changes)
+    (damaged,) = report.damaged
     assert damaged.name == "episode_000001"
     assert "cannot be read" in damaged.reason
     assert np.array_equal(store.actions(0), toy_episodes[0].actions)

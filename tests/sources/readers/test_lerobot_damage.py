@@ -147,8 +147,8 @@ CASES: dict[str, tuple[tuple[int, ...], str, Spoil, str]] = {
 def test_a_damaged_episode_is_quarantined_and_the_others_are_kept(case: str, version: int, tmp_path: Path) -> None:
     _, kind, spoil, reason = CASES[case]
     arm.write(tmp_path / "data", version, kind, spoil)
-    account, store = arm.made(tmp_path / "data", tmp_path, length=2)
-    listed = [each for each in account.damaged if each.name != "meta"]
+    report, store = arm.made(tmp_path / "data", tmp_path, length=2)
+    listed = [each for each in report.damaged if each.name != "meta"]
     (damaged,) = listed
     assert re.search(reason, damaged.reason), damaged.reason
     assert [info.id for info in store.infos] == [f"arm/episode_{n:06d}" for n in (0, 2)]

@@ -198,7 +198,7 @@ PICTURES, ACTIONS = "data/demo_1/obs/agentview_rgb", "data/demo_1/actions"
         pytest.param(replace(ACTIONS, None), "no action column 'actions'", id="no actions"),
         pytest.param(replace(ACTIONS, np.full((LENGTH, 7), b"x")), "holds text, not numbers", id="text"),
         pytest.param(replace(PICTURES, pictures(1, 0)), "it is empty: it has no steps", id="no steps"),
-        pytest.param(replace("data/demo_1", 3.0), "it is no group", id="no group"),
+        pytest.param(replace("data/demo_1", 3.0), "it is not a group", id="no group"),
         pytest.param(replace("data/demo_1", None), None, id="left away whole"),
     ],
 )  # fmt: skip
@@ -272,9 +272,9 @@ def no_demonstrations(path: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "reason"),
     [
-        (truncate, "no HDF5 file, or a truncated one"),
-        (overwrite, "no HDF5 file, or a truncated one"),
-        (empty, "no HDF5 file, or a truncated one"),
+        (truncate, "not an HDF5 file, or a truncated one"),
+        (overwrite, "not an HDF5 file, or a truncated one"),
+        (empty, "not an HDF5 file, or a truncated one"),
         (other_layout, "no group 'data' with demonstrations; there is: trajectories"),
         (no_demonstrations, "its group 'data' is empty"),
         (Path.unlink, "the file is missing"),

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from episode_sets import SIDE, Recorded, assert_come_back, episode_sets, only_damage, skips, strides
+from episode_sets import SIDE, Recorded, only_damage
 from hypothesis import given, settings
 from pydantic import TypeAdapter
 from reading import read_all
@@ -41,20 +41,6 @@ def write(folder: Path, recorded: list[Recorded], spoil: Callable[[Arrays], None
         if spoil and number == 1:
             spoil(arrays)
         np.savez_compressed(folder / f"train_eps_{number:08d}.npz", **arrays)
-
-
-@settings(max_examples=12, deadline=None)
-@given(recorded=episode_sets(), stride=strides, skipped=skips)
-def test_random_data_sets_come_back(recorded: list[Recorded], stride: int, skipped: str) -> None:
-    with TemporaryDirectory() as place:
-        folder = Path(place)
-        write(folder / "data/inner", recorded)
-        camera = list(recorded[0].frames)[-1]
-        chosen = spec(
-            folder / "data", recorded[0].actions.shape[1], camera=camera, stride=stride,
-            actions=[{"key": "action", "skipped": skipped}],
-        )  # fmt: skip
-        assert_come_back(chosen, recorded, camera, folder)
 
 
 def three() -> list[Recorded]:

@@ -52,9 +52,9 @@ DTYPE = b"cnumpy\ndtype\n"
 @pytest.mark.parametrize(
     ("opcodes", "reason"),
     [
-        (b"}" + NESTED + b"K\x01s", "a key of a dict is no text or number"),
-        (b"}(" + NESTED + b"K\x01u", "a key of a dict is no text or number"),
-        (b"(" + NESTED + b"K\x01d", "a key of a dict is no text or number"),
+        (b"}" + NESTED + b"K\x01s", "a key of a dict is not a text or number"),
+        (b"}(" + NESTED + b"K\x01u", "a key of a dict is not a text or number"),
+        (b"(" + NESTED + b"K\x01d", "a key of a dict is not a text or number"),
         (b"\x8f(" + NESTED + b"\x90", "it has the opcode EMPTY_SET"),
         (b"(" + NESTED + b"\x91", "it has the opcode FROZENSET"),
         (DTYPE + b"}X\x01\x00\x00\x00aK\x01sb", "it has a dict where tuple should be"),

@@ -42,8 +42,8 @@ def test_episodes_come_back_as_they_were_written(whole: Path) -> None:
 
 def test_a_store_is_made_of_them(whole: Path, tmp_path: Path) -> None:
     split = {"scene": "episode_metadata/file_path", "scene_pattern": "^(.*)/traj"}
-    account, store = toy.made(whole, tmp_path, split=split)
-    assert (account.kept, account.frames, account.damaged) == (3, sum(toy.LENGTHS), ())
+    report, store = toy.made(whole, tmp_path, split=split)
+    assert (report.kept, report.frames, report.damaged) == (3, sum(toy.LENGTHS), ())
     assert store.fps == 3
     for number, info in enumerate(store.infos):
         episode = store.read(number)
@@ -146,12 +146,15 @@ def test_splits_and_shards_are_those_of_the_index(tmp_path: Path) -> None:
             {"camera": "observation/wrist"},
             r"camera: the data set has no 'observation/wrist'; there is: .*observation/im",
         ),
-        ({"camera": "observation/depth"}, "camera 'observation/depth' is no colour image: tensor"),
-        ({"camera": "language_instruction"}, "is no colour image"),
+        ({"camera": "observation/depth"}, "camera 'observation/depth' is not a colour image: tensor"),
+        ({"camera": "language_instruction"}, "is not a colour image"),
         ({"instruction": "task"}, "instruction: the data set has no 'task'"),
-        ({"instruction": "is_first"}, "instruction 'is_first' is no text: tensor"),
+        ({"instruction": "is_first"}, "instruction 'is_first' is not text: tensor"),
         ({"actions": [{"key": "action/speed"}]}, r"actions\.0\.key: the data set has no 'action/speed'"),
-        ({"actions": [{"key": "observation/image"}]}, r"actions\.0\.key 'observation/image' is no vector of numbers"),
+        (
+            {"actions": [{"key": "observation/image"}]},
+            r"actions\.0\.key 'observation/image' is not a vector of numbers",
+        ),
         (
             {"action_width": 7},
             r"action_width is 7, but features\.json has 6 \(action/world_vector: 3, action/gripper: 1",
@@ -174,12 +177,12 @@ def test_a_spec_that_does_not_fit_the_data_set_is_refused(whole: Path, changes: 
         ("features.json", '{"featuresDict": {"features": {}}}', "does not describe RLDS"),
         ("features.json", '{"type": "FeaturesDict", "content": "{}"}', "does not describe RLDS"),
         ("dataset_info.json", None, r"no dataset_info\.json; copy it"),
-        ("dataset_info.json", "\xff", "cannot be read|is no dataset_info"),
-        ("dataset_info.json", "[]", r"is no dataset_info\.json"),
+        ("dataset_info.json", "\xff", "cannot be read|is not a dataset_info"),
+        ("dataset_info.json", "[]", r"is not a dataset_info\.json"),
         (
             "dataset_info.json",
             '{"name": "toy", "splits": [{"name": "train", "shardLengths": ["x"]}]}',
-            "is no dataset_i",
+            "is not a dataset_i",
         ),
         ("dataset_info.json", '{"name": "toy", "splits": [{"name": "train"}]}', r"has no files; .*train \(0\)"),
         ("dataset_info.json", '{"name": "toy", "fileFormat": "array_record", "splits": []}', "format array_record"),

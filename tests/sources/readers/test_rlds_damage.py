@@ -105,8 +105,8 @@ RECORDS: dict[str, tuple[Callable[[], bytes], str]] = {
 def test_a_damaged_episode_is_quarantined_and_the_others_are_kept(case: str, tmp_path: Path) -> None:
     broken, reason = RECORDS[case]
     toy.write(tmp_path / "data", [toy.record(0), broken(), toy.record(2)])
-    account, store = toy.made(tmp_path / "data", tmp_path)
-    (damaged,) = account.damaged
+    report, store = toy.made(tmp_path / "data", tmp_path)
+    (damaged,) = report.damaged
     assert damaged.name == "train-00000-of-00001#1"
     assert re.search(reason, damaged.reason), damaged.reason
     assert [info.id for info in store.infos] == [f"toy/train-00000-of-00001#{n}" for n in (0, 2)]
@@ -149,8 +149,8 @@ def test_a_damaged_file_loses_no_more_than_it_must(case: str, tmp_path: Path) ->
     file = tmp_path / "data" / toy.shard()
     first, second = (len(toy.framed(toy.example(record))) for record in records[:2])
     file.write_bytes(change(file.read_bytes(), first, first + second))
-    account, store = toy.made(tmp_path / "data", tmp_path)
-    (damaged,) = account.damaged
+    report, store = toy.made(tmp_path / "data", tmp_path)
+    (damaged,) = report.damaged
     assert damaged.name == f"train-00000-of-00001#{place}"
     assert re.search(reason, damaged.reason), damaged.reason
     assert [info.id for info in store.infos] == [f"toy/train-00000-of-00001#{n}" for n in kept]

@@ -128,7 +128,7 @@ def test_an_npz_file_with_other_arrays_is_named(tmp_path: Path) -> None:
     write(tmp_path, edit)
     _, damaged, _ = read_all(spec(tmp_path), tmp_path)
     assert only(damaged).reason == (
-        "its 'actions' is the file clips/1.npz, which is no .npz file with numbers: it has no array 'actions'; "
+        "its 'actions' is the file clips/1.npz, which is not an .npz file with numbers: it has no array 'actions'; "
         "there is: a, b"
     )
 
@@ -290,7 +290,7 @@ DAMAGE = {
     "a single action": (file("clips/1.npy", single()), "its 'actions' is a single value, not one row for each step"),
     "missing actions": (change(actions="clips/1.npy"), "the file clips/1.npy, which is missing"),
     "actions outside": (change(actions="../1.npy"), "which lies outside of the data set"),
-    "no array": (file("clips/1.npy", b"hello"), "clips/1.npy, which is no .npy file with numbers"),
+    "no array": (file("clips/1.npy", b"hello"), "clips/1.npy, which is not an .npy file with numbers"),
 }
 
 
@@ -315,17 +315,17 @@ def test_a_pickled_array_is_not_unpickled(tmp_path: Path) -> None:
 
     write(tmp_path, edit)
     _, damaged, _ = read_all(spec(tmp_path), tmp_path)
-    assert "clips/1.npy, which is no .npy file with numbers" in only(damaged).reason
+    assert "clips/1.npy, which is not an .npy file with numbers" in only(damaged).reason
     assert not (tmp_path / "executed").exists()
 
 
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
-        ('{"video": "a.mp4", ', "the line is no JSON"),
-        ("[1, 2]", "no JSON object"),
-        ("[" * 100_000, "the line is no JSON"),
-        ('"\xff"', "the line is no JSON"),
+        ('{"video": "a.mp4", ', "the line is not JSON"),
+        ("[1, 2]", "the line is not a JSON object"),
+        ("[" * 100_000, "the line is not JSON"),
+        ('"\xff"', "the line is not a JSON object"),
     ],
 )
 def test_a_bad_line_is_named_by_its_number(tmp_path: Path, line: str, reason: str) -> None:

@@ -3,6 +3,7 @@
 import io
 import json
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -61,8 +62,8 @@ def no_stamps(plan: arm.Plan) -> None:
 def test_hardware_timestamps(tmp_path: Path, version: int) -> None:
     arm.write(tmp_path / "data", version, "video", jitter)
     assert warnings(arm.spec(tmp_path / "data"), tmp_path) == [[OTHER_STAMPS]] * 3
-    account, store = arm.made(tmp_path / "data", tmp_path)
-    assert account.warnings == ((OTHER_STAMPS, 3),)
+    report, store = arm.made(tmp_path / "data", tmp_path)
+    assert report.warnings == ((OTHER_STAMPS, 3),)
     assert json.loads((tmp_path / "store/meta/quarantine.json").read_text())["warnings"] == {OTHER_STAMPS: 3}
     for number in range(3):
         assert arm.close(store.frames(number), arm.frames(number), "video")
@@ -72,6 +73,24 @@ def test_hardware_timestamps(tmp_path: Path, version: int) -> None:
 def test_columns_that_reading_does_not_need(tmp_path: Path, version: int) -> None:
     arm.write(tmp_path / "data", version, "video", no_stamps)
     assert warnings(arm.spec(tmp_path / "data"), tmp_path) == [[]] * 3
+
+
+def test_a_rate_that_is_no_whole_number(tmp_path: Path) -> None:
+    """29.97 in info.json, 30000/1001 in the videos."""
+
+    def spoil(plan: arm.Plan) -> None:
+        plan["info"]["fps"] = 29.97
+        for data in plan["data"]:
+            data["timestamp"] = (np.arange(len(data["index"])) / 29.97).astype(np.float32)
+
+    arm.write(tmp_path / "data", 2, "video", spoil)
+    for number in range(3):
+        path = tmp_path / f"data/videos/chunk-000/{arm.CAMERA}/episode_{number:06d}.mp4"
+        arm.video(path, arm.frames(number), rate=Fraction(30000, 1001))
+    assert warnings(arm.spec(tmp_path / "data"), tmp_path) == [[], [], []]
+    report, store = arm.made(tmp_path / "data", tmp_path)
+    assert (report.kept, store.fps) == (3, 29.97)
+    assert all(arm.close(store.frames(number), arm.frames(number), "video") for number in range(3))
 
 
 def test_frames_after_the_last_row(tmp_path: Path) -> None:
@@ -225,7 +244,7 @@ def test_rlds_shapes_are_bounded(tmp_path: Path) -> None:
     extra = {"huge": toy.tensor("float32", 2**32, 2**32), "deep": toy.tensor("uint8", 2**40, 3, 3)}
     toy.write(tmp_path / "data", [toy.record(0)], toy.features(extra))
     assert len(toy.sound(tmp_path / "data")) == 1
-    with pytest.raises(SourceError, match=r"actions\.0\.key 'huge' is no vector of numbers"):
+    with pytest.raises(SourceError, match=r"actions\.0\.key 'huge' is not a vector of numbers"):
         toy.read(tmp_path / "data", actions=[{"key": "huge"}], action_width=1)
 
 

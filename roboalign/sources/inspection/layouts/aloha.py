@@ -51,7 +51,7 @@ def describe(files: Files, path: str, paths: list[str]) -> Layout | None:
     instructions = [Column(key, f'"{cut(text, 60)}"') for key, text in texts.items() if " " in text.strip()]
     what = f"HDF5 in ALOHA's layout, {len(paths)} file{'s'[: len(paths) != 1]} with an episode each"
     comments = {
-        "swap_channels": "Look at the contact sheet: --sheet sheet.png. True if red and blue are swapped.",
+        "swap_channels": "EpisodePreview at the contact sheet: --sheet sheet.png. True if red and blue are swapped.",
         "fps": "The files do not tell the frame rate: ALOHA records at 50 Hz.",
     }
     return Layout(

@@ -19,7 +19,7 @@ FIRST = 20
 
 
 def recognise(files: Files) -> Layout | None:
-    """The layout by the first annotated step that is there, or None. Raises SourceError where none can be read."""
+    """The layout by the first annotated step that is there, or None. Raises SourceError if none can be read."""
     subset = next((name for name in SUBSETS if files.exists(f"{name}/{ANNOTATIONS}")), None)
     if subset is None:
         return None

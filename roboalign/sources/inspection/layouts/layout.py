@@ -46,6 +46,11 @@ class Layout:
         """The columns that look like actions and are not among those that are proposed."""
         return [column for column in self.actions if ACTION.search(column.key) and column.key not in self.picked]
 
+    @property
+    def colour_cameras(self) -> list[str]:
+        """The cameras that can be shown together: all but depth maps, masks, goals and the next step's pictures."""
+        return [column.key for column in self.cameras if not re.search(NO_COLOUR, column.key, re.IGNORECASE)]
+
     def spec(self, uri: str) -> dict[str, Json]:
         """The proposed fields, in the order in which they are written. Empty texts stand for what was not found."""
         widths = {column.key: column.width for column in self.actions}
@@ -63,6 +68,7 @@ class Layout:
 CAMERA = r"static|agentview|primary|main|top|front|exterior|base|head|image_0|rgb$|image$|video"
 """Names of cameras that see the whole scene."""
 NO_CAMERA = r"wrist|gripper|hand|tactile|depth|mask|seg|goal|next_obs"
+NO_COLOUR = r"tactile|depth|mask|seg|goal|next_obs"
 INSTRUCTION = r"language_instruction|instruction|/lang$|^lang$|^ann$|caption|prompt|text|language|task"
 
 
@@ -91,7 +97,7 @@ def file_words(paths: Sequence[str]) -> dict[str, Json] | None:
 
 def best(columns: Sequence[Column], wanted: str, unwanted: str) -> str:
     """The key that is most likely meant: the one whose name the earliest alternative of `wanted` is found in, and
-    `unwanted` is not; '' where there is none."""
+    `unwanted` is not; '' if there is none."""
     alternatives = wanted.split("|")
 
     def rank(column: Column) -> tuple[bool, int]:
@@ -102,5 +108,5 @@ def best(columns: Sequence[Column], wanted: str, unwanted: str) -> str:
 
 
 def shape(sizes: Sequence[int]) -> str:
-    """Sizes, joined by x; `?` where one varies."""
+    """Sizes, joined by x; `?` if one varies."""
     return "x".join("?" if size < 0 else str(size) for size in sizes)

@@ -13,7 +13,7 @@ OWN = ("timestamp", "frame_index", "episode_index", "index", "task_index")
 
 
 def recognise(files: Files) -> Layout | None:
-    """The layout, or None. Raises SourceError where `meta/info.json` is there but not readable."""
+    """The layout, or None. Raises SourceError if `meta/info.json` is there but not readable."""
     if not files.exists("meta/info.json"):
         return None
     meta = open_meta(files)
@@ -32,7 +32,7 @@ def recognise(files: Files) -> Layout | None:
         texts = [Column(key, "text") for key, value in features.items() if value["dtype"] == "string"]
     except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
         raise SourceError(
-            f"{files.uri}: meta/info.json is no description of a LeRobotDataset ({type(error).__name__}: {error})"
+            f"{files.uri}: meta/info.json is not a description of a LeRobotDataset ({type(error).__name__}: {error})"
         ) from None
     picked = pick_actions(vectors)
     total = "?" if meta.total is None else meta.total

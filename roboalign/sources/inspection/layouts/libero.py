@@ -17,7 +17,7 @@ LOOKED_FOR = "**/*.hdf5 or **/*.h5 with data/demo_* (LIBERO, robomimic)"
 
 
 def recognise(files: Files) -> Layout | None:
-    """The layout by the first file that can be read, or None. Raises SourceError where the connection is lost."""
+    """The layout by the first file that can be read, or None. Raises SourceError if the connection is lost."""
     paths = [path for pattern in PATTERNS for path in files.find(pattern)]
     for path in sorted(paths)[:5]:
         try:
@@ -28,7 +28,7 @@ def recognise(files: Files) -> Layout | None:
 
 
 def describe(files: Files, path: str, paths: Sequence[str]) -> Layout:
-    """The layout of a file. Raises DamagedError where it is another one."""
+    """The layout of a file. Raises DamagedError if it is another one."""
     with open_demonstrations(files, path) as (file, _):
         names = demonstrations(file)
         data = member(file, "data")
@@ -63,7 +63,7 @@ def describe(files: Files, path: str, paths: Sequence[str]) -> Layout:
     count = len(paths)
     told = "env_args/env_kwargs/control_freq" in own
     comments = {} if told else {"fps": "The files do not tell the frame rate, so this is a guess."}
-    comments["upside_down"] = "Look at the contact sheet: --sheet sheet.png."
+    comments["upside_down"] = "EpisodePreview at the contact sheet: --sheet sheet.png."
     what = f"HDF5 in {'LIBERO' if of_libero else 'robomimic'}'s layout, {count} file{'s'[: count != 1]}"
     return Layout(
         "libero", what, cameras, vectors,

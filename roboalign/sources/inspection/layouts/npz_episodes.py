@@ -4,7 +4,7 @@ from roboalign.sources.errors import DamagedError
 from roboalign.sources.inspection.layouts.layout import Column, Layout, file_words, pick_actions, shape
 from roboalign.sources.inspection.summary import cut
 from roboalign.sources.readers.files import Files
-from roboalign.sources.readers.npz_episodes import PATTERN, array_shapes, first_text, load_array
+from roboalign.sources.readers.npz_episodes import PATTERN, array_shapes, load_array, texts_of
 
 LOOKED_FOR = "**/*.npz with pictures (T, H, W, 3) (iVideoGPT, RLVR-World)"
 FIRST = 5
@@ -33,7 +33,7 @@ def recognise(files: Files) -> Layout | None:
             if len(sizes) in (1, 2) and sizes[0] == length and kind in "iuf"
         ]
         texts = [
-            Column(key, f'"{cut(first_text(load_array(files, path, key)), 60)}"')
+            Column(key, f'"{first_words(files, path, key)}"')
             for key, (sizes, kind) in shapes.items()
             if len(sizes) <= 1 and kind in "US"
         ]
@@ -43,3 +43,8 @@ def recognise(files: Files) -> Layout | None:
             {"fps": "The files do not tell the frame rate, so this is a guess."}, file_words(paths[:FIRST]),
         )  # fmt: skip
     return None
+
+
+def first_words(files: Files, path: str, key: str) -> str:
+    """The start of the first text of an array."""
+    return cut(next(iter(texts_of(load_array(files, path, key))), ""), 60)

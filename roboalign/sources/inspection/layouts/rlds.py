@@ -10,7 +10,7 @@ LOOKED_FOR = "features.json (RLDS by TensorFlow Datasets)"
 
 
 def recognise(files: Files) -> Layout | None:
-    """The layout, or None. Raises SourceError where `features.json` is there but not readable."""
+    """The layout, or None. Raises SourceError if `features.json` is there but not readable."""
     folder = ""
     if not files.exists("features.json"):
         versions = files.find("*/features.json")
@@ -21,7 +21,7 @@ def recognise(files: Files) -> Layout | None:
     try:
         found = parse(parse_json(files.bytes(f"{folder}features.json")), name)
     except (DamagedError, ValueError, RecursionError) as error:
-        raise SourceError(f"{name} is no JSON: {error}") from None
+        raise SourceError(f"{name} is not JSON: {error}") from None
     cameras = [
         Column(key, shape(leaf.shape[:2]) if leaf.shape else "")
         for key, leaf in found.steps.items()

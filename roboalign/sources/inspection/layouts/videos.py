@@ -42,7 +42,7 @@ def is_video(value: Json) -> bool:
 
 
 def describe(files: Files, name: str, line: dict[str, Json], count: int) -> Layout:
-    """The layout by a line of the manifest. Raises SourceError where its video cannot be opened."""
+    """The layout by a line of the manifest. Raises SourceError if its video cannot be opened."""
     paths = [key for key, value in line.items() if is_video(value)]
     cameras, rate = [], 0.0
     for key in paths:

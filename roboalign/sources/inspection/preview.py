@@ -1,4 +1,4 @@
-"""Looking at some episodes of a source: what each one is, and a few of its pictures."""
+"""A few episodes of a source: what each one is, and some of its pictures."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from roboalign.sources.account import Account, Tally
 from roboalign.sources.builder import build_reader, build_simulator
 from roboalign.sources.errors import DamagedError
+from roboalign.sources.ingest_report import IngestReport, IngestTally
 from roboalign.sources.inspection.action_meaning import STATE, STATE_WIDTH, STATES, EpisodeVectors
 from roboalign.sources.readers.convert import convert, join_actions
 from roboalign.sources.readers.pictures import crop_bounds
-from roboalign.sources.readers.reader import Damaged, LeftOut, Part, Raw
+from roboalign.sources.readers.reader import Damaged, LeftOut, Part, Pictures, Raw
 from roboalign.sources.readers.spec import DatasetSpec, FilterSpec, PictureSpec
 from roboalign.sources.simulators.record import assign, record
 from roboalign.sources.simulators.spec import SimulatedRobotSpec
@@ -38,19 +38,8 @@ SHADE = 0.3
 
 
 @dataclass(frozen=True, slots=True)
-class Strip:
-    """A row of the contact sheet: the first picture as recorded, and frames over time."""
-
-    recorded: UInt8 | None
-    """With what is cut off in the dark; None where pictures are taken as they are."""
-    frames: tuple[UInt8, ...]
-    numbers: tuple[int, ...]
-    """Their numbers in the episode."""
-
-
-@dataclass(frozen=True, slots=True)
-class Look:
-    """One sound episode."""
+class EpisodePreview:
+    """One sound episode: what is known of it, and a few of its pictures."""
 
     name: str
     recorded: int
@@ -58,17 +47,23 @@ class Look:
     length: int
     """Frames after the stride."""
     left_out: str
-    """The field of the spec that leaves it out; empty where it is kept."""
+    """The field of the spec that leaves it out; empty if it is kept."""
     instruction: str
-    task: str
     scene: str
     split: Split | None
-    """Where it is known already."""
+    """None if it is not known before all episodes are read."""
     actions: Float32
-    size: tuple[int, int]
-    """Height and width of its pictures as recorded."""
+    """(length, A)."""
+    sizes: tuple[tuple[int, int], ...]
+    """Height and width of the pictures as recorded, of each camera."""
     attributes: Mapping[str, str] = field(default_factory=dict)
-    strip: Strip | None = None
+    frames: tuple[UInt8, ...] = ()
+    """Frames over time, at the height of the contact sheet; () for episodes that the sheet does not show."""
+    numbers: tuple[int, ...] = ()
+    """Their numbers in the episode."""
+    first_recorded: UInt8 | None = None
+    """The first picture as recorded, of all cameras side by side, with what is cut off in the dark; None if pictures
+    are taken as they are."""
     widths: tuple[int, ...] = ()
     """How many dimensions each entry of the spec's actions gives."""
     vectors: EpisodeVectors | None = None
@@ -78,32 +73,32 @@ class Look:
 
 
 @dataclass(frozen=True, slots=True)
-class Looks:
-    """What was looked at."""
+class SourcePreview:
+    """Some episodes of a source."""
 
-    how: str
+    selection: str
     """Which episodes, in words."""
     complete: bool
     """Whether that is all there are."""
     fps: float
     """Frames a second as recorded, before the stride."""
-    episodes: tuple[Look, ...]
+    episodes: tuple[EpisodePreview, ...]
     """Those that are kept, and a few that the spec leaves out."""
-    account: Account | None = None
+    report: IngestReport | None = None
     """What became of a data set's episodes; None for simulators and stores, which keep all."""
     without: int = 0
     """Episodes without an instruction, whatever became of them."""
     splits: Mapping[Split, int] = field(default_factory=dict)
-    """Of all episodes, where that is known without looking at them."""
+    """Of all episodes, if that is known without reading them."""
 
 
-def of_data_set(spec: RecordedSpec, source: str, count: int, cache: Path) -> Looks:
+def preview_data_set(spec: RecordedSpec, source: str, count: int, cache: Path) -> SourcePreview:
     """Up to `count` episodes (0: all) of a data set, spread over its parts. Raises SourceError."""
     reader = build_reader(spec, cache)
     parts = reader.parts()
-    chosen = spread(parts, count, spec.episodes)
-    looks: list[Look] = []
-    tally = Tally()
+    chosen = choose_parts(parts, count, spec.episodes)
+    previews: list[EpisodePreview] = []
+    tally = IngestTally()
     seen = whole = opened = without = 0
     for place, part in enumerate(chosen):
         opened += 1
@@ -117,8 +112,8 @@ def of_data_set(spec: RecordedSpec, source: str, count: int, cache: Path) -> Loo
             without += isinstance(raw, Raw) and not raw.instruction.strip()
             if isinstance(raw, Damaged):
                 tally.add(raw, raw)
-            elif (found := look(raw, spec, source, len(looks), tally)) is not None:
-                looks.append(found)
+            elif (preview := preview_raw(raw, spec, source, len(previews), tally)) is not None:
+                previews.append(preview)
         else:
             whole += 1
         close(stream)
@@ -128,13 +123,13 @@ def of_data_set(spec: RecordedSpec, source: str, count: int, cache: Path) -> Loo
     enough = 0 < spec.episodes <= tally.kept and chosen[:opened] == parts[:opened] and whole >= opened - 1
     complete = whole == len(parts) or enough
     if complete and whole < len(parts):
-        how = f"the first {seen} episodes, of which as many are kept as `episodes` asks for"
+        selection = f"the first {seen} episodes, of which as many are kept as `episodes` asks for"
     elif complete:
-        how = f"all {seen} episodes"
+        selection = f"all {seen} episodes"
     else:
         unit = "part" if len(parts) == 1 else "parts"
-        how = f"{seen} episodes, from {opened} of {len(parts)} {unit}; --episodes 0 looks at all"
-    return Looks(how, complete, reader.fps, tuple(looks), tally.account(), without)
+        selection = f"{seen} episodes, from {opened} of {len(parts)} {unit}; --episodes 0 looks at all"
+    return SourcePreview(selection, complete, reader.fps, tuple(previews), tally.report(), without)
 
 
 def close(stream: Iterator[object]) -> None:
@@ -143,8 +138,8 @@ def close(stream: Iterator[object]) -> None:
         stream.close()
 
 
-def spread(parts: Sequence[Part], count: int, limit: int) -> list[Part]:
-    """The parts to open: all, or some at even distances; from the start where the spec takes only so many episodes."""
+def choose_parts(parts: Sequence[Part], count: int, limit: int) -> list[Part]:
+    """The parts to open: all, or some at even distances; from the start if the spec takes only so many episodes."""
     if count == 0:
         return list(parts)
     number = min(len(parts), count, PARTS)
@@ -153,11 +148,15 @@ def spread(parts: Sequence[Part], count: int, limit: int) -> list[Part]:
     return [parts[index * len(parts) // number] for index in range(number)]
 
 
-def look(raw: Raw, spec: DatasetSpec, source: str, row: int, tally: Tally) -> Look | None:
+def preview_raw(raw: Raw, spec: DatasetSpec, source: str, row: int, tally: IngestTally) -> EpisodePreview | None:
     """Count an episode as the stage does; None if it is damaged. A few of those that are left out are converted without
-    the filter, which is not counted, so that there is something to see where the spec leaves out everything."""
-    tap = Tap(raw, spec.image)
-    result = convert(replace(raw, pictures=tap.pictures), spec, source)
+    the filter, which is not counted, so that there is something to see if the spec leaves out everything."""
+    first: dict[int, UInt8] = {}
+    pictures, *further = [
+        keep_first(each, first, camera) for camera, each in enumerate((raw.pictures, *raw.further_pictures))
+    ]
+    watched = replace(raw, pictures=pictures, further_pictures=tuple(further))
+    result = convert(watched, spec, source)
     tally.add(raw, result)
     reason = ""
     if isinstance(result, LeftOut):
@@ -165,18 +164,34 @@ def look(raw: Raw, spec: DatasetSpec, source: str, row: int, tally: Tally) -> Lo
         if tally.left_out.total() > ROWS:
             return None
         everything = spec.model_copy(update={"filter": FilterSpec(), "length": 1})
-        result = convert(replace(raw, pictures=tap.pictures), everything, source)
+        result = convert(watched, everything, source)
     if not isinstance(result, Episode):
         return None
-    return Look(
-        raw.name, raw.length, len(result.frames), reason, result.instruction, result.task, result.scene, None,
-        result.actions, tap.size, raw.attributes, tap.strip(result.frames) if row < STRIPS else None,
-        tuple(len(entry.columns) or np.atleast_2d(raw.columns[entry.key].T).shape[0] for entry in spec.actions),
-        EpisodeVectors(
+    recorded = [first[camera] for camera in sorted(first)]
+    preview = EpisodePreview(
+        name=raw.name,
+        recorded=raw.length,
+        length=len(result.frames),
+        left_out=reason,
+        instruction=result.instruction,
+        scene=result.scene,
+        split=None,
+        actions=result.actions,
+        sizes=tuple((picture.shape[0], picture.shape[1]) for picture in recorded),
+        attributes=raw.attributes,
+        widths=tuple(len(entry.columns) or np.atleast_2d(raw.columns[entry.key].T).shape[0] for entry in spec.actions),
+        vectors=EpisodeVectors(
             join_actions(raw.columns, spec.model_copy(update={"stride": 1}), raw.length), states_of(raw, spec)
         ),
-        raw.dimension_names,
-    )  # fmt: skip
+        dimension_names=raw.dimension_names,
+    )
+    if row >= STRIPS:
+        return preview
+    shaded = [
+        shade_outside_crop(picture, spec.image.model_copy(update={"height": tile.height, "width": tile.width}))
+        for picture, tile in zip(recorded, spec.tiles, strict=True)
+    ]
+    return replace(add_frames(preview, result.frames), first_recorded=np.concatenate(shaded, axis=1))
 
 
 def states_of(raw: Raw, spec: DatasetSpec) -> dict[str, Float32]:
@@ -194,27 +209,15 @@ def states_of(raw: Raw, spec: DatasetSpec) -> dict[str, Float32]:
     return found
 
 
-class Tap:
-    """Passes an episode's pictures on and keeps the first one."""
+def keep_first(pictures: Pictures, first: dict[int, UInt8], camera: int) -> Pictures:
+    """The same pictures; the first one that is decoded is put into `first` under the number of its camera."""
 
-    def __init__(self, raw: Raw, image: PictureSpec) -> None:
-        self._raw = raw
-        self._image = image
-        self._first: UInt8 | None = None
-        self.size = (0, 0)
-
-    def pictures(self, steps: Sequence[int]) -> Iterator[UInt8]:
-        """The pictures."""
-        for picture in self._raw.pictures(steps):
-            if self._first is None:
-                self._first = picture
-                self.size = picture.shape[0], picture.shape[1]
+    def kept(steps: Sequence[int]) -> Iterator[UInt8]:
+        for picture in pictures(steps):
+            first.setdefault(camera, picture)
             yield picture
 
-    def strip(self, frames: UInt8) -> Strip:
-        """The row of the sheet."""
-        assert self._first is not None
-        return strip(frames, shade_outside_crop(self._first, self._image))
+    return kept
 
 
 def shade_outside_crop(picture: UInt8, spec: PictureSpec) -> UInt8:
@@ -232,10 +235,11 @@ def shade_outside_crop(picture: UInt8, spec: PictureSpec) -> UInt8:
     return np.asarray(image)
 
 
-def strip(frames: UInt8, recorded: UInt8 | None = None) -> Strip:
-    """The row of an episode (T, H, W, 3): frames at even distances, the first and the last among them."""
+def add_frames(preview: EpisodePreview, frames: UInt8) -> EpisodePreview:
+    """The preview with frames (T, H, W, 3) at even distances, the first and the last among them."""
     numbers = sorted({round(index * (len(frames) - 1) / max(1, COLUMNS - 1)) for index in range(COLUMNS)})
-    return Strip(recorded, tuple(scale_to_cell(frames[number]) for number in numbers), tuple(numbers))
+    shown = tuple(scale_to_cell(frames[number]) for number in numbers)
+    return replace(preview, frames=shown, numbers=tuple(numbers))
 
 
 def scale_to_cell(frame: UInt8) -> UInt8:
@@ -248,13 +252,13 @@ def scale_to_cell(frame: UInt8) -> UInt8:
     return np.asarray(image.resize((max(1, round(wide * CELL / high)), CELL), Image.Resampling.LANCZOS))
 
 
-def of_simulator(spec: SimulatedRobotSpec, source: str, count: int) -> Looks:
+def preview_simulator(spec: SimulatedRobotSpec, source: str, count: int) -> SourcePreview:
     """Records `count` episodes of a simulated robot (0: all), of its tasks in turn. Raises SourceError."""
     everything = assign(spec)
     turns = [[each for each in everything if each.task == task] for task in spec.tasks]
     order = [own[turn] for turn in range(max(map(len, turns))) for own in turns if turn < len(own)]
     chosen = order[: count or None]
-    looks: list[Look] = []
+    previews: list[EpisodePreview] = []
     for task in spec.tasks:
         if not any(each.task == task for each in chosen):
             continue
@@ -263,36 +267,48 @@ def of_simulator(spec: SimulatedRobotSpec, source: str, count: int) -> Looks:
             episodes = [record(spec, source, each, simulator) for each in chosen if each.task == task]
         finally:
             simulator.close()
-        looks += [
-            preview_episode(episode, strip(episode.frames) if row < STRIPS else None)
-            for row, episode in enumerate(episodes)
-        ]
+        previews += [preview_episode(episode, row) for row, episode in enumerate(episodes)]
     complete = len(chosen) == len(everything)
-    how = f"all {len(chosen)} episodes" if complete else f"{len(chosen)} of {len(everything)} episodes"
-    splits = dict(Counter(each.split for each in everything))
-    return Looks(f"{how}, recorded here for this", complete, spec.fps, tuple(looks), splits=splits)
+    selection = f"all {len(chosen)} episodes" if complete else f"{len(chosen)} of {len(everything)} episodes"
+    return SourcePreview(
+        selection=f"{selection}, recorded here for this",
+        complete=complete,
+        fps=spec.fps,
+        episodes=tuple(previews),
+        splits=dict(Counter(each.split for each in everything)),
+    )
 
 
-def of_store(store: EpisodeStore, count: int) -> Looks:
+def preview_store(store: EpisodeStore, count: int) -> SourcePreview:
     """Up to `count` episodes (0: all) of an episode store, spread over it."""
     number = min(len(store), count) if count else len(store)
-    looks = []
-    for row in range(number):
-        episode = store.read(row * len(store) // number)
-        looks.append(preview_episode(episode, strip(episode.frames) if row < STRIPS else None))
     complete = number == len(store)
-    how = f"all {number} episodes" if complete else f"{number} of {len(store)} episodes; --episodes 0 looks at all"
-    splits = dict(Counter(info.split for info in store.infos))
-    return Looks(how, complete, store.fps, tuple(looks), splits=splits)
+    part = f"{number} of {len(store)} episodes; --episodes 0 looks at all"
+    return SourcePreview(
+        selection=f"all {number} episodes" if complete else part,
+        complete=complete,
+        fps=store.fps,
+        episodes=tuple(preview_episode(store.read(row * len(store) // number), row) for row in range(number)),
+        splits=dict(Counter(info.split for info in store.infos)),
+    )
 
 
-def preview_episode(episode: Episode, row: Strip | None) -> Look:
-    """An episode that is taken as it is."""
+def preview_episode(episode: Episode, row: int) -> EpisodePreview:
+    """An episode that is taken as it is, with frames for the first rows."""
     length, high, wide, _ = episode.frames.shape
     attributes: dict[str, str] = {"policy": episode.policy}
     if episode.success is not None:
         attributes["success"] = str(episode.success)
-    return Look(
-        episode.id, length, length, "", episode.instruction, episode.task, episode.scene, episode.split,
-        episode.actions, (high, wide), attributes, row,
-    )  # fmt: skip
+    preview = EpisodePreview(
+        name=episode.id,
+        recorded=length,
+        length=length,
+        left_out="",
+        instruction=episode.instruction,
+        scene=episode.scene,
+        split=episode.split,
+        actions=episode.actions,
+        sizes=((high, wide),),
+        attributes=attributes,
+    )
+    return add_frames(preview, episode.frames) if row < STRIPS else preview

@@ -17,7 +17,7 @@ QUARANTINE = "meta/quarantine.json"
 
 
 @dataclass(frozen=True, slots=True)
-class Account:
+class IngestReport:
     """What became of a shard's episodes."""
 
     kept: int
@@ -34,7 +34,7 @@ class Account:
         return sum(each.lost for each in self.damaged)
 
 
-class Tally:
+class IngestTally:
     """Counts what becomes of the episodes of a data set, for the stage and for `inspect` alike."""
 
     def __init__(self) -> None:
@@ -55,59 +55,59 @@ class Tally:
                 if isinstance(raw, Raw):
                     self.warnings.update(set(raw.warnings))
 
-    def account(self) -> Account:
+    def report(self) -> IngestReport:
         """The counts."""
-        return Account(
+        return IngestReport(
             self.kept, self.frames, tuple(self.damaged), tuple(sorted(self.left_out.items())),
             tuple(sorted(self.warnings.items())),
         )  # fmt: skip
 
 
-def total(accounts: Sequence[Account]) -> Account:
+def add_reports(reports: Sequence[IngestReport]) -> IngestReport:
     """The sum of all."""
     left_out: Counter[str] = Counter()
     warnings: Counter[str] = Counter()
-    for account in accounts:
-        left_out.update(dict(account.left_out))
-        warnings.update(dict(account.warnings))
-    return Account(
-        sum(account.kept for account in accounts),
-        sum(account.frames for account in accounts),
-        tuple(each for account in accounts for each in account.damaged),
+    for report in reports:
+        left_out.update(dict(report.left_out))
+        warnings.update(dict(report.warnings))
+    return IngestReport(
+        sum(report.kept for report in reports),
+        sum(report.frames for report in reports),
+        tuple(each for report in reports for each in report.damaged),
         tuple(sorted(left_out.items())),
         tuple(sorted(warnings.items())),
     )
 
 
-def quarantine(account: Account) -> dict[str, Json]:
+def quarantine_record(report: IngestReport) -> dict[str, Json]:
     """What QUARANTINE holds."""
-    found = {"damaged": [asdict(each) for each in account.damaged], "left_out": dict(account.left_out)}
-    return found | ({"warnings": dict(account.warnings)} if account.warnings else {})
+    found = {"damaged": [asdict(each) for each in report.damaged], "left_out": dict(report.left_out)}
+    return found | ({"warnings": dict(report.warnings)} if report.warnings else {})
 
 
-def verdict(account: Account, spec: DatasetSpec) -> Literal["taken", "damaged", "empty"]:
+def verdict(report: IngestReport, spec: DatasetSpec) -> Literal["taken", "damaged", "empty"]:
     """Whether a data set is taken: not if more is damaged than its spec tolerates, or if nothing is kept."""
-    if account.lost / max(1, account.kept + account.lost) > spec.tolerance:
+    if report.lost / max(1, report.kept + report.lost) > spec.tolerance:
         return "damaged"
-    return "taken" if account.kept else "empty"
+    return "taken" if report.kept else "empty"
 
 
-def tolerate(account: Account, spec: DatasetSpec, source: str, listed: Path) -> None:
-    """Raise SourceError where nothing is kept or too much is damaged; everything damaged is listed in a file."""
-    damaged = account.lost
-    found = account.kept + damaged
-    answer = verdict(account, spec)
+def check_tolerance(report: IngestReport, spec: DatasetSpec, source: str, listed: Path) -> None:
+    """Raise SourceError if nothing is kept or too much is damaged; everything damaged is listed in a file."""
+    damaged = report.lost
+    found = report.kept + damaged
+    answer = verdict(report, spec)
     if answer == "taken":
         return
-    write_json(listed, quarantine(account))
-    examples = "".join(f"\n  {each.name}: {each.reason}" for each in account.damaged[:5])
-    rest = len(account.damaged) - 5
+    write_json(listed, quarantine_record(report))
+    examples = "".join(f"\n  {each.name}: {each.reason}" for each in report.damaged[:5])
+    rest = len(report.damaged) - 5
     more = f"\n  and {rest} more, listed in {listed}" if rest > 0 else ""
     if answer == "damaged":
         raise SourceError(
             f"{damaged} of {found} episodes of {spec.uri} are damaged, more than sources.{source}.tolerance "
             f"{spec.tolerance:g} allows; repair them, or raise it{examples}{more}"
         )
-    reasons = ", ".join(f"{count} left out by sources.{source}.{name}" for name, count in account.left_out)
+    reasons = ", ".join(f"{count} left out by sources.{source}.{name}" for name, count in report.left_out)
     remedy = "change what leaves them out" if reasons else f"correct sources.{source}.uri"
     raise SourceError(f"{spec.uri} gives no episode ({reasons or 'it holds none'}); {remedy}{examples}{more}")

@@ -26,7 +26,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from roboalign import checkpoint
 from roboalign.hardware.spec import DeviceSpec
-from roboalign.io import write_tsv
+from roboalign.io import write_text, write_tsv
 from roboalign.spec.training import TrainingSpec
 
 
@@ -214,9 +214,13 @@ def fit(
 ) -> None:
     """Train `module` on `dataset` for `spec.steps` steps and write the curve to the TSV file `curves`.
 
-    Resumes from `scratch` where a killed run left a checkpoint there. Samples are drawn with replacement.
+    Resumes from `scratch` where a killed run left a checkpoint there. Samples are drawn with replacement. With 0 steps
+    the module stays as it is, and the curve is empty.
     Raises ValueError on an empty dataset, and CheckpointError if a scratch checkpoint cannot be written.
     """
+    if spec.steps == 0:
+        write_text(curves, "step\n")
+        return
     size = len(dataset)  # type: ignore[arg-type]
     if size == 0:
         raise ValueError(f"{label}: there is nothing to train on; record more episodes or shorten the segment")

@@ -18,6 +18,7 @@ from roboalign.run import Run, execute
 from roboalign.store import Corpus
 from roboalign.tokenizer.model import load_tokenizer
 from roboalign.training import fit, fold_in
+from roboalign.world_model.init import initialize_world_model
 from roboalign.world_model.layout import TokenShape
 from roboalign.world_model.lit import Snapshot, WorldModelTraining, early_step
 from roboalign.world_model.measure import measure
@@ -42,9 +43,13 @@ def main(run: Run) -> None:
     )  # fmt: skip
     times.append(time.monotonic())
     model = seeded_world_model(spec, TokenShape.of(tokenizer.spec, corpus.action_width), fold_in(seed, 3))
+    if spec.init is not None:
+        run.say(initialize_world_model(model, spec.init, scratch))
     if device.compile:
         model.compile()
     early = scratch / "early.safetensors"
+    if spec.training.steps == 0:  # nothing is trained: the early model is the imported one
+        save_world_model(early, model, provenance)
     snapshot = Snapshot(model, early_step(spec.training.steps, spec.early_fraction), early, provenance)
     training = WorldModelTraining(model)
     fit(

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from roboalign.reward.spec import DistilledSignal, RewardSignal, SumSignal
 from roboalign.rollout.spec import PolicyDecodingSpec, SwrSpec
 from roboalign.spec.base import FieldError, Fraction, Policy, Positive, Seed, Spec, items
-from roboalign.spec.training import TrainingSpec
+from roboalign.spec.training import RequiredTraining
 
 
 class GRPOSpec(Spec):
@@ -134,7 +134,7 @@ class RLSpec(Spec):
     """Online distillation; null keeps the student as it is."""
     guard: GuardSpec | None = GuardSpec()
     """Checks on validation prompts; null trains all steps and keeps the last weights."""
-    training: TrainingSpec
+    training: RequiredTraining
     """Optimisation; `batch` counts prompts a step (128 at lr 5e-5: RLVR-World)."""
     measure: AlignmentMeasureSpec = AlignmentMeasureSpec()
     """Before and after."""

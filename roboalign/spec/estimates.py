@@ -23,6 +23,9 @@ from roboalign.world_model.spec import WorldModelSpec
 GIGA = 1e9
 BACKWARD = 3
 """A training step over a forward pass."""
+WEIGHT = 4
+"""Bytes of a weight."""
+IMPORTED = "imported weights, nothing is trained"
 STATE = 16
 """Bytes of weight, gradient and optimizer moments for each trained parameter."""
 KEPT = 14
@@ -78,9 +81,11 @@ def parts(experiment: Experiment) -> Iterator[Estimate]:
         "tokenizer",
         tokenizer.parameters,
         tokenizer.context_tokens + tokenizer.dynamics_tokens,
-        memory(tokenizer.parameters, convolution_floats(tokenizer) * clips * number),
+        memory(tokenizer.parameters, convolution_floats(tokenizer) * clips * number, training.steps),
         training.steps * clips * BACKWARD * convolution_flops(tokenizer) / rate(hardware, CONVOLUTIONS),
-        f"{training.steps} steps of {training.batch_size} x {tokenizer.samples.frames} frames",
+        f"{training.steps} steps of {training.batch_size} x {tokenizer.samples.frames} frames"
+        if training.steps
+        else IMPORTED,
     )
     parameters, training = world_model_parameters(experiment), model.training
     tokens = tokenizer.context_tokens, tokenizer.dynamics_tokens
@@ -90,9 +95,9 @@ def parts(experiment: Experiment) -> Iterator[Estimate]:
         "world_model",
         parameters,
         length,
-        memory(parameters, kept_floats(model, length) * training.batch_size * number),
+        memory(parameters, kept_floats(model, length) * training.batch_size * number, training.steps),
         training.steps * training.batch_size * BACKWARD * forward / rate(hardware, TRANSFORMERS),
-        f"{training.steps} steps of {training.batch_size} sequences",
+        f"{training.steps} steps of {training.batch_size} sequences" if training.steps else IMPORTED,
     )
     size, tasks = (tokenizer.height, tokenizer.width), simulated_tasks(experiment)
     for name in get_args(ProbeName):
@@ -122,8 +127,7 @@ def parts(experiment: Experiment) -> Iterator[Estimate]:
     spec = experiment.rollout
     frame = model.frame_tokens(tokenizer.dynamics_tokens)
     peak = max(
-        decoding.peak_sequence(spec.horizon, model.contexts * tokenizer.context_tokens, frame)
-        for decoding in spec.used.values()
+        decoding.peak_sequence(spec.horizon, model.prefix_tokens(*tokens), frame) for decoding in spec.used.values()
     )
     sets = len(spec.sampling[spec.first_sampling]) + len(spec.aligned_decodings) + len(spec.sweep)
     made = spec.episodes * (sets + spec.best_of)
@@ -188,7 +192,8 @@ def scorer_estimate(part: str, scorer: JudgeSpec | StudentSpec, experiment: Expe
         kept += clips * appearance.frames * math.prod(size) * max(KEPT_PIXEL, operations / KEPT_OPERATIONS)
     number = (2 if experiment.hardware.device.precision != "32-true" else 4) / ranks(experiment.hardware)
     seconds = training.steps * clips * BACKWARD * sample / rate(experiment.hardware, CONVOLUTIONS)
-    return Estimate(part, int(parameters), length, memory(int(parameters), kept * number), seconds, what)
+    needed = memory(int(parameters), kept * number, training.steps)
+    return Estimate(part, int(parameters), length, needed, seconds, what if training.steps else IMPORTED)
 
 
 def sampling_seconds(experiment: Experiment, rollouts: int, batch: int, frames: int) -> float:
@@ -219,17 +224,17 @@ def world_model_parameters(experiment: Experiment) -> int:
 def convolution_floats(spec: TokenizerSpec) -> float:
     """Activations kept for the backward pass of one frame: four in each residual block of the four networks."""
     cells = sum(width * math.prod(spec.resolution(level)) for level, width in enumerate(spec.widths))
-    return 4 * 4 * spec.blocks * cells
+    return 2 * 4 * spec.residual_blocks * cells
 
 
 def convolution_flops(spec: TokenizerSpec) -> float:
     """Operations of encoding and decoding one frame and its context: the residual blocks, which take nearly all."""
     block = [
-        2 * 2 * 9 * width**2 * math.prod(spec.resolution(level)) * spec.blocks
+        2 * 2 * 9 * width**2 * math.prod(spec.resolution(level)) * spec.residual_blocks
         for level, width in enumerate(spec.widths)
     ]
     branches = (spec.depth(spec.context_grid), spec.depth(spec.dynamics_grid))
-    return float(2 * sum(sum(block[:depth]) for depth in branches))
+    return float(sum(sum(block[:depth]) for depth in branches))
 
 
 def kept_floats(model: WorldModelSpec, length: int) -> float:
@@ -242,9 +247,9 @@ def transformer_flops(model: WorldModelSpec, parameters: int, length: int) -> fl
     return 2.0 * parameters * length + 2.0 * model.layers * model.hidden_size * length**2
 
 
-def memory(parameters: int, activations: float) -> float:
-    """GB of training: libraries, weights with their optimizer, activations (bytes)."""
-    return LIBRARIES + (STATE * parameters + activations) / GIGA
+def memory(parameters: int, activations: float, steps: int = 1) -> float:
+    """GB of training: libraries, weights with their optimizer, activations (bytes); of no steps, weights alone."""
+    return LIBRARIES + (STATE * parameters + activations if steps else WEIGHT * parameters) / GIGA
 
 
 def ranks(hardware: HardwareSpec) -> int:

@@ -33,3 +33,41 @@ class FSQ(nn.Module):
         """The values (..., D) in [-1, 1] of codes (...)."""
         digits = (codes.unsqueeze(-1) // self.strides) % self.sizes
         return digits * (2 / (self.sizes - 1)) - 1
+
+
+class BoundedFSQ(nn.Module):
+    """FSQ as its authors bound it, by a tanh: level d's outer values take less than an equal part of the range.
+
+    Digits and codes are as in `FSQ`; with an even number of levels the values lie off the middle, from -1 on.
+    """
+
+    def __init__(self, levels: Sequence[int]) -> None:
+        super().__init__()
+        self.codes = prod(levels)
+        sizes = torch.tensor(levels)
+        self.register_buffer("sizes", sizes, persistent=False)
+        self.register_buffer("strides", torch.cumprod(torch.cat([sizes.new_ones(1), sizes[:-1]]), 0), persistent=False)
+        reach = (sizes - 1) * (1 + 1e-3) / 2
+        offset = (sizes % 2 == 0) * 0.5
+        self.register_buffer("reach", reach, persistent=False)
+        self.register_buffer("offset", offset, persistent=False)
+        self.register_buffer("shift", (offset / reach).atanh(), persistent=False)
+
+    sizes: Tensor
+    strides: Tensor
+    reach: Tensor
+    offset: Tensor
+    shift: Tensor
+
+    def forward(self, latent: Tensor) -> tuple[Tensor, Tensor]:
+        """Quantize (..., D) latents: values (..., D) with straight-through gradients, and codes (...)."""
+        position = torch.tanh(latent + self.shift) * self.reach - self.offset
+        nearest = position.detach().round()
+        position = position + (nearest - position).detach()
+        half = self.sizes // 2
+        return position / half, ((nearest.long() + half) * self.strides).sum(-1)
+
+    def values(self, codes: Tensor) -> Tensor:
+        """The values (..., D) of codes (...)."""
+        half = self.sizes // 2
+        return ((codes.unsqueeze(-1) // self.strides) % self.sizes - half) / half

@@ -2,6 +2,7 @@
 
     export_llama(model, folder)                       # for transformers, vLLM and others
     model = import_llama(folder, shape, training)     # a peer's transformer, to be rolled out or trained on
+    load_llama(model, folder)                         # the same, for a model whose spec is known
 
 Our vocabularies for context, dynamics and actions lie one after the other in the one vocabulary of such a model, where
 `LlamaVocabulary` says. Its default is that of RLVR-World: dynamics codes, context codes, action bins, begin and end.
@@ -17,6 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from roboalign.checkpoint import CheckpointError
 from roboalign.io import replacing, write_json
 from roboalign.spec.training import TrainingSpec
 from roboalign.types import Json
@@ -25,11 +27,15 @@ from roboalign.world_model.model import Layer, WorldModel
 from roboalign.world_model.spec import TokenActionsSpec, WorldModelSpec
 
 WEIGHTS, INDEX, CONFIG = "model.safetensors", "model.safetensors.index.json", "config.json"
+SIZES = (
+    "layers", "hidden_size", "heads", "kv_heads", "intermediate_size", "rope_base", "norm_epsilon",
+)  # fmt: skip
+"""Fields of the spec that a config.json has to agree with."""
 SPECIAL = 2
 """Ids after the last action bin: begin and end of a sequence. They are not used here."""
 
 
-class LlamaError(ValueError):
+class LlamaError(CheckpointError):
     """A model has no such layout, or a folder does not hold one that fits; the message says what differs."""
 
 
@@ -123,18 +129,41 @@ def config(spec: WorldModelSpec, words: LlamaVocabulary) -> dict[str, Json]:
 
 
 def import_llama(
-    folder: Path, shape: TokenShape, training: TrainingSpec, *, bins: int = 256, words: LlamaVocabulary | None = None
+    folder: Path,
+    shape: TokenShape,
+    training: TrainingSpec,
+    *,
+    bins: int = 256,
+    words: LlamaVocabulary | None = None,
+    still_tokens: bool = False,
 ) -> WorldModel:
     """The world model with the weights of a LLaMA in `folder`, for a tokenizer and sources of a `shape`.
 
-    `words` says where the vocabularies lie, by default as `Vocabulary.usual`; `bins` are the action bins, `shape`'s
-    action width the action tokens of a frame. Raises LlamaError if the folder is damaged or does not fit.
+    `words` says where the vocabularies lie, by default as `LlamaVocabulary.usual`; `bins` are the action bins, the
+    action width of `shape` the action tokens of a frame. Raises LlamaError if the folder is damaged or does not fit.
     """
-    words = words or LlamaVocabulary.usual(shape, bins)
-    settings = _settings(folder)
-    spec = _spec(folder, settings, shape, training, bins)
-    tensors = _tensors(folder)
+    spec = _spec(folder, _settings(folder), shape, training, bins, still_tokens)
     model = WorldModel(spec, shape)
+    load_llama(model, folder, words)
+    return model.eval()
+
+
+def load_llama(model: WorldModel, folder: Path, words: LlamaVocabulary | None = None) -> None:
+    """Set the weights of `model` to those of a LLaMA in `folder`; `words` as for `import_llama`.
+
+    Raises LlamaError if the model is no plain LLaMA, or the folder is damaged or does not fit the model's spec.
+    """
+    spec, shape, settings = model.spec, model.shape, _settings(folder)
+    bins = _token_actions(spec).bins
+    words = words or LlamaVocabulary.usual(shape, bins)
+    described = _spec(folder, settings, shape, spec.training, bins, spec.still_tokens)
+    for field in SIZES:
+        ours, theirs = getattr(spec, field), getattr(described, field)
+        if ours != theirs:
+            raise LlamaError(
+                f"{folder / CONFIG}: says {field} {theirs}, the spec {ours}; set world_model.{field} to {theirs}"
+            )
+    tensors = _tensors(folder)
     taken = _Taken(folder, tensors)
     table = taken("model.embed_tokens.weight", (int(settings["vocab_size"]), spec.hidden_size))
     tied = bool(settings.get("tie_word_embeddings", False))
@@ -166,18 +195,27 @@ def import_llama(
             layer.attention_norm.copy_(taken(f"{place}.input_layernorm.weight", (hidden,)))
             layer.ffn_norm.copy_(taken(f"{place}.post_attention_layernorm.weight", (hidden,)))
     taken.everything()
-    return model.eval()
 
 
-def _token_actions(spec: WorldModelSpec) -> TokenActionsSpec:
-    """The action tokens of a plain LLaMA. Raises LlamaError for any other model."""
+def is_plain_llama(spec: WorldModelSpec) -> bool:
+    """Whether a model of this spec has LLaMA's layout."""
+    return not _extras(spec)
+
+
+def _extras(spec: WorldModelSpec) -> list[str]:
+    """What a model has that no plain LLaMA has."""
     extras = {
         "embedding is digits": spec.embedding != "table",
         "previous_codes is true": spec.previous_codes,
         "places is true": spec.places,
         "actions are of kind slot": spec.actions.kind != "tokens",
     }
-    found = [name for name, present in extras.items() if present]
+    return [name for name, present in extras.items() if present]
+
+
+def _token_actions(spec: WorldModelSpec) -> TokenActionsSpec:
+    """The action tokens of a plain LLaMA. Raises LlamaError for any other model."""
+    found = _extras(spec)
     if found or not isinstance(spec.actions, TokenActionsSpec):
         raise LlamaError(f"the world model is no plain LLaMA ({', '.join(found)}), so LLaMA's layout cannot hold it")
     return spec.actions
@@ -198,7 +236,7 @@ def _settings(folder: Path) -> dict[str, Json]:
 
 
 def _spec(
-    folder: Path, settings: dict[str, Json], shape: TokenShape, training: TrainingSpec, bins: int
+    folder: Path, settings: dict[str, Json], shape: TokenShape, training: TrainingSpec, bins: int, still_tokens: bool
 ) -> WorldModelSpec:
     rope = settings.get("rope_parameters") or {}
     try:
@@ -217,6 +255,7 @@ def _spec(
             embedding="table",
             previous_codes=False,
             places=False,
+            still_tokens=still_tokens,
             norm_epsilon=settings.get("rms_norm_eps") or 1e-6,
             training=training,
         )
@@ -248,6 +287,8 @@ class _Taken:
         found = self._tensors[name]
         if tuple(found.shape) != shape:
             raise LlamaError(f"{self._folder}: the weight {name} is {tuple(found.shape)}, its config says {shape}")
+        if not found.isfinite().all():
+            raise LlamaError(f"{self._folder}: the weight {name} holds NaN or infinite values; get the file anew")
         self._left.discard(name)
         return found
 

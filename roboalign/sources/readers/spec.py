@@ -17,6 +17,10 @@ Pattern = Annotated[str, Field(min_length=1, max_length=500)]
 """A regular expression of Python's `re`."""
 
 
+ActionLimits = Annotated[tuple[float, float], Field(strict=False)]
+"""Least and largest value."""
+
+
 class CropSpec(Spec):
     """The part of the recorded picture that is kept, as shares of its height and width."""
 
@@ -177,6 +181,9 @@ class DatasetSpec(Spec):
     action_quantile: Quantile = 0.01
     """Actions are scaled to the range between this quantile of the training episodes and its mirror: robust against
     outliers, where least and largest values are not. Our choice."""
+    action_range: Annotated[tuple[ActionLimits, ...], items(0, 256)] = ()
+    """Least and largest value of each action dimension, which actions are scaled by instead of `action_quantile`; none
+    named takes that. A published world model needs the limits that its training data had."""
     image: PictureSpec = PictureSpec()
     """Crop, size and aspect ratio of the frames."""
     storage: StorageSpec = StorageSpec()
@@ -195,6 +202,18 @@ class DatasetSpec(Spec):
     """How the episodes are split."""
     seed: Seed = 0
     """Seed of the split."""
+
+    @model_validator(mode="after")
+    def _limits_fit(self) -> Self:
+        if self.action_range and len(self.action_range) != self.action_width:
+            raise FieldError(
+                "action_range",
+                f"has limits of {len(self.action_range)} dimensions, action_width is {self.action_width}; give as many",
+            )
+        for index, (low, high) in enumerate(self.action_range):
+            if low >= high:
+                raise FieldError(f"action_range.{index}", f"{low:g} is not below {high:g}; give least and largest")
+        return self
 
     @property
     def instruction_field(self) -> str:

@@ -46,8 +46,9 @@ def fetch(init: WeightsFileSpec, name: str, folder: Path) -> Path:
             found = hashlib.file_digest(file, "sha256").hexdigest() if name.endswith(".safetensors") else None
     except FileNotFoundError:
         raise CheckpointError(f"{init.uri} holds no {name}; correct `uri`") from None
-    except (OSError, ValueError, ImportError) as error:
-        raise CheckpointError(f"{init.uri}: {name} cannot be fetched: {error}; correct `uri`, or try again") from None
+    except Exception as error:  # a file system raises whatever its client does
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise CheckpointError(f"{init.uri}: {name} cannot be fetched: {reason}; correct `uri`, or try again") from None
     if size is not None:
         raise CheckpointError(f"{shown} is a Git LFS pointer, not the {size} bytes of the file; run `git lfs pull`")
     if found is not None and init.sha256 not in (None, found):

@@ -12,6 +12,7 @@ STAGES = yaml.safe_load(Path("dvc.yaml").read_text())["stages"]
 INFRASTRUCTURE = {"roboalign", "roboalign/spec", "roboalign/types.py", "roboalign/io.py", "roboalign/checkpoint.py"} | {
     "roboalign/run.py",
     "roboalign/errors.py",
+    "roboalign/initial_weights.py",
     "roboalign/hardware",
 }
 """Code below every stage that does not decide results; not declared, so that a change of it re-runs nothing."""

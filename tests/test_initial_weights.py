@@ -18,7 +18,6 @@ from roboalign.reward.init import initial_vocabulary, initialize_reward_model
 from roboalign.reward.spec import RewardSpec
 from roboalign.rl.spec import RLSpec
 from roboalign.spec.base import FieldError
-from roboalign.spec.training import TrainingSpec
 from roboalign.spec.weights import CheckpointInitSpec
 from roboalign.student.model import Student, save_student
 from roboalign.student.spec import StudentSpec
@@ -79,6 +78,28 @@ def test_a_file_of_another_part_is_refused(tmp_path: Path) -> None:
         initialize_tokenizer(tokenizer(0), at(tmp_path), tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("uri", "message"),
+    [
+        ("http://127.0.0.1:9/model.safetensors", r"model\.safetensors cannot be fetched: .*127\.0\.0\.1:9"),
+        ("nosuch://place", "cannot be fetched: .*nosuch"),
+        ("no/such/folder", r"no/such/folder holds no model\.safetensors; correct `uri`"),
+    ],
+)
+def test_a_place_that_cannot_be_read_is_one_line(tmp_path: Path, uri: str, message: str) -> None:
+    with pytest.raises(CheckpointError, match=message) as caught:
+        initialize_tokenizer(tokenizer(0), CheckpointInitSpec(kind="checkpoint", uri=uri), tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_git_lfs_pointer_is_told_as_one(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").write_text(
+        "version https://git-lfs.github.com/spec/v1\noid sha256:" + "0" * 64 + "\nsize 517792064\n"
+    )
+    with pytest.raises(CheckpointError, match="is a Git LFS pointer, not the 517792064 bytes of the file"):
+        initialize_tokenizer(tokenizer(0), at(tmp_path), tmp_path)
+
+
 def test_a_student_starts_with_the_words_and_the_eyes_of_its_weights(
     tmp_path: Path, toy_episodes: list[Episode], six: RewardSpec
 ) -> None:
@@ -116,7 +137,7 @@ def test_no_steps_without_weights_are_refused() -> None:
         lambda: tokenizer(0, training=training),
         lambda: world_model(0, training=training),
         lambda: StudentSpec.model_validate(smoke_spec("student") | {"training": training}),
-        lambda: OutcomeSpec(training=TrainingSpec(**training)),
+        lambda: OutcomeSpec.model_validate({"training": training}),
         lambda: RLSpec.model_validate({"training": training, "reward": {"kind": "mse"}}),
     ]
     for build in builds:

@@ -22,12 +22,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run `export`; the exit code."""
     from roboalign.checkpoint import CheckpointError
-    from roboalign.export.folder import export_part
+    from roboalign.export.folder import export_part, stage_of
+    from roboalign.spec.lock import read_lock
 
+    locked = read_lock(arguments.root).get(stage_of(arguments.part))
+    inputs = {} if locked is None else {path: str(dep["md5"]) for path, dep in locked.deps.items() if "md5" in dep}
     try:
-        export_part(arguments.root, arguments.part, arguments.folder)
+        export_part(arguments.root, arguments.part, arguments.folder, inputs, revision(arguments.root))
     except (CheckpointError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     print(f"{arguments.part} is in {arguments.folder}")
     return 0
+
+
+def revision(root: Path) -> str:
+    """The commit of the checkout, with `+` if tracked files differ from it; empty outside of git."""
+    from roboalign.spec.plan import git
+
+    commit = (git(root, "rev-parse", "HEAD") or "").strip()
+    changed = commit and (git(root, "status", "--porcelain", "--untracked-files=no") or "").strip()
+    return f"{commit}+" if changed else commit

@@ -6,7 +6,6 @@ Both are read again by `init: {kind: checkpoint}`.
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal, get_args
 
@@ -14,8 +13,6 @@ from roboalign import __version__, checkpoint
 from roboalign.checkpoint import CheckpointError
 from roboalign.export.card import card
 from roboalign.io import read_json, write_json, write_text
-from roboalign.spec.lock import read_lock
-from roboalign.spec.plan import git
 from roboalign.types import Json
 from roboalign.world_model.huggingface import export_llama, is_plain_llama
 from roboalign.world_model.model import load_world_model
@@ -29,34 +26,27 @@ FILES = (WEIGHTS, CONFIG, CARD)
 """The files of an exported folder."""
 
 
-@dataclass(frozen=True)
-class Provenance:
-    """What a part was made from and by."""
-
-    spec: dict[str, Json]
-    """Its resolved spec."""
-    inputs: dict[str, str]
-    """MD5 of what its stage read, by path, as dvc.lock records it."""
-    revision: str
-    """The commit of the checkout, with `+` if tracked files differ from it; empty outside of git."""
-    digest: str
-    """The hash of all that went in, as the checkpoint records it."""
+def stage_of(part: Part) -> str:
+    """The stage that trains a part, as DVC names it."""
+    return f"judge@{part}" if part in ("judge", "held_out") else part
 
 
-def export_part(root: Path, part: Part, folder: Path) -> None:
+def export_part(root: Path, part: Part, folder: Path, inputs: Mapping[str, str], revision: str) -> None:
     """Write a part of the experiment in the checkout `root` into `folder`.
 
+    `inputs` are the MD5 of what its stage read, by path, and `revision` is the checkout's commit, for the card.
     Raises CheckpointError if the part was not trained, or its file is damaged.
     """
     path = root / f"artifacts/{part}/{WEIGHTS}"
     if not path.exists():
-        raise CheckpointError(f"{path} is missing; run `dvc repro {part}` or `dvc pull {part}`")
+        stage = stage_of(part)
+        raise CheckpointError(f"{path} is missing; run `dvc repro {stage}` or `dvc pull {stage}`")
     tensors, metadata = checkpoint.load(path)
     checkpoint.check_finite(path, tensors)
     public = {name: hide_folders(value) for name, value in metadata.items()}
     spec = public.get("spec")
     if not isinstance(spec, dict):
-        raise CheckpointError(f"{path} holds no spec; run `dvc repro {part}`")
+        raise CheckpointError(f"{path} holds no spec; run `dvc repro {stage_of(part)}`")
     folder.mkdir(parents=True, exist_ok=True)
     described = {"part": part, "version": __version__, **{k: v for k, v in public.items() if k != "vocabulary"}}
     model = load_world_model(path) if part in ("world_model", "rl") else None
@@ -68,10 +58,9 @@ def export_part(root: Path, part: Part, folder: Path) -> None:
         checkpoint.save(folder / WEIGHTS, tensors, **public)
         write_json(folder / CONFIG, {"model_type": f"roboalign_{part}", "roboalign": described})
     metrics = root / f"metrics/{part}.json"
-    provenance = Provenance(spec, input_hashes(root, part), revision(root), str(metadata.get("provenance", "")))
     text = card(
-        part, provenance.spec, read_json(metrics) if metrics.exists() else {}, provenance.inputs,
-        provenance.revision, provenance.digest, parameters=sum(tensor.numel() for tensor in tensors.values()),
+        part, spec, read_json(metrics) if metrics.exists() else {}, inputs, revision,
+        str(metadata.get("provenance", "")), parameters=sum(tensor.numel() for tensor in tensors.values()),
         llama=model is not None and is_plain_llama(model.spec),
     )  # fmt: skip
     write_text(folder / CARD, text)
@@ -86,16 +75,3 @@ def hide_folders(value: Json) -> Json:
     if isinstance(value, str) and value.startswith(("/", "~", "file://")):
         return PurePosixPath(value).name
     return value
-
-
-def input_hashes(root: Path, part: Part) -> dict[str, str]:
-    """The MD5 of what the part's stage read in its last run; empty if dvc.lock does not hold the stage."""
-    locked = read_lock(root).get(part)
-    return {} if locked is None else {path: str(dep["md5"]) for path, dep in locked.deps.items() if "md5" in dep}
-
-
-def revision(root: Path) -> str:
-    """The commit of the checkout, with `+` if tracked files differ from it; empty outside of git."""
-    commit = (git(root, "rev-parse", "HEAD") or "").strip()
-    changed = commit and (git(root, "status", "--porcelain", "--untracked-files=no") or "").strip()
-    return f"{commit}+" if changed else commit

@@ -13,7 +13,6 @@ def push_folder(folder: Path, repository: str, *, private: bool) -> str:
     Raises CheckpointError if the folder is not an exported one, or the hub refuses it.
     """
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError
 
     missing = [name for name in FILES if not (folder / name).is_file()]
     if missing:
@@ -24,7 +23,9 @@ def push_folder(folder: Path, repository: str, *, private: bool) -> str:
         commit = api.upload_folder(
             repo_id=repository, folder_path=folder, allow_patterns=list(FILES), commit_message="Upload exported model"
         )
-    except (HfHubHTTPError, HFValidationError, LocalTokenNotFoundError, OSError) as error:
-        reason = " ".join(str(error).split())
-        raise CheckpointError(f"{repository} was not uploaded: {reason}; log in with `hf auth login`") from None
+    except Exception as error:  # of the hub, of its HTTP client, of the network
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise CheckpointError(
+            f"{repository} was not uploaded: {reason}; log in with `hf auth login`, or try again"
+        ) from None
     return str(commit.commit_url)

@@ -82,9 +82,12 @@ def test_a_tokenizer_comes_back_and_its_card_tells_what_was_measured(tmp_path: P
     assert equal(first, second)
 
 
-def test_what_was_not_trained_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert export(tmp_path, "student", tmp_path / "out") == 1
-    assert "is missing; run `dvc repro student`" in capsys.readouterr().err
+@pytest.mark.parametrize(("part", "stage"), [("student", "student"), ("held_out", "judge@held_out")])
+def test_what_was_not_trained_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], part: str, stage: str
+) -> None:
+    assert export(tmp_path, part, tmp_path / "out") == 1
+    assert f"is missing; run `dvc repro {stage}`" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 

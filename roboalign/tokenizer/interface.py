@@ -50,7 +50,7 @@ class Tokenizer(nn.Module, ABC):
 
     @abstractmethod
     def _context(self, frames: Tensor) -> tuple[EncodedContext, Tensor]:
-        """The context with its `context_tokens` alone, and the quantized features that its own decoding starts from."""
+        """The context with its `context_tokens` alone, and the features from which its own decoding goes on."""
 
     @abstractmethod
     def decode_context(self, tokens: Tensor) -> Tensor:

@@ -134,7 +134,7 @@ def released(folder: Path) -> dict[str, int]:
     spec = tokenizer_spec(256, 320, [128, 256, 256, 512], 2, 64)
     with torch.device("meta"):
         tokenizer = CompressiveTokenizer(spec)
-    differences = [why for _, why in config_differences(spec, shapes["config"])]
+    differences = list(config_differences(spec, shapes["config"]))
     if {key: list(shape) for key, shape in peer_shapes(tokenizer).items()} != shapes["tokenizer"] or differences:
         raise SystemExit(f"the released tokenizer has other names or shapes; {'; '.join(differences)}")
     vocabulary = shapes["llama"]["model.embed_tokens.weight"][0]

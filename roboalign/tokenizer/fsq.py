@@ -35,26 +35,20 @@ class FSQ(nn.Module):
         return digits * (2 / (self.sizes - 1)) - 1
 
 
-class BoundedFSQ(nn.Module):
-    """FSQ as its authors bound it, by a tanh: level d's outer values take less than an equal part of the range.
+class BoundedFSQ(FSQ):
+    """FSQ as its authors bound it, by a tanh: outer levels take less of the range than inner ones.
 
-    Digits and codes are as in `FSQ`; with an even number of levels the values lie off the middle, from -1 on.
+    Of an even number of levels one more lies below 0 than above: their values go from -1 to 1 - 2 / levels.
     """
 
     def __init__(self, levels: Sequence[int]) -> None:
-        super().__init__()
-        self.codes = prod(levels)
-        sizes = torch.tensor(levels)
-        self.register_buffer("sizes", sizes, persistent=False)
-        self.register_buffer("strides", torch.cumprod(torch.cat([sizes.new_ones(1), sizes[:-1]]), 0), persistent=False)
-        reach = (sizes - 1) * (1 + 1e-3) / 2
-        offset = (sizes % 2 == 0) * 0.5
+        super().__init__(levels)
+        reach = (self.sizes - 1) * (1 + 1e-3) / 2
+        offset = (self.sizes % 2 == 0) * 0.5
         self.register_buffer("reach", reach, persistent=False)
         self.register_buffer("offset", offset, persistent=False)
         self.register_buffer("shift", (offset / reach).atanh(), persistent=False)
 
-    sizes: Tensor
-    strides: Tensor
     reach: Tensor
     offset: Tensor
     shift: Tensor

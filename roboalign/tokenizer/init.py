@@ -29,7 +29,7 @@ def initialize_tokenizer(model: Tokenizer, init: Init, folder: Path) -> str:
             file, path = (fetch(init, name, folder) for name in (rlvr_world.CONFIG, rlvr_world.WEIGHTS))
             try:
                 config = json.loads(file.read_text(encoding="utf-8"))
-                differences = [why for _, why in rlvr_world.config_differences(model.spec, config)]
+                differences = list(rlvr_world.config_differences(model.spec, config))
             except (OSError, ValueError, AttributeError) as error:
                 raise CheckpointError(f"{file}: is not the config of a tokenizer ({error})") from None
             if differences:

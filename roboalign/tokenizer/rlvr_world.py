@@ -18,6 +18,9 @@ CONFIG, WEIGHTS = "config.json", "diffusion_pytorch_model.safetensors"
 FSQ_LEVELS = {8: (8, 6, 5), 10: (8, 5, 5, 5), 12: (7, 5, 5, 5, 5), 14: (8, 8, 8, 6, 5), 16: (8, 8, 8, 5, 5, 5)}
 """FSQ levels by the bits that its config names (Mentzer et al., table 1)."""
 
+HEADS = 4
+"""Heads of its cross-attention, which neither its config nor its weights tell."""
+
 RENAMED = (
     (r"^context_in\.", "quant_conv."),
     (r"^context_out\.", "post_quant_conv."),
@@ -79,21 +82,21 @@ def convert(model: CompressiveTokenizer, tensors: dict[str, Tensor]) -> dict[str
     return {name: tensor.float().clone() for name, tensor in state.items()}
 
 
-def config_differences(spec: TokenizerSpec, config: dict[str, Json]) -> Iterator[tuple[str, str]]:
-    """What a published config.json says otherwise than `spec`: the field to change, and why."""
+def config_differences(spec: TokenizerSpec, config: dict[str, Json]) -> Iterator[str]:
+    """What a published config.json says otherwise than `spec`, each with the field to change."""
     network = spec.architecture
     if not isinstance(network, CompressiveSpec):
-        yield "architecture", "it is RLVR-World's; set tokenizer.architecture to {kind: compressive}"
+        yield "it is RLVR-World's; set tokenizer.architecture to {kind: compressive}"
         return
-    rows = config.get("resolution", 256)
     wanted: list[tuple[str, Json, Json]] = [
         ("widths", list(spec.widths), config.get("block_out_channels")),
         ("blocks", spec.blocks, config.get("layers_per_block")),
         ("architecture.latent_channels", network.latent_channels, config.get("latent_channels")),
         ("architecture.groups", network.groups, config.get("norm_num_groups", 32)),
         ("architecture.context_attention", network.context_attention, config.get("mid_block_add_attention", True)),
+        ("attention.heads", spec.attention.heads, HEADS),
         ("attention.max_height", spec.attention.max_height, config.get("max_att_resolution", 32)),
-        ("height", spec.height, rows),
+        ("height", spec.height, config.get("resolution", 256)),
         ("context_levels", list(spec.context_levels), _levels(config.get("vq_fsq_levels", 12))),
         ("dynamics_levels", list(spec.dynamics_levels), _levels(config.get("dyn_fsq_levels", 12))),
         ("dynamics_grid", spec.context_grid[0] // spec.dynamics_grid[0], config.get("patch_size", 4)),
@@ -101,9 +104,10 @@ def config_differences(spec: TokenizerSpec, config: dict[str, Json]) -> Iterator
     for field, ours, theirs in wanted:
         if ours != theirs:
             what = f"folds {ours} x {ours} features into a token" if field == "dynamics_grid" else f"is {ours}"
-            yield field, f"tokenizer.{field} {what}, the published config has {theirs}; change tokenizer.{field}"
-    if config.get("context_length", 1) != 1:
-        yield "architecture", f"the published tokenizer takes {config['context_length']} context frames, ours takes 1"
+            yield f"tokenizer.{field} {what}, the published tokenizer has {theirs}; change tokenizer.{field}"
+    for key, value in (("context_length", 1), ("act_fn", "silu"), ("norm_type", "group")):
+        if config.get(key, value) != value:
+            yield f"its {key} is {config[key]}, but only {value} can be imported"
 
 
 def _levels(bits: Json) -> Json:

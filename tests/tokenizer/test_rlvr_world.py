@@ -141,11 +141,11 @@ KEY = "cond_encoder.cross_att_blocks.1.att.in_proj_bias"
         (lambda folder: (folder / CONFIG).write_text("[]"), "is not the config of a tokenizer"),
         (
             lambda folder: (folder / CONFIG).write_text(json.dumps(CONFIG_JSON | {"layers_per_block": 2})),
-            r"tokenizer\.blocks is 1, the published config has 2; change tokenizer\.blocks",
+            r"tokenizer\.blocks is 1, the published tokenizer has 2; change tokenizer\.blocks",
         ),
         (
             lambda folder: (folder / CONFIG).write_text(json.dumps(CONFIG_JSON | {"context_length": 2})),
-            "takes 2 context frames",
+            "its context_length is 2, but only 1 can be imported",
         ),
     ],
 )
@@ -169,6 +169,11 @@ def test_a_hash_that_differs_is_refused(published: Path, tmp_path: Path) -> None
 def test_another_architecture_is_told_to_change(published: Path, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"set tokenizer\.architecture to \{kind: compressive\}"):
         imported(published, tmp_path, architecture={"kind": "dual_branch"})
+
+
+def test_heads_that_the_weights_do_not_tell_are_checked(published: Path, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"tokenizer\.attention\.heads is 2, the published tokenizer has 4"):
+        imported(published, tmp_path, attention={"heads": 2})
 
 
 def test_a_remote_place_is_fetched_once(published: Path, tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ from roboalign.distributed import (
     run_ranks,
 )
 from roboalign.hardware.spec import DeviceSpec
-from roboalign.io import write_tsv
+from roboalign.io import write_text, write_tsv
 from roboalign.spec.training import TrainingSpec
 
 
@@ -268,7 +268,7 @@ def fit(
 ) -> None:
     """Train a module for `spec.steps` steps, resuming from a scratch checkpoint if there is one.
 
-    Resumes from `scratch` if a killed run left a checkpoint there. Samples are drawn with replacement. On several
+    Samples are drawn with replacement. With 0 steps the module stays as it is, and the curve is empty. On several
     devices it starts ranks, waits for them and loads what they have trained; in a rank it ends the process.
 
     Args:
@@ -286,6 +286,9 @@ def fit(
         CheckpointError: A scratch checkpoint cannot be written.
         StageError: A rank failed.
     """
+    if spec.steps == 0:
+        write_text(curves, "step\n")
+        return
     size = len(dataset)  # type: ignore[arg-type]
     if size == 0:
         raise ValueError(f"{label}: there are no training samples; record more episodes or shorten the segment")

@@ -3,6 +3,7 @@
 from roboalign.io import write_json
 from roboalign.run import Run, execute
 from roboalign.sources.index import entry, metrics
+from roboalign.sources.readers.spec import DatasetSpec
 from roboalign.sources.spec import SourceSpec
 
 
@@ -12,8 +13,12 @@ def main(run: Run) -> None:
     # Only what is listed: the folder may hold a source that the experiment no longer names.
     folders = {name: run.input(f"artifacts/episodes/{name}") for name in listed}
     base = run.root / "artifacts"
-    index = {"sources": {name: entry(folder, base, listed[name].action_quantile) for name, folder in folders.items()}}
-    write_json(run.output("artifacts/sources") / "index.json", index)
+    found = {}
+    for name, folder in folders.items():
+        spec = listed[name]
+        limits = spec.action_range if isinstance(spec, DatasetSpec) else ()
+        found[name] = entry(folder, base, spec.action_quantile, limits)
+    write_json(run.output("artifacts/sources") / "index.json", {"sources": found})
     measured = {name: metrics(folder) for name, folder in folders.items()}
     write_json(run.output("metrics/sources.json"), measured)
     for name, values in measured.items():

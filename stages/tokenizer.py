@@ -12,9 +12,10 @@ from roboalign.metrics.video import build_perceptual
 from roboalign.run import Run, execute
 from roboalign.store import Corpus
 from roboalign.tokenizer.data import TokenizerClips
+from roboalign.tokenizer.init import initialize_tokenizer
 from roboalign.tokenizer.lit import TokenizerModule
 from roboalign.tokenizer.measure import measure
-from roboalign.tokenizer.model import DualBranchTokenizer
+from roboalign.tokenizer.model import build_tokenizer
 from roboalign.tokenizer.spec import TokenizerSpec
 from roboalign.training import fit, fold_in
 
@@ -29,7 +30,9 @@ def main(run: Run) -> None:
     run.say(f"{spec.parameters:,} parameters; {len(train)} episodes to train on, {len(test)} to measure")
     distance = build_perceptual(run.section("evaluation.perceptual", PerceptualSpec))
     torch.manual_seed(fold_in(spec.training.seed, 0))
-    model = DualBranchTokenizer(spec)
+    model = build_tokenizer(spec)
+    if spec.init is not None:
+        run.say(initialize_tokenizer(model, spec.init, run.scratch))
     began = time.monotonic()
     module = TokenizerModule(model, spec, distance)
     fit(

@@ -12,10 +12,11 @@ PARTS = (
     "sources", "reward", "bench", "tokenizer", "world_model", "probe", "judge", "student", "rl", "rollout",
     "evaluation", "report", "hardware",
 )  # fmt: skip
-BASE = ("roboalign.spec.base", "roboalign.spec.training")
+BASE = ("roboalign.spec.base", "roboalign.spec.training", "roboalign.spec.weights")
 SHARED = (
     "roboalign.types", "roboalign.io", "roboalign.store", "roboalign.checkpoint",
-    "roboalign.run", "roboalign.training", "roboalign.distributed", "roboalign.optimizer", "roboalign.video",
+    "roboalign.initial_weights", "roboalign.run", "roboalign.training", "roboalign.distributed",
+    "roboalign.optimizer", "roboalign.video",
 )  # fmt: skip
 LENT = (
     "roboalign.reward.dimensions",

@@ -13,6 +13,7 @@ INFRASTRUCTURE = {"roboalign/spec", "roboalign/types.py", "roboalign/io.py", "ro
     "roboalign/run.py",
     "roboalign/distributed.py",
     "roboalign/errors.py",
+    "roboalign/initial_weights.py",
     "roboalign/hardware",
 }
 """Code below every stage that does not decide results; not declared, so that a change of it re-runs nothing."""

@@ -9,8 +9,10 @@ from roboalign.cli import (
     bench,
     check,
     convert,
+    export,
     inspect,
     plan,
+    push,
     rollout,
     schema,
     score,
@@ -34,6 +36,8 @@ COMMANDS: dict[str, ModuleType] = {
     "annotate": annotate,
     "score": score,
     "rollout": rollout,
+    "export": export,
+    "push": push,
 }
 """Each module has HELP, `add_arguments(parser)` and `run(arguments)`, which imports what it needs."""
 

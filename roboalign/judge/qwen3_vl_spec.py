@@ -8,6 +8,7 @@ from roboalign.judge.base_spec import JudgeSpecBase
 from roboalign.reward.spec import Input
 from roboalign.spec.base import FieldError, Fraction, Positive, Seed, items
 from roboalign.spec.training import TrainingSpec
+from roboalign.spec.weights import CheckpointInitSpec, require_weights
 
 PATCH = 32
 """Side in pixels of what becomes one visual token: patches of 16 pixels, merged two by two (Qwen3-VL)."""
@@ -73,9 +74,12 @@ class Qwen3VLJudgeSpec(JudgeSpecBase):
     """Seed of the answers: with the clip and the number of the sample it determines the answer, up to rounding."""
     training: TrainingSpec
     """Optimisation of the LoRA matrices."""
+    init: CheckpointInitSpec | None = None
+    """Where the initial LoRA matrices come from; null starts from the base model."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
+        require_weights(self.training, self.init)
         if len(set(self.inputs)) < len(self.inputs):
             raise FieldError("inputs", "inputs names one input twice; remove one of the two")
         for index, pixels in enumerate(self.image_size):

@@ -19,6 +19,7 @@ from roboalign.judge.spec import JudgeSpec, OpenAIJudgeSpec, Qwen3VLJudgeSpec, R
 from roboalign.probe.model import Probe
 from roboalign.probe.outcome import OutcomeModel
 from roboalign.reward.dimensions import Judge, Scorer, normalise
+from roboalign.reward.init import initial_vocabulary, initialize_reward_model
 from roboalign.reward.lit import RewardModule
 from roboalign.reward.model import RewardModel
 from roboalign.reward.spec import RewardModelSpec, RewardSpec
@@ -69,6 +70,8 @@ def fit_reward_model(
     Returns the share of the pairs whose scene its eyes know.
     """
     started = time.monotonic()
+    if spec.init is not None:
+        run.say(initialize_reward_model(model, spec.init, run.scratch))
     model.to(device.accelerator).train()
     words = model.vocabulary.encode([bench.pairs[row].instruction for row in rows])
     plan = SetPlan.of(bench, rows, spec.set_size, spec.group_share)
@@ -102,14 +105,18 @@ def train_judge(
         case RegressionJudgeSpec():
             torch.manual_seed(fold_in(spec.training.seed, 0))
             texts = [bench.pairs[row].instruction for row in train]
-            judge = RegressionJudge(spec, reward, Vocabulary.of(texts, spec.encoder.text.words), width, eyes, outcome)
+            words = initial_vocabulary(spec, run.scratch) or Vocabulary.of(texts, spec.encoder.text.words)
+            judge = RegressionJudge(spec, reward, words, width, eyes, outcome)
             fit_reward_model(run, judge, spec, bench, train, bench.labels[train], device, curves)
             return judge
         case Qwen3VLJudgeSpec():
             from roboalign.judge.qwen3_vl import build_qwen3_vl_judge
+            from roboalign.judge.qwen3_vl_init import initialize_qwen3_vl_judge
             from roboalign.judge.qwen3_vl_lit import LabelledClipDataset, Qwen3VLJudgeModule
 
             model = build_qwen3_vl_judge(spec, reward)
+            if spec.init is not None:
+                run.say(initialize_qwen3_vl_judge(model, spec.init, run.scratch))
             dataset = LabelledClipDataset(spec, reward, BenchClips(bench, train))
             fit(
                 Qwen3VLJudgeModule(model), dataset, spec.training, device, label=run.label, scratch=run.scratch,

@@ -18,7 +18,7 @@ from roboalign.rollout.spec import ModelName, RolloutSpec
 from roboalign.rollout.suite import RolloutSuite, rollout_sets
 from roboalign.run import Run
 from roboalign.store import Corpus
-from roboalign.tokenizer.model import EncodedContext
+from roboalign.tokenizer.interface import EncodedContext
 from roboalign.world_model.decode_state import DecodeState
 from roboalign.world_model.sampler import Sampler
 

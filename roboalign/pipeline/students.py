@@ -8,6 +8,7 @@ from roboalign.hardware.spec import DeviceSpec
 from roboalign.pipeline.judges import fit_reward_model
 from roboalign.probe.model import load_probe
 from roboalign.probe.outcome import load_outcome_model
+from roboalign.reward.init import initial_vocabulary
 from roboalign.reward.spec import RewardSpec
 from roboalign.reward.text import Vocabulary
 from roboalign.run import Run
@@ -33,7 +34,8 @@ def train_student(
     outcome = load_outcome_model(run.input("artifacts/probe/judge/outcome.safetensors"))
     train = bench.where(split="train")
     torch.manual_seed(fold_in(spec.training.seed, 0))
-    vocabulary = Vocabulary.of([bench.pairs[row].instruction for row in train], spec.encoder.text.words)
+    texts = [bench.pairs[row].instruction for row in train]
+    vocabulary = initial_vocabulary(spec, run.scratch) or Vocabulary.of(texts, spec.encoder.text.words)
     student = Student(spec, reward, vocabulary, action_width, eyes, outcome)
     known = fit_reward_model(run, student, spec, bench, train, taught[train], device, run.output("plots/student.tsv"))
     return student, known

@@ -14,9 +14,10 @@ from roboalign.rollout.ar import ArDecoder
 from roboalign.rollout.prompt import Start
 from roboalign.run import Run
 from roboalign.store import Corpus
-from roboalign.tokenizer.model import DualBranchTokenizer
+from roboalign.tokenizer.interface import Tokenizer
 from roboalign.training import fit, fold_in
 from roboalign.types import Json
+from roboalign.world_model.init import initialize_world_model
 from roboalign.world_model.layout import TokenShape
 from roboalign.world_model.lit import Snapshot, WorldModelTraining, early_step
 from roboalign.world_model.measure import RolloutFn, measure
@@ -27,7 +28,7 @@ from roboalign.world_model.spec import WorldModelSpec
 
 
 def train_world_model(
-    run: Run, spec: WorldModelSpec, tokenizer: DualBranchTokenizer, corpus: Corpus, device_spec: DeviceSpec
+    run: Run, spec: WorldModelSpec, tokenizer: Tokenizer, corpus: Corpus, device_spec: DeviceSpec
 ) -> tuple[WorldModel, dict[str, float]]:
     """Train on the train split of `corpus`, and write the final and the early weights.
 
@@ -41,9 +42,13 @@ def train_world_model(
     times.append(time.monotonic())
     shape = TokenShape.of(tokenizer.spec, corpus.action_width)
     model = seeded_world_model(spec, shape, fold_in(spec.training.seed, 3))
+    if spec.init is not None:
+        run.say(initialize_world_model(model, spec.init, scratch))
     if device_spec.compile:
         model.compile()
     early = scratch / "early.safetensors"
+    if spec.training.steps == 0:  # nothing is trained: the early model is the imported one
+        save_world_model(early, model, run.provenance)
     snapshot = Snapshot(model, early_step(spec.training.steps, spec.early_fraction), early, run.provenance)
     training = WorldModelTraining(model)
     fit(
@@ -59,7 +64,7 @@ def train_world_model(
 
 
 def measure_world_model(
-    run: Run, spec: WorldModelSpec, tokenizer: DualBranchTokenizer, model: WorldModel, corpus: Corpus
+    run: Run, spec: WorldModelSpec, tokenizer: Tokenizer, model: WorldModel, corpus: Corpus
 ) -> Json:
     """The figures of metrics/world_model.json: autoregressive rollouts of the test split of `corpus`."""
     device = next(model.parameters()).device

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 
 from roboalign.rollout.spec import KvWindowSpec, PolicyDecodingSpec
 from roboalign.spec.base import FieldError, Fraction, Seed, Spec, items
-from roboalign.spec.training import TrainingSpec
+from roboalign.spec.training import RequiredTraining, TrainingSpec
 
 ProbeName = Literal["judge", "gold", "held_out"]
 """`judge` is the judge's perception and labels the bench; `gold` scores rollouts; `held_out` is the held-out judge's
@@ -48,7 +48,9 @@ class OutcomeSpec(Spec):
     """Width of the network."""
     length: Annotated[int, Field(ge=2, le=1024)] = 31
     """Frames of a training segment, the first one included."""
-    training: TrainingSpec = TrainingSpec(steps=800, batch_size=64, learning_rate=0.003, warmup_steps=50, log_every=50)
+    training: RequiredTraining = TrainingSpec(
+        steps=800, batch_size=64, learning_rate=0.003, warmup_steps=50, log_every=50
+    )
     """Optimisation."""
 
 
@@ -139,7 +141,7 @@ class ProbeSpec(PerceptionSpec):
     for `gold`, which uses the true future."""
     measure: ProbeMeasureSpec = ProbeMeasureSpec()
     """How its errors are measured."""
-    training: TrainingSpec
+    training: RequiredTraining
     """Optimisation; the batch is divided among the members."""
 
     @property

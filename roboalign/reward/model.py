@@ -10,7 +10,7 @@ member of the probe.
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Self, TypeVar
 
@@ -293,6 +293,17 @@ def save_reward_model(path: Path, model: RewardModel, spec: Spec, provenance: st
     )
 
 
+def read_reward(metadata: Mapping[str, Json]) -> RewardSpec:
+    """The reward in the metadata of a reward model's checkpoint. Raises KeyError, TypeError or ValueError."""
+    return RewardSpec.model_validate_json(json.dumps(metadata["reward"]))
+
+
+def read_vocabulary(metadata: Mapping[str, Json]) -> Vocabulary:
+    """The vocabulary in the metadata of a reward model's checkpoint. Raises KeyError, TypeError or ValueError."""
+    words = metadata["vocabulary"]
+    return Vocabulary(tuple(map(str, words["known"])), int(words["length"]))
+
+
 def load_reward_model(
     path: Path, kind: type[SpecT], make: Callable[[SpecT, RewardSpec, Vocabulary, int, Probe, OutcomeModel], ModelT]
 ) -> ModelT:
@@ -309,13 +320,13 @@ def load_reward_model(
     """
 
     def build(metadata: dict[str, Json]) -> ModelT:
-        words, eyes, outcome = metadata["vocabulary"], metadata["eyes"], metadata["outcome"]
+        eyes, outcome = metadata["eyes"], metadata["outcome"]
         tasks = [(str(source), str(task)) for source, task in eyes["tasks"]]
         size, width = (int(eyes["size"][0]), int(eyes["size"][1])), int(metadata["action_width"])
         return make(
             checkpoint.read_spec(metadata, kind),
-            RewardSpec.model_validate_json(json.dumps(metadata["reward"])),
-            Vocabulary(tuple(map(str, words["known"])), int(words["length"])),
+            read_reward(metadata),
+            read_vocabulary(metadata),
             width,
             Probe(checkpoint.read_spec(eyes, PerceptionSpec), tasks, size),
             OutcomeModel(checkpoint.read_spec(outcome, OutcomeSpec), int(outcome["tasks"]), width),

@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 
 from roboalign.spec.base import FieldError, Fraction, Name, Positive, Spec, items
 from roboalign.spec.training import TrainingSpec
+from roboalign.spec.weights import CheckpointInitSpec, require_weights
 
 LabellerKind = Literal[
     "instruction_following", "manipulation", "action_outcome", "temporal", "contact", "physics", "efficiency"
@@ -364,3 +365,10 @@ class RewardModelSpec(Spec):
     """Clips scored at once; affects the speed, not the scores."""
     training: TrainingSpec
     """Optimisation; `batch_size` counts sets."""
+    init: CheckpointInitSpec | None = None
+    """Where the initial weights come from, with their vocabulary and state probe; null starts from random ones."""
+
+    @model_validator(mode="after")
+    def _has_weights(self) -> Self:
+        require_weights(self.training, self.init)
+        return self

@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from roboalign.reward.spec import DistilledSignal, RewardSignal, SumSignal
 from roboalign.rollout.spec import PolicyDecodingSpec, SwrSpec
 from roboalign.spec.base import FieldError, Fraction, Policy, Positive, Seed, Spec, items
-from roboalign.spec.training import TrainingSpec
+from roboalign.spec.training import RequiredTraining
 
 
 class GRPOSpec(Spec):
@@ -139,7 +139,7 @@ class RLSpec(Spec):
     """Checks on validation prompts; null trains all steps and keeps the last weights."""
     micro_batch_size: Annotated[int, Field(ge=1, le=65_536)] | None = None
     """Rollouts whose activations are in memory at a time, for one update on all of them; null takes all at once."""
-    training: TrainingSpec
+    training: RequiredTraining
     """Optimisation; `batch_size` counts prompts (128 at learning rate 5e-5 in RLVR-World)."""
     measure: AlignmentMeasureSpec = AlignmentMeasureSpec()
     """The comparison before and after alignment."""

@@ -23,7 +23,7 @@ from roboalign.rollout.prompt import Start
 from roboalign.rollout.spec import DriftSwrSpec, FixedDecodingSpec, ModelName, RolloutSpec
 from roboalign.store import ActionRange
 from roboalign.tokenizer.batch_invariant import BatchInvariantTokenizer
-from roboalign.tokenizer.model import EncodedContext
+from roboalign.tokenizer.interface import EncodedContext
 from roboalign.types import Float32, UInt8
 from roboalign.video import frames_to_video, video_to_frames
 from roboalign.world_model.decode_state import DecodeState

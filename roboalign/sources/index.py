@@ -1,5 +1,6 @@
 """The index of the sources: where each lies, its content's hash, its counts, and its range of actions."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,11 @@ from roboalign.sources.ingest_report import QUARANTINE
 from roboalign.store import ActionRange, EpisodeStore
 
 
-def entry(folder: Path, base: Path, quantile: float = 0.01) -> dict[str, Any]:
+def entry(
+    folder: Path, base: Path, quantile: float = 0.01, limits: Sequence[tuple[float, float]] = ()
+) -> dict[str, Any]:
     """The index entry of the store at `folder`, its place relative to `base`; its range of actions lies between
-    `quantile` and its mirror.
+    `quantile` and its mirror, or is what `limits` says of each dimension.
 
     Raises SourceError if a scene occurs in two splits, or no episode is there to train on.
     """
@@ -27,6 +30,8 @@ def entry(folder: Path, base: Path, quantile: float = 0.01) -> dict[str, Any]:
     if not train:
         raise SourceError(f"{folder}: no episode is in the train split; raise episodes or split.train")
     actions = ActionRange.over([store.actions(i) for i in train], quantile)
+    if limits:
+        actions = ActionRange(tuple(low for low, _ in limits), tuple(high for _, high in limits))
     return {
         "folder": folder.relative_to(base).as_posix(),
         "content": digest([folder]),

@@ -24,6 +24,9 @@ from roboalign.world_model.spec import WorldModelSpec
 GIGA = 1e9
 BACKWARD = 3
 """Cost of a training step, in forward passes."""
+WEIGHT = 4
+"""Bytes of a weight."""
+IMPORTED = "imported weights, nothing is trained"
 STATE = 16
 """Bytes of weight, gradient and optimizer moments for each trained parameter."""
 LAYER_ACTIVATIONS = 14
@@ -82,9 +85,11 @@ def estimate_parts(experiment: Experiment) -> Iterator[Estimate]:
         "tokenizer",
         tokenizer.parameters,
         tokenizer.context_tokens + tokenizer.dynamics_tokens,
-        memory(tokenizer.parameters, convolution_activations(tokenizer) * clips * number),
+        memory(tokenizer.parameters, convolution_activations(tokenizer) * clips * number, training.steps),
         training.steps * clips * BACKWARD * convolution_flops(tokenizer) / rate(hardware, CONVOLUTIONS),
-        f"{training.steps} steps of {training.batch_size} x {tokenizer.samples.frames} frames",
+        f"{training.steps} steps of {training.batch_size} x {tokenizer.samples.frames} frames"
+        if training.steps
+        else IMPORTED,
     )
     parameters, training = world_model_parameters(experiment), model.training
     tokens = tokenizer.context_tokens, tokenizer.dynamics_tokens
@@ -94,9 +99,9 @@ def estimate_parts(experiment: Experiment) -> Iterator[Estimate]:
         "world_model",
         parameters,
         length,
-        memory(parameters, transformer_activations(model, length) * training.batch_size * number),
+        memory(parameters, transformer_activations(model, length) * training.batch_size * number, training.steps),
         training.steps * training.batch_size * BACKWARD * forward / rate(hardware, TRANSFORMERS),
-        f"{training.steps} steps of {training.batch_size} sequences",
+        f"{training.steps} steps of {training.batch_size} sequences" if training.steps else IMPORTED,
     )
     size, tasks = (tokenizer.height, tokenizer.width), simulated_tasks(experiment)
     for name in get_args(ProbeName):
@@ -126,8 +131,7 @@ def estimate_parts(experiment: Experiment) -> Iterator[Estimate]:
     spec = experiment.rollout
     frame = model.frame_tokens(tokenizer.dynamics_tokens)
     peak = max(
-        decoding.peak_sequence(spec.horizon, model.contexts * tokenizer.context_tokens, frame)
-        for decoding in spec.used.values()
+        decoding.peak_sequence(spec.horizon, model.prefix_tokens(*tokens), frame) for decoding in spec.used.values()
     )
     sets = len(spec.sampling[spec.first_sampling]) + len(spec.aligned_decodings) + len(spec.sweep)
     rollouts = spec.episodes * (sets + spec.best_of)
@@ -198,7 +202,8 @@ def scorer_estimate(part: str, scorer: JudgeSpec | StudentSpec, experiment: Expe
         activations += pixels * max(BACKBONE_ACTIVATIONS, operations / BACKBONE_OPERATIONS)
     number = (2 if experiment.hardware.device.precision != "32-true" else 4) / ranks(experiment.hardware)
     seconds = training.steps * clips * BACKWARD * sample / rate(experiment.hardware, CONVOLUTIONS)
-    return Estimate(part, int(parameters), length, memory(int(parameters), activations * number), seconds, work)
+    needed = memory(int(parameters), activations * number, training.steps)
+    return Estimate(part, int(parameters), length, needed, seconds, work if training.steps else IMPORTED)
 
 
 def sampling_seconds(experiment: Experiment, rollouts: int, batch: int, frames: int) -> float:
@@ -229,17 +234,17 @@ def world_model_parameters(experiment: Experiment) -> int:
 def convolution_activations(spec: TokenizerSpec) -> float:
     """Activations kept for the backward pass of one frame: four in each residual block of the four networks."""
     cells = sum(width * math.prod(spec.resolution(level)) for level, width in enumerate(spec.widths))
-    return 4 * 4 * spec.blocks * cells
+    return 2 * 4 * spec.residual_blocks * cells
 
 
 def convolution_flops(spec: TokenizerSpec) -> float:
     """Operations of encoding and decoding one frame and its context; only the residual blocks, which dominate."""
     block = [
-        2 * 2 * 9 * width**2 * math.prod(spec.resolution(level)) * spec.blocks
+        2 * 2 * 9 * width**2 * math.prod(spec.resolution(level)) * spec.residual_blocks
         for level, width in enumerate(spec.widths)
     ]
     branches = (spec.depth(spec.context_grid), spec.depth(spec.dynamics_grid))
-    return float(2 * sum(sum(block[:depth]) for depth in branches))
+    return float(sum(sum(block[:depth]) for depth in branches))
 
 
 def transformer_activations(model: WorldModelSpec, length: int) -> float:
@@ -252,9 +257,9 @@ def transformer_flops(model: WorldModelSpec, parameters: int, length: int) -> fl
     return 2.0 * parameters * length + 2.0 * model.layers * model.hidden_size * length**2
 
 
-def memory(parameters: int, activations: float) -> float:
-    """GB of memory for training: libraries, `parameters` with optimizer state, and `activations` in bytes."""
-    return LIBRARIES + (STATE * parameters + activations) / GIGA
+def memory(parameters: int, activations: float, steps: int = 1) -> float:
+    """GB of memory for training: libraries, weights with optimizer state, activations (bytes); without steps, weights."""
+    return LIBRARIES + (STATE * parameters + activations if steps else WEIGHT * parameters) / GIGA
 
 
 def ranks(hardware: HardwareSpec) -> int:

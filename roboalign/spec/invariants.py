@@ -106,7 +106,7 @@ def positions(experiment: Experiment) -> Iterator[Violation]:
     for name, decoding in rollout.used.items():
         limit = decoding.length_field
         field = "rollout.horizon" if limit is None else f"rollout.decodings.{name}.{limit}"
-        length = decoding.peak_sequence(rollout.horizon, model.contexts * tokenizer.context_tokens, frame)
+        length = decoding.peak_sequence(rollout.horizon, model.prefix_tokens(*tokens), frame)
         needs[field] = max(needs.get(field, 0), length)
     longest = max(needs, key=lambda field: needs[field])
     if needs[longest] > model.max_position_embeddings:

@@ -2,16 +2,16 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
-from roboalign.spec.base import Fraction, Positive, Seed, Spec
+from roboalign.spec.base import FieldError, Fraction, Positive, Seed, Spec
 
 
 class TrainingSpec(Spec):
     """Training of one model by AdamW or Muon, with linear warm-up and cosine decay."""
 
-    steps: Annotated[int, Field(ge=1, le=10_000_000)]
-    """Optimizer steps."""
+    steps: Annotated[int, Field(ge=0, le=10_000_000)]
+    """Optimizer steps; 0 takes the weights of the part's `init` as they are."""
     batch_size: Annotated[int, Field(ge=1, le=65_536)]
     """Samples per step, over all devices."""
     learning_rate: Positive
@@ -35,3 +35,13 @@ class TrainingSpec(Spec):
     """Steps between rows of the training curve."""
     seed: Seed = 0
     """Seed of the initial weights, the batches and all sampling in training."""
+
+
+def _refuse_no_steps(training: TrainingSpec) -> TrainingSpec:
+    if training.steps == 0:
+        raise FieldError("steps", "this part has no initial weights to take as they are; give 1 or more")
+    return training
+
+
+RequiredTraining = Annotated[TrainingSpec, AfterValidator(_refuse_no_steps)]
+"""The training of a part without `init`."""

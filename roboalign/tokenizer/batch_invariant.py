@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from roboalign.tokenizer.model import DualBranchTokenizer, EncodedContext
+from roboalign.tokenizer.interface import EncodedContext, Tokenizer
 from roboalign.tokenizer.spec import TokenizerSpec
 
 PIXELS = 8 * 64 * 64
@@ -20,7 +20,7 @@ PIXELS = 8 * 64 * 64
 class BatchInvariantTokenizer:
     """`encode_context`, `encode` and `decode` of a tokenizer in chunks, without gradients."""
 
-    def __init__(self, tokenizer: DualBranchTokenizer) -> None:
+    def __init__(self, tokenizer: Tokenizer) -> None:
         self.tokenizer = tokenizer
         self.block = max(1, PIXELS // (tokenizer.spec.height * tokenizer.spec.width))
         """Images of a chunk."""

@@ -11,13 +11,13 @@ from roboalign.metrics.video import Perceptual
 from roboalign.optimizer import Muon, build_optimizer
 from roboalign.tokenizer.data import TokenizerSample
 from roboalign.tokenizer.discriminator import Discriminator
+from roboalign.tokenizer.interface import Tokenizer
 from roboalign.tokenizer.losses import (
     discriminator_hinge_loss,
     generator_hinge_loss,
     pixel_weights,
     reconstruction_loss,
 )
-from roboalign.tokenizer.model import DualBranchTokenizer
 from roboalign.tokenizer.spec import TokenizerSpec
 from roboalign.training import TrainedModule
 from roboalign.video import to_float
@@ -31,7 +31,7 @@ def is_feature_weight(name: str, parameter: nn.Parameter) -> bool:
 class TokenizerModule(TrainedModule):
     """Trains a tokenizer on batches of clips. With a discriminator, it takes both optimizers' steps itself."""
 
-    def __init__(self, model: DualBranchTokenizer, spec: TokenizerSpec, distance: Perceptual | None = None) -> None:
+    def __init__(self, model: Tokenizer, spec: TokenizerSpec, distance: Perceptual | None = None) -> None:
         """`distance` is that of the perceptual term; without one it is ST-LPIPS."""
         super().__init__()
         self.model, self.spec = model, spec

@@ -11,7 +11,7 @@ from roboalign.metrics.statistics import bootstrap, paired_difference
 from roboalign.metrics.video import Perceptual, psnr, ssim
 from roboalign.store import Corpus
 from roboalign.tokenizer.data import channels_first, evenly_spaced_indices
-from roboalign.tokenizer.model import DualBranchTokenizer
+from roboalign.tokenizer.interface import Tokenizer
 from roboalign.video import to_float
 
 Scores = dict[str, NDArray[np.float64]]
@@ -20,7 +20,7 @@ COUNTED = 2000
 """Least number of frames over which code usage is counted, if the corpus has so many."""
 
 
-def scores(model: DualBranchTokenizer, corpus: Corpus, perceptual: Perceptual, device: torch.device) -> Scores:
+def scores(model: Tokenizer, corpus: Corpus, perceptual: Perceptual, device: torch.device) -> Scores:
     """Each measure's mean over the evaluated frames of each episode, its first frame being the context.
 
     `copy_context_psnr` repeats the context, `copy_last_psnr` the true frame before.
@@ -49,7 +49,7 @@ def scores(model: DualBranchTokenizer, corpus: Corpus, perceptual: Perceptual, d
     return {key: torch.stack([row[key] for row in rows]).double().cpu().numpy() for key in rows[0]}
 
 
-def code_usage(model: DualBranchTokenizer, corpus: Corpus, device: torch.device) -> tuple[dict[str, float], int]:
+def code_usage(model: Tokenizer, corpus: Corpus, device: torch.device) -> tuple[dict[str, float], int]:
     """The share of codes that occur at least once in each branch, and over how many frames that was counted."""
     spec = model.spec
     used = {"context": np.zeros(spec.context_codes, bool), "dynamics": np.zeros(spec.dynamics_codes, bool)}
@@ -70,7 +70,7 @@ def code_usage(model: DualBranchTokenizer, corpus: Corpus, device: torch.device)
 
 
 def measure(
-    model: DualBranchTokenizer, train: Corpus, test: Corpus, perceptual: Perceptual, device: torch.device
+    model: Tokenizer, train: Corpus, test: Corpus, perceptual: Perceptual, device: torch.device
 ) -> dict[str, Any]:
     """The metrics file: means over test episodes with their intervals, in all and by source; the gate; codes used.
 

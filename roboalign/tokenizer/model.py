@@ -6,44 +6,23 @@ decoder blends in where nothing changed. What the context contributes is compute
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from math import prod
 from pathlib import Path
-from typing import cast
+from typing import assert_never, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from roboalign import checkpoint
+from roboalign.tokenizer.architecture_spec import CompressiveSpec, DualBranchSpec
+from roboalign.tokenizer.compressive import CompressiveTokenizer
 from roboalign.tokenizer.fsq import FSQ
+from roboalign.tokenizer.interface import EncodedContext, Tokenizer
 from roboalign.tokenizer.layers import CrossAttention, Downsample, OutputHead, ResidualStage, Upsample
 from roboalign.tokenizer.spec import COLOURS, TokenizerSpec
 from roboalign.types import Json
-
-
-@dataclass
-class EncodedContext:
-    """An encoded context frame: all that encoding and decoding of later frames need of it."""
-
-    tokens: Tensor
-    """Codes, int64: `context_tokens` of the frame itself, then, from `encode_context`, the `dynamics_tokens` that the
-    frame would get as a later frame. These say "nothing has moved" in the dynamics codes' own words, and the world
-    model starts from them."""
-    features: tuple[Tensor, ...]
-    """What the layers of the dynamics branch take from the context, in their order; batch first."""
-    pixels: Tensor
-    """The frame itself, (B, 3, H, W) in [0, 1]."""
-
-    def select(self, rows: Tensor | slice | Sequence[int]) -> "EncodedContext":
-        """The contexts at `rows`."""
-        return EncodedContext(self.tokens[rows], tuple(f[rows] for f in self.features), self.pixels[rows])
-
-    def repeat(self, n: int) -> "EncodedContext":
-        """Each context `n` times in a row."""
-        features = tuple(f.repeat_interleave(n, 0) for f in self.features)
-        return EncodedContext(self.tokens.repeat_interleave(n, 0), features, self.pixels.repeat_interleave(n, 0))
 
 
 class Quantizer(nn.Module):
@@ -79,8 +58,8 @@ class Quantizer(nn.Module):
         return x.permute(0, 1, 4, 2, 5, 3).flatten(4, 5).flatten(2, 3)
 
 
-class DualBranchTokenizer(nn.Module):
-    """Frames are float32 in [0, 1]; tokens are int64 codes. Built from its spec alone."""
+class DualBranchTokenizer(Tokenizer):
+    """The architecture of kind `dual_branch`."""
 
     def __init__(self, spec: TokenizerSpec) -> None:
         super().__init__()
@@ -132,18 +111,7 @@ class DualBranchTokenizer(nn.Module):
             with torch.no_grad():  # the warped copies start as the context itself, each with a small random offset
                 self.head.last.weight[-2 * spec.warps :].mul_(0.1)
 
-    def encode_context(self, frames: Tensor) -> EncodedContext:
-        """Encode context frames (B, 3, H, W). Raises ValueError on frames of another size."""
-        context = self._context(frames)[0]
-        still = self.encode(context, frames.unsqueeze(1))[:, 0]
-        return EncodedContext(torch.cat([context.tokens, still], 1), context.features, context.pixels)
-
     def _context(self, frames: Tensor) -> tuple[EncodedContext, Tensor]:
-        """The context and its quantized features."""
-        if frames.shape[1:] != (COLOURS, self.spec.height, self.spec.width):
-            raise ValueError(
-                f"frames are {tuple(frames.shape[1:])}, the tokenizer takes (3, {self.spec.height}, {self.spec.width})"
-            )
         patches = F.pixel_unshuffle(frames, self.spec.patch) - 0.5
         x, levels = self.context_stem(patches), []
         for level, stage in enumerate(self.context_encoder):
@@ -258,10 +226,21 @@ def _add(x: Tensor, context: Tensor, batch: int) -> Tensor:
     return (x.reshape(batch, -1, *x.shape[1:]) + context.unsqueeze(1)).flatten(0, 1)
 
 
-def load_tokenizer(path: Path) -> DualBranchTokenizer:
+def build_tokenizer(spec: TokenizerSpec) -> Tokenizer:
+    """A new tokenizer of the spec's architecture, with random weights."""
+    match spec.architecture:
+        case DualBranchSpec():
+            return DualBranchTokenizer(spec)
+        case CompressiveSpec():
+            return CompressiveTokenizer(spec)
+        case _:
+            assert_never(spec.architecture)
+
+
+def load_tokenizer(path: Path) -> Tokenizer:
     """The tokenizer in a model file, frozen, ready to encode. Raises CheckpointError on a damaged file."""
 
-    def build(metadata: dict[str, Json]) -> DualBranchTokenizer:
-        return DualBranchTokenizer(checkpoint.read_spec(metadata, TokenizerSpec))
+    def build(metadata: dict[str, Json]) -> Tokenizer:
+        return build_tokenizer(checkpoint.read_spec(metadata, TokenizerSpec))
 
     return checkpoint.load_model(path, build).requires_grad_(False).eval()

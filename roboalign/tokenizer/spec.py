@@ -2,12 +2,20 @@
 
 from itertools import pairwise
 from math import prod
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from roboalign.spec.base import Fraction, Spec, items
+from roboalign.spec.base import FieldError, Fraction, Spec, items
 from roboalign.spec.training import TrainingSpec
+from roboalign.spec.weights import Init, require_weights
+from roboalign.tokenizer.architecture_spec import (
+    ATTENTION_GROUPS,
+    Architecture,
+    CompressiveSpec,
+    DualBranchSpec,
+    compressive_parameters,
+)
 
 Grid = Annotated[tuple[int, int], Field(strict=False)]
 """Rows and columns."""
@@ -106,6 +114,8 @@ class TokenizerSpec(Spec):
     """FSQ levels of the dynamics branch. Source: RLVR-World."""
     attention: AttentionSpec = AttentionSpec()
     """Cross-attention to the context."""
+    architecture: Architecture = DualBranchSpec(kind="dual_branch")
+    """The networks."""
     warps: Annotated[int, Field(ge=0, le=16)] = 0
     """Displaced copies of the context frame that the decoder may blend in. Our choice: moved things keep looks."""
     loss: LossSpec = LossSpec()
@@ -115,7 +125,9 @@ class TokenizerSpec(Spec):
     samples: SamplesSpec = SamplesSpec()
     """Training samples and evaluated frames."""
     training: TrainingSpec
-    """How it is trained; `batch` counts context frames."""
+    """How it is trained; `batch_size` counts context frames."""
+    init: Init | None = None
+    """Where the initial weights come from; null starts from random ones."""
 
     @field_validator("widths")
     @classmethod
@@ -150,6 +162,66 @@ class TokenizerSpec(Spec):
                 if rows <= attention.max_height and width % attention.heads:
                     raise ValueError(f"{attention.heads} heads do not divide the {width} channels of level {level}")
         return attention
+
+    @model_validator(mode="after")
+    def _has_weights(self) -> Self:
+        require_weights(self.training, self.init)
+        return self
+
+    @model_validator(mode="after")
+    def _compressive_fits(self) -> Self:
+        if not isinstance(self.architecture, CompressiveSpec):
+            return self
+        for field, want in (("patch", 1), ("warps", 0)):
+            if getattr(self, field) != want:
+                raise FieldError(field, f"the architecture `compressive` has none; set {field} to {want}")
+        coarse, grid = self.resolution(len(self.widths) - 1), self.dynamics_grid
+        if self.context_grid != coarse:
+            raise FieldError(
+                "context_grid",
+                "the architecture `compressive` has a token for each place of its coarsest level; set this to "
+                f"{list(coarse)}",
+            )
+        if coarse[0] % grid[0] or coarse[1] % grid[1] or coarse[0] // grid[0] != coarse[1] // grid[1]:
+            raise FieldError(
+                "dynamics_grid",
+                f"the architecture `compressive` folds squares of its coarsest level, {coarse[0]} x {coarse[1]}, into "
+                "tokens; divide both by one number",
+            )
+        groups = self.architecture.groups
+        for level, width in enumerate(self.widths):
+            if width % groups:
+                raise FieldError(f"widths.{level}", f"{width} is not divisible by {groups} groups; change one")
+        for width, _ in self.cross_attentions:
+            for parts, what in ((ATTENTION_GROUPS, "groups"), (self.attention.heads, "heads")):
+                if width % parts:
+                    raise FieldError(
+                        "widths",
+                        f"cross-attention at width {width} has {parts} {what}, which do not divide it; change the "
+                        "width, or lower attention.max_height",
+                    )
+        return self
+
+    @property
+    def encoder_attention(self) -> tuple[int, ...]:
+        """The levels after which the compressive dynamics encoder attends to the context."""
+        last = len(self.widths) - 1
+        return tuple(i for i in range(last + 1) if self.resolution(min(i + 1, last))[0] <= self.attention.max_height)
+
+    @property
+    def decoder_attention(self) -> tuple[int, ...]:
+        """The steps after which the compressive dynamics decoder attends: 0 is its middle, i + 1 its i-th level."""
+        last = len(self.widths) - 1
+        rows = [self.resolution(max(last - i - 1, 0))[0] for i in range(last + 1)]
+        return (0, *(i + 1 for i in range(last + 1) if rows[i] <= self.attention.max_height))
+
+    @property
+    def cross_attentions(self) -> tuple[tuple[int, int], ...]:
+        """Width and positions of each cross-attention of the compressive architecture, the encoder's first."""
+        last, up = len(self.widths) - 1, (self.widths[-1], *self.widths[::-1])
+        encoder = [(self.widths[i], prod(self.resolution(min(i + 1, last)))) for i in self.encoder_attention]
+        decoder = [(up[i], prod(self.resolution(max(last - i, 0)))) for i in self.decoder_attention]
+        return (*encoder, *decoder)
 
     @property
     def context_tokens(self) -> int:
@@ -194,9 +266,20 @@ class TokenizerSpec(Spec):
         return level < self.depth(self.context_grid) and self.resolution(level)[0] <= self.attention.max_height
 
     @property
+    def residual_blocks(self) -> int:
+        """Residual blocks of a level in an encoder and its decoder together."""
+        return 2 * self.blocks + (1 if isinstance(self.architecture, CompressiveSpec) else 0)
+
+    @property
     def parameters(self) -> int:
         """Parameters of the tokenizer, without the discriminator."""
-        return _parameters(self)
+        if not isinstance(self.architecture, CompressiveSpec):
+            return _parameters(self)
+        digits = len(self.context_levels), len(self.dynamics_levels)
+        patch = self.context_grid[0] // self.dynamics_grid[0]
+        return compressive_parameters(
+            self.architecture, self.widths, self.blocks, digits, patch, self.cross_attentions, COLOURS
+        )
 
 
 def _convolution(inputs: int, outputs: int, kernel: int = 1) -> int:
@@ -205,7 +288,7 @@ def _convolution(inputs: int, outputs: int, kernel: int = 1) -> int:
 
 
 def _parameters(spec: TokenizerSpec) -> int:
-    """The sum over layers, in the order of roboalign/tokenizer/model.py."""
+    """Those of the dual-branch architecture: the sum over layers, in the order of roboalign/tokenizer/model.py."""
     widths, pixels = spec.widths, COLOURS * spec.patch**2
     block = [spec.blocks * (2 * w + 2 * _convolution(w, w, 3)) for w in widths]
     down = [_convolution(4 * a, b) for a, b in pairwise(widths)]

@@ -36,7 +36,7 @@ class DecodeState:
         """Frames made since the start, dropped ones included."""
         self.dropped = 0
         """Frames dropped from the cache."""
-        self.cached = layout.context
+        self.cached = layout.prefix
         """Tokens in the cache, without the last one, which is in `pending_token`."""
         self.pending_token: Tensor | None = None
         """The input vectors (B, 1, hidden) of the last frame's last token."""
@@ -112,7 +112,7 @@ class DecodeState:
             raise ValueError(f"cannot drop {frames} of {self.cached_frames} cached frames: the last one must stay")
         if frames == 0:
             return
-        start, distance = self.layout.context, frames * self.layout.frame
+        start, distance = self.layout.prefix, frames * self.layout.frame
         old, new = slice(start + distance, self.cached), slice(start, self.cached - distance)
         # The angles of position p turn by p; with the sines negated they turn back.
         self.keys[..., new, :] = rotate(self.keys[..., old, :], cosines[distance], -sines[distance])

@@ -2,6 +2,7 @@
 
     export_llama(model, folder)                       # for transformers, vLLM and others
     model = import_llama(folder, shape, training)     # a peer's transformer, to be rolled out or trained on
+    load_llama(model, folder)                         # the same, for a model whose spec is known
 
 Our vocabularies for context, dynamics and actions lie one after the other in the one vocabulary of such a model, where
 `LlamaVocabulary` says. Its default is that of RLVR-World: dynamics codes, context codes, action bins, begin and end.
@@ -27,11 +28,15 @@ from roboalign.world_model.spec import TokenActionsSpec, WorldModelSpec
 WEIGHTS, INDEX, CONFIG = "model.safetensors", "model.safetensors.index.json", "config.json"
 FLOATS = (torch.float32, torch.bfloat16, torch.float16)
 """Types that such weights are published in."""
+SIZES = (
+    "layers", "hidden_size", "heads", "kv_heads", "intermediate_size", "rope_base", "norm_epsilon",
+)  # fmt: skip
+"""Fields of the spec that a config.json has to agree with."""
 SPECIAL = 2
 """Ids after the last action bin: begin and end of a sequence. They are not used here."""
 
 
-class LlamaError(ValueError):
+class LlamaError(checkpoint.CheckpointError):
     """A model has no such layout, or a folder does not hold one that fits; the message says what differs."""
 
 
@@ -125,18 +130,48 @@ def config(spec: WorldModelSpec, words: LlamaVocabulary) -> dict[str, Json]:
 
 
 def import_llama(
-    folder: Path, shape: TokenShape, training: TrainingSpec, *, bins: int = 256, words: LlamaVocabulary | None = None
+    folder: Path,
+    shape: TokenShape,
+    training: TrainingSpec,
+    *,
+    bins: int = 256,
+    words: LlamaVocabulary | None = None,
+    still_tokens: bool = False,
 ) -> WorldModel:
     """The world model with the weights of a LLaMA in `folder`, for a tokenizer and sources of a `shape`.
 
-    `words` says where the vocabularies lie, by default as `Vocabulary.usual`; `bins` are the action bins, `shape`'s
-    action width the action tokens of a frame. Raises LlamaError if the folder is damaged or does not fit.
+    `words` says where the vocabularies lie, by default as `LlamaVocabulary.usual`; `bins` are the action bins, the
+    action width of `shape` the action tokens of a frame. Raises LlamaError if the folder is damaged or does not fit.
     """
-    words = words or LlamaVocabulary.usual(shape, bins)
     settings = _settings(folder)
-    spec = _spec(folder, settings, shape, training, bins)
+    spec = _spec(folder, settings, shape, training, bins, still_tokens)
+    # Before the model is built: a config.json cannot ask for one that is larger than its file.
     taken = _Taken(folder, _tensors(folder))
-    table = taken("model.embed_tokens.weight", (settings.get("vocab_size"), spec.hidden_size))
+    taken("model.embed_tokens.weight", (settings.get("vocab_size"), spec.hidden_size))
+    taken(f"model.layers.{spec.layers - 1}.mlp.down_proj.weight", (spec.hidden_size, spec.intermediate_size))
+    model = WorldModel(spec, shape)
+    load_llama(model, folder, words)
+    return model.eval()
+
+
+def load_llama(model: WorldModel, folder: Path, words: LlamaVocabulary | None = None) -> None:
+    """Set the weights of `model` to those of a LLaMA in `folder`; `words` as for `import_llama`.
+
+    Raises LlamaError if the model is no plain LLaMA, or the folder is damaged or does not fit the model's spec.
+    """
+    spec, shape, settings = model.spec, model.shape, _settings(folder)
+    bins = _token_actions(spec).bins
+    words = words or LlamaVocabulary.usual(shape, bins)
+    described = _spec(folder, settings, shape, spec.training, bins, spec.still_tokens)
+    for field in SIZES:
+        ours, theirs = getattr(spec, field), getattr(described, field)
+        if ours != theirs:
+            raise LlamaError(
+                f"{folder / CONFIG}: says {field} {theirs}, the spec {ours}; set world_model.{field} to {theirs}"
+            )
+    tensors = _tensors(folder)
+    taken = _Taken(folder, tensors)
+    table = taken("model.embed_tokens.weight", (int(settings["vocab_size"]), spec.hidden_size))
     tied = bool(settings.get("tie_word_embeddings", False))
     head = table if tied else taken("lm_head.weight", tuple(table.shape))
     ends = (words.dynamics + shape.dynamics_codes, words.context + shape.context_codes, words.actions + bins)
@@ -168,21 +203,27 @@ def import_llama(
             f"{layer}.ffn_norm": taken(f"{place}.post_attention_layernorm.weight", (hidden,)),
         }
     taken.everything()
-    # Last: by now the config's sizes are those of the weights, so that it cannot ask for a model larger than its file.
-    model = WorldModel(spec, shape)
-    model.load_state_dict(weights)
-    return model.eval()
 
 
-def _token_actions(spec: WorldModelSpec) -> TokenActionsSpec:
-    """The action tokens of a plain LLaMA. Raises LlamaError for any other model."""
+def is_plain_llama(spec: WorldModelSpec) -> bool:
+    """Whether a model of this spec has LLaMA's layout."""
+    return not _extras(spec)
+
+
+def _extras(spec: WorldModelSpec) -> list[str]:
+    """What a model has that no plain LLaMA has."""
     extras = {
         "embedding is digits": spec.embedding != "table",
         "previous_codes is true": spec.previous_codes,
         "places is true": spec.places,
         "actions are of kind slot": spec.actions.kind != "tokens",
     }
-    found = [name for name, present in extras.items() if present]
+    return [name for name, present in extras.items() if present]
+
+
+def _token_actions(spec: WorldModelSpec) -> TokenActionsSpec:
+    """The action tokens of a plain LLaMA. Raises LlamaError for any other model."""
+    found = _extras(spec)
     if found or not isinstance(spec.actions, TokenActionsSpec):
         raise LlamaError(f"the world model is no plain LLaMA ({', '.join(found)}), so LLaMA's layout cannot hold it")
     return spec.actions
@@ -203,7 +244,7 @@ def _settings(folder: Path) -> dict[str, Json]:
 
 
 def _spec(
-    folder: Path, settings: dict[str, Json], shape: TokenShape, training: TrainingSpec, bins: int
+    folder: Path, settings: dict[str, Json], shape: TokenShape, training: TrainingSpec, bins: int, still_tokens: bool
 ) -> WorldModelSpec:
     rope = settings.get("rope_parameters") or {}
     try:
@@ -222,6 +263,7 @@ def _spec(
             embedding="table",
             previous_codes=False,
             places=False,
+            still_tokens=still_tokens,
             norm_epsilon=settings.get("rms_norm_eps") or 1e-6,
             training=training,
         )

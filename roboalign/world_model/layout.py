@@ -8,7 +8,8 @@ action slot, d_p from the slot of d_{p-1}. Context, dynamics and actions have vo
 ever predicted across them), so codes need no offsets.
 
 A prompt is what a tokenizer makes of the context frame: its Nc context codes, then the Nd dynamics codes that the same
-frame gets as a later frame. The latter have no slots of their own: they are the previous codes of frame 0.
+frame gets as a later frame. The latter are the previous codes of frame 0; with `world_model.still_tokens` they have
+slots of their own too, between the context and frame 0 (RLVR-World).
 
 A model of two contexts has the Nc codes of the frame that the rollout began with before those of the context frame,
 which sliding windows refresh. Until the first refresh the two are one frame.
@@ -80,6 +81,13 @@ class SequenceLayout:
     """Nd, dynamics tokens of each frame."""
     contexts: int = 1
     """Contexts of a prompt, 1 or 2."""
+    still: int = 0
+    """Slots of the context frame's own dynamics codes: Nd or 0."""
+
+    @property
+    def prefix(self) -> int:
+        """Slots before those of frame 0."""
+        return self.context + self.still
 
     @property
     def prompt(self) -> int:
@@ -93,7 +101,7 @@ class SequenceLayout:
 
     def length(self, frames: int) -> int:
         """Tokens of a sequence with `frames` frames."""
-        return self.context + frames * self.frame
+        return self.prefix + frames * self.frame
 
     def start(self, frame: int) -> int:
         """Position of the first action slot of `frame`."""
@@ -104,8 +112,8 @@ class SequenceLayout:
         return self.start(frame) + self.actions + place
 
     def frames(self, tokens: int) -> int:
-        """How many whole frames fit into a sequence of `tokens` tokens (negative if the context does not fit)."""
-        return (tokens - self.context) // self.frame
+        """How many whole frames fit into a sequence of `tokens` tokens (negative if the prefix does not fit)."""
+        return (tokens - self.prefix) // self.frame
 
     @property
     def predicting(self) -> slice:

@@ -163,7 +163,11 @@ class WorldModel(nn.Module):
         super().__init__()
         self.spec, self.shape = spec, shape
         self.layout = SequenceLayout(
-            spec.contexts * shape.context_tokens, spec.action_slots, shape.dynamics_tokens, spec.contexts
+            spec.contexts * shape.context_tokens,
+            spec.action_slots,
+            shape.dynamics_tokens,
+            spec.contexts,
+            shape.dynamics_tokens if spec.still_tokens else 0,
         )
         digits = spec.embedding == "digits"
         self.context = CodeEmbedding(shape.context_levels, spec.hidden_size, digits=digits)
@@ -173,7 +177,7 @@ class WorldModel(nn.Module):
         )
         self.actions = ActionEmbedding(spec.actions, shape.action_width, spec.hidden_size)
         # Rotary positions tell distances; these tell the place in the picture.
-        for name, count in (("context_places", self.layout.context), ("frame_places", self.layout.frame)):
+        for name, count in (("context_places", self.layout.prefix), ("frame_places", self.layout.frame)):
             if spec.places:
                 self.register_parameter(name, nn.Parameter(torch.randn(count, spec.hidden_size) * 0.02))
             else:
@@ -203,8 +207,10 @@ class WorldModel(nn.Module):
             still = context_tokens[:, None, self.layout.context :]
             past = self.previous(torch.cat([still, dynamics[:, :-1]], 1))
             frames = frames + F.pad(past, (0, 0, self.layout.actions - 1, 1))
-        context = self.context(context_tokens[:, : self.layout.context]) + self.context_places
-        return torch.cat([context, frames.flatten(1, 2)], 1)
+        context = self.context(context_tokens[:, : self.layout.context])
+        if self.layout.still:
+            context = torch.cat([context, self.dynamics(context_tokens[:, self.layout.context :])], 1)
+        return torch.cat([context + self.context_places, frames.flatten(1, 2)], 1)
 
     def forward(self, context_tokens: Tensor, dynamics: Tensor, actions: Tensor, action_mask: Tensor) -> Tensor:
         """Teacher-forced logits (B, F, Nd, codes): those of each dynamics token given all before it.
@@ -223,7 +229,7 @@ class WorldModel(nn.Module):
             )
         for layer in self.layers:
             x = layer(x, self.cosines[:length], self.sines[:length])
-        frames = x[:, self.layout.context :].view(*dynamics.shape[:2], self.layout.frame, self.spec.hidden_size)
+        frames = x[:, self.layout.prefix :].view(*dynamics.shape[:2], self.layout.frame, self.spec.hidden_size)
         frames = frames[:, :, self.layout.predicting]
         return F.linear(
             F.rms_norm(frames, (self.spec.hidden_size,), self.norm, self.spec.norm_epsilon), self.output_matrix()

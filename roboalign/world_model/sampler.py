@@ -102,8 +102,11 @@ class Sampler:
             keys = torch.zeros(sizes, device=context_tokens.device)
             values = torch.zeros_like(keys)
             for row in range(prompts):
-                codes = context_tokens[row : row + 1, : layout.context]
-                x = self._packed["context"][codes] + model.context_places
+                codes = context_tokens[row : row + 1]
+                x = self._packed["context"][codes[:, : layout.context]]
+                if layout.still:
+                    x = torch.cat([x, self._packed["dynamics"][codes[:, layout.context :]]], 1)
+                x = x + model.context_places
                 self._forward(x, keys[:, row : row + 1], values[:, row : row + 1], 0)
             still = context_tokens[:, layout.context :]
             state = DecodeState(layout, keys, values, still, action_mask, seeds, first_frame)

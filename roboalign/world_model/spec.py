@@ -1,11 +1,12 @@
 """The world model: a LLaMA transformer over context, action and dynamics tokens, and how it is trained."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from roboalign.spec.base import Fraction, Positive, Spec
 from roboalign.spec.training import TrainingSpec
+from roboalign.spec.weights import Init, require_weights
 
 Count = Annotated[int, Field(ge=1, le=65_536)]
 """A number of layers, channels, heads, frames."""
@@ -100,8 +101,11 @@ class WorldModelSpec(Spec):
     """Add a learned vector for the place in the picture (our choice); rotary positions tell only distances.
 
     With a `table` embedding, without `previous_codes` and `places`, and actions of kind `tokens`, the model is a plain
-    LLaMA (RLVR-World): huggingface.py imports and exports its weights.
+    LLaMA (RLVR-World, with `still_tokens`): huggingface.py imports and exports its weights.
     """
+    still_tokens: bool = False
+    """Give the dynamics codes that the context frame gets as a later frame slots of their own, between the context and
+    the first action (RLVR-World's sequence); without, they are known by `previous_codes` alone."""
     norm_epsilon: Annotated[float, Field(ge=1e-8, le=1e-3)] = 1e-5
     """Added to the mean square of RMSNorm (LLaMA)."""
     segment: SegmentSpec = SegmentSpec()
@@ -124,8 +128,15 @@ class WorldModelSpec(Spec):
     """Share of the training steps after which early.safetensors is kept: a bad model for the bench's rollouts."""
     training: TrainingSpec
     """Optimisation."""
+    init: Init | None = None
+    """Where the initial weights come from; null starts from random ones."""
     measure: WorldModelMeasureSpec = WorldModelMeasureSpec()
     """Measurement."""
+
+    @model_validator(mode="after")
+    def _has_weights(self) -> Self:
+        require_weights(self.training, self.init)
+        return self
 
     @field_validator("heads")
     @classmethod
@@ -168,9 +179,13 @@ class WorldModelSpec(Spec):
         """Tokens of one frame: its action slots and its dynamics tokens."""
         return self.action_slots + dynamics_tokens
 
+    def prefix_tokens(self, context_tokens: int, dynamics_tokens: int) -> int:
+        """Tokens before those of the first frame: the contexts, of `context_tokens` tokens each, and `still_tokens`."""
+        return self.contexts * context_tokens + (dynamics_tokens if self.still_tokens else 0)
+
     def sequence_tokens(self, context_tokens: int, dynamics_tokens: int, frames: int) -> int:
         """Tokens of a sequence of the prompt's contexts, of `context_tokens` tokens each, and `frames` frames."""
-        return self.contexts * context_tokens + frames * self.frame_tokens(dynamics_tokens)
+        return self.prefix_tokens(context_tokens, dynamics_tokens) + frames * self.frame_tokens(dynamics_tokens)
 
     def cache_bytes(self, tokens: int, rows: int = 1, width: int = 4) -> int:
         """Bytes of the key-value cache of `rows` sequences of `tokens` tokens, `width` bytes a number."""
@@ -196,7 +211,7 @@ class WorldModelSpec(Spec):
         vectors += sum(dynamics_levels) if self.embedding == "digits" else 0
         vectors += self.actions.bins * (action_width if self.actions.kind == "slot" else 1)
         vectors += 2 * action_width if self.actions.kind == "slot" and self.actions.displacement else 0
-        vectors += (self.contexts * context_tokens + self.frame_tokens(dynamics_tokens)) * self.places
+        vectors += self.sequence_tokens(context_tokens, dynamics_tokens, 1) * self.places
         return self.layers * layer + self.hidden_size * (vectors + 1 + _codes(dynamics_levels))
 
 

@@ -37,10 +37,12 @@ from roboalign.judge.qwen3_vl import (
     make_clip_prompt,
     resize_frames,
 )
+from roboalign.judge.qwen3_vl_init import initialize_qwen3_vl_judge
 from roboalign.judge.qwen3_vl_lit import LabelledClip, LabelledClipDataset, Qwen3VLJudgeModule, prompts_of
 from roboalign.judge.qwen3_vl_spec import Qwen3VLJudgeSpec
 from roboalign.reward.dimensions import ABSOLUTE, FAITHFUL
 from roboalign.reward.spec import RewardSpec
+from roboalign.spec.weights import CheckpointInitSpec
 from roboalign.training import fit
 
 CONTROL_TOKENS = (
@@ -353,6 +355,25 @@ def test_a_saved_judge_writes_the_same_answers(judge, spec, two, tmp_path):
     checkpoint.save(file, tensors, **other)
     with pytest.raises(checkpoint.CheckpointError, match="does not fit the base model"):
         load_qwen3_vl_judge(file)
+
+
+def test_training_may_start_from_saved_matrices(judge, spec, two, tmp_path):
+    file = tmp_path / "model.safetensors"
+    for value in judge.adapter_state().values():
+        torch.nn.init.normal_(value, std=0.5, generator=torch.Generator().manual_seed(value.numel()))
+    judge.save(file, "hash")
+    again = build_qwen3_vl_judge(spec.model_copy(update={"frames": 3}), two)
+    init = CheckpointInitSpec(kind="checkpoint", uri=str(tmp_path))
+    initialize_qwen3_vl_judge(again, init, tmp_path)
+    state = judge.adapter_state()
+    assert all(torch.equal(value, state[name]) for name, value in again.adapter_state().items())
+    tensors, metadata = checkpoint.load(file)
+    for field, value, message in (("alpha", 1.0, "its alpha is 1.0"), ("model", "hf://x/other", "base model is other")):
+        changed = json.loads(json.dumps(metadata))
+        changed["spec"][field] = value
+        checkpoint.save(file, tensors, **changed)
+        with pytest.raises(checkpoint.CheckpointError, match=message):
+            initialize_qwen3_vl_judge(again, init, tmp_path)
 
 
 def test_a_killed_run_ends_with_the_same_weights(spec, two, tmp_path):

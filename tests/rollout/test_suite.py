@@ -12,7 +12,8 @@ from roboalign.rollout.spec import ArSpec, RolloutSpec, SwrSpec
 from roboalign.rollout.suite import RolloutSuite, rollout_sets
 from roboalign.spec.training import TrainingSpec
 from roboalign.store import Corpus, EpisodeStore
-from roboalign.tokenizer.model import DualBranchTokenizer, EncodedContext
+from roboalign.tokenizer.interface import EncodedContext
+from roboalign.tokenizer.model import DualBranchTokenizer
 from roboalign.tokenizer.spec import TokenizerSpec
 from roboalign.types import Episode
 from roboalign.world_model.decode_state import DecodeState

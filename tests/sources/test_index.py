@@ -28,6 +28,12 @@ def test_a_corpus_opens_what_the_index_lists(tmp_path: Path, toy_episodes: list[
     assert data.ranges["toy"].low == pytest.approx(Corpus.of(toy_episodes).ranges["toy"].low, abs=1e-5)
 
 
+def test_a_spec_may_state_the_limits_of_the_actions(tmp_path: Path, toy_episodes: list[Episode]) -> None:
+    listed = entry(write(tmp_path / "toy", toy_episodes), tmp_path, limits=[(-2.0, 2.0)] * 3 + [(0.0, 4.0)])
+    assert listed["action_low"] == [-2.0, -2.0, -2.0, 0.0]
+    assert listed["action_high"] == [2.0, 2.0, 2.0, 4.0]
+
+
 def test_the_hash_follows_the_content(tmp_path: Path, toy_episodes: list[Episode]) -> None:
     first = entry(write(tmp_path / "a/toy", toy_episodes), tmp_path)["content"]
     assert entry(write(tmp_path / "b/toy", toy_episodes), tmp_path)["content"] == first

@@ -7,7 +7,8 @@ from torch import Tensor
 
 from roboalign.checkpoint import CheckpointError, save_model
 from roboalign.tokenizer.fsq import FSQ
-from roboalign.tokenizer.model import DualBranchTokenizer, EncodedContext, Quantizer, load_tokenizer
+from roboalign.tokenizer.interface import EncodedContext
+from roboalign.tokenizer.model import DualBranchTokenizer, Quantizer, load_tokenizer
 from roboalign.tokenizer.spec import TokenizerSpec
 
 

@@ -24,12 +24,15 @@ PLAIN: dict[str, Any] = {
 TRAINING = TrainingSpec(steps=1, batch_size=1, learning_rate=0.1)
 
 
-def ids(words: LlamaVocabulary, batch: Batch) -> Tensor:
+def ids(words: LlamaVocabulary, batch: Batch, *, still: bool = False) -> Tensor:
     """The one sequence of ids that a language model reads."""
     context, dynamics, actions, _ = batch
     bins = words.actions + discretise(actions, 8)
     frames = torch.cat([bins, words.dynamics + dynamics], 2).flatten(1)
-    return torch.cat([words.context + context[:, : SHAPE.context_tokens], frames], 1)
+    prefix = words.context + context[:, : SHAPE.context_tokens]
+    if still:
+        prefix = torch.cat([prefix, words.dynamics + context[:, SHAPE.context_tokens :]], 1)
+    return torch.cat([prefix, frames], 1)
 
 
 @pytest.fixture
@@ -38,13 +41,16 @@ def full(batch_of: Callable[..., Batch]) -> Batch:
     return context, dynamics, actions, torch.ones_like(mask)
 
 
-def test_transformers_gives_the_same_logits(tmp_path: Path, model_of: Callable[..., WorldModel], full: Batch) -> None:
+@pytest.mark.parametrize("still", [False, True])
+def test_transformers_gives_the_same_logits(
+    tmp_path: Path, model_of: Callable[..., WorldModel], full: Batch, still: bool
+) -> None:
     transformers = pytest.importorskip("transformers")
-    model = model_of(**PLAIN)
+    model = model_of(**PLAIN, still_tokens=still)
     words = export_llama(model, tmp_path)
     llama = transformers.LlamaForCausalLM.from_pretrained(tmp_path).eval()
     with torch.no_grad():
-        theirs = llama(ids(words, full)).logits
+        theirs = llama(ids(words, full, still=still)).logits
         ours = model(*full)
     layout = model.layout
     for frame in range(ours.shape[1]):

@@ -12,6 +12,7 @@ VARIANTS = [
     {"kv_heads": 1, "embedding": "table"},
     {"actions": {"kind": "tokens", "bins": 16, "width": 5}, "previous_codes": False},
     {"actions": {"kind": "slot", "every_slot": False}},
+    {"still_tokens": True, "places": True},
 ]
 
 

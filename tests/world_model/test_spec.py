@@ -17,6 +17,7 @@ VARIANTS = [
     {"actions": {"kind": "tokens", "bins": 16, "width": 5}},
     {"actions": {"kind": "slot", "bins": 8, "every_slot": False}},
     {"contexts": 2, "segment": {"reencoded": 0.5}},
+    {"still_tokens": True},
 ]
 
 
@@ -33,6 +34,8 @@ def test_the_spec_counts_tokens_as_the_layout_does(spec_of):
     assert spec.frame_tokens(80) == layout.frame == 93
     assert spec.sequence_tokens(1280, 80, 30) == layout.length(30) == 1280 + 30 * 93
     assert spec_of(contexts=2, segment={"reencoded": 0.5}).sequence_tokens(6, 4, 2) == 2 * 6 + 2 * 5
+    still = spec_of(actions={"kind": "tokens", "width": 13}, still_tokens=True)
+    assert still.sequence_tokens(1280, 80, 7) == SequenceLayout(1280, 13, 80, still=80).length(7) == 1360 + 7 * 93
 
 
 def test_two_contexts_that_never_differ_in_training_are_refused(spec_of):

@@ -17,6 +17,10 @@ CELL = 16
 """Pixels of a side of a camera's cell at least."""
 
 
+ActionLimits = Annotated[tuple[float, float], Field(strict=False)]
+"""Least and largest value."""
+
+
 class CropSpec(Spec):
     """The part of the recorded picture that is kept, as shares of its height and width."""
 
@@ -144,6 +148,9 @@ class DatasetSpec(Spec):
     action_quantile: Quantile = 0.01
     """Actions are scaled to the range between this quantile of the training episodes and its mirror: robust against
     outliers, unlike the least and the largest value. Our choice."""
+    action_range: Annotated[tuple[ActionLimits, ...], items(0, 256)] = ()
+    """Least and largest value of each action dimension, which actions are scaled by instead of `action_quantile`; none
+    named takes that. A published world model needs the limits that its training data had."""
     image: PictureSpec = PictureSpec()
     """Crop, size and aspect ratio of the frames."""
     storage: StorageSpec = StorageSpec()
@@ -162,6 +169,18 @@ class DatasetSpec(Spec):
     """How the episodes are split."""
     seed: Seed = 0
     """Seed of the split."""
+
+    @model_validator(mode="after")
+    def _limits_fit(self) -> Self:
+        if self.action_range and len(self.action_range) != self.action_width:
+            raise FieldError(
+                "action_range",
+                f"has limits of {len(self.action_range)} dimensions, action_width is {self.action_width}; give as many",
+            )
+        for index, (low, high) in enumerate(self.action_range):
+            if low >= high:
+                raise FieldError(f"action_range.{index}", f"{low:g} is not below {high:g}; give least and largest")
+        return self
 
     @property
     def instruction_field(self) -> str:

@@ -167,8 +167,10 @@ def execute(name: str, main: Callable[[Run], None]) -> None:
             raise StageError(f"a rank of {os.environ[TRAINING]} did not find its training in this stage")
         lock = acquire(run)
         if "hardware.device" in run.sections:
-            prepare(run.section("hardware.device", DeviceSpec))
-            set_launch(Launch(run.section("hardware.launcher", str), (f"stages.{name}", *sys.argv[1:])))
+            device_spec: DeviceSpec = run.section("hardware.device", DeviceSpec)
+            prepare(device_spec)
+            if device_spec.ranks > 1:
+                set_launch(Launch(run.section("hardware.launcher", str), (f"stages.{name}", *sys.argv[1:])))
         run.say("started")
         main(run)
         run.clear_scratch()

@@ -131,6 +131,8 @@ class TrainingProgress(Callback):
             return
         self.start, self.rows = int(metadata["step"]), [curve_row(**logged) for logged in metadata["rows"]]
         self.finished = bool(metadata.get("finished"))
+        if self.finished and self.start != self.spec.steps:  # of another training: it has no optimizer states
+            self.start, self.finished, self.rows, self.tensors = 0, False, [], {}
 
     def restore(self, module: lightning.LightningModule) -> None:
         """Load the checkpoint's weights. Raises CheckpointError if they are not those of `module`."""

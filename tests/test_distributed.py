@@ -71,18 +71,18 @@ class Numbers(torch.utils.data.Dataset):
         return torch.stack([x, 3 * x + 1])
 
 
-devices, manual, folder = int(sys.argv[1]), sys.argv[2] == "manual", Path(sys.argv[3])
-die = tuple(map(int, sys.argv[4].split(","))) if len(sys.argv) > 4 else None
+devices, folder = int(sys.argv[1]), Path(sys.argv[2])
+die = tuple(map(int, sys.argv[3].split(","))) if len(sys.argv) > 3 else None
 spec = TrainingSpec(steps=12, batch_size=4, learning_rate=0.05, warmup_steps=2, checkpoint_every=3, log_every=2)
 set_launch(Launch(os.environ.get("LAUNCHER", "torchrun"), ("line", *sys.argv[1:])))
-line = Line(manual)
 folder.mkdir(exist_ok=True)
-for label in ("first", "second"):  # a stage may train twice; ranks of the second training skip the first
+for label in os.environ["LABELS"].split():  # a stage may train twice; ranks of the second training skip the first
     scratch = folder / label
     scratch.mkdir(exist_ok=True)
+    line = Line(manual=label == "first")
     fit(line, Numbers(), spec, DeviceSpec(threads=1, devices=devices), label=label, scratch=scratch,
         curves=folder / f"{label}.tsv")
-save_file(line.state_dict(), folder / "weights.safetensors")
+    save_file(line.state_dict(), folder / f"{label}.safetensors")
 '''
 
 FAKE_SRUN = '''#!{python}
@@ -104,50 +104,60 @@ sys.exit(max(process.wait() for process in started))
 '''
 
 
-def train(folder: Path, devices: int, mode: str, *more: str, **environment: str) -> subprocess.CompletedProcess[str]:
+SLURM = {
+    "SLURM_JOB_ID": "12345", "SLURM_NTASKS": "1", "SLURM_PROCID": "0", "SLURM_LOCALID": "0", "SLURM_JOB_NAME": "train",
+    "SLURM_NODELIST": "localhost",
+}  # fmt: skip
+
+
+def train(folder: Path, devices: int, *more: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run PROGRAM in `folder`; its outputs go to the folder `<devices>`."""
     (folder / "line.py").write_text(PROGRAM)
     return subprocess.run(
-        [sys.executable, "-m", "line", str(devices), mode, str(folder / str(devices)), *more], cwd=folder, text=True,
+        [sys.executable, "-m", "line", str(devices), str(folder / str(devices)), *more], cwd=folder, text=True,
         env=os.environ | {"PYTHONPATH": f"{folder}:{Path.cwd()}"} | environment, capture_output=True, check=False,
     )  # fmt: skip
 
 
-def assert_equal_training(folder: Path) -> None:
-    """One device and two have trained the same."""
-    one, two = (safetensors.torch.load_file(folder / str(n) / "weights.safetensors") for n in (1, 2))
-    assert one.keys() == two.keys()
-    for name, values in one.items():
-        torch.testing.assert_close(two[name], values, atol=1e-6, rtol=0)
-    for curve in ("first.tsv", "second.tsv"):
-        ours, theirs = (read_tsv(folder / str(n) / curve) for n in (1, 2))
-        assert len(ours) == len(theirs) == 6
-        for row, other in zip(ours, theirs, strict=True):
-            assert {k: float(v) for k, v in row.items()} == pytest.approx({k: float(v) for k, v in other.items()})
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The outputs of one process within a SLURM job, whose variables mean nothing to it."""
+    folder = tmp_path_factory.mktemp("alone")
+    done = train(folder, 1, LABELS="first second", **SLURM)
+    assert done.returncode == 0, done.stderr
+    return folder / "1"
 
 
-def test_a_killed_rank_ends_the_stage_which_resumes(tmp_path: Path) -> None:
-    assert train(tmp_path, 1, "manual").returncode == 0
-    done = train(tmp_path, 2, "manual", "1,7")
+def assert_equal_training(one: Path, two: Path, label: str) -> None:
+    """One process and two ranks have trained the same."""
+    weights, others = (safetensors.torch.load_file(folder / f"{label}.safetensors") for folder in (one, two))
+    assert weights.keys() == others.keys()
+    for name, values in weights.items():
+        torch.testing.assert_close(others[name], values, atol=1e-6, rtol=0)
+    rows, theirs = (read_tsv(folder / f"{label}.tsv") for folder in (one, two))
+    assert len(rows) == len(theirs) == 6
+    for row, other in zip(rows, theirs, strict=True):
+        assert {k: float(v) for k, v in row.items()} == pytest.approx({k: float(v) for k, v in other.items()})
+
+
+def test_a_killed_rank_ends_the_stage_which_resumes(alone: Path, tmp_path: Path) -> None:
+    done = train(tmp_path, 2, "1,7", LABELS="first")
     assert done.returncode != 0
     assert "training in 2 processes ended" in done.stderr
-    done = train(tmp_path, 2, "manual")
+    done = train(tmp_path, 2, LABELS="first")
     assert done.returncode == 0, done.stderr
     assert "[first] resumes at step 6 of 12" in done.stderr
-    assert_equal_training(tmp_path)
+    assert_equal_training(alone, tmp_path / "2", "first")
 
 
-def test_srun_starts_ranks_and_slurm_variables_do_not_disturb_one_process(tmp_path: Path) -> None:
+def test_srun_starts_the_ranks_of_each_training(alone: Path, tmp_path: Path) -> None:
     (tmp_path / "srun").write_text(FAKE_SRUN.format(python=sys.executable))
     (tmp_path / "srun").chmod(0o755)
-    slurm = {
-        "PATH": f"{tmp_path}:{os.environ['PATH']}", "LAUNCHER": "srun", "SLURM_JOB_ID": "12345", "SLURM_NTASKS": "1",
-        "SLURM_PROCID": "0", "SLURM_LOCALID": "0", "SLURM_JOB_NAME": "train", "SLURM_NODELIST": "localhost",
-    }  # fmt: skip
-    for devices in (1, 2):
-        done = train(tmp_path, devices, "automatic", **slurm)
-        assert done.returncode == 0, done.stderr
-    assert_equal_training(tmp_path)
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    done = train(tmp_path, 2, LABELS="first second", PATH=path, LAUNCHER="srun", **SLURM)
+    assert done.returncode == 0, done.stderr
+    for label in ("first", "second"):
+        assert_equal_training(alone, tmp_path / "2", label)
 
 
 def test_shards_of_two_ranks_are_the_draws_of_one() -> None:

@@ -258,7 +258,7 @@ def transformer_flops(model: WorldModelSpec, parameters: int, length: int) -> fl
 
 
 def memory(parameters: int, activations: float, steps: int = 1) -> float:
-    """GB of memory for training: libraries, weights with optimizer state, activations (bytes); without steps, weights."""
+    """GB of memory for training: libraries, weights with optimizer state, activations (bytes); at 0 steps, weights."""
     return LIBRARIES + (STATE * parameters + activations if steps else WEIGHT * parameters) / GIGA
 
 

@@ -203,6 +203,7 @@ def load_llama(model: WorldModel, folder: Path, words: LlamaVocabulary | None = 
             f"{layer}.ffn_norm": taken(f"{place}.post_attention_layernorm.weight", (hidden,)),
         }
     taken.everything()
+    model.load_state_dict(weights)
 
 
 def is_plain_llama(spec: WorldModelSpec) -> bool:

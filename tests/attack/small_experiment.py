@@ -85,7 +85,7 @@ def run_in_child(root: Path, log: Path, name: str, item: str) -> None:
     with log.open("wb") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
-    runs.guard = lambda: None  # the code of this checkout runs on the other one's files
+    runs.require_checkout = lambda: None  # the code of this checkout runs on the other one's files
     sys.argv = [name, *([item] if item else [])]
     runs.execute(name, importlib.import_module(f"stages.{name}").main)
 

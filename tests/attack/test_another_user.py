@@ -164,7 +164,7 @@ def test_a_stage_says_which_file_is_not_its_own(checkout: Path, monkeypatch: pyt
     monkeypatch.chdir(checkout)
     monkeypatch.setattr(sys, "argv", ["toy"])
     monkeypatch.setattr(runs, "read_stage", lambda name, item: runs.Run(name, item, {}, (), ()))
-    monkeypatch.setattr(runs, "guard", lambda: None)
+    monkeypatch.setattr(runs, "require_checkout", lambda: None)
     for scratch in (None, 0o700, 0o755):  # there is none; another user's, closed; another user's, open to be read
         if scratch is not None:
             checkout.chmod(0o755)

@@ -19,7 +19,7 @@ from roboalign.reward.spec import RewardSpec
 from roboalign.training import fit
 from tests.attack.conftest import Tell
 from tests.test_run import GRAPH
-from tests.test_training import DEVICE, SPEC, Line, Numbers
+from tests.test_training import DEVICE, SPEC, Killed, Line, Numbers
 
 SIX = RewardSpec.model_validate(yaml.safe_load(Path("specs/reward/six.yaml").read_text()))
 CLIPS = [f"{number:016x}" for number in range(5000)]
@@ -63,16 +63,17 @@ def test_answers_on_a_full_disk(small_disk: Path) -> None:
 class Large(Line):
     """A training whose scratch checkpoint does not fit on the small disk twice."""
 
-    def __init__(self, floats: int) -> None:
-        super().__init__()
+    def __init__(self, floats: int, die_at: int | None = None) -> None:
+        super().__init__(die_at=die_at)
         self.register_buffer("large", torch.zeros(floats))
 
 
 @pytest.mark.parametrize("floats", [20_000, 40_000])
 def test_scratch_on_a_full_disk(small_disk: Path, tmp_path: Path, floats: int) -> None:
     if floats == 20_000:  # the first checkpoint fits, its successor does not
-        fit(Large(floats), Numbers(), SPEC.model_copy(update={"steps": 4}), DEVICE, label="large", scratch=small_disk,
-            curves=tmp_path / "curve.tsv")  # fmt: skip
+        with pytest.raises(Killed):
+            fit(Large(floats, die_at=4), Numbers(), SPEC, DEVICE, label="large", scratch=small_disk,
+                curves=tmp_path / "curve.tsv")  # fmt: skip
         before = (small_disk / "checkpoint.safetensors").read_bytes()
         fill(small_disk)
     else:

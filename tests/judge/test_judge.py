@@ -207,7 +207,7 @@ def test_shipped_specs_are_valid(path):
 
 
 def test_heads_must_divide_the_width():
-    with pytest.raises(ValidationError, match="does not divide"):
+    with pytest.raises(ValidationError, match="must be divisible by heads"):
         TypeAdapter(JudgeSpec).validate_python(smoke_spec("judge", encoder={"heads": 5}))
 
 

@@ -132,7 +132,7 @@ def test_a_file_says_what_the_model_is_built_from(model, tmp_path):
     assert tensors.keys() == model.state_dict().keys() == found.state_dict().keys()
     del metadata["vocabulary"]
     checkpoint.save(tmp_path / "model.safetensors", tensors, **metadata)
-    with pytest.raises(checkpoint.CheckpointError, match="holds no 'vocabulary'"):
+    with pytest.raises(checkpoint.CheckpointError, match="has no 'vocabulary'"):
         load_reward_model(tmp_path / "model.safetensors", type(model.spec), type(model))
 
 

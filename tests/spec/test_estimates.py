@@ -51,7 +51,7 @@ def test_alignment_from_published_weights_takes_hours_not_days() -> None:
     assert align["tokenizer"].parameters == 129_448_016
     assert align["world_model"].tokens == 1280 + 80 + 7 * 93
     assert align["tokenizer"].seconds == align["world_model"].seconds == 0
-    assert all("nothing is trained" in align[part].what for part in ("tokenizer", "world_model"))
+    assert all("nothing is trained" in align[part].work for part in ("tokenizer", "world_model"))
     assert 0 < sum(row.seconds or 0 for row in align.values()) < 24 * 3600
     assert all((row.memory_gb or 0) < 80 for row in align.values())
 

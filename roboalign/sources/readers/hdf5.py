@@ -83,7 +83,7 @@ def open_hdf5(files: Files, path: str) -> Iterator[tuple[Any, Watched]]:
             file = h5py.File(stream, "r", rdcc_nbytes=CHUNKS)
         except UNREADABLE as error:
             stream.refuse(path)
-            raise DamagedError(f"it is no HDF5 file, or a truncated one: {error}") from None
+            raise DamagedError(f"it is not an HDF5 file, or a truncated one: {error}") from None
         try:
             with file:
                 yield file, stream

@@ -110,6 +110,6 @@ def load_state(path: Path, model: torch.nn.Module) -> None:
 
 
 def describe(init: WeightsFileSpec, path: Path) -> str:
-    """Where initial weights came from, for a stage to print."""
+    """One line on the origin of initial weights, for a stage to print."""
     with path.open("rb") as file:
         return f"starts from {init.uri}, sha256 {hashlib.file_digest(file, 'sha256').hexdigest()}"

@@ -15,7 +15,7 @@ from roboalign.reward.spec import DimensionSpec, RewardSpec
 from roboalign.types import Json, UInt8
 
 STEP = 0.5
-"""Difference between neighbouring scores that can be given, in points. Our choice."""
+"""Difference between neighbouring scores that can be given, in points (our choice)."""
 
 
 def steps(max_score: float) -> list[float]:

@@ -10,7 +10,7 @@ from roboalign.bench.pairs import Pair
 from roboalign.types import Split
 
 REPEATED = 0.1
-"""Fraction of the clips that are shown twice. Our choice."""
+"""Fraction of the clips that are shown twice (our choice)."""
 
 
 class SampleError(ValueError):

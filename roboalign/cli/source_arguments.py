@@ -1,4 +1,4 @@
-"""What `inspect` and `convert` have in common: the spec or data set that is named, and options of its place."""
+"""Arguments that `inspect` and `convert` share: the spec or data set that is named, and options of its place."""
 
 import re
 from pathlib import Path
@@ -24,7 +24,7 @@ def spec_path(root: Path, target: str) -> Path:
 
 
 def cache_folder(root: Path) -> Path:
-    """Where blocks of remote files are kept, by the experiment at hand or by default."""
+    """The cache folder of remote files: that of the current experiment, or the default."""
     from roboalign.hardware.spec import HardwareSpec
     from roboalign.spec.compose import compose_params
     from roboalign.spec.library import Library

@@ -19,7 +19,7 @@ from roboalign.world_model.model import load_world_model
 
 Part = Literal["tokenizer", "world_model", "rl", "judge", "held_out", "student"]
 PARTS = get_args(Part)
-"""What can be exported: the stages that train a model; `rl` is the aligned world model."""
+"""The parts that can be exported: stages that train a model; `rl` is the aligned world model."""
 
 WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
 FILES = (WEIGHTS, CONFIG, CARD)

@@ -1,4 +1,4 @@
-"""What other parts ask of the spec of a judge, whatever its kind."""
+"""The properties that all kinds of judge specs have."""
 
 from roboalign.spec.base import Spec
 
@@ -13,5 +13,5 @@ class JudgeSpecBase(Spec):
 
     @property
     def note(self) -> str:
-        """What `plan` shows instead of a size, of a judge that is not a reward model."""
+        """A remark that `plan` shows instead of a size, for judges that are not reward models."""
         return "the size of the model is not known here"

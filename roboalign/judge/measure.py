@@ -61,7 +61,7 @@ def measure_groups(
 
 
 def copy_context_attack(score: ScoreFn, bench: Bench, rows: Sequence[int], scores: Scores) -> dict[str, Json]:
-    """What a scorer thinks of a video that stands still: {variant: {frozen, rollouts, fooled}}.
+    """Scores of a video that stands still: {variant: {frozen, rollouts, fooled}}.
 
     The first frame of each group of rollouts among the pairs `rows`, repeated under the same actions, against the mean
     of the group's `scores` (N, 2, D), as totals; `fooled` is the share of groups in which the frozen clip scores

@@ -35,7 +35,7 @@ MAX_TOKEN_LENGTH = 16
 
 @dataclass(frozen=True)
 class _Clip:
-    """What one request shows: frames (K, H, W, 3), uint8, and the text beside them."""
+    """The content of one request: frames (K, H, W, 3), uint8, and the text beside them."""
 
     frames: UInt8
     prompt: str
@@ -158,7 +158,7 @@ class _SampleCall:
             yield job, request
 
     def clip(self, number: int) -> _Clip:
-        """What is shown of a clip."""
+        """The frames and the text of a clip that a request contains."""
         video = self.videos[number]
         indices = evenly_spaced_indices(len(video), self.spec.frames)
         frames = to_uint8(video[indices]).permute(0, 2, 3, 1).contiguous().cpu().numpy()

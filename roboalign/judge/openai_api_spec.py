@@ -36,7 +36,7 @@ class OpenAIJudgeSpec(JudgeSpecBase):
     image_size: Annotated[tuple[Side, Side], items(2, 2)] | None = None
     """Height and width in pixels that frames are resized to (bicubic) before they are sent; null: as they are."""
     inputs: Annotated[tuple[Input, ...], items(1, 3)] = ("text", "video", "actions")
-    """What the model is shown: `video` always, `text` for the instruction, `actions` for the commands. Without
+    """Inputs of the model: `video` always, `text` for the instruction, `actions` for the commands. Without
     actions it gives no faithful scores (NaN)."""
     temperature: Annotated[float, Field(ge=0, le=2, allow_inf_nan=False)] | None = 0.6
     """Sampling temperature (0.6: paper). null: the server's default, for models that refuse the parameter."""
@@ -113,7 +113,7 @@ class OpenAIJudgeSpec(JudgeSpecBase):
 
 
 def _url_problem(url: str) -> str:
-    """What makes `url` unfit as the address of an API, or ''. Never quotes the URL: it may hold a password."""
+    """The reason why `url` cannot be the address of an API, or ''. Never quotes the URL: it may hold a password."""
     try:
         parts = urlsplit(url)
         _ = parts.port

@@ -90,7 +90,7 @@ def resize_frames(frames: Tensor, size: tuple[int, int]) -> Tensor:
 def make_clip_prompt(
     spec: Qwen3VLJudgeSpec, reward: RewardSpec, video: Tensor, instruction: str, actions: Tensor | None
 ) -> ClipPrompt:
-    """What the model reads of one clip.
+    """The model's input for one clip.
 
     Args:
         spec: Says which inputs the judge is given, and how many frames of which size.
@@ -207,7 +207,7 @@ class Qwen3VLJudge(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the model is."""
+        """The device of the model."""
         return next(self.model.parameters()).device
 
     def adapter_state(self) -> dict[str, Tensor]:
@@ -393,7 +393,7 @@ def load_qwen3_vl_judge(path: Path) -> Qwen3VLJudge:
     try:
         reward = RewardSpec.model_validate_json(json.dumps(metadata["reward"]))
     except (KeyError, ValueError) as error:
-        raise checkpoint.CheckpointError(f"{path}: holds no valid RewardSpec; run `dvc repro judge`") from error
+        raise checkpoint.CheckpointError(f"{path}: has no valid RewardSpec; run `dvc repro judge`") from error
     judge = build_qwen3_vl_judge(spec, reward)
     try:
         judge.load_adapter_state(checkpoint.load_weights(path, judge.adapter_state()))

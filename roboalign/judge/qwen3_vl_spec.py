@@ -46,7 +46,7 @@ class Qwen3VLJudgeSpec(JudgeSpecBase):
     gradient_checkpointing: bool = True
     """Recompute activations in the backward pass of training: less memory, a third more time."""
     inputs: Annotated[tuple[Input, ...], items(maximum=3)] = ("text", "video")
-    """What the judge is given. With `actions` it also scores how faithful the video is to them."""
+    """Inputs of the judge. With `actions` it also scores how faithful the video is to them."""
     frames: Annotated[int, Field(ge=2, le=256)] = 16
     """Most frames shown of each clip, evenly spaced, the first and the last among them."""
     image_size: Annotated[tuple[int, int], items(2, 2)] = (256, 256)
@@ -75,7 +75,7 @@ class Qwen3VLJudgeSpec(JudgeSpecBase):
     training: TrainingSpec
     """Optimisation of the LoRA matrices."""
     init: CheckpointInitSpec | None = None
-    """Where the initial LoRA matrices come from; null starts from the base model."""
+    """Origin of the initial LoRA matrices; null starts from the base model."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

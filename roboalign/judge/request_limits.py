@@ -32,7 +32,7 @@ class RateLimiter:
 
 @dataclass
 class Spending:
-    """What a judge has used since it was made, and its caps.
+    """The requests, tokens and cost of a judge so far, and their limits.
 
     Args:
         input_price: Currency units per million input tokens.

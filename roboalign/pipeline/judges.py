@@ -158,7 +158,7 @@ def load_judge(path: Path, device: torch.device | str = "cpu", root: Path = Path
         spec: JudgeSpec = TypeAdapter(JudgeSpec).validate_json(json.dumps(metadata["spec"]))
         reward = RewardSpec.model_validate_json(json.dumps(metadata["reward"]))
     except (KeyError, ValueError, RecursionError) as error:
-        raise checkpoint.CheckpointError(f"{path}: holds no judge ({error}); run `dvc repro judge`") from error
+        raise checkpoint.CheckpointError(f"{path}: does not hold a judge ({error}); run `dvc repro judge`") from error
     match spec:
         case RegressionJudgeSpec():
             return load_regression_judge(path).to(device)

@@ -43,7 +43,7 @@ def load_gold(run: Run, reward: RewardSpec, device: torch.device) -> Gold:
 
 
 def load_reward_models(run: Run, reward: RewardSpec, student: RewardModel, device: torch.device) -> RewardModels:
-    """What the rewards of alignment ask; `student` is the one that online distillation trains."""
+    """The models that rewards of alignment use; `student` is the one that online distillation trains."""
     perceptual: PerceptualSpec = run.section("evaluation.perceptual", PerceptualSpec)
     judge, gold = load_scorer(run, "judge", device), load_gold(run, reward, device)
     return RewardModels(student, judge, gold, lambda: build_perceptual(perceptual).to(device))

@@ -13,7 +13,7 @@ from roboalign.probe.spec import PerceptionSpec
 from roboalign.tokenizer.layers import ResidualBlock
 
 GAIN = 3.0
-"""Factor on the difference to the background, which is small compared with the colours. Our choice."""
+"""Factor on the difference to the background, which is small compared with the colours (our choice)."""
 
 NEAR = 0.1
 """Unit in metres of the offsets between the points."""

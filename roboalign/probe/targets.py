@@ -22,7 +22,7 @@ WEIGHTS = {
     "penetration": 0.05,
     "success": 0.5,
 }
-"""Weights of the losses; `place` is in metres. Our choice."""
+"""Weights of the losses; `place` is in metres (our choice)."""
 
 Outputs = tuple[Tensor, Tensor, Tensor]
 """Points (B, T, 3, 3), touch (B, T, 5) and heat maps (B * T, 3, h, w); see `EnsembleMember.forward`."""

@@ -12,7 +12,7 @@ CHANNELS = 9
 """Channels of a sampled frame: its colours, the difference to the first frame, and the difference of the next frame."""
 
 GAIN = 4.0
-"""Factor on differences, which are small compared with the colours. Our choice."""
+"""Factor on differences, which are small compared with the colours (our choice)."""
 
 PROFILE = 12
 """Length of a motion profile."""

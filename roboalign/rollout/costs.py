@@ -1,4 +1,4 @@
-"""What a rollout costs: the longest sequence, the largest cache, and the seconds of each frame."""
+"""The cost of a rollout: the longest sequence, the largest cache, and the seconds of each frame."""
 
 import time
 from dataclasses import dataclass, field

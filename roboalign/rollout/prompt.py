@@ -1,4 +1,4 @@
-"""What a rollout starts from: first frames, action masks and seeds, and, for a whole rollout, the actions."""
+"""The start of a rollout: first frames, action masks and seeds, and, for a whole rollout, the actions."""
 
 from dataclasses import dataclass
 

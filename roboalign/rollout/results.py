@@ -34,7 +34,7 @@ class Results:
     """Collects sets of rollouts of the same episodes."""
 
     folder: Path
-    """Where the clip stores and `index.json` go."""
+    """The folder of the clip stores and of `index.json`."""
     episodes: EvaluationEpisodes
     distance: Distance
     every: int

@@ -1,4 +1,4 @@
-"""SWR whose fresh contexts take static pixels from the first frame, which is true (our choice)."""
+"""SWR that takes the static pixels of fresh contexts from the first frame, which is true (our choice)."""
 
 from torch import Tensor
 

@@ -83,7 +83,7 @@ class EntropySwrDecoder(Decoder[ContextT, StateT]):
     def _extend(self, group: _Group[ContextT, StateT], action: Tensor) -> Tensor:
         """Draw the next frame of a group, given all rows' `action` (B, A): which rows have to be refreshed first, (R,).
 
-        At the greatest length nothing is drawn and all rows have to be.
+        At the maximum length all rows are refreshed and nothing is drawn.
         """
         age = self.frame - group.start
         if age == self.spec.longest:
@@ -134,7 +134,7 @@ class EntropySwrDecoder(Decoder[ContextT, StateT]):
         self._groups = [group for group in groups if len(group.rows)]
 
     def _select_group(self, group: _Group[ContextT, StateT], rows: Tensor) -> _Group[ContextT, StateT]:
-        """What a selection of all rows by `rows` (N,) leaves of a group; its rows are numbered anew."""
+        """The part of a group that remains if `rows` (N,) of all rows are selected; its rows are renumbered."""
         new_rows, places = (rows[:, None] == group.rows).nonzero().unbind(1)
         if not len(new_rows):
             return replace(group, rows=new_rows)

@@ -20,7 +20,7 @@ class Distance(Protocol):
 
     @property
     def name(self) -> str:
-        """What it is called in tables."""
+        """Name in tables."""
         ...
 
     def maps(self, video: Tensor, /) -> Maps:
@@ -37,7 +37,7 @@ class SetDistance(Protocol):
 
     @property
     def name(self) -> str:
-        """What it is called in tables."""
+        """Name in tables."""
         ...
 
     def features(self, video: Tensor, maps: Maps, /) -> Tensor:

@@ -22,7 +22,7 @@ Fit = Literal["crop", "pad", "stretch"]
 UNSEEN = 0.1
 """Fraction of a frame that may be cropped without a warning."""
 RATE = 1.25
-"""Factor by which the frame rate may be above or below that of all sources without a warning. Our choice."""
+"""Factor by which the frame rate may be above or below that of all sources without a warning (our choice)."""
 
 
 @dataclass(frozen=True)

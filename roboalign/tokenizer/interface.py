@@ -1,4 +1,4 @@
-"""What every tokenizer is: `Tokenizer`, and the encoded context frame that it decodes later frames under."""
+"""The interface of tokenizers, and the encoded context frame on which later frames are conditioned."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ class EncodedContext:
     frame would get as a later frame. These say "nothing has moved" in the dynamics codes' own words, and the world
     model starts from them."""
     features: tuple[Tensor, ...]
-    """What the layers of the dynamics branch take from the context, in their order; batch first."""
+    """Features of the context for the layers of the dynamics branch, in order; batch first."""
     pixels: Tensor
     """The frame itself, (B, 3, H, W) in [0, 1]."""
 

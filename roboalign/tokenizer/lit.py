@@ -37,7 +37,7 @@ class TokenizerModule(TrainedModule):
         self.model, self.spec = model, spec
         self.discriminator = Discriminator(spec.adversarial.width) if spec.adversarial else None
         self.automatic_optimization = spec.adversarial is None
-        # In a tuple it is no submodule: frozen weights of a package stay out of the checkpoints.
+        # In a tuple, so that it is not a submodule: checkpoints exclude the frozen weights of a package.
         self.frozen = (distance or Perceptual(),) if spec.loss.perceptual else ()
 
     def on_fit_start(self) -> None:

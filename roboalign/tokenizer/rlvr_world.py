@@ -83,7 +83,7 @@ def convert(model: CompressiveTokenizer, tensors: dict[str, Tensor]) -> dict[str
 
 
 def config_differences(spec: TokenizerSpec, config: dict[str, Json]) -> Iterator[str]:
-    """What a published config.json says otherwise than `spec`, each with the field to change."""
+    """The differences between a published config.json and `spec`, each with the field to change."""
     network = spec.architecture
     if not isinstance(network, CompressiveSpec):
         yield "it is RLVR-World's; set tokenizer.architecture to {kind: compressive}"

@@ -1,4 +1,7 @@
-"""The dual-branch FSQ tokenizer: sizes, losses, training. Derived counts are exact and need no torch."""
+"""The dual-branch FSQ tokenizer: sizes, losses, training. Derived counts are exact and do not need torch.
+
+Defaults without a named source are our choice.
+"""
 
 from itertools import pairwise
 from math import prod
@@ -46,9 +49,9 @@ class AdversarialSpec(Spec):
     start: Annotated[int, Field(ge=0)] = 10_000
     """First step with the adversarial terms. Source: RLVR-World."""
     width: Annotated[int, Field(ge=8, le=1024)] = 64
-    """Channels of the discriminator's first convolution; the next two double them. Our choice."""
+    """Channels of the discriminator's first convolution; the next two double them."""
     learning_rate_scale: Annotated[float, Field(gt=0, le=100)] = 1.0
-    """The discriminator's learning rate over the tokenizer's. Our choice."""
+    """The discriminator's learning rate over the tokenizer's."""
 
 
 class LossSpec(Spec):
@@ -61,26 +64,26 @@ class LossSpec(Spec):
     l1: Weight = 1.0
     """Absolute error. Source: RLVR-World."""
     mse: Weight = 0.0
-    """Squared error. Our choice."""
+    """Squared error."""
     motion: Weight = 0.0
-    """Extra weight of moving pixels. Our choice."""
+    """Extra weight of moving pixels."""
     near: Weight = 0.0
-    """Extra weight at gripper and object. Our choice: small objects must stay legible for the judge."""
+    """Extra weight at gripper and object, so that small objects stay visible for the judge."""
     radius: Annotated[float, Field(gt=0, le=1)] = 0.06
-    """Standard deviation of that Gaussian, as a share of the frame's width. Our choice."""
+    """Standard deviation of that Gaussian, as a share of the frame's width."""
     context: Weight = 1.0
-    """Weight of the context frame's own reconstruction from its tokens. Our choice."""
+    """Weight of the context frame's own reconstruction from its tokens."""
     perceptual: Weight = 0.0
-    """Weight of ST-LPIPS (the published LPIPS in RLVR-World, whose weights are not at hand)."""
+    """Weight of ST-LPIPS (the published LPIPS in RLVR-World, whose weights are not part of this project)."""
 
 
 class SamplesSpec(Spec):
     """Training samples: a context frame and later frames of the same episode."""
 
     frames: Annotated[int, Field(ge=1, le=64)] = 3
-    """Later frames of one context frame. Our choice."""
+    """Later frames of one context frame."""
     horizon: Annotated[int, Field(ge=1, le=10_000)] = 16
-    """Largest distance of a later frame to its context, in frames. Our choice: at least what is rolled out."""
+    """Largest distance of a later frame to its context, in frames; at least the length of a window."""
     reencoded: Fraction = 0.0
     """Share of samples whose context is the tokenizer's own reconstruction, as in sliding-window re-encoding."""
     evaluated: Annotated[int, Field(ge=1, le=1000)] = 8

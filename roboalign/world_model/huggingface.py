@@ -42,7 +42,7 @@ class LlamaError(checkpoint.CheckpointError):
 
 @dataclass(frozen=True, slots=True)
 class LlamaVocabulary:
-    """Where each of our vocabularies begins in the one of a language model."""
+    """Offsets of our vocabularies in the vocabulary of a language model."""
 
     dynamics: int
     """Id of the dynamics code 0."""
@@ -64,7 +64,7 @@ class LlamaVocabulary:
 def export_llama(model: WorldModel, folder: Path) -> LlamaVocabulary:
     """Write `config.json` and `model.safetensors` into a folder, and return where the vocabularies lie.
 
-    Ids that the model never uses get zeros. Raises LlamaError if the model is no plain LLaMA.
+    Ids that the model never uses get zeros. Raises LlamaError if the model is not a plain LLaMA.
     """
     spec, actions = model.spec, _token_actions(model.spec)
     words = LlamaVocabulary.usual(model.shape, actions.bins)
@@ -157,7 +157,7 @@ def import_llama(
 def load_llama(model: WorldModel, folder: Path, words: LlamaVocabulary | None = None) -> None:
     """Set the weights of `model` to those of a LLaMA in `folder`; `words` as for `import_llama`.
 
-    Raises LlamaError if the model is no plain LLaMA, or the folder is damaged or does not fit the model's spec.
+    Raises LlamaError if the model is not a plain LLaMA, or the folder is damaged or does not fit the model's spec.
     """
     spec, shape, settings = model.spec, model.shape, _settings(folder)
     bins = _token_actions(spec).bins
@@ -212,7 +212,7 @@ def is_plain_llama(spec: WorldModelSpec) -> bool:
 
 
 def _extras(spec: WorldModelSpec) -> list[str]:
-    """What a model has that no plain LLaMA has."""
+    """Features of a model that a plain LLaMA does not have."""
     extras = {
         "embedding is digits": spec.embedding != "table",
         "previous_codes is true": spec.previous_codes,
@@ -226,7 +226,7 @@ def _token_actions(spec: WorldModelSpec) -> TokenActionsSpec:
     """The action tokens of a plain LLaMA. Raises LlamaError for any other model."""
     found = _extras(spec)
     if found or not isinstance(spec.actions, TokenActionsSpec):
-        raise LlamaError(f"the world model is no plain LLaMA ({', '.join(found)}), so LLaMA's layout cannot hold it")
+        raise LlamaError(f"the world model is not a plain LLaMA ({', '.join(found)}), so LLaMA's layout cannot hold it")
     return spec.actions
 
 

@@ -212,12 +212,12 @@ def states_of(raw: Raw, spec: DatasetSpec) -> dict[str, Float32]:
 def keep_first(pictures: Pictures, first: dict[int, UInt8], camera: int) -> Pictures:
     """The same pictures; the first one that is decoded is put into `first` under the number of its camera."""
 
-    def kept(steps: Sequence[int]) -> Iterator[UInt8]:
+    def decode_and_keep(steps: Sequence[int]) -> Iterator[UInt8]:
         for picture in pictures(steps):
             first.setdefault(camera, picture)
             yield picture
 
-    return kept
+    return decode_and_keep
 
 
 def shade_outside_crop(picture: UInt8, spec: PictureSpec) -> UInt8:

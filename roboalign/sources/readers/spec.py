@@ -52,7 +52,7 @@ class PictureSpec(Spec):
     crop: CropSpec = CropSpec()
     """The part that is kept."""
     fit: Literal["crop", "pad", "stretch"] = "crop"
-    """If the aspect ratios differ: cut off the longer sides evenly, add black borders, or distort. Our choice."""
+    """If the aspect ratios differ: cut off the longer sides evenly, add black borders, or distort (our choice)."""
 
 
 class TilingSpec(Spec):
@@ -147,7 +147,7 @@ class DatasetSpec(Spec):
     """Action dimensions after joining; an episode of another width is quarantined."""
     action_quantile: Quantile = 0.01
     """Actions are scaled to the range between this quantile of the training episodes and its mirror: robust against
-    outliers, unlike the least and the largest value. Our choice."""
+    outliers, unlike the least and the largest value (our choice)."""
     action_range: Annotated[tuple[ActionLimits, ...], items(0, 256)] = ()
     """Least and largest value of each action dimension, which actions are scaled by instead of `action_quantile`; none
     named takes that. A published world model needs the limits that its training data had."""

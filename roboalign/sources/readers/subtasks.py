@@ -53,15 +53,15 @@ def split_by_instruction(raw: Raw) -> Iterator[Raw]:
 def cut_stretch(raw: Raw, start: int, length: int, name: str, instruction: str) -> Raw:
     """The frames `start` to `start + length` of an episode as an episode of its own."""
 
-    def shifted(pictures: Pictures) -> Pictures:
+    def shift_pictures(pictures: Pictures) -> Pictures:
         return lambda steps: pictures([start + step for step in steps])
 
     return replace(
         raw,
         name=name,
         length=length,
-        pictures=shifted(raw.pictures),
-        further_pictures=tuple(shifted(pictures) for pictures in raw.further_pictures),
+        pictures=shift_pictures(raw.pictures),
+        further_pictures=tuple(shift_pictures(pictures) for pictures in raw.further_pictures),
         columns=Columns(raw.columns, lambda key: raw.columns[key][start : start + length]),
         instruction=instruction,
         instructions=(),

@@ -21,7 +21,7 @@ class ImageSpec(Spec):
     width: Annotated[int, Field(ge=16, le=1024, multiple_of=4)] = 64
     """Pixels. Our choice for a CPU; the paper uses 320."""
     supersample: Annotated[int, Field(ge=1, le=4)] = 2
-    """Rendered pixels per recorded pixel and side, averaged: small objects stay legible. Our choice."""
+    """Rendered pixels per recorded pixel and side, averaged: small objects stay legible (our choice)."""
 
 
 class CameraSpec(Spec):
@@ -43,7 +43,7 @@ class TaskSpec(Spec):
     """One task of a simulated robot."""
 
     instructions: Annotated[tuple[Annotated[str, Field(min_length=3, max_length=200)], ...], items()]
-    """Wordings of the instruction; each episode takes one of them. Our choice."""
+    """Wordings of the instruction; each episode takes one of them (our choice)."""
     camera: CameraSpec
     """Where the task is seen from."""
     weight: Positive = 1.0
@@ -51,7 +51,7 @@ class TaskSpec(Spec):
 
 
 class PolicyMixSpec(Spec):
-    """Who acts in which share of the episodes: experts, and policies that fail. Our choice."""
+    """Who acts in which share of the episodes: experts, and policies that fail (our choice)."""
 
     expert: Fraction = 0.3
     """The scripted expert as it is."""
@@ -71,7 +71,7 @@ class PolicyMixSpec(Spec):
 
 
 class NoiseSpec(Spec):
-    """Noise on the actions, in units of the largest action. Our choice."""
+    """Noise on the actions, in units of the largest action (our choice)."""
 
     low: Fraction = 0.03
     """Least standard deviation of a noisy expert; each episode draws its own between `low` and `high`."""
@@ -110,7 +110,7 @@ class SimulatedSpec(Spec):
     """Seed of scenes, policies and splits."""
     action_quantile: Quantile = 0.01
     """Actions are scaled to the range between this quantile of the training episodes and its mirror: robust against
-    outliers, where least and largest values are not. Our choice."""
+    outliers, where least and largest values are not (our choice)."""
 
     @property
     def image_size(self) -> tuple[int, int]:
@@ -153,7 +153,7 @@ METAWORLD_TASKS: dict[MetaworldTask, TaskSpec] = {
         camera=CameraSpec(lookat=(-0.03, 0.62, 0.15), distance=1.05, azimuth=135, elevation=-35),
     ),
 }
-"""The default tasks of Meta-World, seen closely enough that gripper, object and goal are legible. Our choice."""
+"""The default tasks of Meta-World, seen closely enough that gripper, object and goal are legible (our choice)."""
 
 
 class MetaworldSpec(SimulatedSpec):
@@ -195,7 +195,7 @@ FETCH_TASKS: dict[FetchTask, TaskSpec] = {
         camera=CameraSpec(lookat=(1.34, 0.75, 0.5), distance=0.65, azimuth=132, elevation=-35),
     ),
 }
-"""The default tasks of Fetch, seen closely enough that gripper, object and goal are legible. Our choice."""
+"""The default tasks of Fetch, seen closely enough that gripper, object and goal are legible (our choice)."""
 
 
 class FetchSpec(SimulatedSpec):
@@ -235,7 +235,7 @@ PANDA_TASKS: dict[PandaTask, TaskSpec] = {
         camera=CameraSpec(lookat=(0.0, 0.0, 0.08), distance=0.62, azimuth=150, elevation=-35),
     ),
 }
-"""The default tasks of Panda, seen closely enough that gripper, object and goal are legible. Our choice."""
+"""The default tasks of Panda, seen closely enough that gripper, object and goal are legible (our choice)."""
 
 
 class PandaSpec(SimulatedSpec):
@@ -275,7 +275,7 @@ JACO_TASKS: dict[JacoTask, TaskSpec] = {
         camera=CameraSpec(lookat=(0.0, 0.0, 0.1), distance=0.65, azimuth=60, elevation=-30),
     ),
 }
-"""The default tasks of Jaco, seen closely enough that gripper, object and goal are legible. Our choice."""
+"""The default tasks of Jaco, seen closely enough that gripper, object and goal are legible (our choice)."""
 
 
 class JacoSpec(SimulatedSpec):

@@ -108,7 +108,7 @@ def theirs(size: Size, folder: Path, device: str) -> tuple[torch.Tensor, float]:
 
     transformers.logging.set_verbosity_error()
     model = transformers.LlamaForCausalLM.from_pretrained(folder, use_safetensors=True).eval().to(device)
-    words = LlamaVocabulary.usual(size.shape, BINS)
+    words = LlamaVocabulary.of_rlvr_world(size.shape, BINS)
     context, actions = (tensor.to(device) for tensor in inputs(size))
     prompt = words.context + context[:, : size.shape.context_tokens].repeat_interleave(size.group, 0)
     bins = words.actions + discretise(actions, BINS)

@@ -163,7 +163,7 @@ def main() -> None:
     prepare(DeviceSpec(threads=options.threads))
     model = load_tokenizer(options.artifacts / "tokenizer/model.safetensors")
     spec, corpus = model.spec, Corpus.open(options.artifacts / "sources/index.json")
-    train, clips = corpus.where(split="train"), evaluated(corpus.where(split="test"), spec)
+    train, clips = corpus.filter(split="train"), evaluated(corpus.filter(split="test"), spec)
     own = budget(spec, train, options.threads)
     seconds = options.seconds or own
     score, speeds, once = ours(model, clips)

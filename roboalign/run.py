@@ -115,7 +115,7 @@ class Run:
         """The stage's name in messages and folders, such as `tokenizer` or `episodes@fetch`."""
         return f"{self.name}@{self.item}" if self.item else self.name
 
-    def say(self, text: str) -> None:
+    def log(self, text: str) -> None:
         """Print one line of progress; of several ranks, the first one."""
         if rank_number() == 0:
             print(f"[{self.label}] {text}", file=sys.stderr, flush=True)
@@ -171,10 +171,10 @@ def execute(name: str, main: Callable[[Run], None]) -> None:
             prepare(device_spec)
             if device_spec.ranks > 1:
                 set_launch(Launch(run.section("hardware.launcher", str), (f"stages.{name}", *sys.argv[1:])))
-        run.say("started")
+        run.log("started")
         main(run)
         run.clear_scratch()
-        run.say(f"done in {time.monotonic() - started:.0f} s")
+        run.log(f"done in {time.monotonic() - started:.0f} s")
         lock.close()
     except (StageError, CheckpointError, yaml.YAMLError, ValueError, OSError) as error:
         if os.environ.get("ROBOALIGN_TRACEBACK"):

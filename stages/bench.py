@@ -32,9 +32,9 @@ def main(run: Run) -> None:
         torch.device(device_spec.accelerator),
     )  # fmt: skip
     labellers = models.load_labellers(corpus, spec, reward)
-    run.say(f"{spec.pairs} pairs and {sum(groups.prompts * groups.size for groups in spec.groups)} rollouts in groups, "
+    run.log(f"{spec.pairs} pairs and {sum(groups.prompts * groups.size for groups in spec.groups)} rollouts in groups, "
             f"from {len(corpus)} episodes of {', '.join(corpus.sources)}")  # fmt: skip
-    pairs = build_bench(labellers, models, run.output("artifacts/bench/generated"), device_spec.threads, run.say)
+    pairs = build_bench(labellers, models, run.output("artifacts/bench/generated"), device_spec.threads, run.log)
     for name, labeller in labellers.items():
         write_pairs(run.output(f"artifacts/bench/{LABEL_FILES[name]}"), pairs[name], reward.names)
         limits = {source: calibration.limits for source, calibration in labeller.trusted_calibrations.items()}
@@ -47,7 +47,7 @@ def main(run: Run) -> None:
     bench = Bench.open(run.output("artifacts/bench"), corpus, reward.names)
     write_card(run.output("artifacts/bench/card"), labeller, bench, effects)
     write_json(run.root / "timings/bench.json", {"seconds": time.monotonic() - started})
-    run.say(f"{metrics['by_origin']}; mean total by origin {metrics['mean_total_by_origin']}")
+    run.log(f"{metrics['by_origin']}; mean total by origin {metrics['mean_total_by_origin']}")
 
 
 if __name__ == "__main__":

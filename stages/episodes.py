@@ -18,19 +18,19 @@ def main(run: Run) -> None:
 
     def progress(done: int, of: int, text: str) -> None:
         passed = time.monotonic() - started
-        run.say(f"{done} of {of} shards, {text}, about {passed / done * (of - done):.0f} s left")
+        run.log(f"{done} of {of} shards, {text}, about {passed / done * (of - done):.0f} s left")
 
     output = run.output(f"artifacts/episodes/{run.item}")
     made = materialise(spec, run.item, output, Path(run.scratch), cache, executor, progress)
     seconds = time.monotonic() - started
     run.write_timings({"seconds": seconds, "frames_per_second": made.frames / seconds})
-    run.say(f"{made.kept} episodes, {made.frames} frames at {made.frames / seconds:.0f} a second")
+    run.log(f"{made.kept} episodes, {made.frames} frames at {made.frames / seconds:.0f} a second")
     for each in made.damaged:
-        run.say(f"damaged, left out: {each.name}: {each.reason}")
+        run.log(f"damaged, left out: {each.name}: {each.reason}")
     for text, count in made.warnings:
-        run.say(f"warning: {count} episodes: {text}")
+        run.log(f"warning: {count} episodes: {text}")
     for field, count in made.left_out:
-        run.say(f"left out by {field}: {count} episodes")
+        run.log(f"left out by {field}: {count} episodes")
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ def main(run: Run) -> None:
     folder = run.input("external")
     external = scored_sets([(entry, folder.parent / entry.scores) for entry in spec.external], reward.names, digests)
     sets = {name: one for name, one in read_clip_sets(run.input("artifacts/rollout")).items() if one.is_scorable}
-    corpus = Corpus.open(run.input("artifacts/sources/index.json")).where(split="test")
+    corpus = Corpus.open(run.input("artifacts/sources/index.json")).filter(split="test")
     gold = make_gold_scorer(load_gold(run, reward, device), corpus) if spec.gold else None
     widest = max(sets.values(), key=lambda one: len(set(one.episodes)))
     scored = {
@@ -44,7 +44,7 @@ def main(run: Run) -> None:
         scored[name] = score(name, one.clips(), scorers, spec.batch_size, str(device), gold)
         if one.best_of_n:
             scored[name] = best_of_n(scored[name], "student_faithful")
-        run.say(f"scored {name}, {number} of {len(sets)} clip sets")
+        run.log(f"scored {name}, {number} of {len(sets)} clip sets")
     scored |= external
     result = evaluate(scored, reward.names, spec)
     metrics = {name: read_json(run.input(f"metrics/{name}.json")) for name in MEASURED}
@@ -53,7 +53,7 @@ def main(run: Run) -> None:
     write_json(run.output("metrics/evaluation.json"), result)
     write_tsv(run.output("artifacts/evaluation/scores.tsv"), rows(scored.values(), reward.names))
     passed = sum(gate["passed"] for gate in result["gates"].values())
-    run.say(f"{passed} of {len(result['gates'])} measured gates passed")
+    run.log(f"{passed} of {len(result['gates'])} measured gates passed")
 
 
 if __name__ == "__main__":

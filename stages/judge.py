@@ -26,7 +26,7 @@ def main(run: Run) -> None:
     device_spec: DeviceSpec = run.section("hardware.device", DeviceSpec)
     corpus = Corpus.open(run.input("artifacts/sources/index.json"))
     bench = Bench.open(run.input("artifacts/bench"), corpus, reward.names, name)
-    train, validation, test = (bench.where(split=split) for split in ("train", "validation", "test"))
+    train, validation, test = (bench.filter(split=split) for split in ("train", "validation", "test"))
     eyes = load_probe(run.input(f"artifacts/probe/{name}/model.safetensors"))
     outcome = load_outcome_model(run.input(f"artifacts/probe/{name}/outcome.safetensors"))
     judge = train_judge(run, name, spec, reward, bench, eyes, outcome, corpus.action_width, device_spec)
@@ -53,7 +53,7 @@ def main(run: Run) -> None:
     metrics["copy_context"] = copy_context_attack(judge.sample, bench, test, scores)
     metrics["interval"] = interval_metrics(calibration, scores[:, 0], bench, test, train, reward)
     write_json(run.output(f"metrics/{name}.json"), metrics)
-    run.say(f"total MAE {metrics['total']['mae']:.2f} (constant {metrics['total']['constant_mae']:.2f})")
+    run.log(f"total MAE {metrics['total']['mae']:.2f} (constant {metrics['total']['constant_mae']:.2f})")
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ def main(run: Run) -> None:
     device_spec: DeviceSpec = run.section("hardware.device", DeviceSpec)
     parts = VideoModels.of(run, device_spec.accelerator)
     corpus, tokenizer, folder = parts.corpus(), parts.tokenizer(), run.output(f"artifacts/probe/{run.item}")
-    test = corpus.where(split="test")
+    test = corpus.filter(split="test")
     started = time.monotonic()
     probe = train_probe(run, spec, tokenizer, corpus, device_spec)
     seconds, metrics = time.monotonic() - started, dict[str, Json]()
@@ -33,7 +33,7 @@ def main(run: Run) -> None:
     run.write_timings({"seconds": seconds, "steps": spec.training.steps})
     if "true" in metrics:
         errors = {name: metrics["true"][f"{name}_cm"]["mean"] for name in ("gripper", "object", "goal")}
-        run.say("errors on true test frames: " + ", ".join(f"{name} {value:.2f} cm" for name, value in errors.items()))
+        run.log("errors on true test frames: " + ", ".join(f"{name} {value:.2f} cm" for name, value in errors.items()))
 
 
 if __name__ == "__main__":

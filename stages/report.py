@@ -27,7 +27,7 @@ def main(run: Run) -> None:
     texts = {path.stem: path.read_text(encoding="utf-8") for path in sorted(run.input("build/spec").glob("*.yaml"))}
     spec = {name: yaml.safe_load(text)[name] for name, text in texts.items()}
     sets = read_clip_sets(run.input("artifacts/rollout"))
-    corpus = Corpus.open(run.input("artifacts/sources/index.json")).where(split="test")
+    corpus = Corpus.open(run.input("artifacts/sources/index.json")).filter(split="test")
     scores = read_tsv(run.input("artifacts/evaluation/scores.tsv"))
     inputs = Inputs(
         spec,
@@ -43,7 +43,7 @@ def main(run: Run) -> None:
     # DVC empties the folder before a run; a run by hand must not leave an older page's files either.
     shutil.rmtree(folder, ignore_errors=True)
     write_text(folder / "index.html", page)
-    run.say(f"report/index.html, {len(page) / 1e6:.1f} MB, {len(inputs.showcases)} episodes shown")
+    run.log(f"report/index.html, {len(page) / 1e6:.1f} MB, {len(inputs.showcases)} episodes shown")
 
 
 if __name__ == "__main__":

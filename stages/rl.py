@@ -28,7 +28,7 @@ def main(run: Run) -> None:
     metrics: dict[str, Json] = {"steps": spec.training.steps}
     if spec.measure.gradient_batches and not is_rank():
         metrics["gradient_cosine"] = gradient_cosines(module, prompts, spec.measure.gradient_batches, device)
-    run.say(
+    run.log(
         f"{len(prompts)} prompts, {spec.training.batch_size} a step in groups of {spec.group_size}, "
         f"by {spec.optimizer.kind}"
     )
@@ -48,7 +48,7 @@ def main(run: Run) -> None:
     for name in ("gold_faithful", "held_out_faithful", "student_faithful"):
         gain = metrics["reward"].get(name)
         if gain is not None:
-            run.say(f"{name} on test prompts {gain['before']:.3f} → {gain['after']:.3f} "
+            run.log(f"{name} on test prompts {gain['before']:.3f} → {gain['after']:.3f} "
                     f"({gain['mean']:+.3f} [{gain['low']:+.3f}, {gain['high']:+.3f}])")  # fmt: skip
 
 

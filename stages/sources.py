@@ -22,7 +22,7 @@ def main(run: Run) -> None:
     measured = {name: metrics(folder) for name, folder in folders.items()}
     write_json(run.output("metrics/sources.json"), measured)
     for name, values in measured.items():
-        run.say(f"{name}: {values['episodes']} episodes, success {values.get('success_by_policy', 'unknown')}")
+        run.log(f"{name}: {values['episodes']} episodes, success {values.get('success_by_policy', 'unknown')}")
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ def main(run: Run) -> None:
     bench = Bench.open(run.input("artifacts/bench"), corpus, reward.names)
     judge = load_judge(run.input("artifacts/judge/model.safetensors"), device.accelerator, run.root)
     taught = load_scores(run.input("artifacts/judge/scores.safetensors"), bench)
-    train, validation, test = (bench.where(split=split) for split in ("train", "validation", "test"))
+    train, validation, test = (bench.filter(split=split) for split in ("train", "validation", "test"))
     student, known = train_student(run, spec, reward, bench, taught, corpus.action_width, device)
     save_student(run.output("artifacts/student/model.safetensors"), student, run.provenance)
     teacher, scores = taught[test], score_pairs(student.sample, bench, test)[0]
@@ -48,7 +48,7 @@ def main(run: Run) -> None:
     }
     write_json(run.output("metrics/student.json"), metrics)
     run.write_timings({"videos_per_second": fast, "teacher_videos_per_second": slow, "speedup": fast / slow})
-    run.say(f"total MAE {metrics['total']['mae']:.2f} against the teacher; {fast:.0f} videos/s, judge {slow:.0f}")
+    run.log(f"total MAE {metrics['total']['mae']:.2f} against the teacher; {fast:.0f} videos/s, judge {slow:.0f}")
 
 
 if __name__ == "__main__":

@@ -25,14 +25,14 @@ def main(run: Run) -> None:
     spec: TokenizerSpec = run.section("tokenizer", TokenizerSpec)
     device: DeviceSpec = run.section("hardware.device", DeviceSpec)
     corpus = Corpus.open(run.input("artifacts/sources/index.json"))
-    train, test = corpus.where(split="train"), corpus.where(split="test")
+    train, test = corpus.filter(split="train"), corpus.filter(split="test")
     clips = TokenizerClips(train, spec.samples, (spec.height, spec.width), spec.training.seed)
-    run.say(f"{spec.parameters:,} parameters; {len(train)} episodes to train on, {len(test)} to measure")
+    run.log(f"{spec.parameters:,} parameters; {len(train)} episodes to train on, {len(test)} to measure")
     distance = build_perceptual(run.section("evaluation.perceptual", PerceptualSpec))
     torch.manual_seed(fold_in(spec.training.seed, 0))
     model = build_tokenizer(spec)
     if spec.init is not None:
-        run.say(initialize_tokenizer(model, spec.init, run.scratch))
+        run.log(initialize_tokenizer(model, spec.init, run.scratch))
     began = time.monotonic()
     module = TokenizerModule(model, spec, distance)
     fit(
@@ -41,12 +41,12 @@ def main(run: Run) -> None:
     )  # fmt: skip
     seconds = time.monotonic() - began
     save_model(run.output("artifacts/tokenizer/model.safetensors"), model, spec, run.provenance)
-    where = torch.device(device.accelerator)
-    metrics = measure(model.to(where).eval(), train, test, distance.to(where), where)
+    accelerator = torch.device(device.accelerator)
+    metrics = measure(model.to(accelerator).eval(), train, test, distance.to(accelerator), accelerator)
     write_json(run.output("metrics/tokenizer.json"), metrics)
     run.write_timings({"seconds": seconds, "steps": spec.training.steps})
     gain = metrics["gain_psnr"]
-    run.say(f"PSNR {metrics['psnr']['mean']:.2f} dB, {gain['mean']:+.2f} [{gain['low']:.2f}, {gain['high']:.2f}] "
+    run.log(f"PSNR {metrics['psnr']['mean']:.2f} dB, {gain['mean']:+.2f} [{gain['low']:.2f}, {gain['high']:.2f}] "
             "over copying the context")  # fmt: skip
 
 

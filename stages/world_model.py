@@ -26,7 +26,7 @@ def main(run: Run) -> None:
     seconds |= {"measure": time.monotonic() - started}
     run.write_timings({"seconds": seconds, "steps": spec.training.steps})
     gain = metrics["gain_over_copy_context_psnr"]
-    run.say(f"PSNR {metrics['psnr']:.2f} dB, {gain['mean']:+.2f} [{gain['low']:.2f}, {gain['high']:.2f}] "
+    run.log(f"PSNR {metrics['psnr']:.2f} dB, {gain['mean']:+.2f} [{gain['low']:.2f}, {gain['high']:.2f}] "
             "over copying the context")  # fmt: skip
 
 

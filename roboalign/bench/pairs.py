@@ -202,7 +202,7 @@ class Bench:
         count = len(frames) - 1
         return frames, np.pad(actions[:count], ((0, max(0, count - len(actions))), (0, 0)))
 
-    def where(self, *, split: Split, hidden: bool = False) -> list[int]:
+    def filter(self, *, split: Split, hidden: bool = False) -> list[int]:
         """The indices of a split's pairs that judges are trained and tested on; with `hidden`, of all pairs."""
         return [number for number, pair in enumerate(self.pairs) if pair.split == split and (pair.judged or hidden)]
 

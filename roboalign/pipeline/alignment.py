@@ -105,7 +105,7 @@ def load_alignment(run: Run, spec: RLSpec, reward_spec: RewardSpec, device: torc
     """The alignment of an experiment, its models loaded and put together."""
     parts = VideoModels.of(run, str(device))
     corpus, tokenizer = parts.corpus(), parts.tokenizer()
-    train, validation, test = (corpus.where(split=split) for split in ("train", "validation", "test"))
+    train, validation, test = (corpus.filter(split=split) for split in ("train", "validation", "test"))
     policy, reference = (parts.world_model() for _ in range(2))
     student, distilled = (load_student(run.input(f"artifacts/student/{MODEL}")).to(device) for _ in range(2))
     models = load_reward_models(run, reward_spec, student, device)
@@ -215,7 +215,7 @@ def make_check(run: Run, spec: GuardSpec, policy: WorldModel, measure: PolicyMea
             gold=float(np.nanmean(gold)) if np.isfinite(gold).any() else float("nan"),
             kl=float(values["kl"].mean()),
         )
-        run.say(f"check after {step} updates: reward {found.proxy:.3f}, {spec.scorer} {found.confirmed:.3f}, gold "
+        run.log(f"check after {step} updates: reward {found.proxy:.3f}, {spec.scorer} {found.confirmed:.3f}, gold "
                 f"{found.gold:.3f}, PSNR {found.psnr:.2f} dB, KL {found.kl:.4f} a token")  # fmt: skip
         return found
 

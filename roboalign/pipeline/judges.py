@@ -71,7 +71,7 @@ def fit_reward_model(
     """
     started = time.monotonic()
     if spec.init is not None:
-        run.say(initialize_reward_model(model, spec.init, run.scratch))
+        run.log(initialize_reward_model(model, spec.init, run.scratch))
     model.to(device.accelerator).train()
     words = model.vocabulary.encode([bench.pairs[row].instruction for row in rows])
     plan = SetPlan.of(bench, rows, spec.set_size, spec.group_share)
@@ -79,7 +79,7 @@ def fit_reward_model(
         observe_pairs(model, bench, rows), words, normalise(targets, model.reward), plan, spec.training.seed
     )
     known = float(clips.rest[:, 0, -1].mean())
-    run.say(f"{len(rows)} clips, {len(plan.groups)} groups among them, {known:.0%} of known scenes, read in "
+    run.log(f"{len(rows)} clips, {len(plan.groups)} groups among them, {known:.0%} of known scenes, read in "
             f"{time.monotonic() - started:.0f} s")  # fmt: skip
     module = RewardModule(model, spec.loss, spec.training)
     fit(module, clips, spec.training, device, label=run.label, scratch=run.scratch, curves=curves)
@@ -99,7 +99,7 @@ def train_judge(
     device: DeviceSpec,
 ) -> Judge:
     """The judge `name` of a spec, trained on the bench's train split; `width` is that of the actions."""
-    train = bench.where(split="train")
+    train = bench.filter(split="train")
     curves = run.output(f"plots/{name}.tsv")
     match spec:
         case RegressionJudgeSpec():
@@ -116,7 +116,7 @@ def train_judge(
 
             model = build_qwen3_vl_judge(spec, reward)
             if spec.init is not None:
-                run.say(initialize_qwen3_vl_judge(model, spec.init, run.scratch))
+                run.log(initialize_qwen3_vl_judge(model, spec.init, run.scratch))
             dataset = LabelledClipDataset(spec, reward, BenchClips(bench, train))
             fit(
                 Qwen3VLJudgeModule(model), dataset, spec.training, device, label=run.label, scratch=run.scratch,
@@ -124,7 +124,7 @@ def train_judge(
             )  # fmt: skip
             return model.to(device.accelerator).eval()
         case OpenAIJudgeSpec():
-            run.say(f"{spec.model} behind {spec.base_url} is used as it is; nothing is trained")
+            run.log(f"{spec.model} behind {spec.base_url} is used as it is; nothing is trained")
             curves.write_text("step\n", encoding="utf-8")
             return OpenAIJudge(spec, reward, root=run.root)
         case _:

@@ -30,12 +30,12 @@ def train_probe(
     run: Run, spec: ProbeSpec, tokenizer: BatchInvariantTokenizer, corpus: Corpus, device_spec: DeviceSpec
 ) -> Probe:
     """Train a state probe on its part of the train split of `corpus`; untrained if no source has states."""
-    episodes = select_episodes(corpus.where(split="train"), spec)
+    episodes = select_episodes(corpus.filter(split="train"), spec)
     torch.manual_seed(fold_in(spec.training.seed, 0))
     probe = Probe.of(spec.network, episodes, (tokenizer.spec.height, tokenizer.spec.width))
     curves = run.output(f"plots/probe/{run.item}.tsv")
     if episodes:
-        run.say(f"{sum(p.numel() for p in probe.parameters()):,} parameters; {len(episodes)} episodes of "
+        run.log(f"{sum(p.numel() for p in probe.parameters()):,} parameters; {len(episodes)} episodes of "
                 f"{len(probe.tasks)} tasks, part {spec.part} of {spec.parts}")  # fmt: skip
         device = torch.device(device_spec.accelerator)
         reconstruct = make_reconstructor(tokenizer, device) if spec.augmentation.reconstructed > 0 else None
@@ -45,7 +45,7 @@ def train_probe(
             curves=curves,
         )  # fmt: skip
     else:
-        run.say("no source has states, so the probe covers none; generated clips are labelled by their distance")
+        run.log("no source has states, so the probe covers none; generated clips are labelled by their distance")
         write_tsv(curves, [])
     return probe.to(device_spec.accelerator).eval()
 
@@ -84,7 +84,7 @@ def train_outcome_model(run: Run, spec: OutcomeSpec, probe: Probe, corpus: Corpu
     torch.manual_seed(fold_in(spec.training.seed, 1))
     model = OutcomeModel(spec, len(probe.tasks), corpus.action_width)
     if probe.tasks:
-        episodes = perceive_episodes(probe, corpus.where(split="train"))
+        episodes = perceive_episodes(probe, corpus.filter(split="train"))
         clips = OutcomeClips(episodes, spec.length, spec.training.seed)
         scratch = run.scratch / "outcome"
         scratch.mkdir(exist_ok=True)

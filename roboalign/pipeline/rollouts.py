@@ -35,10 +35,10 @@ def load_suite(spec: RolloutSpec, parts: VideoModels, corpus: Corpus, device_spe
     }
     validation = None
     if any(decoding.measures_drift for decoding in spec.used.values()):
-        held = corpus.where(split="validation")
+        held = corpus.filter(split="validation")
         count = spec.drift.validation_episodes
         validation = EvaluationEpisodes.of(held, spec.horizon, count, spec.seed, parts.device)
-    test = corpus.where(split="test")
+    test = corpus.filter(split="test")
     episodes = EvaluationEpisodes.of(test, spec.horizon, spec.episodes, spec.seed, parts.device)
     return RolloutSuite(spec, parts.tokenizer(), samplers, episodes, validation)
 
@@ -77,12 +77,12 @@ def roll_out_all(run: Run, suite: Suite, results: Results, corpus: Corpus) -> No
         results.keep(name, [video])
         results.compare(name, video)
     count, device = max(spec.episodes, spec.scored_episodes), episodes.frames.device
-    test = corpus.where(split="test")
+    test = corpus.filter(split="test")
     more = EvaluationEpisodes.of(test, spec.horizon, count, spec.seed, device).without(episodes)
     for number, rollout_set in enumerate(sets := rollout_sets(spec), 1):
         results.add(rollout_set, suite.roll_out_set(rollout_set), suite.roll_out_more(rollout_set, more))
         name = rollout_set.name
-        run.say(f"{number}/{len(sets)} {name}: PSNR {results.metrics[name]['psnr']['mean']:.2f} dB")
+        run.log(f"{number}/{len(sets)} {name}: PSNR {results.metrics[name]['psnr']['mean']:.2f} dB")
     if spec.best_of:
         clips = [rollout.frames for rollout in suite.samples(spec.best_of)]
         results.keep(f"best_of_{spec.best_of}", clips, "supervised", spec.baseline, "sampled")

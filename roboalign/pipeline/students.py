@@ -32,7 +32,7 @@ def train_student(
     """
     eyes = load_probe(run.input("artifacts/probe/judge/model.safetensors"))
     outcome = load_outcome_model(run.input("artifacts/probe/judge/outcome.safetensors"))
-    train = bench.where(split="train")
+    train = bench.filter(split="train")
     torch.manual_seed(fold_in(spec.training.seed, 0))
     texts = [bench.pairs[row].instruction for row in train]
     vocabulary = initial_vocabulary(spec, run.scratch) or Vocabulary.of(texts, spec.encoder.text.words)

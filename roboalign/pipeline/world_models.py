@@ -36,14 +36,14 @@ def train_world_model(
     """
     scratch, times = run.scratch, [time.monotonic()]
     segments = encode_segments(
-        tokenizer, corpus.where(split="train"), spec.segment, scratch / "segments", contexts=spec.contexts,
-        device=device_spec.accelerator, log=run.say,
+        tokenizer, corpus.filter(split="train"), spec.segment, scratch / "segments", contexts=spec.contexts,
+        device=device_spec.accelerator, log=run.log,
     )  # fmt: skip
     times.append(time.monotonic())
     shape = TokenShape.of(tokenizer.spec, corpus.action_width)
     model = seeded_world_model(spec, shape, fold_in(spec.training.seed, 3))
     if spec.init is not None:
-        run.say(initialize_world_model(model, spec.init, scratch))
+        run.log(initialize_world_model(model, spec.init, scratch))
     if device_spec.compile:
         model.compile()
     early = scratch / "early.safetensors"
@@ -82,7 +82,7 @@ def measure_world_model(
         return roll_out
 
     metrics = measure(
-        rollout_at, tokenizer, corpus.where(split="test"), spec.measure, donors=corpus, seed=spec.training.seed,
-        distance=distance, device=str(device), log=run.say,
+        rollout_at, tokenizer, corpus.filter(split="test"), spec.measure, donors=corpus, seed=spec.training.seed,
+        distance=distance, device=str(device), log=run.log,
     )  # fmt: skip
     return metrics | {"perceptual_name": distance.name}

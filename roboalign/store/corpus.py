@@ -161,7 +161,7 @@ class Corpus:
         store, index = self.places[i]
         return np.arange(self.action_width) < len(self.ranges[self.stores[store].infos[index].source].low)
 
-    def where(self, *, split: Split | None = None, source: str | None = None, policy: Policy | None = None) -> Self:
+    def filter(self, *, split: Split | None = None, source: str | None = None, policy: Policy | None = None) -> Self:
         """The episodes that match everything given, in the same order."""
         chosen = tuple(
             place

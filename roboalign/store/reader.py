@@ -204,13 +204,13 @@ class EpisodeStore:
             path, place = self.video_place(index, name)
             shares = split_for_threads(numbers, self._files().threads, self._gop)
             readers = [self._files().video(path, k, self._open_video) for k in range(len(shares))]
-            self._files().spread(shares, lambda k, share: readers[k].read(place, numbers[share], out[share]))
+            self._files().run_in_threads(shares, lambda k, share: readers[k].read(place, numbers[share], out[share]))
             return
         images = self.columns(index, [f"{name}.bytes"]).column(name).combine_chunks().field("bytes")
         wanted = [images[n].as_buffer() for n in numbers]
         shares = split_for_threads(numbers, self._files().threads, 1)
         try:
-            self._files().spread(shares, lambda _, share: PngReader().read(wanted[share], out[share]))
+            self._files().run_in_threads(shares, lambda _, share: PngReader().read(wanted[share], out[share]))
         except StoreError as error:
             path = data_file(self.folder, self._places[index][0])
             raise StoreError(f"{path}: {error} in episode {self.infos[index].id}") from None
@@ -277,7 +277,7 @@ class _Files:
         """A reader of the video file for the thread with that number."""
         return _recent(self._video, (path, number), lambda: open_it(path))
 
-    def spread(self, shares: list[slice], work: Callable[[int, slice], None]) -> None:
+    def run_in_threads(self, shares: list[slice], work: Callable[[int, slice], None]) -> None:
         """Do the work of all shares at once; raises what the first of them raises."""
         if len(shares) == 1:
             work(0, shares[0])

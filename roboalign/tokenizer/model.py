@@ -212,8 +212,8 @@ class DualBranchTokenizer(Tokenizer):
         u = (torch.arange(columns, device=flows.device, dtype=flows.dtype) * 2 + 1) / columns - 1
         base = torch.stack([u.expand(rows, columns), v[:, None].expand(rows, columns)], -1)
         for flow in flows.chunk(self.spec.warps, 1):
-            where = base + flow.permute(0, 2, 3, 1)
-            yield F.grid_sample(context, where, mode="bilinear", padding_mode="border", align_corners=False)
+            grid = base + flow.permute(0, 2, 3, 1)
+            yield F.grid_sample(context, grid, mode="bilinear", padding_mode="border", align_corners=False)
 
     def forward(self, context: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
         """For training: reconstructions of context frames (B, 3, H, W) and of later frames (B, F, 3, H, W)."""

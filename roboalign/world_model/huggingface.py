@@ -54,7 +54,7 @@ class LlamaVocabulary:
     """Ids in all."""
 
     @classmethod
-    def usual(cls, shape: TokenShape, bins: int) -> "LlamaVocabulary":
+    def of_rlvr_world(cls, shape: TokenShape, bins: int) -> "LlamaVocabulary":
         """Dynamics, context, action bins, begin, end (RLVR-World)."""
         context = shape.dynamics_codes
         actions = context + shape.context_codes
@@ -67,7 +67,7 @@ def export_llama(model: WorldModel, folder: Path) -> LlamaVocabulary:
     Ids that the model never uses get zeros. Raises LlamaError if the model is not a plain LLaMA.
     """
     spec, actions = model.spec, _token_actions(model.spec)
-    words = LlamaVocabulary.usual(model.shape, actions.bins)
+    words = LlamaVocabulary.of_rlvr_world(model.shape, actions.bins)
     table = torch.zeros(words.size, spec.hidden_size)
     head = torch.zeros(words.size, spec.hidden_size)
     for start, rows in (
@@ -140,8 +140,8 @@ def import_llama(
 ) -> WorldModel:
     """The world model with the weights of a LLaMA in `folder`, for a tokenizer and sources of a `shape`.
 
-    `words` says where the vocabularies lie, by default as `LlamaVocabulary.usual`; `bins` are the action bins, the
-    action width of `shape` the action tokens of a frame. Raises LlamaError if the folder is damaged or does not fit.
+    `words` says where the vocabularies lie, by default as `LlamaVocabulary.of_rlvr_world`; `bins` are the action bins,
+    the action width of `shape` the action tokens of a frame. Raises LlamaError if the folder is damaged or does not fit.
     """
     settings = _settings(folder)
     spec = _spec(folder, settings, shape, training, bins, still_tokens)
@@ -161,7 +161,7 @@ def load_llama(model: WorldModel, folder: Path, words: LlamaVocabulary | None = 
     """
     spec, shape, settings = model.spec, model.shape, _settings(folder)
     bins = _token_actions(spec).bins
-    words = words or LlamaVocabulary.usual(shape, bins)
+    words = words or LlamaVocabulary.of_rlvr_world(shape, bins)
     described = _spec(folder, settings, shape, spec.training, bins, spec.still_tokens)
     for field in SIZES:
         ours, theirs = getattr(spec, field), getattr(described, field)

@@ -54,7 +54,7 @@ def test_counts_follow_the_spec(bench, small):
     origins = [pair.origin for pair in bench.pairs]
     for origin, share in small.origins.model_dump().items():
         assert abs(origins.count(origin) / len(bench) - share) < 0.04, origin
-    assert len(bench.where(split="train", hidden=True)) == 52
+    assert len(bench.filter(split="train", hidden=True)) == 52
 
 
 def test_no_pair_leaks_out_of_the_split_of_its_episodes(bench, corpus):
@@ -63,12 +63,12 @@ def test_no_pair_leaks_out_of_the_split_of_its_episodes(bench, corpus):
     for pair in bench.pairs:
         assert pair.split == split[pair.episode]
         assert not pair.other or split[pair.other] == pair.split
-    by_split = {name: {scenes[bench.pairs[n].episode] for n in bench.where(split=name)} for name in ("train", "test")}
+    by_split = {name: {scenes[bench.pairs[n].episode] for n in bench.filter(split=name)} for name in ("train", "test")}
     assert not by_split["train"] & by_split["test"]
 
 
 def test_held_out_degradations_are_in_the_test_split_alone(bench, small):
-    kinds = {name: {bench.pairs[n].degradation for n in bench.where(split=name)} for name in ("train", "validation")}
+    kinds = {name: {bench.pairs[n].degradation for n in bench.filter(split=name)} for name in ("train", "validation")}
     assert not (kinds["train"] | kinds["validation"]) & set(small.held_out)
     assert {"shuffle", "flicker"} & kinds["train"]
 

@@ -20,7 +20,7 @@ def judge(toy_episodes, six):
 
 
 def test_scores_come_back_in_the_order_of_the_pairs(bench, judge):
-    rows = bench.where(split="train")[::-1]
+    rows = bench.filter(split="train")[::-1]
     scores = score_pairs(judge.sample, bench, rows)
     assert scores.shape == (2, len(rows), 2, 6)
     for place in (0, 5, len(rows) - 1):
@@ -31,7 +31,7 @@ def test_scores_come_back_in_the_order_of_the_pairs(bench, judge):
 
 
 def test_sets_of_clips_of_any_length_score_as_the_clips_alone(bench, judge, six):
-    rows = bench.where(split="train")
+    rows = bench.filter(split="train")
     texts = [bench.pairs[row].instruction for row in rows]
     plan = SetPlan.of(bench, rows, 3, 0.5)
     observations, words = observe_pairs(judge, bench, rows), judge.vocabulary.encode(texts)
@@ -50,7 +50,7 @@ def test_sets_of_clips_of_any_length_score_as_the_clips_alone(bench, judge, six)
 
 
 def test_a_plan_keeps_groups_together_and_draws_the_rest(bench):
-    rows = bench.where(split="train")
+    rows = bench.filter(split="train")
     plan = SetPlan.of(bench, rows, 3, 0.5)
     assert len(plan.groups) == 4
     assert len(plan.singles) == len(rows) - 12
@@ -66,7 +66,7 @@ def test_a_plan_keeps_groups_together_and_draws_the_rest(bench):
 
 
 def test_groups_that_are_too_small_count_as_single_clips(bench):
-    rows = bench.where(split="train")
+    rows = bench.filter(split="train")
     plan = SetPlan.of(bench, rows, 4, 0.5)
     assert (plan.groups, plan.group_share) == ((), 0.0)
     assert sorted(plan.singles) == list(range(len(rows)))

@@ -100,7 +100,7 @@ def test_a_probe_that_always_says_the_same_is_not_asked(labeller, toy_episodes, 
 
 
 def test_without_validation_episodes_the_slack_comes_from_training(labeller, toy_episodes):
-    train = labeller.corpus.where(split="train")
+    train = labeller.corpus.filter(split="train")
     probe = NoisyProbe(toy_episodes, 0.01)
     spec = labeller.spec.model_copy(update={"generated": GeneratedSpec(frames=6)})
     both = replace(labeller, spec=spec, probe=probe)

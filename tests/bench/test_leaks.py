@@ -88,7 +88,7 @@ def test_held_out_kinds_are_tested_and_never_trained_on(bench, many):
 
 
 def test_hidden_labels_are_not_given_to_judges(bench):
-    judged, everything = ({n for s in SPLITS for n in bench.where(split=s, hidden=hidden)} for hidden in (False, True))
+    judged, everything = ({n for s in SPLITS for n in bench.filter(split=s, hidden=hidden)} for hidden in (False, True))
     assert everything == set(range(len(bench)))
     assert {bench.pairs[row].degradation for row in everything - judged} == {"swapped_actions"}
     assert not any(bench.pairs[row].degradation == "swapped_actions" for row in judged)
@@ -101,7 +101,7 @@ def test_by_spec_hidden_labels_are_treated_as_the_others(many):
 
 
 def test_limits_and_cameras_never_see_evaluation_episodes(many, six):
-    train = many.corpus.where(split="train")
+    train = many.corpus.filter(split="train")
     alone = PairLabeller.of(train, many.spec, six)
     assert alone.limits == many.limits
     assert alone.cameras.keys() == many.cameras.keys()
@@ -113,7 +113,7 @@ def test_a_held_out_source_is_tested_alone(many):
     assert {pair.split for pair in pairs if pair.source == "toy1"} == {"test"}
     assert {pair.source for pair in pairs if pair.split == "train"} == {"toy0"}
     bench = Bench(pairs, many.corpus)
-    rows = bench.where(split="test")
+    rows = bench.filter(split="test")
     kept = sections(bench, rows, ("splice", "noise"))
     assert {bench.pairs[row].source for row, keep in zip(rows, kept["held_out_sources"], strict=True) if keep} == {
         "toy1"

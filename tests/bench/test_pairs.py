@@ -25,7 +25,7 @@ def test_a_damaged_or_foreign_bench_is_named(pairs, corpus, six, tmp_path):
     with pytest.raises(BenchError, match="score_physics_adherence"):
         read_pairs(tmp_path / "pairs.parquet", six.names[:-1])
     with pytest.raises(BenchError, match="the sources lack"):
-        Bench.open(tmp_path, corpus.where(split="train"), six.names)
+        Bench.open(tmp_path, corpus.filter(split="train"), six.names)
 
 
 def test_ids_name_the_clip_and_not_its_label(pairs):

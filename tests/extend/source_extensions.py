@@ -136,7 +136,7 @@ class Plane:
         self.points = np.concatenate([points, np.zeros((3, 1))], 1)
         self.aim = self.points[2]
 
-    def mislead(self, rng: np.random.Generator) -> None:
+    def set_wrong_goal(self, rng: np.random.Generator) -> None:
         """Aim at another point."""
         self.aim = -self.points[2]
 

@@ -47,7 +47,7 @@ def judge(fresh) -> RegressionJudge:
 
 def train(bench, judge, folder, **changes):
     """Train for a few steps on the train split, groups among its sets."""
-    rows, spec = bench.where(split="train"), judge.train().spec
+    rows, spec = bench.filter(split="train"), judge.train().spec
     training = spec.training.model_copy(update=changes)
     words = judge.vocabulary.encode([bench.pairs[row].instruction for row in rows])
     plan = SetPlan.of(bench, rows, spec.set_size, spec.group_share)
@@ -69,7 +69,7 @@ def test_members_disagree_and_the_score_is_their_mean(judge, toy_episodes):
 
 
 def test_training_brings_scores_to_the_labels_and_leaves_the_eyes_alone(bench, fresh, tmp_path):
-    judge, rows = fresh(), bench.where(split="train")
+    judge, rows = fresh(), bench.filter(split="train")
     eyes = {name: tensor.clone() for name, tensor in judge.eyes.state_dict().items()}
 
     def error():
@@ -142,7 +142,7 @@ def test_scores_are_read_back_for_the_bench_that_they_are_of(bench, six, tmp_pat
 
 
 def test_metrics_keep_to_the_contract(bench, six):
-    rows = [row for row in bench.where(split="train") if bench.pairs[row].origin != "group"]
+    rows = [row for row in bench.filter(split="train") if bench.pairs[row].origin != "group"]
     labels = bench.labels[rows]
     metrics = measure(np.stack([labels, labels]), bench, rows, labels.mean(0), ("shuffle",), six)
     for found in (metrics, metrics["faithful"]):
@@ -181,7 +181,7 @@ def test_uncertainty_is_calibrated_if_it_grows_with_the_error():
 
 
 def test_sections_part_the_pairs(bench):
-    rows = bench.where(split="train")
+    rows = bench.filter(split="train")
     parts = sections(bench, rows, ("freeze",))
     assert sum(mask.astype(int) for mask in parts.values()).tolist() == [1] * len(rows)
     assert parts["generated"].sum() == 12, "four groups of three"

@@ -81,7 +81,7 @@ def learned(tmp_path_factory: pytest.TempPathFactory, seen: list[Episode]) -> Pr
 
 
 def test_it_learns_where_things_are(learned: Probe, seen: list[Episode]) -> None:
-    test = Corpus.of(seen).where(split="test")
+    test = Corpus.of(seen).filter(split="test")
     found = measure(learned, measured_clips(learned, test, SPEC), media(1.0), SPEC)
     assert found["n"] == 6
     assert found["sources"] == ["seen"]
@@ -97,7 +97,7 @@ def test_it_learns_where_things_are(learned: Probe, seen: list[Episode]) -> None
 def test_the_media_are_measured_apart_and_generated_frames_by_their_own_names(
     learned: Probe, seen: list[Episode]
 ) -> None:
-    clips = measured_clips(learned, Corpus.of(seen).where(split="test"), SPEC)
+    clips = measured_clips(learned, Corpus.of(seen).filter(split="test"), SPEC)
     same, dim = measure(learned, clips, media(1.0), SPEC), measure(learned, clips, media(0.2), SPEC)
     assert same["true"] == same["reconstructed"] == dim["true"]
     assert dim["reconstructed"]["gripper_cm"]["mean"] > dim["true"]["gripper_cm"]["mean"]
@@ -108,10 +108,10 @@ def test_the_media_are_measured_apart_and_generated_frames_by_their_own_names(
 
 
 def test_clips_begin_and_end_with_the_episode(learned: Probe, seen: list[Episode]) -> None:
-    clips = measured_clips(learned, Corpus.of(seen).where(split="test"), SPEC)
+    clips = measured_clips(learned, Corpus.of(seen).filter(split="test"), SPEC)
     assert {(clip.start, len(clip.shown_frames), len(clip.state)) for clip in clips} == {(0, 7, 7), (3, 7, 7)}
     few = SPEC.model_copy(update={"episodes": 2})
-    assert {c.episode.task for c in measured_clips(learned, Corpus.of(seen).where(split="test"), few)} == {
+    assert {c.episode.task for c in measured_clips(learned, Corpus.of(seen).filter(split="test"), few)} == {
         "push",
         "place",
     }

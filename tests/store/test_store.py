@@ -149,16 +149,16 @@ def test_a_corpus_joins_sources_of_different_action_width(tmp_path: Path, toy_ep
 
 def test_a_selection_keeps_order_and_width(tmp_path: Path, toy_episodes: list[Episode]) -> None:
     data = Corpus.open(corpus(tmp_path, toy_episodes))
-    chosen = data.where(split="test")
+    chosen = data.filter(split="test")
     assert [info.id for info in chosen.infos] == [e.id for e in toy_episodes if e.split == "test"]
     assert chosen.action_width == 6
-    assert data.where(source="wide").sources == ("wide",)
-    assert {info.policy for info in data.where(policy="expert").infos} == {"expert"}
-    assert len(data.where(split="test", source="wide")) == 0
+    assert data.filter(source="wide").sources == ("wide",)
+    assert {info.policy for info in data.filter(policy="expert").infos} == {"expert"}
+    assert len(data.filter(split="test", source="wide")) == 0
 
 
 def test_a_corpus_in_memory_reads_the_same(tmp_path: Path, toy_episodes: list[Episode]) -> None:
-    opened, memory = Corpus.open(corpus(tmp_path, toy_episodes)).where(source="toy"), Corpus.of(toy_episodes)
+    opened, memory = Corpus.open(corpus(tmp_path, toy_episodes)).filter(source="toy"), Corpus.of(toy_episodes)
     assert opened.infos == memory.infos
     np.testing.assert_allclose(opened.actions(3)[:, :4], memory.actions(3), atol=1e-4)
     np.testing.assert_array_equal(opened.frames(3), memory.frames(3))

@@ -63,7 +63,7 @@ def test_gradients_reach_the_pixels_through_the_eyes(fresh, toy_episodes):
 
 
 def test_distillation_moves_scores_to_the_teachers(fresh, bench, tmp_path):
-    student, rows = fresh(), bench.where(split="train")
+    student, rows = fresh(), bench.filter(split="train")
     teacher = np.random.default_rng(0).random((len(rows), 2, 6)) * np.array(student.reward.max_scores)
 
     def error():
@@ -102,7 +102,7 @@ def test_a_student_with_a_backbone_learns_from_pictures(toy_episodes, six):
 
 def train(student: Student, bench: Bench, folder: Path, teacher=None, **changes) -> None:
     """Train for a few steps on the train split, towards raw scores."""
-    rows, spec = bench.where(split="train"), student.train().spec
+    rows, spec = bench.filter(split="train"), student.train().spec
     words = student.vocabulary.encode([bench.pairs[row].instruction for row in rows])
     targets = normalise(bench.labels[rows] if teacher is None else teacher, student.reward)
     plan = SetPlan.of(bench, rows, spec.set_size, spec.group_share)
@@ -144,7 +144,7 @@ def test_a_killed_run_ends_with_the_same_file_and_a_saved_student_scores_the_sam
 
 
 def test_metrics_keep_to_the_contract(bench, six):
-    rows = [row for row in bench.where(split="train") if bench.pairs[row].origin != "group"]
+    rows = [row for row in bench.filter(split="train") if bench.pairs[row].origin != "group"]
     teacher = bench.labels[rows]
     perfect = measure(teacher, teacher, teacher.mean(0), bench, rows, six)
     assert perfect["n"] == len(rows)

@@ -86,12 +86,16 @@ def test_evaluated_frames_spread_over_the_horizon() -> None:
 
 def test_it_learns_more_than_copying_and_says_so(tmp_path: Path, toy_episodes: list[Episode]) -> None:
     corpus = Corpus.of(toy_episodes)
-    module = trained(tmp_path, corpus.where(split="train"), spec(60))
+    module = trained(tmp_path, corpus.filter(split="train"), spec(60))
     rows = read_tsv(tmp_path / "curve.tsv")
     assert list(rows[0]) == ["step", "codec", "context", "loss", "mse"]
     assert float(rows[-1]["loss"]) < 0.8 * float(rows[0]["loss"])
     metrics = measure(
-        module.model.eval(), corpus.where(split="train"), corpus.where(split="test"), Perceptual(), torch.device("cpu")
+        module.model.eval(),
+        corpus.filter(split="train"),
+        corpus.filter(split="test"),
+        Perceptual(),
+        torch.device("cpu"),
     )
     write_json(tmp_path / "metrics.json", metrics)
     assert metrics["n"] == metrics["psnr"]["n"] == 3
@@ -102,7 +106,7 @@ def test_it_learns_more_than_copying_and_says_so(tmp_path: Path, toy_episodes: l
     assert 0 < metrics["codes_used_fraction"]["dynamics"] <= 1
     assert metrics["psnr"]["low"] <= metrics["psnr"]["mean"] <= metrics["psnr"]["high"]
     with pytest.raises(ValueError, match="no test episode"):
-        measure(module.model, corpus, corpus.where(source="none"), Perceptual(), torch.device("cpu"))
+        measure(module.model, corpus, corpus.filter(source="none"), Perceptual(), torch.device("cpu"))
 
 
 @pytest.mark.parametrize("adversarial", [None, {"start": 2, "width": 8, "weight": 0.1}], ids=["plain", "adversarial"])

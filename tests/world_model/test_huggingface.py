@@ -61,7 +61,7 @@ def test_transformers_gives_the_same_logits(
 
 def test_what_transformers_writes_is_read(tmp_path: Path, full: Batch) -> None:
     transformers = pytest.importorskip("transformers")
-    words = LlamaVocabulary.usual(SHAPE, 8)
+    words = LlamaVocabulary.of_rlvr_world(SHAPE, 8)
     torch.manual_seed(0)
     settings = transformers.LlamaConfig(
         vocab_size=words.size, hidden_size=24, intermediate_size=40, num_hidden_layers=2, num_attention_heads=3,

@@ -142,7 +142,7 @@ def test_other_actions_come_from_the_same_source_at_the_same_time(corpus):
 
 
 def test_an_episode_of_another_split_may_lend_its_actions(corpus):
-    alone = corpus.where(source="solo")
+    alone = corpus.filter(source="solo")
     donors = Corpus.of([bright(0, "solo"), bright(3, "solo")])
     lent = actions_of_other_episodes(alone, select_segments(alone, SPEC), donors)
     assert torch.equal(lent[0], torch.from_numpy(donors.actions(1)[:4]))

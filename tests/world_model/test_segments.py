@@ -41,7 +41,7 @@ class Means:
 
 @pytest.fixture
 def corpus(toy_episodes):
-    return Corpus.of(toy_episodes).where(split="train")
+    return Corpus.of(toy_episodes).filter(split="train")
 
 
 def test_segments_start_where_all_their_frames_fit(corpus):

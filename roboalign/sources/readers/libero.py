@@ -80,18 +80,18 @@ class Libero:
                 known = {"file": part.path, "folder": str(PurePosixPath(part.path).parent)} | attributes(data)
                 stream.refuse(part.path)
                 for name in demonstrations(file)[part.first : part.stop]:
-                    where = f"{part.path}#{name}"
+                    place = f"{part.path}#{name}"
                     try:
-                        yield self._raw(where, part.path, member(data, name), known, stream)
+                        yield self._raw(place, part.path, member(data, name), known, stream)
                     except DamagedError as error:
-                        yield Damaged(where, str(error))
+                        yield Damaged(place, str(error))
                     except UNREADABLE as error:
-                        stream.refuse(where)
-                        yield Damaged(where, f"HDF5 cannot read it: {error}")
+                        stream.refuse(place)
+                        yield Damaged(place, f"HDF5 cannot read it: {error}")
         except DamagedError as error:
             yield Damaged(part.path, str(error))
 
-    def _raw(self, where: str, path: str, group: Any, known: dict[str, str], stream: Watched) -> Raw:
+    def _raw(self, place: str, path: str, group: Any, known: dict[str, str], stream: Watched) -> Raw:
         if not isinstance(group, h5py.Group):
             raise DamagedError("it is not a group with data sets")
         arrays = data_sets(group)
@@ -122,7 +122,7 @@ class Libero:
             try:
                 return arrays[name][late:]
             except UNREADABLE as error:
-                stream.refuse(where)
+                stream.refuse(place)
                 raise DamagedError(f"its '{name}' cannot be read: {error}") from None
 
         def pictures(steps: Sequence[int]) -> Iterator[UInt8]:
@@ -133,13 +133,13 @@ class Libero:
                 try:
                     found = picture(array[step], self.camera)
                 except UNREADABLE as error:
-                    stream.refuse(where)
+                    stream.refuse(place)
                     raise DamagedError(f"its picture {step} of '{self.camera}' cannot be read: {error}") from None
                 yield found[::-1] if self.spec.upside_down else found
 
         numeric = [name for name, shape in shapes.items() if len(shape) in (1, 2)]
         return Raw(
-            name=where,
+            name=place,
             length=recorded - late,
             pictures=pictures,
             columns=Columns(numeric, column),

@@ -3,11 +3,11 @@
 import numpy as np
 
 from roboalign.sources.errors import SourceError
-from roboalign.sources.simulators.pusher import astray, pick_and_place, push
-from roboalign.sources.simulators.quiet import quiet
+from roboalign.sources.simulators.pusher import pick_and_place, push, wrong_goal
 from roboalign.sources.simulators.scene import geoms_of, paint, show_only_site, state_vector, touch
 from roboalign.sources.simulators.simulator import BLUE, DARK, GREEN, ORANGE, Vector
 from roboalign.sources.simulators.spec import FetchTask, ImageSpec, TaskSpec
+from roboalign.sources.simulators.suppress_output import suppress_output
 from roboalign.sources.simulators.view import View, require_egl
 from roboalign.types import Float32, UInt8
 
@@ -28,7 +28,7 @@ class Fetch:
         require_egl()
         try:
             # The package warns of changes to robots that are not used here.
-            with quiet():
+            with suppress_output():
                 from gymnasium_robotics.envs.fetch.pick_and_place import MujocoFetchPickAndPlaceEnv
                 from gymnasium_robotics.envs.fetch.push import MujocoFetchPushEnv
         except ImportError as error:
@@ -72,9 +72,9 @@ class Fetch:
         fingers = (self._env.data.joint(f"robot0:{side}_gripper_finger_joint").qpos[0] for side in "rl")
         return float(sum(fingers)) / 0.1
 
-    def mislead(self, rng: np.random.Generator) -> None:
+    def set_wrong_goal(self, rng: np.random.Generator) -> None:
         """Aim at another point of the table."""
-        self._aim = astray(rng, self._item_position, self._env.goal, self._env.initial_gripper_xpos, REACH)
+        self._aim = wrong_goal(rng, self._item_position, self._env.goal, self._env.initial_gripper_xpos, REACH)
 
     def expert(self) -> Vector:
         """Push, or pick up and place."""

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from roboalign.sources.errors import SourceError
-from roboalign.sources.simulators.pusher import astray, pick_and_place, push
+from roboalign.sources.simulators.pusher import pick_and_place, push, wrong_goal
 from roboalign.sources.simulators.scene import geoms_of, paint, state_vector, touch
 from roboalign.sources.simulators.simulator import BLUE, DARK, GREEN, GREY, ORANGE, Vector
 from roboalign.sources.simulators.spec import ImageSpec, JacoTask, TaskSpec
@@ -105,9 +105,9 @@ class Jaco:
         mean = float(np.mean(self._data.qpos[self._fingers]))
         return float((self._closed - mean) / (self._closed - self._open))
 
-    def mislead(self, rng: np.random.Generator) -> None:
+    def set_wrong_goal(self, rng: np.random.Generator) -> None:
         """Aim at another point of the table."""
-        self._aim = astray(rng, self._item_position, self._goal, np.zeros(2), REACH)
+        self._aim = wrong_goal(rng, self._item_position, self._goal, np.zeros(2), REACH)
 
     def expert(self) -> Vector:
         """Push, or pick up and lift."""

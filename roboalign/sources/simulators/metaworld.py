@@ -54,7 +54,7 @@ class Metaworld:
         self._view = View(model, image, spec.camera)
         self._success = False
         self._goal = np.zeros(3)
-        self._lie: Vector | None = None
+        self._goal_offset: Vector | None = None
         self._observation = np.zeros(39)
 
     def reset(self, seed: int) -> None:
@@ -70,7 +70,7 @@ class Metaworld:
         env.model.site("goal").pos = self._goal
         mujoco.mj_forward(env.model, env.data)
         self._observation = env._get_obs()
-        self._lie = None
+        self._goal_offset = None
         self._success = bool(env.evaluate_state(self._observation, np.zeros(4))[1]["success"] > 0.5)
 
     @property
@@ -101,24 +101,26 @@ class Metaworld:
             return max(places, key=lambda place: float(place[1]))
         return min(places, key=lambda place: abs(float(place[0] - env._target_pos[0])))
 
-    def mislead(self, rng: np.random.Generator) -> None:
+    def set_wrong_goal(self, rng: np.random.Generator) -> None:
         """Send the expert to another goal, or beside a handle."""
         if self._task in ("push", "pick_place"):
             side = -1.0 if self._goal[0] > 0 else 1.0
-            self._lie = np.array([side * rng.uniform(0.14, 0.2), rng.uniform(-0.05, 0.02), rng.uniform(0, 0.05)])
+            self._goal_offset = np.array(
+                [side * rng.uniform(0.14, 0.2), rng.uniform(-0.05, 0.02), rng.uniform(0, 0.05)]
+            )
         elif self._task == "drawer_close":
-            self._lie = np.array([rng.choice([-1.0, 1.0]) * rng.uniform(0.17, 0.22), 0.0, 0.0])
+            self._goal_offset = np.array([rng.choice([-1.0, 1.0]) * rng.uniform(0.17, 0.22), 0.0, 0.0])
         else:
-            self._lie = np.array([-rng.uniform(0.08, 0.16), 0.0, rng.uniform(0.08, 0.15)])
+            self._goal_offset = np.array([-rng.uniform(0.08, 0.16), 0.0, rng.uniform(0.08, 0.15)])
 
     def expert(self) -> Vector:
         """The package's scripted policy; at an opened door it rests, where the package's would swing it on and past."""
         if self._task == "door_open" and self._success:
             return np.array([0.0, 0.0, 0.0, 1.0])
         seen = self._observation.copy()
-        if self._lie is not None:
-            where = slice(36, 39) if self._task in ("push", "pick_place") else slice(4, 7)
-            seen[where] += self._lie
+        if self._goal_offset is not None:
+            columns = slice(36, 39) if self._task in ("push", "pick_place") else slice(4, 7)
+            seen[columns] += self._goal_offset
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return np.asarray(np.clip(self._expert.get_action(seen), -1, 1), np.float64)

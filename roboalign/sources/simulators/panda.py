@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 
 from roboalign.sources.errors import SourceError
-from roboalign.sources.simulators.pusher import astray, pick_and_place, push
-from roboalign.sources.simulators.quiet import quiet
+from roboalign.sources.simulators.pusher import pick_and_place, push, wrong_goal
 from roboalign.sources.simulators.scene import geoms_of, paint, state_vector
 from roboalign.sources.simulators.simulator import BLUE, DARK, GREEN, GREY, ORANGE, Vector
 from roboalign.sources.simulators.spec import ImageSpec, PandaTask, TaskSpec
+from roboalign.sources.simulators.suppress_output import suppress_output
 from roboalign.sources.simulators.view import View, require_egl
 from roboalign.types import Float32, UInt8
 
@@ -42,7 +42,7 @@ class Panda:
     def __init__(self, task: PandaTask, spec: TaskSpec, image: ImageSpec) -> None:
         require_egl()
         try:
-            with quiet():
+            with suppress_output():
                 from panda_gym.envs.robots.panda import Panda as Robot
                 from panda_gym.envs.tasks.pick_and_place import PickAndPlace
                 from panda_gym.envs.tasks.push import Push
@@ -50,7 +50,7 @@ class Panda:
         except ImportError as error:
             raise SourceError(f"panda-gym is not installed ({error}); install the extra: roboalign[sim]") from None
         self._name = task
-        with quiet():
+        with suppress_output():
             self._sim = PyBullet()
         self._client = self._sim.physics_client
         self._build: tuple[Any, ...] = (Robot, Push, PickAndPlace)
@@ -95,9 +95,9 @@ class Panda:
     def _opening(self) -> float:
         return float(self._robot.get_fingers_width()) / 0.08
 
-    def mislead(self, rng: np.random.Generator) -> None:
+    def set_wrong_goal(self, rng: np.random.Generator) -> None:
         """Aim at another point of the table."""
-        self._aim = astray(rng, self._item_position, self._task.goal, np.zeros(2), REACH / 2)
+        self._aim = wrong_goal(rng, self._item_position, self._task.goal, np.zeros(2), REACH / 2)
 
     def expert(self) -> Vector:
         """Push, or pick up and place."""

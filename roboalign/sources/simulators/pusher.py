@@ -71,7 +71,7 @@ def pick_and_place(
     return np.append(np.clip(gain * offset, -1, 1), closing)
 
 
-def astray(rng: np.random.Generator, item: Vector, goal: Vector, centre: Vector, reach: float) -> Vector:
+def wrong_goal(rng: np.random.Generator, item: Vector, goal: Vector, centre: Vector, reach: float) -> Vector:
     """A point (3,) at the goal's height to work towards in the goal's place.
 
     It lies within `reach` metres of `centre` in x and y, clear of the goal and of the object's place as far as 60 tries

@@ -105,7 +105,7 @@ class Actor:
         self._centre: Vector = simulator.state()[_XYZ["object"]].astype(np.float64)
         self._target, self._opening = self._centre, 1.0
         if policy == "wrong_goal":
-            simulator.mislead(rng)
+            simulator.set_wrong_goal(rng)
 
     def __call__(self) -> Vector:
         """The next action (A,), from -1 to 1."""

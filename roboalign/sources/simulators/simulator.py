@@ -26,7 +26,7 @@ class Simulator(Protocol):
         """Set up the initial scene that the seed names."""
         ...
 
-    def mislead(self, rng: np.random.Generator) -> None:
+    def set_wrong_goal(self, rng: np.random.Generator) -> None:
         """Make the expert work towards another goal than the scene's; the scene and its verdict stay as they are."""
         ...
 

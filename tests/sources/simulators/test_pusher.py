@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from roboalign.sources.simulators.pusher import astray, pick_and_place, push
+from roboalign.sources.simulators.pusher import pick_and_place, push, wrong_goal
 
 SIDE = 0.03
 
@@ -46,7 +46,7 @@ def test_a_pushed_object_at_the_goal_is_left_alone() -> None:
 def test_a_wrong_goal_is_on_the_table_and_clear_of_the_right_one(seed: int) -> None:
     rng = np.random.default_rng(seed)
     item, goal = rng.uniform(-0.1, 0.1, 3), rng.uniform(-0.1, 0.1, 3)
-    aim = astray(rng, item, goal, np.zeros(2), 0.12)
+    aim = wrong_goal(rng, item, goal, np.zeros(2), 0.12)
     assert np.abs(aim[:2]).max() <= 0.12
     assert np.linalg.norm(aim[:2] - goal[:2]) > 0.1
     assert aim[2] == goal[2]

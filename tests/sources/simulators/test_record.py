@@ -31,7 +31,7 @@ class Point:
             self.goal = self.gripper.copy()
         self.aim = self.goal
 
-    def mislead(self, rng: np.random.Generator) -> None:
+    def set_wrong_goal(self, rng: np.random.Generator) -> None:
         self.aim = self.goal - rng.uniform(1, 2, 3)
 
     def expert(self) -> Vector:

@@ -141,7 +141,8 @@ def import_llama(
     """The world model with the weights of a LLaMA in `folder`, for a tokenizer and sources of a `shape`.
 
     `words` says where the vocabularies lie, by default as `LlamaVocabulary.of_rlvr_world`; `bins` are the action bins,
-    the action width of `shape` the action tokens of a frame. Raises LlamaError if the folder is damaged or does not fit.
+    the action width of `shape` the action tokens of a frame. Raises LlamaError if the folder is damaged or does not
+    fit.
     """
     settings = _settings(folder)
     spec = _spec(folder, settings, shape, training, bins, still_tokens)

@@ -140,6 +140,7 @@ def assert_equal_training(one: Path, two: Path, label: str) -> None:
         assert {k: float(v) for k, v in row.items()} == pytest.approx({k: float(v) for k, v in other.items()})
 
 
+@pytest.mark.attack
 def test_a_killed_rank_ends_the_stage_which_resumes(alone: Path, tmp_path: Path) -> None:
     done = train(tmp_path, 2, "1,7", LABELS="first")
     assert done.returncode != 0

@@ -150,6 +150,7 @@ def attack_stage(stage: Stage, kills: int, draw: random.Random) -> Counter[str]:
     return figures
 
 
+@pytest.mark.attack
 def test_a_killed_stage_ends_as_an_unbroken_one_short(tmp_path: Path) -> None:
     preload(["tokenizer"])
     write_experiment(tmp_path / "checkout", SHORT)

@@ -56,7 +56,7 @@ def builders(folder: Path) -> dict[str, Callable[[Any], object]]:
     """Each builder, called with a spec alone."""
     nothing = cast(Any, None)
     run = Run("judge", "judge", {}, (), (Path("plots"),), folder)
-    bench = cast(Any, type("Bench", (), {"where": lambda self, split: []})())
+    bench = cast(Any, type("Bench", (), {"filter": lambda self, split: []})())
     return {
         "decoding": lambda spec: build_decoder(spec, nothing, nothing, nothing),
         "reward": lambda spec: build_reward(spec, nothing, nothing),

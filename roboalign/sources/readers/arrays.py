@@ -1,5 +1,6 @@
 """`.npy` and `.npz` files, whose headers are not believed: nothing is unpickled, and no size asks for memory."""
 
+import errno
 import math
 import os
 import struct
@@ -13,7 +14,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from roboalign.sources.errors import DamagedError
+from roboalign.sources.errors import DamagedError, SourceError
 
 BAD_ARRAY = (
     ValueError, EOFError, KeyError, TypeError, AttributeError, NotImplementedError, SyntaxError, MemoryError,
@@ -24,6 +25,13 @@ BYTES = 2**29
 """Bytes of an array at most."""
 _END = 2**16 + 22
 """Bytes at a ZIP's end that hold its directory's place."""
+
+
+def read_error(place: str, error: OSError) -> DamagedError | SourceError:
+    """The error for an unreadable file at `place`: it is damaged if its content names a place outside of it."""
+    if error.errno == errno.EINVAL:  # a seek to before the beginning, which a damaged directory of a ZIP asks for
+        return DamagedError(f"it is damaged: its directory names a place outside of the file ({error})")
+    return SourceError(f"{place} cannot be fetched: {error}; run it again")
 
 
 def read_npy(file: IO[bytes]) -> NDArray[Any]:

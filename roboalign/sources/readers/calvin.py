@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from roboalign.sources.errors import DamagedError, SourceError
-from roboalign.sources.readers.arrays import BAD_ARRAY, BYTES, open_npz
+from roboalign.sources.readers.arrays import BAD_ARRAY, BYTES, open_npz, read_error
 from roboalign.sources.readers.columns import MISSING, Columns, picture
 from roboalign.sources.readers.files import Files
 from roboalign.sources.readers.pickled import read_pickled
@@ -201,7 +201,7 @@ class Calvin:
         except MISSING:
             raise DamagedError(f"{path} is missing") from None
         except OSError as error:
-            raise SourceError(f"{self.files.uri}/{path} cannot be fetched: {error}; run it again") from None
+            raise read_error(f"{self.files.uri}/{path}", error) from None
         except DamagedError as error:
             raise DamagedError(f"{path} cannot be used: {error}") from None
         except BAD_ARRAY as error:

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from roboalign.sources.errors import DamagedError, SourceError
-from roboalign.sources.readers.arrays import BAD_ARRAY, open_npz
+from roboalign.sources.errors import DamagedError
+from roboalign.sources.readers.arrays import BAD_ARRAY, open_npz, read_error
 from roboalign.sources.readers.columns import MISSING, STEPS, Columns, picture
 from roboalign.sources.readers.file_episodes import FileEpisodes
 from roboalign.sources.readers.files import Files
@@ -114,7 +114,7 @@ def array_shapes(files: Files, path: str) -> dict[str, tuple[tuple[int, ...], st
     except (RuntimeError, *BAD_ARRAY) as error:  # a RuntimeError asks for a password
         raise DamagedError(f"it is not an .npz file, or a damaged one: {error}") from None
     except OSError as error:
-        raise SourceError(f"{files.uri}/{path} cannot be fetched: {error}; run it again") from None
+        raise read_error(f"{files.uri}/{path}", error) from None
     return found
 
 
@@ -126,7 +126,7 @@ def load_array(files: Files, path: str, name: str) -> Any:
     except MISSING:
         raise DamagedError("the file is missing") from None
     except OSError as error:
-        raise SourceError(f"{files.uri}/{path} cannot be fetched: {error}; run it again") from None
+        raise read_error(f"{files.uri}/{path}", error) from None
 
 
 def texts_of(values: Any) -> list[str]:

@@ -32,12 +32,12 @@ class VideoModels:
 
     @classmethod
     def of(cls, run: Run, accelerator: str) -> "VideoModels":
-        """Those among a stage's declared inputs."""
+        """Load from a stage's declared inputs."""
         return cls(run.input, torch.device(accelerator))
 
     @classmethod
     def in_folder(cls, root: Path, device: str) -> "VideoModels":
-        """Those in an experiment's folder."""
+        """Load from an experiment's folder."""
         return cls(lambda path: find_output(root, path), torch.device(device))
 
     def corpus(self) -> Corpus:

@@ -36,7 +36,7 @@ from roboalign.reward.spec import (
 
 @dataclass(frozen=True)
 class RewardModels:
-    """What the learned rewards ask; only the named ones are needed for a signal."""
+    """The models that learned rewards use; a signal needs only those that it names."""
 
     student: RewardModel
     judge: Scorer

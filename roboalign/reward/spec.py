@@ -366,7 +366,7 @@ class RewardModelSpec(Spec):
     training: TrainingSpec
     """Optimisation; `batch_size` counts sets."""
     init: CheckpointInitSpec | None = None
-    """Where the initial weights come from, with their vocabulary and state probe; null starts from random ones."""
+    """Origin of the initial weights, with their vocabulary and state probe; null starts from random ones."""
 
     @model_validator(mode="after")
     def _has_weights(self) -> Self:

@@ -57,7 +57,7 @@ class AlignmentComponents:
 
 @dataclass(frozen=True)
 class Credit:
-    """What the loss needs of the rewards of B rollouts, by the optimiser."""
+    """The rewards of B rollouts in the form that the loss of each optimiser needs."""
 
     rewards: Tensor
     """(B,)."""

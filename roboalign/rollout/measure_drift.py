@@ -30,7 +30,7 @@ class Truth:
     tokens: Tensor
     """Its dynamics tokens (B, F, Nd)."""
     reconstruction: Tensor
-    """Those tokens decoded, (B, F, 3, H, W)."""
+    """The decoded frames of these tokens, (B, F, 3, H, W)."""
 
 
 @torch.no_grad()

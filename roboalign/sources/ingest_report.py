@@ -1,4 +1,4 @@
-"""What became of a data set's episodes: kept, damaged, or left out."""
+"""The report on a data set's episodes: kept, damaged, or left out."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ QUARANTINE = "meta/quarantine.json"
 
 @dataclass(frozen=True, slots=True)
 class IngestReport:
-    """What became of a shard's episodes."""
+    """The report on a shard's episodes."""
 
     kept: int
     frames: int
@@ -80,7 +80,7 @@ def add_reports(reports: Sequence[IngestReport]) -> IngestReport:
 
 
 def quarantine_record(report: IngestReport) -> dict[str, Json]:
-    """What QUARANTINE holds."""
+    """The content of the file QUARANTINE."""
     found = {"damaged": [asdict(each) for each in report.damaged], "left_out": dict(report.left_out)}
     return found | ({"warnings": dict(report.warnings)} if report.warnings else {})
 

@@ -1,4 +1,4 @@
-"""What the dimensions of an action mean, and so what a stride makes of them. Pure functions.
+"""The meaning of each action dimension, which determines how a stride combines skipped actions. Pure functions.
 
 Displacements add up over the steps that a stride skips, velocities are averaged, and of absolute targets and switches
 the last one counts. A dimension's meaning is told by its name, by the recorded states that it follows or moves, and by
@@ -23,7 +23,7 @@ SKIPPED: dict[Meaning, Literal["sum", "mean", "last"]] = {
     "position": "last",
     "switch": "last",
 }
-"""What becomes of the actions that a stride skips, by their meaning."""
+"""The treatment of actions that a stride skips, by their meaning."""
 WORDS: dict[Meaning, str] = {
     "displacement": "displacements",
     "velocity": "velocities",
@@ -62,11 +62,11 @@ RESTING, AT_ENDS = 0.85, 0.8
 
 @dataclass(frozen=True, slots=True)
 class DimensionMeaning:
-    """What one dimension of the actions means."""
+    """The meaning of one dimension of the actions."""
 
     meaning: Meaning
     reason: str
-    """What tells it; empty if nothing does and it counts as a displacement."""
+    """The evidence; empty if there is none, and the dimension counts as a displacement."""
     certain: bool = False
     """Whether a name, a state, or the few values of a switch tell it, rather than the course of its values alone."""
 

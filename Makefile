@@ -12,7 +12,7 @@ repro: setup
 	@echo "repro: done; open report/index.html"
 
 test: setup check
-	@echo "test: unit tests, then the smoke experiment end to end in a clean clone; under 10 minutes on 2 cores"
+	@echo "test: unit tests, then the smoke experiment end to end in a clean clone; about 10 minutes on 2 cores"
 	OMP_NUM_THREADS=1 python -m pytest -n 2 -m "not slow and not attack"
 	python -m pytest tests/test_pipeline.py
 

@@ -76,13 +76,15 @@ class Stage:
 
     def events(self, process: ForkServerProcess) -> Iterator[float]:
         """The times at which it says that it started, and writes its scratch checkpoints, until it ends."""
-        seen: set[tuple[Path, int]] = set()
+        seen: set[tuple[Path, int, int]] = set()
         started = False
         while process.is_alive():
             now = set()
             for path in self.checkpoints():
                 try:
-                    now.add((path, path.stat().st_ino))
+                    status = path.stat()
+                    # A file system may give a new file the number of an old one.
+                    now.add((path, status.st_ino, status.st_mtime_ns))
                 except FileNotFoundError:  # it has ended in this moment
                     continue
             if not started and self.log.exists() and "started" in self.log.read_text():

@@ -297,7 +297,7 @@ def fit(
     progress = TrainingProgress(spec, label, scratch)
     if not progress.finished:
         if device.ranks == 1 or is_rank():
-            _train(module, dataset, spec, device, progress, callbacks)
+            _train(module, dataset, size, spec, device, progress, callbacks)
         else:
             run_ranks(device, label)
         if is_rank() and os.environ[TRAINING] == label:
@@ -314,6 +314,7 @@ def fit(
 def _train(
     module: TrainedModule,
     dataset: Dataset[Any],
+    size: int,
     spec: TrainingSpec,
     device: DeviceSpec,
     progress: TrainingProgress,
@@ -348,7 +349,7 @@ def _train(
             use_distributed_sampler=False,
             deterministic="warn" if device.accelerator == "cuda" else True,
         )
-        batches = StepBatches(len(dataset), spec, progress.start, trainer.global_rank, trainer.world_size)  # type: ignore[arg-type]
+        batches = StepBatches(size, spec, progress.start, trainer.global_rank, trainer.world_size)
         loader = DataLoader(dataset, batch_sampler=batches, num_workers=device.loader_workers)
         module.train()
         try:

@@ -102,7 +102,7 @@ def classify_dimensions(
 
 
 def by_name(name: str) -> DimensionMeaning | None:
-    """What a name tells; None if it tells nothing."""
+    """The meaning that a name implies; None if it implies none."""
     for meaning, pattern in _NAMES.items():
         if pattern.search(name):
             return DimensionMeaning(meaning, f"the name {name}", certain=True)
@@ -163,8 +163,8 @@ def correlation(first: NDArray[np.float32], second: NDArray[np.float32]) -> NDAr
 
 
 def by_course(episodes: Sequence[Float32]) -> DimensionMeaning | None:
-    """What the course of one dimension over each episode tells: a switch rests at one end of its range or the other,
-    an absolute target moves by small steps and lies away from zero."""
+    """The meaning that the values of one dimension imply: a switch rests at one end of its range or the other, an
+    absolute target moves by small steps and lies away from zero."""
     values = np.concatenate(episodes).astype(np.float64)
     low, high = np.quantile(values, [0.01, 0.99])
     span = high - low

@@ -33,7 +33,7 @@ LIBRARIES = ("aiohttp", "botocore", "gcsfs", "google", "httpx", "huggingface_hub
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What was asked for on the command line."""
+    """The arguments of the command."""
 
     target: str
     """A spec's name, or the URI of a data set or store."""
@@ -44,7 +44,7 @@ class Request:
     options: Options
     cache: Path
     overrides: tuple[str, ...] = ()
-    """What the experiment at hand sets over the file of a spec, each with the file and line."""
+    """Values that the current experiment sets over the spec's file, each with its file and line."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,11 +83,11 @@ class SourcePreview:
     fps: float
     """Frames a second as recorded, before the stride."""
     episodes: tuple[EpisodePreview, ...]
-    """Those that are kept, and a few that the spec leaves out."""
+    """Episodes that the spec keeps, and a few that it leaves out."""
     report: IngestReport | None = None
-    """What became of a data set's episodes; None for simulators and stores, which keep all."""
+    """The report on a data set's episodes; None for simulators and stores, which keep all."""
     without: int = 0
-    """Episodes without an instruction, whatever became of them."""
+    """Number of episodes without an instruction, kept or not."""
     splits: Mapping[Split, int] = field(default_factory=dict)
     """Of all episodes, if that is known without reading them."""
 

@@ -1,4 +1,4 @@
-"""What is odd about a source, and which field of its spec to change. Pure functions."""
+"""Problems of a source, each with the field of its spec to change. Pure functions."""
 
 from collections.abc import Iterator
 
@@ -9,7 +9,7 @@ from roboalign.sources.readers.spec import DatasetSpec
 FAR_OUT = 0.001
 """From this share of far-out values on a dimension is named."""
 ALLOWED: dict[Meaning, tuple[str, ...]] = {"switch": ("last",), "position": ("last", "mean"), "displacement": ("sum",)}
-"""What may become of the skipped actions, by what they mean."""
+"""Sensible values of `skipped` for each meaning."""
 LIKE: dict[Meaning, str] = {
     "switch": "like a gripper's switch",
     "position": "like absolute positions",

@@ -44,7 +44,7 @@ REMEDIES = {
     "{field: file, pattern: '(?P<task>[^/]+)/[^/]+$'}",
     "actions": "name the columns that make up the action",
 }
-"""What to do about a field for which nothing was found."""
+"""Remedies for fields without a proposal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class Proposal:
 
     layout: Layout
     fields: dict[str, Json]
-    """What is proposed."""
+    """Proposed values."""
     comments: dict[str, str] = field(default_factory=dict)
     problem: str = ""
     """Why no episode could be read with it; empty if some could."""
@@ -108,7 +108,7 @@ class Proposal:
 
 
 def listing(label: str, columns: Sequence[Column]) -> list[str]:
-    """What there is, as comments."""
+    """The columns that exist, as comments."""
     if not columns:
         return [f"# {label}: none found"]
     wide = max(len(column.key) for column in columns)

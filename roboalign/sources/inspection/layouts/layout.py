@@ -1,4 +1,4 @@
-"""What was recognised of a place without a spec, and the choice among what it offers."""
+"""The recognised layout of a place without a spec, and the choice among its columns."""
 
 import re
 from collections.abc import Sequence

@@ -10,7 +10,7 @@ from roboalign.sources.readers.hdf5 import PATTERNS, UNREADABLE, data_sets, memb
 from roboalign.sources.readers.libero import attributes, demonstrations, open_demonstrations
 
 OWN_CAMERAS = ("obs/agentview_rgb", "obs/eye_in_hand_rgb")
-"""What LIBERO calls its pictures; robomimic says agentview_image."""
+"""LIBERO's names of its cameras; robomimic's is agentview_image."""
 FIRST = 20
 """Files whose names are looked at."""
 LOOKED_FOR = "**/*.hdf5 or **/*.h5 with data/demo_* (LIBERO, robomimic)"

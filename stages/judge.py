@@ -31,7 +31,7 @@ def main(run: Run) -> None:
     outcome = load_outcome_model(run.input(f"artifacts/probe/{name}/outcome.safetensors"))
     judge = train_judge(run, name, spec, reward, bench, eyes, outcome, corpus.action_width, device_spec)
     judge.save(run.output(f"artifacts/{name}/model.safetensors"), run.provenance)
-    # The student learns from the judge's scores of all pairs; the held-out judge teaches nobody.
+    # The student learns from the judge's scores of all pairs; no student is distilled from the held-out judge.
     asked = list(range(len(bench.pairs))) if name == "judge" else [*validation, *test]
     sampled, places = score_pairs(judge.sample, bench, asked), {row: place for place, row in enumerate(asked)}
     if name == "judge":

@@ -28,10 +28,10 @@ def main(run: Run) -> None:
     train, validation, test = (bench.filter(split=split) for split in ("train", "validation", "test"))
     student, known = train_student(run, spec, reward, bench, taught, corpus.action_width, device)
     save_student(run.output("artifacts/student/model.safetensors"), student, run.provenance)
-    teacher, scores = taught[test], score_pairs(student.sample, bench, test)[0]
+    judge_scores, scores = taught[test], score_pairs(student.sample, bench, test)[0]
     # Every eighth test clip: real rollouts and recordings, of all lengths.
     fast, slow = (videos_per_second(scorer.sample, bench, test[::8]) for scorer in (student, judge))
-    metrics = measure(scores, teacher, taught[train].mean(0), bench, test, reward)
+    metrics = measure(scores, judge_scores, taught[train].mean(0), bench, test, reward)
     gold = Bench.open(run.input("artifacts/bench"), corpus, reward.names, "gold").labels[test]
     guessed = score_pairs(student.sample, bench, validation)[0, :, 0] if validation else None
     calibration = calibrate(bench, corpus, reward, train, validation, guessed)
@@ -39,7 +39,7 @@ def main(run: Run) -> None:
     metrics |= {
         "within_groups": {
             name: measure_groups(scores, bench, test, reference, reward)
-            for name, reference in (("judge", teacher), ("gold", gold))
+            for name, reference in (("judge", judge_scores), ("gold", gold))
         },
         "copy_context": copy_context_attack(student.sample, bench, test, scores),
         "interval": interval_metrics(calibration, scores[:, 0], bench, test, train, reward),
@@ -47,8 +47,8 @@ def main(run: Run) -> None:
         "parameters": sum(p.numel() for p in student.parameters()),
     }
     write_json(run.output("metrics/student.json"), metrics)
-    run.write_timings({"videos_per_second": fast, "teacher_videos_per_second": slow, "speedup": fast / slow})
-    run.log(f"total MAE {metrics['total']['mae']:.2f} against the teacher; {fast:.0f} videos/s, judge {slow:.0f}")
+    run.write_timings({"videos_per_second": fast, "judge_videos_per_second": slow, "speedup": fast / slow})
+    run.log(f"total MAE {metrics['total']['mae']:.2f} against the judge; {fast:.0f} videos/s, judge {slow:.0f}")
 
 
 if __name__ == "__main__":

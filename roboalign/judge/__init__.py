@@ -1,1 +1,1 @@
-"""The teacher that scores videos."""
+"""Judges: models that score videos in every dimension of the reward."""

@@ -115,7 +115,7 @@ class ChatClient:
         """Send one request and return its first choice.
 
         Raises TransientError on time-outs, connection errors, cut-off bodies and statuses that may pass;
-        JudgeServerError on everything that another try would not change. Redirects are never followed.
+        JudgeServerError on everything that another attempt would not change. Redirects are never followed.
         """
         headers = {"Content-Type": "application/json", "Accept": "application/json", "Accept-Encoding": "identity"}
         if self._api_key is not None:

@@ -97,7 +97,7 @@ class OpenAIJudge:
         return torch.tensor(rows, dtype=torch.float32).reshape(len(videos), self.spec.samples, 2, count).transpose(0, 1)
 
     def save(self, path: Path, provenance: str) -> None:
-        """Write the spec and the reward, which are all of this judge."""
+        """Write the spec and the reward; this judge has nothing else."""
         spec, reward = self.spec.model_dump(mode="json"), self.reward.model_dump(mode="json")
         checkpoint.save(path, {}, spec=spec, provenance=provenance, reward=reward)
 

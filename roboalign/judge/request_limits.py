@@ -1,4 +1,4 @@
-"""How fast requests to a paid server may start, and how many of them, at what cost."""
+"""Limits of requests to a paid server: rate, number and cost."""
 
 import time
 from dataclasses import dataclass, field

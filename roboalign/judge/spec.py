@@ -1,4 +1,4 @@
-"""The judge, RoboAlign-Judge: the teacher that scores videos in every dimension of the reward."""
+"""The judge (the paper's RoboAlign-Judge), which scores videos in every dimension of the reward."""
 
 from typing import Annotated, Literal, Self
 

@@ -200,7 +200,7 @@ def _one_clip(student: Student, prompts: Prompts, observe: ObserveFn) -> dict[st
 
 
 def make_check(run: Run, spec: GuardSpec, policy: WorldModel, measure: PolicyMeasure) -> Callable[[int], Check]:
-    """The guard's check of the policy as it is; each one is told in a line."""
+    """The guard's check of the current policy; each check is logged in one line."""
     scorer = f"{spec.scorer}_faithful"
 
     def check(step: int) -> Check:

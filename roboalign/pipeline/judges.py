@@ -134,7 +134,7 @@ def train_judge(
 def save_scores(path: Path, scores: Scores, provenance: str) -> None:
     """Write a judge's mean raw scores (P, 2, D) of all pairs of the bench, in their order.
 
-    A judge may be slow or cost money: whoever learns from its scores reads them here instead of asking again.
+    A judge may be slow or cost money: what learns from its scores reads this file instead of asking the judge again.
     """
     checkpoint.save(path, {"scores": torch.from_numpy(scores)}, spec={}, provenance=provenance)
 

@@ -1,4 +1,4 @@
-"""Rollouts in progress: the step-wise form that every decoding has, whether actions are known beforehand or not.
+"""Rollouts in progress: every decoding is a step-wise class, so that actions need not be known beforehand.
 
     decoder = build_decoder(SwrSpec(window=6), tokenizer, sampler, Start(frames, action_mask, seeds))
     tokens = decoder.step(action)                        # (B, Nd): the next frame of every row

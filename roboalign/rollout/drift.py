@@ -20,7 +20,7 @@ def epsilon(one_step: ArrayLike, floor: ArrayLike) -> Floats:
 
 
 def every_age(values: Mapping[int, float], horizon: int) -> Floats:
-    """Values measured at some ages (from 1), for all ages up to `horizon`: linear between, constant beyond."""
+    """Interpolate values measured at some ages (from 1) to all ages up to `horizon`: linear, constant outside."""
     ages = sorted(values)
     return np.interp(np.arange(1, horizon + 1), ages, [values[age] for age in ages])
 

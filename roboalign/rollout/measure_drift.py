@@ -85,7 +85,7 @@ def divergences(
 ) -> Floats:
     """Distances of rollouts that leave the truth after `starts` frames from the autoregressive one, (pairs, steps).
 
-    Both run under the same actions and the same sampling noise. `autoregressive` is (B, F, 3, H, W).
+    Both have the same actions and the same sampling noise. `autoregressive` is (B, F, 3, H, W).
     """
     pairs = []
     for start in starts:

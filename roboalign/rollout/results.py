@@ -123,5 +123,5 @@ class Results:
         return self.metrics | {"episodes": len(self.episodes), "horizon": self.episodes.prompt.horizon} | names
 
     def write_index(self) -> None:
-        """Write `index.json`, which lists the clip stores in the order they were rollout."""
+        """Write `index.json`, which lists the clip stores in the order in which they were rolled out."""
         write_json(self.folder / "index.json", self.index)

@@ -1,7 +1,7 @@
 """Rollouts: the decodings, how far and from which models rollouts are made, and how their drift is measured.
 
-A decoding is how a world model is rolled out. Each is one spec class here, which knows how long its sequences get and
-what it needs, and one step-wise class in a file of this folder; `build.py` leads from one to the other.
+A decoding is a method of rolling a world model out. Each has one spec class here, which knows the length of its sequences
+and its requirements, and one step-wise class in a file of this folder; `build.py` leads from one to the other.
 """
 
 from abc import abstractmethod

@@ -1,4 +1,4 @@
-"""metrics/student.json: how well the student agrees with its teacher, and with the labels."""
+"""metrics/student.json: how well the student agrees with its judge, and with the labels."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -14,15 +14,23 @@ from roboalign.types import Json
 
 
 def measure(
-    scores: Scores, teacher: Scores, baseline: Scores, bench: Bench, rows: Sequence[int], reward: RewardSpec
+    scores: Scores, judge_scores: Scores, baseline: Scores, bench: Bench, rows: Sequence[int], reward: RewardSpec
 ) -> dict[str, Json]:
-    """The agreement of the student's raw `scores` (N, 2, D) of the pairs `rows` with its teacher's, alike.
+    """Measure the agreement of a student with the judge that it was distilled from, and with the labels.
 
-    `baseline` (2, D) is the teacher's mean over training. The figures at the top are of the absolute scores, `faithful`
-    has those of the faithful ones, `labels` the same against the labels of pairs that the rubric labelled.
+    The figures at the top are of the absolute scores, `faithful` has those of the faithful ones, `labels` the agreement
+    with the labels of pairs that the rubric labelled.
+
+    Args:
+        scores: The student's raw scores (N, 2, D) of the pairs `rows`.
+        judge_scores: The judge's raw scores (N, 2, D) of the same pairs.
+        baseline: The judge's mean raw scores (2, D) over training, as the constant prediction to compare with.
+        bench: The bench that the pairs belong to.
+        rows: Numbers of the pairs in the bench.
+        reward: The reward, whose dimensions are scored.
     """
-    result = agreement(scores[:, 0], teacher[:, 0], baseline[0], reward)
-    result["faithful"] = agreement(scores[:, 1], teacher[:, 1], baseline[1], reward)
+    result = agreement(scores[:, 0], judge_scores[:, 0], baseline[0], reward)
+    result["faithful"] = agreement(scores[:, 1], judge_scores[:, 1], baseline[1], reward)
     keep, labels = sections(bench, rows, ())[""], bench.labels[list(rows)]
     if keep.any():
         result["labels"] = agreement(scores[keep, 0], labels[keep, 0], labels[keep, 0].mean(0), reward)

@@ -74,7 +74,7 @@ class TokenizerClips(Dataset[TokenizerSample]):
         if i in self.episodes:
             frames, points = (values[times] for values in self.episodes[i])
         else:
-            # The same time may have been drawn twice.
+            # The same frame number may have been drawn twice.
             distinct, place = np.unique(times, return_inverse=True)
             frames, points = (values[place] for values in self._read(i, distinct.tolist()))
         return {

@@ -12,7 +12,7 @@ from roboalign.tokenizer.compressive import CompressiveTokenizer
 from roboalign.tokenizer.interface import Tokenizer
 
 TRAINING_FIELDS = ("loss", "adversarial", "samples", "training", "init")
-"""Fields of the spec that do not tell the network."""
+"""Fields of the spec that do not determine the shapes of the weights."""
 
 
 def initialize_tokenizer(model: Tokenizer, init: Init, folder: Path) -> str:

@@ -16,8 +16,7 @@ class EncodedContext:
 
     tokens: Tensor
     """Codes, int64: `context_tokens` of the frame itself, then, from `encode_context`, the `dynamics_tokens` that the
-    frame would get as a later frame. These say "nothing has moved" in the dynamics codes' own words, and the world
-    model starts from them."""
+    frame would get as a later frame. These encode "nothing has moved", and the world model starts from them."""
     features: tuple[Tensor, ...]
     """Features of the context for the layers of the dynamics branch, in order; batch first."""
     pixels: Tensor

@@ -19,7 +19,7 @@ FSQ_LEVELS = {8: (8, 6, 5), 10: (8, 5, 5, 5), 12: (7, 5, 5, 5, 5), 14: (8, 8, 8,
 """FSQ levels by the bits that its config names (Mentzer et al., table 1)."""
 
 HEADS = 4
-"""Heads of its cross-attention, which neither its config nor its weights tell."""
+"""Heads of its cross-attention; neither its config nor its weights contain this number."""
 
 RENAMED = (
     (r"^context_in\.", "quant_conv."),

@@ -14,7 +14,7 @@ TRAINING_FIELDS = (
     "segment", "dropout", "corruption", "context_corruption", "ema_decay", "change_weight", "early_fraction",
     "training", "init", "measure", "max_position_embeddings",
 )  # fmt: skip
-"""Fields of the spec that do not tell the network."""
+"""Fields of the spec that do not determine the shapes of the weights."""
 
 
 def initialize_world_model(model: WorldModel, init: Init, folder: Path) -> str:

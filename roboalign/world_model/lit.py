@@ -51,7 +51,7 @@ class WorldModelTraining(TrainedModule):
     def training_step(self, batch: dict[str, Tensor], index: int) -> Tensor:
         spec, shape, dynamics = self.model.spec, self.model.shape, batch["dynamics"]
         seen = corrupt(dynamics, shape.dynamics_codes, spec.corruption, self.shard)
-        # The context's codes and, behind them, those that say "nothing has moved", each in its own vocabulary. Of two
+        # The context's codes, then those of the same frame as a later frame, each in its own vocabulary. Of two
         # contexts, the first is a true frame in rollouts too.
         sizes = [(spec.contexts - 1) * shape.context_tokens, shape.context_tokens, shape.dynamics_tokens]
         initial_context, context, still = torch.split(batch["context"], sizes, 1)

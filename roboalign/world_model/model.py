@@ -176,7 +176,7 @@ class WorldModel(nn.Module):
             CodeEmbedding(shape.dynamics_levels, spec.hidden_size, digits=digits) if spec.previous_codes else None
         )
         self.actions = ActionEmbedding(spec.actions, shape.action_width, spec.hidden_size)
-        # Rotary positions tell distances; these tell the place in the picture.
+        # Rotary positions encode distances in the sequence; these encode the place in the frame.
         for name, count in (("context_places", self.layout.prefix), ("frame_places", self.layout.frame)):
             if spec.places:
                 self.register_parameter(name, nn.Parameter(torch.randn(count, spec.hidden_size) * 0.02))
@@ -186,7 +186,7 @@ class WorldModel(nn.Module):
         self.norm = nn.Parameter(torch.ones(spec.hidden_size))
         self.head = nn.Linear(spec.hidden_size, shape.dynamics_codes, bias=False)
         nn.init.normal_(self.head.weight, std=0.02)
-        # Codes that share a digit share a part of their logit: what is learned of a digit serves rare codes too.
+        # Codes with the same digit share a part of their logit, so that rare codes profit from frequent ones.
         self.head_digits = CodeEmbedding(shape.dynamics_levels, spec.hidden_size, digits=True) if digits else None
         cosines, sines = rotary(spec.head_width, spec.max_position_embeddings, spec.rope_base)
         self.register_buffer("cosines", cosines, persistent=False)

@@ -50,7 +50,7 @@ class SegmentSpec(Spec):
     """Frames between the starts of two segments of an episode (our choice)."""
     reencoded: Fraction = 0.0
     """Share of the segments whose context is not the true frame but what the tokenizer makes of it after one or more
-    refreshes, as SWR's contexts are (our choice). Their first frames are then no clean pictures either."""
+    refreshes, as SWR's contexts are (our choice). Their first frames are then reconstructions too."""
     refreshes: Annotated[int, Field(ge=1, le=64)] = 3
     """Most refreshes that such a context went through; each at most `frames` frames after the one before."""
 
@@ -98,7 +98,7 @@ class WorldModelSpec(Spec):
     For the first frame it is the code that the context frame itself would get as a later frame.
     """
     places: bool = True
-    """Add a learned vector for the place in the picture (our choice); rotary positions tell only distances.
+    """Add a learned vector for the place in the frame (our choice); rotary positions encode distances only.
 
     With a `table` embedding, without `previous_codes` and `places`, and actions of kind `tokens`, the model is a plain
     LLaMA (RLVR-World, with `still_tokens`): huggingface.py imports and exports its weights.
@@ -119,7 +119,7 @@ class WorldModelSpec(Spec):
     corruption: Fraction = 0.0
     """Share of the input dynamics codes that training replaces by codes drawn at random, against compounding errors."""
     context_corruption: Fraction = 0.0
-    """The same share of the prompt's codes, against errors in contexts that are no true frames."""
+    """The same share of the prompt's codes, against errors in contexts that are not true frames."""
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Decay of the exponential average of the weights; the average is what is kept. 0 keeps the last weights."""
     change_weight: Annotated[float, Field(ge=0, le=100)] = 0.0

@@ -8,7 +8,7 @@ from roboalign.judge.qwen3_vl import Qwen3VLJudge
 from roboalign.spec.weights import CheckpointInitSpec
 
 NETWORK_FIELDS = ("kind", "revision", "model_hash", "rank", "alpha", "target_modules")
-"""Fields of the spec that must agree with the checkpoint's. Base models are compared by name: their folders may differ."""
+"""Fields of the spec that must agree with the checkpoint's. Base models are compared by name: folders may differ."""
 
 
 def initialize_qwen3_vl_judge(judge: Qwen3VLJudge, init: CheckpointInitSpec, folder: Path) -> str:

@@ -1,7 +1,7 @@
 """Rollouts: the decodings, how far and from which models rollouts are made, and how their drift is measured.
 
-A decoding is a method of rolling a world model out. Each has one spec class here, which knows the length of its sequences
-and its requirements, and one step-wise class in a file of this folder; `build.py` leads from one to the other.
+A decoding is a method of rolling a world model out. Each has one spec class here, which knows the length of its
+sequences and its requirements, and one step-wise class in a file of this folder, which `build.py` builds.
 """
 
 from abc import abstractmethod

@@ -1,6 +1,6 @@
 """The dual-branch tokenizer (iVideoGPT, arXiv 2405.15223; FSQ as in RLVR-World, arXiv 2505.13934).
 
-A context frame is encoded into many tokens once; each later frame into few tokens, which describe the changes. Both halves
+A context frame is encoded into many tokens once; each later frame into few tokens, for the changes. Both halves
 of the dynamics branch see the context: its features, level by level and by cross-attention, and its pixels, which the
 decoder blends in where nothing changed. What the context contributes is computed once per context (`EncodedContext`).
 """

@@ -6,9 +6,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from roboalign.spec.base import Policy, Split
+from roboalign.spec.base import PROPRIOCEPTION_NAMES, Policy, Split
 
-__all__ = ["KEYPOINT_NAMES", "STATE_NAMES", "Episode", "Float32", "Json", "Policy", "Split", "UInt8"]
+__all__ = [
+    "KEYPOINT_NAMES",
+    "PROPRIOCEPTION_NAMES",
+    "STATE_NAMES",
+    "Episode",
+    "Float32",
+    "Json",
+    "Policy",
+    "Split",
+    "UInt8",
+]
 
 UInt8 = NDArray[np.uint8]
 Float32 = NDArray[np.float32]
@@ -33,8 +43,9 @@ class Episode:
 
     `frames` is (T, H, W, 3), RGB. `actions` is (T, A), in the source's units: action t was chosen at frame t and leads
     to frame t + 1, so the last one leads beyond the end. `state` is (T, 14), columns STATE_NAMES, and `keypoints` is
-    (T, 6), columns KEYPOINT_NAMES; both are None if the source has none (real robots, generated clips). `scene` names
-    the initial scene: episodes with the same scene must be in the same split.
+    (T, 6), columns KEYPOINT_NAMES; both are None if the source has none (real robots, generated clips).
+    `proprioception` is (T, P), the robot's measurements of itself, in the source's units; None if they are not read.
+    `scene` names the initial scene: episodes with the same scene must be in the same split.
     """
 
     id: str
@@ -48,6 +59,7 @@ class Episode:
     actions: Float32
     state: Float32 | None = None
     keypoints: Float32 | None = None
+    proprioception: Float32 | None = None
 
     @property
     def success(self) -> bool | None:

@@ -40,7 +40,8 @@ def train_world_model(
         device=device_spec.accelerator, log=run.log,
     )  # fmt: skip
     times.append(time.monotonic())
-    shape = TokenShape.of(tokenizer.spec, corpus.action_width)
+    proprioception_width = 0 if spec.proprioception is None else corpus.proprioception_width
+    shape = TokenShape.of(tokenizer.spec, corpus.action_width, proprioception_width)
     model = seeded_world_model(spec, shape, fold_in(spec.training.seed, 3))
     if spec.init is not None:
         run.log(initialize_world_model(model, spec.init, scratch))
@@ -74,8 +75,11 @@ def measure_world_model(
     def rollout_at(temperature: float) -> RolloutFn:
         sampler = Sampler(model, temperature=temperature)
 
-        def roll_out(frames: Tensor, actions: Tensor, mask: Tensor, seeds: Tensor) -> tuple[Tensor, Tensor]:
-            decoder = ArDecoder(tokenizer, sampler, Start(frames, mask, seeds, actions.shape[1]))
+        def roll_out(
+            frames: Tensor, actions: Tensor, mask: Tensor, seeds: Tensor, proprioception: Tensor
+        ) -> tuple[Tensor, Tensor]:
+            start = Start(frames, mask, seeds, actions.shape[1], proprioception)
+            decoder = ArDecoder(tokenizer, sampler, start)
             tokens = torch.stack([decoder.step(action) for action in actions.unbind(1)], 1)
             return decoder.take_frames(), tokens
 

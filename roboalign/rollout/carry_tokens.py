@@ -35,6 +35,7 @@ class CarryTokensDecoder(SharedSegmentDecoder[ContextT, StateT]):
             self.state = self.sampler.start(
                 self.context.tokens, self.action_mask, self.seeds, self._room(self.window) + 1,
                 first_frame=self.frame - 1, displacement=actions[:, :-1].sum(1),
+                proprioception=self.proprioception,
             )  # fmt: skip
             self.sampler.feed(self.state, actions[:, -1:], self._last_tokens[:, None])
             self.age = 0

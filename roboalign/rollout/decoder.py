@@ -27,6 +27,7 @@ class Decoder(ABC, Generic[ContextT, StateT]):
     def __init__(self, tokenizer: FrameTokenizer[ContextT], sampler: FrameSampler[StateT], start: Start) -> None:
         self.tokenizer, self.sampler = tokenizer, sampler
         self.first_frame, self.action_mask, self.seeds = start.frames, start.action_mask, start.seeds
+        self.proprioception = start.proprioception
         self.horizon = start.horizon
         self.frame = 0
         """Number of the next frame, from 0."""
@@ -81,6 +82,7 @@ class Decoder(ABC, Generic[ContextT, StateT]):
         selected.costs = RolloutCosts()
         selected.first_frame, selected._latest = self.first_frame[rows], self._latest[rows]
         selected.action_mask, selected.seeds = self.action_mask[rows], new_seeds
+        selected.proprioception = None if self.proprioception is None else self.proprioception[rows]
         selected._select_sequences(rows)
         return selected
 
@@ -128,6 +130,8 @@ class SharedSegmentDecoder(Decoder[ContextT, StateT]):
         self.state = self.sampler.start(
             self.context.tokens, self.action_mask, self.seeds, self._room(frames),
             first_frame=self.frame, initial_context=first_context,
+            # Of predicted frames, which later contexts are, it is not known.
+            proprioception=self.proprioception if self.frame == 0 else None,
         )  # fmt: skip
         self.age = 0
 

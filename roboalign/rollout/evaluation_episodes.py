@@ -51,6 +51,7 @@ class EvaluationEpisodes:
             torch.from_numpy(actions).to(device),
             torch.from_numpy(masks).to(device),
             seeds(seed, numbers).to(device),
+            torch.from_numpy(np.stack([corpus.proprioception(number)[0] for number in numbers])).to(device),
         )
         return cls(tuple(corpus.infos[number] for number in numbers), numbers, video, prompt)
 
@@ -115,7 +116,7 @@ def swap_actions(episodes: EvaluationEpisodes, donors: Corpus) -> EvaluationEpis
         tuple(episodes.infos[row] for row in kept),
         tuple(episodes.numbers[row] for row in kept),
         episodes.frames[rows],
-        Prompt(prompt.frames[rows], given, prompt.action_mask[rows], prompt.seeds[rows]),
+        replace(prompt.select(rows), actions=given),
     )
 
 

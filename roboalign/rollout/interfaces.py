@@ -67,11 +67,13 @@ class FrameSampler(Protocol[StateT]):
         first_frame: int = 0,
         displacement: Tensor | None = None,
         initial_context: Tensor | None = None,
+        proprioception: Tensor | None = None,
     ) -> StateT:
         """A sequence of only the context, or of `initial_context`, that of the rollout's first frame, and the context.
 
         The random stream of the row starts at the absolute frame `first_frame`. `displacement` (B, A) is the sum of the
-        actions between the context and the first frame to come, where there are any.
+        actions between the context and the first frame to come, where there are any. `proprioception` (B, P) is what
+        the robots measure of themselves at the context frame, NaN where unknown; None if all is unknown.
         """
 
     def step(self, state: StateT, action: Tensor) -> Tensor:

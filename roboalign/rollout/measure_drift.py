@@ -52,7 +52,9 @@ def predict_from_truth(
 ) -> Tensor:
     """`steps` frames drawn after `start` frames of true tokens, (B, steps, 3, H, W)."""
     context = tokenizer.encode_context(prompt.frames)
-    state = sampler.start(context.tokens, prompt.action_mask, prompt.seeds, start + steps)
+    state = sampler.start(
+        context.tokens, prompt.action_mask, prompt.seeds, start + steps, proprioception=prompt.proprioception
+    )
     if start:
         sampler.feed(state, prompt.actions[:, :start], truth.tokens[:, :start])
     drawn = [sampler.step(state, prompt.actions[:, start + step]) for step in range(steps)]

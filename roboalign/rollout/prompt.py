@@ -18,6 +18,8 @@ class Start:
     """(B,): the seed of each row's random stream."""
     horizon: int | None = None
     """Frames to predict, if known."""
+    proprioception: Tensor | None = None
+    """(B, P) in [-1, 1]: each robot's proprioception at its context frame, NaN where unknown; None if all is."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,8 @@ class Prompt:
     """(B, A): which dimensions of the action the row's robot has."""
     seeds: Tensor
     """(B,): the seed of each row's random stream."""
+    proprioception: Tensor | None = None
+    """(B, P) in [-1, 1]: each robot's proprioception at its context frame, NaN where unknown; None if all is."""
 
     @property
     def horizon(self) -> int:
@@ -41,17 +45,22 @@ class Prompt:
     @property
     def start(self) -> Start:
         """The prompt without its actions."""
-        return Start(self.frames, self.action_mask, self.seeds, self.horizon)
+        return Start(self.frames, self.action_mask, self.seeds, self.horizon, self.proprioception)
 
     def select(self, rows: Tensor | slice) -> "Prompt":
         """The prompt of some rows."""
-        return Prompt(self.frames[rows], self.actions[rows], self.action_mask[rows], self.seeds[rows])
+        measured = None if self.proprioception is None else self.proprioception[rows]
+        return Prompt(self.frames[rows], self.actions[rows], self.action_mask[rows], self.seeds[rows], measured)
 
     def join(self, other: "Prompt") -> "Prompt":
         """The rows of this prompt and then those of the other, of the same horizon."""
+        measured = None
+        if self.proprioception is not None and other.proprioception is not None:
+            measured = torch.cat([self.proprioception, other.proprioception])
         return Prompt(
             torch.cat([self.frames, other.frames]),
             torch.cat([self.actions, other.actions]),
             torch.cat([self.action_mask, other.action_mask]),
             torch.cat([self.seeds, other.seeds]),
+            measured,
         )

@@ -57,7 +57,7 @@ class EntropySwrDecoder(Decoder[ContextT, StateT]):
         context = self.tokenizer.encode_context(self._latest[rows])
         state = self.sampler.start(
             context.tokens, self.action_mask[rows], self.seeds[rows], self._room(self.spec.longest),
-            first_frame=self.frame,
+            first_frame=self.frame, proprioception=self.proprioception if self.frame == 0 else None,
         )  # fmt: skip
         typical_entropy = torch.zeros(len(rows), device=rows.device)
         return _Group(rows, self.frame, context, state, typical_entropy, [], self.frame)

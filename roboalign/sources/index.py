@@ -13,8 +13,13 @@ from roboalign.store import ActionRange, EpisodeStore
 def entry(
     folder: Path, base: Path, quantile: float = 0.01, limits: Sequence[tuple[float, float]] = ()
 ) -> dict[str, Any]:
-    """The index entry of the store at `folder`, its place relative to `base`; its range of actions lies between
-    `quantile` and its mirror, or is what `limits` says of each dimension.
+    """The index entry of the store at `folder`.
+
+    Args:
+        folder: The store.
+        base: The folder that its path is given relative to.
+        quantile: Actions and proprioception are scaled to the range between this quantile and its mirror.
+        limits: Least and largest value of each action dimension, instead of the quantiles.
 
     Raises SourceError if a scene occurs in two splits, or no episode is there to train on.
     """
@@ -32,6 +37,8 @@ def entry(
     actions = ActionRange.over([store.actions(i) for i in train], quantile)
     if limits:
         actions = ActionRange(tuple(low for low, _ in limits), tuple(high for _, high in limits))
+    measured = [values for i in train if (values := store.proprioception(i)) is not None]
+    proprioception = ActionRange.over(measured, quantile) if measured else None
     return {
         "folder": folder.relative_to(base).as_posix(),
         "content": digest([folder]),
@@ -40,6 +47,11 @@ def entry(
         "fps": store.fps,
         "action_low": list(actions.low),
         "action_high": list(actions.high),
+        **(
+            {"proprioception_low": list(proprioception.low), "proprioception_high": list(proprioception.high)}
+            if proprioception
+            else {}
+        ),
         "splits": {name: sum(i.split == name for i in store.infos) for name in ("train", "validation", "test")},
     }
 

@@ -26,6 +26,8 @@ Split = Literal["train", "validation", "test"]
 
 Policy = Literal["expert", "noisy_expert", "wrong_goal", "random", "unknown"]
 """The policy that chose the actions of an episode; `unknown` for recordings of real robots."""
+PROPRIOCEPTION_NAMES = ("gripper_x", "gripper_y", "gripper_z", "opening")
+"""Columns of a simulator state that the robot itself can measure: its proprioception."""
 
 
 def items(minimum: int = 1, maximum: int = 64) -> Any:

@@ -228,6 +228,7 @@ def world_model_parameters(experiment: Experiment) -> int:
         tokenizer.context_levels,
         tokenizer.dynamics_levels,
         max(source.action_width for source in experiment.sources.values()),
+        max(source.proprioception_width for source in experiment.sources.values()),
     )
 
 

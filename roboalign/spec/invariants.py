@@ -30,6 +30,7 @@ def violations(experiment: Experiment) -> Iterator[Violation]:
     yield from positions(experiment)
     yield from decodings(experiment)
     yield from actions(experiment)
+    yield from proprioception(experiment)
     yield from splits(experiment)
     yield from vocabulary(experiment)
     yield from weights(experiment)
@@ -152,6 +153,16 @@ def actions(experiment: Experiment) -> Iterator[Violation]:
                     f"sources.{name} has {source.action_width} action dimensions, more than the {form.width} slots; "
                     f"raise this to {source.action_width}",
                 )
+
+
+def proprioception(experiment: Experiment) -> Iterator[Violation]:
+    """A world model that is given proprioception has a source that records it."""
+    recorded = any(source.proprioception_width for source in experiment.sources.values())
+    if experiment.world_model.proprioception is not None and not recorded:
+        yield Violation(
+            "world_model.proprioception",
+            "no source reads proprioception; list its columns in a source's proprioception, or set this to null",
+        )
 
 
 def splits(experiment: Experiment) -> Iterator[Violation]:

@@ -1,7 +1,7 @@
 """Several stores as one list of episodes, with actions on a common scale."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Self
@@ -10,22 +10,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roboalign.io import read_json
-from roboalign.store.layout import EpisodeInfo, StoreError
+from roboalign.store.layout import EpisodeInfo, StoreError, proprioception_of
 from roboalign.store.reader import EpisodeStore
 from roboalign.types import Episode, Float32, Policy, Split, UInt8
 
 
 @dataclass(frozen=True, slots=True)
 class ActionRange:
-    """The range of each action dimension of a source, in its own units: robust quantiles over its train split."""
+    """The range of each dimension of a source's actions or proprioception, in its own units: robust quantiles over its
+    train split."""
 
     low: tuple[float, ...]
     high: tuple[float, ...]
 
     @classmethod
-    def over(cls, actions: Sequence[Float32], quantile: float = 0.01) -> Self:
-        """The `quantile` and `1 - quantile` of actions, each (T, A)."""
-        low, high = np.quantile(np.concatenate(actions), [quantile, 1 - quantile], axis=0)
+    def over(cls, vectors: Sequence[Float32], quantile: float = 0.01) -> Self:
+        """The `quantile` and `1 - quantile` of actions or proprioception, each (T, A)."""
+        low, high = np.quantile(np.concatenate(vectors), [quantile, 1 - quantile], axis=0)
         return cls(tuple(map(float, low)), tuple(map(float, high)))
 
     def normalise(self, actions: Float32) -> Float32:
@@ -67,6 +68,10 @@ class _Memory:
     def keypoints(self, index: int) -> Float32 | None:
         return self._episodes[index].keypoints
 
+    def proprioception(self, index: int) -> Float32 | None:
+        episode = self._episodes[index]
+        return proprioception_of(episode.state) if episode.proprioception is None else episode.proprioception
+
 
 @dataclass(frozen=True)
 class Corpus:
@@ -76,7 +81,9 @@ class Corpus:
     places: tuple[tuple[int, int], ...]
     """For each episode, its store and its index there."""
     ranges: Mapping[str, ActionRange]
-    """The action range of each source, also of those that `where` left out: the width is that of the whole index."""
+    """The action range of each source, also of those that `filter` left out: the width is that of the whole index."""
+    proprioception_ranges: Mapping[str, ActionRange] = field(default_factory=dict)
+    """The range of the proprioception of each source that has it."""
 
     @classmethod
     def open(cls, index: Path) -> Self:
@@ -86,24 +93,32 @@ class Corpus:
             listed = read_json(index)["sources"]
         except (OSError, ValueError, KeyError) as error:
             raise StoreError(f"{index} is not a readable index of sources ({error}); run `dvc repro sources`") from None
-        stores, ranges = [], {}
+        stores, ranges, proprioception = [], {}, {}
         for name, entry in listed.items():
             store = EpisodeStore(index.parent.parent / entry["folder"])
             if (len(store), sum(i.length for i in store.infos)) != (entry["episodes"], entry["frames"]):
                 raise StoreError(f"{store.folder} is not the store that {index} lists; run `dvc repro sources`")
             stores.append(store)
             ranges[name] = ActionRange(tuple(entry["action_low"]), tuple(entry["action_high"]))
+            if "proprioception_low" in entry:
+                low, high = entry["proprioception_low"], entry["proprioception_high"]
+                proprioception[name] = ActionRange(tuple(low), tuple(high))
         places = tuple((s, e) for s, store in enumerate(stores) for e in range(len(store)))
-        return cls(tuple(stores), places, ranges)
+        return cls(tuple(stores), places, ranges, proprioception)
 
     @classmethod
     def of(cls, episodes: Sequence[Episode]) -> Self:
-        """A corpus of episodes in memory; action ranges come from the train split of each source (if any)."""
-        ranges = {}
+        """A corpus of episodes in memory; ranges come from the train split of each source (if any)."""
+        ranges, proprioception = {}, {}
+        store = _Memory(episodes)
         for name in dict.fromkeys(e.source for e in episodes):
-            own = [e for e in episodes if e.source == name]
-            ranges[name] = ActionRange.over([e.actions for e in own if e.split == "train"] or [e.actions for e in own])
-        return cls((_Memory(episodes),), tuple((0, i) for i in range(len(episodes))), ranges)
+            numbers = [i for i, e in enumerate(episodes) if e.source == name]
+            numbers = [i for i in numbers if episodes[i].split == "train"] or numbers
+            ranges[name] = ActionRange.over([store.actions(i) for i in numbers])
+            measured = [values for i in numbers if (values := store.proprioception(i)) is not None]
+            if measured:
+                proprioception[name] = ActionRange.over(measured)
+        return cls((store,), tuple((0, i) for i in range(len(episodes))), ranges, proprioception)
 
     @cached_property
     def infos(self) -> tuple[EpisodeInfo, ...]:
@@ -120,6 +135,11 @@ class Corpus:
     def action_width(self) -> int:
         """Action dimensions of the widest source of the index."""
         return max(len(r.low) for r in self.ranges.values())
+
+    @property
+    def proprioception_width(self) -> int:
+        """Dimensions of the widest source's proprioception; 0 if no source has it."""
+        return max((len(r.low) for r in self.proprioception_ranges.values()), default=0)
 
     def __len__(self) -> int:
         return len(self.places)
@@ -156,6 +176,18 @@ class Corpus:
         values = self.ranges[source].normalise(self.stores[store].actions(index))
         return np.pad(values, ((0, 0), (0, self.action_width - values.shape[1])))
 
+    def proprioception(self, i: int) -> Float32:
+        """(T, proprioception_width): what the robot measures of itself, in [-1, 1] by the source's range, clipped;
+        NaN in dimensions that it lacks."""
+        store, index = self.places[i]
+        info = self.stores[store].infos[index]
+        unknown = np.full((info.length, self.proprioception_width), np.nan, np.float32)
+        scale = self.proprioception_ranges.get(info.source)
+        values = None if scale is None else self.stores[store].proprioception(index)
+        if scale is not None and values is not None:
+            unknown[:, : values.shape[1]] = scale.normalise(values)
+        return unknown
+
     def action_mask(self, i: int) -> NDArray[np.bool_]:
         """(action_width,): which action dimensions the source of episode `i` has."""
         store, index = self.places[i]
@@ -168,4 +200,4 @@ class Corpus:
             for place, info in zip(self.places, self.infos, strict=True)
             if split in (None, info.split) and source in (None, info.source) and policy in (None, info.policy)
         )
-        return type(self)(self.stores, chosen, self.ranges)
+        return type(self)(self.stores, chosen, self.ranges, self.proprioception_ranges)

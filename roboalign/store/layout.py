@@ -6,7 +6,8 @@ A frame's row (`data/`) has, besides `timestamp`, `frame_index`, `episode_index`
   are kept by themselves, `observation.images.<camera>` for each, whose `info` says which cell of the frame it fills;
 - `action`: what the policy chose on seeing the frame, in the source's own units;
 - `observation.state`: the simulator's state, columns `roboalign.types.STATE_NAMES` (contact among them), if known;
-- `observation.keypoints`: projected points, columns `roboalign.types.KEYPOINT_NAMES`, if known.
+- `observation.keypoints`: projected points, columns `roboalign.types.KEYPOINT_NAMES`, if known;
+- `observation.proprioception`: what a recorded robot measures of itself, in its own units, if the spec reads it.
 
 An episode's row (`meta/episodes/`) has, besides LeRobot's own columns, `id`, `source`, `task` (the short name; the
 instruction is in `tasks`), `policy`, `scene`, `split`, `success` (see `roboalign.types.Episode`), `data/row_group` (its
@@ -25,15 +26,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from roboalign.store.spec import Images, StorageSpec, Tile
-from roboalign.types import KEYPOINT_NAMES, STATE_NAMES, Episode, Float32, Policy, Split
+from roboalign.types import KEYPOINT_NAMES, PROPRIOCEPTION_NAMES, STATE_NAMES, Episode, Float32, Policy, Split
 
-IMAGE, ACTION, STATE, KEYPOINTS = (
+IMAGE, ACTION, STATE, KEYPOINTS, PROPRIOCEPTION = (
     "observation.images.main",
     "action",
     "observation.state",
     "observation.keypoints",
+    "observation.proprioception",
 )
-VECTORS = (ACTION, STATE, KEYPOINTS)
+VECTORS = (ACTION, STATE, KEYPOINTS, PROPRIOCEPTION)
 CELL = "cell."
 """Begins the keys of a camera's `info` that say which cell of the frame it fills, in pixels."""
 STEPS = ("frame_index", "episode_index", "index", "task_index")
@@ -118,7 +120,7 @@ def features_of(
     length, height, width, _ = episode.frames.shape
     if not length:
         raise StoreError(f"episode {episode.id} has no frame")
-    arrays = {ACTION: episode.actions, STATE: episode.state, KEYPOINTS: episode.keypoints}
+    arrays = vectors_by_feature(episode)
     for name, array in arrays.items():
         if array is not None and (
             array.ndim != 2 or len(array) != length or not array.shape[1] or not np.isfinite(array).all()
@@ -135,6 +137,8 @@ def features_of(
                 f"episode {episode.id}: {name} has {array.shape[1]} columns, not {len(names)}: {', '.join(names)}"
             )
     known[ACTION] = tuple(f"action_{i}" for i in range(episode.actions.shape[1]))
+    if episode.proprioception is not None:
+        known[PROPRIOCEPTION] = tuple(f"proprioception_{i}" for i in range(episode.proprioception.shape[1]))
     vectors = {
         name: {"dtype": "float32", "shape": [array.shape[1]], "names": list(known[name])}
         for name, array in arrays.items()
@@ -145,6 +149,21 @@ def features_of(
     features = images | vectors | {k: {"dtype": v, "shape": [1], "names": None} for k, v in scalars.items()}
     # In the order that info.json has them: columns follow it, whether a store was written or merged.
     return dict(sorted(features.items()))
+
+
+def vectors_by_feature(episode: Episode) -> dict[str, Float32 | None]:
+    """The vectors of an episode, each (T, width), by feature; None for what its source does not have."""
+    return {
+        ACTION: episode.actions,
+        STATE: episode.state,
+        KEYPOINTS: episode.keypoints,
+        PROPRIOCEPTION: episode.proprioception,
+    }
+
+
+def proprioception_of(state: Float32 | None) -> Float32 | None:
+    """The columns PROPRIOCEPTION_NAMES of simulator states (T, 14); None without states."""
+    return None if state is None else state[:, [STATE_NAMES.index(name) for name in PROPRIOCEPTION_NAMES]]
 
 
 def image_features(

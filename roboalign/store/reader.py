@@ -20,6 +20,7 @@ from roboalign.store.layout import (
     CHUNK_FILES,
     IMAGE,
     KEYPOINTS,
+    PROPRIOCEPTION,
     STATE,
     STATISTICS,
     VECTORS,
@@ -28,6 +29,7 @@ from roboalign.store.layout import (
     data_file,
     frame_size,
     image_tiles,
+    proprioception_of,
     rate_of,
     video_file,
 )
@@ -172,6 +174,15 @@ class EpisodeStore:
         """(T, 6) keypoints of an episode, columns KEYPOINT_NAMES; None if the source has none."""
         return self._vector(index, KEYPOINTS)
 
+    def proprioception(self, index: int) -> Float32 | None:
+        """(T, P) what the robot of an episode measures of itself; None if the source does not have it.
+
+        Of a simulator state, these are the columns PROPRIOCEPTION_NAMES.
+        """
+        if PROPRIOCEPTION in self.features:
+            return self._vector(index, PROPRIOCEPTION)
+        return proprioception_of(self.state(index))
+
     def frames(self, index: int, start: int = 0, stop: int | None = None) -> UInt8:
         """(stop - start, H, W, 3) frames of an episode; only these are decoded."""
         return self.frames_at(index, range(self.infos[index].length)[start:stop])
@@ -236,6 +247,7 @@ class EpisodeStore:
             actions=vectors[ACTION],
             state=vectors.get(STATE),
             keypoints=vectors.get(KEYPOINTS),
+            proprioception=vectors.get(PROPRIOCEPTION),
         )
 
 

@@ -17,11 +17,9 @@ import pyarrow.parquet as pq
 from roboalign.store import layout
 from roboalign.store.images import encode_png
 from roboalign.store.layout import (
-    ACTION,
     CHUNK_FILES,
-    KEYPOINTS,
-    STATE,
     STEPS,
+    VECTORS,
     EpisodeInfo,
     StoreError,
     data_file,
@@ -33,6 +31,7 @@ from roboalign.store.layout import (
     parquet_writer,
     plain,
     rate_of,
+    vectors_by_feature,
     vectors_of,
     video_file,
 )
@@ -55,7 +54,8 @@ class EpisodeWriter:
         storage: How frames are kept.
         cameras: For frames that show several cameras, each to be kept by itself: the cell of each image feature.
 
-    All episodes must have frames of one size, actions of one width, and state and keypoints either all or none.
+    All episodes must have frames of one size, actions and proprioception of one width, and each kind of vector either
+    all or none.
     An existing store at `folder` is replaced. What is held in memory does not grow with the number of episodes.
     """
 
@@ -91,8 +91,7 @@ class EpisodeWriter:
         """Append one episode. Raises StoreError if it does not fit the episodes before it."""
         self._agree(features_of(episode, self.storage, self.fps, self.cameras), f"episode {episode.id}")
         length = len(episode.frames)
-        arrays = {ACTION: episode.actions, STATE: episode.state, KEYPOINTS: episode.keypoints}
-        vectors = {name: array for name, array in arrays.items() if array is not None}
+        vectors = {name: array for name, array in vectors_by_feature(episode).items() if array is not None}
         tiles = image_tiles(self._features)
         images = images_kind(self.storage, tiles)
         columns: dict[str, pa.Array] = {}
@@ -132,7 +131,7 @@ class EpisodeWriter:
             with Packets(file, rate_of(self.fps), lies.start, info.length, lies.checksums) as packets:
                 places[name] = self._append_video(name, packets)
         there = data_schema(self._features).names
-        names = [name for name in (*images, ACTION, STATE, KEYPOINTS) if name in there]
+        names = [name for name in (*images, *VECTORS) if name in there]
         table = store.columns(index, names)
         columns = {name: table.column(name).combine_chunks() for name in names}
         kept = {*images, *names}

@@ -219,6 +219,7 @@ def _extras(spec: WorldModelSpec) -> list[str]:
         "previous_codes is true": spec.previous_codes,
         "places is true": spec.places,
         "actions are of kind slot": spec.actions.kind != "tokens",
+        "proprioception is not null": spec.proprioception is not None,
     }
     return [name for name, present in extras.items() if present]
 

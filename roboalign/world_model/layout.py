@@ -36,6 +36,8 @@ class TokenShape:
     """FSQ levels of the dynamics codes."""
     action_width: int
     """A, action dimensions of the widest source."""
+    proprioception_width: int = 0
+    """P, dimensions of the widest source's proprioception; 0 if the model is not given any."""
 
     @property
     def context_codes(self) -> int:
@@ -48,14 +50,17 @@ class TokenShape:
         return math.prod(self.dynamics_levels)
 
     @classmethod
-    def of(cls, tokenizer: TokenizerSpec, action_width: int) -> "TokenShape":
-        """The shape under a tokenizer, for sources with at most `action_width` action dimensions."""
+    def of(cls, tokenizer: TokenizerSpec, action_width: int, proprioception_width: int = 0) -> "TokenShape":
+        """The shape under a tokenizer, for sources with at most these dimensions of actions and proprioception."""
         tokens = tokenizer.context_tokens, tokenizer.dynamics_tokens
-        return cls(*tokens, tokenizer.context_levels, tokenizer.dynamics_levels, action_width)
+        return cls(*tokens, tokenizer.context_levels, tokenizer.dynamics_levels, action_width, proprioception_width)
 
     def dump(self) -> Json:
         """The JSON form that checkpoints carry."""
-        return asdict(self)
+        value = asdict(self)
+        if not self.proprioception_width:
+            del value["proprioception_width"]
+        return value
 
     @classmethod
     def load(cls, value: Json) -> "TokenShape":
@@ -66,6 +71,7 @@ class TokenShape:
             tuple(map(int, value["context_levels"])),
             tuple(map(int, value["dynamics_levels"])),
             int(value["action_width"]),
+            int(value.get("proprioception_width", 0)),
         )
 
 

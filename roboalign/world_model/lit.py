@@ -1,5 +1,6 @@
 """Training the world model: one step, its logs, the optimizer, and the early snapshot."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -57,8 +58,16 @@ class WorldModelTraining(TrainedModule):
         initial_context, context, still = torch.split(batch["context"], sizes, 1)
         context = corrupt(context, shape.context_codes, spec.context_corruption, self.shard)
         still = corrupt(still, shape.dynamics_codes, spec.context_corruption, self.shard)
+        proprioception = batch["proprioception"] if spec.proprioception is not None else None
+        if proprioception is not None and spec.proprioception is not None:
+            withheld = self.shard.rand((len(dynamics), 1)).to(dynamics.device) < spec.proprioception.dropout
+            proprioception = proprioception.masked_fill(withheld, math.nan)
         logits = self.model(
-            torch.cat([initial_context, context, still], 1), seen, batch["actions"], batch["action_mask"]
+            torch.cat([initial_context, context, still], 1),
+            seen,
+            batch["actions"],
+            batch["action_mask"],
+            proprioception,
         )
         loss = token_loss(logits, dynamics, spec.change_weight)
         accuracy = (logits.detach().argmax(-1) == dynamics).float().mean()

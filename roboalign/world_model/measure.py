@@ -18,9 +18,9 @@ from roboalign.world_model.spec import WorldModelMeasureSpec
 Distance = Callable[[Tensor, Tensor], Tensor]
 """A perceptual distance of videos (B, T, 3, H, W), one number a frame (B, T)."""
 
-RolloutFn = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
-"""Context frames (B, 3, H, W), actions (B, F, A), action masks (B, A) and seeds (B,) to predicted frames
-(B, F, 3, H, W) and their tokens (B, F, Nd)."""
+RolloutFn = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+"""Context frames (B, 3, H, W), actions (B, F, A), action masks (B, A), seeds (B,) and proprioception (B, P) to
+predicted frames (B, F, 3, H, W) and their tokens (B, F, Nd)."""
 
 Values = dict[str, NDArray[np.float64]]
 """Metrics by name, one number for each rollout."""
@@ -128,14 +128,16 @@ def _rollouts(
     actions = torch.stack([leading_actions(corpus.actions(s.episode), s) for s in segments]).to(device)
     wrong = torch.stack([a if other is None else other.to(device) for a, other in zip(actions, others, strict=True)])
     mask = torch.stack([torch.from_numpy(corpus.action_mask(s.episode)) for s in segments]).to(device)
+    measured_states = [torch.from_numpy(corpus.proprioception(s.episode)[s.start]) for s in segments]
+    proprioception = torch.stack(measured_states).to(device)
     # A seed for each rollout by its place in the corpus, so that batches do not matter.
     seeds = torch.tensor([(seed << 32) + (s.episode << 12) + s.start for s in segments], device=device)
     with torch.inference_mode():
         context = tokenizer.encode_context(first[:, 0])
         videos = {
-            "": greedy(first[:, 0], actions, mask, seeds)[0],
-            "sampled_": sampled(first[:, 0], actions, mask, seeds)[0],
-            "other_actions_": greedy(first[:, 0], wrong, mask, seeds)[0],
+            "": greedy(first[:, 0], actions, mask, seeds, proprioception)[0],
+            "sampled_": sampled(first[:, 0], actions, mask, seeds, proprioception)[0],
+            "other_actions_": greedy(first[:, 0], wrong, mask, seeds, proprioception)[0],
             "codec_": tokenizer.decode(context, tokenizer.encode(context, truth)),
             "copy_context_": first.expand_as(truth),
             "copy_last_": clips[:, :-1],

@@ -117,6 +117,22 @@ class ActionEmbedding(nn.Module):
                 assert_never(self.spec)
 
 
+class ProprioceptionEmbedding(nn.Module):
+    """Embeds proprioception (B, P) in [-1, 1] as a vector (B, 1, hidden); dimensions that are NaN add nothing."""
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(2 * width, hidden, bias=False)
+        nn.init.normal_(self.linear.weight, std=0.02)
+
+    def forward(self, proprioception: Tensor) -> Tensor:
+        """The vector (B, 1, hidden) that is added to every context token."""
+        known = ~proprioception.isnan()
+        numbers = torch.cat([proprioception.nan_to_num(0.0), known.to(proprioception.dtype)], -1)
+        # Not a matrix product, whose result for a row depends on the number of rows.
+        return (numbers[..., None] * self.linear.weight.t()).sum(1, keepdim=True)
+
+
 class Layer(nn.Module):
     """One transformer layer: attention, then SwiGLU, each on the normalised residual stream."""
 
@@ -176,6 +192,7 @@ class WorldModel(nn.Module):
             CodeEmbedding(shape.dynamics_levels, spec.hidden_size, digits=digits) if spec.previous_codes else None
         )
         self.actions = ActionEmbedding(spec.actions, shape.action_width, spec.hidden_size)
+        self.proprioception: ProprioceptionEmbedding | None = None
         # Rotary positions encode distances in the sequence; these encode the place in the frame.
         for name, count in (("context_places", self.layout.prefix), ("frame_places", self.layout.frame)):
             if spec.places:
@@ -188,6 +205,9 @@ class WorldModel(nn.Module):
         nn.init.normal_(self.head.weight, std=0.02)
         # Codes with the same digit share a part of their logit, so that rare codes profit from frequent ones.
         self.head_digits = CodeEmbedding(shape.dynamics_levels, spec.hidden_size, digits=True) if digits else None
+        # Drawn last, so that the other initial weights do not depend on it.
+        if spec.proprioception is not None:
+            self.proprioception = ProprioceptionEmbedding(shape.proprioception_width, spec.hidden_size)
         cosines, sines = rotary(spec.head_width, spec.max_position_embeddings, spec.rope_base)
         self.register_buffer("cosines", cosines, persistent=False)
         self.register_buffer("sines", sines, persistent=False)
@@ -196,7 +216,14 @@ class WorldModel(nn.Module):
         """The matrix (codes, hidden) that turns the last layer's normalised output into logits."""
         return self.head.weight if self.head_digits is None else self.head.weight + self.head_digits.table()
 
-    def embed(self, context_tokens: Tensor, dynamics: Tensor, actions: Tensor, action_mask: Tensor) -> Tensor:
+    def embed(
+        self,
+        context_tokens: Tensor,
+        dynamics: Tensor,
+        actions: Tensor,
+        action_mask: Tensor,
+        proprioception: Tensor | None = None,
+    ) -> Tensor:
         """The input vectors (B, L, hidden) of a whole sequence, in the order of layout.py."""
         slots, everywhere = self.actions(actions, action_mask, torch.zeros_like(actions[:, 0]))
         tokens = self.dynamics(dynamics)
@@ -210,17 +237,31 @@ class WorldModel(nn.Module):
         context = self.context(context_tokens[:, : self.layout.context])
         if self.layout.still:
             context = torch.cat([context, self.dynamics(context_tokens[:, self.layout.context :])], 1)
+        if self.proprioception is not None and proprioception is not None:
+            context = context + self.proprioception(proprioception).to(context.dtype)
         return torch.cat([context + self.context_places, frames.flatten(1, 2)], 1)
 
-    def forward(self, context_tokens: Tensor, dynamics: Tensor, actions: Tensor, action_mask: Tensor) -> Tensor:
+    def forward(
+        self,
+        context_tokens: Tensor,
+        dynamics: Tensor,
+        actions: Tensor,
+        action_mask: Tensor,
+        proprioception: Tensor | None = None,
+    ) -> Tensor:
         """Teacher-forced logits (B, F, Nd, codes): those of each dynamics token given all before it.
 
-        `context_tokens` (B, Nc + Nd) are prompts (layout.py), or whole ones of two contexts, `dynamics` (B, F, Nd) are
-        codes, `actions` (B, F, A) lie in [-1, 1] (action f leads to frame f), `action_mask` (B, A) is true where the
-        episode has the dimension.
+        Args:
+            context_tokens: Prompts (B, Nc + Nd), see layout.py, or whole ones of two contexts.
+            dynamics: Codes (B, F, Nd).
+            actions: (B, F, A) in [-1, 1]; action f leads to frame f.
+            action_mask: (B, A), true for the dimensions that the episode has.
+            proprioception: (B, P) in [-1, 1] at the context frames, NaN where unknown; None if all is unknown.
+
         Raises ValueError on prompts of another width and on a sequence beyond the position limit.
         """
-        x = self.embed(complete_prompts(self.layout, context_tokens), dynamics, actions, action_mask)
+        prompts = complete_prompts(self.layout, context_tokens)
+        x = self.embed(prompts, dynamics, actions, action_mask, proprioception)
         length = x.shape[1]
         if length > self.spec.max_position_embeddings:
             raise ValueError(

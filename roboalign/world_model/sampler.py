@@ -67,6 +67,7 @@ class Sampler:
         first_frame: int = 0,
         displacement: Tensor | None = None,
         initial_context: Tensor | None = None,
+        proprioception: Tensor | None = None,
     ) -> DecodeState:
         """Read the prompts and return the state before the first frame.
 
@@ -81,6 +82,8 @@ class Sampler:
             displacement: (P * G, A), the sum of the actions between the context and the next frame's; 0 by default.
             initial_context: (P, Nc + Nd), the prompts of the frames that the rollouts began with, for a model of two
                 contexts; `context_tokens` by default.
+            proprioception: (P, width), the robots' proprioception at the context frames, NaN where unknown; unknown by
+                default, and ignored by a model that is not given any.
 
         Raises ValueError if shapes do not fit or the sequence is longer than the position limit.
         """
@@ -106,6 +109,8 @@ class Sampler:
                 x = self._packed["context"][codes[:, : layout.context]]
                 if layout.still:
                     x = torch.cat([x, self._packed["dynamics"][codes[:, layout.context :]]], 1)
+                if model.proprioception is not None and proprioception is not None:
+                    x = x + model.proprioception(proprioception[row : row + 1])
                 x = x + model.context_places
                 self._forward(x, keys[:, row : row + 1], values[:, row : row + 1], 0)
             still = context_tokens[:, layout.context :]

@@ -77,7 +77,8 @@ class Segments(Dataset[dict[str, Tensor]]):
     """Tokenised segments. A sample is a dict:
 
     `context` (Nc + Nd,), a prompt, or (2 Nc + Nd,) of two contexts, and `dynamics` (F, Nd), int64 codes; `actions`
-    (F, A), action f leads to frame f; `action_mask` (A,), bool; `episode` and `start`, its place in the corpus.
+    (F, A), action f leads to frame f; `action_mask` (A,), bool; `proprioception` (P,) at the context frame, NaN where
+    unknown and in contexts that are reconstructions; `episode` and `start`, its place in the corpus.
     """
 
     def __init__(self, shards: list[dict[str, Tensor]]) -> None:
@@ -174,7 +175,7 @@ def _encode(
     batch: int,
 ) -> dict[str, Tensor]:
     """The tensors of one file of the cache; frames of an episode are read once."""
-    context, dynamics, actions, masks = [], [], [], []
+    context, dynamics, actions, masks, proprioception = [], [], [], [], []
     read, video = -1, torch.empty(0)
     for first in range(0, len(segments), batch):
         part, clips, videos = segments[first : first + batch], [], []
@@ -182,10 +183,13 @@ def _encode(
             if segment.episode != read:
                 read, video = segment.episode, frames_to_video(corpus.frames(segment.episode), device)
                 every, mask = corpus.actions(read), torch.from_numpy(corpus.action_mask(read))
+                measured = torch.from_numpy(corpus.proprioception(read))
             videos.append(video)
             clips.append(video[segment.start + 1 : segment.start + segment.frames + 1])
             actions.append(leading_actions(every, segment))
             masks.append(mask)
+            true_context = refreshes(segment, spec) == [segment.start]
+            proprioception.append(measured[segment.start] if true_context else torch.full_like(measured[0], torch.nan))
         with torch.inference_mode():
             chains = [refreshes(segment, spec) for segment in part]
             encoded = tokenizer.encode_context(_contexts(tokenizer, videos, chains))
@@ -200,6 +204,7 @@ def _encode(
         "dynamics": torch.cat(dynamics),
         "actions": torch.stack(actions),
         "action_mask": torch.stack(masks),
+        "proprioception": torch.stack(proprioception),
         "episode": torch.tensor([segment.episode for segment in segments]),
         "start": torch.tensor([segment.start for segment in segments]),
     }

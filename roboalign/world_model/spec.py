@@ -41,6 +41,16 @@ ActionsSpec = Annotated[SlotActionsSpec | TokenActionsSpec, Field(discriminator=
 """How the action of a frame enters the sequence."""
 
 
+class ProprioceptionSpec(Spec):
+    """The proprioception of the context frame as an input: one linear embedding, added to every context token.
+
+    It is known where a context is a recorded frame; after a refresh by SWR it is not, and nothing is added.
+    """
+
+    dropout: Fraction = 0.2
+    """Share of the training samples from which it is withheld, so that the model also works without (our choice)."""
+
+
 class SegmentSpec(Spec):
     """Which stretches of episodes the model is trained on."""
 
@@ -108,6 +118,8 @@ class WorldModelSpec(Spec):
     the first action (RLVR-World's sequence); without, they are known by `previous_codes` alone."""
     norm_epsilon: Annotated[float, Field(ge=1e-8, le=1e-3)] = 1e-5
     """Added to the mean square of RMSNorm (LLaMA)."""
+    proprioception: ProprioceptionSpec | None = None
+    """Give the robot's proprioception at the context frame to the model; null: the frame alone (paper)."""
     segment: SegmentSpec = SegmentSpec()
     """Training sequences."""
     contexts: Literal[1, 2] = 1
@@ -198,10 +210,17 @@ class WorldModelSpec(Spec):
         context_levels: tuple[int, ...],
         dynamics_levels: tuple[int, ...],
         action_width: int,
+        proprioception_width: int = 0,
     ) -> int:
-        """Trained numbers of the model over a tokenizer of these token counts and FSQ levels.
+        """Number of parameters of the model.
 
-        `action_width` is the widest source's number of action dimensions.
+        Args:
+            context_tokens: Tokens of a context frame.
+            dynamics_tokens: Tokens of each later frame.
+            context_levels: FSQ levels of the context tokens.
+            dynamics_levels: FSQ levels of the dynamics tokens.
+            action_width: Action dimensions of the widest source.
+            proprioception_width: Dimensions of the widest source's proprioception.
         """
         key_value = self.kv_heads * self.head_width
         attention = self.hidden_size * (2 * self.hidden_size + 2 * key_value)
@@ -211,6 +230,7 @@ class WorldModelSpec(Spec):
         vectors += sum(dynamics_levels) if self.embedding == "digits" else 0
         vectors += self.actions.bins * (action_width if self.actions.kind == "slot" else 1)
         vectors += 2 * action_width if self.actions.kind == "slot" and self.actions.displacement else 0
+        vectors += 2 * proprioception_width if self.proprioception is not None else 0
         vectors += self.sequence_tokens(context_tokens, dynamics_tokens, 1) * self.places
         return self.layers * layer + self.hidden_size * (vectors + 1 + _codes(dynamics_levels))
 

@@ -84,6 +84,8 @@ class ToySampler:
     noisy: bool = False
     initial_contexts: list[Tensor | None] = field(default_factory=list)
     """The `initial_context` of each start."""
+    proprioceptions: list[Tensor | None] = field(default_factory=list)
+    """The `proprioception` of each start."""
 
     def start(
         self,
@@ -95,8 +97,10 @@ class ToySampler:
         first_frame: int = 0,
         displacement: Tensor | None = None,
         initial_context: Tensor | None = None,
+        proprioception: Tensor | None = None,
     ) -> ToyState:
         self.initial_contexts.append(initial_context)
+        self.proprioceptions.append(proprioception)
         return ToyState(context_tokens, seeds, [], first_frame, max_frames)
 
     def step(self, state: ToyState, action: Tensor) -> Tensor:

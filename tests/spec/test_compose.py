@@ -268,3 +268,10 @@ def test_a_judge_without_actions_has_no_faithful_scores_to_distil(tree: Path, ed
     )
     with pytest.raises(SpecError, match=r"add actions, or set rl\.reward\.variant to absolute"):
         composed(tree)
+
+
+def test_proprioception_that_no_source_reads_is_refused(tree: Path, edit: Edit) -> None:
+    edit("params.yaml", "set: {}", "set: {world_model.proprioception: {}, sources.*.episodes: 20}")
+    assert errors(tree) == []  # a simulated robot measures its gripper
+    edit("params.yaml", "sources: [metaworld, fetch, panda, jaco]", "sources: [bridge]")
+    assert any("world_model.proprioception: no source reads proprioception" in text for text in errors(tree))

@@ -36,7 +36,7 @@ class Aloha(FileEpisodes):
         """The episode of a file, which is opened again for its columns and pictures. Raises DamagedError."""
         with open_hdf5(self.files, path) as (file, _):
             arrays = data_sets(file)
-            for name in sorted({self.camera, *(entry.key for entry in self.spec.actions)} & set(arrays)):
+            for name in sorted({self.camera, *self.spec.vector_keys} & set(arrays)):
                 check_storage(arrays[name], name)
             # The others are not read; but to ask for the shape of a virtual one would open its files.
             arrays = {name: array for name, array in arrays.items() if not (array.is_virtual or array.external)}

@@ -155,12 +155,12 @@ class Calvin:
         if self.spec.environments and (None in environments or len(environments) > 1):
             raise DamagedError(f"its steps {first} to {last} lie in no single environment of {SCENES}")
         steps = range(first, last + 1)
-        named = dict.fromkeys(entry.key for entry in self.spec.actions)
+        named = self.spec.vector_keys
         read: dict[str, Any] = {}
 
         def column(key: str) -> Any:
             if not read:  # all columns in one go through the files
-                rows: list[dict[str, Any]] = [self.step(step, tuple(named), WIDEST) for step in steps]
+                rows: list[dict[str, Any]] = [self.step(step, named, WIDEST) for step in steps]
                 read.update({each: stack_rows([row[each] for row in rows], each, first) for each in named})
             return read[key]
 

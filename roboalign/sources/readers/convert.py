@@ -9,7 +9,7 @@ import numpy as np
 from roboalign.sources.errors import DamagedError
 from roboalign.sources.readers.pictures import frame
 from roboalign.sources.readers.reader import Damaged, LeftOut, Raw, require_key
-from roboalign.sources.readers.spec import ActionKeySpec, DatasetSpec
+from roboalign.sources.readers.spec import ActionKeySpec, DatasetSpec, VectorKeySpec
 from roboalign.sources.readers.text import check_text
 from roboalign.types import Episode, Float32, UInt8
 
@@ -32,6 +32,7 @@ def convert(raw: Raw, spec: DatasetSpec, source: str) -> Episode | LeftOut | Dam
             check_text(text, what)
         steps = range(0, raw.length, spec.stride)
         actions = join_actions(raw.columns, spec, raw.length)
+        proprioception = join_proprioception(raw.columns, spec, raw.length)
         frames = read_frames(raw, spec, steps)
         return Episode(
             id=f"{source}/{raw.name}",
@@ -43,6 +44,7 @@ def convert(raw: Raw, spec: DatasetSpec, source: str) -> Episode | LeftOut | Dam
             split="train",
             frames=frames,
             actions=actions,
+            proprioception=proprioception,
         )
     except DamagedError as error:
         return Damaged(raw.name, str(error))
@@ -88,29 +90,45 @@ def left_out(raw: Raw, spec: DatasetSpec) -> str:
 
 def join_actions(columns: Mapping[str, Float32], spec: DatasetSpec, length: int) -> Float32:
     """The actions (frames, action_width) of the frames that the stride keeps. Raises DamagedError."""
-    parts: list[Float32] = []
-    for entry in spec.actions:
-        require_key(columns, entry.key, "action column")
-        values = np.asarray(columns[entry.key], np.float32)
-        values = values[:, None] if values.ndim == 1 else values
-        if values.ndim != 2 or len(values) != length:
-            raise DamagedError(
-                f"its action '{entry.key}' has shape {values.shape}, not one row for each of {length} steps"
-            )
-        if entry.columns:
-            if max(entry.columns) >= values.shape[1]:
-                raise DamagedError(
-                    f"its action '{entry.key}' has width {values.shape[1]}, no column {max(entry.columns)}"
-                )
-            values = values[:, list(entry.columns)]
-        bad = np.flatnonzero(~np.isfinite(values).all(1))
-        if len(bad):
-            raise DamagedError(f"its action '{entry.key}' is NaN or infinite at step {bad[0]}")
-        parts.append(apply_stride(values, entry, spec.stride))
+    parts = [apply_stride(read_column(columns, entry, "action", length), entry, spec.stride) for entry in spec.actions]
     actions = np.concatenate(parts, axis=1)
     if actions.shape[1] != spec.action_width:
         raise DamagedError(f"its actions have width {actions.shape[1]}, but action_width is {spec.action_width}")
     return actions
+
+
+def join_proprioception(columns: Mapping[str, Float32], spec: DatasetSpec, length: int) -> Float32 | None:
+    """The proprioception (frames, proprioception_width) at the frames that the stride keeps; None if the spec names no
+    columns. Raises DamagedError."""
+    if not spec.proprioception:
+        return None
+    parts = [read_column(columns, entry, "proprioception", length)[:: spec.stride] for entry in spec.proprioception]
+    values = np.concatenate(parts, axis=1)
+    if values.shape[1] != spec.proprioception_width:
+        raise DamagedError(
+            f"its proprioception has width {values.shape[1]}, but proprioception_width is {spec.proprioception_width}"
+        )
+    return values
+
+
+def read_column(columns: Mapping[str, Float32], entry: VectorKeySpec, what: str, length: int) -> Float32:
+    """The entries (length, width) of a column that a spec takes; `what` names the vector that it is a part of.
+
+    Raises DamagedError if the column is missing, of another length or width, or not finite.
+    """
+    require_key(columns, entry.key, f"{what} column")
+    values = np.asarray(columns[entry.key], np.float32)
+    values = values[:, None] if values.ndim == 1 else values
+    if values.ndim != 2 or len(values) != length:
+        raise DamagedError(f"its {what} '{entry.key}' has shape {values.shape}, not one row for each of {length} steps")
+    if entry.columns:
+        if max(entry.columns) >= values.shape[1]:
+            raise DamagedError(f"its {what} '{entry.key}' has width {values.shape[1]}, no column {max(entry.columns)}")
+        values = values[:, list(entry.columns)]
+    bad = np.flatnonzero(~np.isfinite(values).all(1))
+    if len(bad):
+        raise DamagedError(f"its {what} '{entry.key}' is NaN or infinite at step {bad[0]}")
+    return values
 
 
 def apply_stride(values: Float32, entry: ActionKeySpec, stride: int) -> Float32:

@@ -71,16 +71,18 @@ class Lerobot:
         if any(each.get("is_depth_map") or each.get("video.is_depth_map") for each in details):
             raise SourceError(f"camera '{self._camera}' is a depth map, not a colour image")
         numeric = [key for key in features if self._numeric(key)]
-        for number, entry in enumerate(spec.actions):
-            if entry.key not in numeric:
-                there = ", ".join(sorted(numeric)) or "none"
-                raise SourceError(
-                    f"actions.{number}.key: the data set has no vector '{entry.key}'; its vectors: {there}"
-                )
-        widths = [len(e.columns) or (features[e.key].get("shape") or [1])[0] for e in spec.actions]
-        if sum(widths) != spec.action_width:
-            listed = ", ".join(f"{entry.key}: {width}" for entry, width in zip(spec.actions, widths, strict=True))
-            raise SourceError(f"action_width is {spec.action_width}, but the data set has {sum(widths)} ({listed})")
+        for field, entries, declared in spec.vectors:
+            for number, entry in enumerate(entries):
+                if entry.key not in numeric:
+                    there = ", ".join(sorted(numeric)) or "none"
+                    raise SourceError(
+                        f"{field}.{number}.key: the data set has no vector '{entry.key}'; its vectors: {there}"
+                    )
+            widths = [len(e.columns) or (features[e.key].get("shape") or [1])[0] for e in entries]
+            if sum(widths) != declared:
+                listed = ", ".join(f"{entry.key}: {width}" for entry, width in zip(entries, widths, strict=True))
+                name = field.removesuffix("s")
+                raise SourceError(f"{name}_width is {declared}, but the data set has {sum(widths)} ({listed})")
 
     def parts(self) -> list[Part]:
         """Runs of the episodes that the data set lists."""

@@ -95,7 +95,7 @@ class Libero:
         if not isinstance(group, h5py.Group):
             raise DamagedError("it is not a group with data sets")
         arrays = data_sets(group)
-        for name in sorted({self.camera, *(entry.key for entry in self.spec.actions)} & set(arrays)):
+        for name in sorted({self.camera, *self.spec.vector_keys} & set(arrays)):
             check_storage(arrays[name], name)
         # The others are not read; but to ask for the shape of a virtual one would open its files.
         arrays = {name: array for name, array in arrays.items() if not array.is_virtual}

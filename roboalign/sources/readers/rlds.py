@@ -128,19 +128,19 @@ def choose_leaves(spec: RldsSpec, features: Features) -> tuple[Leaf, Leaf | None
     fixed = camera.kind == "image" or (camera.numeric and len(camera.shape) == 3 and camera.size > 0)
     if camera.nested or camera.dtype != "uint8" or not three or not fixed:
         raise SourceError(f"camera '{spec.cameras[0]}' is not a colour image: {_describe(camera)}")
-    actions = {}
-    for number, entry in enumerate(spec.actions):
-        leaf = _find_leaf(features.steps, f"actions.{number}.key", entry.key)
-        if not leaf.vector:
-            raise SourceError(f"actions.{number}.key '{entry.key}' is not a vector of numbers: {_describe(leaf)}")
-        actions[entry.key] = leaf
-    widths = [len(entry.columns) or actions[entry.key].size for entry in spec.actions]
-    known = min(widths) >= 0 and not any(leaf.nested for leaf in actions.values())
-    if known and sum(widths) != spec.action_width:
-        listed = ", ".join(f"{entry.key}: {width}" for entry, width in zip(spec.actions, widths, strict=True))
-        raise SourceError(
-            f"action_width is {spec.action_width}, but {FEATURES} has {sum(widths)} ({listed}); change it"
-        )
+    for field, entries, declared in spec.vectors:
+        leaves = {}
+        for number, entry in enumerate(entries):
+            leaf = _find_leaf(features.steps, f"{field}.{number}.key", entry.key)
+            if not leaf.vector:
+                raise SourceError(f"{field}.{number}.key '{entry.key}' is not a vector of numbers: {_describe(leaf)}")
+            leaves[entry.key] = leaf
+        widths = [len(entry.columns) or leaves[entry.key].size for entry in entries]
+        known = min(widths, default=0) >= 0 and not any(leaf.nested for leaf in leaves.values())
+        if known and sum(widths) != declared:
+            listed = ", ".join(f"{entry.key}: {width}" for entry, width in zip(entries, widths, strict=True))
+            name = field.removesuffix("s")
+            raise SourceError(f"{name}_width is {declared}, but {FEATURES} has {sum(widths)} ({listed}); change it")
     everything = features.episode | features.steps
     key = spec.instruction_field
     instruction = _find_leaf(everything, "instruction", key) if key else None

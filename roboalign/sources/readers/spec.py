@@ -1,6 +1,7 @@
 """Data sets that were recorded elsewhere: where they lie, and what is taken from them."""
 
 import re
+from collections.abc import Sequence
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -68,13 +69,18 @@ class TilingSpec(Spec):
     frame as `observation.images.main`. Models see the whole frame in either case."""
 
 
-class ActionKeySpec(Spec):
-    """One of the columns that make up the action."""
+class VectorKeySpec(Spec):
+    """One of the columns that make up a vector, such as the proprioception."""
 
     key: Key
     """The column."""
     columns: Annotated[tuple[Annotated[int, Field(ge=0, le=4095)], ...], items(0, 256)] = ()
     """Which of its entries are taken, in this order; none named takes all."""
+
+
+class ActionKeySpec(VectorKeySpec):
+    """One of the columns that make up the action."""
+
     skipped: Literal["sum", "mean", "last"] = "sum"
     """What becomes of the actions between two frames of a `stride`: displacements add up, velocities are averaged, and
     of absolute commands (a gripper's opening, a joint target) the last one counts."""
@@ -151,6 +157,11 @@ class DatasetSpec(Spec):
     action_range: Annotated[tuple[ActionLimits, ...], items(0, 256)] = ()
     """Least and largest value of each action dimension, which actions are scaled by instead of `action_quantile`; none
     named takes that. A published world model needs the limits that its training data had."""
+    proprioception: Annotated[tuple[VectorKeySpec, ...], items(0, 64)] = ()
+    """The columns that make up the proprioception (what the robot measures of itself, such as joint angles), joined in
+    this order; none named reads none. `world_model.proprioception` gives it to the world model."""
+    proprioception_width: Annotated[int, Field(ge=0, le=256)] = 0
+    """Dimensions of the proprioception after joining; an episode of another width is quarantined."""
     image: PictureSpec = PictureSpec()
     """Crop, size and aspect ratio of the frames."""
     storage: StorageSpec = StorageSpec()
@@ -171,6 +182,16 @@ class DatasetSpec(Spec):
     """Seed of the split."""
 
     @model_validator(mode="after")
+    def _proprioception_fits(self) -> Self:
+        if bool(self.proprioception) != bool(self.proprioception_width):
+            raise FieldError(
+                "proprioception_width",
+                f"proprioception_width is {self.proprioception_width}, and proprioception lists "
+                f"{len(self.proprioception)} columns; set both or neither",
+            )
+        return self
+
+    @model_validator(mode="after")
     def _limits_fit(self) -> Self:
         if self.action_range and len(self.action_range) != self.action_width:
             raise FieldError(
@@ -181,6 +202,19 @@ class DatasetSpec(Spec):
             if low >= high:
                 raise FieldError(f"action_range.{index}", f"{low:g} is not below {high:g}; give least and largest")
         return self
+
+    @property
+    def vectors(self) -> tuple[tuple[str, Sequence[VectorKeySpec], int], ...]:
+        """The vectors that are read: the field, its columns, and the declared width."""
+        return (
+            ("actions", self.actions, self.action_width),
+            ("proprioception", self.proprioception, self.proprioception_width),
+        )
+
+    @property
+    def vector_keys(self) -> tuple[str, ...]:
+        """The columns that actions and proprioception are made of, each once."""
+        return tuple(dict.fromkeys(entry.key for entry in (*self.actions, *self.proprioception)))
 
     @property
     def instruction_field(self) -> str:

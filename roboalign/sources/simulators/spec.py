@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from roboalign.sources.shared_spec import Quantile, SplitSpec
-from roboalign.spec.base import FieldError, Fraction, Positive, Seed, Spec, items
+from roboalign.spec.base import PROPRIOCEPTION_NAMES, FieldError, Fraction, Positive, Seed, Spec, items
 from roboalign.store.spec import StorageSpec
 
 Metres = Annotated[float, Field(ge=-10, le=10)]
@@ -126,6 +126,11 @@ class SimulatedSpec(Spec):
     @abstractmethod
     def action_width(self) -> int:
         """Dimensions of an action."""
+
+    @property
+    def proprioception_width(self) -> int:
+        """Dimensions of the proprioception, which is a part of the simulator's state."""
+        return len(PROPRIOCEPTION_NAMES)
 
 
 MetaworldTask = Literal["push", "pick_place", "drawer_close", "door_open"]

@@ -1,4 +1,4 @@
-"""Does LeRobot read from a store what was written to it? Every frame, action, state and task is compared.
+"""Does LeRobot read from a store what was written to it? Every frame, vector and task is compared.
 
 python -m benchmarks.lerobot_reads_store PYTHON STORE [STORE ...]
 
@@ -30,6 +30,8 @@ class Comparison:
     """The largest difference of any channel of any pixel, in levels of 255."""
     known: dict[str, Any]
     """What LeRobot knows of the store: tasks, lengths, columns, statistics, fps."""
+    cameras: tuple[str, ...]
+    """The image features that were compared."""
 
 
 def run_side(python: str, *arguments: str, home: Path) -> str:
@@ -52,14 +54,16 @@ def compare(python: str, folder: Path) -> Comparison:
         arrays = {path.stem: np.load(path, mmap_mode="r") for path in out.glob("*.npy")}
         assert known["fps"] == store.fps
         assert known["lengths"] == [info.length for info in store.infos]
-        assert len(arrays["frames"]) == sum(known["lengths"])
+        assert all(len(arrays[camera]) == sum(known["lengths"]) for camera in store.tiles)
         start, worst = 0, 0
         for index, info in enumerate(store.infos):
             rows = slice(start, start + info.length)
             ours = store.frames(index).astype(np.int16)
-            worst = max(worst, int(np.abs(ours - arrays["frames"][rows]).max()))
+            for camera, tile in store.tiles.items():
+                worst = max(worst, int(np.abs(ours[:, *tile.area] - arrays[camera][rows]).max()))
             vectors = {"action": store.actions(index), "observation.state": store.state(index)}
             vectors["observation.keypoints"] = store.keypoints(index)
+            vectors["observation.proprioception"] = store.read(index).proprioception
             for name, values in vectors.items():
                 assert (values is None) == (name not in arrays), name
                 if values is not None:
@@ -69,7 +73,7 @@ def compare(python: str, folder: Path) -> Comparison:
             assert arrays["frame_index"][rows].tolist() == list(range(info.length))
             np.testing.assert_allclose(arrays["timestamp"][rows], np.arange(info.length) / store.fps, rtol=1e-6)
             start += info.length
-    return Comparison(start, worst, known)
+    return Comparison(start, worst, known, tuple(store.tiles))
 
 
 def main(python: str, *stores: str) -> None:
@@ -77,7 +81,7 @@ def main(python: str, *stores: str) -> None:
     for folder in stores:
         found = compare(python, Path(folder))
         print(
-            f"{folder}: {found.frames} frames, actions, states, keypoints and tasks are the same; "
+            f"{folder}: {found.frames} frames, {len(found.cameras)} cameras: vectors and tasks are the same; "
             f"pixels differ by at most {found.worst_pixel} of 255"
         )
 

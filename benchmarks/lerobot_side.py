@@ -27,17 +27,18 @@ def opened(store: Path, **options: Any) -> Any:
 
 
 def read(store: Path, out: Path) -> None:
-    """Write what LeRobot reads: frames as uint8 (N, H, W, 3), vectors as float32, and tasks, lengths and columns."""
+    """Write what LeRobot reads: the frames of each camera as uint8 (N, H, W, 3), vectors, tasks, lengths, columns."""
     data = opened(store)
     out.mkdir(parents=True, exist_ok=True)
     items = [data[number] for number in range(len(data))]
-    frames = torch.stack([item[IMAGE] for item in items])
-    scaled = frames * 255
-    whole = scaled.round()
-    # A frame that lies between two levels was not 8 bits a channel.
-    assert float((scaled - whole).abs().max()) < 1e-3
-    np.save(out / "frames.npy", whole.to(torch.uint8).permute(0, 2, 3, 1).numpy())
-    for name in ("action", "observation.state", "observation.keypoints", "timestamp", "episode_index", "frame_index"):
+    for camera in data.meta.camera_keys:
+        scaled = torch.stack([item[camera] for item in items]) * 255
+        whole = scaled.round()
+        # A frame that lies between two levels was not 8 bits a channel.
+        assert float((scaled - whole).abs().max()) < 1e-3
+        np.save(out / f"{camera}.npy", whole.to(torch.uint8).permute(0, 2, 3, 1).numpy())
+    observed = (f"observation.{name}" for name in ("state", "keypoints", "proprioception"))
+    for name in ("action", *observed, "timestamp", "episode_index", "frame_index"):
         if name in items[0]:
             np.save(out / f"{name}.npy", torch.stack([item[name] for item in items]).numpy())
     known = {

@@ -27,8 +27,9 @@ import roboalign
 from roboalign.checkpoint import CheckpointError
 from roboalign.distributed import PARENT, TRAINING, Launch, is_rank, local_rank, rank_number, set_launch
 from roboalign.errors import StageError as StageError
-from roboalign.hardware.spec import DeviceSpec
+from roboalign.hardware.spec import DeviceSpec, LoggerName
 from roboalign.io import digest, find_output, write_json
+from roboalign.loggers import set_loggers
 from roboalign.types import Json
 
 T = TypeVar("T")
@@ -42,7 +43,7 @@ ITEM = re.compile(r"\$\{item\.[a-z_]+\}")
 FIELD = re.compile(r"(?<![\w./])[a-z][a-z_]*(?:\.[a-z][a-z0-9_]*)+(?![\w/])")
 """The path of a field in a message, such as `sources.fetch.length`."""
 
-FREE_KEYS = ("hardware.executor", "hardware.cache", "hardware.launcher")
+FREE_KEYS = ("hardware.executor", "hardware.cache", "hardware.launcher", "hardware.loggers")
 """Spec keys that stages may read without declaring them, because they cannot change results."""
 
 
@@ -161,6 +162,8 @@ def execute(name: str, main: Callable[[Run], None]) -> None:
         run = read_stage(name, sys.argv[1] if len(sys.argv) > 1 else "")
         require_checkout()
         die_with_parent()
+        if "hardware.device" in run.sections:
+            set_loggers(run.section("hardware.loggers", tuple[LoggerName, ...]))
         if is_rank():  # the stage that started it holds the lock, and writes the outputs
             prepare(run.section("hardware.device", DeviceSpec))
             main(run)

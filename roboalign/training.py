@@ -15,7 +15,7 @@ import signal
 import sys
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
@@ -42,6 +42,8 @@ from roboalign.distributed import (
 )
 from roboalign.hardware.spec import DeviceSpec
 from roboalign.io import write_text, write_tsv
+from roboalign.loggers import LiveLog
+from roboalign.progress import ProgressReporter
 from roboalign.spec.training import TrainingSpec
 
 
@@ -104,22 +106,46 @@ class TrainedModule(lightning.LightningModule):
     shard: BatchShard = BatchShard()
     """This rank's rows of the step's batch."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.phase_seconds: dict[str, float] = {}
+        """Wall-clock seconds of the phases of the steps since the last log, which live loggers show."""
+
+    @contextmanager
+    def time_phase(self, name: str) -> Iterator[None]:
+        """Count the time of a `with` block as a phase of the step."""
+        started = time.monotonic()
+        yield
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        self.phase_seconds[name] = self.phase_seconds.get(name, 0.0) + time.monotonic() - started
+
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         if self.automatic_optimization:  # before Lightning clips them
             average_gradients(self.parameters())
 
 
 class TrainingProgress(Callback):
-    """Sets seed and learning rate before each step, records the curve, writes scratch checkpoints, prints progress."""
+    """Sets seed and learning rate before each step, records the curve, writes scratch checkpoints, shows progress.
 
-    def __init__(self, spec: TrainingSpec, label: str, scratch: Path) -> None:
-        self.spec, self.label, self.file = spec, label, scratch / "checkpoint.safetensors"
+    Args:
+        spec: The training.
+        label: Its name in messages.
+        scratch: The folder of its scratch checkpoint.
+        curves: The file of its curve, which is written at every log step.
+    """
+
+    def __init__(self, spec: TrainingSpec, label: str, scratch: Path, curves: Path) -> None:
+        self.spec, self.label, self.file, self.curves = spec, label, scratch / "checkpoint.safetensors", curves
         self.start, self.finished = 0, False
         self.rows: list[dict[str, float]] = []
         self.tensors: dict[str, torch.Tensor] = {}
         if self.file.exists():
             self.read()
-        self.started = self.last_report = time.monotonic()
+        self.started = self.last_log = time.monotonic()
+        self.last_step = self.start
+        self.reporter: ProgressReporter | None = None
+        self.live: LiveLog | None = None
 
     def read(self) -> None:
         """Read the scratch checkpoint. A damaged one is renamed, and the training starts from the beginning."""
@@ -144,6 +170,10 @@ class TrainingProgress(Callback):
             ) from error
 
     def on_train_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        if trainer.is_global_zero:
+            parameters = self.spec.model_dump(mode="json")
+            self.live = LiveLog(self.label, self.file.parent, self.rows, parameters)
+            self.reporter = ProgressReporter(self.label, self.start, self.spec.steps)
         if not self.tensors:
             return
         self.restore(module)
@@ -185,21 +215,44 @@ class TrainingProgress(Callback):
                     f"step {step}; lower training.learning_rate or set training.gradient_clip, and run again"
                 )
             self.rows.append(curve_row(step, **logs))
+            if trainer.is_global_zero:
+                write_tsv(self.curves, self.rows)
+                self._log_live(module, step, logs)
         if step % self.spec.checkpoint_every == 0 and step < self.spec.steps and trainer.is_global_zero:
             self.write(trainer, module, step)
-        now = time.monotonic()
-        if trainer.is_global_zero and (now - self.last_report > 10 or step == self.spec.steps):
-            left = (now - self.started) / (index + 1) * (self.spec.steps - step)
-            logs_text = " ".join(f"{k} {v:.4g}" for k, v in (self.rows[-1] if self.rows else {}).items() if k != "step")
-            print(
-                f"[{self.label}] step {step}/{self.spec.steps} ({100 * step // self.spec.steps} %), {left:.0f} s left"
-                f"{'; ' + logs_text if logs_text else ''}",
-                file=sys.stderr,
-                flush=True,
-            )
-            self.last_report = now
+        if self.reporter is not None:
+            self.reporter.report(step, self.rows[-1] if self.rows else {})
+
+    def _log_live(self, module: lightning.LightningModule, step: int, logs: Mapping[str, float]) -> None:
+        """Write the values of a log step, with learning rate, speed and phase times, to the live loggers."""
+        assert isinstance(module, TrainedModule)
+        now, steps = time.monotonic(), step - self.last_step
+        seconds = (now - self.last_log) / steps
+        live = {
+            "learning_rate": learning_rate(self.spec, step - 1),
+            "seconds_per_step": seconds,
+            "samples_per_second": self.spec.batch_size / seconds,
+            **{f"seconds/{name}": value / steps for name, value in sorted(module.phase_seconds.items())},
+        }
+        module.phase_seconds.clear()
+        self.last_log, self.last_step = now, step
+        if self.live is not None:
+            self.live.write(step, {**logs, **live})
+
+    def on_exception(
+        self, trainer: lightning.Trainer, module: lightning.LightningModule, exception: BaseException
+    ) -> None:
+        self._close("failed")
+
+    def _close(self, status: str) -> None:
+        """End progress and live loggers with `success` or `failed`."""
+        if self.reporter is not None:
+            self.reporter.close()
+        if self.live is not None:
+            self.live.close(status)
 
     def on_train_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        self._close("success")
         # For the stage, if this is a rank; and a stage that is killed later does not train again.
         if trainer.is_global_zero:
             tensors = {f"model.{name}": tensor for name, tensor in module.state_dict().items()}
@@ -294,7 +347,7 @@ def fit(
     size = len(dataset)  # type: ignore[arg-type]
     if size == 0:
         raise ValueError(f"{label}: there are no training samples; record more episodes or shorten the segment")
-    progress = TrainingProgress(spec, label, scratch)
+    progress = TrainingProgress(spec, label, scratch, curves)
     if not progress.finished:
         if device.ranks == 1 or is_rank():
             _train(module, dataset, size, spec, device, progress, callbacks)
@@ -304,7 +357,7 @@ def fit(
             torch.distributed.destroy_process_group()
             raise SystemExit(0)
         if device.ranks > 1:
-            progress = TrainingProgress(spec, label, scratch)
+            progress = TrainingProgress(spec, label, scratch, curves)
     if progress.finished:
         progress.restore(module)
         module.step = spec.steps - 1

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from roboalign.spec.base import Spec
+from roboalign.spec.base import Spec, items
 
 
 class DeviceSpec(Spec):
@@ -67,6 +67,10 @@ class LimitsSpec(Spec):
     """Matrix-product rate of one device in TFLOP/s at its precision, for time estimates."""
 
 
+LoggerName = Literal["csv", "tensorboard", "wandb", "mlflow"]
+"""A logger of Lightning."""
+
+
 class HardwareSpec(Spec):
     """The hardware that stages run on. Only `device` can change results; the other fields do not re-run stages."""
 
@@ -79,5 +83,9 @@ class HardwareSpec(Spec):
     """The executor for recording and converting episodes."""
     cache: Annotated[str, Field(min_length=1, max_length=1000)] = ".scratch/files"
     """Folder in which files of remote data sets are cached."""
+    loggers: Annotated[tuple[LoggerName, ...], items(0, 4)] = ()
+    """Loggers of live training curves, beside the curves under plots/ (extra `loggers`). `csv` and `tensorboard` write
+    to logs/<training>/; `wandb` and `mlflow` follow their own environment variables, such as WANDB_MODE=offline and
+    MLFLOW_TRACKING_URI."""
     limits: LimitsSpec = LimitsSpec()
     """Memory and speed of one device."""

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from roboalign.distributed import average_gradients, from_first_rank, gather_rows
 from roboalign.optimizer import Muon, build_optimizer, is_layer_matrix
+from roboalign.reward.dimensions import VARIANTS
 from roboalign.reward.losses import set_loss
 from roboalign.reward.observation import SetBatch
 from roboalign.reward.rewards import Reward, Rollouts
@@ -137,15 +138,18 @@ class AlignmentModule(TrainedModule):
             self.trainer.should_stop = True
             return
         self.student.eval()
-        rollouts = self.sample(batch)
+        with self.time_phase("rollout"):
+            rollouts = self.sample(batch)
         optimizers = self.optimizers()
         policy_optimizer = optimizers[0] if isinstance(optimizers, list) else optimizers
         assert isinstance(policy_optimizer, LightningOptimizer)
         old = self._old(rollouts)
         logs: dict[str, Tensor] = {}
-        credit = self.credit(rollouts)
-        for _ in range(self.spec.optimizer.epochs if isinstance(self.spec.optimizer, GRPOSpec) else 1):
-            logs = self._update(rollouts, credit, old, policy_optimizer)
+        with self.time_phase("reward"):
+            credit = self.credit(rollouts)
+        with self.time_phase("update"):
+            for _ in range(self.spec.optimizer.epochs if isinstance(self.spec.optimizer, GRPOSpec) else 1):
+                logs = self._update(rollouts, credit, old, policy_optimizer)
         deviation = rollouts.by_group(credit.rewards).std(1, correction=0)
         logs |= {
             "reward": credit.rewards.mean(),
@@ -158,9 +162,26 @@ class AlignmentModule(TrainedModule):
                 assert isinstance(optimizers, list)
                 distiller = optimizers[1]
                 assert isinstance(distiller, LightningOptimizer)
-                self._distil(rollouts, distiller)
+                with self.time_phase("distillation"):
+                    self._distil(rollouts, distiller)
             logs |= {"distillation_loss": self.distillation_loss, "disagreement": self.disagreement}
+        if credit.advantage is not None:
+            logs["advantage"] = credit.advantage.abs().mean()
+        if (self.step + 1) % self.spec.training.log_every == 0:
+            logs |= self._dimension_scores(rollouts)
         self.log_dict({name: value.detach() for name, value in logs.items()})
+
+    @torch.no_grad()
+    def _dimension_scores(self, rollouts: PolicyRollouts) -> dict[str, Tensor]:
+        """The student's mean score of the rollouts in each dimension, as a fraction of the maximum score.
+
+        Faithful scores, or absolute ones of a student that does not read actions.
+        """
+        batch, reward = rollouts.rollouts, self.student.reward
+        variant = VARIANTS["faithful" if "actions" in self.student.spec.encoder.inputs else "absolute"]
+        scores = self.student.sample(batch.videos, batch.instructions, batch.actions)[0, :, variant]
+        fractions = scores.mean(0) / torch.tensor(reward.max_scores, device=scores.device)
+        return {f"score/{name}": fraction for name, fraction in zip(reward.names, fractions, strict=True)}
 
     def sample(self, batch: Item) -> PolicyRollouts:
         """Sample rollouts of the prompts of a batch; their seeds depend on (seed, step, row of the global batch)."""

@@ -94,11 +94,11 @@ def test_the_reward_rises(name: str, tmp_path: Path, toy_episodes: list[Episode]
 
 
 @pytest.mark.parametrize(
-    ("kind", "columns"), [("grpo", {"clip_fraction"}), ("first_order", set()), ("best_of_n", {"kept"})]
+    ("kind", "columns"), [("grpo", {"clip_fraction", "advantage"}), ("first_order", set()), ("best_of_n", {"kept"})]
 )
 def test_the_curve_has_its_columns(kind: str, columns: set[str], tmp_path: Path, toy_episodes: list[Episode]) -> None:
     train(spec(steps=2, optimizer={"kind": kind}), toy_episodes, tmp_path)
-    common = {"step", "reward", "reward_sd", "constant_groups", "kl", "loss", "entropy"}
+    common = {"step", "reward", "reward_sd", "constant_groups", "kl", "loss", "entropy", "score/bright", "score/dark"}
     distilled = {"distillation_loss", "disagreement"}
     assert set(read_tsv(tmp_path / "rl.tsv")[-1]) == common | distilled | columns
 

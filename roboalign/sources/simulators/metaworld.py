@@ -114,8 +114,8 @@ class Metaworld:
             self._goal_offset = np.array([-rng.uniform(0.08, 0.16), 0.0, rng.uniform(0.08, 0.15)])
 
     def expert(self) -> Vector:
-        """Return the action (4,) of the package's scripted policy; zero at an opened door, which the policy would swing
-        further."""
+        """Return the action (4,) of the package's scripted policy; at an opened door the hand rests, because the policy
+        would swing the door further."""
         if self._task == "door_open" and self._success:
             return np.array([0.0, 0.0, 0.0, 1.0])
         observation = self._observation.copy()

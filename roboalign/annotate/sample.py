@@ -1,4 +1,4 @@
-"""The choice and the order of the clips of a study."""
+"""Chooses and orders the clips of a study."""
 
 import zlib
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ REPEATED = 0.1
 
 
 class SampleError(ValueError):
-    """The bench has no clips for a study; the message says why."""
+    """The bench has no clips for a study. The message states the reason."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,18 +12,20 @@ HELP = "look at a source: what it holds, what its spec makes of it; or propose a
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `inspect`."""
     parser.epilog = (
-        "Some episodes are looked at, from places spread over the data set, so that it answers in seconds. For a data "
-        "set without a spec, the format is recognised and a spec is printed that can be saved: RLDS, LeRobot 2.1 and "
-        "3, CALVIN, LIBERO and robomimic, ALOHA, Ctrl-World, .npz episodes, videos with JSON Lines. A NAME is shown as "
-        "the experiment of params.yaml has it, the path of its file by itself. Exit codes: 0 usable, 1 not (or not "
-        "reached), 2 errors in the spec or the arguments."
+        "Inspects some episodes from all parts of a data set, which takes seconds. For a data set without a spec, "
+        "recognises the format and prints a spec: RLDS, LeRobot 2.1 and 3, CALVIN, LIBERO and robomimic, ALOHA, "
+        "Ctrl-World, .npz episodes, videos with JSON Lines. A NAME is shown with the values that the experiment of "
+        "params.yaml sets, the path of its file without them. Exit codes: 0 usable, 1 unusable or unreachable, "
+        "2 errors in the spec or the arguments."
     )
     parser.add_argument("target", metavar="SPEC|URI", help="a source's spec or its name; a data set, or a store")
     parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument("--episodes", type=int, metavar="N", help="how many to look at (20; simulated ones 4); 0 all")
+    parser.add_argument(
+        "--episodes", type=int, metavar="N", help="episodes to inspect (default: 20; 4 for simulators); 0 for all"
+    )
     parser.add_argument("--sheet", type=Path, metavar="OUT.png", help="draw a contact sheet: episodes over time")
     parser.add_argument("--option", action="append", default=[], metavar="KEY=VALUE",
-                         help="fsspec's option for the place, such as anon=true; may be repeated")  # fmt: skip
+                         help="option of fsspec for the URI, such as anon=true; may be repeated")  # fmt: skip
 
 
 def run(arguments: argparse.Namespace) -> int:

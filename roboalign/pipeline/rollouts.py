@@ -34,7 +34,7 @@ def load_suite(spec: RolloutSpec, parts: VideoModels, corpus: Corpus, device_spe
         for sampling, temperature in spec.temperatures.items()
     }
     validation = None
-    if any(decoding.measures_drift for decoding in spec.used.values()):
+    if any(decoding.measures_drift for decoding in spec.used_decodings.values()):
         held = corpus.filter(split="validation")
         count = spec.drift.validation_episodes
         validation = EvaluationEpisodes.of(held, spec.horizon, count, spec.seed, parts.device)

@@ -317,7 +317,7 @@ class RolloutSpec(Spec):
         for field, name in (("scored_decoding", self.scored_decoding), *self._number_fields("sweep", self.sweep)):
             if not isinstance(self.decodings[name], SwrSpec):
                 raise FieldError(field, f"'{name}' is not of kind swr; name one that is")
-        for name, decoding in self.used.items():
+        for name, decoding in self.used_decodings.items():
             length = getattr(decoding, decoding.length_field or "", 0)
             if length > self.horizon:
                 raise FieldError(
@@ -341,7 +341,7 @@ class RolloutSpec(Spec):
         return [(f"{field}.{index}", name) for index, name in enumerate(names)]
 
     @property
-    def used(self) -> dict[Name, DecodingBase]:
+    def used_decodings(self) -> dict[Name, DecodingBase]:
         """The decodings that are rolled out, by name."""
         return {name: self.decodings[name] for _, name in self._references()}
 

@@ -26,7 +26,7 @@ MODEL, CALIBRATION = "model.safetensors", "calibration.json"
 
 
 class JudgeError(Exception):
-    """A scorer cannot be used; the message says why and what to do."""
+    """A scorer cannot be used. The message states the reason and the remedy."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class LoadedJudge:
     """The hash of its checkpoint."""
     reward: RewardSpec
     vocabulary: Vocabulary | None
-    """The words that it was trained on; None for a judge without a fixed vocabulary."""
+    """Vocabulary of its training; None for a judge without a fixed vocabulary."""
     calibration: Calibration
     sample: Callable[[Tensor, Sequence[str]], Tensor]
     """Maps clips (B, T, 3, H, W), uint8, and instructions to raw absolute scores (S, B, D)."""

@@ -14,8 +14,8 @@ from roboalign.metrics.statistics import bootstrap
 from roboalign.reward.text import words
 from roboalign.scoring.judges import LoadedJudge
 from roboalign.scoring.videos import PICTURES, Video, VideoError, read
-from roboalign.sources.readers.pictures import crop_bounds
-from roboalign.sources.readers.spec import PictureSpec
+from roboalign.sources.readers.image_transform import crop_bounds
+from roboalign.sources.readers.spec import ImageTransformSpec
 
 Fit = Literal["crop", "pad", "stretch"]
 
@@ -34,18 +34,18 @@ class Options:
     """For videos with another aspect ratio than the judge's: crop, add black borders, or distort. The default is that
     of the sources."""
     stride: int = 1
-    """One of so many frames is scored."""
+    """Frame stride: every n-th frame is scored."""
     level: float = 0.9
     """Coverage of the intervals of single videos."""
     like: Kind = "generated"
-    """The bench's validation pairs that calibrate the intervals; `all` is used if there are too few of the kind."""
+    """Validation pairs of the bench that calibrate the intervals; `all` is used if there are too few of this kind."""
     first_frames: Path | None = None
-    """A folder of images, each put before the frames of the video with the same name."""
+    """Folder of images, each prepended to the frames of the video with the same name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One video to score: its name, its file, its instruction, and the image that is put before it, if any."""
+    """A video to score: name, file, instruction, and the image to prepend, if any."""
 
     name: str
     path: Path
@@ -106,7 +106,7 @@ def _stem(name: str, path: Path) -> str:
 def score_all(tasks: Sequence[Task], judge: LoadedJudge, options: Options) -> Iterator[ScoredVideo | Problem]:
     """Score the videos one after another; a video that cannot be read yields a Problem."""
     calibration = judge.calibration
-    size = PictureSpec(height=calibration.height, width=calibration.width, fit=options.fit)
+    size = ImageTransformSpec(height=calibration.height, width=calibration.width, fit=options.fit)
     for task in tasks:
         try:
             video = read(task.path, size, options.stride, task.first)
@@ -152,7 +152,7 @@ def estimates(samples: np.ndarray, judge: LoadedJudge, level: float, kind: Kind)
     return result
 
 
-def warnings(video: Video, instruction: str, judge: LoadedJudge, size: PictureSpec) -> Iterator[str]:
+def warnings(video: Video, instruction: str, judge: LoadedJudge, size: ImageTransformSpec) -> Iterator[str]:
     """The differences of a video from the judge's training data.
 
     Args:

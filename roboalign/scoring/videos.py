@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from roboalign.io import lfs_size
 from roboalign.sources.errors import DamagedError
 from roboalign.sources.readers.arrays import open_npz, read_npy
-from roboalign.sources.readers.pictures import frame
-from roboalign.sources.readers.spec import PictureSpec
-from roboalign.store.media import MediaError, open_picture, open_video, upright_frame, upright_picture, video_stream
+from roboalign.sources.readers.image_transform import transform_image
+from roboalign.sources.readers.spec import ImageTransformSpec
+from roboalign.store.media import MediaError, open_image, open_video, upright_frame, upright_image, video_stream
 from roboalign.types import UInt8
 
 CONTAINERS = (".avi", ".gif", ".m4v", ".mkv", ".mov", ".mp4", ".webm")
@@ -26,19 +26,19 @@ LONGEST = 4096
 
 
 class VideoError(Exception):
-    """A video cannot be read; the message says why."""
+    """A video cannot be read. The message states the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class Video:
-    """A video at the judge's size, and properties of its file."""
+    """A video resized for the judge, with properties of its file."""
 
     frames: UInt8
-    """(T, H, W, 3), at the judge's size."""
+    """Frames (T, H, W, 3), resized for the judge."""
     size: tuple[int, int]
-    """Height and width in the file, in pixels."""
+    """Height and width of the original frames in pixels."""
     fps: float | None
-    """Frames per second after the stride; None if the file does not tell."""
+    """Frames per second after the stride; None if unknown."""
     palette: bool
     """Whether the file is a GIF with few colours. In a measurement this lowered scores by 2.6 of 10 points, H.264 at
     usual quality by 0.05."""
@@ -62,14 +62,14 @@ def find(folder: Path) -> dict[str, Path]:
     return videos
 
 
-def read(path: Path, size: PictureSpec, stride: int = 1, first: Path | None = None) -> Video:
+def read(path: Path, size: ImageTransformSpec, stride: int = 1, first: Path | None = None) -> Video:
     """Read a video.
 
     Args:
         path: A video file, an array file or a folder of images.
         size: Size and fit of the frames, as for recordings.
-        stride: Read one of so many frames.
-        first: An image that is put before the frames; None for none.
+        stride: Read every n-th frame.
+        first: An image to prepend to the frames; None for none.
 
     Raises:
         VideoError: A part of the video cannot be read, or it has fewer than two frames.
@@ -77,7 +77,7 @@ def read(path: Path, size: PictureSpec, stride: int = 1, first: Path | None = No
     sizes: set[tuple[int, int]] = set()
     frames: list[UInt8] = []
     if first is not None:
-        frames.append(frame(_read_image(first), size))
+        frames.append(transform_image(_read_image(first), size))
     images, fps = _open(path)
     count = 0
     for number, image in enumerate(images):
@@ -87,7 +87,7 @@ def read(path: Path, size: PictureSpec, stride: int = 1, first: Path | None = No
         if number % stride == 0:
             if len(frames) >= LONGEST:
                 raise VideoError(f"it has more than {LONGEST} frames; cut it, or use --stride")
-            frames.append(frame(image, size))
+            frames.append(transform_image(image, size))
         count += 1
     if len(frames) < 2:
         raise VideoError(
@@ -99,7 +99,7 @@ def read(path: Path, size: PictureSpec, stride: int = 1, first: Path | None = No
 
 
 def _open(path: Path) -> tuple[Iterable[UInt8], float | None]:
-    """The frames of a video, and its frame rate if the file tells. Raises VideoError."""
+    """Return the frames of a video, and its frame rate if known. Raises VideoError."""
     if path.is_dir():
         return (_read_image(file) for file in _image_files(path)), None
     with path.open("rb") as file:
@@ -128,8 +128,8 @@ def _image_files(folder: Path) -> list[Path]:
 def _read_image(path: Path) -> UInt8:
     """Read an image as (H, W, 3). Raises VideoError."""
     try:
-        with open_picture(path) as image:
-            return upright_picture(image)
+        with open_image(path) as image:
+            return upright_image(image)
     except MediaError as error:
         raise VideoError(f"{path.name} {error}") from None
     except (OSError, ValueError, SyntaxError, EOFError) as error:

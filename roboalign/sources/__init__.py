@@ -1,1 +1,1 @@
-"""Robots: one file per kind of source of episodes."""
+"""Episode sources: simulated robots, readers of recorded data sets, and the conversion of both into episode stores."""

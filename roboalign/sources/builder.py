@@ -1,4 +1,4 @@
-"""From a source's spec to what records or reads it."""
+"""Builds simulators and readers from source specs."""
 
 from pathlib import Path
 from typing import assert_never
@@ -24,37 +24,40 @@ from roboalign.sources.simulators.spec import FetchSpec, JacoSpec, MetaworldSpec
 
 
 def build_simulator(spec: SimulatedRobotSpec, task: str) -> Simulator:
-    """The simulator of one task of a source. Raises SourceError if its package or EGL is missing."""
+    """Build the simulator of one task of a source. Raises SourceError if its package or EGL is missing."""
     match spec:
         case MetaworldSpec():
             from roboalign.sources.simulators.metaworld import Metaworld
 
-            return next(Metaworld(name, each, spec.image) for name, each in spec.tasks.items() if name == task)
+            return next(
+                Metaworld(name, task_spec, spec.image) for name, task_spec in spec.tasks.items() if name == task
+            )
         case FetchSpec():
             from roboalign.sources.simulators.fetch import Fetch
 
-            return next(Fetch(name, each, spec.image) for name, each in spec.tasks.items() if name == task)
+            return next(Fetch(name, task_spec, spec.image) for name, task_spec in spec.tasks.items() if name == task)
         case PandaSpec():
             from roboalign.sources.simulators.panda import Panda
 
-            return next(Panda(name, each, spec.image) for name, each in spec.tasks.items() if name == task)
+            return next(Panda(name, task_spec, spec.image) for name, task_spec in spec.tasks.items() if name == task)
         case JacoSpec():
             from roboalign.sources.simulators.jaco import Jaco
 
-            return next(Jaco(name, each, spec.image) for name, each in spec.tasks.items() if name == task)
+            return next(Jaco(name, task_spec, spec.image) for name, task_spec in spec.tasks.items() if name == task)
         case _:
             assert_never(spec)
 
 
 def build_reader(spec: RecordedSpec, cache: Path) -> Reader:
-    """The reader of a data set; remote files are kept in `cache`. Raises SourceError if it cannot be opened."""
+    """Build the reader of a data set, which caches remote files in `cache`. Raises SourceError if it cannot be
+    opened."""
     files = Files.at(spec.uri, spec.options, cache)
     reader: Reader
     if len(spec.cameras) == 1:
         reader = build_format_reader(spec, files)
     else:
-        alone = {camera: spec.model_copy(update={"camera": camera}) for camera in spec.cameras}
-        reader = CameraSet({camera: build_format_reader(each, files) for camera, each in alone.items()})
+        single_camera_specs = {camera: spec.model_copy(update={"camera": camera}) for camera in spec.cameras}
+        reader = CameraSet({camera: build_format_reader(each, files) for camera, each in single_camera_specs.items()})
     if spec.instruction_changes == "split":
         reader = SubtaskReader(reader)
     if not isinstance(spec.instruction, str):
@@ -63,8 +66,10 @@ def build_reader(spec: RecordedSpec, cache: Path) -> Reader:
 
 
 def build_format_reader(spec: RecordedSpec, files: Files) -> Reader:
-    """The reader of the spec's format, for the first of its cameras. Raises SourceError if the data set is of another
-    format."""
+    """Build the reader of the spec's format for the first of its cameras.
+
+    Raises SourceError if the data set has another format.
+    """
     match spec:
         case RldsSpec():
             from roboalign.sources.readers.rlds import Rlds

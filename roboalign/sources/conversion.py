@@ -1,4 +1,4 @@
-"""`python -m roboalign convert`: any data set that can be read, as a LeRobotDataset 3, without an experiment."""
+"""`python -m roboalign convert`: converts any readable data set into a LeRobotDataset 3, without an experiment."""
 
 import hashlib
 import re
@@ -23,20 +23,22 @@ def run(
     workers: int,
     cache: Path,
 ) -> int:
-    """Convert what a spec describes, or the data set at the URI `source`; the exit code."""
+    """Convert the source of `spec`, or the data set at the URI `source` if there is no spec. Returns the exit code."""
 
     def convert() -> int:
-        chosen = proposed_spec(source, options, cache) if spec is None else spec
-        if isinstance(chosen, DatasetSpec):
-            chosen = chosen.model_copy(update={"options": {**chosen.options, **options}})
-        return convert_source(chosen, folder, workers, cache)
+        resolved = proposed_spec(source, options, cache) if spec is None else spec
+        if isinstance(resolved, DatasetSpec):
+            resolved = resolved.model_copy(update={"options": {**resolved.options, **options}})
+        return convert_source(resolved, folder, workers, cache)
 
     return report_errors(source, convert)
 
 
 def proposed_spec(uri: str, options: Options, cache: Path) -> RecordedSpec:
-    """The spec that `inspect` proposes for a data set, for episodes of any length. Raises SourceError if a part of it
-    has to be filled in."""
+    """Return the spec that `inspect` proposes for a data set, with a minimum length of 2 frames.
+
+    Raises SourceError if the proposal is incomplete.
+    """
     proposal = propose(uri, options, cache)
     if proposal.missing or proposal.spec is None:
         reason = f"it has no {' and no '.join(proposal.missing)}" if proposal.missing else proposal.problem
@@ -48,23 +50,23 @@ def proposed_spec(uri: str, options: Options, cache: Path) -> RecordedSpec:
 
 
 def convert_source(spec: SimulatedRobotSpec | RecordedSpec, folder: Path, workers: int, cache: Path) -> int:
-    """Write the data set into `folder`, as the stage `episodes` does, and say what became of it; the exit code.
+    """Write the data set into `folder`, as the stage `episodes` does, and print a report. Returns the exit code.
 
-    A conversion that was interrupted goes on where it was: its finished shards lie beside `folder` until it is done.
+    An interrupted conversion resumes: finished shards are kept next to `folder` until the conversion is complete.
     """
     name = re.sub(r"[^a-z0-9]+", "_", folder.name.lower()).strip("_") or "source"
     key = hashlib.blake2b(spec.model_dump_json().encode(), digest_size=6).hexdigest()
     scratch = folder.parent / f".{folder.name}.{key}"
 
-    def progress(done: int, of: int, text: str) -> None:
-        print(f"{done} of {of} parts, {text}", file=sys.stderr)
+    def progress(done: int, total: int, text: str) -> None:
+        print(f"{done} of {total} parts, {text}", file=sys.stderr)
 
     executor = ProcessesSpec(kind="processes", workers=workers)
     report = materialise(spec, name, folder, scratch, cache, executor, progress)
     shutil.rmtree(scratch, ignore_errors=True)
     print(f"{folder}: {report.kept} episodes, {report.frames} frames")
-    for each in report.damaged:
-        print(f"damaged, left out: {each.name}: {each.reason}", file=sys.stderr)
+    for damaged in report.damaged:
+        print(f"damaged, left out: {damaged.name}: {damaged.reason}", file=sys.stderr)
     for field, count in report.left_out:
         print(f"left out by {field}: {count} episodes", file=sys.stderr)
     return 0

@@ -1,4 +1,4 @@
-"""The index of the sources: where each lies, its content's hash, its counts, and its range of actions."""
+"""Index entries and metrics of the sources: folder, content hash, counts, and action range of each."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,15 +13,16 @@ from roboalign.store import ActionRange, EpisodeStore
 def entry(
     folder: Path, base: Path, quantile: float = 0.01, limits: Sequence[tuple[float, float]] = ()
 ) -> dict[str, Any]:
-    """The index entry of the store at `folder`.
+    """Return the index entry of the episode store at `folder`.
+
+    Raises SourceError if a scene occurs in two splits, or if no episode is in the train split.
 
     Args:
-        folder: The store.
-        base: The folder that its path is given relative to.
-        quantile: Actions and proprioception are scaled to the range between this quantile and its mirror.
-        limits: Least and largest value of each action dimension, instead of the quantiles.
-
-    Raises SourceError if a scene occurs in two splits, or no episode is there to train on.
+        folder: folder of the store.
+        base: folder that the entry's path is relative to.
+        quantile: ranges of actions and proprioception lie between this quantile and its mirror, of the training
+            episodes.
+        limits: (minimum, maximum) of each action dimension, which replace the quantiles; empty to use the quantiles.
     """
     store = EpisodeStore(folder)
     splits: dict[str, str] = {}
@@ -57,22 +58,27 @@ def entry(
 
 
 def metrics(folder: Path) -> dict[str, Any]:
-    """Counts, what was damaged or left out, and the rate of success by policy and by task if it is known."""
+    """Return counts of episodes and frames, of damaged and excluded ones, and success rates by policy and task if
+    known."""
     infos = EpisodeStore(folder).infos
     result: dict[str, Any] = {"episodes": len(infos), "frames": sum(info.length for info in infos)}
     if (folder / QUARANTINE).exists():
-        lost = read_json(folder / QUARANTINE)
-        result |= {"damaged": sum(each["lost"] for each in lost["damaged"]), "left_out": sum(lost["left_out"].values())}
-    judged = [(info, info.success) for info in infos if info.success is not None]
-    if judged:
-        result["success"] = _mean([success for _, success in judged])
+        quarantine = read_json(folder / QUARANTINE)
+        result |= {
+            "damaged": sum(entry["lost"] for entry in quarantine["damaged"]),
+            "left_out": sum(quarantine["left_out"].values()),
+        }
+    with_success = [(info, info.success) for info in infos if info.success is not None]
+    if with_success:
+        result["success"] = _mean([success for _, success in with_success])
         for key in ("policy", "task"):
-            groups = sorted({str(getattr(info, key)) for info, _ in judged})
+            groups = sorted({str(getattr(info, key)) for info, _ in with_success})
             result[f"success_by_{key}"] = {
-                group: _mean([success for info, success in judged if getattr(info, key) == group]) for group in groups
+                group: _mean([success for info, success in with_success if getattr(info, key) == group])
+                for group in groups
             }
             result[f"episodes_by_{key}"] = {
-                group: sum(getattr(info, key) == group for info, _ in judged) for group in groups
+                group: sum(getattr(info, key) == group for info, _ in with_success) for group in groups
             }
     return result
 

@@ -1,4 +1,4 @@
-"""Materialising a source in shards: parts that are made on their own, and kept when the work is interrupted."""
+"""Materialisation of a source in shards, which are processed independently and kept if the run is interrupted."""
 
 import atexit
 import shutil
@@ -33,43 +33,43 @@ from roboalign.store.merging import merge
 from roboalign.types import Episode, Split
 
 SHARD = 10
-"""Simulated episodes of a shard at most: what a kill can cost each worker."""
+"""Largest number of simulated episodes in a shard: the work that each worker can lose when it is killed."""
 _SPEC: TypeAdapter[SimulatedRobotSpec | RecordedSpec] = TypeAdapter(SourceSpec)
 
 Progress = Callable[[int, int, str], None]
-"""Is told the shards done, their total, and what they gave."""
+"""Callback with the number of finished shards, the total, and a text that counts their episodes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """A part of a source, and the folder that its store goes to. It travels between processes."""
+    """A part of a source and the folder of its store. Picklable, to be sent to worker processes."""
 
     source: str
     spec: str
     """The source's spec as JSON."""
     folder: Path
     cache: Path
-    """Where blocks of remote files are kept."""
+    """Folder of the cached blocks of remote files."""
     work: tuple[Assignment, ...] | Part
-    """Episodes of one task to record, or a part of a data set to read."""
+    """Episodes of one task to record, or the part of a data set to read."""
 
 
 def divide(spec: SimulatedRobotSpec | RecordedSpec, source: str, scratch: Path, cache: Path) -> list[Shard]:
-    """The shards of a source. They depend on the spec (and the data set) alone, not on who makes them."""
+    """Return the shards of a source. They depend only on the spec and the data set, not on the number of workers."""
     work: list[tuple[Assignment, ...] | Part] = []
     if isinstance(spec, SimulatedSpec):
         assignments = assign(spec)
         for task in spec.tasks:
-            own = [a for a in assignments if a.task == task]
-            work += [tuple(own[start : start + SHARD]) for start in range(0, len(own), SHARD)]
+            task_assignments = [a for a in assignments if a.task == task]
+            work += [tuple(task_assignments[start : start + SHARD]) for start in range(0, len(task_assignments), SHARD)]
     else:
         work += build_reader(spec, cache).parts()
     text = spec.model_dump_json()
-    return [Shard(source, text, scratch / f"shard-{n:05d}", cache, each) for n, each in enumerate(work)]
+    return [Shard(source, text, scratch / f"shard-{n:05d}", cache, items) for n, items in enumerate(work)]
 
 
 def make_shard(shard: Shard) -> IngestReport:
-    """Record or read a shard, unless it is there already."""
+    """Record or read a shard, unless it is already finished. Returns its report."""
     path = shard.folder / "report.json"
     if not path.exists():
         spec = _SPEC.validate_json(shard.spec)
@@ -89,8 +89,11 @@ def make_shard(shard: Shard) -> IngestReport:
 
 
 _open: dict[tuple[str, str], Simulator] = {}
-"""The simulator of this process, by its spec and task. Building one takes as long as many frames, and what an episode
-shows does not depend on those before it: it is kept for the next shard of the same task."""
+"""The simulator of this process, by its spec and task.
+
+Building one takes as long as rendering many frames, and episodes do not depend on earlier ones, so it is reused by the
+following shards of the same task.
+"""
 
 
 def _simulator(spec: SimulatedRobotSpec, task: str) -> Simulator:
@@ -98,7 +101,7 @@ def _simulator(spec: SimulatedRobotSpec, task: str) -> Simulator:
     if key not in _open:
         _close()
         _open[key] = build_simulator(spec, task)
-        # Registered after MuJoCo's own handler, so called before it ends EGL, without which a renderer cannot be freed.
+        # Registered after MuJoCo's own handler and therefore called before it: freeing a renderer needs EGL.
         atexit.unregister(_close)
         atexit.register(_close)
     return _open[key]
@@ -126,7 +129,7 @@ def _read(spec: RecordedSpec, shard: Shard, part: Part) -> IngestReport:
             result = raw if isinstance(raw, Damaged) else convert(raw, spec, shard.source)
             tally.add(raw, result)
             if isinstance(result, Episode):
-                if writer is None:  # a store holds at least one episode
+                if writer is None:  # a store contains at least one episode
                     fps = reader.fps / spec.stride
                     writer = EpisodeWriter(
                         shard.folder / "store", fps=fps, storage=spec.storage, cameras=spec.stored_cameras
@@ -147,14 +150,23 @@ def materialise(
     executor: ExecutorSpec,
     progress: Progress,
 ) -> IngestReport:
-    """Record or read a source into the store `output`. Shards that a killed run left in `scratch` are used again.
+    """Record or read a source into the store `output`, reusing finished shards of an interrupted run.
 
-    Raises SourceError if more is damaged than the spec tolerates, or nothing is left.
+    Raises SourceError if more episodes are damaged than the spec tolerates, or if none is kept.
+
+    Args:
+        spec: spec of the source.
+        source: name of the source.
+        output: folder of the finished store; an existing one is replaced.
+        scratch: folder of the shards.
+        cache: folder of the cached blocks of remote files.
+        executor: runs the shards on this machine or on a cluster.
+        progress: called after each shard.
     """
     shards = divide(spec, source, scratch, cache)
     reports: list[IngestReport] = []
     try:
-        # Closed at once if enough episodes are there: what has not begun is dropped.
+        # Closed as soon as there are enough episodes, which cancels the shards that have not started.
         with closing(run_all(executor, make_shard, shards)) as results:
             for report in results:
                 reports.append(report)
@@ -163,25 +175,28 @@ def materialise(
                     break
     finally:
         _close()
-    whole = add_reports(reports)
+    total = add_reports(reports)
     if isinstance(spec, DatasetSpec):
-        check_tolerance(whole, spec, source, scratch / "damaged.json")
-    places = order(shards, reports, spec)
-    # Put together in the scratch folder and moved when whole, so that a kill leaves nothing beside the output.
-    merge(scratch / "store", [(shards[number].folder / "store", index, split) for number, index, split in places])
+        check_tolerance(total, spec, source, scratch / "damaged.json")
+    episodes = order(shards, reports, spec)
+    # Merged in the scratch folder and moved when complete, so that an interrupted run leaves no partial output.
+    merge(scratch / "store", [(shards[number].folder / "store", index, split) for number, index, split in episodes])
     if isinstance(spec, DatasetSpec):
-        write_json(scratch / "store" / QUARANTINE, quarantine_record(whole))
+        write_json(scratch / "store" / QUARANTINE, quarantine_record(total))
     if output.exists():
         shutil.rmtree(output)
     output.parent.mkdir(parents=True, exist_ok=True)
     (scratch / "store").rename(output)
-    return whole
+    return total
 
 
 def order(
     shards: Sequence[Shard], reports: Sequence[IngestReport], spec: SimulatedRobotSpec | RecordedSpec
 ) -> list[tuple[int, int, Split | None]]:
-    """The episodes of the whole store: shard, index in it, and the split if it is known only now."""
+    """Return (shard number, index in the shard, split) of each episode of the merged store, in order.
+
+    The split is None if it was assigned when the episode was recorded.
+    """
     if isinstance(spec, SimulatedSpec):
         numbered = sorted(
             (assignment.number, number, index)
@@ -191,18 +206,18 @@ def order(
         )
         infos = [EpisodeStore(shard.folder / "store").infos for shard in shards]
         # Two of many random scenes of a task can coincide: the later episode then joins the split of the first.
-        first: dict[str, Split] = {}
+        split_of_scene: dict[str, Split] = {}
         return [
-            (number, index, first.setdefault(infos[number][index].scene, infos[number][index].split))
+            (number, index, split_of_scene.setdefault(infos[number][index].scene, infos[number][index].split))
             for _, number, index in numbered
         ]
-    places = [(number, index) for number, report in enumerate(reports) for index in range(report.kept)]
-    places = places[: spec.episodes or None]
+    kept = [(number, index) for number, report in enumerate(reports) for index in range(report.kept)]
+    kept = kept[: spec.episodes or None]
     scenes = [
         info.scene
         for number, report in enumerate(reports)
         if report.kept
         for info in EpisodeStore(shards[number].folder / "store").infos
-    ][: len(places)]
+    ][: len(kept)]
     splits = split_groups(scenes, spec.split, spec.seed)
-    return [(number, index, split) for (number, index), split in zip(places, splits, strict=True)]
+    return [(number, index, split) for (number, index), split in zip(kept, splits, strict=True)]

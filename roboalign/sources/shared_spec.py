@@ -1,4 +1,4 @@
-"""What every source declares: its splits, and between which quantiles its actions are scaled."""
+"""Fields that every source declares: splits, and the quantiles of the action range."""
 
 from typing import Annotated
 
@@ -7,18 +7,18 @@ from pydantic import Field, model_validator
 from roboalign.spec.base import FieldError, Fraction, Spec
 
 Quantile = Annotated[float, Field(ge=0, lt=0.5)]
-"""A share of the values that lies below a bound, and as much above another."""
+"""Fraction of the values below the lower bound, and of those above the upper bound."""
 
 
 class SplitSpec(Spec):
-    """Shares of the episodes, split by initial scene."""
+    """Fractions of the episodes in each split, which is assigned by initial scene."""
 
     train: Fraction = 0.8
-    """Fits models."""
+    """Fraction of the episodes in the training split."""
     validation: Fraction = 0.05
-    """Picks thresholds."""
+    """Fraction in the validation split, used for model selection and thresholds."""
     test: Fraction = 0.15
-    """Is only ever evaluated on."""
+    """Fraction in the test split, used only for evaluation."""
 
     @model_validator(mode="after")
     def _adds_up(self) -> "SplitSpec":

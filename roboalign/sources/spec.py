@@ -1,4 +1,4 @@
-"""The sources: simulated robots that are recorded here, and data sets that were recorded elsewhere."""
+"""Union of the source specs: simulated robots that are recorded, and data sets that are read."""
 
 from typing import Annotated
 
@@ -38,4 +38,4 @@ __all__ = [
 ]
 
 SourceSpec = Annotated[SimulatedRobotSpec | RecordedSpec, Field(discriminator="kind")]
-"""A source of episodes, told apart by `kind`."""
+"""A source of episodes, discriminated by `kind`."""

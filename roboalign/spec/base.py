@@ -22,7 +22,7 @@ Seed = Annotated[int, Field(ge=0, lt=2**31)]
 """A random seed, in [0, 2^31)."""
 
 Split = Literal["train", "validation", "test"]
-"""`train` fits models, `validation` chooses thresholds and recipes, `test` is only evaluated on."""
+"""`train` is used to fit models, `validation` to choose thresholds and recipes, `test` only for evaluation."""
 
 Policy = Literal["expert", "noisy_expert", "wrong_goal", "random", "unknown"]
 """The policy that chose the actions of an episode; `unknown` for recordings of real robots."""

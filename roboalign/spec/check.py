@@ -26,7 +26,7 @@ def overrides(library: Library) -> list[str]:
 def describe_uncommitted_params(library: Library) -> str:
     """One line with the values of params.yaml that differ from the last commit, and how to restore them.
 
-    Returns '' if none differ or git cannot tell. A `dvc exp run -S` whose value is rejected leaves it in params.yaml.
+    Returns '' if none differ or git fails. A `dvc exp run -S` whose value is rejected leaves it in params.yaml.
     """
     from roboalign.spec.plan import uncommitted_params  # imports the estimates, which nothing else here needs
 

@@ -1,7 +1,7 @@
 """Composition: params.yaml, an experiment and the variants that it names become one resolved section for each part.
 
 Layers, each over the one before: the spec's defaults, the variant's file (over the files that it extends), the
-experiment's `set`, params.yaml's `set`. A section holds every field, so a changed default changes the section.
+experiment's `set`, params.yaml's `set`. A section contains every field, so a changed default changes the section.
 """
 
 import os

@@ -89,7 +89,7 @@ Node = Scalar | Sequence | Mapping
 
 
 def within(source: Source, line: int, column: int) -> tuple[int, int]:
-    """The position, or the end of the last line that is not empty if the position lies past the end of the file.
+    """The position, or the end of the last line that is not empty if the position is past the end of the file.
 
     YAML's parser reports something missing at the end of a file in the line after the last line feed, which editors do
     not show.
@@ -217,7 +217,7 @@ class Composer:
         if "mapping values are not allowed" in problem:
             if fault and row[: fault.column].count(":") == 0 and fault.line:
                 return at(fault, "wrong indentation, or the line above lacks its ':'")
-            return at(fault, "a second ':' on this line; put text that holds ': ' in quotes")
+            return at(fault, "a second ':' on this line; put text that contains ': ' in quotes")
         if "could not find expected ':'" in problem:
             return at(began, "a key without ':'; write `key: value`")
         if "quoted scalar" in context and "end of stream" in problem:

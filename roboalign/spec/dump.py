@@ -21,7 +21,7 @@ class Dumper(yaml.SafeDumper):
 
 
 def text(dumper: Dumper, value: str) -> yaml.ScalarNode:
-    """A text scalar; in double quotes with escapes if it holds characters that are not printable."""
+    """A text scalar; in double quotes with escapes if it contains characters that are not printable."""
     return dumper.represent_scalar("tag:yaml.org,2002:str", value, '"' if not value.isprintable() else None)
 
 

@@ -67,7 +67,7 @@ class Estimate:
     memory_gb: float | None
     seconds: float | None
     work: str
-    """What the stage does, such as `400 steps of 8 sequences`."""
+    """Work of the stage, such as `400 steps of 8 sequences`."""
 
 
 def estimates(experiment: Experiment) -> list[Estimate]:
@@ -131,7 +131,8 @@ def estimate_parts(experiment: Experiment) -> Iterator[Estimate]:
     spec = experiment.rollout
     frame = model.frame_tokens(tokenizer.dynamics_tokens)
     peak = max(
-        decoding.peak_sequence(spec.horizon, model.prefix_tokens(*tokens), frame) for decoding in spec.used.values()
+        decoding.peak_sequence(spec.horizon, model.prefix_tokens(*tokens), frame)
+        for decoding in spec.used_decodings.values()
     )
     sets = len(spec.sampling[spec.first_sampling]) + len(spec.aligned_decodings) + len(spec.sweep)
     rollouts = spec.episodes * (sets + spec.best_of)

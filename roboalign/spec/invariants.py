@@ -104,7 +104,7 @@ def positions(experiment: Experiment) -> Iterator[Violation]:
     for index, groups in enumerate(experiment.bench.groups):
         peak = groups.decoding.peak_frames(groups.frames)
         needs[f"bench.groups.{index}.frames"] = model.sequence_tokens(*tokens, peak)
-    for name, decoding in rollout.used.items():
+    for name, decoding in rollout.used_decodings.items():
         limit = decoding.length_field
         field = "rollout.horizon" if limit is None else f"rollout.decodings.{name}.{limit}"
         length = decoding.peak_sequence(rollout.horizon, model.prefix_tokens(*tokens), frame)
@@ -127,7 +127,7 @@ def decodings(experiment: Experiment) -> Iterator[Violation]:
             "the guard measures the policy on validation episodes, and no source has any; set a source's "
             "split.validation above 0, or set the guard to null",
         )
-    for name, decoding in experiment.rollout.used.items():
+    for name, decoding in experiment.rollout.used_decodings.items():
         if decoding.measures_drift and not validated:
             yield Violation(
                 f"rollout.decodings.{name}",

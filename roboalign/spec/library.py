@@ -50,7 +50,8 @@ class Library:
         return self.variants[folder, name]
 
     def resolve_extends(self, folder: str, name: str, chain: tuple[str, ...]) -> Mapping | None:
-        """The variant's file merged over the one that its key `extends` names; `chain` holds the files on the way."""
+        """The variant's file merged over the one that its key `extends` names; `chain` lists the files visited so
+        far."""
         document = self.document(f"specs/{folder}/{name}.yaml")
         if document is None or "extends" not in document.entries:
             return document
@@ -80,7 +81,7 @@ class Library:
         names, path = self.names(folder), f"specs/{folder}/{name[:64]}.yaml"
         if (checkout := checkout_of(self.root)) and (checkout / path).is_file():
             message = (
-                f"there is no {path} in this temporary folder, which holds only files that git tracks; run `git add "
+                f"there is no {path} in this temporary folder, which contains only files that git tracks; run `git add "
                 f"{path}` in your checkout, then the experiment again"
             )
             return Diagnostic(message, mark)

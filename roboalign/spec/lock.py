@@ -46,8 +46,8 @@ ENTRY = TypeAdapter(LockedEntry)
 
 
 @dataclass(frozen=True)
-class Locked:
-    """The last run of a stage by dvc.lock; `deps` and `outs` by path, `params` by file."""
+class LockedStage:
+    """The last run of a stage according to dvc.lock; `deps` and `outs` by path, `params` by file."""
 
     cmd: str
     deps: dict[str, dict[str, Any]]
@@ -55,7 +55,7 @@ class Locked:
     outs: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
-def read_lock(root: Path) -> dict[str, Locked]:
+def read_lock(root: Path) -> dict[str, LockedStage]:
     """Read dvc.lock, by stage; empty if there is none. Raises SpecError if it is damaged."""
     if not (root / "dvc.lock").exists():
         return {}
@@ -66,19 +66,19 @@ def read_lock(root: Path) -> dict[str, Locked]:
         deps, outs = (
             {each.path: each.model_dump(exclude_none=True) for each in part} for part in (stage.deps, stage.outs)
         )
-        result[name] = Locked(command, deps, stage.params, outs)
+        result[name] = LockedStage(command, deps, stage.params, outs)
     return result
 
 
 class Cache:
-    """DVC's cache, at the place that DVC's configuration names."""
+    """DVC's cache, in the folder that DVC's configuration names."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
 
     @cached_property
     def folder(self) -> Path:
-        """The cache's folder, as `dvc cache dir` prints it. Raises SpecError if the configuration is damaged."""
+        """Folder of the cache, as printed by `dvc cache dir`. Raises SpecError if the configuration is damaged."""
         default = self.root / ".dvc/cache"
         if not (self.root / ".dvc").is_dir():
             return default
@@ -95,7 +95,7 @@ class Cache:
         return self.folder / "files/md5" / value[:2] / value[2:]
 
     def listing(self, value: str) -> dict[str, str] | None:
-        """The hashes of a folder's files by name; None if the cache does not hold the list or it is damaged."""
+        """The hashes of a folder's files by name; None if the cache lacks the list or it is damaged."""
         try:
             return parse_listing(self.path(value).read_bytes(), value)
         except OSError:

@@ -18,7 +18,7 @@ from roboalign.spec.document import COMMAND_LINE, DocumentError, Mark, Source, p
 from roboalign.spec.estimates import estimates, table
 from roboalign.spec.graph import Stage, stages
 from roboalign.spec.library import Library
-from roboalign.spec.lock import Cache, Hashes, Locked, bytes_md5, folder_hash, md5, read_lock
+from roboalign.spec.lock import Cache, Hashes, LockedStage, bytes_md5, folder_hash, md5, read_lock
 
 SMALL = 16 * 1024 * 1024
 """Size in bytes up to which the plan hashes an output file; it compares larger ones by size, and folders by size and
@@ -68,12 +68,12 @@ class PlanInputs:
     composition: Composition
     params: dict[str, Any]
     declared: list[Stage]
-    record: dict[str, Locked]
+    record: dict[str, LockedStage]
     hashes: Hashes
     cache: Cache
 
 
-def find_causes(inputs: PlanInputs, stage: Stage, last: Locked | None, causes: dict[str, list[str]]) -> list[str]:
+def find_causes(inputs: PlanInputs, stage: Stage, last: LockedStage | None, causes: dict[str, list[str]]) -> list[str]:
     """The reasons why a stage would run; empty if it is up to date.
 
     Args:
@@ -96,7 +96,7 @@ def find_causes(inputs: PlanInputs, stage: Stage, last: Locked | None, causes: d
     return reasons
 
 
-def changed_values(inputs: PlanInputs, last: Locked, file: str, key: str) -> list[str]:
+def changed_values(inputs: PlanInputs, last: LockedStage, file: str, key: str) -> list[str]:
     """The fields under `key` of a parameter file that differ from those of the last run."""
     current: Any
     if PurePosixPath(file).parent == PurePosixPath(FOLDER.as_posix()):
@@ -120,7 +120,7 @@ def changed_values(inputs: PlanInputs, last: Locked, file: str, key: str) -> lis
     return differences(recorded[key], current, key)
 
 
-def changed_dependency(inputs: PlanInputs, last: Locked, path: str, causes: dict[str, list[str]]) -> list[str]:
+def changed_dependency(inputs: PlanInputs, last: LockedStage, path: str, causes: dict[str, list[str]]) -> list[str]:
     """The reason why a dependency will differ from that of the last run, if it will."""
     if path not in last.deps:
         return [f"it now depends on {path}"]
@@ -156,9 +156,9 @@ def changed_dependency(inputs: PlanInputs, last: Locked, path: str, causes: dict
 
 
 def folder_hash_of(inputs: PlanInputs, path: str, outs: list[dict[str, Any]]) -> str | None:
-    """The hash of a folder that holds recorded outputs and other files; None if it cannot be determined.
+    """Return the hash of a folder that contains recorded outputs and other files; None if it cannot be determined.
 
-    The files of the outputs are listed from DVC's cache, not read; the other files are hashed.
+    The files of the outputs are listed from DVC's cache without reading them; the other files are hashed.
     """
     files: dict[str, str] = {}
     for out in outs:
@@ -181,7 +181,7 @@ def folder_hash_of(inputs: PlanInputs, path: str, outs: list[dict[str, Any]]) ->
     return folder_hash(files)
 
 
-def changed_output(inputs: PlanInputs, last: Locked, path: str) -> list[str]:
+def changed_output(inputs: PlanInputs, last: LockedStage, path: str) -> list[str]:
     """The reason why an output differs from what the last run wrote, if it does."""
     full, recorded = inputs.root / path, last.outs.get(path)
     if recorded is None:
@@ -252,7 +252,7 @@ def edited_files(root: Path, path: str) -> str:
 
 
 def uncommitted_params(root: Path, params: dict[str, Any]) -> list[str]:
-    """The values of params.yaml that differ from the last commit; empty if git cannot tell.
+    """The values of params.yaml that differ from the last commit; empty if git fails.
 
     A killed `dvc exp run -S` leaves its values in params.yaml.
     """

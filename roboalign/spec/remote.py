@@ -1,4 +1,4 @@
-"""A DVC remote, opened through DVC: its objects are downloaded and hashed, never written."""
+"""Opens a DVC remote through DVC; its objects are downloaded and hashed, but never written."""
 
 import hashlib
 from collections.abc import Iterable, Iterator

@@ -1,4 +1,4 @@
-"""The resolved experiment as YAML, or line by line with the origin of every value."""
+"""Formats the resolved experiment as YAML, or line by line with the origin of every value."""
 
 from typing import Any
 

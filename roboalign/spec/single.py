@@ -1,4 +1,4 @@
-"""Reads one variant's file by itself, inside or outside specs/, as `inspect` and `convert` need it."""
+"""Reads the file of one variant, inside or outside specs/, for `inspect` and `convert`."""
 
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ def single(root: Path, path: Path, part: str) -> Any:
         part: The part whose variant it is.
 
     Raises:
-        SpecError: The file is not valid; holds all errors.
+        SpecError: The file is not valid; contains all errors.
     """
     library = Library(root)
     folder = (root / "specs" / part).resolve()

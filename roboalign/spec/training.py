@@ -1,4 +1,4 @@
-"""The training fields that every trained part shares. Defaults are our choice."""
+"""Training fields shared by all trained parts. Defaults are our choice unless a field names a source."""
 
 from typing import Annotated, Literal
 

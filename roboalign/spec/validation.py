@@ -65,7 +65,7 @@ def explain_all(errors: list[ErrorDetails], kind: Any, node: Node) -> Iterator[D
 
 def is_other_member(error: ErrorDetails, errors: list[ErrorDetails]) -> bool:
     """Whether a type error of one union member is irrelevant, because the value has another member's type and `errors`
-    holds that member's error."""
+    contains that member's error."""
     *union_loc, label = error["loc"] or ("",)
     if not error["type"].endswith("_type") or not is_member_label(label):
         return False

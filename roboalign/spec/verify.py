@@ -15,7 +15,17 @@ from roboalign.errors import printable
 from roboalign.spec.diagnostics import Diagnostic, SpecError
 from roboalign.spec.document import DocumentError, plain, read
 from roboalign.spec.graph import LARGEST, Stage, stages
-from roboalign.spec.lock import ENTRY, Cache, Hashes, Locked, LockedEntry, folder_hash, md5, parse_listing, read_lock
+from roboalign.spec.lock import (
+    ENTRY,
+    Cache,
+    Hashes,
+    LockedEntry,
+    LockedStage,
+    folder_hash,
+    md5,
+    parse_listing,
+    read_lock,
+)
 from roboalign.spec.remote import Remote
 from roboalign.spec.validation import validate
 
@@ -43,7 +53,7 @@ class Verifier:
     def __post_init__(self) -> None:
         self.hashes, self.cache = Hashes(self.root), Cache(self.root)
 
-    def stage(self, stage: Stage, record: Locked) -> Iterator[tuple[str, list[Damage]]]:
+    def stage(self, stage: Stage, record: LockedStage) -> Iterator[tuple[str, list[Damage]]]:
         """Each output of a stage with its damages, in the workspace, the cache and the remote."""
         for path in stage.outs:
             expected = record.outs.get(path, {}).get("md5")
@@ -73,7 +83,12 @@ class Verifier:
             return []
         recorded = self.cache.listing(expected)
         if recorded is None:
-            return [Damage(path, "is not what the stage wrote (DVC's cache has no list of its files to tell which)")]
+            return [
+                Damage(
+                    path,
+                    "is not what the stage wrote (DVC's cache has no list of its files, so they are not compared)",
+                )
+            ]
         damages = [Damage(f"{path}/{name}", "is missing") for name in sorted(recorded.keys() - actual.keys())]
         damages += [Damage(f"{path}/{name}", "was added") for name in sorted(actual.keys() - recorded.keys())]
         changed = (name for name in sorted(recorded.keys() & actual.keys()) if recorded[name] != actual[name])

@@ -1,4 +1,4 @@
-"""Where a part's initial weights come from: the fields `init`, by kind."""
+"""Specs of initial weights: the fields `init`, by kind."""
 
 from typing import Annotated, Literal
 
@@ -9,23 +9,23 @@ from roboalign.spec.training import TrainingSpec
 
 
 class WeightsFileSpec(Spec):
-    """What every kind of initial weights has: a place and a hash."""
+    """Fields of every kind of initial weights: URI and hash."""
 
     uri: Annotated[str, Field(min_length=1, max_length=1000)]
     """A folder, or a `.safetensors` file: a path, or a URI that fsspec opens (`hf://owner/name`, s3://, https://)."""
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
-    """Hash of the weights' file; the stage fails on any other content. Without one, what lies behind the URI may change
-    unseen; the stage prints the hash that it found."""
+    """Hash of the weights file; the stage fails if the content differs. Without a hash, changes behind the URI are not
+    detected; the stage prints the hash of the loaded file."""
 
 
 class CheckpointInitSpec(WeightsFileSpec):
-    """Weights of this package: a stage's `model.safetensors`, or a folder that `python -m roboalign export` wrote."""
+    """Weights of this package: a stage's `model.safetensors`, or a folder written by `python -m roboalign export`."""
 
     kind: Literal["checkpoint"]
 
 
 class RlvrWorldInitSpec(WeightsFileSpec):
-    """The folder of a tokenizer or a multi-step world model as RLVR-World publishes them (thuml/rt1-…)."""
+    """Folder of a tokenizer or multi-step world model as published by RLVR-World (thuml/rt1-…)."""
 
     kind: Literal["rlvr_world"]
 

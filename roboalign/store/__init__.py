@@ -1,19 +1,19 @@
-"""The episode store: recorded episodes as few large files, a LeRobotDataset v3 (see `layout` for its columns).
+"""The episode store: recorded episodes in few large files, as a LeRobotDataset v3 (see `layout` for its columns).
 
 ```
 meta/info.json                            features, counts, frames per second
 meta/stats.json                           statistics of every feature
-meta/tasks.parquet                        the instructions
-meta/episodes/chunk-000/file-000.parquet  one row an episode: its place, length, policy, scene, split, success
-data/chunk-000/file-000.parquet           one row a frame, one row group an episode; small frames as PNG
-videos/observation.images.main/chunk-000/file-000.mp4  larger frames, several episodes a file
+meta/tasks.parquet                        instructions
+meta/episodes/chunk-000/file-000.parquet  one row per episode: location, length, policy, scene, split, success
+data/chunk-000/file-000.parquet           one row per frame, one row group per episode; small frames as PNG
+videos/observation.images.main/chunk-000/file-000.mp4  larger frames, several episodes per file
 ```
 
-`EpisodeWriter` writes a store, `merge` joins some, `EpisodeStore` reads one, and `Corpus` presents several as one list
-of episodes with actions on a common scale. The same episodes give the same bytes.
+`EpisodeWriter` writes a store, `merge` combines stores, `EpisodeStore` reads one, and `Corpus` presents several as one
+list of episodes with normalised actions. Writing is deterministic: the same episodes give the same bytes.
 """
 
-# The specs of this package are read where numpy must not be loaded: names are looked up when they are first used.
+# The specs of this package must be importable without loading numpy, so names are resolved on first use.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -39,7 +39,7 @@ __all__ = [
     "merge",
 ]
 
-_HOMES = {
+_MODULES = {
     "ActionRange": "corpus",
     "Corpus": "corpus",
     "EpisodeInfo": "layout",
@@ -54,6 +54,6 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

@@ -1,4 +1,4 @@
-"""Frames as PNG, without loss."""
+"""Encodes and decodes frames as PNG, lossless."""
 
 import io
 from collections.abc import Sequence
@@ -12,39 +12,39 @@ from roboalign.store.layout import StoreError
 from roboalign.types import UInt8
 
 PNG_LEVEL = 6
-"""zlib level of the images."""
+"""zlib compression level of PNG."""
 
 
 def encode_png(frame: UInt8) -> bytes:
-    """An (H, W, 3) image as PNG, without loss."""
+    """Encode an image (H, W, 3) as PNG."""
     buffer = io.BytesIO()
     Image.fromarray(frame).save(buffer, "PNG", compress_level=PNG_LEVEL)
     return buffer.getvalue()
 
 
 def decode_png(data: bytes) -> UInt8:
-    """A PNG as (H, W, 3)."""
+    """Decode a PNG to (H, W, 3)."""
     with Image.open(io.BytesIO(data)) as image:
         return np.asarray(image.convert("RGB") if image.mode != "RGB" else image)
 
 
 class PngReader:
-    """Decodes many PNGs of one size, by FFmpeg: at twice the speed of Pillow."""
+    """Decodes many PNGs of one size with FFmpeg, twice as fast as Pillow."""
 
     def __init__(self) -> None:
         self._codec = av.CodecContext.create("png", "r")
         self._codec.thread_count = 1
-        # Damage is an error, not a warning on standard error.
+        # Report damage as an error, not as a warning on standard error.
         self._codec.options = {"err_detect": "crccheck+explode"}
 
     def read(self, images: Sequence[bytes | memoryview], out: UInt8) -> None:
-        """Decode images into `out` (len(images), H, W, 3). Raises StoreError on damage or another size."""
+        """Decode images into `out` (len(images), H, W, 3). Raises StoreError if one is damaged or has another size."""
         for number, image in enumerate(images):
             if not len(image):
                 raise StoreError(f"image {number} is empty")
             try:
                 packet = av.Packet(cast(bytes, image))
-                # Otherwise the decoder adds the image to the one before.
+                # Otherwise the decoder blends the image with the previous one.
                 packet.is_keyframe = True
                 (frame,) = self._codec.decode(packet)
             except (OSError, ValueError, av.FFmpegError) as error:
@@ -57,7 +57,7 @@ class PngReader:
 
 
 def copy_rgb(frame: av.VideoFrame, out: UInt8) -> None:
-    """Copy a frame in rgb24 to `out` (H, W, 3). Its rows are padded; `to_ndarray` would make a copy more."""
+    """Copy an rgb24 frame to `out` (H, W, 3). Its rows are padded; `to_ndarray` would make an extra copy."""
     height, width, _ = out.shape
     rows = np.frombuffer(memoryview(frame.planes[0]), np.uint8).reshape(height, -1)
     out.reshape(height, -1)[:] = rows[:, : 3 * width]

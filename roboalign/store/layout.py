@@ -1,15 +1,15 @@
-"""The layout of a store: a LeRobotDataset v3, its features, its files, and the columns that are ours.
+"""The layout of a store: a LeRobotDataset v3 with additional columns.
 
 A frame's row (`data/`) has, besides `timestamp`, `frame_index`, `episode_index`, `index` and `task_index`:
 
-- `observation.images.main`: the frame, as PNG here or as video under `videos/`; or, if the cameras that a frame shows
-  are kept by themselves, `observation.images.<camera>` for each, whose `info` says which cell of the frame it fills;
-- `action`: what the policy chose on seeing the frame, in the source's own units;
+- `observation.images.main`: the frame, as PNG in the row or as video under `videos/`; if the cameras of a frame are
+  stored separately, `observation.images.<camera>` for each, whose `info` contains its cell of the frame;
+- `action`: the action that the policy chose for the frame, in the source's units;
 - `observation.state`: the simulator's state, columns `roboalign.types.STATE_NAMES` (contact among them), if known;
 - `observation.keypoints`: projected points, columns `roboalign.types.KEYPOINT_NAMES`, if known;
 - `observation.proprioception`: what a recorded robot measures of itself, in its own units, if the spec reads it.
 
-An episode's row (`meta/episodes/`) has, besides LeRobot's own columns, `id`, `source`, `task` (the short name; the
+An episode's row (`meta/episodes/`) has, besides LeRobot's columns, `id`, `source`, `task` (a short name; the
 instruction is in `tasks`), `policy`, `scene`, `split`, `success` (see `roboalign.types.Episode`), `data/row_group` (its
 row group in the data file) and, for video, `videos/<image feature>/crc32`: a checksum of each frame's packet.
 """
@@ -25,7 +25,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from roboalign.store.spec import Images, StorageSpec, Tile
+from roboalign.store.spec import ImageFormat, StorageSpec, Tile
 from roboalign.types import KEYPOINT_NAMES, PROPRIOCEPTION_NAMES, STATE_NAMES, Episode, Float32, Policy, Split
 
 IMAGE, ACTION, STATE, KEYPOINTS, PROPRIOCEPTION = (
@@ -37,36 +37,37 @@ IMAGE, ACTION, STATE, KEYPOINTS, PROPRIOCEPTION = (
 )
 VECTORS = (ACTION, STATE, KEYPOINTS, PROPRIOCEPTION)
 CELL = "cell."
-"""Begins the keys of a camera's `info` that say which cell of the frame it fills, in pixels."""
+"""Prefix of the keys in a camera's `info` that contain its cell of the frame, in pixels."""
 STEPS = ("frame_index", "episode_index", "index", "task_index")
-"""The integer columns of every frame; all but the first are a store's own numbering."""
+"""Integer columns of every frame; all but the first are numbered within the store."""
 
 MEGABYTE = 2**20
 FILE_BYTES = 100 * MEGABYTE
-"""A data file is closed once it holds this much (LeRobot's default)."""
+"""Size in bytes at which a data file is closed (LeRobot's default)."""
 FILE_EPISODES = 1000
-"""A data file is closed once it holds this many episodes: the list of its row groups is read whenever it is opened."""
+"""Number of episodes at which a data file is closed, because the list of its row groups is read when it is opened."""
 VIDEO_BYTES = 200 * MEGABYTE
-"""A video file is closed once it holds this much (LeRobot's default)."""
+"""Size in bytes at which a video file is closed (LeRobot's default)."""
 VIDEO_SECONDS = 1000
-"""A video file is closed before it is longer: LeRobot compares times in single precision to 0.0001 s, which fails
+"""Largest duration of a video file in seconds. LeRobot compares timestamps in single precision to 0.0001 s, which fails
 beyond 1024 s."""
 CHUNK_FILES = 1000
-"""Files of one folder."""
+"""Number of files in one folder."""
 
 DATA_PATH = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
 VIDEO_PATH = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"
-CODECS: dict[Images, str] = {"h264": "h264", "av1": "av1"}
+CODECS: dict[ImageFormat, str] = {"h264": "h264", "av1": "av1"}
 STATISTICS = ("min", "max", "mean", "std", "count", "q01", "q10", "q50", "q90", "q99")
 
 
 class StoreError(ValueError):
-    """A store or an index cannot be read or written; the message names the file and the remedy."""
+    """A store or an index cannot be read or written. The message names the file and the remedy."""
 
 
 @dataclass(frozen=True, slots=True)
 class EpisodeInfo:
-    """What is known of an episode without reading its frames. `length` counts frames; see `Episode` for the rest."""
+    """Metadata of an episode, available without reading its frames. `length` counts frames; see `Episode` for the
+    rest."""
 
     id: str
     source: str
@@ -80,38 +81,38 @@ class EpisodeInfo:
 
 
 def data_file(folder: Path, number: int) -> Path:
-    """The data file with the given number."""
+    """Return the path of the data file with the given number."""
     return folder / DATA_PATH.format(chunk_index=number // CHUNK_FILES, file_index=number % CHUNK_FILES)
 
 
 def video_file(folder: Path, feature: str, number: int) -> Path:
-    """The video file of an image feature with the given number."""
-    place = {"chunk_index": number // CHUNK_FILES, "file_index": number % CHUNK_FILES}
-    return folder / VIDEO_PATH.format(video_key=feature, **place)
+    """Return the path of the video file of an image feature with the given number."""
+    indices = {"chunk_index": number // CHUNK_FILES, "file_index": number % CHUNK_FILES}
+    return folder / VIDEO_PATH.format(video_key=feature, **indices)
 
 
 def rate_of(fps: float) -> Fraction:
-    """Frames a second as the ratio that video needs."""
+    """Convert frames per second to the fraction that video requires."""
     return Fraction(fps).limit_denominator(1001)
 
 
-def plain(fps: float) -> float | int:
-    """Frames a second as info.json has them: an integer if they are one."""
+def fps_to_json(fps: float) -> float | int:
+    """Convert frames per second to the number in info.json, an integer if possible."""
     return int(fps) if float(fps).is_integer() else fps
 
 
 def features_of(
     episode: Episode, storage: StorageSpec, fps: float, cameras: Mapping[str, Tile] | None = None
 ) -> dict[str, Any]:
-    """The `features` of info.json.
+    """Return the `features` of info.json for an episode.
 
     Args:
-        episode: The first episode, or one that has to agree with it.
-        storage: How frames are kept.
-        fps: Frames a second.
-        cameras: For frames that are kept camera by camera, the cell of each image feature; the whole frame by default.
+        episode: the first episode, or one to compare with it.
+        storage: storage of the frames.
+        fps: frames per second.
+        cameras: the cell of each image feature, if cameras are stored separately; None for whole frames.
 
-    Raises StoreError if the arrays of the episode do not fit each other.
+    Raises StoreError if the arrays of the episode are inconsistent.
     """
     if episode.frames.ndim != 4 or episode.frames.shape[3] != 3 or episode.frames.dtype != np.uint8:
         raise StoreError(
@@ -129,25 +130,25 @@ def features_of(
                 f"episode {episode.id}: {name} has shape {array.shape} or values that are not finite; "
                 f"it needs one finite row for each of the {length} frames"
             )
-    known = {STATE: STATE_NAMES, KEYPOINTS: KEYPOINT_NAMES}
-    for name, names in known.items():
+    column_names = {STATE: STATE_NAMES, KEYPOINTS: KEYPOINT_NAMES}
+    for name, names in column_names.items():
         array = arrays[name]
         if array is not None and array.shape[1] != len(names):
             raise StoreError(
                 f"episode {episode.id}: {name} has {array.shape[1]} columns, not {len(names)}: {', '.join(names)}"
             )
-    known[ACTION] = tuple(f"action_{i}" for i in range(episode.actions.shape[1]))
+    column_names[ACTION] = tuple(f"action_{i}" for i in range(episode.actions.shape[1]))
     if episode.proprioception is not None:
-        known[PROPRIOCEPTION] = tuple(f"proprioception_{i}" for i in range(episode.proprioception.shape[1]))
+        column_names[PROPRIOCEPTION] = tuple(f"proprioception_{i}" for i in range(episode.proprioception.shape[1]))
     vectors = {
-        name: {"dtype": "float32", "shape": [array.shape[1]], "names": list(known[name])}
+        name: {"dtype": "float32", "shape": [array.shape[1]], "names": list(column_names[name])}
         for name, array in arrays.items()
         if array is not None
     }
     scalars = {"timestamp": "float32"} | dict.fromkeys(STEPS, "int64")
     images = image_features(episode.id, height, width, storage, fps, cameras)
     features = images | vectors | {k: {"dtype": v, "shape": [1], "names": None} for k, v in scalars.items()}
-    # In the order that info.json has them: columns follow it, whether a store was written or merged.
+    # Sorted as in info.json, because columns follow this order in written and in merged stores.
     return dict(sorted(features.items()))
 
 
@@ -169,10 +170,12 @@ def proprioception_of(state: Float32 | None) -> Float32 | None:
 def image_features(
     name: str, height: int, width: int, storage: StorageSpec, fps: float, cameras: Mapping[str, Tile] | None
 ) -> dict[str, Any]:
-    """The image features of frames of `height` x `width` pixels. Raises StoreError, which names the episode, if video
-    cannot keep them."""
+    """Return the image features of frames of `height` x `width` pixels.
+
+    Raises StoreError, which names the episode, if they cannot be stored as video.
+    """
     tiles = cameras or {IMAGE: Tile(0, 0, height, width)}
-    kind = images_kind(storage, tiles)
+    kind = image_format(storage, tiles)
     features: dict[str, Any] = {}
     for key, tile in tiles.items():
         feature: dict[str, Any] = {
@@ -183,8 +186,8 @@ def image_features(
         if kind != "png":
             if tile.height % 2 or tile.width % 2:
                 raise StoreError(
-                    f"episode {name}: frames of {tile.height}x{tile.width} cannot be kept as {kind} video, whose sides "
-                    "are even; resize them, or set the storage to png"
+                    f"episode {name}: frames of {tile.height}x{tile.width} cannot be stored as {kind} video, which "
+                    "needs even sides; resize them, or set the storage to png"
                 )
             feature["dtype"] = "video"
             feature["info"] = {
@@ -194,26 +197,28 @@ def image_features(
                 "video.codec": CODECS[kind],
                 "video.pix_fmt": "yuv420p",
                 "video.is_depth_map": False,
-                "video.fps": plain(fps),
+                "video.fps": fps_to_json(fps),
                 "video.g": storage.gop,
                 "video.crf": storage.crf,
                 "has_audio": False,
             }
         if cameras:
-            place = asdict(tile) | {"frame_height": height, "frame_width": width}
-            feature["info"] = feature.get("info", {}) | {f"{CELL}{side}": value for side, value in place.items()}
+            cell = asdict(tile) | {"frame_height": height, "frame_width": width}
+            feature["info"] = feature.get("info", {}) | {f"{CELL}{side}": value for side, value in cell.items()}
         features[key] = feature
     return features
 
 
-def images_kind(storage: StorageSpec, tiles: Mapping[str, Tile]) -> Images:
-    """What the frames, or the cells of all cameras, are kept as: the same for each, by the largest sides."""
+def image_format(storage: StorageSpec, tiles: Mapping[str, Tile]) -> ImageFormat:
+    """Return the format of the frames or of all cameras' cells, which depends on the largest sides."""
     return storage.images(max(tile.height for tile in tiles.values()), max(tile.width for tile in tiles.values()))
 
 
 def image_tiles(features: Mapping[str, Any]) -> dict[str, Tile]:
-    """The image features of info.json, each with the cell of the frame that it fills. Raises KeyError, TypeError or
-    ValueError if they are not ours."""
+    """Return the cell of the frame that each image feature fills.
+
+    Raises KeyError, TypeError or ValueError if the features are not those of an episode store.
+    """
     height, width = frame_size(features)
     if IMAGE in features:
         return {IMAGE: Tile(0, 0, height, width)}
@@ -223,12 +228,13 @@ def image_tiles(features: Mapping[str, Any]) -> dict[str, Tile]:
     for key, tile in tiles.items():
         fits = min(tile.top, tile.left) >= 0 and tile.top + tile.height <= height and tile.left + tile.width <= width
         if not fits:
-            raise ValueError(f"the cell of {key} does not lie in the frame of {height}x{width}")
+            raise ValueError(f"the cell of {key} is outside the frame of {height}x{width}")
     return tiles
 
 
 def frame_size(features: Mapping[str, Any]) -> tuple[int, int]:
-    """Height and width of the frames. Raises KeyError, TypeError or ValueError if the features are not ours."""
+    """Return height and width of the frames. Raises KeyError, TypeError or ValueError for features of another
+    layout."""
     if IMAGE in features:
         height, width, _ = features[IMAGE]["shape"]
         return int(height), int(width)
@@ -239,14 +245,14 @@ def frame_size(features: Mapping[str, Any]) -> tuple[int, int]:
 
 
 def data_schema(features: dict[str, Any]) -> pa.Schema:
-    """Columns of the data files, with what the `datasets` library needs to know an image from a record."""
+    """Return the schema of the data files, with the metadata by which the `datasets` library recognises images."""
     columns: dict[str, pa.DataType] = {}
-    described: dict[str, Any] = {}
+    features_by_name: dict[str, Any] = {}
     for name, feature in features.items():
         match feature["dtype"]:
             case "image":
                 columns[name] = pa.struct({"bytes": pa.binary(), "path": pa.string()})
-                described[name] = {"_type": "Image"}
+                features_by_name[name] = {"_type": "Image"}
             case "video":
                 pass
             case dtype:
@@ -255,13 +261,13 @@ def data_schema(features: dict[str, Any]) -> pa.Schema:
                 width = feature["shape"][0]
                 vector = name in VECTORS and width > 1
                 columns[name] = pa.list_(kind, width) if vector else kind
-                described[name] = {"feature": value, "length": width, "_type": "Sequence"} if vector else value
+                features_by_name[name] = {"feature": value, "length": width, "_type": "Sequence"} if vector else value
     schema = pa.schema(columns)
-    return schema.with_metadata({"huggingface": json.dumps({"info": {"features": described}})})
+    return schema.with_metadata({"huggingface": json.dumps({"info": {"features": features_by_name}})})
 
 
 def episode_schema(features: dict[str, Any]) -> pa.Schema:
-    """Columns of the episodes' table."""
+    """Return the schema of the table of episodes."""
     columns: dict[str, pa.DataType] = {
         "episode_index": pa.int64(),
         "tasks": pa.list_(pa.string()),
@@ -299,10 +305,10 @@ def episode_schema(features: dict[str, Any]) -> pa.Schema:
 
 
 def parquet_writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
-    """A writer that stores columns as they are, each page with its checksum."""
+    """Open a writer that stores uncompressed columns, with a checksum for each page."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    # PNG does not compress further, and statistics would store whole images as the bounds of a column; those of the
-    # episode's number let readers skip what they do not look for.
+    # PNG does not compress further, and statistics would store whole images as the bounds of a column. Those of the
+    # episode index let readers skip other episodes.
     return pq.ParquetWriter(
         path,
         schema,
@@ -313,7 +319,7 @@ def parquet_writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
     )
 
 
-def vectors_of(values: Float32) -> pa.Array:
-    """(T, D) as a column of vectors; of scalars if D is 1, as LeRobot keeps features of shape 1."""
+def vector_column(values: Float32) -> pa.Array:
+    """Convert (T, D) to a column of vectors, or of scalars if D is 1, as LeRobot stores features of shape 1."""
     flat = pa.array(np.ascontiguousarray(values, np.float32).reshape(-1))
     return flat if values.shape[1] == 1 else pa.FixedSizeListArray.from_arrays(flat, values.shape[1])

@@ -1,4 +1,4 @@
-"""Putting stores together: their frames are copied as they are, neither decoded nor encoded."""
+"""Merges stores: frames are copied without decoding or encoding them."""
 
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -10,18 +10,23 @@ from roboalign.store.writer import EpisodeWriter
 from roboalign.types import Split
 
 OPEN_STORES = 32
-"""Stores that stay open while episodes are taken from many."""
+"""Largest number of stores that stay open."""
 
 
 def merge(folder: Path, episodes: Sequence[tuple[Path, int, Split | None]]) -> None:
-    """Write to `folder` the store of the given episodes, in this order: each by its store, its index there, and the
-    split it gets (its own if None).
+    """Write a store with the given episodes to `folder`.
 
-    The result has the bytes that writing the episodes themselves would give. Memory does not grow with their number.
-    Raises StoreError if none is given or the stores do not fit together; then nothing is written.
+    The result has the same bytes as a store to which the episodes were written directly. Memory use does not grow with
+    their number.
+
+    Raises StoreError, without writing anything, if there are no episodes or the stores are incompatible.
+
+    Args:
+        folder: folder of the new store.
+        episodes: (store folder, index in the store, split) of each episode, in order; the split is unchanged if None.
     """
     if not episodes:
-        raise StoreError(f"{folder}: no episode was added; a store holds at least one")
+        raise StoreError(f"{folder}: no episode was added; a store needs at least one")
     stores = _Stores()
     try:
         with EpisodeWriter(folder, fps=stores.open(episodes[0][0]).fps) as writer:
@@ -32,7 +37,7 @@ def merge(folder: Path, episodes: Sequence[tuple[Path, int, Split | None]]) -> N
 
 
 class _Stores:
-    """The stores that stay open: the last ones used."""
+    """The most recently used open stores."""
 
     def __init__(self) -> None:
         self._stores: OrderedDict[Path, EpisodeStore] = OrderedDict()

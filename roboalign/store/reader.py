@@ -1,4 +1,4 @@
-"""Reading a store."""
+"""Reads a store."""
 
 import os
 from collections import OrderedDict
@@ -34,19 +34,19 @@ from roboalign.store.layout import (
     video_file,
 )
 from roboalign.store.spec import Tile
-from roboalign.store.video import FramePlace, VideoReader
+from roboalign.store.video import VideoLocation, VideoReader
 from roboalign.types import Episode, Float32, UInt8
 
 OPEN_FILES = 16
-"""Data files and video files of a store that stay open."""
+"""Largest number of data files and video files of a store that stay open."""
 THREADS = 4
-"""Threads that decode at most, in a process that is nobody's worker."""
+"""Largest number of decoding threads in a process that is not a worker."""
 SHARE = 4
-"""Frames that are worth a thread."""
+"""Smallest number of frames for an additional thread."""
 _INFO = ("id", "source", "task", "tasks", "policy", "scene", "split", "length", "success")
 _PLACE = ("data/chunk_index", "data/file_index", "data/row_group")
 _VIDEO = ("chunk_index", "file_index", "from_timestamp", "crc32")
-"""Of each video."""
+"""Columns of each video."""
 
 K = TypeVar("K")
 F = TypeVar("F", pq.ParquetFile, VideoReader)
@@ -55,7 +55,7 @@ F = TypeVar("F", pq.ParquetFile, VideoReader)
 class EpisodeStore:
     """Reads a store. Opening reads only `meta/`; each episode is one row group, so random access by episode is fast.
 
-    Memory does not grow with what was read. A store may be pickled, and used in processes forked from its own.
+    Memory use does not grow with the number of episodes read. A store can be pickled, and used in forked processes.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -63,7 +63,7 @@ class EpisodeStore:
         self.frame_size: tuple[int, int]
         """Height and width of the frames."""
         self.tiles: dict[str, Tile]
-        """The image features, each with the cell of the frame that it fills: the whole frame for a single one."""
+        """The cell of the frame that each image feature fills; a single feature fills the whole frame."""
         try:
             info = read_json(folder / "meta/info.json")
             self.fps = float(info["fps"])
@@ -85,7 +85,7 @@ class EpisodeStore:
             )
             for row in rows
         )  # fmt: skip
-        self._places = tuple(
+        self._rows = tuple(
             (row["data/chunk_index"] * CHUNK_FILES + row["data/file_index"], row["data/row_group"]) for row in rows
         )
         self._videos: dict[str, tuple[tuple[int, int], ...]] = {}
@@ -106,28 +106,28 @@ class EpisodeStore:
         return self.__dict__ | {"_opened": _Files(), "_statistics": None}
 
     def close(self) -> None:
-        """Close the files that reading opened; reading on opens them again."""
+        """Close the open files; they are reopened on the next access."""
         self._files().close()
 
     def _files(self) -> "_Files":
         if self._opened.process != os.getpid():
-            # Two processes would move each other's place in a file, and threads are not inherited.
+            # Forked processes would share file offsets, and threads are not inherited.
             self._opened = _Files()
         return self._opened
 
     def _episodes(self, columns: list[str]) -> pa.Table:
         files = sorted((self.folder / "meta/episodes").glob("*/*.parquet"))
         if not files:
-            raise FileNotFoundError(f"{self.folder / 'meta/episodes'} holds no file")
+            raise FileNotFoundError(f"{self.folder / 'meta/episodes'} contains no file")
         return pa.concat_tables(pq.read_table(file, columns=columns, page_checksum_verification=True) for file in files)
 
     @property
     def action_width(self) -> int:
-        """Action dimensions."""
+        """Number of action dimensions."""
         return int(self.features[ACTION]["shape"][0])
 
     def statistics(self, index: int) -> dict[str, dict[str, list[Any]]]:
-        """The statistics of an episode: by feature, then by name."""
+        """Return the statistics of an episode: by feature, then by name."""
         if self._statistics is None:
             names = [f"stats/{name}/{key}" for name in self.features for key in STATISTICS]
             try:
@@ -140,22 +140,22 @@ class EpisodeStore:
         return {name: {key: row[f"stats/{name}/{key}"] for key in STATISTICS} for name in self.features}
 
     def columns(self, index: int, names: Sequence[str]) -> pa.Table:
-        """Columns of an episode's rows in the data files."""
-        file, group = self._places[index]
+        """Read columns of an episode's rows in the data files."""
+        file, group = self._rows[index]
         path = data_file(self.folder, file)
         try:
             table = self._files().data(path).read_row_group(group, columns=list(names), use_threads=False)
         except (OSError, ValueError, IndexError, KeyError) as error:
             raise StoreError(f"{path} cannot be read ({error}); `dvc checkout` or `dvc repro` restores it") from None
         if table.num_rows != self.infos[index].length:
-            raise StoreError(f"{path} is not the file of {self.infos[index].id}; `dvc checkout` restores it")
+            raise StoreError(f"{path} does not contain {self.infos[index].id}; `dvc checkout` restores it")
         return table
 
-    def video_place(self, index: int, name: str = IMAGE) -> tuple[Path, FramePlace]:
-        """The video file of an episode for an image feature, and where it lies there."""
+    def video_location(self, index: int, name: str = IMAGE) -> tuple[Path, VideoLocation]:
+        """Return the video file of an episode for an image feature, and the location in it."""
         file, start = self._videos[name][index]
         checksums = self._checksums[name][index].values.to_numpy()
-        return video_file(self.folder, name, file), FramePlace(file, start, checksums)
+        return video_file(self.folder, name, file), VideoLocation(file, start, checksums)
 
     def _vector(self, index: int, name: str) -> Float32 | None:
         if name not in self.features:
@@ -163,15 +163,15 @@ class EpisodeStore:
         return _matrix(self.columns(index, [name]), name)
 
     def actions(self, index: int) -> Float32:
-        """(T, A) actions of an episode, in the source's own units."""
+        """Read the actions (T, A) of an episode, in the source's units."""
         return _matrix(self.columns(index, [ACTION]), ACTION)
 
     def state(self, index: int) -> Float32 | None:
-        """(T, 14) states of an episode, columns STATE_NAMES; None if the source has none."""
+        """Read the states (T, 14) of an episode, columns STATE_NAMES; None if the source has none."""
         return self._vector(index, STATE)
 
     def keypoints(self, index: int) -> Float32 | None:
-        """(T, 6) keypoints of an episode, columns KEYPOINT_NAMES; None if the source has none."""
+        """Read the keypoints (T, 6) of an episode, columns KEYPOINT_NAMES; None if the source has none."""
         return self._vector(index, KEYPOINTS)
 
     def proprioception(self, index: int) -> Float32 | None:
@@ -184,17 +184,17 @@ class EpisodeStore:
         return proprioception_of(self.state(index))
 
     def frames(self, index: int, start: int = 0, stop: int | None = None) -> UInt8:
-        """(stop - start, H, W, 3) frames of an episode; only these are decoded."""
+        """Read frames (stop - start, H, W, 3) of an episode; only these are decoded."""
         return self.frames_at(index, range(self.infos[index].length)[start:stop])
 
     def frames_at(self, index: int, numbers: Sequence[int]) -> UInt8:
-        """(len(numbers), H, W, 3): the frames with these numbers, in rising order; only these are decoded.
+        """Read the frames (len(numbers), H, W, 3) with these increasing indices; only these are decoded.
 
-        Raises StoreError if the file is not what was written.
+        Raises StoreError if the file is damaged.
         """
         length = self.infos[index].length
         if any(not 0 <= n < length for n in numbers) or any(a >= b for a, b in pairwise(numbers)):
-            raise ValueError(f"frames {list(numbers)} are not rising numbers below {length}")
+            raise ValueError(f"frame indices {list(numbers)} must be increasing and below {length}")
         if len(self.tiles) == 1:
             frames = np.empty((len(numbers), *self.frame_size, 3), np.uint8)
             self._decode(index, numbers, next(iter(self.tiles)), frames)
@@ -208,14 +208,14 @@ class EpisodeStore:
         return frames
 
     def _decode(self, index: int, numbers: Sequence[int], name: str, out: UInt8) -> None:
-        """Decode the frames of an image feature with these numbers into `out` (len(numbers), h, w, 3)."""
+        """Decode frames of an image feature into `out` (len(numbers), h, w, 3)."""
         if not len(numbers):
             return
         if self.video:
-            path, place = self.video_place(index, name)
+            path, location = self.video_location(index, name)
             shares = split_for_threads(numbers, self._files().threads, self._gop)
             readers = [self._files().video(path, k, self._open_video) for k in range(len(shares))]
-            self._files().run_in_threads(shares, lambda k, share: readers[k].read(place, numbers[share], out[share]))
+            self._files().run_in_threads(shares, lambda k, share: readers[k].read(location, numbers[share], out[share]))
             return
         images = self.columns(index, [f"{name}.bytes"]).column(name).combine_chunks().field("bytes")
         wanted = [images[n].as_buffer() for n in numbers]
@@ -223,14 +223,14 @@ class EpisodeStore:
         try:
             self._files().run_in_threads(shares, lambda _, share: PngReader().read(wanted[share], out[share]))
         except StoreError as error:
-            path = data_file(self.folder, self._places[index][0])
+            path = data_file(self.folder, self._rows[index][0])
             raise StoreError(f"{path}: {error} in episode {self.infos[index].id}") from None
 
     def _open_video(self, path: Path) -> VideoReader:
         return VideoReader(path, rate_of(self.fps), self._gop)
 
     def read(self, index: int) -> Episode:
-        """The whole episode."""
+        """Read a whole episode."""
         info = self.infos[index]
         names = [name for name in VECTORS if name in self.features]
         table = self.columns(index, names)
@@ -258,7 +258,7 @@ def _matrix(table: pa.Table, name: str) -> Float32:
 
 
 def split_for_threads(numbers: Sequence[int], threads: int, gop: int) -> list[slice]:
-    """Parts of about the same length for some threads. A group of frames is decoded by one of them."""
+    """Divide frame indices into parts of similar length for some threads. A group of pictures is not divided."""
     length = len(numbers)
     cuts = [0]
     borders = [p for p in range(1, length) if numbers[p] // gop != numbers[p - 1] // gop]
@@ -271,32 +271,32 @@ def split_for_threads(numbers: Sequence[int], threads: int, gop: int) -> list[sl
 
 
 class _Files:
-    """The files that stay open, the last ones used, and the threads that decode. A forked process needs its own."""
+    """The most recently used open files, and the decoding threads. A forked process needs its own."""
 
     def __init__(self) -> None:
         self.process = os.getpid()
         self._data: OrderedDict[Path, pq.ParquetFile] = OrderedDict()
         self._video: OrderedDict[tuple[Path, int], VideoReader] = OrderedDict()
-        # A process that has siblings leaves the other cores to them.
+        # Worker processes leave the other cores to their siblings.
         self.threads = 1 if parent_process() else min(THREADS, os.cpu_count() or 1)
         self._pool: ThreadPoolExecutor | None = None
 
     def data(self, path: Path) -> pq.ParquetFile:
-        """The open data file."""
+        """Return the open data file."""
         return _recent(self._data, path, lambda: pq.ParquetFile(path, page_checksum_verification=True))
 
     def video(self, path: Path, number: int, open_it: Callable[[Path], VideoReader]) -> VideoReader:
-        """A reader of the video file for the thread with that number."""
+        """Return a reader of the video file for the thread with this number."""
         return _recent(self._video, (path, number), lambda: open_it(path))
 
     def run_in_threads(self, shares: list[slice], work: Callable[[int, slice], None]) -> None:
-        """Do the work of all shares at once; raises what the first of them raises."""
+        """Run `work` on all shares concurrently. Raises the first error."""
         if len(shares) == 1:
             work(0, shares[0])
             return
         if self._pool is None:
             self._pool = ThreadPoolExecutor(THREADS, "frames")
-        # All are waited for: nobody may write to the frames of an error that was handled.
+        # Wait for all threads, because none may write to the frames after an error was handled.
         done = [self._pool.submit(work, k, share) for k, share in enumerate(shares)]
         wait(done)
         for future in done:

@@ -1,4 +1,4 @@
-"""The statistics that a LeRobotDataset carries: of each feature over an episode, and over all episodes."""
+"""Computes the statistics of a LeRobotDataset: of each feature over an episode, and over all episodes."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,13 +10,13 @@ from PIL import Image
 from roboalign.types import UInt8
 
 Statistics = dict[str, list[Any]]
-"""By name, as `layout.STATISTICS` lists them; `count` is the number of frames."""
+"""Statistics by name, as listed in `layout.STATISTICS`; `count` is the number of frames."""
 
 QUANTILES = {"q01": 0.01, "q10": 0.1, "q50": 0.5, "q90": 0.9, "q99": 0.99}
 
 
-def of_values(values: NDArray[Any]) -> Statistics:
-    """Over the rows of (T,) or (T, D), each dimension for itself."""
+def value_statistics(values: NDArray[Any]) -> Statistics:
+    """Compute statistics over the rows of (T,) or (T, D), for each dimension."""
     table = values.reshape(len(values), -1).astype(np.float64)
     result = {
         "min": table.min(0),
@@ -27,54 +27,60 @@ def of_values(values: NDArray[Any]) -> Statistics:
     return {name: value.tolist() for name, value in result.items()} | {"count": [len(table)]}
 
 
-def of_frames(frames: UInt8) -> Statistics:
-    """Over all pixels of (T, H, W, 3), each channel for itself, in [0, 1] and shaped (3, 1, 1)."""
+def frame_statistics(frames: UInt8) -> Statistics:
+    """Compute statistics over all pixels of (T, H, W, 3), for each channel, in [0, 1] with shape (3, 1, 1)."""
     counts = np.sum([Image.fromarray(frame).histogram() for frame in frames], axis=0).reshape(3, 256)
     total, levels = counts.sum(1), np.arange(256) / 255
     mean = counts @ levels / total
-    # A channel of one level has no spread; its square root must not see -1e-17.
+    # Rounding can make the variance of a constant channel negative.
     deviation = np.sqrt(np.maximum(counts @ levels**2 / total - mean**2, 0))
-    found = [np.flatnonzero(row) for row in counts]
-    below = np.cumsum(counts, axis=1)
+    present_levels = [np.flatnonzero(row) for row in counts]
+    cumulative = np.cumsum(counts, axis=1)
     result = {
-        "min": np.array([levels[row[0]] for row in found]),
-        "max": np.array([levels[row[-1]] for row in found]),
+        "min": np.array([levels[row[0]] for row in present_levels]),
+        "max": np.array([levels[row[-1]] for row in present_levels]),
         "mean": mean,
         "std": deviation,
     }
-    for name, share in QUANTILES.items():
-        reached = [int(np.searchsorted(row, share * row[-1])) for row in below]
-        result[name] = levels[reached]
+    for name, quantile in QUANTILES.items():
+        indices = [int(np.searchsorted(row, quantile * row[-1])) for row in cumulative]
+        result[name] = levels[indices]
     return {name: value.reshape(3, 1, 1).tolist() for name, value in result.items()} | {"count": [len(frames)]}
 
 
 class Aggregate:
-    """Statistics over episodes from those of each: exact, but for the quantiles, which are the mean of the episodes'
-    own, weighted by frames, as LeRobot has them."""
+    """Aggregates the statistics of episodes.
+
+    The result is exact except for the quantiles, which are means of the episodes' quantiles weighted by frames, as in
+    LeRobot.
+    """
 
     def __init__(self) -> None:
         self._features: dict[str, dict[str, NDArray[np.float64]]] = {}
         self._counts: dict[str, int] = {}
 
     def add(self, features: Mapping[str, Statistics]) -> None:
-        """Count an episode in."""
-        for name, given in features.items():
-            more = int(given["count"][0])
-            values = {key: np.asarray(value, np.float64) for key, value in given.items() if key != "count"}
+        """Add the statistics of an episode."""
+        for name, episode_statistics in features.items():
+            count = int(episode_statistics["count"][0])
+            values = {key: np.asarray(value, np.float64) for key, value in episode_statistics.items() if key != "count"}
             values["variance"] = values.pop("std") ** 2
             if name not in self._features:
-                self._features[name], self._counts[name] = values, more
+                self._features[name], self._counts[name] = values, count
                 continue
-            mine, share = self._features[name], more / (self._counts[name] + more)
-            apart = values["mean"] - mine["mean"]
-            mine["min"], mine["max"] = np.minimum(mine["min"], values["min"]), np.maximum(mine["max"], values["max"])
+            total, weight = self._features[name], count / (self._counts[name] + count)
+            difference = values["mean"] - total["mean"]
+            total["min"], total["max"] = (
+                np.minimum(total["min"], values["min"]),
+                np.maximum(total["max"], values["max"]),
+            )
             for key in ("mean", "variance", *QUANTILES):
-                mine[key] = mine[key] + share * (values[key] - mine[key])
-            mine["variance"] = mine["variance"] + share * (1 - share) * apart**2
-            self._counts[name] += more
+                total[key] = total[key] + weight * (values[key] - total[key])
+            total["variance"] = total["variance"] + weight * (1 - weight) * difference**2
+            self._counts[name] += count
 
     def result(self) -> dict[str, Statistics]:
-        """As meta/stats.json has them."""
+        """Return the aggregated statistics, as in meta/stats.json."""
         return {
             name: {key: value.tolist() for key, value in values.items() if key != "variance"}
             | {"std": np.sqrt(values["variance"]).tolist(), "count": [self._counts[name]]}

@@ -1,7 +1,7 @@
-"""Frames as H.264 or AV1 video: clips of single episodes, joined into large files without being encoded again.
+"""Stores frames as H.264 or AV1 video: clips of single episodes, concatenated to large files without re-encoding.
 
 Every episode starts with a key frame and no frame refers to a later one, so packets are copied in order. The checksum
-of each packet is kept with the episode: what was damaged on disk is refused before it becomes a wrong frame.
+of each packet is stored with the episode, so that damage on disk is detected before decoding.
 """
 
 import io
@@ -23,32 +23,32 @@ from numpy.typing import NDArray
 from roboalign.store.images import copy_rgb
 from roboalign.store.layout import StoreError
 from roboalign.store.media import MediaError, open_video
-from roboalign.store.spec import Images, StorageSpec
+from roboalign.store.spec import ImageFormat, StorageSpec
 from roboalign.types import UInt8
 
-# Without `btrt`, whose bit rate would tell of what a file was put together from.
+# Without `btrt`, whose bit rate would depend on how a file was assembled.
 _BITEXACT = {"fflags": "+bitexact", "write_btrt": "0"}
 
 
-def encode_clip(frames: UInt8, rate: Fraction, images: Images, storage: StorageSpec) -> bytes:
-    """Frames (T, H, W, 3) as an mp4 of its own. One thread and no trace of time or place."""
+def encode_clip(frames: UInt8, rate: Fraction, images: ImageFormat, storage: StorageSpec) -> bytes:
+    """Encode frames (T, H, W, 3) as an mp4 file. Deterministic: one thread, and no time stamps or paths in the file."""
     options = {"crf": str(storage.crf), "g": str(storage.gop), "flags": "+bitexact"}
     match images:
         case "h264":
             codec = "libx264"
-            # A scene cut would move the key frames; frames that refer to later ones would have to be reordered.
-            # `fastdecode` is read 2.5 times as fast at the same error, for a sixth more bytes.
+            # Scene cut detection would move the key frames, and B-frames would have to be reordered. `fastdecode`
+            # decodes 2.5 times as fast at the same error, for a sixth more bytes.
             options |= {"preset": "veryfast", "tune": "fastdecode", "bf": "0", "sc_threshold": "0"}
-            # x264's macroblock tree reads memory that it has not written if a frame is few macroblocks wide: the bytes
-            # then depend on what the process did before. Without it, frames of 320x256 take a twelfth more bytes.
+            # x264's macroblock tree reads uninitialised memory if a frame is few macroblocks wide, so that the output
+            # is not deterministic. Without it, frames of 320x256 take a twelfth more bytes.
             options["mbtree"] = "0"
         case "av1":
             codec = "libsvtav1"
-            # The encoder greets on standard error unless told not to. `pred-struct` 1: no frame refers to a later one.
+            # The encoder prints to standard error by default. `pred-struct` 1: no frame refers to a later one.
             os.environ.setdefault("SVT_LOG", "1")
             options |= {"preset": "8", "svtav1-params": "lp=1:pred-struct=1:fast-decode=1"}
         case "png":
-            raise ValueError("PNG frames are no video")
+            raise ValueError("PNG is not a video format")
     buffer = io.BytesIO()
     with av.open(buffer, "w", format="mp4", options=_BITEXACT) as output:
         stream = cast(VideoStream, output.add_stream(codec, rate=rate, options=options))
@@ -58,8 +58,8 @@ def encode_clip(frames: UInt8, rate: Fraction, images: Images, storage: StorageS
         stream.codec_context.time_base = 1 / rate
         reformatter = VideoReformatter()
         for number, frame in enumerate(frames):
-            picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
-            planar = reformatter.reformat(picture, format="yuv420p", threads=1)
+            rgb = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
+            planar = reformatter.reformat(rgb, format="yuv420p", threads=1)
             planar.pts, planar.time_base = number, 1 / rate
             output.mux(stream.encode(planar))
         output.mux(stream.encode())
@@ -67,18 +67,18 @@ def encode_clip(frames: UInt8, rate: Fraction, images: Images, storage: StorageS
 
 
 @dataclass(frozen=True, slots=True)
-class FramePlace:
-    """Where an episode lies among the video files."""
+class VideoLocation:
+    """Location of an episode in the video files."""
 
     file: int
     start: int
-    """Number of its first frame in the file."""
+    """Index of its first frame in the file."""
     checksums: NDArray[np.uint32]
-    """(T,): CRC-32 of the decoder's settings and the packet of each frame."""
+    """CRC-32 (T,) of the decoder's settings and the packet of each frame."""
 
 
 class VideoFile:
-    """A video file under construction: packets of clips are appended to it."""
+    """A video file under construction, to which packets of clips are appended."""
 
     def __init__(self, path: Path, number: int, rate: Fraction) -> None:
         self.path, self.number, self.rate = path, number, rate
@@ -89,11 +89,11 @@ class VideoFile:
         self._header: bytes | None = None
 
     def takes(self, packets: "Packets") -> bool:
-        """Whether a clip may follow those that are there: it needs the same decoder settings."""
+        """Whether a clip can be appended: it needs the same decoder settings as the earlier ones."""
         return self._header in (None, packets.header)
 
-    def append(self, packets: "Packets") -> FramePlace:
-        """Copy a clip's packets to the end."""
+    def append(self, packets: "Packets") -> VideoLocation:
+        """Append the packets of a clip. Returns its location."""
         if self._stream is None:
             self._stream = self._output.add_stream_from_template(packets.stream, opaque=True)
             self._stream.time_base = 1 / self.rate
@@ -108,7 +108,7 @@ class VideoFile:
             self.size += packet.size
             self.frames += 1
             self._output.mux(packet)
-        return FramePlace(self.number, start, np.array(checksums, np.uint32))
+        return VideoLocation(self.number, start, np.array(checksums, np.uint32))
 
     def close(self) -> None:
         """Finish the file."""
@@ -116,7 +116,10 @@ class VideoFile:
 
 
 class Packets:
-    """The packets of the frames `start` to `start + length` of a video, a context manager; StoreError on damage."""
+    """Iterates over the packets of the frames `start` to `start + length` of a video; a context manager.
+
+    Raises StoreError if the video is damaged.
+    """
 
     def __init__(
         self,
@@ -156,7 +159,7 @@ class Packets:
                 if number != expected or (
                     self.checksums is not None and checksum != self.checksums[number - self.start]
                 ):
-                    raise damage_error(self.name, f"frame {number} is not what was written")
+                    raise damage_error(self.name, f"the checksum of frame {number} is wrong")
                 expected += 1
                 yield packet, checksum
         except (OSError, av.FFmpegError) as error:
@@ -166,7 +169,7 @@ class Packets:
 
 
 class VideoReader:
-    """Reads frames of one video file by number; the file stays open, and reading on is cheaper than jumping."""
+    """Reads frames of one video file by index. The file stays open, and reading forwards is cheaper than seeking."""
 
     def __init__(self, path: Path, rate: Fraction, gop: int) -> None:
         self.path, self.rate, self.gop = path, rate, gop
@@ -181,27 +184,32 @@ class VideoReader:
         """Close the file."""
         self._input.close()
 
-    def read(self, place: FramePlace, numbers: Sequence[int], out: UInt8) -> None:
-        """Decode the frames with these numbers, counted from the episode's first, in rising order, into `out`
-        (len(numbers), H, W, 3). Raises StoreError if the file is not what was written."""
-        at = 0
+    def read(self, location: VideoLocation, numbers: Sequence[int], out: UInt8) -> None:
+        """Decode frames of an episode into `out` (len(numbers), H, W, 3). Raises StoreError if the file is damaged.
+
+        Args:
+            location: location of the episode.
+            numbers: increasing frame indices, relative to the episode.
+            out: the decoded frames, RGB.
+        """
+        done = 0
         try:
-            while at < len(numbers):
-                # Frames that follow within a group are decoded on the way; beyond that, jumping is cheaper.
-                stop = at + 1
+            while done < len(numbers):
+                # Skipped frames within a group of pictures are decoded; beyond that, seeking is cheaper.
+                stop = done + 1
                 while stop < len(numbers) and numbers[stop] - numbers[stop - 1] <= self.gop:
                     stop += 1
-                for frame in self._run(place, numbers[at], numbers[stop - 1]):
-                    number = frame.pts // self._step - place.start
-                    if number == numbers[at]:
+                for frame in self._run(location, numbers[done], numbers[stop - 1]):
+                    number = frame.pts // self._step - location.start
+                    if number == numbers[done]:
                         if (frame.height, frame.width) != out.shape[1:3]:
                             raise damage_error(self.path, f"its frames are {frame.height}x{frame.width}")
-                        copy_rgb(self._reformatter.reformat(frame, format="rgb24", threads=1), out[at])
-                        at += 1
-                        if at == stop:
+                        copy_rgb(self._reformatter.reformat(frame, format="rgb24", threads=1), out[done])
+                        done += 1
+                        if done == stop:
                             break
-                if at != stop:
-                    raise damage_error(self.path, f"frame {place.start + numbers[at]} is missing")
+                if done != stop:
+                    raise damage_error(self.path, f"frame {location.start + numbers[done]} is missing")
         except (OSError, av.FFmpegError) as error:
             self._next = None
             raise damage_error(self.path, error) from None
@@ -209,46 +217,49 @@ class VideoReader:
             self._next = None
             raise
 
-    def _run(self, place: FramePlace, first: int, last: int) -> Iterator[Any]:
-        """Decoded frames that hold `first` to `last`, and some before."""
-        goal, end = place.start + first, place.start + len(place.checksums)
+    def _run(self, location: VideoLocation, first: int, last: int) -> Iterator[Any]:
+        """Yield decoded frames that include `first` to `last`, and some earlier ones."""
+        target, end = location.start + first, location.start + len(location.checksums)
         context = self._stream.codec_context
-        if self._next is None or self._next < place.start or not self._next <= goal <= self._next + self.gop:
-            self._input.seek(goal * self._step, stream=self._stream)
+        if self._next is None or self._next < location.start or not self._next <= target <= self._next + self.gop:
+            self._input.seek(target * self._step, stream=self._stream)
             self._packets = self._input.demux(self._stream)
             self._next = None
         for packet in self._packets:
             if packet.pts is None or not packet.size:
                 continue
             number = packet.pts // self._step
-            if not place.start <= number < end or (self._next is None and number > goal):
-                raise damage_error(self.path, f"frame {goal} is not where it was written")
-            if zlib.crc32(packet, self._seed) != place.checksums[number - place.start]:
-                raise damage_error(self.path, f"frame {number} is not what was written")
+            if not location.start <= number < end or (self._next is None and number > target):
+                raise damage_error(self.path, f"frame {target} is not at the recorded position")
+            if zlib.crc32(packet, self._seed) != location.checksums[number - location.start]:
+                raise damage_error(self.path, f"the checksum of frame {number} is wrong")
             self._next = number + 1
             yield from context.decode(packet)
             if number + 1 == end:
                 break
-        # What the decoder still holds back; after that it has to start at a key frame.
+        # Flush the decoder, which then has to restart at a key frame.
         self._next = None
         yield from context.decode(None)
 
 
 def _open(file: Path | io.BytesIO, rate: Fraction, name: Path | str) -> tuple[InputContainer, VideoStream, int]:
-    """A video, its stream, and the stream's units of time a frame. Raises StoreError if it is not ours to decode."""
+    """Open a video. Returns the container, the stream, and the duration of a frame in the stream's time base.
+
+    Raises StoreError if the video was not written by this module.
+    """
     try:
         container = open_video(file, strict=False)
     except (MediaError, OSError, ValueError, av.FFmpegError) as error:
         raise damage_error(name, error) from None
     for stream in container.streams.video:
-        # A codec that is not known has no context, whatever the types say.
+        # An unknown codec has no context, contrary to the type annotation.
         step = 1 / (rate * stream.time_base) if stream.time_base else Fraction(0)
         if cast(Any, stream.codec_context) is not None and step >= 1 and step.denominator == 1:
             return container, stream, int(step)
     container.close()
-    raise damage_error(name, f"it holds no video of {rate} frames a second")
+    raise damage_error(name, f"it contains no video with {rate} frames per second")
 
 
-def damage_error(path: Path | str, why: object) -> StoreError:
-    """The error of a video file that is not what was written."""
-    return StoreError(f"{path} cannot be read ({why}); `dvc checkout` or `dvc repro` restores it")
+def damage_error(path: Path | str, reason: object) -> StoreError:
+    """Return the error for a damaged video file."""
+    return StoreError(f"{path} cannot be read ({reason}); `dvc checkout` or `dvc repro` restores it")

@@ -1,4 +1,4 @@
-"""Writing a store."""
+"""Writes a store."""
 
 import json
 import os
@@ -26,37 +26,36 @@ from roboalign.store.layout import (
     data_schema,
     episode_schema,
     features_of,
+    fps_to_json,
+    image_format,
     image_tiles,
-    images_kind,
     parquet_writer,
-    plain,
     rate_of,
+    vector_column,
     vectors_by_feature,
-    vectors_of,
     video_file,
 )
 from roboalign.store.reader import EpisodeStore
 from roboalign.store.spec import StorageSpec, Tile
-from roboalign.store.statistics import Aggregate, Statistics, of_frames, of_values
-from roboalign.store.video import FramePlace, Packets, VideoFile, encode_clip
+from roboalign.store.statistics import Aggregate, Statistics, frame_statistics, value_statistics
+from roboalign.store.video import Packets, VideoFile, VideoLocation, encode_clip
 from roboalign.types import Episode, Split
 
 ROWS = 1000
-"""Episodes whose rows are held in memory before they are written."""
+"""Number of episodes whose rows are buffered before they are written."""
 
 
 class EpisodeWriter:
     """Writes a store; a context manager. Nothing is visible at `folder` until the block ends without an error.
 
     Args:
-        folder: Where the store goes.
-        fps: Frames a second.
-        storage: How frames are kept.
-        cameras: For frames that show several cameras, each to be kept by itself: the cell of each image feature.
+        folder: folder of the store; an existing store is replaced.
+        fps: frames per second.
+        storage: storage of the frames.
+        cameras: the cell of each image feature, if frames show several cameras to be stored separately.
 
-    All episodes must have frames of one size, actions and proprioception of one width, and each kind of vector either
-    all or none.
-    An existing store at `folder` is replaced. What is held in memory does not grow with the number of episodes.
+    All episodes must have the same frame size and the same vectors, of the same widths. Memory use does not grow with
+    the number of episodes.
     """
 
     def __init__(
@@ -68,7 +67,7 @@ class EpisodeWriter:
         cameras: Mapping[str, Tile] | None = None,
     ) -> None:
         if fps <= 0:
-            raise StoreError(f"{folder}: a store has more than {fps} frames a second")
+            raise StoreError(f"{folder}: fps must be positive, not {fps}")
         self.folder, self.fps, self.storage, self.cameras = folder, fps, storage or StorageSpec(), cameras
         self._temporary: Path | None = None
         self._data: pq.ParquetWriter | None = None
@@ -88,69 +87,75 @@ class EpisodeWriter:
         return self
 
     def add(self, episode: Episode) -> None:
-        """Append one episode. Raises StoreError if it does not fit the episodes before it."""
+        """Append an episode. Raises StoreError if it differs from earlier ones in frame size, action width or
+        columns."""
         self._agree(features_of(episode, self.storage, self.fps, self.cameras), f"episode {episode.id}")
         length = len(episode.frames)
         vectors = {name: array for name, array in vectors_by_feature(episode).items() if array is not None}
         tiles = image_tiles(self._features)
-        images = images_kind(self.storage, tiles)
+        images = image_format(self.storage, tiles)
         columns: dict[str, pa.Array] = {}
-        places: dict[str, FramePlace] = {}
+        locations: dict[str, VideoLocation] = {}
         statistics: dict[str, Statistics] = {}
         for name, tile in tiles.items():
             frames = np.ascontiguousarray(episode.frames[:, *tile.area])
-            statistics[name] = of_frames(frames)
+            statistics[name] = frame_statistics(frames)
             if images == "png":
-                pictures = [{"bytes": encode_png(frame), "path": None} for frame in frames]
-                columns[name] = pa.array(pictures, pa.struct({"bytes": pa.binary(), "path": pa.string()}))
+                encoded = [{"bytes": encode_png(frame), "path": None} for frame in frames]
+                columns[name] = pa.array(encoded, pa.struct({"bytes": pa.binary(), "path": pa.string()}))
             else:
                 clip = encode_clip(frames, rate_of(self.fps), images, self.storage)
                 with Packets(clip, rate_of(self.fps), 0, length) as packets:
-                    places[name] = self._append_video(name, packets)
-        columns |= {name: vectors_of(array) for name, array in vectors.items()}
-        statistics |= {name: of_values(array) for name, array in vectors.items()}
+                    locations[name] = self._append_video(name, packets)
+        columns |= {name: vector_column(array) for name, array in vectors.items()}
+        statistics |= {name: value_statistics(array) for name, array in vectors.items()}
         info = EpisodeInfo(
             episode.id, episode.source, episode.task, episode.instruction, episode.policy, episode.scene,
             episode.split, length, episode.success,
         )  # fmt: skip
-        self._append(info, columns, statistics, places)
+        self._append(info, columns, statistics, locations)
 
     def append(self, store: EpisodeStore, index: int, *, split: Split | None = None) -> None:
-        """Copy one episode of another store, its frames as they are kept there, under `split` if that is given.
+        """Copy an episode of another store without re-encoding its frames.
 
-        The other store must have this one's frame rate, features and way to keep frames; raises StoreError otherwise.
+        Raises StoreError if the stores differ in frame rate, features, or storage of frames.
+
+        Args:
+            store: the other store.
+            index: index of the episode in it.
+            split: split of the copy; None to keep it.
         """
         if store.fps != self.fps:
-            raise StoreError(f"{store.folder} has {store.fps} frames a second, {self.folder} {self.fps}")
+            raise StoreError(f"{store.folder} has {store.fps} frames per second, but {self.folder} has {self.fps}")
         self._agree(dict(store.features), str(store.folder))
         info = store.infos[index]
         images = image_tiles(self._features)
-        places: dict[str, FramePlace] = {}
+        locations: dict[str, VideoLocation] = {}
         for name in images if store.video else ():
-            file, lies = store.video_place(index, name)
-            with Packets(file, rate_of(self.fps), lies.start, info.length, lies.checksums) as packets:
-                places[name] = self._append_video(name, packets)
-        there = data_schema(self._features).names
-        names = [name for name in (*images, *VECTORS) if name in there]
+            file, location = store.video_location(index, name)
+            with Packets(file, rate_of(self.fps), location.start, info.length, location.checksums) as packets:
+                locations[name] = self._append_video(name, packets)
+        schema_names = data_schema(self._features).names
+        names = [name for name in (*images, *VECTORS) if name in schema_names]
         table = store.columns(index, names)
         columns = {name: table.column(name).combine_chunks() for name in names}
-        kept = {*images, *names}
-        statistics = {name: values for name, values in store.statistics(index).items() if name in kept}
-        self._append(replace(info, split=split or info.split), columns, statistics, places)
+        copied = {*images, *names}
+        statistics = {name: values for name, values in store.statistics(index).items() if name in copied}
+        self._append(replace(info, split=split or info.split), columns, statistics, locations)
 
     def _agree(self, features: dict[str, Any], name: str) -> None:
         if self._temporary is None:
             raise StoreError(f"{self.folder}: open the writer with `with` before adding episodes")
         if self._features and features != self._features:
-            both = {**features, **self._features}
-            different = [key for key in both if features.get(key) != self._features.get(key)]
+            all_features = {**features, **self._features}
+            different = [key for key in all_features if features.get(key) != self._features.get(key)]
             raise StoreError(
                 f"{self.folder}: {name} differs from the first episode in {', '.join(different)}; episodes of one "
-                "store share the image size, how images are kept, the action width, and which columns they have"
+                "store must share image size, image storage, action width and columns"
             )
         self._features = features
 
-    def _append_video(self, name: str, packets: Packets) -> FramePlace:
+    def _append_video(self, name: str, packets: Packets) -> VideoLocation:
         assert self._temporary is not None
         file = self._videos.get(name)
         if file is not None and not (
@@ -163,17 +168,19 @@ class EpisodeWriter:
         if name not in self._videos:
             number = 0 if file is None else file.number + 1
             self._videos[name] = VideoFile(video_file(self._temporary, name, number), number, rate_of(self.fps))
-        place = self._videos[name].append(packets)
-        if len(place.checksums) != packets.length:
-            raise StoreError(f"{self.folder}: {packets.length} frames became {len(place.checksums)} of video")
-        return place
+        location = self._videos[name].append(packets)
+        if len(location.checksums) != packets.length:
+            raise StoreError(
+                f"{self.folder}: {packets.length} frames were encoded to {len(location.checksums)} video packets"
+            )
+        return location
 
     def _append(
         self,
         info: EpisodeInfo,
         columns: dict[str, pa.Array],
         statistics: dict[str, Statistics],
-        places: Mapping[str, FramePlace],
+        locations: Mapping[str, VideoLocation],
     ) -> None:
         assert self._temporary is not None
         length, number = info.length, self._episodes
@@ -185,7 +192,7 @@ class EpisodeWriter:
         if self._data is None:
             self._data = parquet_writer(data_file(self._temporary, self._file), data_schema(self._features))
         self._data.write_table(pa.table(columns, schema=data_schema(self._features)), row_group_size=length)
-        statistics = statistics | {name: of_values(values) for name, values in scalars.items()}
+        statistics = statistics | {name: value_statistics(values) for name, values in scalars.items()}
         self._statistics.add(statistics)
         self._robot = self._robot or info.source
         row = {
@@ -207,15 +214,19 @@ class EpisodeWriter:
             "meta/episodes/chunk_index": 0,
             "meta/episodes/file_index": 0,
         }
-        for name, place in places.items():
+        for name, location in locations.items():
             row |= {
-                f"videos/{name}/chunk_index": place.file // CHUNK_FILES,
-                f"videos/{name}/file_index": place.file % CHUNK_FILES,
-                f"videos/{name}/from_timestamp": place.start / self.fps,
-                f"videos/{name}/to_timestamp": (place.start + length) / self.fps,
-                f"videos/{name}/crc32": place.checksums,
+                f"videos/{name}/chunk_index": location.file // CHUNK_FILES,
+                f"videos/{name}/file_index": location.file % CHUNK_FILES,
+                f"videos/{name}/from_timestamp": location.start / self.fps,
+                f"videos/{name}/to_timestamp": (location.start + length) / self.fps,
+                f"videos/{name}/crc32": location.checksums,
             }
-        row |= {f"stats/{name}/{key}": value for name, found in statistics.items() for key, value in found.items()}
+        row |= {
+            f"stats/{name}/{key}": value
+            for name, feature_statistics in statistics.items()
+            for key, value in feature_statistics.items()
+        }
         self._rows.append(row)
         self._frames += length
         self._episodes += 1
@@ -250,7 +261,7 @@ class EpisodeWriter:
 
     def _finish(self, temporary: Path) -> None:
         if not self._episodes:
-            raise StoreError(f"{self.folder}: no episode was added; a store holds at least one")
+            raise StoreError(f"{self.folder}: no episode was added; a store needs at least one")
         self._write_rows()
         for file in (self._data, self._meta, *self._videos.values()):
             if file is not None:
@@ -264,7 +275,7 @@ class EpisodeWriter:
             "chunks_size": CHUNK_FILES,
             "data_files_size_in_mb": layout.FILE_BYTES // layout.MEGABYTE or 1,
             "video_files_size_in_mb": layout.VIDEO_BYTES // layout.MEGABYTE or 1,
-            "fps": plain(self.fps),
+            "fps": fps_to_json(self.fps),
             "splits": {"train": f"0:{self._episodes}"},
             "data_path": layout.DATA_PATH,
             "video_path": layout.VIDEO_PATH if self._videos else None,

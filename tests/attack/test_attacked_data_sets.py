@@ -87,7 +87,7 @@ def write_videos_with_tables(folder: Path) -> None:
 
 
 def write_aloha(folder: Path, form: str) -> None:
-    """Three episodes, whose pictures are arrays, or images of varying size."""
+    """Three episodes, whose images are arrays, or images of varying size."""
     test_aloha.write(folder, test_npz_episodes.three(), form)
 
 

@@ -5,7 +5,7 @@ from extension import Extension
 READER = Extension(
     file="roboalign/sources/readers/json_episodes.py",
     code='''
-"""Folders of JSON files, one an episode: {"pictures": T x H x W x 3, "actions": T x A, "instruction": text}."""
+"""Folders of JSON files, one an episode: {"images": T x H x W x 3, "actions": T x A, "instruction": text}."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -13,10 +13,10 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from roboalign.sources.errors import DamagedError
-from roboalign.sources.readers.columns import Columns, picture
+from roboalign.sources.readers.columns import Columns, as_image
 from roboalign.sources.readers.file_episodes import FileEpisodes
 from roboalign.sources.readers.files import Files
-from roboalign.sources.readers.reader import Raw
+from roboalign.sources.readers.reader import RawEpisode
 from roboalign.sources.readers.spec import JsonEpisodesSpec
 from roboalign.types import UInt8
 
@@ -28,7 +28,7 @@ class JsonEpisodes(FileEpisodes):
         super().__init__(files, ["*.json"], spec.fps, self.read_file)
         self.spec, self.files = spec, files
 
-    def read_file(self, path: str) -> Raw:
+    def read_file(self, path: str) -> RawEpisode:
         """The episode of a file. Raises DamagedError."""
         try:
             content = json.loads(self.files.bytes(path))
@@ -36,11 +36,11 @@ class JsonEpisodes(FileEpisodes):
         except (ValueError, KeyError, TypeError) as error:
             raise DamagedError(f"it is not an episode: {error!r}") from None
 
-        def pictures(steps: Sequence[int]) -> Iterator[UInt8]:
-            return (picture(images[step], self.spec.camera) for step in steps)
+        def decode(steps: Sequence[int]) -> Iterator[UInt8]:
+            return (as_image(images[step], self.spec.camera) for step in steps)
 
         columns = Columns([key.key for key in self.spec.actions], content.__getitem__)
-        return Raw(path, len(images), pictures, columns, str(content.get(self.spec.instruction_field, "")))
+        return RawEpisode(path, len(images), decode, columns, str(content.get(self.spec.instruction_field, "")))
 ''',
     spec_file="roboalign/sources/readers/spec.py",
     union="RecordedSpec",
@@ -49,8 +49,8 @@ class JsonEpisodesSpec(DatasetSpec):
     """A folder of JSON files, one an episode."""
 
     kind: Literal["json"]
-    camera: Key = "pictures"
-    """The key of the pictures."""
+    camera: Key = "images"
+    """The key of the images."""
     instruction: Instruction = "instruction"
     """The key of the instruction."""
     fps: Annotated[float, Field(gt=0, le=1000)]
@@ -97,8 +97,8 @@ from roboalign.store import EpisodeStore
 
 Path("data/lab").mkdir(parents=True)
 for number in range(2):
-    pictures = np.full((32, 16, 16, 3), 50 * number) + np.arange(32)[:, None, None, None]
-    episode = {"pictures": pictures.tolist(), "actions": [[number, step] for step in range(32)], "instruction": "wait"}
+    images = np.full((32, 16, 16, 3), 50 * number) + np.arange(32)[:, None, None, None]
+    episode = {"images": images.tolist(), "actions": [[number, step] for step in range(32)], "instruction": "wait"}
     Path(f"data/lab/{number}.json").write_text(json.dumps(episode))
 assert main(["convert", "specs/sources/lab.yaml", "converted", "--workers", "1"]) == 0
 store = EpisodeStore(Path("converted"))

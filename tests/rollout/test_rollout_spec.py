@@ -77,7 +77,7 @@ def test_decodings_are_named_freely() -> None:
     ]  # fmt: skip
     assert {one.base for one in rollout_sets(spec)} == {"supervised.plain.sampled", "aligned.plain.sampled"}
     assert spec.windows == [6, 12, 30]
-    assert "unused" not in spec.used
+    assert "unused" not in spec.used_decodings
 
 
 @pytest.mark.parametrize(("window", "expected"), [(None, [(0, 7)]), (3, [(0, 3), (3, 6), (6, 7)]), (9, [(0, 7)])])

@@ -4,12 +4,12 @@ from PIL import Image
 from scoring_fakes import counted, write_video
 
 from roboalign.scoring.videos import VideoError, find, read
-from roboalign.sources.readers.spec import PictureSpec
+from roboalign.sources.readers.spec import ImageTransformSpec
 
-SIZE = PictureSpec(height=16, width=16)
+SIZE = ImageTransformSpec(height=16, width=16)
 
 
-def pictures(folder, frames, name="frame_{}.png"):
+def images(folder, frames, name="frame_{}.png"):
     folder.mkdir(parents=True)
     for number, frame in enumerate(frames):
         Image.fromarray(frame).save(folder / name.format(number))
@@ -21,7 +21,7 @@ def test_every_kind_of_file_gives_its_frames(tmp_path):
     np.save(tmp_path / "a.npy", frames)
     np.savez(tmp_path / "b.npz", frames=(frames / 255).astype(np.float32), other=np.zeros(3))
     np.savez(tmp_path / "c.npz", anything=frames)
-    pictures(tmp_path / "d", frames)  # frame_10 comes after frame_9
+    images(tmp_path / "d", frames)  # frame_10 comes after frame_9
     exact = {name: tmp_path / name for name in ("a.npy", "b.npz", "c.npz", "d")}
     lossy = {
         "e.mp4": write_video(tmp_path / "e.mp4", frames),
@@ -43,20 +43,20 @@ def test_every_kind_of_file_gives_its_frames(tmp_path):
     assert find(tmp_path) == exact | lossy
 
 
-def test_the_fit_decides_what_a_wide_picture_becomes(tmp_path):
+def test_the_fit_decides_what_a_wide_image_becomes(tmp_path):
     wide = np.zeros((4, 16, 32, 3), np.uint8)
     wide[:, :, :8] = 200
     np.save(tmp_path / "a.npy", wide)
 
     def row(fit):
-        frames = read(tmp_path / "a.npy", PictureSpec(height=16, width=16, fit=fit)).frames
+        frames = read(tmp_path / "a.npy", ImageTransformSpec(height=16, width=16, fit=fit)).frames
         assert frames.shape == (4, 16, 16, 3)
         return frames[0, 8, :, 0]
 
     assert row("crop").max() == 0  # the outer quarters are cut off
     np.testing.assert_array_equal(row("stretch"), [200] * 4 + [0] * 12)
     np.testing.assert_array_equal(row("pad"), [200] * 4 + [0] * 12)
-    padded = read(tmp_path / "a.npy", PictureSpec(height=16, width=16, fit="pad")).frames
+    padded = read(tmp_path / "a.npy", ImageTransformSpec(height=16, width=16, fit="pad")).frames
     assert padded[0, :4].max() == padded[0, 12:].max() == 0
     assert padded[0, 4:12, 0].min() == 200
 
@@ -111,11 +111,11 @@ def damaged(tmp_path, kind):
         case "two arrays":
             path = tmp_path / "two.npz"
             np.savez(path, a=counted(4), b=counted(4))
-        case "torn picture":
-            path = pictures(tmp_path / "folder", counted(4))
+        case "torn image":
+            path = images(tmp_path / "folder", counted(4))
             truncated(path / "frame_2.png", path / "frame_2.png", 0.5)
         case "sizes":
-            path = pictures(tmp_path / "folder", counted(4))
+            path = images(tmp_path / "folder", counted(4))
             Image.fromarray(np.zeros((8, 16, 3), np.uint8)).save(path / "frame_4.png")
     return path
 
@@ -135,7 +135,7 @@ def damaged(tmp_path, kind):
         ("objects", "cannot be read as an array"),
         ("no array", "cannot be read as an array"),
         ("two arrays", "2 arrays"),
-        ("torn picture", r"frame_2\.png cannot be read as an image"),
+        ("torn image", r"frame_2\.png cannot be read as an image"),
         ("sizes", "8 x 16, 16 x 16"),
     ],
 )
@@ -148,5 +148,5 @@ def test_hidden_files_and_others_are_no_videos(tmp_path):
     (tmp_path / ".cache").mkdir()
     np.save(tmp_path / ".cache/a.npy", counted(4))
     (tmp_path / "notes.txt").write_text("x")
-    pictures(tmp_path / "deep/er/clip", counted(4))
+    images(tmp_path / "deep/er/clip", counted(4))
     assert list(find(tmp_path)) == ["deep/er/clip"]

@@ -16,10 +16,10 @@ from roboalign.sources.inspection.action_meaning import (
     SKIPPED,
     DimensionMeaning,
     EpisodeVectors,
-    by_name,
     classify_dimensions,
     decide_meanings,
     explain,
+    meaning_of_name,
 )
 from roboalign.sources.inspection.command import inspect_spec
 from roboalign.sources.inspection.proposal import divide_column, propose
@@ -99,7 +99,7 @@ def test_actions_that_follow_the_state_are_targets_whatever_their_course(
     ],
 )
 def test_names_tell(name: str, meaning: str | None) -> None:
-    found = by_name(name)
+    found = meaning_of_name(name)
     assert (found and found.meaning) == meaning
 
 
@@ -178,7 +178,7 @@ def test_joint_targets_are_proposed_as_such_and_named_where_they_are_summed(tmp_
     proposal = propose(str(tmp_path / "data"), {}, tmp_path)
     assert proposal.fields["actions"] == [{"key": "action", "skipped": "last"}]
     assert "# pan.pos, lift.pos, elbow.pos: absolute positions (the name pan.pos;" in proposal.text()
-    assert "# Not taken" not in proposal.text()
+    assert "# Not used" not in proposal.text()
     spec = proposal.spec
     assert spec is not None
     wrong = spec.model_copy(update={"stride": 2, "actions": (spec.actions[0].model_copy(update={"skipped": "sum"}),)})
@@ -186,8 +186,8 @@ def test_joint_targets_are_proposed_as_such_and_named_where_they_are_summed(tmp_
     assert [each.name for each in found.actions] == JOINTS
     (text,) = [each for each in found.problems if "positions" in each]
     assert text == (
-        "pan.pos, lift.pos, elbow.pos are like absolute positions (the name pan.pos; the name lift.pos), but with the "
-        "stride the skipped ones become their sum; give them an entry with `skipped: last`"
+        "pan.pos, lift.pos, elbow.pos are like absolute positions (the name pan.pos; the name lift.pos), but the "
+        "stride replaces the skipped actions by their sum; add an entry for them with `skipped: last`"
     )
     assert any(each.startswith("gripper.pos is like a gripper's switch") for each in found.problems)
     right = inspect_spec(spec.model_copy(update={"stride": 2}), "arm", 0, tmp_path).summary
@@ -260,6 +260,6 @@ def test_one_vector_a_limb_and_what_is_left_out(tmp_path: Path) -> None:
     proposal = propose(str(tmp_path / "both"), {}, tmp_path)
     assert [entry["key"] for entry in proposal.fields["actions"]] == ["action"]
     assert (
-        "# Not taken, though named like actions: action.left_arm (3 of float32), action.left_gripper (1 of float32), "
+        "# Not used, although named like actions: action.left_arm (3 of float32), action.left_gripper (1 of float32), "
         "action.right_arm (3 of float32), action.right_gripper (1 of float32).\n"
     ) in proposal.text()

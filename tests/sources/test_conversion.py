@@ -102,36 +102,38 @@ def test_the_nearest_reader_and_what_is_missing(tmp_path: Path, capsys: Capture)
     folder = tmp_path / "data"
     (folder / "inner").mkdir(parents=True)
     (folder / "notes").write_text("x")
-    assert "no reader is near" not in unknown(tmp_path, capsys)  # nothing has a suffix
+    assert "no reader is close" not in unknown(tmp_path, capsys)  # nothing has a suffix
     (folder / "a.csv").write_text("time,x,y\n0,1,2\n")
     printed = unknown(tmp_path, capsys)
-    assert "by suffix: 1 .csv\na.csv holds time, x, y\nno reader is near;" in printed
+    assert "by suffix: 1 .csv\na.csv contains time, x, y\nno reader is close;" in printed
     (folder / "a.jsonl").write_text('{"clip": "a.bin", "text": "b"}\n')
     printed = unknown(tmp_path, capsys)
-    assert "a.jsonl holds clip, text\n" in printed
-    assert "nearest is `videos`: no line names a video" in printed
+    assert "a.jsonl contains clip, text\n" in printed
+    assert "closest reader: `videos`; a line with the path of a video" in printed
     save_npz(folder / "inner/a.npz", frames=np.zeros((3, 4, 4)), action=np.zeros((3, 2)))
     printed = unknown(tmp_path, capsys)
-    assert "inner/a.npz holds frames, action\n" in printed
-    assert "nearest is `npz`: no array holds pictures, uint8 (T, H, W, 3)" in printed
+    assert "inner/a.npz contains frames, action\n" in printed
+    assert "closest reader: `npz`; an array of images, uint8 (T, H, W, 3), is missing" in printed
     (folder / "a.jsonl").unlink()
     (folder / "b.mp4").write_bytes(b"")
-    assert "nearest is `videos`: there are .mp4, but no episodes.jsonl, a line a video" in unknown(tmp_path, capsys)
+    assert "closest reader: `videos` (found .mp4 files); episodes.jsonl with one line per video is missing" in unknown(
+        tmp_path, capsys
+    )
     (folder / "b.json").write_text('[{"x": 1}]')
-    assert "nearest is `ctrl_world`: there is no annotation/<split>/*.json" in unknown(tmp_path, capsys)
+    assert "closest reader: `ctrl_world`; annotation/<split>/*.json" in unknown(tmp_path, capsys)
     with h5py.File(folder / "c.hdf5", "w") as file:
         file["observations/qpos"] = np.zeros(3)
     printed = unknown(tmp_path, capsys)
-    assert "c.hdf5 holds observations/qpos\n" in printed
-    assert "nearest is `aloha`: there are no pictures observations/images/<camera>" in printed
+    assert "c.hdf5 contains observations/qpos\n" in printed
+    assert "closest reader: `aloha`; images are missing under observations/images/<camera>" in printed
     pq.write_table(pa.table({"image": [1]}), folder / "d.parquet")
-    assert "nearest is `lerobot`: there is no meta/info.json" in unknown(tmp_path, capsys)
+    assert "closest reader: `lerobot`; meta/info.json is missing" in unknown(tmp_path, capsys)
     rlds_files.write(tmp_path / "rlds", [rlds_files.record(0)])
     shard = next((tmp_path / "rlds").glob("*tfrecord*"))
     shard.rename(folder / shard.name)
     printed = unknown(tmp_path, capsys)
-    assert "nearest is `rlds`: there is no features.json" in printed
-    assert f"{shard.name} holds steps/" in printed
+    assert "closest reader: `rlds`; features.json is missing" in printed
+    assert f"{shard.name} contains steps/" in printed
 
 
 def test_a_damaged_file_of_an_unknown_place_is_no_error(tmp_path: Path, capsys: Capture) -> None:
@@ -139,5 +141,5 @@ def test_a_damaged_file_of_an_unknown_place_is_no_error(tmp_path: Path, capsys: 
     for name in ("a.hdf5", "a.npz", "a.parquet", "a.json"):
         (tmp_path / "data" / name).write_bytes(b"none")
     printed = unknown(tmp_path, capsys)
-    assert "a.hdf5 holds nothing that can be read\n" in printed
+    assert "a.hdf5 contains nothing readable\n" in printed
     assert "Traceback" not in printed

@@ -19,13 +19,13 @@ from reading import mutilated, read_all, served
 
 from roboalign.__main__ import main
 from roboalign.sources.inspection.command import inspect_spec
-from roboalign.sources.inspection.layouts.layout import Column, best
+from roboalign.sources.inspection.layouts.layout import Column, best_column
 from roboalign.sources.inspection.preview import CELL, choose_parts, shade_outside_crop
 from roboalign.sources.inspection.proposal import flow, propose
 from roboalign.sources.inspection.summary import dimensions
 from roboalign.sources.inspection.text import histogram
 from roboalign.sources.readers.reader import Part
-from roboalign.sources.readers.spec import PictureSpec
+from roboalign.sources.readers.spec import ImageTransformSpec
 from roboalign.sources.spec import SourceSpec
 from roboalign.spec.document import plain, read
 from roboalign.store import EpisodeWriter
@@ -69,12 +69,12 @@ def test_the_figures_of_a_data_set(tmp_path: Path, capsys: Capture) -> None:
     assert found["source"] == "mine"
     assert (found["kept"], found["damaged"], found["left_out"]) == (3, 1, {"filter.without": 1})
     assert found["damage"] == [{"name": "episodes.jsonl:4", "reason": "the video clips/none.mp4 is missing", "lost": 1}]
-    assert (found["complete"], found["looked_at"]) == (True, "all 5 episodes")
+    assert (found["complete"], found["selection"]) == (True, "all 5 episodes")
     assert (found["frames_recorded"], found["frames"], found["lengths"]) == (27, 15, {"5": 3})
     assert (found["fps_recorded"], found["fps"]) == (10, 5)
     assert (found["sizes"], found["size"], found["fit"]) == ({"32x48": 3}, "16x16", "crop")
     assert found["frequent"] == {"push block 1": 2, "push block 0": 1}
-    assert found["attributes"]["operator/name"] == {"episodes": 3, "different": 1, "examples": ["ada"]}
+    assert found["attributes"]["operator/name"] == {"episodes": 3, "distinct": 1, "examples": ["ada"]}
     assert found["groups"] == 3
     assert sum(found["splits"].values()) == 3
     actions = [test_videos.actions(number) for number in range(3)]
@@ -93,11 +93,11 @@ def test_what_is_printed(tmp_path: Path, capsys: Capture) -> None:
     printed = capsys.readouterr().out
     for text in (
         f"goal: libero, {tmp_path}/data\n",
-        "looked at     all 4 episodes\n",
+        "inspected     all 4 episodes\n",
         "kept          4; 0 damaged\n",
-        "frames        24 at 20 a second\n",
+        "frames        24 at 20 frames per second\n",
         "lengths       6 frames each\n",
-        "pictures      32x32 (4) → 32x32 by crop\n",
+        "images        32x32 (4) → 32x32 by crop\n",
         "actions: 7 dimensions\n",
         "  actions[6]",
         "    4  put the bowl on the plate\n",
@@ -125,9 +125,9 @@ def test_what_is_odd_is_said(tmp_path: Path, capsys: Capture) -> None:
     size = {"height": 64, "width": 96}
     code, found = problems(tmp_path, capsys, of_videos(tmp_path / "data", image=size, action_quantile=0.2))
     assert code == 0
-    assert "pictures of 32x48 are enlarged 2 times to 64x96; set image.height and width" in found
+    assert "images of 32x48 are enlarged 2 times to 64x96; set image.height and width" in found
     assert any(text.startswith("never vary: actions[0]") for text in found)
-    assert any("actions[1]" in text and text.startswith("values far beyond the range") for text in found)
+    assert any("actions[1]" in text and text.startswith("outliers far beyond the range") for text in found)
     _, found = problems(tmp_path, capsys, of_videos(tmp_path / "data", stride=2))
     assert any(
         "actions[2] is like a gripper's switch (it has two values)" in text and "`skipped: last`" in text
@@ -136,7 +136,7 @@ def test_what_is_odd_is_said(tmp_path: Path, capsys: Capture) -> None:
     split = {"train": 0.4, "validation": 0.3, "test": 0.3, "scene": "operator/name"}
     _, found = problems(tmp_path, capsys, of_videos(tmp_path / "data", split=split))
     assert any(
-        text.startswith("no episode falls into validation or test: 3 episodes are of 1 scene,") for text in found
+        text.startswith("no episode falls into validation or test: 3 episodes belong to 1 scene,") for text in found
     )
 
 
@@ -145,7 +145,7 @@ def test_where_everything_is_left_out_it_is_shown_all_the_same(tmp_path: Path, c
     path = spec_file(tmp_path / "mine.yaml", of_videos(tmp_path / "data", length=20))
     assert main(["inspect", str(path), "--sheet", "sheet.png"]) == 1
     printed = capsys.readouterr().out
-    assert "instructions: 3 different\n" in printed
+    assert "instructions: 3 distinct\n" in printed
     assert "kept          0; 3 left out by length; 0 damaged" in printed
     assert "the longest has 9 frames, and length is 20: lower length or stride" in printed
     assert Path("sheet.png").is_file()
@@ -163,11 +163,11 @@ def test_missing_instructions_are_counted(tmp_path: Path, capsys: Capture) -> No
     path = spec_file(tmp_path / "mine.yaml", of_videos(tmp_path / "data", tolerance=0.5))
     assert main(["inspect", str(path)]) == 0
     printed = capsys.readouterr().out
-    assert "instructions: 2 different; 1 without one\n" in printed
+    assert "instructions: 2 distinct; 1 without one\n" in printed
     assert "  episodes.jsonl:2: its instruction 'instruction' is missing or empty; " in printed
 
 
-def test_a_sheet_shows_what_is_kept_of_the_pictures(tmp_path: Path) -> None:
+def test_a_sheet_shows_what_is_kept_of_the_images(tmp_path: Path) -> None:
     test_videos.write(tmp_path / "data")
     path = spec_file(tmp_path / "mine.yaml", of_videos(tmp_path / "data", image={"height": 32, "width": 32}))
     assert main(["inspect", str(path), "--sheet", "a.png"]) == 0
@@ -183,13 +183,13 @@ def test_a_sheet_shows_what_is_kept_of_the_pictures(tmp_path: Path) -> None:
     np.testing.assert_array_equal(sheet[top + 30 : top + 128, places[0] : places[0] + 128], frame[30:])
 
 
-def test_the_recorded_picture_is_dark_where_it_is_cut_off() -> None:
-    picture = np.full((36, 72, 3), 200, np.uint8)
-    found = shade_outside_crop(picture, PictureSpec(height=32, width=32))
+def test_the_recorded_image_is_dark_where_it_is_cut_off() -> None:
+    image = np.full((36, 72, 3), 200, np.uint8)
+    found = shade_outside_crop(image, ImageTransformSpec(height=32, width=32))
     assert found.shape == (CELL, 2 * CELL, 3)
     assert (found[:, : CELL // 2 - 16] == 60).all()
     assert (found[16:-16, CELL // 2 + 16 : -CELL // 2 - 16] == 200).all()
-    assert (shade_outside_crop(picture, PictureSpec(height=32, width=64)) == 200).all()
+    assert (shade_outside_crop(image, ImageTransformSpec(height=32, width=64)) == 200).all()
 
 
 def test_a_store_is_inspected(tmp_path: Path, capsys: Capture, toy_episodes: list[Episode]) -> None:
@@ -198,7 +198,7 @@ def test_a_store_is_inspected(tmp_path: Path, capsys: Capture, toy_episodes: lis
             writer.add(episode)
     assert main(["inspect", str(tmp_path / "toy"), "--episodes", "3", "--json", "--sheet", "sheet.png"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert found["looked_at"] == "3 of 6 episodes; --episodes 0 looks at all"
+    assert found["selection"] == "3 of 6 episodes; --episodes 0 inspects all"
     assert found["splits"] == {"train": 5, "validation": 0, "test": 1}
     assert (found["kept"], found["size"], found["lengths"]) == (3, "32x32", {"12": 3})
 
@@ -271,7 +271,7 @@ def test_a_data_set_of_lerobot_is_recognised(tmp_path: Path, toy_episodes: list[
         for episode in toy_episodes[:3]:
             writer.add(episode)
     proposal = propose(str(tmp_path / "toy"), {}, tmp_path)
-    assert proposal.layout.what == "LeRobotDataset v3.0, 3 episodes at 10 frames a second"
+    assert proposal.layout.what == "LeRobotDataset v3.0, 3 episodes at 10 frames per second"
     assert proposal.problem == ""
     spec = proposal.spec
     assert (spec.kind, spec.camera, spec.instruction) == ("lerobot", "observation.images.main", "task")
@@ -308,7 +308,7 @@ def test_an_unknown_place_says_what_was_looked_for(tmp_path: Path, capsys: Captu
         "auto_lang_ann.npy",
         "data/demo_*",
         "*.jsonl",
-        "there is: notes.txt",
+        "it contains: notes.txt",
     ):
         assert text in printed
 
@@ -316,9 +316,9 @@ def test_an_unknown_place_says_what_was_looked_for(tmp_path: Path, capsys: Captu
 @pytest.mark.parametrize(
     ("edit", "message"),
     [
-        (test_videos.change(), "is in no format that is known"),
-        (lambda _, lines: [line.pop("instruction") for line in lines], "but no instruction was found in it"),
-        (lambda _, lines: [line.pop("actions") for line in lines], "but no actions was found in it"),
+        (test_videos.change(), "has no known format"),
+        (lambda _, lines: [line.pop("instruction") for line in lines], "but no instruction was found"),
+        (lambda _, lines: [line.pop("actions") for line in lines], "but no actions was found"),
     ],
 )
 def test_what_a_spec_needs_and_is_not_there(tmp_path: Path, edit: Any, message: str, capsys: Capture) -> None:
@@ -337,7 +337,9 @@ def test_a_place_of_which_nothing_can_be_read(tmp_path: Path, capsys: Capture) -
     test_videos.write(tmp_path / "data", edit)
     assert main(["inspect", str(tmp_path / "data")]) == 1
     printed = capsys.readouterr()
-    assert "# No episode could be read with this: the video clips/0.mp4 has 9 frames, but there are 10" in printed.out
+    assert (
+        "# No episode could be read with this spec: the video clips/0.mp4 has 9 frames, but there are 10" in printed.out
+    )
     assert "no episode could be read with this spec" in printed.err
 
 
@@ -367,7 +369,9 @@ def test_wrong_arguments(words: list[str], message: str, capsys: Capture) -> Non
 
 def test_a_data_set_that_is_not_there(capsys: Capture) -> None:
     assert main(["--root", str(ROOT), "inspect", "bridge"]) == 1
-    assert "data/rlds/bridge_dataset/1.0.0 does not exist; put your copy's place into `uri`" in capsys.readouterr().err
+    assert (
+        "data/rlds/bridge_dataset/1.0.0 does not exist; set `uri` to the path of your copy" in capsys.readouterr().err
+    )
 
 
 def test_options_reach_the_place(tmp_path: Path, capsys: Capture) -> None:
@@ -389,7 +393,7 @@ def test_only_so_many_episodes_are_read(tmp_path: Path) -> None:
     for number in range(12):
         test_libero.write(tmp_path / f"data/{number:02d}.hdf5", demos=3)
     found = inspect_spec(test_libero.spec(tmp_path / "data"), "x", 5, tmp_path).preview
-    assert found.selection == "5 episodes, from 5 of 12 parts; --episodes 0 looks at all"
+    assert found.selection == "5 episodes, from 5 of 12 parts; --episodes 0 inspects all"
     assert [episode.name for episode in found.episodes] == [f"{n:02d}.hdf5#demo_0" for n in (0, 2, 4, 7, 9)]
     found = inspect_spec(test_libero.spec(tmp_path / "data"), "x", 24, tmp_path).preview
     assert len(found.episodes) == 24
@@ -409,9 +413,9 @@ def test_the_dimensions_of_actions() -> None:
     values[:, 2] = np.linspace(0, 1, 1000)
     values[7, 2] = 50
     constant, switch, smooth = dimensions([values[:500], values[500:]], ("a", "b"), 0.01)
-    assert (constant.name, constant.values, constant.far_out) == ("a", 1, 0)
+    assert (constant.name, constant.values, constant.outlier_fraction) == ("a", 1, 0)
     assert (switch.name, switch.values, switch.low, switch.high) == ("b", 2, 0, 1)
-    assert (smooth.name, smooth.values, smooth.far_out, smooth.maximum) == ("action_2", 9, 0.001, 50)
+    assert (smooth.name, smooth.values, smooth.outlier_fraction, smooth.maximum) == ("action_2", 9, 0.001, 50)
 
 
 def test_a_histogram_of_lengths() -> None:
@@ -423,7 +427,7 @@ def test_the_camera_that_sees_the_scene_is_proposed() -> None:
     def chosen(*keys: str) -> str:
         from roboalign.sources.inspection.layouts.layout import CAMERA, NO_CAMERA
 
-        return best([Column(key, "") for key in keys], CAMERA, NO_CAMERA)
+        return best_column([Column(key, "") for key in keys], CAMERA, NO_CAMERA)
 
     assert chosen("observation/wrist_image", "observation/image") == "observation/image"
     assert chosen("rgb_gripper", "rgb_static") == "rgb_static"

@@ -14,7 +14,7 @@ from roboalign.io import digest, read_json
 from roboalign.sources import shards
 from roboalign.sources.errors import SourceError
 from roboalign.sources.index import metrics
-from roboalign.sources.readers.reader import Damaged, Part, Raw
+from roboalign.sources.readers.reader import Damaged, Part, RawEpisode
 from roboalign.sources.readers.spec import VideosSpec
 from roboalign.store import EpisodeStore
 from roboalign.types import Episode, UInt8
@@ -34,7 +34,7 @@ class Numbers:
     def parts(self) -> list[Part]:
         return [Part(f"part{number}") for number in range(self.count)]
 
-    def read(self, part: Part) -> Iterator[Raw | Damaged]:
+    def read(self, part: Part) -> Iterator[RawEpisode | Damaged]:
         self.read_parts.append(part.path)
         for number in range(5):
             name = f"{part.path}#{number}"
@@ -44,11 +44,11 @@ class Numbers:
             length = 3 if name in self.short else 8
             seed = int(part.path[4:]) * 5 + number
 
-            def pictures(steps: Sequence[int], seed: int = seed) -> Iterator[UInt8]:
+            def images(steps: Sequence[int], seed: int = seed) -> Iterator[UInt8]:
                 for step in steps:
                     yield np.full((16, 16, 3), (seed * 11 + step) % 256, np.uint8)
 
-            yield Raw(name, length, pictures, {"action": np.full((length, 2), seed, np.float32)}, "go")
+            yield RawEpisode(name, length, images, {"action": np.full((length, 2), seed, np.float32)}, "go")
 
 
 def spec(**changes: Any) -> VideosSpec:
@@ -105,7 +105,7 @@ def test_more_damage_than_tolerated_fails_and_lists_it(tmp_path: Path, monkeypat
 
 def test_a_lost_file_counts_as_the_episodes_it_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Missing(Numbers):
-        def read(self, part: Part) -> Iterator[Raw | Damaged]:
+        def read(self, part: Part) -> Iterator[RawEpisode | Damaged]:
             if part.path == "part2":
                 yield Damaged("part2", "the file is missing", 5)
             else:
@@ -136,7 +136,7 @@ def test_a_restart_skips_finished_shards_and_ends_with_the_same_bytes(
     whole = materialise(tmp_path, Numbers(bad=["part0#1"]), spec(), monkeypatch)
 
     class Interrupted(Numbers):
-        def read(self, part: Part) -> Iterator[Raw | Damaged]:
+        def read(self, part: Part) -> Iterator[RawEpisode | Damaged]:
             for number, raw in enumerate(super().read(part)):
                 if part.path == "part2" and number == 3:
                     raise KeyboardInterrupt

@@ -44,7 +44,7 @@ def test_inspect_shows_what_the_experiment_makes_of_a_source(tree: Path, octo: d
     line = line_of(tree, "specs/experiments/smoke.yaml", "sources.*.length")
     assert main(["--root", str(tree), "inspect", "octo"]) == 1  # as the stage, which keeps none
     printed = capsys.readouterr().out
-    assert "  set by the experiment at hand over the file's own values:\n" in printed
+    assert "  values that the current experiment sets in place of those of the file:\n" in printed
     assert f"    length: 4 → 16 (specs/experiments/smoke.yaml:{line})\n" in printed
     assert f"    image.width: 48 → 32 (specs/experiments/smoke.yaml:{line + 1})\n" in printed
     assert f"    episodes: default → 10 (specs/experiments/smoke.yaml:{line - 1})\n" in printed
@@ -80,7 +80,7 @@ def test_an_error_of_a_stage_names_the_line_that_set_the_field(tree: Path) -> No
     line = line_of(tree, "specs/experiments/smoke.yaml", "sources.*.length")
     assert name_origins(str(caught.value), tree) == (
         f"{tree}/data gives no episode (3 left out by sources.fetch.length (specs/experiments/smoke.yaml:{line})); "
-        "change what leaves them out"
+        "change the fields that leave them out"
     )
     # A default, a file's name, and other words are left as they are.
     text = "sources.fetch.seed is odd; see metrics/sources.json; there is no sources.none.length"
@@ -128,7 +128,7 @@ def test_an_experiment_in_a_temporary_folder_asks_for_git_add(tree: Path) -> Non
     assert library.variant("sources", "never", COMMAND_LINE) is None
     first, second = (item.message for item in library.diagnostics)
     assert first == (
-        "there is no specs/sources/octo.yaml in this temporary folder, which holds only files that git "
+        "there is no specs/sources/octo.yaml in this temporary folder, which contains only files that git "
         "tracks; run `git add specs/sources/octo.yaml` in your checkout, then the experiment again"
     )
     assert second.startswith("there is no specs/sources/never.yaml; available: ")

@@ -1,4 +1,4 @@
-"""Opening videos and pictures: what is refused, and which way up the others come."""
+"""Opening videos and images: what is refused, and which way up the others come."""
 
 import io
 import socket
@@ -15,7 +15,7 @@ from av.video.reformatter import ColorRange, Colorspace
 from av.video.stream import VideoStream
 from PIL import Image
 
-from roboalign.store.media import MediaError, open_picture, open_video, upright_frame, upright_picture, video_stream
+from roboalign.store.media import MediaError, open_image, open_video, upright_frame, upright_image, video_stream
 
 HIGH, WIDE = 32, 48
 CORNERS = ((220, 30, 30), (30, 180, 60), (40, 60, 200), (230, 220, 40))
@@ -27,11 +27,11 @@ MATRICES = {
 
 
 def quarters() -> np.ndarray[Any, Any]:
-    picture = np.zeros((HIGH, WIDE, 3), np.uint8)
+    image = np.zeros((HIGH, WIDE, 3), np.uint8)
     for number, colour in enumerate(CORNERS):
         y, x = number // 2 * HIGH // 2, number % 2 * WIDE // 2
-        picture[y : y + HIGH // 2, x : x + WIDE // 2] = colour
-    return picture
+        image[y : y + HIGH // 2, x : x + WIDE // 2] = colour
+    return image
 
 
 def film(path: Path, matrix: tuple[int, int, int, int] = (1, 0, 0, 1), one: int = 65536) -> Path:
@@ -56,10 +56,10 @@ def first_frame(path: Path) -> np.ndarray[Any, Any]:
         return upright_frame(next(container.decode(video_stream(container))))
 
 
-def corners(picture: np.ndarray[Any, Any]) -> list[tuple[int, ...]]:
-    high, wide = picture.shape[:2]
+def corners(image: np.ndarray[Any, Any]) -> list[tuple[int, ...]]:
+    high, wide = image.shape[:2]
     places = ((y * high // 4, x * wide // 4) for y in (1, 3) for x in (1, 3))
-    found = (picture[place].astype(int) for place in places)
+    found = (image[place].astype(int) for place in places)
     return [min(CORNERS, key=lambda colour: abs(each - colour).sum()) for each in found]
 
 
@@ -77,20 +77,20 @@ def test_a_frame_comes_as_its_display_matrix_shows_it(tmp_path: Path, name: str)
 
 
 def test_a_matrix_that_scales_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(MediaError, match="is to be turned by no multiple of 90°"):
+    with pytest.raises(MediaError, match="is rotated by an angle that is not a multiple of 90°"):
         first_frame(film(tmp_path / "a.mp4", MATRICES["clockwise"], one=40000))
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_a_picture_and_a_video_follow_the_same_rule(tmp_path: Path, orientation: int) -> None:
+def test_a_image_and_a_video_follow_the_same_rule(tmp_path: Path, orientation: int) -> None:
     names = ("upright", "mirrored", "half", "upside down", "transposed", "clockwise", "anti", "counterclockwise")
     exif = Image.Exif()
     exif[0x0112] = orientation
     stream = io.BytesIO()
     Image.fromarray(quarters()).save(stream, "PNG", exif=exif)
-    with open_picture(stream) as image:
-        picture = upright_picture(image)
-    assert corners(picture) == corners(first_frame(film(tmp_path / "a.mp4", MATRICES[names[orientation - 1]])))
+    with open_image(stream) as image:
+        upright = upright_image(image)
+    assert corners(upright) == corners(first_frame(film(tmp_path / "a.mp4", MATRICES[names[orientation - 1]])))
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "mov", "m4v", "mkv", "webm", "avi", "gif"])
@@ -121,12 +121,12 @@ def scripts(folder: Path, address: str) -> dict[str, bytes]:
         f'profiles="urn:mpeg:dash:profile:isoff-main:2011"><Period><AdaptationSet mimeType="video/mp4">'
         f"<Representation><BaseURL>{address}/a.mp4</BaseURL></Representation></AdaptationSet></Period></MPD>".encode(),
         "subtitle.mp4": b"[Script Info]\nTitle: x\n",
-        "picture.mp4": Path(folder / "a.png").read_bytes(),
+        "image.mp4": Path(folder / "a.png").read_bytes(),
     }
 
 
 @pytest.mark.parametrize(
-    "name", ["list.m3u8", "local.m3u8", "sdp.mp4", "concat.mp4", "dash.mp4", "subtitle.mp4", "picture.mp4"]
+    "name", ["list.m3u8", "local.m3u8", "sdp.mp4", "concat.mp4", "dash.mp4", "subtitle.mp4", "image.mp4"]
 )
 def test_scripts_and_playlists_open_nothing(tmp_path: Path, name: str) -> None:
     film(tmp_path / "a.mp4")
@@ -157,11 +157,11 @@ def test_sizes_are_not_believed(tmp_path: Path) -> None:
     content = bytearray(io.BytesIO(png_of(10, 10)).getvalue())
     content[16:24] = struct.pack(">II", 9000, 9000)  # 81 million pixels, in IHDR
     content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))
-    with pytest.raises(MediaError, match="9000 x 9000 pixels, more than 67108864"), open_picture(io.BytesIO(content)):
+    with pytest.raises(MediaError, match="9000 x 9000 pixels, more than 67108864"), open_image(io.BytesIO(content)):
         pass
     content[16:24] = struct.pack(">II", 60000, 60000)
     content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))
-    with pytest.raises(MediaError, match="claims to be far too large"), open_picture(io.BytesIO(content)):
+    with pytest.raises(MediaError, match="declares a size that is far too large"), open_image(io.BytesIO(content)):
         pass
     film(tmp_path / "a.mkv")
     with av.open(str(tmp_path / "silent.mkv"), "w") as container:
@@ -171,7 +171,7 @@ def test_sizes_are_not_believed(tmp_path: Path) -> None:
         audio.layout = "mono"
         container.mux(audio.encode(sound))
         container.mux(audio.encode())
-    with open_video(tmp_path / "silent.mkv") as container, pytest.raises(MediaError, match=r"^has no pictures$"):
+    with open_video(tmp_path / "silent.mkv") as container, pytest.raises(MediaError, match=r"^has no video stream$"):
         video_stream(container)
 
 
@@ -193,15 +193,15 @@ def test_colours_come_back_whatever_the_video_keeps_them_as(
     with av.open(str(tmp_path / "film.mp4"), "w") as container:
         stream = cast(VideoStream, container.add_stream("libx264", rate=10, options={"crf": "1"}))
         stream.width, stream.height, stream.pix_fmt = WIDE, HIGH, "yuvj420p" if full else "yuv420p"
-        picture = av.VideoFrame.from_ndarray(quarters(), format="rgb24").reformat(
+        image = av.VideoFrame.from_ndarray(quarters(), format="rgb24").reformat(
             format=stream.pix_fmt, dst_colorspace=Colorspace[space], dst_color_range=ColorRange[value_range]
         )
         if tagged:
             numbers = 1 if space == "ITU709" else 5, 2 if full else 1
-            for target in (stream.codec_context, picture):
+            for target in (stream.codec_context, image):
                 target.colorspace, target.color_range = numbers
         for _ in range(3):
-            container.mux(stream.encode(picture))
+            container.mux(stream.encode(image))
         container.mux(stream.encode())
     found = np.asarray(corners(first_frame(tmp_path / "film.mp4")))
     assert np.abs(found - np.asarray(CORNERS)).max() <= 4

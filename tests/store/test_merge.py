@@ -8,7 +8,7 @@ from store_tools import write
 
 from roboalign.io import digest
 from roboalign.store import EpisodeStore, EpisodeWriter, StorageSpec, StoreError, merge
-from roboalign.store.spec import Images
+from roboalign.store.spec import ImageFormat
 from roboalign.types import Episode, Split
 
 # Shards hold the episodes in another order than the whole store, as a source's tasks are recorded apart.
@@ -29,7 +29,7 @@ def contents(folder: Path) -> dict[str, str]:
 
 @pytest.mark.parametrize("kind", ["png", "h264", "av1"])
 def test_merged_shards_have_the_bytes_of_the_whole(
-    tmp_path: Path, toy_episodes: list[Episode], kind: Images, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, toy_episodes: list[Episode], kind: ImageFormat, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("roboalign.store.merging.OPEN_STORES", 2)
     storage = StorageSpec(kind=kind)
@@ -41,7 +41,7 @@ def test_merged_shards_have_the_bytes_of_the_whole(
 
 @pytest.mark.parametrize("kind", ["png", "h264"])
 def test_merging_neither_decodes_nor_encodes(
-    tmp_path: Path, toy_episodes: list[Episode], kind: Images, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, toy_episodes: list[Episode], kind: ImageFormat, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     places = shards(tmp_path / "shards", toy_episodes, StorageSpec(kind=kind))
 
@@ -83,7 +83,7 @@ def test_stores_that_do_not_fit_are_refused(tmp_path: Path, toy_episodes: list[E
     faster = write(tmp_path / "faster", toy_episodes[:2], fps=20)
     video = write(tmp_path / "video", toy_episodes[:2], storage=StorageSpec(kind="h264"))
     finer = write(tmp_path / "finer", toy_episodes[:2], storage=StorageSpec(kind="h264", crf=3))
-    for first, second, named in ((one, faster, "frames a second"), (one, video, "images"), (video, finer, "images")):
+    for first, second, named in ((one, faster, "frames per second"), (one, video, "images"), (video, finer, "images")):
         with pytest.raises(StoreError, match=named):
             merge(tmp_path / "store", [(first, 0, None), (second, 1, None)])
     with pytest.raises(StoreError, match="no episode"):

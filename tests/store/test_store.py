@@ -257,7 +257,7 @@ def test_states_are_read_without_frames(
 def test_frames_that_are_not_there_are_refused(tmp_path: Path, toy_episodes: list[Episode]) -> None:
     store = EpisodeStore(write(tmp_path / "toy", toy_episodes[:1]))
     for numbers in ([12], [-1], [3, 3], [4, 2]):
-        with pytest.raises(ValueError, match="rising"):
+        with pytest.raises(ValueError, match="must be increasing"):
             store.frames_at(0, numbers)
     assert store.frames_at(0, []).shape == (0, 32, 32, 3)
 

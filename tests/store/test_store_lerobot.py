@@ -15,7 +15,7 @@ from store_tools import enlarged, write
 
 from benchmarks.lerobot_reads_store import compare
 from roboalign.store import EpisodeStore, StorageSpec
-from roboalign.store.spec import Images
+from roboalign.store.spec import ImageFormat
 from roboalign.types import Episode
 
 PYTHON = os.environ.get("ROBOALIGN_LEROBOT_PYTHON")
@@ -27,7 +27,7 @@ WITH_LEROBOT = pytest.mark.skipif(
 @WITH_LEROBOT
 @pytest.mark.parametrize("kind", ["png", "h264", "av1"])
 @pytest.mark.parametrize("fps", [20, 12.5])
-def test_lerobot_reads_the_same(tmp_path: Path, toy_episodes: list[Episode], kind: Images, fps: float) -> None:
+def test_lerobot_reads_the_same(tmp_path: Path, toy_episodes: list[Episode], kind: ImageFormat, fps: float) -> None:
     assert PYTHON is not None
     folder = write(tmp_path / "store", toy_episodes[:4], fps=fps, storage=StorageSpec(kind=kind))
     found = compare(PYTHON, folder)

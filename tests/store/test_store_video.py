@@ -13,11 +13,11 @@ from store_tools import enlarged, write
 from roboalign.io import digest
 from roboalign.store import EpisodeStore, EpisodeWriter, StorageSpec, StoreError
 from roboalign.store.reader import split_for_threads
-from roboalign.store.spec import Images
+from roboalign.store.spec import ImageFormat
 from roboalign.store.video import encode_clip
 from roboalign.types import Episode, UInt8
 
-FORMATS: tuple[Images, ...] = ("h264", "av1")
+FORMATS: tuple[ImageFormat, ...] = ("h264", "av1")
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def episodes(toy_episodes: list[Episode]) -> list[Episode]:
 
 
 @pytest.mark.parametrize("kind", FORMATS)
-def test_video_comes_back_nearly_as_it_was(tmp_path: Path, episodes: list[Episode], kind: Images) -> None:
+def test_video_comes_back_nearly_as_it_was(tmp_path: Path, episodes: list[Episode], kind: ImageFormat) -> None:
     store = EpisodeStore(write(tmp_path / "store", episodes, storage=StorageSpec(kind=kind, crf=12)))
     assert store.features["observation.images.main"]["dtype"] == "video"
     for index, episode in enumerate(episodes):
@@ -44,7 +44,7 @@ def test_video_comes_back_nearly_as_it_was(tmp_path: Path, episodes: list[Episod
 @pytest.mark.parametrize("kind", FORMATS)
 @pytest.mark.parametrize("gop", [1, 2, 5])
 def test_any_frames_in_any_order_are_those_of_the_whole(
-    tmp_path: Path, episodes: list[Episode], kind: Images, gop: int
+    tmp_path: Path, episodes: list[Episode], kind: ImageFormat, gop: int
 ) -> None:
     folder = write(tmp_path / "store", episodes, storage=StorageSpec(kind=kind, gop=gop))
     store = EpisodeStore(folder)
@@ -60,7 +60,7 @@ def test_any_frames_in_any_order_are_those_of_the_whole(
 
 
 @pytest.mark.parametrize("kind", FORMATS)
-def test_the_same_episodes_give_the_same_video(tmp_path: Path, episodes: list[Episode], kind: Images) -> None:
+def test_the_same_episodes_give_the_same_video(tmp_path: Path, episodes: list[Episode], kind: ImageFormat) -> None:
     storage = StorageSpec(kind=kind)
     first = write(tmp_path / "a" / "store", episodes, storage=storage)
     second = write(tmp_path / "b" / "store", episodes, storage=storage)
@@ -68,7 +68,7 @@ def test_the_same_episodes_give_the_same_video(tmp_path: Path, episodes: list[Ep
 
 
 @pytest.mark.parametrize("kind", FORMATS)
-def test_the_bytes_do_not_depend_on_what_memory_held_before(toy_episodes: list[Episode], kind: Images) -> None:
+def test_the_bytes_do_not_depend_on_what_memory_held_before(toy_episodes: list[Episode], kind: ImageFormat) -> None:
     """Encoders get memory from the same heap; what others left there must not decide a bit."""
     rng = np.random.default_rng(0)
     episodes = toy_episodes[:6]
@@ -155,7 +155,7 @@ def refusal(folder: Path, true: list[UInt8]) -> str | None:
 @pytest.mark.parametrize("kind", FORMATS)
 @pytest.mark.parametrize("part", ["frames", "header"])
 def test_damage_anywhere_in_a_video_is_named_or_harmless(
-    tmp_path: Path, episodes: list[Episode], kind: Images, part: str
+    tmp_path: Path, episodes: list[Episode], kind: ImageFormat, part: str
 ) -> None:
     """A flipped bit in a frame is refused by its checksum; one in what the reader does not use changes nothing."""
     folder = write(tmp_path / "store", episodes, storage=StorageSpec(kind=kind))
@@ -219,7 +219,7 @@ def test_shares_of_threads_hold_whole_groups() -> None:
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("kind", ["png", "h264"])
 def test_threads_read_the_same(
-    tmp_path: Path, episodes: list[Episode], kind: Images, threads: int, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, episodes: list[Episode], kind: ImageFormat, threads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("roboalign.store.reader.THREADS", threads)
     monkeypatch.setattr("os.cpu_count", lambda: 4)

@@ -14,7 +14,7 @@ from store_tools import enlarged
 
 from roboalign.io import digest
 from roboalign.store import EpisodeStore, EpisodeWriter, StorageSpec, StoreError, merge
-from roboalign.store.spec import Images, TileLayout, camera_features, divide_frame
+from roboalign.store.spec import ImageFormat, TileLayout, camera_features, divide_frame
 from roboalign.types import Episode
 
 LAYOUTS: tuple[TileLayout, ...] = ("row", "column", "grid")
@@ -65,9 +65,11 @@ def write(folder: Path, episodes: list[Episode], storage: StorageSpec) -> Path:
 
 
 @pytest.mark.parametrize("kind", ["png", "h264"])
-def test_merged_shards_have_the_bytes_of_the_whole(tmp_path: Path, toy_episodes: list[Episode], kind: Images) -> None:
+def test_merged_shards_have_the_bytes_of_the_whole(
+    tmp_path: Path, toy_episodes: list[Episode], kind: ImageFormat
+) -> None:
     storage = StorageSpec(kind=kind)
-    # H.264 of pictures with sides below 64 pixels does not always have the same bytes.
+    # H.264 of images with sides below 64 pixels does not always have the same bytes.
     episodes = [replace(each, frames=enlarged(each.frames, 4)) for each in toy_episodes[:6]]
     whole = write(tmp_path / "a/store", episodes, storage)
     shards = [write(tmp_path / f"shard-{n}", episodes[n : n + 3], storage) for n in (0, 3)]
@@ -88,7 +90,7 @@ def test_a_cell_with_an_odd_side_is_no_video(tmp_path: Path, toy_episodes: list[
     cells = dict(zip(CELLS, divide_frame(2, "row", 31, 32), strict=True))
     odd = replace(toy_episodes[0], frames=toy_episodes[0].frames[:, :31])
     writer = EpisodeWriter(tmp_path / "store", fps=10, storage=StorageSpec(kind="h264"), cameras=cells)
-    reason = "frames of 31x16 cannot be kept as h264 video, whose sides are even"
+    reason = "frames of 31x16 cannot be stored as h264 video, which needs even sides"
     with pytest.raises(StoreError, match=reason), writer:
         writer.add(odd)
 

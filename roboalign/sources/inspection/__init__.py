@@ -1,1 +1,1 @@
-"""Looking at a source before it is used: what it holds, what a spec makes of it, and a spec for what has none."""
+"""Inspection of a source before it is used: content, effect of its spec, and a proposed spec for a new data set."""

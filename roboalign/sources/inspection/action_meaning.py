@@ -1,8 +1,8 @@
-"""The meaning of each action dimension, which determines how a stride combines skipped actions. Pure functions.
+"""Classifies action dimensions as displacements, velocities, positions or switches. Pure functions.
 
-Displacements add up over the steps that a stride skips, velocities are averaged, and of absolute targets and switches
-the last one counts. A dimension's meaning is told by its name, by the recorded states that it follows or moves, and by
-its values; in this order.
+The meaning determines how a stride combines the skipped actions: displacements are summed, velocities are averaged, and
+of absolute positions and switches the last one is used. The evidence is, in this order: the name of the dimension, its
+correlation with recorded states, and its values.
 """
 
 import re
@@ -23,7 +23,7 @@ SKIPPED: dict[Meaning, Literal["sum", "mean", "last"]] = {
     "position": "last",
     "switch": "last",
 }
-"""The treatment of actions that a stride skips, by their meaning."""
+"""Value of the spec field `skipped` for each meaning."""
 WORDS: dict[Meaning, str] = {
     "displacement": "displacements",
     "velocity": "velocities",
@@ -39,41 +39,43 @@ _NAMES: dict[Meaning, re.Pattern[str]] = {
         r"\.pos$|(^|[_./])(q?pos|positions?|poses?|abs|absolute|targets?|angles?)([_./]|$)", re.IGNORECASE
     ),
 }
-"""Which names tell the meaning; the first one that matches counts."""
+"""Name patterns of each meaning; the first match decides."""
 
 STATE = re.compile(r"state|proprio|qpos|joint|pose|position|robot_obs|(^|[_./])ee", re.IGNORECASE)
-"""Names of columns that may hold the robot's or the world's state."""
+"""Names of columns that may contain the state of the robot or the scene."""
 STATES, STATE_WIDTH = 8, 64
-"""Columns of states that actions are compared with at most, and the dimensions of one."""
+"""Largest number of state columns that actions are compared with, and largest width of each."""
 
 FOLLOWS = 0.9
-"""Correlation of actions with the state, or the next one, from which on they are absolute."""
+"""Smallest correlation of an action with the current or next state for an absolute position."""
 MOVES = 0.8
-"""Correlation of actions with the change of the state from which on they are displacements."""
+"""Smallest correlation of an action with the change of the state for a displacement."""
 STEPS = 20
-"""Steps that a correlation needs at least."""
+"""Smallest number of steps for a correlation."""
 SMOOTH = 0.06
-"""Median step of an absolute target as a share of its range, at most."""
+"""Largest median step of an absolute position, as a fraction of its range."""
 AWAY = 0.2
-"""Median distance from zero of an absolute target as a share of its range, at least; displacements lie around zero."""
+"""Smallest median absolute value of an absolute position, as a fraction of its range; displacements are centred at
+zero."""
 RESTING, AT_ENDS = 0.85, 0.8
-"""Share of steps at rest, and of values at either end of the range, from which on a dimension is a switch."""
+"""Smallest fraction of steps without motion, and of values at either end of the range, for a switch."""
 
 
 @dataclass(frozen=True, slots=True)
 class DimensionMeaning:
-    """The meaning of one dimension of the actions."""
+    """Meaning of one action dimension, with its evidence."""
 
     meaning: Meaning
     reason: str
-    """The evidence; empty if there is none, and the dimension counts as a displacement."""
+    """Evidence for the meaning; empty if there is none and the dimension is treated as a displacement."""
     certain: bool = False
-    """Whether a name, a state, or the few values of a switch tell it, rather than the course of its values alone."""
+    """Whether the evidence is a name, a state, or the small number of values of a switch, rather than the shape of the
+    signal alone."""
 
 
 @dataclass(frozen=True, slots=True)
 class EpisodeVectors:
-    """The recorded actions (T, A) of an episode, before the stride, and its states by column, each (T, width)."""
+    """Recorded actions (T, A) of an episode before the stride, and its states by column, each (T, width)."""
 
     actions: Float32
     states: Mapping[str, Float32]
@@ -82,43 +84,46 @@ class EpisodeVectors:
 def classify_dimensions(
     episodes: Sequence[EpisodeVectors], keys: Sequence[str], names: Sequence[str]
 ) -> tuple[DimensionMeaning, ...]:
-    """The meaning of each dimension of the actions.
+    """Return the meaning of each action dimension.
 
     Args:
         episodes: some episodes, with actions of the same width.
-        keys: for each dimension, the column that it is of.
-        names: for each dimension, the data set's own name; empty if it has none.
+        keys: the column of each dimension.
+        names: the data set's name of each dimension; empty if it has none.
     """
     if not episodes:
         return ()
     values = np.concatenate([each.actions for each in episodes]).astype(np.float64)
-    followed = relation_to_states(episodes)
-    found: list[DimensionMeaning | None] = []
+    from_states = meanings_of_states(episodes)
+    candidates: list[DimensionMeaning | None] = []
     for index, (key, name) in enumerate(zip(keys, names, strict=True)):
-        few = len(np.unique(values[:, index]))
-        told = by_name(name) or by_name(key) or by_values(few) or followed[index]
-        found.append(told if told or few == 1 else by_course([each.actions[:, index] for each in episodes]))
-    return tuple(decide_meanings(found, keys))
+        count = len(np.unique(values[:, index]))
+        meaning = meaning_of_name(name) or meaning_of_name(key) or meaning_of_count(count) or from_states[index]
+        if meaning is None and count > 1:
+            meaning = meaning_of_signal([each.actions[:, index] for each in episodes])
+        candidates.append(meaning)
+    return tuple(decide_meanings(candidates, keys))
 
 
-def by_name(name: str) -> DimensionMeaning | None:
-    """The meaning that a name implies; None if it implies none."""
+def meaning_of_name(name: str) -> DimensionMeaning | None:
+    """Return the meaning that a name implies, or None."""
     for meaning, pattern in _NAMES.items():
         if pattern.search(name):
             return DimensionMeaning(meaning, f"the name {name}", certain=True)
     return None
 
 
-def by_values(different: int) -> DimensionMeaning | None:
-    """A switch, if a dimension has two or three different values."""
+def meaning_of_count(count: int) -> DimensionMeaning | None:
+    """Return "switch" for a dimension with two or three distinct values, else None."""
     words = {2: "two", 3: "three"}
-    if different not in words:
+    if count not in words:
         return None
-    return DimensionMeaning("switch", f"it has {words[different]} values", certain=True)
+    return DimensionMeaning("switch", f"it has {words[count]} values", certain=True)
 
 
-def relation_to_states(episodes: Sequence[EpisodeVectors]) -> list[DimensionMeaning | None]:
-    """For each action dimension: a position if it follows a state, a displacement if it moves one, None if neither."""
+def meanings_of_states(episodes: Sequence[EpisodeVectors]) -> list[DimensionMeaning | None]:
+    """Return, for each action dimension, "position" if it follows a state, "displacement" if it changes one, else
+    None."""
     width = episodes[0].actions.shape[1]
     names = set.intersection(*(set(each.states) for each in episodes))
     best_level, best_change = np.zeros(width), np.zeros(width)
@@ -149,7 +154,10 @@ def relation_to_states(episodes: Sequence[EpisodeVectors]) -> list[DimensionMean
 
 
 def correlation(first: NDArray[np.float32], second: NDArray[np.float32]) -> NDArray[np.float64]:
-    """(A, B) correlations of columns over rows; 0 for columns that never vary, and if there are too few rows."""
+    """Return correlations (A, B) of the columns of two arrays (T, A) and (T, B).
+
+    They are 0 for constant columns, and if T is less than STEPS.
+    """
     if len(first) < STEPS:
         return np.zeros((first.shape[1], second.shape[1]))
 
@@ -162,30 +170,32 @@ def correlation(first: NDArray[np.float32], second: NDArray[np.float32]) -> NDAr
     return np.asarray(standardise(first).T @ standardise(second) / len(first))
 
 
-def by_course(episodes: Sequence[Float32]) -> DimensionMeaning | None:
-    """The meaning that the values of one dimension imply: a switch rests at one end of its range or the other, an
-    absolute target moves by small steps and lies away from zero."""
+def meaning_of_signal(episodes: Sequence[Float32]) -> DimensionMeaning | None:
+    """Return the meaning that the values of one dimension imply, or None.
+
+    A switch rests at the ends of its range. An absolute position changes by small steps and is away from zero.
+    """
     values = np.concatenate(episodes).astype(np.float64)
     low, high = np.quantile(values, [0.01, 0.99])
-    span = high - low
+    width = high - low
     steps = [np.abs(np.diff(each.astype(np.float64))) for each in episodes if len(each) > 1]
-    if span <= 0 or not steps:
+    if width <= 0 or not steps:
         return None
     step = np.concatenate(steps)
-    at_low, at_high = (values <= low + 0.05 * span).mean(), (values >= high - 0.05 * span).mean()
-    resting = float((step <= 0.02 * span).mean())
+    at_low, at_high = (values <= low + 0.05 * width).mean(), (values >= high - 0.05 * width).mean()
+    resting = float((step <= 0.02 * width).mean())
     if resting >= RESTING and at_low + at_high >= AT_ENDS and min(at_low, at_high) >= 0.05:
         return DimensionMeaning("switch", "it rests at the ends of its range")
-    if np.median(step) <= SMOOTH * span and np.median(np.abs(values)) >= AWAY * span:
-        return DimensionMeaning("position", "its steps are small against its range, which lies away from zero")
+    if np.median(step) <= SMOOTH * width and np.median(np.abs(values)) >= AWAY * width:
+        return DimensionMeaning("position", "its steps are small against its range, which is away from zero")
     return None
 
 
-def decide_meanings(found: Sequence[DimensionMeaning | None], keys: Sequence[str]) -> list[DimensionMeaning]:
-    """The meanings, if need be by the column: an uncertain dimension is a position only if half of its column is."""
+def decide_meanings(candidates: Sequence[DimensionMeaning | None], keys: Sequence[str]) -> list[DimensionMeaning]:
+    """Complete the meanings by column: an uncertain dimension is a position only if at least half of its column is."""
     result: list[DimensionMeaning] = []
     for key, run in groupby(range(len(keys)), keys.__getitem__):
-        column = [found[index] for index in run]
+        column = [candidates[index] for index in run]
         others = [each for each in column if each is None or each.meaning != "switch"]
         positions = [each for each in others if each and each.meaning == "position"]
         absolute = len(positions) >= max(1, len(others) / 2)
@@ -200,18 +210,18 @@ def decide_meanings(found: Sequence[DimensionMeaning | None], keys: Sequence[str
 
 
 def explain(meanings: Sequence[DimensionMeaning], labels: Sequence[str]) -> list[str]:
-    """A sentence for each run of dimensions of one meaning that anything tells, with the reasons."""
+    """Return one sentence for each run of dimensions with the same meaning and any evidence, with up to two reasons."""
     sentences = []
     for meaning, run in groupby(range(len(meanings)), lambda index: meanings[index].meaning):
-        places = list(run)
-        reasons = list(dict.fromkeys(meanings[place].reason for place in places if meanings[place].reason))
+        indices = list(run)
+        reasons = list(dict.fromkeys(meanings[number].reason for number in indices if meanings[number].reason))
         if reasons:
-            more = f" and {len(reasons) - 2} more" if len(reasons) > 2 else ""
-            told = "; ".join(reasons[:2]) + more
-            sentences.append(f"{span_of([labels[place] for place in places])}: {WORDS[meaning]} ({told})")
+            further = f" and {len(reasons) - 2} more" if len(reasons) > 2 else ""
+            evidence = "; ".join(reasons[:2]) + further
+            sentences.append(f"{abbreviate([labels[number] for number in indices])}: {WORDS[meaning]} ({evidence})")
     return sentences
 
 
-def span_of(labels: Sequence[str]) -> str:
-    """Some labels in words: all of a few, the first and the last of many."""
+def abbreviate(labels: Sequence[str]) -> str:
+    """Format labels: all of up to three, otherwise the first and the last."""
     return ", ".join(labels) if len(labels) <= 3 else f"{labels[0]} to {labels[-1]}"

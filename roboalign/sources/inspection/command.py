@@ -1,4 +1,4 @@
-"""`python -m roboalign inspect`: from a source to what is printed and drawn."""
+"""`python -m roboalign inspect`: inspects a source, prints the summary and writes the contact sheet."""
 
 import json
 import sys
@@ -21,43 +21,43 @@ from roboalign.sources.spec import RecordedSpec, SimulatedRobotSpec
 from roboalign.store import EpisodeStore, StoreError
 
 EPISODES = 20
-"""Episodes of a data set or store that are looked at, unless more are asked for."""
+"""Number of episodes of a data set or store that are inspected by default."""
 RECORDED = 4
-"""Episodes of a simulated robot that are recorded to look at."""
+"""Number of episodes of a simulated robot that are recorded for the inspection by default."""
 
 
 Options = Mapping[str, bool | int | str]
 LIBRARIES = ("aiohttp", "botocore", "gcsfs", "google", "httpx", "huggingface_hub", "requests", "s3fs")
-"""Whose errors mean that a place cannot be reached."""
+"""Packages whose errors mean that a URI cannot be read."""
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """The arguments of the command."""
+    """Arguments of the command."""
 
     target: str
-    """A spec's name, or the URI of a data set or store."""
+    """Name of a source spec, or URI of a data set or store."""
     episodes: int | None
-    """How many to look at; 0 all, None as many as are read in seconds."""
+    """Number of episodes to inspect; 0 for all, None for the default."""
     as_json: bool
     sheet: Path | None
     options: Options
     cache: Path
     overrides: tuple[str, ...] = ()
-    """Values that the current experiment sets over the spec's file, each with its file and line."""
+    """Values that the current experiment sets in place of those of the source's file, each with its file and line."""
 
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """A source that was inspected."""
+    """Result of an inspection."""
 
     preview: SourcePreview
     summary: Summary
     spec: DatasetSpec | None = None
-    """Of a data set."""
+    """Spec of the data set; None for simulators and stores."""
 
     def text(self, as_json: bool) -> str:
-        """For the terminal, or as JSON."""
+        """Return the summary as text for the terminal, or as JSON."""
         if as_json:
             return json.dumps(round_floats(asdict(self.summary)), indent=2, ensure_ascii=False) + "\n"
         return render_summary(self.summary)
@@ -68,11 +68,11 @@ class Inspection:
 
     @property
     def is_usable(self) -> bool:
-        """Whether the stage would read it, as far as can be said of what was looked at."""
+        """Whether the stage `episodes` would accept the source, as far as the inspected episodes show."""
         report = self.preview.report
-        answer = "taken" if report is None or self.spec is None else verdict(report, self.spec)
-        # Of a part of the episodes all may be left out by chance.
-        return answer == "taken" or (answer == "empty" and not self.preview.complete and bool(self.summary.lengths))
+        outcome = "taken" if report is None or self.spec is None else verdict(report, self.spec)
+        # All episodes of a sample may be left out by chance.
+        return outcome == "taken" or (outcome == "empty" and not self.preview.complete and bool(self.summary.lengths))
 
 
 def inspect_spec(
@@ -82,39 +82,40 @@ def inspect_spec(
     cache: Path,
     overrides: tuple[str, ...] = (),
 ) -> Inspection:
-    """Inspect what a spec describes. Raises SourceError."""
+    """Inspect the source that a spec describes. Raises SourceError if it cannot be read."""
     if isinstance(spec, SimulatedSpec):
         preview = preview_simulator(spec, source, RECORDED if episodes is None else episodes)
-        about = SourceDescription(source, spec.kind, "recorded by a simulator", overrides=overrides)
-        return make_inspection(preview, about, None)
+        description = SourceDescription(source, spec.kind, "recorded by a simulator", overrides=overrides)
+        return make_inspection(preview, description, None)
     preview = preview_data_set(spec, source, EPISODES if episodes is None else episodes, cache)
     tile = spec.tiles[0]
-    about = SourceDescription(
+    description = SourceDescription(
         source, spec.kind, spec.uri, spec.stride, (tile.height, tile.width), spec.image.fit, spec.action_quantile,
         label_dimensions(spec, preview), overrides, len(spec.cameras),
     )  # fmt: skip
-    return make_inspection(preview, about, spec)
+    return make_inspection(preview, description, spec)
 
 
 def inspect_store(store: EpisodeStore, episodes: int | None) -> Inspection:
-    """Inspect an episode store. Raises StoreError."""
+    """Inspect an episode store. Raises StoreError if it cannot be read."""
     preview = preview_store(store, EPISODES if episodes is None else episodes)
     return make_inspection(preview, SourceDescription(store.folder.name, "episode store", str(store.folder)), None)
 
 
-def make_inspection(preview: SourcePreview, about: SourceDescription, spec: DatasetSpec | None) -> Inspection:
-    """Figures and problems."""
-    summary = summarise(preview, about, spec)
+def make_inspection(preview: SourcePreview, description: SourceDescription, spec: DatasetSpec | None) -> Inspection:
+    """Return the inspection of a preview: its summary, with the problems."""
+    summary = summarise(preview, description, spec)
     return Inspection(preview, replace(summary, problems=tuple(problems(summary, spec))), spec)
 
 
 def run(request: Request, spec: SimulatedRobotSpec | RecordedSpec | None) -> int:
-    """Inspect what a spec describes, or what lies at the target; the exit code."""
-    return report_errors(request.target, lambda: of_place(request) if spec is None else of_spec(request, spec))
+    """Run the command for a spec, or for the store or data set at the target. Returns the exit code."""
+    return report_errors(request.target, lambda: run_on_uri(request) if spec is None else run_on_spec(request, spec))
 
 
 def report_errors(target: str, command: Callable[[], int]) -> int:
-    """The exit code of a command; 1 if the data set at `target` cannot be read, which is printed."""
+    """Run a command and return its exit code; if the data set at `target` cannot be read, print the error and return
+    1."""
     try:
         return command()
     except (SourceError, StoreError) as error:
@@ -126,8 +127,8 @@ def report_errors(target: str, command: Callable[[], int]) -> int:
     return 1
 
 
-def of_spec(request: Request, spec: SimulatedRobotSpec | RecordedSpec) -> int:
-    """Inspect what a spec describes."""
+def run_on_spec(request: Request, spec: SimulatedRobotSpec | RecordedSpec) -> int:
+    """Inspect the source of a spec. Returns the exit code."""
     if isinstance(spec, DatasetSpec):
         spec = spec.model_copy(update={"options": {**spec.options, **request.options}})
     return show_inspection(
@@ -135,36 +136,40 @@ def of_spec(request: Request, spec: SimulatedRobotSpec | RecordedSpec) -> int:
     )
 
 
-def show_inspection(found: Inspection, request: Request) -> int:
-    """Print and draw."""
-    print(found.text(request.as_json), end="")
+def show_inspection(inspection: Inspection, request: Request) -> int:
+    """Print the summary and write the contact sheet if requested. Returns the exit code."""
+    print(inspection.text(request.as_json), end="")
     if request.sheet is not None:
-        found.draw(request.sheet)
+        inspection.draw(request.sheet)
         print(f"contact sheet: {request.sheet}", file=sys.stderr)
-    return 0 if found.is_usable else 1
+    return 0 if inspection.is_usable else 1
 
 
-def of_place(request: Request) -> int:
-    """Inspect a store, or propose a spec for a data set."""
+def run_on_uri(request: Request) -> int:
+    """Inspect the store at the target, or propose a spec for the data set there. Returns the exit code."""
     folder = Path(request.target)
     if (folder / "meta/info.json").is_file():
         try:
             store: EpisodeStore | None = EpisodeStore(folder)
-        except StoreError:  # a LeRobotDataset that is none of ours
+        except StoreError:  # a LeRobotDataset that is not an episode store
             store = None
         if store is not None:
             return show_inspection(inspect_store(store, request.episodes), request)
     proposal = propose(request.target, request.options, request.cache)
     print(json.dumps(proposal.document(), indent=2, ensure_ascii=False) if request.as_json else proposal.text())
-    for name, there in proposal.missing.items():
-        found_in = f"{request.target}: {proposal.layout.what}; but no {name} was found in it"
-        print(f"error: {found_in} (candidates: {there}); fill in the line marked MISSING", file=sys.stderr)
+    for name, candidates in proposal.missing.items():
+        format_name = f"{request.target}: {proposal.layout.what}"
+        print(
+            f"error: {format_name}, but no {name} was found (candidates: {candidates}); "
+            "fill in the line marked MISSING",
+            file=sys.stderr,
+        )
     if proposal.spec is None:
         print("error: no episode could be read with this spec; correct it", file=sys.stderr)
         return 1
     if request.sheet is not None:
-        found = inspect_spec(proposal.spec, folder.name or request.target, request.episodes, request.cache)
-        found.draw(request.sheet)
+        inspection = inspect_spec(proposal.spec, folder.name or request.target, request.episodes, request.cache)
+        inspection.draw(request.sheet)
         print(f"contact sheet: {request.sheet}", file=sys.stderr)
     print("Save this as specs/sources/NAME.yaml, then run: python -m roboalign inspect NAME", file=sys.stderr)
     return 1 if proposal.missing else 0

@@ -1,4 +1,4 @@
-"""A few episodes of a source: what each one is, and some of its pictures."""
+"""Previews of sources: some episodes with their metadata and a few frames."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,9 +14,9 @@ from roboalign.sources.errors import DamagedError
 from roboalign.sources.ingest_report import IngestReport, IngestTally
 from roboalign.sources.inspection.action_meaning import STATE, STATE_WIDTH, STATES, EpisodeVectors
 from roboalign.sources.readers.convert import convert, join_actions
-from roboalign.sources.readers.pictures import crop_bounds
-from roboalign.sources.readers.reader import Damaged, LeftOut, Part, Pictures, Raw
-from roboalign.sources.readers.spec import DatasetSpec, FilterSpec, PictureSpec
+from roboalign.sources.readers.image_transform import crop_bounds
+from roboalign.sources.readers.reader import Damaged, ImageDecoder, LeftOut, Part, RawEpisode
+from roboalign.sources.readers.spec import DatasetSpec, FilterSpec, ImageTransformSpec
 from roboalign.sources.simulators.record import assign, record
 from roboalign.sources.simulators.spec import SimulatedRobotSpec
 from roboalign.sources.spec import RecordedSpec
@@ -24,122 +24,125 @@ from roboalign.store import EpisodeStore
 from roboalign.types import Episode, Float32, Split, UInt8
 
 PARTS = 10
-"""Parts of a data set that are opened at most, unless all episodes are asked for."""
+"""Largest number of parts of a data set that are opened, unless all episodes are requested."""
 COLUMNS = 6
-"""Frames of an episode on the contact sheet."""
+"""Number of frames of an episode on the contact sheet."""
 ROWS = 8
-"""Episodes on the contact sheet."""
+"""Number of episodes on the contact sheet."""
 STRIPS = 60
-"""Episodes of which pictures are kept, for the sheet to choose from: about half a megabyte each."""
+"""Number of episodes whose frames are kept for the contact sheet to choose from; each takes about 0.5 MB."""
 CELL = 128
-"""Height of its pictures in pixels."""
+"""Height of the images on the contact sheet in pixels."""
 SHADE = 0.3
-"""Brightness of what the crop cuts off."""
+"""Brightness factor of the area outside the crop."""
 
 
 @dataclass(frozen=True, slots=True)
 class EpisodePreview:
-    """One sound episode: what is known of it, and a few of its pictures."""
+    """One usable episode: its metadata and a few of its frames."""
 
     name: str
     recorded: int
-    """Frames as recorded."""
+    """Number of recorded frames."""
     length: int
-    """Frames after the stride."""
+    """Number of frames after the stride."""
     left_out: str
-    """The field of the spec that leaves it out; empty if it is kept."""
+    """Field of the spec that leaves the episode out; empty if it is kept."""
     instruction: str
     scene: str
     split: Split | None
-    """None if it is not known before all episodes are read."""
+    """Split of the episode; None if it is only assigned once all episodes are read."""
     actions: Float32
-    """(length, A)."""
+    """Actions (length, A)."""
     sizes: tuple[tuple[int, int], ...]
-    """Height and width of the pictures as recorded, of each camera."""
+    """Height and width of the recorded images, for each camera."""
     attributes: Mapping[str, str] = field(default_factory=dict)
     frames: tuple[UInt8, ...] = ()
-    """Frames over time, at the height of the contact sheet; () for episodes that the sheet does not show."""
+    """Frames at even distances, scaled to the contact sheet; empty for episodes that the sheet does not show."""
     numbers: tuple[int, ...] = ()
-    """Their numbers in the episode."""
-    first_recorded: UInt8 | None = None
-    """The first picture as recorded, of all cameras side by side, with what is cut off in the dark; None if pictures
-    are taken as they are."""
+    """Indices of `frames` in the episode."""
+    recorded_image: UInt8 | None = None
+    """First recorded image of each camera, side by side, with the area outside the crop darkened; None for simulators
+    and stores."""
     widths: tuple[int, ...] = ()
-    """How many dimensions each entry of the spec's actions gives."""
+    """Number of action dimensions of each entry of the spec's `actions`."""
     vectors: EpisodeVectors | None = None
-    """Actions before the stride, and states; None for what is taken as it is."""
+    """Actions before the stride, and states; None for simulators and stores."""
     dimension_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """The data set's own names of the columns' dimensions, by key."""
+    """The data set's names of the dimensions of its columns, by key."""
 
 
 @dataclass(frozen=True, slots=True)
 class SourcePreview:
-    """Some episodes of a source."""
+    """Previews of some episodes of a source, with counts."""
 
     selection: str
-    """Which episodes, in words."""
+    """Description of the inspected episodes, such as "all 4 episodes"."""
     complete: bool
-    """Whether that is all there are."""
+    """Whether every episode was inspected."""
     fps: float
-    """Frames a second as recorded, before the stride."""
+    """Recorded frames per second, before the stride."""
     episodes: tuple[EpisodePreview, ...]
     """Episodes that the spec keeps, and a few that it leaves out."""
     report: IngestReport | None = None
-    """The report on a data set's episodes; None for simulators and stores, which keep all."""
-    without: int = 0
-    """Number of episodes without an instruction, kept or not."""
+    """Report on the episodes of a data set; None for simulators and stores, which keep all."""
+    without_instruction: int = 0
+    """Number of inspected episodes without_instruction an instruction, kept or not."""
     splits: Mapping[Split, int] = field(default_factory=dict)
-    """Of all episodes, if that is known without reading them."""
+    """Number of episodes in each split, of all episodes; empty if it is not known without_instruction reading them."""
 
 
 def preview_data_set(spec: RecordedSpec, source: str, count: int, cache: Path) -> SourcePreview:
-    """Up to `count` episodes (0: all) of a data set, spread over its parts. Raises SourceError."""
+    """Preview up to `count` episodes of a data set (0: all), taken from parts at even distances. Raises SourceError."""
     reader = build_reader(spec, cache)
     parts = reader.parts()
     chosen = choose_parts(parts, count, spec.episodes)
     previews: list[EpisodePreview] = []
     tally = IngestTally()
-    seen = whole = opened = without = 0
-    for place, part in enumerate(chosen):
+    read_count = parts_read = opened = without_instruction = 0
+    for index, part in enumerate(chosen):
         opened += 1
-        share = -(-(count - seen) // (len(chosen) - place)) if count else 0
-        taken = 0
+        quota = -(-(count - read_count) // (len(chosen) - index)) if count else 0
+        count_of_part = 0
         stream = reader.read(part)
         for raw in stream:
-            if (count and taken == share) or (spec.episodes and tally.kept == spec.episodes):
-                break  # there is more than was asked for
-            taken += 1
-            without += isinstance(raw, Raw) and not raw.instruction.strip()
+            if (count and count_of_part == quota) or (spec.episodes and tally.kept == spec.episodes):
+                break  # the part has further episodes
+            count_of_part += 1
+            without_instruction += isinstance(raw, RawEpisode) and not raw.instruction.strip()
             if isinstance(raw, Damaged):
                 tally.add(raw, raw)
             elif (preview := preview_raw(raw, spec, source, len(previews), tally)) is not None:
                 previews.append(preview)
         else:
-            whole += 1
-        close(stream)
-        seen += taken
+            parts_read += 1
+        close_stream(stream)
+        read_count += count_of_part
         if spec.episodes and tally.kept >= spec.episodes:
             break
-    enough = 0 < spec.episodes <= tally.kept and chosen[:opened] == parts[:opened] and whole >= opened - 1
-    complete = whole == len(parts) or enough
-    if complete and whole < len(parts):
-        selection = f"the first {seen} episodes, of which as many are kept as `episodes` asks for"
+    limit_reached = 0 < spec.episodes <= tally.kept and chosen[:opened] == parts[:opened] and parts_read >= opened - 1
+    complete = parts_read == len(parts) or limit_reached
+    if complete and parts_read < len(parts):
+        selection = f"the first {read_count} episodes, enough for the limit `episodes`"
     elif complete:
-        selection = f"all {seen} episodes"
+        selection = f"all {read_count} episodes"
     else:
         unit = "part" if len(parts) == 1 else "parts"
-        selection = f"{seen} episodes, from {opened} of {len(parts)} {unit}; --episodes 0 looks at all"
-    return SourcePreview(selection, complete, reader.fps, tuple(previews), tally.report(), without)
+        selection = f"{read_count} episodes, from {opened} of {len(parts)} {unit}; --episodes 0 inspects all"
+    return SourcePreview(selection, complete, reader.fps, tuple(previews), tally.report(), without_instruction)
 
 
-def close(stream: Iterator[object]) -> None:
-    """End a reader's generator, so that its files are closed."""
+def close_stream(stream: Iterator[object]) -> None:
+    """Close a reader's generator, so that its files are closed."""
     if hasattr(stream, "close"):
         stream.close()
 
 
 def choose_parts(parts: Sequence[Part], count: int, limit: int) -> list[Part]:
-    """The parts to open: all, or some at even distances; from the start if the spec takes only so many episodes."""
+    """Return the parts to open: all if `count` is 0, else some at even distances.
+
+    If the spec limits the number of episodes, the first parts are returned, because the stage reads from the start.
+    """
     if count == 0:
         return list(parts)
     number = min(len(parts), count, PARTS)
@@ -148,14 +151,17 @@ def choose_parts(parts: Sequence[Part], count: int, limit: int) -> list[Part]:
     return [parts[index * len(parts) // number] for index in range(number)]
 
 
-def preview_raw(raw: Raw, spec: DatasetSpec, source: str, row: int, tally: IngestTally) -> EpisodePreview | None:
-    """Count an episode as the stage does; None if it is damaged. A few of those that are left out are converted without
-    the filter, which is not counted, so that there is something to see if the spec leaves out everything."""
+def preview_raw(raw: RawEpisode, spec: DatasetSpec, source: str, row: int, tally: IngestTally) -> EpisodePreview | None:
+    """Convert and count an episode as the stage does, and return its preview; None if it is damaged.
+
+    Up to ROWS episodes that the spec leaves out are converted without its filter (and not counted), so that the summary
+    and the contact sheet show something even if all episodes are left out.
+    """
     first: dict[int, UInt8] = {}
-    pictures, *further = [
-        keep_first(each, first, camera) for camera, each in enumerate((raw.pictures, *raw.further_pictures))
+    images, *further = [
+        record_first_image(each, first, camera) for camera, each in enumerate((raw.images, *raw.further_images))
     ]
-    watched = replace(raw, pictures=pictures, further_pictures=tuple(further))
+    watched = replace(raw, images=images, further_images=tuple(further))
     result = convert(watched, spec, source)
     tally.add(raw, result)
     reason = ""
@@ -177,7 +183,7 @@ def preview_raw(raw: Raw, spec: DatasetSpec, source: str, row: int, tally: Inges
         scene=result.scene,
         split=None,
         actions=result.actions,
-        sizes=tuple((picture.shape[0], picture.shape[1]) for picture in recorded),
+        sizes=tuple((image.shape[0], image.shape[1]) for image in recorded),
         attributes=raw.attributes,
         widths=tuple(len(entry.columns) or np.atleast_2d(raw.columns[entry.key].T).shape[0] for entry in spec.actions),
         vectors=EpisodeVectors(
@@ -188,62 +194,64 @@ def preview_raw(raw: Raw, spec: DatasetSpec, source: str, row: int, tally: Inges
     if row >= STRIPS:
         return preview
     shaded = [
-        shade_outside_crop(picture, spec.image.model_copy(update={"height": tile.height, "width": tile.width}))
-        for picture, tile in zip(recorded, spec.tiles, strict=True)
+        shade_outside_crop(image, spec.image.model_copy(update={"height": tile.height, "width": tile.width}))
+        for image, tile in zip(recorded, spec.tiles, strict=True)
     ]
-    return replace(add_frames(preview, result.frames), first_recorded=np.concatenate(shaded, axis=1))
+    return replace(add_frames(preview, result.frames), recorded_image=np.concatenate(shaded, axis=1))
 
 
-def states_of(raw: Raw, spec: DatasetSpec) -> dict[str, Float32]:
-    """The columns of an episode that may be states, each (T, width), which its actions are compared with."""
+def states_of(raw: RawEpisode, spec: DatasetSpec) -> dict[str, Float32]:
+    """Return the columns of an episode that may be states, each (T, width)."""
     actions = {entry.key for entry in spec.actions}
     keys = [key for key in raw.columns if STATE.search(key) and key not in actions and not key.startswith("next")]
-    found: dict[str, Float32] = {}
+    states: dict[str, Float32] = {}
     for key in keys:
-        with suppress(DamagedError):  # what is no action need not be sound
+        with suppress(DamagedError):  # a column that is not an action may be damaged
             values = raw.columns[key]
             values = values[:, None] if values.ndim == 1 else values
             fits = values.ndim == 2 and len(values) == raw.length and 0 < values.shape[1] <= STATE_WIDTH
-            if fits and len(found) < STATES and np.isfinite(values).all():
-                found[key] = values
-    return found
+            if fits and len(states) < STATES and np.isfinite(values).all():
+                states[key] = values
+    return states
 
 
-def keep_first(pictures: Pictures, first: dict[int, UInt8], camera: int) -> Pictures:
-    """The same pictures; the first one that is decoded is put into `first` under the number of its camera."""
+def record_first_image(images: ImageDecoder, first: dict[int, UInt8], camera: int) -> ImageDecoder:
+    """Wrap the images of a camera to store the first decoded one in `first` under the camera's number."""
 
     def decode_and_keep(steps: Sequence[int]) -> Iterator[UInt8]:
-        for picture in pictures(steps):
-            first.setdefault(camera, picture)
-            yield picture
+        for image in images(steps):
+            first.setdefault(camera, image)
+            yield image
 
     return decode_and_keep
 
 
-def shade_outside_crop(picture: UInt8, spec: PictureSpec) -> UInt8:
-    """A recorded picture at the sheet's height; what the frame does not show is dark, the rest outlined."""
-    high, wide = picture.shape[:2]
+def shade_outside_crop(image: UInt8, spec: ImageTransformSpec) -> UInt8:
+    """Return a recorded image, scaled to the contact sheet, with the area outside the crop darkened and the crop
+    outlined."""
+    high, wide = image.shape[:2]
     top, bottom, left, right = crop_bounds(high, wide, spec)
-    result = (picture * SHADE).astype(np.uint8)
-    result[top:bottom, left:right] = picture[top:bottom, left:right]
+    shaded = (image * SHADE).astype(np.uint8)
+    shaded[top:bottom, left:right] = image[top:bottom, left:right]
     scale = CELL / high
-    image = Image.fromarray(result)
-    image = image.resize((max(1, round(wide * scale)), CELL), Image.Resampling.LANCZOS)
+    scaled = Image.fromarray(shaded)
+    scaled = scaled.resize((max(1, round(wide * scale)), CELL), Image.Resampling.LANCZOS)
     if (bottom - top, right - left) != (high, wide):
         box = [round(left * scale), round(top * scale), round(right * scale) - 1, round(bottom * scale) - 1]
-        ImageDraw.Draw(image).rectangle(box, outline=(255, 214, 10), width=2)
-    return np.asarray(image)
+        ImageDraw.Draw(scaled).rectangle(box, outline=(255, 214, 10), width=2)
+    return np.asarray(scaled)
 
 
 def add_frames(preview: EpisodePreview, frames: UInt8) -> EpisodePreview:
-    """The preview with frames (T, H, W, 3) at even distances, the first and the last among them."""
+    """Return the preview with some of the frames (T, H, W, 3) at even distances, including the first and the last."""
     numbers = sorted({round(index * (len(frames) - 1) / max(1, COLUMNS - 1)) for index in range(COLUMNS)})
-    shown = tuple(scale_to_cell(frames[number]) for number in numbers)
-    return replace(preview, frames=shown, numbers=tuple(numbers))
+    scaled = tuple(scale_to_cell(frames[number]) for number in numbers)
+    return replace(preview, frames=scaled, numbers=tuple(numbers))
 
 
 def scale_to_cell(frame: UInt8) -> UInt8:
-    """A frame at the sheet's height: small ones by whole factors, so that their pixels are seen as they are."""
+    """Scale a frame to the contact sheet: small ones by whole factors and nearest neighbour, to keep their pixels
+    visible."""
     high, wide = frame.shape[:2]
     image = Image.fromarray(frame)
     if high * 2 <= CELL:
@@ -253,10 +261,12 @@ def scale_to_cell(frame: UInt8) -> UInt8:
 
 
 def preview_simulator(spec: SimulatedRobotSpec, source: str, count: int) -> SourcePreview:
-    """Records `count` episodes of a simulated robot (0: all), of its tasks in turn. Raises SourceError."""
-    everything = assign(spec)
-    turns = [[each for each in everything if each.task == task] for task in spec.tasks]
-    order = [own[turn] for turn in range(max(map(len, turns))) for own in turns if turn < len(own)]
+    """Record `count` episodes of a simulated robot (0: all), from its tasks in turn. Raises SourceError."""
+    all_assignments = assign(spec)
+    turns = [[each for each in all_assignments if each.task == task] for task in spec.tasks]
+    order = [
+        assignments[turn] for turn in range(max(map(len, turns))) for assignments in turns if turn < len(assignments)
+    ]
     chosen = order[: count or None]
     previews: list[EpisodePreview] = []
     for task in spec.tasks:
@@ -268,22 +278,22 @@ def preview_simulator(spec: SimulatedRobotSpec, source: str, count: int) -> Sour
         finally:
             simulator.close()
         previews += [preview_episode(episode, row) for row, episode in enumerate(episodes)]
-    complete = len(chosen) == len(everything)
-    selection = f"all {len(chosen)} episodes" if complete else f"{len(chosen)} of {len(everything)} episodes"
+    complete = len(chosen) == len(all_assignments)
+    selection = f"all {len(chosen)} episodes" if complete else f"{len(chosen)} of {len(all_assignments)} episodes"
     return SourcePreview(
-        selection=f"{selection}, recorded here for this",
+        selection=f"{selection}, recorded for the inspection",
         complete=complete,
         fps=spec.fps,
         episodes=tuple(previews),
-        splits=dict(Counter(each.split for each in everything)),
+        splits=dict(Counter(each.split for each in all_assignments)),
     )
 
 
 def preview_store(store: EpisodeStore, count: int) -> SourcePreview:
-    """Up to `count` episodes (0: all) of an episode store, spread over it."""
+    """Preview up to `count` episodes of an episode store (0: all), at even distances."""
     number = min(len(store), count) if count else len(store)
     complete = number == len(store)
-    part = f"{number} of {len(store)} episodes; --episodes 0 looks at all"
+    part = f"{number} of {len(store)} episodes; --episodes 0 inspects all"
     return SourcePreview(
         selection=f"all {number} episodes" if complete else part,
         complete=complete,
@@ -294,7 +304,7 @@ def preview_store(store: EpisodeStore, count: int) -> SourcePreview:
 
 
 def preview_episode(episode: Episode, row: int) -> EpisodePreview:
-    """An episode that is taken as it is, with frames for the first rows."""
+    """Preview an episode of a simulator or store, with frames for the first rows."""
     length, high, wide, _ = episode.frames.shape
     attributes: dict[str, str] = {"policy": episode.policy}
     if episode.success is not None:

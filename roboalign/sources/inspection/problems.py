@@ -1,4 +1,4 @@
-"""Problems of a source, each with the field of its spec to change. Pure functions."""
+"""Finds problems of a source, each with the spec field to change. Pure functions."""
 
 from collections.abc import Iterator
 
@@ -6,32 +6,32 @@ from roboalign.sources.inspection.action_meaning import SKIPPED, Meaning
 from roboalign.sources.inspection.summary import Summary
 from roboalign.sources.readers.spec import DatasetSpec
 
-FAR_OUT = 0.001
-"""From this share of far-out values on a dimension is named."""
+OUTLIERS = 0.001
+"""Smallest fraction of outliers for which a dimension is reported."""
 ALLOWED: dict[Meaning, tuple[str, ...]] = {"switch": ("last",), "position": ("last", "mean"), "displacement": ("sum",)}
-"""Sensible values of `skipped` for each meaning."""
+"""Values of `skipped` that suit each meaning."""
 LIKE: dict[Meaning, str] = {
     "switch": "like a gripper's switch",
     "position": "like absolute positions",
     "displacement": "like displacements",
 }
 ENLARGED = 1.5
-"""From this factor on pictures are said to be enlarged."""
+"""Smallest enlargement of images that is reported."""
 
 
 def problems(summary: Summary, spec: DatasetSpec | None) -> Iterator[str]:
-    """Each as a sentence with its remedy."""
-    yield from of_episodes(summary, spec)
-    yield from of_pictures(summary)
-    yield from of_actions(summary, spec)
-    yield from of_splits(summary, spec)
+    """Yield each problem of a source as a sentence with its remedy."""
+    yield from episode_problems(summary, spec)
+    yield from image_problems(summary)
+    yield from action_problems(summary, spec)
+    yield from split_problems(summary, spec)
 
 
-def of_episodes(summary: Summary, spec: DatasetSpec | None) -> Iterator[str]:
-    """Nothing kept, too much damaged."""
+def episode_problems(summary: Summary, spec: DatasetSpec | None) -> Iterator[str]:
+    """Yield problems of the episodes: none kept, too many damaged, missing instructions, warnings of the reader."""
     if not summary.kept and summary.lengths:
         fields = ", ".join(f"{count} by {field}" for field, count in summary.left_out.items())
-        text = f"every episode is left out ({fields}); what is shown is of those"
+        text = f"every episode is left out ({fields}); the figures below describe these episodes"
         if spec is not None and "length" in summary.left_out:
             longest = max(summary.lengths)
             text += f"; the longest has {longest} frames, and length is {spec.length}: lower length or stride"
@@ -51,57 +51,59 @@ def of_episodes(summary: Summary, spec: DatasetSpec | None) -> Iterator[str]:
     yield from (f"{count} of the episodes: {text}" for text, count in summary.warnings.items())
 
 
-def of_pictures(summary: Summary) -> Iterator[str]:
-    """Several sizes, enlarged ones."""
+def image_problems(summary: Summary) -> Iterator[str]:
+    """Yield problems of the images: several sizes, enlargement."""
     if len(summary.sizes) > 1:
-        cells = "a cell of the frame" if summary.cameras > 1 else summary.size
-        yield f"the pictures have {len(summary.sizes)} sizes; all become {cells}"
+        target_size = "a cell of the frame" if summary.cameras > 1 else summary.size
+        yield f"the images have {len(summary.sizes)} sizes; all become {target_size}"
     high, wide = map(int, summary.size.split("x")) if summary.size else (0, 0)
     for name in summary.sizes:
         height, width = map(int, name.split("x"))
         factor = max(high / height, wide / width)
         if factor >= ENLARGED:
-            yield f"pictures of {name} are enlarged {factor:.3g} times to {summary.size}; set image.height and width"
+            yield f"images of {name} are enlarged {factor:.3g} times to {summary.size}; set image.height and width"
 
 
-def of_actions(summary: Summary, spec: DatasetSpec | None) -> Iterator[str]:
-    """Constant dimensions, far-out values, what a stride does to them."""
+def action_problems(summary: Summary, spec: DatasetSpec | None) -> Iterator[str]:
+    """Yield problems of the actions: constant dimensions, outliers, an unsuitable treatment of skipped actions."""
     constant = [each.name for each in summary.actions if each.values == 1]
     if constant:
-        yield f"never vary: {', '.join(constant)}; they tell the model nothing"
-    far = [f"{each.name} ({each.far_out:.1%})" for each in summary.actions if each.far_out >= FAR_OUT]
-    if far:
-        yield f"values far beyond the range, which are clipped: {', '.join(far)}"
+        yield f"never vary: {', '.join(constant)}; they carry no information"
+    outliers = [
+        f"{each.name} ({each.outlier_fraction:.1%})" for each in summary.actions if each.outlier_fraction >= OUTLIERS
+    ]
+    if outliers:
+        yield f"outliers far beyond the range, which are clipped: {', '.join(outliers)}"
     if spec is None or spec.stride == 1:
         return
-    yield from of_stride(summary, spec)
+    yield from stride_problems(summary, spec)
 
 
-def of_stride(summary: Summary, spec: DatasetSpec) -> Iterator[str]:
-    """Dimensions whose skipped actions the spec does not treat as their meaning asks for."""
+def stride_problems(summary: Summary, spec: DatasetSpec) -> Iterator[str]:
+    """Yield dimensions whose `skipped` does not suit their meaning."""
     index = 0
     for entry, width in zip(spec.actions, summary.widths, strict=False):
         dimensions = list(zip(summary.actions, summary.meanings, strict=False))[index : index + width]
         index += width
         for meaning in ALLOWED:
             wrong = [
-                (dimension.name, told.reason)
-                for dimension, told in dimensions
-                if told.meaning == meaning and entry.skipped not in ALLOWED[meaning]
-                and (told.certain or meaning != "displacement")
+                (dimension.name, evidence.reason)
+                for dimension, evidence in dimensions
+                if evidence.meaning == meaning and entry.skipped not in ALLOWED[meaning]
+                and (evidence.certain or meaning != "displacement")
             ]  # fmt: skip
             if wrong:
                 names = ", ".join(name for name, _ in wrong)
                 reasons = "; ".join(list(dict.fromkeys(reason for _, reason in wrong))[:2])
                 yield (
-                    f"{names} {'is' if len(wrong) == 1 else 'are'} {LIKE[meaning]} ({reasons}), but with the stride "
-                    f"the skipped ones become their {entry.skipped}; give {'it' if len(wrong) == 1 else 'them'} an "
-                    f"entry with `skipped: {SKIPPED[meaning]}`"
+                    f"{names} {'is' if len(wrong) == 1 else 'are'} {LIKE[meaning]} ({reasons}), but the stride "
+                    f"replaces the skipped actions by their {entry.skipped}; add an entry for "
+                    f"{'it' if len(wrong) == 1 else 'them'} with `skipped: {SKIPPED[meaning]}`"
                 )
 
 
-def of_splits(summary: Summary, spec: DatasetSpec | None) -> Iterator[str]:
-    """Splits that whole groups cannot fill."""
+def split_problems(summary: Summary, spec: DatasetSpec | None) -> Iterator[str]:
+    """Yield splits that stay empty because groups are not divided."""
     if spec is None or not summary.kept:
         return
     shares = {"train": spec.split.train, "validation": spec.split.validation, "test": spec.split.test}
@@ -113,6 +115,7 @@ def of_splits(summary: Summary, spec: DatasetSpec | None) -> Iterator[str]:
         yield f"no episode falls into {empty}: {summary.kept} episodes are too few"
     else:
         yield (
-            f"no episode falls into {empty}: {summary.kept} episodes are of {summary.groups} {by}"
-            f"{'s'[: summary.groups != 1]}, the largest of {summary.largest_group}, and none is divided; change split"
+            f"no episode falls into {empty}: {summary.kept} episodes belong to {summary.groups} {by}"
+            f"{'s'[: summary.groups != 1]}, the largest with {summary.largest_group}, and groups are not "
+            "divided; change split"
         )

@@ -1,4 +1,4 @@
-"""A spec for a data set that has none: its format is recognised, and a few episodes are read to complete it."""
+"""Proposes a spec for a data set: recognises its format and reads a few episodes to complete the fields."""
 
 import json
 import re
@@ -16,7 +16,7 @@ from roboalign.sources.inspection.action_meaning import SKIPPED, explain
 from roboalign.sources.inspection.layouts import aloha, calvin, ctrl_world, lerobot, libero, npz_episodes, rlds, videos
 from roboalign.sources.inspection.layouts.layout import Column, Layout
 from roboalign.sources.inspection.preview import SourcePreview, preview_data_set
-from roboalign.sources.inspection.summary import classify_actions, cut, label_dimensions
+from roboalign.sources.inspection.summary import classify_actions, label_dimensions, shorten
 from roboalign.sources.inspection.unknown import describe_unknown
 from roboalign.sources.readers.files import Files
 from roboalign.sources.readers.spec import DatasetSpec
@@ -24,41 +24,41 @@ from roboalign.sources.spec import RecordedSpec, SourceSpec
 from roboalign.types import Json
 
 LAYOUTS = (rlds, lerobot, calvin, libero, aloha, ctrl_world, videos, npz_episodes)
-"""In this order; what marks the first ones is unmistakable."""
+"""Layout modules in the order in which they are tried; the first ones have unambiguous marks."""
 TRIED = 5
-"""Episodes that are read to complete the spec."""
+"""Number of episodes that are read to complete the spec."""
 SCHEMA = "# yaml-language-server: $schema=../.schema/sources.json"
 _SPEC: TypeAdapter[Any] = TypeAdapter(SourceSpec)
 LENGTH = DatasetSpec.model_fields["length"].default
 HEIGHT, WIDTH = 256, 320
-"""Of frames, if a spec says nothing."""
+"""Default height and width of frames."""
 PLACEHOLDER = {"text": "describe here what the robot is asked to do"}
-"""Stands for an instruction that a data set does not hold, so that all else can be tried."""
+"""Placeholder for an instruction that the data set lacks, so that the other fields can be tested."""
 CAMERAS = 9
-"""Cameras that a spec can list."""
+"""Largest number of cameras in a spec."""
 FIELDS = 12
-"""Fields that are listed for an instruction that is missing."""
+"""Largest number of fields that are listed as candidates for a missing instruction."""
 REMEDIES = {
-    "camera": "name the key of the pictures",
+    "camera": "name the key of the images",
     "instruction": "write the text, as here, or name a field and a pattern with named groups, such as "
     "{field: file, pattern: '(?P<task>[^/]+)/[^/]+$'}",
     "actions": "name the columns that make up the action",
 }
-"""Remedies for fields without a proposal."""
+"""Remedy for each field that may be missing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """A layout, and the spec that is proposed for it."""
+    """The recognised layout of a data set and the proposed spec."""
 
     layout: Layout
     fields: dict[str, Json]
-    """Proposed values."""
+    """Proposed value of each field."""
     comments: dict[str, str] = field(default_factory=dict)
     problem: str = ""
-    """Why no episode could be read with it; empty if some could."""
+    """Reason why no episode could be read with the proposed spec; empty if at least one could."""
     missing: dict[str, str] = field(default_factory=dict)
-    """By field for which the data set holds nothing, what else there is."""
+    """Candidates for each field that has no proposed value."""
 
     @property
     def spec(self) -> RecordedSpec | None:
@@ -69,7 +69,7 @@ class Proposal:
         return found
 
     def text(self) -> str:
-        """The YAML file, with what else there is as comments."""
+        """Return the spec as a YAML file, with the available columns as comments."""
         lines = [SCHEMA, f"# {self.layout.what}."]
         for label, columns in (
             ("cameras", self.layout.cameras),
@@ -78,7 +78,7 @@ class Proposal:
         ):
             lines += listing(label, columns)
         if self.problem:
-            lines += [f"# No episode could be read with this: {' '.join(self.problem.split())}"]
+            lines += [f"# No episode could be read with this spec: {' '.join(self.problem.split())}"]
         for key, value in self.fields.items():
             lines += [f"# {line}" for line in self.comments.get(key, "").splitlines()]
             mark = f" # MISSING: {REMEDIES[key]}" if key in self.missing else ""
@@ -89,10 +89,10 @@ class Proposal:
         return "\n".join(lines)
 
     def document(self) -> dict[str, Json]:
-        """As JSON."""
+        """Return the proposal as a JSON document."""
         columns = {
-            name: {column.key: column.detail for column in found}
-            for name, found in (
+            name: {column.key: column.detail for column in columns_of_kind}
+            for name, columns_of_kind in (
                 ("cameras", self.layout.cameras),
                 ("vectors", self.layout.actions),
                 ("instructions", self.layout.instructions),
@@ -108,7 +108,7 @@ class Proposal:
 
 
 def listing(label: str, columns: Sequence[Column]) -> list[str]:
-    """The columns that exist, as comments."""
+    """Return YAML comments that list columns."""
     if not columns:
         return [f"# {label}: none found"]
     wide = max(len(column.key) for column in columns)
@@ -119,7 +119,7 @@ def listing(label: str, columns: Sequence[Column]) -> list[str]:
 
 
 def flow(value: Json) -> str:
-    """A value as YAML on one line. Texts that any reader of YAML could take for something else are quoted."""
+    """Format a value as YAML on one line. Texts that a YAML parser could read as another type are quoted."""
     match value:
         case dict():
             return "{" + ", ".join(f"{flow(key)}: {flow(item)}" for key, item in value.items()) + "}"
@@ -137,26 +137,27 @@ def flow(value: Json) -> str:
 
 
 def recognise(files: Files) -> Layout:
-    """The layout of a place. Raises SourceError, which names what was looked for, if it is of none."""
+    """Recognise the layout of a data set. Raises SourceError, which lists the known formats, if it has none of them."""
     for layout in LAYOUTS:
-        found: Layout | None = layout.recognise(files)
-        if found is not None:
-            return found
-    looked = "".join(f"\n  {layout.LOOKED_FOR}" for layout in LAYOUTS)
+        recognised: Layout | None = layout.recognise(files)
+        if recognised is not None:
+            return recognised
+    expected = "".join(f"\n  {layout.LOOKED_FOR}" for layout in LAYOUTS)
     try:
-        there = sorted(path.rstrip("/").rpartition("/")[2] for path in files.system.ls(files.root, detail=False))
-        listed = f"\nthere is: {', '.join(there[:12]) or 'nothing'}" + (" …" if len(there) > 12 else "")
+        names = sorted(path.rstrip("/").rpartition("/")[2] for path in files.system.ls(files.root, detail=False))
+        listing = f"\nit contains: {', '.join(names[:12]) or 'nothing'}" + (" …" if len(names) > 12 else "")
     except NotImplementedError:
-        listed = ""
+        listing = ""
     except OSError as error:
-        listed = f"\nit cannot be listed: {error}"
-    raise SourceError(
-        f"{files.uri} is in no format that is known; looked for:{looked}{listed}{describe_unknown(files)}"
-    )
+        listing = f"\nit cannot be listed: {error}"
+    raise SourceError(f"{files.uri} has no known format; looked for:{expected}{listing}{describe_unknown(files)}")
 
 
 def propose(uri: str, options: Mapping[str, bool | int | str], cache: Path) -> Proposal:
-    """A spec for the data set at `uri`, with what is missing marked. Raises SourceError if the format is not known."""
+    """Propose a spec for the data set at `uri`, in which missing fields are marked.
+
+    Raises SourceError if the format is unknown.
+    """
     layout = recognise(Files.at(uri, options, cache))
     fields = layout.spec(uri)
     if options:
@@ -170,42 +171,46 @@ def propose(uri: str, options: Mapping[str, bool | int | str], cache: Path) -> P
         comments["camera"] = f"All cameras in one frame, side by side: camera: {flow(layout.colour_cameras)}"
     if layout.left_out:
         listed = ", ".join(f"{column.key} ({column.detail})" for column in layout.left_out)
-        comments["actions"] = f"Not taken, though named like actions: {listed}."
+        comments["actions"] = f"Not used, although named like actions: {listed}."
     if "instruction" in missing:
         fields["instruction"] = PLACEHOLDER
     if missing.keys() - {"instruction"}:
         return Proposal(layout, fields, comments, "fill in the lines marked MISSING", missing)
     try:
-        preview = look_at(fields, cache)
-        if not preview.episodes and isinstance(fields["instruction"], str) and preview.without:
-            # All that was looked at lacks an instruction: the rest can be proposed all the same.
+        preview = preview_draft(fields, cache)
+        if not preview.episodes and isinstance(fields["instruction"], str) and preview.without_instruction:
+            # No inspected episode has an instruction; the other fields can still be proposed.
             missing["instruction"] = f"'{fields['instruction']}', which is empty"
             fields["instruction"] = PLACEHOLDER
-            preview = look_at(fields, cache)
+            preview = preview_draft(fields, cache)
     except ValidationError as error:
         wrong = "; ".join(f"{'.'.join(map(str, each['loc'][1:]))}: {each['msg']}" for each in error.errors())
-        raise SourceError(f"{uri}: {layout.what}; but no valid spec can be made for it: {wrong}") from None
+        raise SourceError(f"{uri}: {layout.what}, but the proposed spec is invalid: {wrong}") from None
     except SourceError as error:
         return Proposal(layout, fields, comments, str(error), missing)
     if not preview.episodes:
         damaged = preview.report.damaged if preview.report else ()
-        reason = damaged[0].reason if damaged else "there are none"
+        reason = damaged[0].reason if damaged else "there are no episodes"
         return Proposal(layout, fields, comments, reason, missing)
     if "instruction" in missing:
-        known = [f"{key}: {cut(value, 60)}" for key, value in preview.episodes[0].attributes.items()]
-        comments["instruction"] = "\n".join(["Fields to look for it in:", *(f"  {each}" for each in known[:FIELDS])])
+        known = [f"{key}: {shorten(value, 60)}" for key, value in preview.episodes[0].attributes.items()]
+        comments["instruction"] = "\n".join(["Candidate fields:", *(f"  {each}" for each in known[:FIELDS])])
     complete(fields, comments, preview)
     return Proposal(layout, fields, comments, "", missing)
 
 
-def look_at(fields: dict[str, Json], cache: Path) -> SourcePreview:
-    """A few episodes, as a draft reads them. Raises SourceError, and ValidationError if the draft is no valid spec."""
+def preview_draft(fields: dict[str, Json], cache: Path) -> SourcePreview:
+    """Preview a few episodes with a draft of the spec.
+
+    Raises SourceError if they cannot be read, and ValidationError if the draft is invalid.
+    """
     draft: RecordedSpec = _SPEC.validate_python(fields | {"length": 2})
     return preview_data_set(draft, "source", TRIED, cache)
 
 
 def complete(fields: dict[str, Any], comments: dict[str, str], preview: SourcePreview) -> None:
-    """Put into a spec what only its episodes tell: what the actions mean, how large and how long episodes are."""
+    """Complete a spec by values that depend on the episodes: treatment of skipped actions, image size, minimum
+    length."""
     draft: RecordedSpec = _SPEC.validate_python(fields | {"length": 2})
     meanings, labels = classify_actions(draft, preview), label_dimensions(draft, preview)
     entries: list[dict[str, Json]] = []
@@ -214,21 +219,23 @@ def complete(fields: dict[str, Any], comments: dict[str, str], preview: SourcePr
         entries += divide_column(entry["key"], [SKIPPED[each.meaning] for each in meanings[start : start + width]])
         start += width
     fields["actions"], fields["action_width"] = entries, start
-    told = [*explain(meanings, labels), *([comments["actions"]] if "actions" in comments else [])]
-    told.append("With a stride, displacements add up; of positions and switches the last counts (skipped: last).")
-    comments["actions"] = "\n".join(told)
+    comment_lines = [*explain(meanings, labels), *([comments["actions"]] if "actions" in comments else [])]
+    comment_lines.append(
+        "With a stride, displacements are summed; of positions and switches the last is used (skipped: last)."
+    )
+    comments["actions"] = "\n".join(comment_lines)
     high, wide = Counter(size for episode in preview.episodes for size in episode.sizes).most_common(1)[0][0]
     if high < HEIGHT and wide < WIDTH:
         fields["image"] = {"height": max(16, high // 4 * 4), "width": max(16, wide // 4 * 4)}
-        comments["image"] = f"Its pictures are smaller than the {HEIGHT}x{WIDTH} that a spec asks for by itself."
+        comments["image"] = f"The recorded images are smaller than the default of {HEIGHT}x{WIDTH}."
     shortest = min(episode.length for episode in preview.episodes)
     if shortest < LENGTH:
         fields["length"] = max(2, shortest)
-        comments["length"] = "Frames that an episode needs: the shortest of those that were looked at has as many."
+        comments["length"] = "Minimum number of frames: that of the shortest inspected episode."
 
 
 def divide_column(name: str, skipped: Sequence[str]) -> list[dict[str, Json]]:
-    """The entries of one column, each run of dimensions of one `skipped` by itself; `sum` is the default."""
+    """Return the entries of `actions` for one column, one for each run of dimensions with the same `skipped`."""
     if len(set(skipped)) == 1:
         return [{"key": name} | choice_of(skipped[0])]
     entries: list[dict[str, Json]] = []
@@ -240,5 +247,5 @@ def divide_column(name: str, skipped: Sequence[str]) -> list[dict[str, Json]]:
 
 
 def choice_of(skipped: str) -> dict[str, Json]:
-    """The field `skipped`, unless it has its default."""
+    """Return the field `skipped`; empty if it has its default, `sum`."""
     return {} if skipped == "sum" else {"skipped": skipped}

@@ -1,4 +1,4 @@
-"""What the episodes of a source amount to: figures, and what is odd about them. Pure functions."""
+"""Summarises the episodes of a source: counts, distributions, and action dimensions. Pure functions."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -16,197 +16,205 @@ from roboalign.sources.splits import split_groups
 from roboalign.types import Float32, Split
 
 BEYOND = 0.5
-"""A value is far out if it lies beyond the range by more than this share of its width."""
+"""A value is an outlier if it lies outside the range by more than this fraction of the range's width."""
 MANY = 10
-"""Instructions, attributes' values and damaged episodes that are listed."""
+"""Largest number of instructions, attribute values and damaged episodes in the summary."""
 CHARACTERS = 120
-"""Of an attribute's example."""
+"""Largest length of an example of an attribute."""
 
 
 @dataclass(frozen=True, slots=True)
 class Dimension:
-    """One of the actions' dimensions."""
+    """Statistics of one action dimension."""
 
     name: str
     minimum: float
     low: float
-    """The quantile of the spec's `action_quantile`: the lower end of the range."""
+    """Lower end of the range: the quantile `action_quantile` of the spec."""
     median: float
     high: float
-    """The upper end of the range."""
+    """Upper end of the range: the mirrored quantile."""
     maximum: float
     values: int
-    """Different values; counted up to 9."""
-    far_out: float
-    """The share of its values that lie far beyond the range."""
+    """Number of distinct values, at most 9."""
+    outlier_fraction: float
+    """Fraction of outliers."""
 
 
 @dataclass(frozen=True, slots=True)
 class Attribute:
-    """One of the attributes."""
+    """Values of one attribute."""
 
     episodes: int
-    """How many have it."""
-    different: int
+    """Number of episodes that have this attribute."""
+    distinct: int
+    """Number of distinct values."""
     examples: tuple[str, ...]
+    """Up to three values, shortened."""
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """A source in figures. Counts are of the episodes that were looked at."""
+    """Summary of a source. Counts refer to the inspected episodes."""
 
     source: str
     kind: str
     uri: str
-    looked_at: str
+    selection: str
     complete: bool
-    """Whether every episode was looked at."""
+    """Whether every episode was inspected."""
     kept: int
     left_out: Mapping[str, int]
-    """By field of the spec."""
+    """Number of episodes that each field of the spec leaves out."""
     damaged: int
     damaged_share: float
     damage: tuple[Damaged, ...]
-    """The first of them."""
+    """The first damaged episodes, at most MANY."""
     warnings: Mapping[str, int]
-    """What to know of episodes that are kept, and how many it applies to."""
+    """Number of kept episodes that each warning applies to."""
     frames_recorded: int
     frames: int
-    """After the stride."""
+    """Number of frames after the stride."""
     fps_recorded: float
     fps: float
-    """After the stride."""
+    """Frames per second after the stride."""
     lengths: Mapping[int, int]
-    """Frames after the stride, and how many episodes have as many."""
+    """Number of episodes of each length in frames after the stride."""
     sizes: Mapping[str, int]
-    """Height x width as recorded, and how many episodes have it."""
+    """Number of episodes with each recorded image size, height x width."""
     size: str
-    """Height x width of the frames; of several cameras, that of the first one's cell."""
+    """Height x width of the frames, or of the first camera's cell if there are several cameras."""
     cameras: int
-    """Cameras that a frame shows."""
+    """Number of cameras in a frame."""
     fit: str
     quantile: float
     actions: tuple[Dimension, ...]
     instructions: int
-    """Different ones."""
+    """Number of distinct instructions."""
     without_instruction: int
-    """Episodes that have none, whatever became of them."""
+    """Number of inspected episodes without an instruction, kept or not."""
     frequent: Mapping[str, int]
-    """The most frequent instructions, and how many episodes have each."""
+    """Number of episodes with each of the most frequent instructions."""
     attributes: Mapping[str, Attribute]
     groups: int
-    """Scenes, or what else may not be divided between splits."""
+    """Number of groups (scenes or instructions) that splits do not divide."""
     largest_group: int
-    """Episodes of the largest one."""
+    """Number of episodes in the largest group."""
     splits: Mapping[Split, int]
-    """Episodes of each split: of all, if that is known, or as the spec would split those that are kept."""
+    """Number of episodes in each split: of all episodes if known, else as the spec would split the kept ones."""
     widths: tuple[int, ...]
-    """Dimensions that each entry of the spec's actions gives."""
+    """Number of action dimensions of each entry of the spec's `actions`."""
     problems: tuple[str, ...] = ()
-    """What is odd, and what to do about it."""
+    """Problems, each with its remedy."""
     overrides: tuple[str, ...] = ()
-    """What the experiment at hand sets over the source's own file, each with the file and line."""
+    """Values that the current experiment sets in place of those of the source's file, each with its file and line."""
     meanings: tuple[DimensionMeaning, ...] = ()
-    """What each dimension of the actions means; empty for what is not read by a spec."""
+    """Meaning of each action dimension; empty for simulators and stores."""
 
 
 @dataclass(frozen=True, slots=True)
 class SourceDescription:
-    """What is known of a source beside its episodes."""
+    """Description of a source, apart from its episodes."""
 
     source: str
     kind: str
     uri: str
     stride: int = 1
     size: tuple[int, int] | None = None
-    """Height and width of the frames, or of a camera's cell; None if they stay as they are."""
+    """Height and width of the frames, or of a camera's cell; None if images are not resized."""
     fit: str = ""
     quantile: float = 0.01
     names: tuple[str, ...] = ()
-    """Of the actions' dimensions."""
+    """Names of the action dimensions."""
     overrides: tuple[str, ...] = ()
-    """What the experiment at hand sets over the source's own file."""
+    """Values that the current experiment sets in place of those of the source's file."""
     cameras: int = 1
-    """Cameras that a frame shows."""
+    """Number of cameras in a frame."""
 
 
-def summarise(preview: SourcePreview, about: SourceDescription, spec: DatasetSpec | None = None) -> Summary:
-    """The figures. Where nothing is kept they are those of the episodes that the spec leaves out, and that is said."""
+def summarise(preview: SourcePreview, description: SourceDescription, spec: DatasetSpec | None = None) -> Summary:
+    """Summarise a preview.
+
+    If no episode is kept, the statistics describe the episodes that the spec leaves out.
+    """
     kept = [episode for episode in preview.episodes if not episode.left_out]
-    shown = kept or list(preview.episodes)
+    described = kept or list(preview.episodes)
     report = preview.report or IngestReport(len(kept), sum(episode.length for episode in kept))
-    found = report.kept + report.lost
+    total = report.kept + report.lost
     scenes = Counter(episode.scene for episode in kept)
-    sizes = rank(Counter(size(each) for episode in shown for each in dict.fromkeys(episode.sizes)))
+    sizes = sort_counts(Counter(size(each) for episode in described for each in dict.fromkeys(episode.sizes)))
     return Summary(
-        source=about.source,
-        kind=about.kind,
-        uri=about.uri,
-        looked_at=preview.selection,
+        source=description.source,
+        kind=description.kind,
+        uri=description.uri,
+        selection=preview.selection,
         complete=preview.complete,
         kept=report.kept,
         left_out=dict(report.left_out),
         damaged=report.lost,
-        damaged_share=report.lost / max(1, found),
+        damaged_share=report.lost / max(1, total),
         damage=report.damaged[:MANY],
         warnings=dict(report.warnings),
-        frames_recorded=sum(episode.recorded for episode in shown),
-        frames=sum(episode.length for episode in shown),
+        frames_recorded=sum(episode.recorded for episode in described),
+        frames=sum(episode.length for episode in described),
         fps_recorded=preview.fps,
-        fps=preview.fps / about.stride,
-        lengths=dict(sorted(Counter(episode.length for episode in shown).items())),
+        fps=preview.fps / description.stride,
+        lengths=dict(sorted(Counter(episode.length for episode in described).items())),
         sizes=sizes,
-        size=size(about.size) if about.size else next(iter(sizes), ""),
-        cameras=about.cameras,
-        fit=about.fit,
-        quantile=about.quantile,
-        actions=dimensions([episode.actions for episode in shown], about.names, about.quantile),
-        instructions=len({episode.instruction for episode in shown}),
-        without_instruction=preview.without,
-        frequent=dict(list(rank(Counter(episode.instruction for episode in shown)).items())[:MANY]),
-        attributes=attributes(shown),
+        size=size(description.size) if description.size else next(iter(sizes), ""),
+        cameras=description.cameras,
+        fit=description.fit,
+        quantile=description.quantile,
+        actions=dimensions([episode.actions for episode in described], description.names, description.quantile),
+        instructions=len({episode.instruction for episode in described}),
+        without_instruction=preview.without_instruction,
+        frequent=dict(list(sort_counts(Counter(episode.instruction for episode in described)).items())[:MANY]),
+        attributes=attributes(described),
         groups=len(scenes),
         largest_group=max(scenes.values(), default=0),
         splits=splits(preview.splits, kept, spec),
-        widths=next((episode.widths for episode in shown), ()),
-        overrides=about.overrides,
+        widths=next((episode.widths for episode in described), ()),
+        overrides=description.overrides,
         meanings=classify_actions(spec, preview) if spec is not None else (),
     )
 
 
 def label_dimensions(spec: DatasetSpec, preview: SourcePreview) -> tuple[str, ...]:
-    """The labels of a data set's action dimensions: its own names, behind the column if another one has them too, or
-    the column and the place in it."""
+    """Return a label for each action dimension of a data set.
+
+    The label is the data set's own name, prefixed by the column if the name is not unique, else the column and the
+    index in it.
+    """
     first = next(iter(preview.episodes), None)
     if first is None:
         return ()
-    keys, own = dimensions_of(spec, first)
+    keys, own_names = dimensions_of(spec, first)
     result: list[str] = []
-    places = [place for entry, width in zip(spec.actions, first.widths, strict=False) for place in
+    indices = [index for entry, width in zip(spec.actions, first.widths, strict=False) for index in
               (entry.columns or tuple(range(width)))]  # fmt: skip
     wide = {entry.key for entry, width in zip(spec.actions, first.widths, strict=False) if entry.columns or width > 1}
-    for key, name, place in zip(keys, own, places, strict=True):
+    for key, name, index in zip(keys, own_names, indices, strict=True):
         if name:
-            result.append(name if own.count(name) == 1 else f"{key}/{name}")
+            result.append(name if own_names.count(name) == 1 else f"{key}/{name}")
         else:
-            result.append(f"{key}[{place}]" if key in wide else key)
+            result.append(f"{key}[{index}]" if key in wide else key)
     return tuple(result)
 
 
 def dimensions_of(spec: DatasetSpec, episode: EpisodePreview) -> tuple[list[str], list[str]]:
-    """For each dimension of the actions, its column and the data set's own name; empty if it has none."""
+    """Return the column and the data set's own name of each action dimension; the name is empty if there is none."""
     keys: list[str] = []
     names: list[str] = []
     for entry, width in zip(spec.actions, episode.widths, strict=False):
-        own = episode.dimension_names.get(entry.key, ())
-        for place in entry.columns or tuple(range(width)):
+        own_names = episode.dimension_names.get(entry.key, ())
+        for index in entry.columns or tuple(range(width)):
             keys.append(entry.key)
-            names.append(own[place] if place < len(own) else "")
+            names.append(own_names[index] if index < len(own_names) else "")
     return keys, names
 
 
 def classify_actions(spec: DatasetSpec, preview: SourcePreview) -> tuple[DimensionMeaning, ...]:
-    """What each dimension of the actions means, by the episodes that were looked at."""
+    """Classify each action dimension by the previewed episodes."""
     episodes = [episode.vectors for episode in preview.episodes if episode.vectors is not None]
     if not episodes:
         return ()
@@ -214,17 +222,17 @@ def classify_actions(spec: DatasetSpec, preview: SourcePreview) -> tuple[Dimensi
 
 
 def size(value: tuple[int, int]) -> str:
-    """Height x width."""
+    """Format a size as height x width."""
     return f"{value[0]}x{value[1]}"
 
 
-def rank(counts: Counter[str]) -> dict[str, int]:
-    """By count, then by name."""
+def sort_counts(counts: Counter[str]) -> dict[str, int]:
+    """Sort counts in descending order, then by name."""
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
 def dimensions(actions: Sequence[Float32], names: Sequence[str], quantile: float) -> tuple[Dimension, ...]:
-    """What each dimension of actions, each (T, A), holds."""
+    """Return statistics of each action dimension over several episodes, each (T, A)."""
     if not actions:
         return ()
     values = np.concatenate(actions).astype(np.float64)
@@ -232,7 +240,7 @@ def dimensions(actions: Sequence[Float32], names: Sequence[str], quantile: float
     result = []
     for index in range(values.shape[1]):
         column, width = values[:, index], high[index] - low[index]
-        far = (column < low[index] - BEYOND * width) | (column > high[index] + BEYOND * width)
+        outliers = (column < low[index] - BEYOND * width) | (column > high[index] + BEYOND * width)
         name = names[index] if index < len(names) else f"action_{index}"
         result.append(
             Dimension(
@@ -243,32 +251,36 @@ def dimensions(actions: Sequence[Float32], names: Sequence[str], quantile: float
                 high=float(high[index]),
                 maximum=float(column.max()),
                 values=min(9, len(np.unique(column))),
-                far_out=float(far.mean()),
+                outlier_fraction=float(outliers.mean()),
             )
         )
     return tuple(result)
 
 
 def attributes(preview: Sequence[EpisodePreview]) -> dict[str, Attribute]:
-    """The attributes, by name."""
+    """Summarise the attributes of the episodes, by name."""
     values: dict[str, list[str]] = {}
     for episode in preview:
         for key, value in episode.attributes.items():
             values.setdefault(key, []).append(value)
     return {
-        key: Attribute(len(found), len(set(found)), tuple(cut(text) for text in list(dict.fromkeys(found))[:3]))
-        for key, found in sorted(values.items())
+        key: Attribute(
+            len(found_values),
+            len(set(found_values)),
+            tuple(shorten(text) for text in list(dict.fromkeys(found_values))[:3]),
+        )
+        for key, found_values in sorted(values.items())
     }
 
 
-def cut(text: str, most: int = CHARACTERS) -> str:
-    """A text of bounded length, on one line: its start and its end, in which paths differ."""
+def shorten(text: str, max_length: int = CHARACTERS) -> str:
+    """Shorten a text to at most `max_length` characters on one line, keeping its start and its end."""
     text = printable(" ".join(text.split()))
-    return text if len(text) <= most else f"{text[: most // 3]}…{text[most // 3 + 1 - most :]}"
+    return text if len(text) <= max_length else f"{text[: max_length // 3]}…{text[max_length // 3 + 1 - max_length :]}"
 
 
 def splits(known: Mapping[Split, int], kept: Sequence[EpisodePreview], spec: DatasetSpec | None) -> dict[Split, int]:
-    """Episodes of each split: as they are known, or as the spec would split these."""
+    """Return the number of episodes in each split: the known numbers, or those that the spec would give for `kept`."""
     if spec is not None:
         known = Counter(split_groups([episode.scene for episode in kept], spec.split, spec.seed))
     names: tuple[Split, ...] = ("train", "validation", "test")

@@ -1,34 +1,34 @@
-"""A summary as text for the terminal. Pure functions."""
+"""Formats a summary for the terminal. Pure functions."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
 from roboalign.errors import printable
-from roboalign.sources.inspection.summary import MANY, Dimension, Summary, cut
+from roboalign.sources.inspection.summary import MANY, Dimension, Summary, shorten
 
 BARS = "▁▂▃▄▅▆▇█"
 BINS = 24
-"""Bins of the histogram of lengths."""
+"""Number of bins of the histogram of lengths."""
 WIDE = 14
-"""Columns of the labels."""
+"""Width of the labels in characters."""
 
 
 def render_summary(summary: Summary) -> str:
-    """All of it; control characters of names and texts come as escapes."""
-    return "".join(f"{printable(line)}\n" for line in lines(summary))
+    """Return the summary as text, with control characters of names and texts escaped."""
+    return "".join(f"{printable(line)}\n" for line in summary_lines(summary))
 
 
-def lines(summary: Summary) -> Iterator[str]:
-    """Line by line."""
+def summary_lines(summary: Summary) -> Iterator[str]:
+    """Yield the lines of a summary."""
     yield f"{summary.source}: {summary.kind}, {summary.uri}"
     if summary.overrides:
-        yield "  set by the experiment at hand over the file's own values:"
+        yield "  values that the current experiment sets in place of those of the file:"
         yield from (f"    {each}" for each in summary.overrides)
-    yield row("looked at", summary.looked_at)
-    out = "".join(f"; {count} left out by {field}" for field, count in summary.left_out.items())
-    yield row("kept", f"{summary.kept}{out}; {summary.damaged} damaged")
+    yield format_row("inspected", summary.selection)
+    left_out = "".join(f"; {count} left out by {field}" for field, count in summary.left_out.items())
+    yield format_row("kept", f"{summary.kept}{left_out}; {summary.damaged} damaged")
     if summary.lengths:
-        yield from about(summary)
-    yield from attributes(summary)
+        yield from content_lines(summary)
+    yield from attribute_lines(summary)
     if summary.damage:
         yield ""
         yield "damaged"
@@ -36,74 +36,78 @@ def lines(summary: Summary) -> Iterator[str]:
         if summary.damaged > len(summary.damage):
             yield f"  and {summary.damaged - len(summary.damage)} more"
     yield ""
-    yield "problems" if summary.problems else "no problems seen"
+    yield "problems" if summary.problems else "no problems found"
     yield from (f"  {problem}" for problem in summary.problems)
 
 
-def about(summary: Summary) -> Iterator[str]:
-    """Frames, pictures, actions, instructions and splits."""
+def content_lines(summary: Summary) -> Iterator[str]:
+    """Yield the lines on frames, images, actions, instructions and splits."""
     strided = "" if summary.fps == summary.fps_recorded else f"; with the stride {summary.frames} at {summary.fps:g}"
-    yield row("frames", f"{summary.frames_recorded} at {summary.fps_recorded:g} a second{strided}")
-    yield row("lengths", histogram(summary.lengths))
+    yield format_row("frames", f"{summary.frames_recorded} at {summary.fps_recorded:g} frames per second{strided}")
+    yield format_row("lengths", histogram(summary.lengths))
     sizes = ", ".join(f"{name} ({count})" for name, count in list(summary.sizes.items())[:5])
-    shared = f", one of {summary.cameras} cameras in a frame" if summary.cameras > 1 else ""
-    yield row("pictures", f"{sizes} → {summary.size} by {summary.fit}{shared}" if summary.fit else sizes)
+    camera_note = f", one of {summary.cameras} cameras in a frame" if summary.cameras > 1 else ""
+    yield format_row("images", f"{sizes} → {summary.size} by {summary.fit}{camera_note}" if summary.fit else sizes)
     splits = ", ".join(f"{count} {name}" for name, count in summary.splits.items())
     if summary.kept:
-        groups = f"; {summary.groups} groups, the largest of {summary.largest_group}" if summary.widths else ""
-        yield row("splits", splits + groups)
+        groups = f"; {summary.groups} groups, the largest with {summary.largest_group}" if summary.widths else ""
+        yield format_row("splits", splits + groups)
     yield ""
     yield f"actions: {len(summary.actions)} dimensions"
-    yield from actions(summary.actions, summary.quantile)
+    yield from action_lines(summary.actions, summary.quantile)
     yield ""
-    without = f"; {summary.without_instruction} without one" if summary.without_instruction else ""
-    yield f"instructions: {summary.instructions} different{without}"
+    missing = f"; {summary.without_instruction} without one" if summary.without_instruction else ""
+    yield f"instructions: {summary.instructions} distinct{missing}"
     yield from (f"  {count:>5}  {text}" for text, count in summary.frequent.items())
     if summary.instructions > len(summary.frequent):
         yield f"         and {summary.instructions - len(summary.frequent)} more"
 
 
-def row(label: str, text: str) -> str:
-    """A label and its value."""
+def format_row(label: str, text: str) -> str:
+    """Format a label and its value."""
     return f"  {label:<{WIDE}}{text}"
 
 
 def histogram(lengths: Mapping[int, int]) -> str:
-    """Least, bars, most; and the median."""
-    least, most = min(lengths), max(lengths)
+    """Format a histogram of lengths: minimum, bars, maximum, median."""
+    shortest, longest = min(lengths), max(lengths)
     values = sorted(length for length, count in lengths.items() for _ in range(count))
     median = values[len(values) // 2]
-    if least == most:
-        return f"{least} frames each"
-    bins = [0] * min(BINS, most - least + 1)
+    if shortest == longest:
+        return f"{shortest} frames each"
+    bins = [0] * min(BINS, longest - shortest + 1)
     for value in values:
-        bins[(value - least) * len(bins) // (most - least + 1)] += 1
+        bins[(value - shortest) * len(bins) // (longest - shortest + 1)] += 1
     bars = "".join(BARS[-(-count * (len(BARS) - 1) // max(bins))] if count else " " for count in bins)
-    return f"{least} {bars} {most} frames, median {median}"
+    return f"{shortest} {bars} {longest} frames, median {median}"
 
 
-def actions(dimensions: Sequence[Dimension], quantile: float) -> Iterator[str]:
-    """A table, a line a dimension."""
+def action_lines(dimensions: Sequence[Dimension], quantile: float) -> Iterator[str]:
+    """Yield a table with one line per action dimension."""
     head = ("min", f"{quantile:.0%}", "50%", f"{1 - quantile:.0%}", "max")
     wide = max((len(each.name) for each in dimensions), default=0)
-    yield "  " + " " * wide + "".join(f"{text:>11}" for text in head) + "   far out"
+    yield "  " + " " * wide + "".join(f"{text:>11}" for text in head) + "  outliers"
     for each in dimensions:
-        figures = (each.minimum, each.low, each.median, each.high, each.maximum)
+        statistics = (each.minimum, each.low, each.median, each.high, each.maximum)
         note = "constant" if each.values == 1 else f"{each.values} values" if each.values < 9 else ""
-        far = f"{each.far_out:.2%}" if each.far_out else "-"
-        yield f"  {each.name:<{wide}}" + "".join(f"{value:>11.4g}" for value in figures) + f"{far:>10}  {note}".rstrip()
+        outliers = f"{each.outlier_fraction:.2%}" if each.outlier_fraction else "-"
+        yield (
+            f"  {each.name:<{wide}}"
+            + "".join(f"{value:>11.4g}" for value in statistics)
+            + f"{outliers:>10}  {note}".rstrip()
+        )
 
 
-def attributes(summary: Summary) -> Iterator[str]:
-    """The attributes that filters and scenes can name."""
+def attribute_lines(summary: Summary) -> Iterator[str]:
+    """Yield the lines on the attributes that filters and scenes can name."""
     if not summary.attributes:
         return
     yield ""
     yield f"attributes: {len(summary.attributes)}"
     wide = min(40, max(len(key) for key in summary.attributes))
     listed = list(summary.attributes.items())
-    for key, found in listed[: 3 * MANY]:
-        shown = " | ".join(cut(text, 60 if found.different > 1 else 100) for text in found.examples)
-        yield f"  {key:<{wide}}  {found.different:>4} different: {shown}"
+    for key, attribute in listed[: 3 * MANY]:
+        examples = " | ".join(shorten(text, 60 if attribute.distinct > 1 else 100) for text in attribute.examples)
+        yield f"  {key:<{wide}}  {attribute.distinct:>4} distinct: {examples}"
     if len(listed) > 3 * MANY:
         yield f"  and {len(listed) - 3 * MANY} more; --json lists them"

@@ -1,4 +1,4 @@
-"""What a place of no known format holds, and which reader is nearest to it."""
+"""Describes a folder of unknown format: its files, their keys, and the reader that is closest to it."""
 
 import zipfile
 from collections import Counter
@@ -21,40 +21,44 @@ from roboalign.sources.readers.lerobot_meta import BAD_PARQUET
 from roboalign.sources.readers.tfrecord import records
 
 DEPTH = 4
-"""Levels of folders that are looked through."""
+"""Number of folder levels that are searched."""
 SUFFIXES, KEYS, FORMATS = 8, 8, 4
-"""Suffixes that are counted, keys of a file that are named, and formats of which a file is opened."""
+"""Largest numbers of suffixes that are counted, of keys of a file that are listed, and of formats of which a file is
+opened."""
 
 
 def describe_unknown(files: Files) -> str:
-    """What is there: suffixes and counts, the first file's keys of each format, and the nearest reader with the first
-    thing that is missing. '' if the place cannot list its files."""
+    """Describe the content of an unknown data set; '' if its files cannot be listed.
+
+    The description contains file counts by suffix, the keys of the first file of each format, and the closest reader
+    with the first thing that it misses.
+    """
     paths = [path for depth in range(DEPTH) for path in files.find("/".join(["*"] * (depth + 1)))]
     counts = Counter(suffix for path in paths if (suffix := suffix_of(path)))
     if not counts:
         return ""
-    listed = ", ".join(f"{count} {suffix}" for suffix, count in counts.most_common(SUFFIXES))
-    more = f", and {len(counts) - SUFFIXES} more kinds" if len(counts) > SUFFIXES else ""
-    lines = [f"by suffix: {listed}{more}"]
+    suffix_counts = ", ".join(f"{count} {suffix}" for suffix, count in counts.most_common(SUFFIXES))
+    further = f", and {len(counts) - SUFFIXES} more kinds" if len(counts) > SUFFIXES else ""
+    lines = [f"by suffix: {suffix_counts}{further}"]
     opened: dict[str, list[str]] = {}
     for suffix, read_keys in KEYS_OF.items():
         first = next((path for path in paths if suffix_of(path) == suffix), None)
         if first is not None and len(opened) < FORMATS:
             opened[suffix] = keys_of(files, first, read_keys)
-            shown = ", ".join(opened[suffix][:KEYS]) or "nothing that can be read"
-            lines.append(f"{first} holds {shown}" + (", …" if len(opened[suffix]) > KEYS else ""))
-    lines.append(nearest_reader(set(counts), opened))
+            keys = ", ".join(opened[suffix][:KEYS]) or "nothing readable"
+            lines.append(f"{first} contains {keys}" + (", …" if len(opened[suffix]) > KEYS else ""))
+    lines.append(closest_reader(set(counts), opened))
     return "".join(f"\n{line}" for line in lines)
 
 
 def suffix_of(path: str) -> str:
-    """The suffix of a file's name in small letters; `.tfrecord` also before the number of a shard."""
+    """Return the suffix of a file name in lower case; `.tfrecord` also if a shard number follows it."""
     name = PurePosixPath(path).name.lower()
     return ".tfrecord" if ".tfrecord" in name else PurePosixPath(name).suffix
 
 
 def keys_of(files: Files, path: str, read_keys: Callable[[Any], list[str]]) -> list[str]:
-    """The keys of a file; [] if it cannot be read."""
+    """Return the keys of a file; [] if it cannot be read."""
     try:
         with files.open(path) as file:
             return read_keys(file)
@@ -63,26 +67,26 @@ def keys_of(files: Files, path: str, read_keys: Callable[[Any], list[str]]) -> l
 
 
 def json_keys(text: bytes) -> list[str]:
-    """The keys of a JSON object, or of the first one of a list."""
+    """Return the keys of a JSON object, or of the first object in a list."""
     value = parse_json(text)
     head = value[0] if isinstance(value, list) and value else value
     return list(head) if isinstance(head, dict) else []
 
 
 def hdf5_keys(stream: Any) -> list[str]:
-    """The data sets of an HDF5 file, by path."""
+    """Return the paths of the data sets of an HDF5 file."""
     with h5py.File(stream, "r") as file:
         return list(data_sets(file))
 
 
 def npy_keys(stream: Any) -> list[str]:
-    """The shape and type of an array."""
+    """Return the dtype and shape of an array."""
     array = read_npy(stream)
     return [f"{array.dtype} {array.shape}"]
 
 
 def tfrecord_keys(stream: Any) -> list[str]:
-    """The features of the first record."""
+    """Return the features of the first record."""
     return [key for record in islice(records(stream), 1) if isinstance(record, bytes) for key in features(record)]
 
 
@@ -97,30 +101,36 @@ KEYS_OF: dict[str, Callable[[Any], list[str]]] = {
     ".json": lambda stream: json_keys(stream.read()),
     ".csv": lambda stream: stream.readline().decode("utf-8", "replace").strip().split(","),
 }
-"""How the keys of a file are read, by its suffix."""
+"""Function that reads the keys of a file, by suffix."""
 
 
-def nearest_reader(suffixes: set[str], keys: Mapping[str, Sequence[str]]) -> str:
-    """The reader whose files are there, and the first thing that it lacks."""
+def closest_reader(suffixes: set[str], keys: Mapping[str, Sequence[str]]) -> str:
+    """Name the closest reader and the first thing that it misses."""
     videos = sorted(suffixes & set(VIDEOS))
     arrays = keys.get(".hdf5") or keys.get(".h5") or ()
     if ".tfrecord" in suffixes:
-        return "nearest is `rlds`: there is no features.json, which TensorFlow Datasets writes beside the shards"
+        return "closest reader: `rlds`; features.json is missing, which TensorFlow Datasets writes next to the shards"
     if ".parquet" in suffixes:
-        return "nearest is `lerobot`: there is no meta/info.json; `uri` is the folder that holds meta/"
+        return "closest reader: `lerobot`; meta/info.json is missing; `uri` is the folder that contains meta/"
     if suffixes & {".hdf5", ".h5"}:
         if any(key.split("/")[0] in ("observations", "action") for key in arrays):
-            return "nearest is `aloha`: there are no pictures observations/images/<camera>"
-        return "nearest is `libero`: there is no group data/demo_* with demonstrations"
+            return "closest reader: `aloha`; images are missing under observations/images/<camera>"
+        return "closest reader: `libero`; demonstrations are missing under data/demo_*"
     if videos and ".json" in suffixes and ".jsonl" not in suffixes:
-        return "nearest is `ctrl_world`: there is no annotation/<split>/*.json with a list `videos`"
+        return "closest reader: `ctrl_world`; annotation/<split>/*.json with a list `videos` is missing"
     if videos:
-        what = "lines that name a video under a key" if ".jsonl" in suffixes else "episodes.jsonl, a line a video"
-        return f"nearest is `videos`: there are {', '.join(videos)}, but no {what}"
+        missing = (
+            "a .jsonl line with the path of a video"
+            if ".jsonl" in suffixes
+            else "episodes.jsonl with one line per video"
+        )
+        return f"closest reader: `videos` (found {', '.join(videos)} files); {missing} is missing"
     if ".npz" in suffixes:
         if any(key.startswith("rgb_") for key in keys.get(".npz", ())):
-            return "nearest is `calvin`: there is no lang_annotations/auto_lang_ann.npy in training/ or validation/"
-        return "nearest is `npz`: no array holds pictures, uint8 (T, H, W, 3)"
+            return (
+                "closest reader: `calvin`; lang_annotations/auto_lang_ann.npy is missing in training/ and validation/"
+            )
+        return "closest reader: `npz`; an array of images, uint8 (T, H, W, 3), is missing"
     if ".jsonl" in suffixes:
-        return "nearest is `videos`: no line names a video, by a path that ends in .mp4 or the like"
-    return "no reader is near; the simplest to write for is `npz`: a file an episode with the arrays image and action"
+        return "closest reader: `videos`; a line with the path of a video (.mp4 or similar) is missing"
+    return "no reader is close; the simplest format is `npz`: one file per episode with the arrays image and action"

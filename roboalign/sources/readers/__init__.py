@@ -1,1 +1,1 @@
-"""Data sets that were recorded elsewhere, one file a format."""
+"""Readers of recorded data sets, one file per format."""

@@ -1,4 +1,4 @@
-"""`.npy` and `.npz` files, whose headers are not believed: nothing is unpickled, and no size asks for memory."""
+"""Reads `.npy` and `.npz` files without trusting them: nothing is unpickled, and declared sizes allocate no memory."""
 
 import errno
 import math
@@ -20,22 +20,23 @@ BAD_ARRAY = (
     ValueError, EOFError, KeyError, TypeError, AttributeError, NotImplementedError, SyntaxError, MemoryError,
     IndexError, OverflowError, RecursionError, tokenize.TokenError, struct.error, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
-"""What numpy and zipfile raise on damaged files: their headers are parsed as Python, their sizes believed."""
+"""Exceptions of numpy and zipfile for damaged files, whose headers numpy parses as Python literals."""
 BYTES = 2**29
-"""Bytes of an array at most."""
+"""Largest size of an array in bytes."""
 _END = 2**16 + 22
-"""Bytes at a ZIP's end that hold its directory's place."""
+"""Bytes at the end of a ZIP file that can contain the end-of-central-directory record."""
 
 
-def read_error(place: str, error: OSError) -> DamagedError | SourceError:
-    """The error for an unreadable file at `place`: it is damaged if its content names a place outside of it."""
-    if error.errno == errno.EINVAL:  # a seek to before the beginning, which a damaged directory of a ZIP asks for
-        return DamagedError(f"it is damaged: its directory names a place outside of the file ({error})")
-    return SourceError(f"{place} cannot be fetched: {error}; run it again")
+def read_error(path: str, error: OSError) -> DamagedError | SourceError:
+    """Return the error for a file that cannot be read: DamagedError if its content asks for an invalid offset, else
+    SourceError."""
+    if error.errno == errno.EINVAL:  # a seek to a negative offset, caused by a damaged ZIP directory
+        return DamagedError(f"it is damaged: its directory points outside the file ({error})")
+    return SourceError(f"{path} cannot be fetched: {error}; run it again")
 
 
 def read_npy(file: IO[bytes]) -> NDArray[Any]:
-    """The array of an open `.npy` file. Raises DamagedError if it is none, holds objects or has more than BYTES."""
+    """Read an open `.npy` file. Raises DamagedError if it is not one, contains objects or has more than BYTES bytes."""
     try:
         version = np.lib.format.read_magic(file)
         if version == (1, 0):
@@ -43,7 +44,7 @@ def read_npy(file: IO[bytes]) -> NDArray[Any]:
         else:
             shape, fortran, dtype = np.lib.format.read_array_header_2_0(file)
         if dtype.hasobject:
-            raise DamagedError("it holds Python objects, which are not read")
+            raise DamagedError("it contains Python objects, which are not read")
         if min(shape, default=0) < 0:
             raise ValueError(f"its shape is {str(shape)[:80]}")
         size = math.prod(shape) * dtype.itemsize
@@ -52,14 +53,14 @@ def read_npy(file: IO[bytes]) -> NDArray[Any]:
         data = bytearray(file.read(size))
         if len(data) < size:
             raise ValueError(f"it ends after {len(data)} of {size} bytes")
-        found: NDArray[Any] = np.ndarray(shape, dtype, data, order="F" if fortran else "C")
+        array: NDArray[Any] = np.ndarray(shape, dtype, data, order="F" if fortran else "C")
     except BAD_ARRAY as error:
         raise DamagedError(f"it is not an .npy file, or a damaged one: {error or type(error).__name__}") from None
-    return found
+    return array
 
 
 class Npz(Mapping[str, NDArray[Any]]):
-    """The arrays of an `.npz` file by name; each is unpacked when it is asked for, and then raises DamagedError."""
+    """The arrays of an `.npz` file by name, each unpacked on access, which raises DamagedError if it is damaged."""
 
     def __init__(self, archive: zipfile.ZipFile) -> None:
         self._archive = archive
@@ -74,7 +75,7 @@ class Npz(Mapping[str, NDArray[Any]]):
                 return read_npy(file)
         except DamagedError as error:
             raise DamagedError(f"its array '{key}' cannot be read: {error}") from None
-        except (RuntimeError, *BAD_ARRAY) as error:  # a RuntimeError asks for a password
+        except (RuntimeError, *BAD_ARRAY) as error:  # a RuntimeError means that a password is needed
             raise DamagedError(f"its array '{key}' cannot be unpacked: {error or type(error).__name__}") from None
 
     def __contains__(self, key: object) -> bool:
@@ -89,8 +90,8 @@ class Npz(Mapping[str, NDArray[Any]]):
 
 @contextmanager
 def open_npz(file: IO[bytes]) -> Iterator[Npz]:
-    """The arrays of an open `.npz` file. Raises DamagedError if it is none, OSError if it cannot be read."""
-    # Both ends are read beforehand: zipfile takes a lost connection for a file of another kind.
+    """Open an `.npz` file. Raises DamagedError if it is not one, OSError if it cannot be read."""
+    # Both ends are read beforehand: zipfile reports a lost connection as a file of another type.
     file.read(4)
     size = file.seek(0, os.SEEK_END)
     file.seek(max(0, size - _END))

@@ -1,4 +1,4 @@
-"""CALVIN in its own layout: one `.npz` a step, language annotations for stretches of steps."""
+"""Reads CALVIN in its original layout: one `.npz` file per step, and language annotations of segments of steps."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,42 +10,42 @@ import numpy as np
 
 from roboalign.sources.errors import DamagedError, SourceError
 from roboalign.sources.readers.arrays import BAD_ARRAY, BYTES, open_npz, read_error
-from roboalign.sources.readers.columns import MISSING, Columns, picture
+from roboalign.sources.readers.columns import MISSING, Columns, as_image
 from roboalign.sources.readers.files import Files
 from roboalign.sources.readers.pickled import read_pickled
-from roboalign.sources.readers.reader import Damaged, Part, Raw, require_key
+from roboalign.sources.readers.reader import Damaged, Part, RawEpisode, require_key
 from roboalign.sources.readers.spec import CalvinSpec
 from roboalign.types import UInt8
 
 EPISODES = 25
-"""Annotated stretches of a part: about sixty steps each."""
+"""Number of annotated segments in a part, of about sixty steps each."""
 SCENES = "scene_info.npy"
 APART = 30
-"""Steps that lie at least between two recordings: a second, after which pictures are no longer nearly the same."""
+"""Smallest gap in steps between two recordings: one second, after which images differ noticeably."""
 LONGEST = 10_000
-"""Steps of a stretch; CALVIN's annotations span 64 at most, and more than this is a damaged annotation."""
+"""Largest number of steps of a segment. CALVIN's have at most 64; a longer one is a damaged annotation."""
 WIDEST = 4096
-"""Numbers of an action at most, as many as a spec can name."""
+"""Largest width of an action, as in the spec."""
 LAST = 9_999_999
-"""The largest number of a step: file names have seven digits."""
+"""Largest step number: file names have seven digits."""
 
 
 @dataclass(frozen=True, slots=True)
-class Stretch:
-    """One annotation: steps `first` to `last`, both included, as the file has them."""
+class AnnotatedSegment:
+    """One annotation: steps `first` to `last`, both inclusive, as in the file."""
 
     number: int
-    """Its place among the annotations."""
+    """Index of the annotation."""
     first: Any
     last: Any
     instruction: Any
     task: Any
     recording: str = ""
-    """What it shares with the stretches that overlap with it or follow closely; they must not be divided."""
+    """Name shared by overlapping or adjacent segments, which splits must not divide."""
 
 
 class Calvin:
-    """The annotated stretches of a subset of CALVIN."""
+    """Reads the annotated segments of a subset of CALVIN."""
 
     def __init__(self, spec: CalvinSpec, files: Files) -> None:
         self.spec = spec
@@ -58,17 +58,17 @@ class Calvin:
         return self.spec.fps
 
     def parts(self) -> list[Part]:
-        """Some annotations each, in their order. Raises SourceError if there are none."""
-        count = len(self.stretches)
+        """Return the parts, of EPISODES annotations each. Raises SourceError if there are none."""
+        count = len(self.segments)
         return [Part(self.spec.subset, first, first + EPISODES) for first in range(0, count, EPISODES)]
 
     @cached_property
-    def stretches(self) -> list[Stretch]:
-        """The annotations that lie in the chosen environments, and those of which that cannot be said."""
+    def segments(self) -> list[AnnotatedSegment]:
+        """The annotations in the chosen environments, and those whose environment is unknown."""
         path = f"{self.spec.subset}/{self.spec.annotations}"
-        found = self._read_pickle(path, "put CALVIN's place into `uri`, or correct `subset` or `annotations`")
+        annotations = self._read_pickle(path, "set `uri` to the folder of CALVIN, or correct `subset` or `annotations`")
         try:
-            language, bounds = found["language"], list(found["info"]["indx"])
+            language, bounds = annotations["language"], list(annotations["info"]["indx"])
             tasks = list(language.get("task", [""] * len(bounds)))
             texts = [""] * len(bounds)
             if key := self.instruction_list(language):
@@ -79,54 +79,52 @@ class Calvin:
         except (KeyError, TypeError, AttributeError, IndexError, ValueError):
             raise SourceError(f"{path} is not a language annotation: it needs language/ann and info/indx") from None
         if len(bounds) != len(texts):
-            raise SourceError(f"{path} has {len(bounds)} stretches and {len(texts)} instructions")
-        if len(tasks) != len(texts):  # only a name, which the instruction then gives
+            raise SourceError(f"{path} has {len(bounds)} segments and {len(texts)} instructions")
+        if len(tasks) != len(texts):  # the task is only a name; the instruction replaces it
             tasks = [""] * len(texts)
         pairs = [tuple(pair) if isinstance(pair, tuple | list | np.ndarray) else (pair,) for pair in bounds]
-        every = [
-            Stretch(number, pair[0], pair[-1] if len(pair) == 2 else None, text, task)
+        annotated = [
+            AnnotatedSegment(number, pair[0], pair[-1] if len(pair) == 2 else None, text, task)
             for number, (pair, text, task) in enumerate(zip(pairs, texts, tasks, strict=True))
         ]
         chosen = (None, *self.spec.environments)
-        every = join_stretches(every)
-        result = [each for each in every if not self.spec.environments or self.environment(each.first) in chosen]
+        annotated = assign_recordings(annotated)
+        result = [each for each in annotated if not self.spec.environments or self.environment(each.first) in chosen]
         if result:
             return result
         known = ", ".join(sorted(self.scenes)) or "none"
-        raise SourceError(f"{path} has no stretch in the chosen `environments`; {SCENES} knows {known}")
+        raise SourceError(f"{path} has no segment in the chosen `environments`; {SCENES} lists {known}")
 
     def instruction_list(self, language: Mapping[str, object]) -> str:
-        """The list among the annotations that the spec's instruction names; '' for a literal text or an attribute."""
+        """Return the key of the list of instructions in the annotations; '' for a literal text or an attribute."""
         key = self.spec.instruction_field
         return "" if not isinstance(self.spec.instruction, str) and key not in language else key
 
     @cached_property
     def scenes(self) -> dict[str, tuple[int, int]]:
-        """By environment, its first and last step. CALVIN's validation folders have no such file."""
+        """First and last step of each environment; empty if the file is missing, as in CALVIN's validation folders."""
         path = f"{self.spec.subset}/{SCENES}"
         if not self.spec.environments:
             try:
                 return self._ranges(path) if self.files.exists(path) else {}
-            except SourceError:  # then nothing depends on it
+            except SourceError:  # not needed if no environments are chosen
                 return {}
         return self._ranges(path)
 
     def _ranges(self, path: str) -> dict[str, tuple[int, int]]:
-        found = self._read_pickle(
-            path, f"without it leave `environments` empty; {self.spec.subset}/ needs it to choose"
-        )
+        table = self._read_pickle(path, f"leave `environments` empty, or copy the file into {self.spec.subset}/")
         try:
-            # Older copies say scene_A where newer ones say calvin_scene_A.
-            named = [(re.fullmatch(r".*scene_([A-D])", name), ends) for name, ends in found.items()]
+            # Older copies have scene_A, newer ones calvin_scene_A.
+            named = [(re.fullmatch(r".*scene_([A-D])", name), ends) for name, ends in table.items()]
             ranges = {match[1]: (int(first), int(last)) for match, (first, last) in named if match}
             if len(ranges) < len(named):
-                raise ValueError("it has other names")
+                raise ValueError("unknown names")
         except (AttributeError, TypeError, ValueError):
             raise SourceError(f"{path} is not a table of environments, such as calvin_scene_A: [0, 611098]") from None
         return ranges
 
     def environment(self, step: Any) -> str | None:
-        """The environment that a step was recorded in; None if that is not known."""
+        """Return the environment of a step; None if it is unknown."""
         return next((name for name, (a, b) in self.scenes.items() if is_step(step) and a <= step <= b), None)
 
     def _read_pickle(self, path: str, remedy: str) -> Any:
@@ -138,66 +136,75 @@ class Calvin:
         except (DamagedError, OSError) as error:
             raise SourceError(f"{self.files.uri}/{path} cannot be read: {error}") from None
 
-    def read(self, part: Part) -> Iterator[Raw | Damaged]:
-        """Some of the stretches, in the order of the annotations."""
-        for stretch in self.stretches[part.first : part.stop]:
-            name = f"{self.spec.subset}#{stretch.number}"
+    def read(self, part: Part) -> Iterator[RawEpisode | Damaged]:
+        """Yield the segments of a part, in the order of the annotations."""
+        for segment in self.segments[part.first : part.stop]:
+            name = f"{self.spec.subset}#{segment.number}"
             try:
-                yield self._raw(name, stretch)
+                yield self._raw(name, segment)
             except DamagedError as error:
                 yield Damaged(name, str(error))
 
-    def _raw(self, name: str, stretch: Stretch) -> Raw:
-        first, last = step_number(stretch.first), step_number(stretch.last)
+    def _raw(self, name: str, segment: AnnotatedSegment) -> RawEpisode:
+        first, last = step_number(segment.first), step_number(segment.last)
         if last - first >= LONGEST:
             raise DamagedError(f"it runs from step {first} to step {last}, more than {LONGEST} steps")
         environments = {self.environment(first), self.environment(last)}
         if self.spec.environments and (None in environments or len(environments) > 1):
-            raise DamagedError(f"its steps {first} to {last} lie in no single environment of {SCENES}")
+            raise DamagedError(f"its steps {first} to {last} are not in a single environment of {SCENES}")
         steps = range(first, last + 1)
         named = self.spec.vector_keys
         read: dict[str, Any] = {}
 
         def column(key: str) -> Any:
-            if not read:  # all columns in one go through the files
+            if not read:  # all columns are read in one pass over the files
                 rows: list[dict[str, Any]] = [self.step(step, named, WIDEST) for step in steps]
                 read.update({each: stack_rows([row[each] for row in rows], each, first) for each in named})
             return read[key]
 
-        def pictures(frames: Sequence[int]) -> Iterator[UInt8]:
+        def images(frames: Sequence[int]) -> Iterator[UInt8]:
             for frame in frames:
-                found = self.step(steps[frame], (self.camera,))[self.camera]
+                array = self.step(steps[frame], (self.camera,))[self.camera]
                 try:
-                    yield picture(found, self.camera)
+                    yield as_image(array, self.camera)
                 except DamagedError as error:
                     raise DamagedError(f"at step {steps[frame]} {error}") from None
 
-        task = stretch.task if isinstance(stretch.task, str) else ""
-        attributes = {"subset": self.spec.subset, "task": task, "recording": stretch.recording}
+        task = segment.task if isinstance(segment.task, str) else ""
+        attributes = {"subset": self.spec.subset, "task": task, "recording": segment.recording}
         if environment := self.environment(first):
             attributes["environment"] = environment
-        return Raw(
+        return RawEpisode(
             name=name,
             length=len(steps),
-            pictures=pictures,
+            images=images,
             columns=Columns(named, column),
-            instruction=stretch.instruction if isinstance(stretch.instruction, str) else "",
+            instruction=segment.instruction if isinstance(segment.instruction, str) else "",
             attributes=attributes,
             task=task,
         )
 
-    def step(self, number: int, keys: tuple[str, ...], most: int = BYTES) -> dict[str, Any]:
-        """The named arrays of a step, or all; the others are not unpacked. Raises DamagedError, naming the file, also
-        if one has more than `most` numbers."""
+    def step(self, number: int, keys: tuple[str, ...], max_values: int = BYTES) -> dict[str, Any]:
+        """Load arrays of a step.
+
+        Raises DamagedError, which names the file, if the file or an array is missing or invalid.
+
+        Args:
+            number: step number.
+            keys: arrays to load; empty for all.
+            max_values: largest number of values in an array.
+        """
         path = f"{self.spec.subset}/episode_{number:07d}.npz"
         try:
             with self.files.open(path) as file, open_npz(file) as arrays:
                 for key in keys:
                     require_key(arrays, key, "array")
-                found = {key: arrays[key] for key in keys or arrays}
-            if large := [key for key, array in found.items() if array.size > most]:
-                raise DamagedError(f"its array '{large[0]}' has {found[large[0]].size} numbers, more than {most}")
-            return found
+                loaded = {key: arrays[key] for key in keys or arrays}
+            if too_large := [key for key, array in loaded.items() if array.size > max_values]:
+                raise DamagedError(
+                    f"its array '{too_large[0]}' has {loaded[too_large[0]].size} numbers, more than {max_values}"
+                )
+            return loaded
         except MISSING:
             raise DamagedError(f"{path} is missing") from None
         except OSError as error:
@@ -209,34 +216,36 @@ class Calvin:
 
 
 def stack_rows(rows: list[Any], key: str, first: int) -> Any:
-    """The rows of an array (steps, width). Raises DamagedError if their shapes differ."""
+    """Stack the rows of an array to (steps, width). Raises DamagedError if their shapes differ."""
     for number, row in enumerate(rows):
         if row.shape != rows[0].shape:
             raise DamagedError(f"its '{key}' has shape {row.shape} at step {first + number}, {rows[0].shape} before")
     return np.stack(rows) if rows else np.empty((0,))
 
 
-def join_stretches(stretches: list[Stretch]) -> list[Stretch]:
-    """The stretches in their order, each with the name of its recording: the first step of it. CALVIN annotates a
-    third of its steps several times, so that many stretches show the same pictures."""
+def assign_recordings(segments: list[AnnotatedSegment]) -> list[AnnotatedSegment]:
+    """Assign to each segment the name of its recording, which is the recording's first step.
+
+    CALVIN annotates a third of its steps more than once, so that many segments show the same images.
+    """
     names: dict[int, str] = {}
     start = end = -APART
-    sound = [each for each in stretches if is_step(each.first) and is_step(each.last)]
+    sound = [each for each in segments if is_step(each.first) and is_step(each.last)]
     for each in sorted(sound, key=lambda each: int(each.first)):
         if each.first - end > APART:
             start = each.first
         end = max(end, int(each.last))
         names[each.number] = f"{start:07d}"
-    return [replace(each, recording=names.get(each.number, "")) for each in stretches]
+    return [replace(each, recording=names.get(each.number, "")) for each in segments]
 
 
 def is_step(value: Any) -> bool:
-    """Whether a value is the number of a step."""
+    """Whether a value is a valid step number."""
     return isinstance(value, int | np.integer) and bool(0 <= value <= LAST)
 
 
 def step_number(value: Any) -> int:
-    """The number of a step. Raises DamagedError if the value is none."""
+    """Convert a value to a step number. Raises DamagedError if it is not one."""
     if not is_step(value):
         short = isinstance(value, str | float | np.generic) or (isinstance(value, int) and abs(value) < 10**18)
         shown = str(value)[:40] if short else f"of type {type(value).__name__}"

@@ -1,4 +1,4 @@
-"""Several cameras of one data set: a reader for each, whose episodes are joined."""
+"""Combines the readers of several cameras of one data set."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
@@ -6,12 +6,12 @@ from dataclasses import replace
 from typing import Any
 
 from roboalign.sources.errors import DamagedError
-from roboalign.sources.readers.reader import Damaged, Part, Pictures, Raw, Reader
+from roboalign.sources.readers.reader import Damaged, ImageDecoder, Part, RawEpisode, Reader
 from roboalign.types import UInt8
 
 
 class CameraSet:
-    """Reads one data set with several cameras, by one reader of its format for each."""
+    """Reads one data set with several cameras, using one reader of its format for each."""
 
     def __init__(self, readers: Mapping[str, Reader]) -> None:
         self._readers = readers
@@ -23,11 +23,11 @@ class CameraSet:
         return self._first.fps
 
     def parts(self) -> list[Part]:
-        """The parts of the data set, which do not depend on the camera."""
+        """Return the parts of the data set, which do not depend on the camera."""
         return self._first.parts()
 
-    def read(self, part: Part) -> Iterator[Raw | Damaged]:
-        """The episodes of a part with the pictures of all cameras; one that lacks a camera is damaged."""
+    def read(self, part: Part) -> Iterator[RawEpisode | Damaged]:
+        """Yield the episodes of a part with the images of all cameras; an episode that lacks a camera is damaged."""
         with ExitStack() as stack:
             streams: list[Any] = [reader.read(part) for reader in self._readers.values()]
             for stream in streams:
@@ -36,12 +36,12 @@ class CameraSet:
                 yield join_cameras(dict(zip(self._readers, episodes, strict=True)))
 
 
-def join_cameras(episodes: Mapping[str, Raw | Damaged]) -> Raw | Damaged:
-    """One episode as each camera's reader gives it, by camera, as one: all but the pictures is that of the first."""
+def join_cameras(episodes: Mapping[str, RawEpisode | Damaged]) -> RawEpisode | Damaged:
+    """Merge the episodes of the readers of each camera into one; all but the images is taken from the first camera."""
     damaged = [episode for episode in episodes.values() if isinstance(episode, Damaged)]
     if len(damaged) == len(episodes) and len(set(damaged)) == 1:
         return damaged[0]
-    raws: dict[str, Raw] = {}
+    raws: dict[str, RawEpisode] = {}
     for camera, episode in episodes.items():
         if isinstance(episode, Damaged):
             return replace(episode, reason=name_camera(camera, episode.reason))
@@ -52,24 +52,24 @@ def join_cameras(episodes: Mapping[str, Raw | Damaged]) -> Raw | Damaged:
             reason = f"camera '{first}' has {raws[first].length} frames, but '{camera}' has {raws[camera].length}"
             return Damaged(raws[first].name, reason)
     warnings = list(dict.fromkeys(text for raw in raws.values() for text in raw.warnings))
-    pictures, *further = [pictures_of(camera, raw, warnings) for camera, raw in raws.items()]
-    return replace(raws[first], pictures=pictures, further_pictures=tuple(further), warnings=warnings)
+    images, *further = [decode_camera(camera, raw, warnings) for camera, raw in raws.items()]
+    return replace(raws[first], images=images, further_images=tuple(further), warnings=warnings)
 
 
-def pictures_of(camera: str, raw: Raw, warnings: list[str]) -> Pictures:
-    """The pictures of a camera. Damage is told with the camera's name; what decoding warns of goes to `warnings`."""
+def decode_camera(camera: str, raw: RawEpisode, warnings: list[str]) -> ImageDecoder:
+    """Return the images of a camera; errors name the camera, and warnings of decoding are added to `warnings`."""
 
-    def pictures(steps: Sequence[int]) -> Iterator[UInt8]:
+    def images(steps: Sequence[int]) -> Iterator[UInt8]:
         try:
-            yield from raw.pictures(steps)
+            yield from raw.images(steps)
         except DamagedError as error:
             raise DamagedError(name_camera(camera, str(error))) from None
         finally:
             warnings.extend(text for text in raw.warnings if text not in warnings)
 
-    return pictures
+    return images
 
 
 def name_camera(camera: str, reason: str) -> str:
-    """What is wrong, with the camera that it concerns."""
+    """Prefix a reason with its camera, unless it names the camera already."""
     return reason if f"'{camera}'" in reason else f"camera '{camera}': {reason}"

@@ -1,4 +1,4 @@
-"""Columns of an episode that are read when they are asked for, and what a picture must look like."""
+"""Lazily loaded columns of an episode, and validation of column values and images."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
@@ -10,18 +10,19 @@ from roboalign.store.media import PIXELS
 from roboalign.types import Float32, UInt8
 
 MISSING = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
-"""What opening a file raises if there is none. Any other OSError tells of a connection or a disk, not of a file."""
+"""Exceptions for a missing file. Any other OSError concerns the connection or the disk."""
 
 STEPS = 1_000_000
-"""Steps of an episode at most."""
+"""Largest number of steps of an episode."""
 VALUES = 2**26
-"""Numbers in a column of an episode, or in a feature of a step, at most."""
+"""Largest number of values in a column of an episode, or in a feature of a step."""
 FPS = (0.01, 1000.0)
-"""Frames a second that are believed."""
+"""Smallest and largest plausible frame rate in frames per second."""
 
 
 class Columns(Mapping[str, Float32]):
-    """All numeric columns of an episode by name; each is loaded at its first use. Raises DamagedError then."""
+    """The numeric columns of an episode by name, each loaded on first access, which raises DamagedError if it is
+    damaged."""
 
     def __init__(self, names: Iterable[str], load: Callable[[str], Any]) -> None:
         self._names = tuple(names)
@@ -46,7 +47,7 @@ class Columns(Mapping[str, Float32]):
 
 
 def numbers(values: Any, key: str) -> Float32:
-    """The values as float32. Raises DamagedError if they are not numbers; too large ones become infinite."""
+    """Convert values to float32. Raises DamagedError if they are not numeric; values out of range become infinite."""
     try:
         array = np.asarray(values)
     except (ValueError, TypeError, OverflowError, RecursionError):
@@ -54,15 +55,15 @@ def numbers(values: Any, key: str) -> Float32:
     if array.ndim == 0:
         raise DamagedError(f"its '{key}' is a single value, not one row for each step")
     if array.dtype.kind not in "biuf":
-        held = "text" if array.dtype.kind in "US" else f"values of type {array.dtype}"
-        raise DamagedError(f"its '{key}' holds {held}, not numbers")
+        content = "text" if array.dtype.kind in "US" else f"values of type {array.dtype}"
+        raise DamagedError(f"its '{key}' contains {content}, not numbers")
     with np.errstate(over="ignore"):
         return array.astype(np.float32)
 
 
-def picture(values: Any, key: str) -> UInt8:
-    """The values as a picture (H, W, 3). Raises DamagedError if they are none."""
+def as_image(values: Any, key: str) -> UInt8:
+    """Return an array as an image (H, W, 3), uint8. Raises DamagedError if it is not an image."""
     array = np.asarray(values)
     if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or not 0 < array.size <= 3 * PIXELS:
-        raise DamagedError(f"its picture '{key}' is {array.dtype} {array.shape}, not uint8 (height, width, 3)")
+        raise DamagedError(f"its image '{key}' is {array.dtype} {array.shape}, not uint8 (height, width, 3)")
     return array

@@ -1,4 +1,4 @@
-"""Videos with one JSON annotation an episode, as Ctrl-World converts DROID."""
+"""Reads videos with one JSON annotation per episode, as Ctrl-World converts DROID."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import PurePosixPath
@@ -8,18 +8,18 @@ from roboalign.sources.errors import DamagedError, SourceError
 from roboalign.sources.readers.columns import MISSING, Columns
 from roboalign.sources.readers.file_episodes import FileEpisodes
 from roboalign.sources.readers.files import Files
-from roboalign.sources.readers.reader import Raw, require_key
+from roboalign.sources.readers.reader import RawEpisode, require_key
 from roboalign.sources.readers.spec import CtrlWorldSpec, VideosSpec
 from roboalign.sources.readers.text import parse_json
 from roboalign.sources.readers.videos import Videos, file_path, flatten
 from roboalign.types import Json, UInt8
 
 FACTOR = 1.5
-"""By which the rows of a column may be more or fewer than the frames ask for, before they are of another rate."""
+"""Largest ratio between the annotated and the expected number of frames; beyond it `rows_per_frame` is wrong."""
 
 
 class CtrlWorld(FileEpisodes):
-    """The episodes that a folder of annotations describes."""
+    """Reads the episodes that a folder of annotations describes."""
 
     def __init__(self, spec: CtrlWorldSpec, files: Files) -> None:
         super().__init__(files, [f"{spec.annotations}/*.json"], spec.fps * spec.rows_per_frame, self.read_file)
@@ -30,8 +30,8 @@ class CtrlWorld(FileEpisodes):
         )
         self.videos = Videos(videos, files)
 
-    def read_file(self, path: str) -> Raw:
-        """The episode of an annotation. Raises DamagedError."""
+    def read_file(self, path: str) -> RawEpisode:
+        """Read the episode of an annotation. Raises DamagedError."""
         annotation = read_annotation(self.files, path)
         cameras = video_paths(annotation)
         tables = {key: value for key, value in annotation.items() if is_table(value)}
@@ -39,11 +39,11 @@ class CtrlWorld(FileEpisodes):
         require_key(tables, first, "action column")
         rows = len(tables[first])
         frames = -(-rows // self.spec.rows_per_frame)
-        told = annotation.get("video_length")
-        if isinstance(told, int) and not frames / FACTOR <= told <= frames * FACTOR:
+        annotated_length = annotation.get("video_length")
+        if isinstance(annotated_length, int) and not frames / FACTOR <= annotated_length <= frames * FACTOR:
             raise DamagedError(
                 f"its '{first}' has {rows} rows, which are {frames} frames by rows_per_frame "
-                f"{self.spec.rows_per_frame}, but its video_length is {told}; correct rows_per_frame"
+                f"{self.spec.rows_per_frame}, but its video_length is {annotated_length}; correct rows_per_frame"
             )
 
         def column(key: str) -> Any:
@@ -51,17 +51,17 @@ class CtrlWorld(FileEpisodes):
                 raise DamagedError(f"its '{key}' has {len(tables[key])} rows, but there are {rows} of '{first}'")
             return tables[key]
 
-        def pictures(steps: Sequence[int]) -> Iterator[UInt8]:
+        def images(steps: Sequence[int]) -> Iterator[UInt8]:
             require_key(cameras, self.camera, "camera")
             numbers = [step // self.spec.rows_per_frame for step in steps]
             yield from self.videos.frames(cameras[self.camera], numbers, frames, warnings)
 
         warnings: list[str] = []
         attributes = {"file": path} | flatten(annotation, set())
-        return Raw(
+        return RawEpisode(
             name=path,
             length=rows,
-            pictures=pictures,
+            images=images,
             columns=Columns(tables, column),
             instruction=first_text(annotation.get(self.spec.instruction_field)),
             attributes=attributes,
@@ -70,7 +70,7 @@ class CtrlWorld(FileEpisodes):
 
 
 def read_annotation(files: Files, path: str) -> dict[str, Json]:
-    """An annotation. Raises DamagedError if it is none, SourceError if it cannot be fetched."""
+    """Read an annotation. Raises DamagedError if it is invalid, SourceError if it cannot be fetched."""
     try:
         value = parse_json(files.bytes(path))
     except MISSING:
@@ -85,22 +85,23 @@ def read_annotation(files: Files, path: str) -> dict[str, Json]:
 
 
 def video_paths(annotation: dict[str, Json]) -> dict[str, str]:
-    """The paths of an annotation's videos by their names without ending. Raises DamagedError if it lists none."""
-    listed = annotation.get("videos")
-    if not isinstance(listed, list) or not all(isinstance(each, dict) for each in listed):
+    """Return the paths of an annotation's videos by file name without suffix. Raises DamagedError if there is no
+    list."""
+    videos = annotation.get("videos")
+    if not isinstance(videos, list) or not all(isinstance(each, dict) for each in videos):
         raise DamagedError("the annotation has no list 'videos'")
-    paths = [file_path(each.get("video_path"), "video_path") for each in listed]
+    paths = [file_path(each.get("video_path"), "video_path") for each in videos]
     return {PurePosixPath(path).stem: path for path in paths}
 
 
 def is_table(value: Json) -> bool:
-    """Whether a value is a list of numbers, or of rows of them, by its first item."""
+    """Whether a value is a list of numbers, or of rows of numbers, judged by its first item."""
     head = value[0] if isinstance(value, list) and value else None
     head = head[0] if isinstance(head, list) and head else head
     return isinstance(head, int | float) and not isinstance(head, bool)
 
 
 def first_text(value: Json) -> str:
-    """A text, or the first one of a list; '' if there is none."""
+    """Return a text, or the first one of a list; '' if there is none."""
     head = value[0] if isinstance(value, list) and value else value
     return head if isinstance(head, str) else ""

@@ -1,7 +1,7 @@
-"""`tf.train.Example` without TensorFlow: its protobuf message, read lazily and with no trust in the bytes.
+"""Parses `tf.train.Example` without TensorFlow: the protobuf message is read lazily, and the bytes are not trusted.
 
 The message, by field numbers: Example {1: Features}, Features {1: map of name (1) to Feature (2)}, Feature {1:
-BytesList, 2: FloatList, 3: Int64List}, each of them {1: values}; numbers are packed or, by old writers, one a field.
+BytesList, 2: FloatList, 3: Int64List}, each of them {1: values}. Numbers are packed, or one per field in old files.
 """
 
 from collections.abc import Iterator
@@ -17,8 +17,9 @@ _VARINT, _FIXED64, _CHUNK, _FIXED32 = 0, 1, 2, 5
 
 
 def features(record: bytes) -> dict[str, memoryview]:
-    """The features of an Example by name, undecoded: views into `record`. Raises DamagedError if it is none."""
-    found: dict[str, memoryview] = {}
+    """Return the undecoded features of an Example by name, as views into `record`. Raises DamagedError if it is
+    invalid."""
+    features_by_name: dict[str, memoryview] = {}
     for outer in _chunks(memoryview(record), 1):
         for entry in _chunks(outer, 1):
             name, value = "", memoryview(b"")
@@ -27,17 +28,17 @@ def features(record: bytes) -> dict[str, memoryview]:
                     name = text(part)
                 elif number == 2 and isinstance(part, memoryview):
                     value = part
-            found[name] = value
-    return found
+            features_by_name[name] = value
+    return features_by_name
 
 
 def byte_strings(feature: memoryview) -> list[memoryview]:
-    """The byte strings of a feature, as views. Raises DamagedError if it holds something else."""
+    """Return the byte strings of a feature, as views. Raises DamagedError if it has another type."""
     return [part for values in _lists(feature, (BYTES,)) for part in _chunks(values[1], 1)]
 
 
 def numbers(feature: memoryview) -> NDArray[np.float32] | NDArray[np.int64]:
-    """The numbers of a feature, (N,) float32 or int64. Raises DamagedError if it holds something else."""
+    """Return the numbers of a feature, (N,) float32 or int64. Raises DamagedError if it has another type."""
     lists = _lists(feature, (FLOATS, INTEGERS))
     if any(kind == INTEGERS for kind, _ in lists):
         return np.concatenate([_integers(values) for _, values in lists])
@@ -45,7 +46,7 @@ def numbers(feature: memoryview) -> NDArray[np.float32] | NDArray[np.int64]:
 
 
 def text(value: memoryview) -> str:
-    """UTF-8 as text. Raises DamagedError."""
+    """Decode UTF-8. Raises DamagedError."""
     try:
         return str(value, "utf-8")
     except UnicodeDecodeError:
@@ -53,11 +54,11 @@ def text(value: memoryview) -> str:
 
 
 def _lists(feature: memoryview, wanted: tuple[int, ...]) -> list[tuple[int, memoryview]]:
-    """The value lists of a feature, which all are of one kind: of several kinds the last one counts."""
+    """Return the value lists of a feature, all of one type: if a feature has several types, the last one counts."""
     lists = [(kind, part) for kind, part in _fields(feature) if kind in _NAMES and isinstance(part, memoryview)]
     lists = [(kind, part) for kind, part in lists if kind == lists[-1][0]]
     if lists and lists[0][0] not in wanted:
-        raise DamagedError(f"it holds {_NAMES[lists[0][0]]}, not {' or '.join(_NAMES[kind] for kind in wanted)}")
+        raise DamagedError(f"it contains {_NAMES[lists[0][0]]}, not {' or '.join(_NAMES[kind] for kind in wanted)}")
     return lists
 
 
@@ -80,7 +81,7 @@ def _integers(values: memoryview) -> NDArray[np.int64]:
 
 
 def _varints(data: memoryview) -> NDArray[np.int64]:
-    """A packed list of varints: seven bits a byte, the lowest first, the eighth bit set on all but the last byte."""
+    """Decode packed varints: seven bits per byte, lowest first, with the eighth bit set on all but the last byte."""
     raw = np.frombuffer(data, np.uint8)
     ends = np.flatnonzero(raw < 128)
     if not len(ends) or ends[-1] != len(raw) - 1:
@@ -96,7 +97,7 @@ def _varints(data: memoryview) -> NDArray[np.int64]:
 
 
 def _chunks(message: memoryview, wanted: int) -> Iterator[memoryview]:
-    """The length-delimited fields with one number."""
+    """Yield the length-delimited fields with one number."""
     for number, part in _fields(message):
         if number == wanted:
             if not isinstance(part, memoryview):
@@ -105,38 +106,38 @@ def _chunks(message: memoryview, wanted: int) -> Iterator[memoryview]:
 
 
 def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
-    """The fields of a message: number, and an integer or a view. Raises DamagedError if they do not fill it."""
-    place, size = 0, len(message)
-    while place < size:
-        tag, place = _varint(message, place)
+    """Yield the fields of a message as (number, integer or view). Raises DamagedError if they do not fill it."""
+    offset, size = 0, len(message)
+    while offset < size:
+        tag, offset = _varint(message, offset)
         number, wire = tag >> 3, tag & 7
         if number == 0:
             raise DamagedError("its record is garbled: a field has no number")
         if wire == _VARINT:
-            value, place = _varint(message, place)
+            value, offset = _varint(message, offset)
             yield number, value
             continue
         if wire == _CHUNK:
-            length, place = _varint(message, place)
+            length, offset = _varint(message, offset)
         elif wire in (_FIXED64, _FIXED32):
             length = 8 if wire == _FIXED64 else 4
         else:
             raise DamagedError(f"its record is garbled: a field has wire type {wire}")
-        if length > size - place:
-            raise DamagedError("its record is garbled: a field is longer than what holds it")
-        yield number, message[place : place + length]
-        place += length
+        if length > size - offset:
+            raise DamagedError("its record is garbled: a field is longer than its message")
+        yield number, message[offset : offset + length]
+        offset += length
 
 
-def _varint(message: memoryview, place: int) -> tuple[int, int]:
-    """An integer of 64 bits at `place`, and the place behind it."""
+def _varint(message: memoryview, offset: int) -> tuple[int, int]:
+    """Decode a varint of up to 64 bits at `offset`. Returns the value and the offset after it."""
     value = 0
     for shift in range(0, 70, 7):
-        if place >= len(message):
+        if offset >= len(message):
             raise DamagedError("its record is garbled: an integer is cut off")
-        byte = message[place]
-        place += 1
+        byte = message[offset]
+        offset += 1
         value |= (byte & 127) << shift
         if byte < 128:
-            return value & 0xFFFFFFFFFFFFFFFF, place
+            return value & 0xFFFFFFFFFFFFFFFF, offset
     raise DamagedError("its record is garbled: an integer has more than ten bytes")

@@ -1,6 +1,6 @@
-"""HDF5 files of others: what they keep in further files is refused before it is opened.
+"""Opens untrusted HDF5 files: data that is stored in other files is rejected before it is opened.
 
-HDF5 follows external links, external raw storage and virtual data sets to any file that they name.
+HDF5 follows external links, external storage and virtual data sets to any file that they name.
 """
 
 import math
@@ -17,34 +17,34 @@ from roboalign.store.media import PIXELS
 
 PATTERNS = ("**/*.hdf5", "**/*.h5")
 CHUNKS = 64 * 2**20
-"""Bytes of HDF5's chunk cache: compressed chunks of many pictures are unpacked once, not once a picture."""
+"""Size of HDF5's chunk cache in bytes, large enough to decompress chunks of many images only once."""
 CHUNK = 2**29
-"""Bytes of a chunk at most: it is unpacked whole, however little of it is read."""
+"""Largest size of a chunk in bytes, since a chunk is always decompressed as a whole."""
 UNREADABLE = (
     OSError, RuntimeError, KeyError, ValueError, TypeError, IndexError, OverflowError, MemoryError, RecursionError,
     AttributeError, NotImplementedError,
 )  # fmt: skip
-"""What h5py raises on damaged files."""
+"""Exceptions of h5py for damaged files."""
 LINKS = 16
-"""Soft links that are followed one after the other."""
+"""Largest number of soft links that are followed in succession."""
 DATA_SETS = 10_000
-"""Data sets of a demonstration at most."""
+"""Largest number of data sets in a group."""
 
 
-class Watched:
-    """A file that remembers why it could not be read: HDF5 reports a lost connection like a damaged file."""
+class ErrorRecordingStream:
+    """A file that records read errors, since HDF5 reports a lost connection like a damaged file."""
 
     def __init__(self, stream: IO[bytes]) -> None:
         self.stream = stream
         self.error: Exception | None = None
 
     def refuse(self, path: str) -> None:
-        """Raise SourceError if reading failed for a reason that lies outside the file."""
+        """Raise SourceError if reading failed for a reason outside the file."""
         if self.error is not None:
             raise SourceError(f"{path} cannot be read: {self.error}; run it again") from None
 
     def readinto(self, target: Any) -> int:
-        """Fill a buffer; the bytes read."""
+        """Read into a buffer. Returns the number of bytes."""
         try:
             data = self.stream.read(len(target))
         except Exception as error:
@@ -54,26 +54,26 @@ class Watched:
         return len(data)
 
     def read(self, size: int = -1) -> bytes:
-        """Some bytes."""
+        """Read up to `size` bytes; all if it is -1."""
         return self.stream.read(size)
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        """Move."""
+        """Move to an offset and return it."""
         return self.stream.seek(offset, whence)
 
     def tell(self) -> int:
-        """Where it stands."""
+        """Return the current offset."""
         return self.stream.tell()
 
 
 @contextmanager
-def open_hdf5(files: Files, path: str) -> Iterator[tuple[Any, Watched]]:
-    """An HDF5 file, and the stream below it.
+def open_hdf5(files: Files, path: str) -> Iterator[tuple[Any, ErrorRecordingStream]]:
+    """Open an HDF5 file; yields the file and the underlying stream.
 
-    Raises DamagedError if it is not one or what is read of it is damaged, SourceError if reading fails.
+    Raises DamagedError if it is not an HDF5 file or is damaged, SourceError if it cannot be fetched.
     """
     try:
-        stream = Watched(files.open(path))
+        stream = ErrorRecordingStream(files.open(path))
     except MISSING:
         raise DamagedError("the file is missing") from None
     except OSError as error:
@@ -94,62 +94,64 @@ def open_hdf5(files: Files, path: str) -> Iterator[tuple[Any, Watched]]:
             raise DamagedError(f"HDF5 cannot read it: {error}") from None
 
 
-def member(group: Any, path: str, left: int = LINKS) -> Any:
-    """What lies at a path below a group; None if nothing does.
+def member(group: Any, path: str, links_left: int = LINKS) -> Any:
+    """Return the object at a path below a group; None if there is none.
 
-    Raises DamagedError if the way leads into another file, or round in a circle.
+    Raises DamagedError if the path leads to another file or contains a cycle of links.
     """
-    here = group
+    node = group
     for name in path.split("/"):
         if name in ("", "."):
             continue
-        # h5py's own look-up, even whether a name is there, would follow the link.
+        # h5py's own lookup, even `in`, would follow the link.
         encoded = name.encode("utf-8", "surrogateescape")
-        if not isinstance(here, h5py.Group) or not here.id.links.exists(encoded):
+        if not isinstance(node, h5py.Group) or not node.id.links.exists(encoded):
             return None
-        kind = here.id.links.get_info(encoded).type
-        if kind == h5py.h5l.TYPE_SOFT and left:
-            aim = here.id.links.get_val(encoded).decode("utf-8", "surrogateescape")
-            here = member(here.file if aim.startswith("/") else here, aim, left - 1)
+        kind = node.id.links.get_info(encoded).type
+        if kind == h5py.h5l.TYPE_SOFT and links_left:
+            target = node.id.links.get_val(encoded).decode("utf-8", "surrogateescape")
+            node = member(node.file if target.startswith("/") else node, target, links_left - 1)
         elif kind == h5py.h5l.TYPE_HARD:
-            here = here[name]
+            node = node[name]
         else:
-            raise DamagedError(f"'{name}' is a link into another file, or round in a circle, which is not followed")
-    return here
+            raise DamagedError(f"'{name}' is a link to another file, or part of a cycle of links, and is not followed")
+    return node
 
 
 def data_sets(group: Any) -> dict[str, Any]:
-    """All data sets below a group, by path. Before one is read, `check_storage` says whether it may be."""
-    found: dict[str, Any] = {}
+    """Return all data sets below a group by path. Call `check_storage` before reading one."""
+    arrays: dict[str, Any] = {}
 
-    def note(name: str, item: Any) -> Any:
+    def visit(name: str, item: Any) -> Any:
         if isinstance(item, h5py.Dataset):
-            found[name] = item
-        return True if len(found) > DATA_SETS else None
+            arrays[name] = item
+        return True if len(arrays) > DATA_SETS else None
 
-    group.visititems(note)
-    if len(found) > DATA_SETS:
+    group.visititems(visit)
+    if len(arrays) > DATA_SETS:
         raise DamagedError(f"it has more than {DATA_SETS} data sets")
-    return found
+    return arrays
 
 
 def check_storage(array: Any, name: str) -> None:
-    """Raise DamagedError if a data set is kept in other files than its own, or in chunks too large to be unpacked."""
+    """Raise DamagedError if a data set is stored in other files, or in chunks larger than CHUNK."""
     if array.is_virtual or array.external:
         kind = "a virtual data set" if array.is_virtual else "kept in external storage"
-        raise DamagedError(f"its '{name}' is {kind}: it lies in other files, which are not read; `h5repack` joins them")
+        raise DamagedError(
+            f"its '{name}' is {kind}: it is stored in other files, which are not read; `h5repack` merges them"
+        )
     if array.chunks and (size := math.prod(array.chunks) * array.dtype.itemsize) > CHUNK:
         raise DamagedError(f"its '{name}' has chunks of {size} bytes, more than {CHUNK}; `h5repack` divides them")
 
 
-def check_picture_size(shape: Sequence[int], camera: str) -> None:
-    """Raise DamagedError if one picture of a data set of pictures, of this `shape`, takes too much memory."""
+def check_image_size(shape: Sequence[int], camera: str) -> None:
+    """Raise DamagedError if one image of an image data set of this shape has more than PIXELS pixels."""
     if math.prod(shape[1:]) > 3 * PIXELS:
-        raise DamagedError(f"its pictures '{camera}' are too large: their shape is {tuple(shape)}")
+        raise DamagedError(f"its images '{camera}' are too large: their shape is {tuple(shape)}")
 
 
 def attribute_values(group: Any) -> Iterator[tuple[str, Any]]:
-    """The attributes of a group that can be read; bytes come as text."""
+    """Yield the readable attributes of a group, with bytes decoded as text."""
     for key in group.attrs:
         with suppress(*UNREADABLE):
             value = group.attrs[key]

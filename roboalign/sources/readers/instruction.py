@@ -1,4 +1,4 @@
-"""Instructions that a spec states: a literal text, or parts of a field."""
+"""Instructions that a spec states: a literal text, or a text extracted from a field."""
 
 import re
 from collections.abc import Iterator
@@ -6,11 +6,11 @@ from dataclasses import replace
 
 from roboalign.sources.errors import DamagedError
 from roboalign.sources.readers.instruction_spec import InstructionSpec
-from roboalign.sources.readers.reader import Damaged, Part, Raw, Reader, require_key
+from roboalign.sources.readers.reader import Damaged, Part, RawEpisode, Reader, require_key
 
 
 class InstructedReader:
-    """A reader whose episodes have the instruction that the spec states in place of the recorded one."""
+    """Wraps a reader to replace the recorded instruction by the one that the spec states."""
 
     def __init__(self, reader: Reader, spec: InstructionSpec) -> None:
         self._reader, self._spec = reader, spec
@@ -21,11 +21,11 @@ class InstructedReader:
         return self._reader.fps
 
     def parts(self) -> list[Part]:
-        """The parts of the reader."""
+        """Return the parts of the wrapped reader."""
         return self._reader.parts()
 
-    def read(self, part: Part) -> Iterator[Raw | Damaged]:
-        """The episodes of a part; one in whose field the pattern finds nothing is damaged."""
+    def read(self, part: Part) -> Iterator[RawEpisode | Damaged]:
+        """Yield the episodes of a part; an episode whose field does not match the pattern is damaged."""
         for raw in self._reader.read(part):
             if isinstance(raw, Damaged):
                 yield raw
@@ -36,17 +36,20 @@ class InstructedReader:
                 yield Damaged(raw.name, str(error))
 
 
-def state_instruction(spec: InstructionSpec, raw: Raw) -> str:
-    """The instruction of an episode. Raises DamagedError if the field is absent or the pattern finds nothing in it."""
+def state_instruction(spec: InstructionSpec, raw: RawEpisode) -> str:
+    """Return the instruction of an episode.
+
+    Raises DamagedError if the field is missing or the pattern does not match it.
+    """
     if spec.pattern is None:
         return spec.text
     field = spec.field or ""
     if field not in raw.attributes and not raw.instruction:
         require_key(raw.attributes, field, "attribute")
-    # The attribute of a stretch is that of the whole episode.
+    # The attribute of a segment describes the whole episode.
     value = raw.instruction if raw.recording is not None else raw.attributes.get(field, raw.instruction)
-    found = re.search(spec.pattern, value)
-    if found is None:
-        raise DamagedError(f"its '{field}' is '{value}', in which instruction.pattern finds nothing")
-    parts = {name: (text or "").replace("_", " ").strip() for name, text in found.groupdict().items()}
+    match = re.search(spec.pattern, value)
+    if match is None:
+        raise DamagedError(f"its '{field}' is '{value}', which instruction.pattern does not match")
+    parts = {name: (text or "").replace("_", " ").strip() for name, text in match.groupdict().items()}
     return spec.text.format(**parts) if spec.text else " ".join(filter(None, parts.values()))

@@ -1,4 +1,4 @@
-"""How the instruction of an episode is named or stated."""
+"""Spec of the instruction: the field that contains it, a literal text, or a pattern."""
 
 import re
 import string
@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from roboalign.spec.base import FieldError, Spec
 
 Key = Annotated[str, Field(min_length=1, max_length=200)]
-"""A column of a data set; parts of nested ones are joined by `/`."""
+"""A column of a data set; nested names are joined by `/`."""
 
 Pattern = Annotated[str, Field(min_length=1, max_length=500)]
 """A regular expression of Python's `re`."""
@@ -24,35 +24,36 @@ def refuse_bad_pattern(field: str, pattern: str | None) -> None:
 
 
 class InstructionSpec(Spec):
-    """An instruction that no field of the data set holds as it is: a literal text, or parts of a field.
+    """An instruction that is not a field of the data set: a literal text, or a text extracted from a field.
 
-    `{text: lift the cube}` states it for all episodes. `{field: file, pattern: '(?P<task>[^/]+)_demo'}` takes what the
-    pattern's named groups find in a field; with `text: "{verb} the {object}"` it is put together from them.
+    `{text: lift the cube}` gives all episodes the same instruction. `{field: file, pattern: '(?P<task>[^/]+)_demo'}`
+    extracts the named groups of a pattern from a field; with `text: "{verb} the {object}"` they are inserted into a
+    template.
     """
 
     text: Annotated[str, Field(max_length=500)] = ""
-    """The instruction. With `pattern`, `{name}` stands for what the group of that name finds; empty joins all groups,
-    in their order, by blanks."""
+    """The instruction. With `pattern`, `{name}` is replaced by the named group; if empty, all groups are joined by
+    spaces in their order."""
     field: Key | None = None
-    """The field to look in: whatever `instruction` could name, or an attribute."""
+    """Field that the pattern is applied to: any field that `instruction` can name, or an attribute."""
     pattern: Pattern | None = None
-    """A regular expression with named groups, `(?P<name>…)`, of which the first match counts. Underscores in what they
-    find become blanks."""
+    """A regular expression with named groups, `(?P<name>…)`; the first match is used. Underscores in the groups become
+    spaces."""
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
         refuse_bad_pattern("pattern", self.pattern)
         if self.pattern is None:
             if self.field is not None:
-                raise FieldError("field", f"field needs a pattern to look for; to take all of it: `{self.field}` alone")
+                raise FieldError("field", f"field needs a pattern; to use the whole field, write `{self.field}` alone")
             if not self.text.strip():
                 raise FieldError("text", "text is empty; write the instruction, or give field and pattern")
             return self
         if self.field is None:
-            raise FieldError("pattern", "pattern needs the field to look in; set field too")
+            raise FieldError("pattern", "pattern needs a field; set field too")
         groups = re.compile(self.pattern).groupindex
         if not groups:
-            raise FieldError("pattern", "pattern has no named group; put (?P<name> ) around each part that counts")
+            raise FieldError("pattern", "pattern has no named group; put (?P<name> ) around each part to extract")
         try:
             names = [name for _, name, _, _ in string.Formatter().parse(self.text) if name is not None]
         except ValueError as error:
@@ -64,4 +65,4 @@ class InstructionSpec(Spec):
 
 
 Instruction = Key | InstructionSpec
-"""The field that holds the instruction, or how it is stated."""
+"""The field that contains the instruction, or an InstructionSpec."""

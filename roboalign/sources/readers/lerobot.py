@@ -1,4 +1,4 @@
-"""LeRobotDatasets of version 2 and 3: Parquet tables with pictures in them, or beside them as videos."""
+"""Reads LeRobotDatasets of version 2 and 3: Parquet tables, with images inside or as separate videos."""
 
 from collections.abc import Iterator, Sequence
 from itertools import groupby
@@ -11,23 +11,24 @@ from roboalign.sources.readers.columns import Columns
 from roboalign.sources.readers.encoded import decode
 from roboalign.sources.readers.files import Files
 from roboalign.sources.readers.lerobot_meta import MetadataEntry, as_text, dimension_names, episodes, open_meta, tasks
-from roboalign.sources.readers.lerobot_rows import DataFile, picture_bytes, vectors
-from roboalign.sources.readers.lerobot_video import EARLY, frames_of_own, frames_of_shared
-from roboalign.sources.readers.reader import Damaged, Part, Raw, changes_of
+from roboalign.sources.readers.lerobot_rows import DataFile, image_bytes, vectors
+from roboalign.sources.readers.lerobot_video import EARLY, decode_own_video, decode_shared_video
+from roboalign.sources.readers.reader import Damaged, Part, RawEpisode, change_warnings
 from roboalign.sources.readers.spec import LerobotSpec
 from roboalign.types import UInt8
 
 EPISODES, PARTS = 50, 500
-"""Episodes of a part at most, and parts of the data set: then they hold more, for each one reads the whole index."""
+"""Number of episodes in a part, and the number of parts above which parts become larger, because each one reads the
+whole index."""
 TASK = "task"
-"""The `instruction` that stands for the task table."""
-OTHER_STAMPS = "its timestamps are not those of the data set's fps; frame k is taken for row k"
-"""A warning."""
+"""Value of `instruction` that selects the task table."""
+OTHER_STAMPS = "its timestamps do not match the data set's fps; frame k is used for row k"
+"""Warning for irregular timestamps."""
 _NUMBERS = ("float", "int", "uint", "bool")
 
 
 class Lerobot:
-    """A LeRobotDataset; a part is some consecutive episodes, of one data file if they share one."""
+    """Reads a LeRobotDataset. A part is a run of consecutive episodes, of one data file if they share it."""
 
     def __init__(self, spec: LerobotSpec, files: Files) -> None:
         self._spec, self._files = spec, files
@@ -51,7 +52,7 @@ class Lerobot:
 
     @property
     def fps(self) -> float:
-        """Recorded frames per second, by the data set."""
+        """Recorded frames per second, from `meta/info.json`."""
         return self._meta.fps
 
     def _numeric(self, key: str) -> bool:
@@ -60,12 +61,12 @@ class Lerobot:
         return whole and self._meta.kind(key).startswith(_NUMBERS)
 
     def _check(self) -> None:
-        """Raise SourceError if the spec names what the data set has not."""
+        """Raise SourceError if the spec names a camera or column that the data set lacks."""
         spec, features = self._spec, self._meta.features
         cameras = [key for key in features if self._meta.kind(key) in ("image", "video")]
         if self._camera not in cameras:
-            there = ", ".join(sorted(cameras)) or "none"
-            raise SourceError(f"camera: the data set has no camera '{self._camera}'; its cameras: {there}")
+            available = ", ".join(sorted(cameras)) or "none"
+            raise SourceError(f"camera: the data set has no camera '{self._camera}'; its cameras: {available}")
         camera = features[self._camera]
         details = [each for each in (camera, camera.get("info"), camera.get("video_info")) if isinstance(each, dict)]
         if any(each.get("is_depth_map") or each.get("video.is_depth_map") for each in details):
@@ -74,9 +75,9 @@ class Lerobot:
         for field, entries, declared in spec.vectors:
             for number, entry in enumerate(entries):
                 if entry.key not in numeric:
-                    there = ", ".join(sorted(numeric)) or "none"
+                    available = ", ".join(sorted(numeric)) or "none"
                     raise SourceError(
-                        f"{field}.{number}.key: the data set has no vector '{entry.key}'; its vectors: {there}"
+                        f"{field}.{number}.key: the data set has no vector '{entry.key}'; its vectors: {available}"
                     )
             widths = [len(e.columns) or (features[e.key].get("shape") or [1])[0] for e in entries]
             if sum(widths) != declared:
@@ -85,22 +86,22 @@ class Lerobot:
                 raise SourceError(f"{name}_width is {declared}, but the data set has {sum(widths)} ({listed})")
 
     def parts(self) -> list[Part]:
-        """Runs of the episodes that the data set lists."""
+        """Return the parts: runs of the listed episodes."""
 
-        def file(place: int) -> str:
-            entry = self._entries[place]
+        def file(index: int) -> str:
+            entry = self._entries[index]
             return entry.data if isinstance(entry, MetadataEntry) and not entry.alone else ""
 
-        found = []
+        runs = []
         size = max(EPISODES, len(self._entries) // PARTS)
         for path, run in groupby(range(len(self._entries)), file):
-            places = list(run)
-            for first in range(places[0], places[-1] + 1, size):
-                found.append(Part(path or "meta", first, min(first + size, places[-1] + 1)))
-        return found
+            indices = list(run)
+            for first in range(indices[0], indices[-1] + 1, size):
+                runs.append(Part(path or "meta", first, min(first + size, indices[-1] + 1)))
+        return runs
 
-    def read(self, part: Part) -> Iterator[Raw | Damaged]:
-        """The episodes of a part. Files that hold several stay open from one to the next."""
+    def read(self, part: Part) -> Iterator[RawEpisode | Damaged]:
+        """Yield the episodes of a part. A file with several episodes stays open between them."""
         held: DataFile | None = None
         try:
             for entry in self._entries[part.first : part.stop]:
@@ -120,30 +121,30 @@ class Lerobot:
             if held is not None:
                 held.close()
 
-    def _raw(self, entry: MetadataEntry, data: DataFile) -> Raw:
+    def _raw(self, entry: MetadataEntry, data: DataFile) -> RawEpisode:
         first, stop = data.find(entry.number)
         if stop - first != entry.length:
             raise DamagedError(f"{data.path} has {stop - first} rows of it, but {entry.length} frames are listed")
         if entry.length and "frame_index" in data.columns:
             order = vectors(data.column("frame_index", first, stop), "frame_index", 1)[:, 0]
             if not np.array_equal(order, np.arange(len(order))):
-                raise DamagedError("its frames are not numbered one after the other")
+                raise DamagedError("its frame_index values are not consecutive")
         instructions = self._instructions(entry, data, first, stop) if entry.length else []
-        warnings = changes_of(instructions)
+        warnings = change_warnings(instructions)
 
         def column(key: str) -> Any:
             return vectors(data.column(key, first, stop), key, self._widths[key])
 
-        def pictures(steps: Sequence[int]) -> Iterator[UInt8]:
+        def images(steps: Sequence[int]) -> Iterator[UInt8]:
             if not entry.video:
                 return self._stills(data, first, steps)
             warnings.extend(self._odd_timestamps(data, first, stop))
             return self._frames(entry, steps, warnings)
 
-        return Raw(
+        return RawEpisode(
             name=entry.name,
             length=entry.length,
-            pictures=pictures,
+            images=images,
             columns=Columns(self._widths, column),
             instruction=next(iter(instructions), ""),
             instructions=instructions,
@@ -154,14 +155,14 @@ class Lerobot:
         )
 
     def _instructions(self, entry: MetadataEntry, data: DataFile, first: int, stop: int) -> list[str]:
-        """That of each frame, or the one of the episode; [] for a literal text of the spec."""
+        """Return the instruction of each frame, or a single one of the episode; [] for a literal text of the spec."""
         key = self._spec.instruction_field
         if not key:
             return []
         if key == TASK:
             numbers = vectors(data.column("task_index", first, stop), "task_index", 1)[:, 0]
             if int(numbers[0]) not in self._tasks:
-                raise DamagedError(f"its task_index is {int(numbers[0])}, which the table of tasks lacks")
+                raise DamagedError(f"its task_index is {int(numbers[0])}, which is not in the table of tasks")
             return [self._tasks.get(int(number), "") for number in numbers]
         if key in entry.attributes:
             return [entry.attributes[key]]
@@ -171,24 +172,24 @@ class Lerobot:
         size: Sequence[int] = (-1, -1)
         values = data.stream(self._camera, [first + step for step in steps])
         for step, value in zip(steps, values, strict=True):
-            picture = decode(picture_bytes(value, self._files, step), size, step)
-            size = picture.shape[:2]
-            yield picture
+            image = decode(image_bytes(value, self._files, step), size, step)
+            size = image.shape[:2]
+            yield image
 
     def _odd_timestamps(self, data: DataFile, first: int, stop: int) -> list[str]:
-        """A warning if the rows' times, which may be those of a camera's own clock, are not those of the video."""
+        """Return a warning if the timestamps of the rows do not match the frame rate."""
         if "timestamp" not in data.columns:
             return []
         try:
             stamps = vectors(data.column("timestamp", first, stop), "timestamp", 1)[:, 0].astype(np.float64)
-        except DamagedError:  # reading does not need them
+        except DamagedError:  # timestamps are not needed for reading
             return [OTHER_STAMPS]
         regular = np.abs(stamps - np.arange(len(stamps)) / self.fps) < EARLY / self.fps
         return [] if regular.all() else [OTHER_STAMPS]
 
     def _frames(self, entry: MetadataEntry, steps: Sequence[int], warnings: list[str]) -> Iterator[UInt8]:
         if entry.alone:
-            return frames_of_own(self._files, entry.video, steps, entry.length, self.fps, warnings)
+            return decode_own_video(self._files, entry.video, steps, entry.length, self.fps, warnings)
         count = round(entry.start * self.fps) + entry.length
         times = [entry.start + step / self.fps for step in steps]
-        return frames_of_shared(self._files, entry.video, times, self.fps, count)
+        return decode_shared_video(self._files, entry.video, times, self.fps, count)

@@ -1,4 +1,4 @@
-"""What a LeRobotDataset says of itself under `meta/`: its features, tasks, and where each episode lies."""
+"""Reads the metadata of a LeRobotDataset under `meta/`: features, tasks, and the files of each episode."""
 
 import math
 import re
@@ -25,65 +25,65 @@ V3_DATA = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
 V3_VIDEO = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"
 V3_EPISODES = "meta/episodes/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
 LARGEST = 10**9
-"""Numbers of episodes, chunks and files at most."""
+"""Largest number of an episode, chunk or file."""
 _VERSION = {"v2.0": 2, "v2.1": 2, "v3.0": 3}
 _PLACEHOLDER = re.compile(r"\{(\w+)(?::0?([0-9]{1,2})d)?\}")
-"""What a template of paths may hold: a name, and the digits that it is filled up to."""
+"""Placeholder in a path template: a name, and the number of digits for zero-padding."""
 BAD_PARQUET = (pa.ArrowException, OSError, ValueError, EOFError)
-"""What pyarrow raises on damaged files."""
+"""Exceptions of pyarrow for damaged files."""
 
 
 @dataclass(frozen=True, slots=True)
 class MetadataEntry:
-    """An episode by the index: where it lies, and what is known of it."""
+    """Index entry of an episode: its files and attributes."""
 
     number: int
     length: int
     data: str
-    """The Parquet file with its rows."""
+    """Parquet file with the rows of the episode."""
     video: str = ""
-    """The camera's video; empty if pictures are in the Parquet file."""
+    """Video of the camera; empty if images are in the Parquet file."""
     start: float = 0.0
-    """Where it begins in that video, in seconds."""
+    """Start of the episode in that video, in seconds."""
     alone: bool = True
-    """Whether both files hold no other episode."""
+    """Whether both files contain only this episode."""
     attributes: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
-        """Its name in messages."""
+        """Name of the episode in messages."""
         return f"episode_{self.number:06d}"
 
 
 @dataclass(frozen=True)
 class Meta:
-    """The description of a data set."""
+    """Description of a LeRobotDataset."""
 
     version: int
-    """2 or 3."""
+    """Major version: 2 or 3."""
     codebase: str
-    """The version as LeRobot writes it: v2.1."""
+    """Version as written by LeRobot, such as v2.1."""
     fps: float
     features: Mapping[str, Json]
     chunk: int
-    """Episodes (version 2) or files (version 3) of one folder."""
+    """Number of episodes (version 2) or files (version 3) in one folder."""
     total: int | None
-    """Episodes there should be."""
+    """Declared number of episodes; None if it is not declared."""
     data: str
     video: str
-    """Templates of paths."""
+    """Path template of the videos; `data` is that of the Parquet files."""
 
     def kind(self, key: str) -> str:
-        """The dtype of a feature."""
+        """Return the dtype of a feature."""
         return str(self.features[key].get("dtype", ""))
 
 
 def open_meta(files: Files) -> Meta:
-    """Parse `meta/info.json`. Raises SourceError if it is missing, garbled, or of a version that cannot be read."""
+    """Parse `meta/info.json`. Raises SourceError if it is missing, garbled, or of an unsupported version."""
     try:
         info = parse_json(files.bytes(INFO))
     except MISSING:
-        raise SourceError(f"{files.uri} has no {INFO}; `uri` is the folder that holds `meta/`") from None
+        raise SourceError(f"{files.uri} has no {INFO}; `uri` is the folder that contains `meta/`") from None
     except (DamagedError, OSError, ValueError) as error:
         raise SourceError(f"{files.uri}: {INFO} cannot be read: {error}") from None
     try:
@@ -97,7 +97,7 @@ def open_meta(files: Files) -> Meta:
         fps = float(info["fps"])
         if not FPS[0] <= fps <= FPS[1]:
             raise ValueError(f"fps is {fps:g}, not {FPS[0]:g} to {FPS[1]:g}")
-        # A feature that is described wrongly only counts if the spec names it.
+        # A malformed feature is an error only if the spec names it.
         features = {key: value for key, value in info["features"].items() if isinstance(value, dict)}
         total, chunk = info.get("total_episodes"), info.get("chunks_size")
         default = (V2_DATA, V2_VIDEO) if number == 2 else (V3_DATA, V3_VIDEO)
@@ -116,7 +116,8 @@ def open_meta(files: Files) -> Meta:
 
 
 def dimension_names(names: Json, width: int) -> tuple[str, ...]:
-    """The names of a feature's dimensions; () if `names`, a list or a mapping of lists, does not give one for each."""
+    """Return the names of a feature's dimensions; () if `names`, a list or a mapping of lists, does not name each
+    one."""
     lists = list(names.values()) if isinstance(names, dict) else [names]
     if not all(isinstance(each, list) for each in lists):
         return ()
@@ -127,26 +128,26 @@ def dimension_names(names: Json, width: int) -> tuple[str, ...]:
 
 
 def tasks(meta: Meta, files: Files) -> dict[int, str]:
-    """The instructions by their number. Raises SourceError if their table is missing or garbled."""
+    """Return the instructions by task index. Raises SourceError if their table is missing or garbled."""
     name = "meta/tasks.jsonl" if meta.version == 2 else "meta/tasks.parquet"
     try:
         if meta.version == 2:
             return dict(_tasks_v2(files.bytes(name)))
         with files.open(name) as file:
             table = pq.read_table(file)
-        # pandas wrote the text as its index, which has this or that name; other columns are not needed.
-        others = [column for column in table.column_names if column != "task_index"]
-        text = next((column for column in ("task", "__index_level_0__") if column in others), others[0])
+        # pandas writes the text as its index, whose name varies; other columns are not needed.
+        text_columns = [column for column in table.column_names if column != "task_index"]
+        text = next((column for column in ("task", "__index_level_0__") if column in text_columns), text_columns[0])
         texts = [as_text(value) for value in table[text]]
         return {n: value for n, value in zip(table["task_index"].to_pylist(), texts, strict=True) if value is not None}
     except MISSING:
-        raise SourceError(f"{files.uri} has no {name}, where its instructions are") from None
+        raise SourceError(f"{files.uri} has no {name}, which contains its instructions") from None
     except (*BAD_PARQUET, DamagedError, KeyError, TypeError, IndexError) as error:
         raise SourceError(f"{files.uri}: {name} cannot be read: {error}") from None
 
 
 def _tasks_v2(content: bytes) -> Iterator[tuple[int, str]]:
-    """The tasks whose lines can be read; an episode of another one is damaged alone."""
+    """Yield the tasks whose lines can be parsed; an episode with another task is damaged."""
     for line in content.split(b"\n"):
         try:
             row = parse_json(line)
@@ -156,7 +157,7 @@ def _tasks_v2(content: bytes) -> Iterator[tuple[int, str]]:
 
 
 def as_text(value: Any) -> str | None:
-    """An Arrow scalar's text, which need not be UTF-8; None if it holds something else."""
+    """Return the text of an Arrow scalar, which need not be UTF-8; None if it has another type."""
     kind = value.type
     if pa.types.is_dictionary(kind):
         return None if value.value is None else as_text(value.value)
@@ -166,33 +167,33 @@ def as_text(value: Any) -> str | None:
 
 
 def episodes(meta: Meta, files: Files, camera: str) -> list[MetadataEntry | Damaged]:
-    """All episodes by the index; what is listed wrongly, twice, or not at all comes as `Damaged`."""
-    found: list[MetadataEntry | Damaged] = []
-    seen: set[int] = set()
+    """Return all episodes of the index; invalid, duplicate and missing entries become `Damaged`."""
+    entries: list[MetadataEntry | Damaged] = []
+    listed_numbers: set[int] = set()
     rows = _rows_v2(files) if meta.version == 2 else _rows_v3(meta, files, camera)
     for name, row in rows:
         if isinstance(row, Damaged):
-            found.append(row)
+            entries.append(row)
             continue
         try:
             entry = _entry(meta, row, camera)
-            if entry.number in seen:
+            if entry.number in listed_numbers:
                 raise DamagedError(f"episode {entry.number} is listed twice")
-            seen.add(entry.number)
-            found.append(entry)
+            listed_numbers.add(entry.number)
+            entries.append(entry)
         except DamagedError as error:
-            found.append(Damaged(name, str(error)))
+            entries.append(Damaged(name, str(error)))
         except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
-            found.append(Damaged(name, f"it does not describe an episode ({type(error).__name__}: {error})"))
-    lost = 0 if meta.total is None else meta.total - sum(number < meta.total for number in seen)
+            entries.append(Damaged(name, f"it does not describe an episode ({type(error).__name__}: {error})"))
+    lost = 0 if meta.total is None else meta.total - sum(number < meta.total for number in listed_numbers)
     if lost:
-        # One by one, for the number of episodes is only what the file says.
-        missing = islice((number for number in range(meta.total or 0) if number not in seen), 6)
-        listed = [str(number) for number in missing]
-        text = ", ".join(listed[:5]) + (", …" if len(listed) > 5 else "")
+        # Computed lazily, because the declared number of episodes can be arbitrarily large.
+        missing = islice((number for number in range(meta.total or 0) if number not in listed_numbers), 6)
+        examples = [str(number) for number in missing]
+        text = ", ".join(examples[:5]) + (", …" if len(examples) > 5 else "")
         reason = f"{lost} of the {meta.total} episodes in {INFO} are not listed: {text}"
-        found.append(Damaged("meta", reason, lost))
-    return found
+        entries.append(Damaged("meta", reason, lost))
+    return entries
 
 
 def _rows_v2(files: Files) -> Iterator[tuple[str, dict[str, Json] | Damaged]]:
@@ -204,13 +205,13 @@ def _rows_v2(files: Files) -> Iterator[tuple[str, dict[str, Json] | Damaged]]:
     except (DamagedError, OSError) as error:
         raise SourceError(f"{files.uri}: {name} cannot be read: {error}") from None
     for number, line in enumerate(content.split(b"\n"), 1):
-        place = f"{name}:{number}"
+        line_name = f"{name}:{number}"
         if line.strip():
             try:
                 row = parse_json(line)
             except ValueError as error:
-                row = Damaged(place, f"the line is not JSON: {error}")
-            yield place, row
+                row = Damaged(line_name, f"the line is not JSON: {error}")
+            yield line_name, row
 
 
 def _rows_v3(meta: Meta, files: Files, camera: str) -> Iterator[tuple[str, dict[str, Json] | Damaged]]:
@@ -235,12 +236,12 @@ def _rows_v3(meta: Meta, files: Files, camera: str) -> Iterator[tuple[str, dict[
 
 
 def _episode_rows(source: pq.ParquetFile, camera: str) -> Iterator[dict[str, Json]]:
-    """The rows of a list of episodes. What cannot be read of a column that reading does not need is left out."""
+    """Yield the rows of a list of episodes, without unreadable columns that are not needed."""
     if source.metadata.num_rows > STEPS:
         raise ValueError(f"it lists {source.metadata.num_rows} episodes, more than {STEPS}")
     table: dict[str, list[Json]] = {}
     for name in source.schema_arrow.names:
-        # Statistics and checksums are most of the table, and nothing is read of them.
+        # Statistics and checksums are most of the table and are not needed.
         if name.startswith(("stats/", "meta/")) or name.endswith("/crc32"):
             continue
         needed = name.startswith(("data/", f"videos/{camera}/")) or name in ("episode_index", "length")
@@ -260,7 +261,7 @@ def _episode_rows(source: pq.ParquetFile, camera: str) -> Iterator[dict[str, Jso
 
 
 def _plain(value: Any) -> Json:
-    """An Arrow scalar as Python has it; None if it cannot be."""
+    """Convert an Arrow scalar to a Python value; None if it cannot be converted."""
     if pa.types.is_list(value.type) or pa.types.is_large_list(value.type):
         return [_plain(item) for item in value.values] if value.is_valid else None
     text = as_text(value)
@@ -274,11 +275,13 @@ def _entry(meta: Meta, row: dict[str, Json], camera: str) -> MetadataEntry:
     number, length = int(row["episode_index"]), int(row["length"])
     if not (0 <= number <= LARGEST and 0 <= length <= STEPS):
         raise DamagedError(f"it lists episode {_few_digits(number)} with {_few_digits(length)} frames")
-    known = {key: value for key, value in row.items() if "/" not in key and isinstance(value, str | bool | int | float)}
-    attributes = {key: _as_text(value) for key, value in known.items()}
-    words = row.get("tasks")
-    if isinstance(words, list) and all(isinstance(word, str) for word in words):
-        attributes["tasks"] = "; ".join(words)
+    scalars = {
+        key: value for key, value in row.items() if "/" not in key and isinstance(value, str | bool | int | float)
+    }
+    attributes = {key: _as_text(value) for key, value in scalars.items()}
+    task_texts = row.get("tasks")
+    if isinstance(task_texts, list) and all(isinstance(word, str) for word in task_texts):
+        attributes["tasks"] = "; ".join(task_texts)
     video = meta.kind(camera) == "video"
     if meta.version == 2:
         chunk = number // meta.chunk
@@ -290,14 +293,18 @@ def _entry(meta: Meta, row: dict[str, Json], camera: str) -> MetadataEntry:
     if video:
         if row.get(f"videos/{camera}/file_index") is None:
             raise DamagedError(f"it has no video of the camera '{camera}'")
-        place = {key: int(row[f"videos/{camera}/{key}"]) for key in ("chunk_index", "file_index")}
-        path = _path(meta.video, {"video_key": camera, **place})
+        video_indices = {key: int(row[f"videos/{camera}/{key}"]) for key in ("chunk_index", "file_index")}
+        path = _path(meta.video, {"video_key": camera, **video_indices})
         start = float(row[f"videos/{camera}/from_timestamp"])
         if not 0 <= start * meta.fps <= LARGEST:
             raise DamagedError(f"its video begins at {start:g} s")
-        told = row.get(f"videos/{camera}/to_timestamp")
-        # Not needed; but if it contradicts the length, the beginning may be wrong.
-        stop = float(told) if told is not None and math.isfinite(float(told)) else start + length / meta.fps
+        declared_stop = row.get(f"videos/{camera}/to_timestamp")
+        # Not needed, but if it contradicts the length, the start may be wrong too.
+        stop = (
+            float(declared_stop)
+            if declared_stop is not None and math.isfinite(float(declared_stop))
+            else start + length / meta.fps
+        )
         if not abs(stop - start - length / meta.fps) < 0.5 / meta.fps:
             raise DamagedError(
                 f"its video lasts from {start:g} to {stop:g} s, which is not {length} frames at {meta.fps:g} a second"
@@ -306,17 +313,18 @@ def _entry(meta: Meta, row: dict[str, Json], camera: str) -> MetadataEntry:
 
 
 def _path(template: str, values: Mapping[str, int | str]) -> str:
-    """The path of a file by a template with placeholders such as `{episode_index:06d}`. Raises DamagedError."""
+    """Fill a path template with placeholders such as `{episode_index:06d}`. Raises DamagedError if the path is
+    invalid."""
 
-    def fill(found: re.Match[str]) -> str:
-        value = values.get(found[1])
-        if value is None or (isinstance(value, str) and found[2]):
-            raise DamagedError(f"the template {template[:200]!r} in {INFO} asks for {found[0]}, which is not known")
-        return str(value).zfill(int(found[2] or 0))
+    def fill(match: re.Match[str]) -> str:
+        value = values.get(match[1])
+        if value is None or (isinstance(value, str) and match[2]):
+            raise DamagedError(f"the template {template[:200]!r} in {INFO} has the unknown placeholder {match[0]}")
+        return str(value).zfill(int(match[2] or 0))
 
     path = _PLACEHOLDER.sub(fill, template)
     if "{" in path or "}" in path:
-        raise DamagedError(f"the template {template[:200]!r} in {INFO} is none of paths, such as {V2_DATA}")
+        raise DamagedError(f"the template {template[:200]!r} in {INFO} is not a path template such as {V2_DATA}")
     try:
         return inside(path)
     except DamagedError as error:
@@ -324,7 +332,7 @@ def _path(template: str, values: Mapping[str, int | str]) -> str:
 
 
 def _few_digits(number: int) -> str:
-    """A number that may be too long to be written out."""
+    """Format a number that may have very many digits."""
     return str(number) if abs(number) <= 10**18 else "of more than 18 digits"
 
 

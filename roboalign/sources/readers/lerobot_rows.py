@@ -1,4 +1,4 @@
-"""The rows of LeRobot's Parquet files: those of one episode, and its pictures one after the other."""
+"""Reads the rows of LeRobot's Parquet files: columns of one episode, and a stream of its images."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -15,11 +15,11 @@ from roboalign.sources.readers.lerobot_meta import BAD_PARQUET
 from roboalign.types import Json
 
 BATCH = 32
-"""Rows of pictures that are in memory at once."""
+"""Number of image rows that are in memory at once."""
 
 
 class DataFile:
-    """A Parquet file with the rows of one episode or more; once closed, it opens again when it is read.
+    """A Parquet file with the rows of one or more episodes. A closed file reopens when it is read.
 
     Raises DamagedError if it cannot be read.
     """
@@ -71,20 +71,21 @@ class DataFile:
         self._parquet, self._streamed, self._batch = None, "", None
 
     def find(self, episode: int) -> tuple[int, int]:
-        """The first row of an episode, and one past its last. Raises DamagedError if they are not together."""
+        """Return the first row of an episode, and one past its last. Raises DamagedError if its rows are not
+        contiguous."""
         rows = np.flatnonzero(self._episodes == episode)
         if not len(rows):
             return 0, 0
         first, stop = int(rows[0]), int(rows[-1]) + 1
         if stop - first != len(rows):
-            raise DamagedError(f"its rows in {self.path} are not in one piece")
+            raise DamagedError(f"its rows in {self.path} are not contiguous")
         return first, stop
 
     def column(self, name: str, first: int, stop: int) -> pa.ChunkedArray:
-        """Some rows of a column. Raises DamagedError if the file lacks it or is damaged there."""
+        """Return some rows of a column. Raises DamagedError if the file lacks the column or is damaged."""
         if name not in self.columns:
-            there = ", ".join(sorted(self.columns)) or "nothing"
-            raise DamagedError(f"its data file {self.path} has no column '{name}'; there is: {there}")
+            available = ", ".join(sorted(self.columns)) or "nothing"
+            raise DamagedError(f"its data file {self.path} has no column '{name}'; available: {available}")
         groups = self._groups(first, stop)
         try:
             table = self._open().read_row_groups(groups, columns=[name], use_threads=False)
@@ -98,12 +99,13 @@ class DataFile:
         return [int(group) for group in np.flatnonzero((starts < stop) & (stops > first))]
 
     def stream(self, name: str, rows: Sequence[int]) -> Iterator[Json]:
-        """The values of a column at increasing rows, a few rows in memory at a time; reading on is cheap."""
+        """Yield the values of a column at increasing rows, with at most BATCH rows in memory; continuing a stream is
+        cheap."""
         if name not in self.columns:
             self.column(name, 0, 0)
         for row in rows:
-            held = self._batch is not None and self._next - len(self._batch) <= row
-            if self._streamed != name or not (held or row >= self._next):
+            is_buffered = self._batch is not None and self._next - len(self._batch) <= row
+            if self._streamed != name or not (is_buffered or row >= self._next):
                 self._restart(name, row)
             while row >= self._next:
                 try:
@@ -128,13 +130,13 @@ class DataFile:
 
 
 def vectors(column: pa.ChunkedArray, key: str, width: int) -> NDArray[Any]:
-    """(rows, width) numbers of a column of scalars or lists. Raises DamagedError if a row is of another width."""
+    """Convert a column of scalars or lists to (rows, width). Raises DamagedError if a row has another width."""
     array = column.combine_chunks()
     kind = array.type
     nested = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
     flat = array.flatten() if nested else array
     if not (pa.types.is_integer(flat.type) or pa.types.is_floating(flat.type) or pa.types.is_boolean(flat.type)):
-        raise DamagedError(f"its '{key}' holds values of type {kind}, not numbers")
+        raise DamagedError(f"its '{key}' contains values of type {kind}, not numbers")
     if array.null_count or flat.null_count:
         empty = array.is_null().to_numpy(zero_copy_only=False)
         step = f" at step {int(np.flatnonzero(empty)[0])}" if empty.any() else ""
@@ -143,25 +145,25 @@ def vectors(column: pa.ChunkedArray, key: str, width: int) -> NDArray[Any]:
         counts = np.diff(array.offsets.to_numpy())
     else:
         counts = np.full(len(array), kind.list_size if nested else 1)
-    wrong = np.flatnonzero(counts != width)
-    if len(wrong):
-        raise DamagedError(f"its '{key}' has width {counts[wrong[0]]} at step {wrong[0]}, not {width}")
+    wrong_rows = np.flatnonzero(counts != width)
+    if len(wrong_rows):
+        raise DamagedError(f"its '{key}' has width {counts[wrong_rows[0]]} at step {wrong_rows[0]}, not {width}")
     return np.asarray(flat.to_numpy(zero_copy_only=False)).reshape(len(array), width)
 
 
-def picture_bytes(value: Json, files: Files, step: int) -> bytes:
-    """The encoded picture of a row: held by it, or in a file that it names. Raises DamagedError."""
+def image_bytes(value: Json, files: Files, step: int) -> bytes:
+    """Return the encoded image of a row, which contains the bytes or names a file. Raises DamagedError."""
     data, path = (value.get("bytes"), value.get("path")) if isinstance(value, dict) else (value, None)
     if isinstance(data, bytes) and data:
         return data
     path = data if isinstance(data, str) else path
     if not isinstance(path, str) or not path:
-        raise DamagedError(f"it has no picture at step {step}")
+        raise DamagedError(f"it has no image at step {step}")
     try:
         return files.bytes(inside(path))
     except MISSING:
-        raise DamagedError(f"its picture at step {step} is the file {path}, which is missing") from None
+        raise DamagedError(f"its image at step {step} is the file {path}, which is missing") from None
     except DamagedError as error:
-        raise DamagedError(f"its picture at step {step} {error}") from None
+        raise DamagedError(f"its image at step {step} {error}") from None
     except OSError as error:
         raise SourceError(f"{files.uri}: {path} cannot be fetched: {error}; run it again") from None

@@ -1,4 +1,4 @@
-"""Folders of `.npz` files, one an episode, as iVideoGPT and RLVR-World convert data sets."""
+"""Reads folders of `.npz` files with one episode each, as iVideoGPT and RLVR-World convert data sets."""
 
 import math
 import zipfile
@@ -10,32 +10,32 @@ import numpy as np
 
 from roboalign.sources.errors import DamagedError
 from roboalign.sources.readers.arrays import BAD_ARRAY, open_npz, read_error
-from roboalign.sources.readers.columns import MISSING, STEPS, Columns, picture
+from roboalign.sources.readers.columns import MISSING, STEPS, Columns, as_image
 from roboalign.sources.readers.file_episodes import FileEpisodes
 from roboalign.sources.readers.files import Files
-from roboalign.sources.readers.reader import Raw, changes_of, require_key
+from roboalign.sources.readers.reader import RawEpisode, change_warnings, require_key
 from roboalign.sources.readers.spec import NpzEpisodesSpec
 from roboalign.sources.readers.text import decode_text
 from roboalign.types import UInt8
 
 PATTERN = "**/*.npz"
 LONGEST = 2000
-"""Characters of a text that is an attribute."""
+"""Largest length of an attribute in characters."""
 
 
 class NpzEpisodes(FileEpisodes):
-    """The episodes of a folder."""
+    """Reads the episodes of a folder."""
 
     def __init__(self, spec: NpzEpisodesSpec, files: Files) -> None:
         super().__init__(files, [PATTERN], spec.fps, self.read_file)
         self.spec, self.files = spec, files
         self.camera = spec.cameras[0]
 
-    def read_file(self, path: str) -> Raw:
-        """The episode of a file. Raises DamagedError."""
+    def read_file(self, path: str) -> RawEpisode:
+        """Read the episode of a file. Raises DamagedError."""
         shapes = array_shapes(self.files, path)
         first = self.spec.actions[0].key
-        # Without its pictures an episode still has a length, and may be one that the filter leaves out.
+        # An episode without images still has a length and may be left out by the filter.
         key = self.camera if self.camera in shapes else first
         require_key(shapes, key, "camera" if first not in shapes else "action column")
         if not shapes[key][0]:
@@ -62,31 +62,31 @@ class NpzEpisodes(FileEpisodes):
                 raise DamagedError(f"its '{name}' has {len(values)} rows, but there are {length} of '{key}'")
             return values
 
-        def pictures(steps: Sequence[int]) -> Iterator[UInt8]:
+        def images(steps: Sequence[int]) -> Iterator[UInt8]:
             require_key(shapes, self.camera, "camera")
             array = load_array(self.files, path, self.camera)
             for step in steps:
-                yield picture(array[step], self.camera)
+                yield as_image(array[step], self.camera)
 
-        return Raw(
+        return RawEpisode(
             name=path,
             length=length,
-            pictures=pictures,
+            images=images,
             columns=Columns(numeric, column),
             instruction=attributes.get(self.spec.instruction_field, ""),
             attributes=attributes,
             instructions=instructions,
-            warnings=changes_of(instructions),
+            warnings=change_warnings(instructions),
         )
 
 
 def array_shapes(files: Files, path: str) -> dict[str, tuple[tuple[int, ...], str]]:
-    """The shape and the kind of dtype of each array of an `.npz` file, whose headers alone are read.
+    """Return the shape and the dtype kind of each array of an `.npz` file, reading only the headers.
 
-    Raises DamagedError if it is none, or an array is not as large as its header says; SourceError if it cannot be
-    fetched.
+    Raises DamagedError if the file is invalid or an array does not have the size of its header; SourceError if it
+    cannot be fetched.
     """
-    found: dict[str, tuple[tuple[int, ...], str]] = {}
+    shapes: dict[str, tuple[tuple[int, ...], str]] = {}
     try:
         with files.open(path) as file, zipfile.ZipFile(file) as archive:
             for info in archive.infolist():
@@ -98,28 +98,30 @@ def array_shapes(files: Files, path: str) -> dict[str, tuple[tuple[int, ...], st
                         else np.lib.format.read_array_header_2_0
                     )
                     shape, _, dtype = read_header(member)
-                    held = info.file_size - member.tell()
-                # Objects are pickled, and nothing here unpickles them.
+                    actual = info.file_size - member.tell()
+                # Objects are pickled and are never loaded.
                 if dtype.hasobject:
-                    found[info.filename.removesuffix(".npy")] = (shape, "O")
+                    shapes[info.filename.removesuffix(".npy")] = (shape, "O")
                     continue
-                wanted = math.prod(shape) * dtype.itemsize
-                if held != wanted:
-                    raise DamagedError(f"its array {info.filename} has {held} bytes, not the {wanted} of its header")
-                found[info.filename.removesuffix(".npy")] = (shape, dtype.kind)
+                expected = math.prod(shape) * dtype.itemsize
+                if actual != expected:
+                    raise DamagedError(
+                        f"its array {info.filename} has {actual} bytes, not the {expected} of its header"
+                    )
+                shapes[info.filename.removesuffix(".npy")] = (shape, dtype.kind)
     except MISSING:
         raise DamagedError("the file is missing") from None
     except DamagedError:
         raise
-    except (RuntimeError, *BAD_ARRAY) as error:  # a RuntimeError asks for a password
+    except (RuntimeError, *BAD_ARRAY) as error:  # a RuntimeError means that a password is needed
         raise DamagedError(f"it is not an .npz file, or a damaged one: {error}") from None
     except OSError as error:
         raise read_error(f"{files.uri}/{path}", error) from None
-    return found
+    return shapes
 
 
 def load_array(files: Files, path: str, name: str) -> Any:
-    """An array of an `.npz` file. Raises DamagedError, and SourceError if it cannot be fetched."""
+    """Load an array of an `.npz` file. Raises DamagedError if it is damaged, SourceError if it cannot be fetched."""
     try:
         with files.open(path) as file, open_npz(file) as arrays:
             return arrays[name]
@@ -130,5 +132,5 @@ def load_array(files: Files, path: str, name: str) -> Any:
 
 
 def texts_of(values: Any) -> list[str]:
-    """A single value, or those of a list, as text."""
+    """Return a single value, or each value of an array, as text."""
     return [decode_text(value) if isinstance(value, bytes) else str(value) for value in np.asarray(values).ravel()]

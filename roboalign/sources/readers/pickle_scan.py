@@ -1,7 +1,8 @@
-"""What a pickle would do, found out without doing it: its opcodes are followed on a stack of kinds.
+"""Checks a pickle without running it: its opcodes are simulated on a stack of value kinds.
 
-Refused before anything is unpickled: keys of dicts that are no plain text or number (a nested tuple is hashed for
-ever), sets, opcodes that build on a name instead of an object, and all that CALVIN's annotations do not need.
+Rejected before anything is unpickled: dict keys that are not plain texts or numbers (hashing nested tuples can take
+forever), sets, opcodes that build on a name instead of an object, and everything else that CALVIN's annotations do not
+need.
 """
 
 import pickle
@@ -9,12 +10,12 @@ import pickletools
 from typing import Literal
 
 Kind = Literal["mark", "atom", "list", "dict", "tuple", "name", "object"]
-"""What lies on the stack: plain texts, numbers and None are atoms, a name stands for a function or class."""
+"""Kind of a value on the stack. Plain texts, numbers and None are atoms; a name stands for a function or class."""
 
 OPCODES = 10_000_000
-"""Opcodes of a pickle at most; CALVIN's annotations have some 200,000."""
+"""Largest number of opcodes; CALVIN's annotations have some 200,000."""
 SKIPPED = 1000
-"""Places of the memo that a pickle may skip."""
+"""Largest number of memo slots that a pickle may skip."""
 _ATOMS = frozenset({
     "INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT", "NONE", "NEWTRUE", "NEWFALSE",
     "STRING", "BINSTRING", "SHORT_BINSTRING", "BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8", "UNICODE",
@@ -27,28 +28,28 @@ _TUPLES = {"EMPTY_TUPLE": 0, "TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 
 
 class _Stack:
-    """The kinds on the stack of an unpickler, and those that it remembers."""
+    """The kinds of the values on the stack and in the memo of an unpickler."""
 
     def __init__(self) -> None:
         self.kinds: list[Kind] = []
         self.memo: dict[int, Kind] = {}
 
     def pop(self, *wanted: Kind) -> Kind:
-        """Take the uppermost; it must be of a wanted kind, or of any but a mark."""
+        """Pop the top value, which must have a wanted kind, or any but "mark" if none is given."""
         kind = self.kinds.pop()
         if kind == "mark" or (wanted and kind not in wanted):
             raise pickle.UnpicklingError(f"it has a {kind} where {' or '.join(wanted) or 'a value'} should be")
         return kind
 
     def pop_to_mark(self) -> list[Kind]:
-        """Take all above the uppermost mark, and the mark."""
-        place = len(self.kinds) - 1 - self.kinds[::-1].index("mark")
-        found = self.kinds[place + 1 :]
-        del self.kinds[place:]
-        return found
+        """Pop all values above the top mark, and the mark."""
+        start = len(self.kinds) - 1 - self.kinds[::-1].index("mark")
+        values = self.kinds[start + 1 :]
+        del self.kinds[start:]
+        return values
 
-    def put_in(self, keys: list[Kind]) -> None:
-        """Check the keys of the dict that lies uppermost now."""
+    def set_items(self, keys: list[Kind]) -> None:
+        """Set items with these keys in the dict on top of the stack."""
         if any(key != "atom" for key in keys):
             raise pickle.UnpicklingError("a key of a dict is not a text or number")
         self.pop("dict")
@@ -56,7 +57,8 @@ class _Stack:
 
 
 def scan(data: bytes) -> None:
-    """Raise UnpicklingError if a pickle would do what reading annotations does not need; other errors for garbage."""
+    """Raise UnpicklingError if a pickle contains operations that annotations do not need; other errors if it is
+    garbled."""
     stack = _Stack()
     for number, (opcode, argument, _) in enumerate(pickletools.genops(data)):
         if number >= OPCODES:
@@ -69,10 +71,10 @@ def _follow(stack: _Stack, name: str, argument: object) -> None:
     if name in _ATOMS:
         kinds.append("atom")
     elif name in _PUTS:
-        place = argument if isinstance(argument, int) else len(stack.memo)
-        if place > len(stack.memo) + SKIPPED:  # the unpickler makes room for all places before it
-            raise pickle.UnpicklingError(f"it remembers a value at place {place}")
-        stack.memo[place] = kinds[-1]
+        slot = argument if isinstance(argument, int) else len(stack.memo)
+        if slot > len(stack.memo) + SKIPPED:  # the unpickler allocates all slots up to it
+            raise pickle.UnpicklingError(f"it uses memo slot {slot}")
+        stack.memo[slot] = kinds[-1]
     elif name in _GETS and isinstance(argument, int):
         kinds.append(stack.memo[argument])
     elif name in _TUPLES:
@@ -104,7 +106,7 @@ def _follow_container(stack: _Stack, name: str) -> None:
         case "DICT":
             keys = stack.pop_to_mark()[::2]
             kinds.append("dict")
-            stack.put_in(keys)
+            stack.set_items(keys)
         case "APPEND":
             stack.pop()
             stack.pop("list")
@@ -115,9 +117,9 @@ def _follow_container(stack: _Stack, name: str) -> None:
             kinds.append("list")
         case "SETITEM":
             stack.pop()
-            stack.put_in([stack.pop()])
+            stack.set_items([stack.pop()])
         case "SETITEMS":
-            stack.put_in(stack.pop_to_mark()[::2])
+            stack.set_items(stack.pop_to_mark()[::2])
         case "GLOBAL":
             kinds.append("name")
         case "STACK_GLOBAL":

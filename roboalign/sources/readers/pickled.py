@@ -1,8 +1,8 @@
-"""Pickled dicts in `.npy` files, read without running anything that they name.
+"""Reads pickled dicts in `.npy` files without executing any code that they name.
 
-CALVIN keeps its annotations so. A pickle names functions that the ordinary unpickler calls, whatever they are. Here
-every name but numpy's ways to spell arrays and scalars is refused, and these are answered by records of this module,
-from which the arrays are made afterwards: no code of a file's choosing runs. A scan of the opcodes comes first.
+CALVIN stores its annotations this way. A pickle names functions that the standard unpickler calls, whatever they are.
+Here all names are rejected except those by which numpy stores arrays and scalars; these are mapped to records of this
+module, from which the arrays are built afterwards. The opcodes are scanned first.
 """
 
 import io
@@ -19,13 +19,13 @@ from roboalign.sources.readers.arrays import BAD_ARRAY, BYTES
 from roboalign.sources.readers.pickle_scan import scan
 
 KINDS = re.compile(r"[<>|=]?([biufcSU]\d*|\?)")
-"""The dtypes that are admitted beside objects: numbers and texts."""
+"""Allowed dtypes other than objects: numbers and texts."""
 DEEPEST = 16
-"""Levels of lists and dicts in each other."""
+"""Largest nesting depth of lists and dicts."""
 
 
 class _Dtype:
-    """A dtype as a pickle spells it: its code, and later its byte order."""
+    """Record of a pickled dtype: its code and its byte order."""
 
     def __init__(self, code: Any, *_: Any) -> None:
         self.code = code
@@ -38,7 +38,7 @@ class _Dtype:
         self.order = order
 
     def build(self) -> "np.dtype[Any] | None":
-        """The dtype; None for objects."""
+        """Return the dtype; None for objects."""
         if self.code in ("O", "O8"):
             return None
         if not isinstance(self.code, str) or not KINDS.fullmatch(self.code) or self.order not in ("<", ">", "|", "="):
@@ -47,7 +47,7 @@ class _Dtype:
 
 
 class _Array:
-    """An array as a pickle spells it."""
+    """Record of a pickled array."""
 
     def __init__(self, *_: Any) -> None:
         self.state: Any = None
@@ -61,7 +61,7 @@ def _ndarray(*_: Any) -> Any:
 
 
 class _Scalar:
-    """A number as a pickle spells it."""
+    """Record of a pickled scalar."""
 
     def __init__(self, dtype: Any, data: Any = b"") -> None:
         self.dtype = dtype
@@ -69,14 +69,14 @@ class _Scalar:
 
 
 class _Buffer:
-    """An array as a pickle of protocol 5 spells it."""
+    """Record of an array that was pickled with protocol 5."""
 
     def __init__(self, data: Any, dtype: Any, shape: Any, order: Any) -> None:
         self.state = (1, shape, dtype, order == "F", data)
 
 
 class _Text:
-    """Bytes as a pickle of protocol 2 spells them: as text, and the name of its encoding."""
+    """Record of bytes that were pickled with protocol 2, as text and the name of its encoding."""
 
     def __init__(self, text: Any, encoding: Any = "latin1") -> None:
         if encoding != "latin1" or not isinstance(text, str):
@@ -85,15 +85,15 @@ class _Text:
 
 
 class _Function:
-    """What a pickle gets for a name: it can be called and handed on, and nothing can be set on it."""
+    """Replacement for a named function: it can be called and passed on, but not modified."""
 
-    __slots__ = ("_make",)
+    __slots__ = ("_function",)
 
     def __init__(self, make: Callable[..., Any]) -> None:
-        self._make = make
+        self._function = make
 
     def __call__(self, *arguments: Any) -> Any:
-        return self._make(*arguments)
+        return self._function(*arguments)
 
     def __setstate__(self, state: Any) -> None:
         raise pickle.UnpicklingError("it would change a function")
@@ -113,24 +113,24 @@ for _core in ("numpy.core", "numpy._core"):
 
 
 class _Unpickler(pickle.Unpickler):
-    """Knows numpy's names alone."""
+    """Unpickler that resolves only numpy's names."""
 
     def find_class(self, module: str, name: str) -> Any:
-        """The record for a name. Raises UnpicklingError for all that are not admitted."""
+        """Return the record class for a name. Raises UnpicklingError if the name is not allowed."""
         try:
             return _Function(_ADMITTED[module, name])
         except KeyError:
-            raise pickle.UnpicklingError(f"it names {module}.{name}, which is not called") from None
+            raise pickle.UnpicklingError(f"it names {module}.{name}, which is not allowed") from None
 
     def persistent_load(self, pid: Any) -> Any:
-        """Refused."""
+        """Raise UnpicklingError."""
         raise pickle.UnpicklingError("it refers to objects outside the file")
 
 
 def read_pickled(file: IO[bytes]) -> Any:
-    """The object in an `.npy` file that holds a single one: dicts, lists, texts, numbers and arrays of them.
+    """Read an `.npy` file with a single pickled object: dicts, lists, texts, numbers, and arrays of them.
 
-    Raises DamagedError if the file is no such one, is truncated, or names anything else; nothing it names is called.
+    Raises DamagedError if the file has another content, is truncated, or names anything else, which is never called.
     """
     try:
         version = np.lib.format.read_magic(file)
@@ -141,38 +141,41 @@ def read_pickled(file: IO[bytes]) -> Any:
     except BAD_ARRAY as error:
         raise DamagedError(f"it is not an .npy file: {error}") from None
     if dtype != np.dtype(object) or math.prod(shape) != 1:
-        raise DamagedError(f"it holds {dtype} {shape}, not one pickled object")
+        raise DamagedError(f"it contains {dtype} {shape}, not one pickled object")
     try:
         data = file.read(BYTES + 1)
         if len(data) > BYTES:
             raise pickle.UnpicklingError(f"it has more than {BYTES} bytes")
         scan(data)
-        found = _Maker().build(_Unpickler(io.BytesIO(data)).load())
+        value = _RecordConverter().build(_Unpickler(io.BytesIO(data)).load())
     except (pickle.UnpicklingError, ImportError, *BAD_ARRAY) as error:
         raise DamagedError(f"its pickle is refused: {error or type(error).__name__}") from None
-    return found.reshape(-1)[0] if isinstance(found, np.ndarray) and found.size == 1 else found
+    return value.reshape(-1)[0] if isinstance(value, np.ndarray) and value.size == 1 else value
 
 
-class _Maker:
-    """Turns records into arrays, numbers and bytes. What a pickle refers to many times is made once: nested
-    references cannot grow into more than the file holds."""
+class _RecordConverter:
+    """Converts records to arrays, numbers and bytes.
+
+    A value that is referenced many times is converted once, so that nested references cannot expand beyond the size of
+    the file.
+    """
 
     def __init__(self) -> None:
-        self.known: dict[int, tuple[Any, Any]] = {}
+        self.converted: dict[int, tuple[Any, Any]] = {}
 
     def build(self, value: Any, depth: int = 0) -> Any:
-        """The value without records."""
+        """Convert a value, recursively."""
         if value is None or isinstance(value, str | bytes | bytearray | bool | int | float | complex):
             return value
-        if id(value) not in self.known:
+        if id(value) not in self.converted:
             if depth > DEEPEST:
                 raise pickle.UnpicklingError(f"nested deeper than {DEEPEST} levels")
-            # The value is kept beside what was made of it, so that no other one takes its id.
-            self.known[id(value)] = value, self.container(value, depth + 1)
-        return self.known[id(value)][1]
+            # The value is stored with its conversion, so that its id is not reused.
+            self.converted[id(value)] = value, self.container(value, depth + 1)
+        return self.converted[id(value)][1]
 
     def container(self, value: Any, depth: int) -> Any:
-        """A container or record."""
+        """Convert a container or a record."""
         match value:
             case dict():
                 return {self.build(key, depth): self.build(item, depth) for key, item in value.items()}
@@ -186,10 +189,10 @@ class _Maker:
                 return self.array((1, (), value.dtype, False, value.data), depth).item()
             case _Array() | _Buffer():
                 return self.array(value.state, depth)
-        raise pickle.UnpicklingError(f"it holds a {type(value).__name__.strip('_')} where a value should be")
+        raise pickle.UnpicklingError(f"it contains a {type(value).__name__.strip('_')} instead of a value")
 
     def array(self, state: Any, depth: int) -> Any:
-        """The array of (version, shape, dtype, Fortran order, data)."""
+        """Build the array of a state (version, shape, dtype, Fortran order, data)."""
         _, shape, dtype, fortran, data = state
         if not isinstance(dtype, _Dtype):
             raise pickle.UnpicklingError("an array without a dtype")

@@ -1,4 +1,4 @@
-"""What a reader of a data set offers to the conversion."""
+"""The interface between readers and the conversion: raw episodes, parts, and the reader protocol."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,94 +9,95 @@ from roboalign.sources.errors import DamagedError
 from roboalign.types import Float32, UInt8
 
 SEVERAL_INSTRUCTIONS = (
-    "the instruction changes within the episode; the first one is taken for all of it "
-    "(`instruction_changes: split` divides it there)"
+    "the instruction changes within the episode; the first one is used for the whole episode "
+    "(`instruction_changes: split` divides it)"
 )
-"""A warning."""
+"""Warning for an episode whose instruction changes."""
 REASON = 2000
-"""Characters of a reason at most."""
+"""Largest length of a reason in characters."""
 
 
-Pictures = Callable[[Sequence[int]], Iterator[UInt8]]
-"""Decodes the frames of these increasing numbers, each (H, W, 3) RGB; none of the others is decoded if the format
-allows it. Raises DamagedError if one cannot be."""
+ImageDecoder = Callable[[Sequence[int]], Iterator[UInt8]]
+"""Decodes the images of increasing step indices, each (H, W, 3) RGB; other images are skipped if the format allows it.
+
+Raises DamagedError if an image cannot be decoded.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A part of a data set that one worker reads in one go: a file, or some episodes of one."""
+    """A part of a data set that one worker reads: a file, or some episodes of a file or list."""
 
     path: str
-    """A file or folder, relative to the data set's URI."""
+    """File or folder, relative to the data set's URI."""
     first: int = 0
-    """The first episode of the part, if a file or a list is divided."""
+    """Index of the first episode, if a file or list is divided."""
     stop: int | None = None
-    """One past the last one; None reads on to the end."""
+    """Index after the last episode; None for all remaining ones."""
 
 
 @dataclass(frozen=True, slots=True)
-class Raw:
-    """One episode as a data set holds it, before filter, stride, crop and resize."""
+class RawEpisode:
+    """A recorded episode before filter, stride, crop and resize. Images and columns are loaded on demand."""
 
     name: str
-    """Where it lies in the data set, for messages: `train-00003-of-01024#17`."""
+    """Name of the episode in the data set, such as `train-00003-of-01024#17`."""
     length: int
-    """Recorded frames."""
-    pictures: Pictures
-    """The pictures of the camera, or of the first one."""
+    """Number of recorded frames."""
+    images: ImageDecoder
+    """Images of the camera, or of the first one if there are several."""
     columns: Mapping[str, Float32]
-    """The action columns that the spec names, by key: (length, width), float32, in recorded units."""
+    """Action columns by key, each (length, width) float32 in recorded units."""
     instruction: str
-    """The instruction, or the first one; empty if there is none."""
+    """The instruction, or the first one if it changes; empty if there is none."""
     attributes: Mapping[str, str] = field(default_factory=dict)
-    """What else is known, for filters and scenes."""
+    """Attributes, for filters and scenes."""
     task: str = ""
-    """The data set's own name of the task; empty if it has none."""
+    """The data set's name of the task; empty if it has none."""
     dimension_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """The data set's own names of the columns' dimensions, by key; columns without names are absent."""
+    """The data set's names of the dimensions of its columns, by key; columns without names are absent."""
     warnings: list[str] = field(default_factory=list)
-    """What to know of an episode that is taken all the same, worded alike for all that it applies to; decoding adds to
-    it."""
-    further_pictures: tuple[Pictures, ...] = ()
-    """The pictures of the other cameras, if the spec names several."""
+    """Warnings, with the same wording for all episodes that they apply to; decoding adds to the list."""
+    further_images: tuple[ImageDecoder, ...] = ()
+    """Images of the other cameras, if the spec names several."""
     instructions: Sequence[str] = ()
-    """The instruction of each frame, if the format has one for each; one or none if it holds for all."""
-    recording: "Raw | None" = None
-    """The episode that this one is a stretch of, if it was divided."""
+    """Instruction of each frame if the format has one per frame; one or none if it applies to all frames."""
+    recording: "RawEpisode | None" = None
+    """The episode that this one is a segment of, if it was divided."""
 
 
 @dataclass(frozen=True, slots=True)
 class Damaged:
-    """An episode, or a whole file, that cannot be used."""
+    """An episode or file that cannot be used."""
 
     name: str
-    """Where it lies in the data set."""
+    """Name of the episode or file in the data set."""
     reason: str
-    """What is wrong with it."""
+    """Reason why it cannot be used."""
     lost: int = 1
-    """How many episodes are lost by it, as far as the data set tells."""
+    """Number of lost episodes, as far as it is known."""
 
     def __post_init__(self) -> None:
-        # Both may quote what the data set holds, and go to terminals and JSON files.
+        # Both may quote the data set and are written to terminals and JSON files.
         object.__setattr__(self, "name", printable(self.name)[:REASON])
         object.__setattr__(self, "reason", printable(self.reason.replace("\n", " "))[:REASON])
 
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """A sound episode that the spec does not want."""
+    """A valid episode that the spec leaves out."""
 
     reason: str
-    """Which field of the spec left it out."""
+    """Field of the spec that leaves it out."""
 
 
-def changes_of(instructions: Sequence[str]) -> list[str]:
-    """The warning that the instruction of an episode changes, if it does."""
+def change_warnings(instructions: Sequence[str]) -> list[str]:
+    """Return a warning if the instruction of an episode changes."""
     return [SEVERAL_INSTRUCTIONS] if len(set(instructions)) > 1 else []
 
 
 class Reader(Protocol):
-    """One data set. Opening reads its description alone; nothing is downloaded as a whole before the first episode."""
+    """Reads one data set. Opening reads only the metadata; data is fetched when episodes are read."""
 
     @property
     def fps(self) -> float:
@@ -104,16 +105,16 @@ class Reader(Protocol):
         ...
 
     def parts(self) -> list[Part]:
-        """All parts, in a fixed order. Raises SourceError if there are none."""
+        """Return all parts, in a fixed order. Raises SourceError if there are none."""
         ...
 
-    def read(self, part: Part) -> Iterator[Raw | Damaged]:
-        """The episodes of a part, in order; a damaged one, or a damaged rest of a file, comes as `Damaged`."""
+    def read(self, part: Part) -> Iterator[RawEpisode | Damaged]:
+        """Yield the episodes of a part, in order; a damaged episode or rest of a file is yielded as `Damaged`."""
         ...
 
 
-def require_key(columns: Mapping[str, object], key: str, what: str) -> None:
-    """Raise DamagedError if a column that the spec names is missing; the message lists what there is."""
+def require_key(columns: Mapping[str, object], key: str, description: str) -> None:
+    """Raise DamagedError, with a list of the available keys, if a column that the spec names is missing."""
     if key not in columns:
-        there = ", ".join(sorted(columns)) or "nothing"
-        raise DamagedError(f"it has no {what} '{key}'; there is: {there}")
+        available = ", ".join(sorted(columns)) or "nothing"
+        raise DamagedError(f"it has no {description} '{key}'; available: {available}")

@@ -1,4 +1,4 @@
-"""RLDS data sets as TensorFlow Datasets writes them, read without TensorFlow."""
+"""Reads RLDS data sets in the format of TensorFlow Datasets, without TensorFlow."""
 
 import fnmatch
 from collections.abc import Iterator
@@ -9,9 +9,9 @@ from roboalign.sources.errors import DamagedError, SourceError
 from roboalign.sources.readers.columns import MISSING, Columns
 from roboalign.sources.readers.example import features
 from roboalign.sources.readers.files import Files, inside
-from roboalign.sources.readers.reader import Damaged, Part, Raw, changes_of
+from roboalign.sources.readers.reader import Damaged, Part, RawEpisode, change_warnings
 from roboalign.sources.readers.rlds_features import Features, Leaf, parse
-from roboalign.sources.readers.rlds_values import attribute, decode_pictures, pictures, rows, texts
+from roboalign.sources.readers.rlds_values import attribute, decode_images, rows, stored_images, texts
 from roboalign.sources.readers.spec import RldsSpec
 from roboalign.sources.readers.text import parse_json
 from roboalign.sources.readers.tfrecord import Fault, records
@@ -19,22 +19,22 @@ from roboalign.types import Json
 
 FEATURES, INFO = "features.json", "dataset_info.json"
 TEMPLATE = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
-"""How shards are named if `dataset_info.json` does not say it."""
+"""File name template of shards if `dataset_info.json` has none."""
 
 
 @dataclass(frozen=True, slots=True)
 class TFRecordShard:
-    """A file of the data set."""
+    """A TFRecord file of the data set."""
 
     path: str
     label: str
-    """Its short name in messages and in the episodes' names."""
+    """Short name of the file in messages and episode names."""
     episodes: int
-    """How many it holds by `dataset_info.json`."""
+    """Number of episodes in the file, from `dataset_info.json`."""
 
 
 class Rlds:
-    """An RLDS data set: one record an episode, one part a shard; a shard is read record by record."""
+    """Reads an RLDS data set with one record per episode. A part is a shard, which is read record by record."""
 
     def __init__(self, spec: RldsSpec, files: Files) -> None:
         self._spec, self._files = spec, files
@@ -46,15 +46,16 @@ class Rlds:
 
     @property
     def fps(self) -> float:
-        """Recorded frames per second, by the spec."""
+        """Recorded frames per second, from the spec."""
         return self._spec.fps
 
     def parts(self) -> list[Part]:
-        """The shards of the wanted splits."""
+        """Return the parts: the shards of the chosen splits."""
         return [Part(path) for path in self._shards]
 
-    def read(self, part: Part) -> Iterator[Raw | Damaged]:
-        """The episodes of a shard. What cannot be read of it comes as one `Damaged`, with the number that is lost."""
+    def read(self, part: Part) -> Iterator[RawEpisode | Damaged]:
+        """Yield the episodes of a shard; an unreadable rest is yielded as one `Damaged` with the number of lost
+        episodes."""
         shard = self._shards[part.path]
         try:
             file = self._files.open(shard.path)
@@ -82,46 +83,46 @@ class Rlds:
                 lost,
             )
 
-    def _episode(self, shard: TFRecordShard, number: int, record: bytes | Fault) -> Raw | Damaged:
+    def _episode(self, shard: TFRecordShard, number: int, record: bytes | Fault) -> RawEpisode | Damaged:
         name = f"{shard.label}#{number}"
         if not isinstance(record, Fault):
             return self._raw(name, record)
         if not record.rest:
             return Damaged(name, record.reason)
         lost = shard.episodes - number
-        cost = f"{lost} of the" if lost > 0 else "it lies behind the"
+        cost = f"{lost} of the" if lost > 0 else "it is after the"
         end = " are lost" if lost > 0 else ""
         return Damaged(name, f"{record.reason}; {cost} file's {shard.episodes} episodes{end}", max(1, lost))
 
-    def _raw(self, name: str, record: bytes) -> Raw | Damaged:
+    def _raw(self, name: str, record: bytes) -> RawEpisode | Damaged:
         try:
-            found = features(record)
-            images = pictures(found, self._camera)
+            features_by_name = features(record)
+            images = stored_images(features_by_name, self._camera)
             length = len(images)
             leaf = self._instruction
-            words = texts(found, leaf) if leaf else []
-            if leaf and leaf.key.startswith("steps/") and not leaf.nested and len(words) != length:
-                raise DamagedError(f"'{leaf.key}' has {len(words)} texts for {length} steps")
-            known = {key: attribute(found, leaf) for key, leaf in self._features.episode.items()}
-            warnings = changes_of(words)
+            instructions = texts(features_by_name, leaf) if leaf else []
+            if leaf and leaf.key.startswith("steps/") and not leaf.nested and len(instructions) != length:
+                raise DamagedError(f"'{leaf.key}' has {len(instructions)} texts for {length} steps")
+            attributes = {key: attribute(features_by_name, leaf) for key, leaf in self._features.episode.items()}
+            warnings = change_warnings(instructions)
         except DamagedError as error:
             return Damaged(name, str(error))
-        return Raw(
+        return RawEpisode(
             name=name,
             length=length,
-            pictures=partial(decode_pictures, images, self._camera, warnings),
-            columns=Columns(self._numeric, lambda key: rows(found, self._numeric[key], length)),
-            instruction=words[0] if words else "",
-            instructions=words if len(words) == length else (),
+            images=partial(decode_images, images, self._camera, warnings),
+            columns=Columns(self._numeric, lambda key: rows(features_by_name, self._numeric[key], length)),
+            instruction=instructions[0] if instructions else "",
+            instructions=instructions if len(instructions) == length else (),
             warnings=warnings,
-            attributes={key: value for key, value in known.items() if value is not None},
+            attributes={key: value for key, value in attributes.items() if value is not None},
         )
 
 
 def choose_leaves(spec: RldsSpec, features: Features) -> tuple[Leaf, Leaf | None]:
-    """Camera and instruction; None for one that the spec states as a literal text.
+    """Return the features of camera and instruction; None for an instruction that the spec states.
 
-    Raises SourceError if one is absent or of a wrong kind.
+    Raises SourceError if a feature that the spec names is missing or has the wrong type.
     """
     camera = _find_leaf(features.steps, "camera", spec.cameras[0])
     three = not camera.shape or camera.shape[-1] == 3
@@ -153,10 +154,12 @@ def choose_leaves(spec: RldsSpec, features: Features) -> tuple[Leaf, Leaf | None
     return camera, instruction
 
 
-def _find_leaf(there: dict[str, Leaf], field: str, key: str) -> Leaf:
-    if key not in there:
-        raise SourceError(f"{field}: the data set has no '{key}'; there is: {', '.join(sorted(there)) or 'nothing'}")
-    return there[key]
+def _find_leaf(available: dict[str, Leaf], field: str, key: str) -> Leaf:
+    if key not in available:
+        raise SourceError(
+            f"{field}: the data set has no '{key}'; available: {', '.join(sorted(available)) or 'nothing'}"
+        )
+    return available[key]
 
 
 def _describe(leaf: Leaf) -> str:
@@ -166,7 +169,8 @@ def _describe(leaf: Leaf) -> str:
 
 
 def shards(spec: RldsSpec, files: Files, folder: str) -> list[TFRecordShard]:
-    """The shards of the wanted splits by `dataset_info.json`, in order. Raises SourceError if there are none."""
+    """Return the shards of the chosen splits, in order, from `dataset_info.json`. Raises SourceError if there are
+    none."""
     name = f"{files.uri}: {folder}{INFO}"
     info = _json(files, folder + INFO)
     try:
@@ -190,21 +194,24 @@ def shards(spec: RldsSpec, files: Files, folder: str) -> list[TFRecordShard]:
 
 
 def _shard(template: str, dataset: str, split: str, folder: str, lengths: list[int], number: int) -> TFRecordShard:
-    place = f"{number:05d}-of-{len(lengths):05d}"
+    shard_number = f"{number:05d}-of-{len(lengths):05d}"
     values = {
-        "DATASET": dataset, "SPLIT": split, "FILEFORMAT": "tfrecord", "SHARD_X_OF_Y": place,
+        "DATASET": dataset, "SPLIT": split, "FILEFORMAT": "tfrecord", "SHARD_X_OF_Y": shard_number,
         "SHARD_INDEX": f"{number:05d}", "NUM_SHARDS": f"{len(lengths):05d}",
     }  # fmt: skip
     for key, value in values.items():
         template = template.replace(f"{{{key}}}", value)
     try:
-        return TFRecordShard(folder + inside(template), f"{split}-{place}", max(0, lengths[number]))
+        return TFRecordShard(folder + inside(template), f"{split}-{shard_number}", max(0, lengths[number]))
     except DamagedError as error:
         raise SourceError(f"{folder}{INFO}: a shard of the split '{split}' {error}") from None
 
 
 def _folder(files: Files) -> str:
-    """'' or the one version folder inside the URI, with a slash. Raises SourceError if it holds none or several."""
+    """Return '' or the name of the only version folder inside the URI, with a slash.
+
+    Raises SourceError if there is none, or more than one.
+    """
     if files.exists(FEATURES):
         return ""
     versions = [path.removesuffix(FEATURES) for path in files.find(f"*/{FEATURES}")]
@@ -212,10 +219,10 @@ def _folder(files: Files) -> str:
         return versions[0]
     if versions:
         listed = ", ".join(version.rstrip("/") for version in versions)
-        raise SourceError(f"{files.uri} holds several versions: {listed}; put one of them into `uri`")
+        raise SourceError(f"{files.uri} contains several versions: {listed}; set `uri` to one of them")
     raise SourceError(
-        f"{files.uri} has no {FEATURES}, without which its records cannot be understood; "
-        f"`uri` is the folder that TFDS wrote, with {FEATURES}, {INFO} and the shards"
+        f"{files.uri} has no {FEATURES}, which is needed to parse its records; "
+        f"`uri` must be the folder that TFDS wrote, with {FEATURES}, {INFO} and the shards"
     )
 
 
@@ -223,6 +230,6 @@ def _json(files: Files, path: str) -> Json:
     try:
         return parse_json(files.bytes(path))
     except MISSING:
-        raise SourceError(f"{files.uri} has no {path}; copy it from where the data set came from") from None
+        raise SourceError(f"{files.uri} has no {path}; copy it from the original data set") from None
     except (DamagedError, OSError, ValueError) as error:
         raise SourceError(f"{files.uri}: {path} cannot be read: {error}") from None

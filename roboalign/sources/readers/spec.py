@@ -1,4 +1,4 @@
-"""Data sets that were recorded elsewhere: where they lie, and what is taken from them."""
+"""Specs of recorded data sets, one class per format."""
 
 import re
 from collections.abc import Sequence
@@ -12,91 +12,93 @@ from roboalign.spec.base import FieldError, Fraction, Name, Seed, Spec, items
 from roboalign.store.spec import StorageSpec, Tile, TileLayout, camera_features, divide_frame
 
 Cameras = Key | Annotated[tuple[Key, ...], items(1, 9)]
-"""The camera whose pictures are read, or a list of cameras, which one frame shows together by `tiling`."""
+"""The camera to read, or a list of cameras that `tiling` combines into one frame."""
 
 CELL = 16
-"""Pixels of a side of a camera's cell at least."""
+"""Smallest side of a camera's cell in pixels."""
 
 
 ActionLimits = Annotated[tuple[float, float], Field(strict=False)]
-"""Least and largest value."""
+"""(minimum, maximum) of an action dimension."""
 
 
 class CropSpec(Spec):
-    """The part of the recorded picture that is kept, as shares of its height and width."""
+    """Region of the recorded image to keep, as fractions of its height and width."""
 
     top: Fraction = 0.0
-    """Upper edge, from the top."""
+    """Upper edge, measured from the top."""
     bottom: Fraction = 1.0
-    """Lower edge, from the top."""
+    """Lower edge, measured from the top."""
     left: Fraction = 0.0
-    """Left edge, from the left."""
+    """Left edge, measured from the left."""
     right: Fraction = 1.0
-    """Right edge, from the left."""
+    """Right edge, measured from the left."""
 
     @model_validator(mode="after")
     def _check_order(self) -> Self:
         if self.top >= self.bottom:
-            raise FieldError("top", f"top is {self.top:g}, not above bottom, which is {self.bottom:g}; lower it")
+            raise FieldError("top", f"top ({self.top:g}) must be less than bottom ({self.bottom:g}); lower it")
         if self.left >= self.right:
-            raise FieldError("left", f"left is {self.left:g}, not left of right, which is {self.right:g}; lower it")
+            raise FieldError("left", f"left ({self.left:g}) must be less than right ({self.right:g}); lower it")
         return self
 
 
-class PictureSpec(Spec):
-    """How recorded pictures become frames: `crop`, then `fit`, then area-averaging (bicubic to enlarge)."""
+class ImageTransformSpec(Spec):
+    """Conversion of recorded images to frames: `crop`, then `fit`, then resampling by area averaging (bicubic if
+    enlarged)."""
 
     height: Annotated[int, Field(ge=16, le=1024, multiple_of=4)] = 256
-    """Pixels (paper)."""
+    """Height of the frames in pixels (paper: 256)."""
     width: Annotated[int, Field(ge=16, le=1024, multiple_of=4)] = 320
-    """Pixels (paper)."""
+    """Width of the frames in pixels (paper: 320)."""
     crop: CropSpec = CropSpec()
-    """The part that is kept."""
+    """Region of the recorded image to keep."""
     fit: Literal["crop", "pad", "stretch"] = "crop"
-    """If the aspect ratios differ: cut off the longer sides evenly, add black borders, or distort (our choice)."""
+    """Treatment of other aspect ratios: `crop` cuts the longer sides evenly, `pad` adds black borders, `stretch`
+    distorts (our choice)."""
 
 
 class TilingSpec(Spec):
-    """How the pictures of several cameras become one frame of the size that `image` declares, and how they are stored.
+    """Layout of several cameras in one frame of the size that `image` declares, and their storage.
 
     Each camera fills a cell, in the order of the list; crop and fit apply to each camera and its cell.
     """
 
     layout: TileLayout = "row"
-    """`row`: side by side; `column`: one below the other; `grid`: as many rows as columns, or one fewer."""
+    """`row`: side by side; `column`: one below the other; `grid`: as many rows as columns, or one less."""
     separate: bool = False
     """Whether the store keeps each camera as a feature of its own, `observation.images.<camera>`, instead of the whole
     frame as `observation.images.main`. Models see the whole frame in either case."""
 
 
 class VectorKeySpec(Spec):
-    """One of the columns that make up a vector, such as the proprioception."""
+    """A column that is part of a vector, such as the proprioception."""
 
     key: Key
-    """The column."""
+    """Name of the column."""
     columns: Annotated[tuple[Annotated[int, Field(ge=0, le=4095)], ...], items(0, 256)] = ()
-    """Which of its entries are taken, in this order; none named takes all."""
+    """Indices of the column's dimensions to use, in this order; empty for all."""
 
 
 class ActionKeySpec(VectorKeySpec):
-    """One of the columns that make up the action."""
+    """A column that is part of the action."""
 
     skipped: Literal["sum", "mean", "last"] = "sum"
-    """What becomes of the actions between two frames of a `stride`: displacements add up, velocities are averaged, and
-    of absolute commands (a gripper's opening, a joint target) the last one counts."""
+    """Combination of the actions between two frames of a `stride`: `sum` for displacements, `mean` for velocities,
+    `last` for absolute commands (a gripper's opening, a joint target)."""
 
 
 class FilterSpec(Spec):
-    """Which episodes are taken. What is left out is counted, by reason."""
+    """Filter of episodes. Left-out episodes are counted by the field that excludes them."""
 
     instruction: Pattern | None = None
-    """Only episodes in whose instruction this pattern is found (case does not matter)."""
+    """Keeps only episodes whose instruction matches this pattern (case-insensitive search)."""
     without: Pattern | None = None
-    """No episode in whose instruction this pattern is found."""
+    """Leaves out episodes whose instruction matches this pattern (case-insensitive search)."""
     attributes: dict[Key, Pattern] = Field(default_factory=dict)
-    """Only episodes in whose named attributes these patterns are found; `inspect` lists a source's attributes."""
+    """Keeps only episodes whose attributes match these patterns; `inspect` lists the attributes of a source."""
     longest: Annotated[int, Field(ge=0, le=1_000_000)] = 0
-    """No episode of more frames than this, after `stride`; 0 takes all."""
+    """Leaves out episodes with more frames than this, after `stride`; 0 for no limit."""
 
     @model_validator(mode="after")
     def _patterns(self) -> Self:
@@ -108,76 +110,77 @@ class FilterSpec(Spec):
 
 
 class GroupSplitSpec(SplitSpec):
-    """Shares of the episodes; what belongs together goes into one split."""
+    """Fractions of the episodes in each split; groups of episodes are not divided between splits."""
 
     by: Literal["scene", "instruction"] = "scene"
-    """What belongs together: episodes of one initial scene, or of one instruction (then test tasks are new ones)."""
+    """Grouping: episodes with the same initial scene, or with the same instruction (then the test tasks are new)."""
     scene: Key | None = None
-    """The attribute that names the initial scene; null takes the first picture, so that only repeated recordings of
-    the very same picture count as one scene."""
+    """Attribute that names the initial scene. If null, the first image identifies it, so that only recordings with
+    identical first images share a scene."""
     scene_pattern: Pattern | None = None
-    """The part of that attribute that counts: its first group, such as the folder in a path."""
+    """Pattern whose first group extracts the scene from the attribute, such as the folder in a path."""
 
     @model_validator(mode="after")
     def _readable(self) -> Self:
         refuse_bad_pattern("scene_pattern", self.scene_pattern)
         if self.scene_pattern is not None and self.scene is None:
-            raise FieldError("scene_pattern", "scene_pattern needs the attribute to look in; set scene too")
+            raise FieldError("scene_pattern", "scene_pattern needs an attribute; set scene too")
         if self.scene_pattern is not None and re.compile(self.scene_pattern).groups < 1:
-            raise FieldError("scene_pattern", "scene_pattern has no group; put ( ) around the part that counts")
+            raise FieldError("scene_pattern", "scene_pattern has no group; put ( ) around the part to extract")
         return self
 
 
 class DatasetSpec(Spec):
-    """What all data sets recorded elsewhere share."""
+    """Fields of all recorded data sets."""
 
     uri: Annotated[str, Field(min_length=1, max_length=1000)]
-    """Where the data set lies: a path, or a URI that fsspec opens (s3://, gs://, hf://, https:// and others)."""
+    """URI of the data set: a path, or a URI that fsspec opens (s3://, gs://, hf://, https:// and others)."""
     options: dict[Name, bool | int | str] = Field(default_factory=dict)
-    """fsspec's options for that place, such as {anon: true}. Credentials belong into the environment, not here."""
+    """Options of fsspec for the URI, such as {anon: true}. Set credentials in the environment, not here."""
     revision: Annotated[str, Field(max_length=200)] = ""
-    """A free text. Changing it reads the data set again: the stage cannot see that files behind a URI changed."""
+    """Free text. Changing it reads the data set again, because the stage cannot detect changes of files behind a
+    URI."""
     camera: Cameras
-    """The images to read: one camera, or a list of cameras that are shown together."""
+    """The camera to read, or a list of cameras to show together."""
     tiling: TilingSpec = TilingSpec()
-    """How several cameras share a frame."""
+    """Layout of several cameras in a frame."""
     instruction_changes: Literal["first", "split"] = "first"
-    """What becomes of an episode in which the instruction (or the task index) changes. `first`: the first instruction
-    is taken for all of it, and a warning counts such episodes. `split`: each stretch of one instruction is an episode
-    of its own, `<episode>#1`, `<episode>#2` and so on; stretches shorter than `length` are left out and counted."""
+    """Treatment of episodes whose instruction (or task index) changes. `first`: the first instruction is used for the
+    whole episode, and a warning counts such episodes. `split`: each segment with one instruction becomes an episode,
+    `<episode>#1`, `<episode>#2` and so on; segments shorter than `length` are left out and counted."""
     instruction: Instruction
-    """The instruction: the field with its text, a literal `{text: …}`, or a `{field: …, pattern: …}`."""
+    """The instruction: the name of the field, a literal `{text: …}`, or a `{field: …, pattern: …}`."""
     actions: Annotated[tuple[ActionKeySpec, ...], items()]
-    """The columns that make up the action, joined in this order."""
+    """Columns that are concatenated to the action, in this order."""
     action_width: Annotated[int, Field(ge=1, le=256)]
-    """Action dimensions after joining; an episode of another width is quarantined."""
+    """Number of action dimensions after concatenation; episodes with another width are quarantined."""
     action_quantile: Quantile = 0.01
-    """Actions are scaled to the range between this quantile of the training episodes and its mirror: robust against
-    outliers, unlike the least and the largest value (our choice)."""
+    """Actions are normalised by this quantile of the training episodes and its mirror, which are robust against
+    outliers (our choice)."""
     action_range: Annotated[tuple[ActionLimits, ...], items(0, 256)] = ()
-    """Least and largest value of each action dimension, which actions are scaled by instead of `action_quantile`; none
-    named takes that. A published world model needs the limits that its training data had."""
+    """Minimum and maximum of each action dimension, which replace `action_quantile` for normalisation if given. A
+    published world model needs the limits of its training data."""
     proprioception: Annotated[tuple[VectorKeySpec, ...], items(0, 64)] = ()
-    """The columns that make up the proprioception (what the robot measures of itself, such as joint angles), joined in
-    this order; none named reads none. `world_model.proprioception` gives it to the world model."""
+    """Columns of the proprioception (the robot's measurements of itself, such as joint angles), joined in this order;
+    empty to read none. `world_model.proprioception` gives it to the world model."""
     proprioception_width: Annotated[int, Field(ge=0, le=256)] = 0
-    """Dimensions of the proprioception after joining; an episode of another width is quarantined."""
-    image: PictureSpec = PictureSpec()
+    """Number of dimensions of the proprioception; an episode of another width is quarantined."""
+    image: ImageTransformSpec = ImageTransformSpec()
     """Crop, size and aspect ratio of the frames."""
     storage: StorageSpec = StorageSpec()
-    """How the frames are kept."""
+    """Storage of the frames."""
     stride: Annotated[int, Field(ge=1, le=1000)] = 1
-    """Recorded frames from one frame to the next."""
+    """Number of recorded frames from one frame to the next."""
     length: Annotated[int, Field(ge=2, le=10_000)] = 32
-    """Frames an episode needs to have at least, after `stride`; shorter ones are left out."""
+    """Smallest number of frames of an episode, after `stride`; shorter ones are left out."""
     episodes: Annotated[int, Field(ge=0)] = 0
-    """Episodes to take, from the start; 0 takes all."""
+    """Largest number of episodes, from the start; 0 for all."""
     filter: FilterSpec = FilterSpec()
-    """Which episodes are taken."""
+    """Filter of episodes."""
     tolerance: Fraction = 0.01
-    """Share of the episodes that may be damaged; the stage fails when more are."""
+    """Largest fraction of damaged episodes; the stage fails if there are more."""
     split: GroupSplitSpec = GroupSplitSpec()
-    """How the episodes are split."""
+    """Split of the episodes."""
     seed: Seed = 0
     """Seed of the split."""
 
@@ -196,11 +199,15 @@ class DatasetSpec(Spec):
         if self.action_range and len(self.action_range) != self.action_width:
             raise FieldError(
                 "action_range",
-                f"has limits of {len(self.action_range)} dimensions, action_width is {self.action_width}; give as many",
+                f"action_range has {len(self.action_range)} pairs, but action_width is {self.action_width}; "
+                "give one pair per dimension",
             )
         for index, (low, high) in enumerate(self.action_range):
             if low >= high:
-                raise FieldError(f"action_range.{index}", f"{low:g} is not below {high:g}; give least and largest")
+                raise FieldError(
+                    f"action_range.{index}",
+                    f"the minimum {low:g} is not below the maximum {high:g}; give (minimum, maximum)",
+                )
         return self
 
     @property
@@ -218,42 +225,44 @@ class DatasetSpec(Spec):
 
     @property
     def instruction_field(self) -> str:
-        """The field that a reader takes the instruction from; empty if it is a literal text."""
+        """Field that a reader takes the instruction from; empty for a literal text."""
         return self.instruction if isinstance(self.instruction, str) else self.instruction.field or ""
 
     @property
     def image_size(self) -> tuple[int, int]:
-        """Height and width in pixels."""
+        """Height and width of the frames in pixels."""
         return self.image.height, self.image.width
 
     @property
     def cameras(self) -> tuple[str, ...]:
-        """The cameras that a frame shows."""
+        """Cameras in a frame."""
         return (self.camera,) if isinstance(self.camera, str) else self.camera
 
     @property
     def tiles(self) -> tuple[Tile, ...]:
-        """The cell of each camera in the frame."""
+        """Cell of each camera in the frame."""
         return divide_frame(len(self.cameras), self.tiling.layout, *self.image_size)
 
     @property
     def stored_cameras(self) -> dict[str, Tile] | None:
-        """The cell of each image feature of the store if cameras are kept by themselves, else None."""
+        """Cell of each image feature of the store, if cameras are stored separately, else None."""
         return dict(zip(camera_features(self.cameras), self.tiles, strict=True)) if self.tiling.separate else None
 
     @model_validator(mode="after")
     def _cameras_fit(self) -> Self:
         cameras = self.cameras
-        if twice := [key for number, key in enumerate(cameras) if key in cameras[:number]]:
-            raise FieldError("camera", f"camera lists '{twice[0]}' twice; name each camera once")
+        if duplicates := [key for number, key in enumerate(cameras) if key in cameras[:number]]:
+            raise FieldError("camera", f"camera lists '{duplicates[0]}' twice; name each camera once")
         if len(set(camera_features(cameras))) < len(cameras):
-            raise FieldError("camera", f"two of the cameras {', '.join(cameras)} would be stored under one name")
+            raise FieldError(
+                "camera", f"two of the cameras {', '.join(cameras)} would be stored under the same name; rename one"
+            )
         if self.tiling.separate and len(cameras) == 1:
             raise FieldError("tiling.separate", "tiling.separate needs several cameras; list them in camera")
         if min(min(tile.height, tile.width) for tile in self.tiles) < CELL:
             side = "height" if min(tile.height for tile in self.tiles) < CELL else "width"
             message = (
-                f"image.{side} {getattr(self.image, side)} leaves fewer than {CELL} pixels to each of {len(cameras)} "
+                f"image.{side} {getattr(self.image, side)} leaves less than {CELL} pixels for each of {len(cameras)} "
                 "cameras; raise it, list fewer cameras, or change tiling.layout"
             )
             raise FieldError(f"image.{side}", message)
@@ -261,57 +270,57 @@ class DatasetSpec(Spec):
 
 
 class RldsSpec(DatasetSpec):
-    """TFRecord shards as TensorFlow Datasets writes them, in RLDS: RT-1, BridgeData V2, Open X-Embodiment.
+    """TFRecord shards of TensorFlow Datasets in the RLDS format: RT-1, BridgeData V2, Open X-Embodiment.
 
-    `uri` is the folder that holds `features.json` and the shards, or the one above it if it has one version. Keys
-    are those of a step (`observation/image`, `action/world_vector`); attributes are those of an episode
-    (`episode_metadata/file_path`), numbers as text, and `true` or `false`.
+    `uri` is the folder that contains `features.json` and the shards, or its parent if there is only one version. Keys
+    are features of a step (`observation/image`, `action/world_vector`). Attributes are features of an episode
+    (`episode_metadata/file_path`); numbers are formatted as text, booleans as `true` or `false`.
     """
 
     kind: Literal["rlds"]
     subset: Annotated[str, Field(pattern=r"^[A-Za-z0-9_*]+$", max_length=64)] = "train"
-    """Which of the data set's own splits is read; `*` reads all."""
+    """Split of the data set to read; `*` reads all."""
     fps: Annotated[float, Field(gt=0, le=1000)]
-    """Frames per second of the recording, which RLDS does not tell."""
+    """Frames per second of the recording, which RLDS does not contain."""
 
 
 class LerobotSpec(DatasetSpec):
-    """A LeRobotDataset of version 2.1 or 3, with images or videos.
+    """A LeRobotDataset of version 2.0, 2.1 or 3.0, with images or videos.
 
-    `uri` is the folder that holds `meta/`. Keys are its features (`observation.images.top`, `action`); attributes are
-    the columns of its episode tables.
+    `uri` is the folder that contains `meta/`. Keys are features (`observation.images.top`, `action`); attributes are
+    the columns of the episode tables.
     """
 
     kind: Literal["lerobot"]
     instruction: Instruction = "task"
-    """The instruction: `task`, by the data set's task table, or a text column; or a literal text, or a pattern."""
+    """The instruction: `task` for the task table, a text column, a literal text, or a pattern."""
 
 
 class CalvinSpec(DatasetSpec):
-    """CALVIN in its own layout: one `.npz` a step, language annotations for stretches of steps.
+    """CALVIN in its original layout: one `.npz` file per step, and language annotations of segments of steps.
 
-    `uri` is the folder that holds `training/` and `validation/`. Keys are arrays of a step (`rgb_static`,
-    `rel_actions`); attributes are `task`, `environment`, `subset`, and `recording`, which stretches share that overlap
-    or follow each other within a second.
+    `uri` is the folder that contains `training/` and `validation/`. Keys are arrays of a step (`rgb_static`,
+    `rel_actions`); attributes are `task`, `environment`, `subset`, and `recording`, which is shared by segments that
+    overlap or follow each other within a second.
     """
 
     kind: Literal["calvin"]
     instruction: Instruction = "ann"
-    """The list of instructions among the language annotations; or a literal text, or a pattern."""
+    """The list of instructions in the language annotations, a literal text, or a pattern."""
     subset: Literal["training", "validation"] = "training"
-    """Which of its folders is read. The annotations of `validation` in task_ABC_D and task_ABCD_D repeat themselves."""
+    """Folder to read. The annotations of `validation` in task_ABC_D and task_ABCD_D contain duplicates."""
     annotations: Annotated[str, Field(min_length=1, max_length=200)] = "lang_annotations/auto_lang_ann.npy"
-    """The language annotations, inside that folder."""
+    """File of the language annotations, inside that folder."""
     environments: Annotated[tuple[Literal["A", "B", "C", "D"], ...], items(0, 4)] = ()
-    """Which of its environments are read, by `scene_info.npy`; none named reads all."""
+    """Environments to read, from `scene_info.npy`; empty for all."""
     fps: Annotated[float, Field(gt=0, le=1000)] = 30.0
     """Frames per second of the recording (CALVIN's 30 Hz)."""
     split: GroupSplitSpec = GroupSplitSpec(scene="recording")
-    """How the episodes are split. Stretches that show the same pictures stay together."""
+    """Split of the episodes. Segments that show the same images are not divided between splits."""
 
 
 class LiberoSpec(DatasetSpec):
-    """LIBERO and others in robomimic's layout: HDF5 files, one a task, with demonstrations `data/demo_*`.
+    """HDF5 files in the layout of LIBERO and robomimic, one per task, with demonstrations `data/demo_*`.
 
     `uri` is a folder with `.hdf5` files at any depth. Keys are data sets of a demonstration (`obs/agentview_rgb`,
     `actions`); attributes are `file`, `folder`, and the attributes of the file's `data` group.
@@ -319,91 +328,92 @@ class LiberoSpec(DatasetSpec):
 
     kind: Literal["libero"]
     instruction: Instruction = "problem_info/language_instruction"
-    """The attribute with the instruction, parts inside JSON joined by `/`; or a literal text, or a pattern."""
+    """The attribute that contains the instruction (a path with `/` into JSON values), a literal text, or a pattern."""
     upside_down: bool = True
-    """Whether its pictures are stored upside down, as robosuite renders them."""
+    """Whether images are stored upside down, as robosuite renders them."""
     after_action: bool = True
-    """Whether a step's picture was taken after its action, as LIBERO records them: then the next step's action leads on
-    from it, and the last picture is left out. False for robomimic's own data sets."""
+    """Whether a step's image was taken after its action, as in LIBERO: it is then paired with the next step's action,
+    and the last image is left out. False for robomimic's own data sets."""
     fps: Annotated[float, Field(gt=0, le=1000)] = 20.0
     """Frames per second of the recording (LIBERO's 20 Hz)."""
 
 
 class VideosSpec(DatasetSpec):
-    """A folder of videos and a JSON Lines file with one line a video.
+    """A folder of videos and a JSON Lines file with one line per video.
 
-    `uri` is the folder. A line holds the video's path under `camera`, the instruction, and the actions: lists of one
-    row a frame, or the path of an `.npy` or `.npz` file. Everything else in a line is an attribute.
+    `uri` is the folder. A line contains the video's path under `camera`, the instruction, and the actions: lists with
+    one row per frame, or the path of an `.npy` or `.npz` file. All other values of a line are attributes.
     """
 
     kind: Literal["videos"]
     manifest: Annotated[str, Field(min_length=1, max_length=200)] = "episodes.jsonl"
     """The JSON Lines file, inside the folder."""
     camera: Cameras = "video"
-    """The key of the video's path; of several, a list."""
+    """Key of the video's path, or a list of keys for several cameras."""
     instruction: Instruction = "instruction"
-    """The key of the instruction; or a literal text, or a pattern."""
+    """Key of the instruction, a literal text, or a pattern."""
     fps: Annotated[float, Field(gt=0, le=1000)]
-    """Frames per second; a video of another rate is quarantined."""
+    """Frames per second; videos with another rate are quarantined."""
 
 
 class NpzEpisodesSpec(DatasetSpec):
-    """A folder of `.npz` files, one an episode, as iVideoGPT and RLVR-World convert data sets.
+    """A folder of `.npz` files with one episode each, as iVideoGPT and RLVR-World convert data sets.
 
-    `uri` is a folder with `.npz` files at any depth. Keys are arrays of a file: pictures (T, H, W, 3), actions (T, A);
-    attributes are `file`, `folder`, and the file's single numbers and texts.
+    `uri` is a folder with `.npz` files at any depth. Keys are arrays of a file: images (T, H, W, 3), actions (T, A);
+    attributes are `file`, `folder`, and the single numbers and texts of the file.
     """
 
     kind: Literal["npz"]
     camera: Cameras = "image"
-    """The array of pictures."""
+    """Key of the images."""
     instruction: Instruction = "instruction"
-    """The array with the instruction: one text, or one a step, of which the first counts; or a literal text, or a
-    pattern."""
+    """Key of the instruction (one text, or one per step, of which the first is used), a literal text, or a pattern."""
     fps: Annotated[float, Field(gt=0, le=1000)]
-    """Frames per second of the recording, which the files do not tell."""
+    """Frames per second of the recording, which the files do not contain."""
 
 
 class AlohaSpec(DatasetSpec):
-    """ALOHA's HDF5 files, one an episode: `action`, `observations/qpos`, `observations/images/<camera>`.
+    """ALOHA's HDF5 files with one episode each: `action`, `observations/qpos`, `observations/images/<camera>`.
 
     `uri` is a folder with `.hdf5` files at any depth. Keys are data sets of a file; attributes are `file`, `folder`,
-    the file's attributes, and its single texts. ALOHA records no instruction: state a literal text, or a pattern.
+    the file's attributes, and its single texts. ALOHA records no instruction, so `instruction` must be a literal text
+    or a pattern.
     """
 
     kind: Literal["aloha"]
     camera: Cameras = "observations/images/cam_high"
-    """The pictures: (T, H, W, 3), or JPEGs (T, bytes), padded with zeros."""
+    """Key of the images: arrays (T, H, W, 3), or JPEGs (T, bytes) padded with zeros."""
     swap_channels: bool = False
-    """Whether its pictures have blue first, as OpenCV writes them."""
+    """Whether the images have the channel order BGR, as written by OpenCV."""
     fps: Annotated[float, Field(gt=0, le=1000)] = 50.0
     """Frames per second of the recording (ALOHA's 50 Hz)."""
 
 
 class CtrlWorldSpec(DatasetSpec):
-    """Videos with one JSON annotation an episode, as Ctrl-World converts DROID.
+    """Videos with one JSON annotation per episode, as Ctrl-World converts DROID.
 
-    `uri` is the folder that holds `annotation/` and `videos/`. `camera` is the name of a video without its ending (`0`,
-    `1`, `2`). Keys are lists of an annotation (`states`, `action.cartesian_position`); all else in it is an attribute.
+    `uri` is the folder that contains `annotation/` and `videos/`. `camera` is the file name of a video without suffix
+    (`0`, `1`, `2`). Keys are lists of an annotation (`states`, `action.cartesian_position`); all other values are
+    attributes.
     """
 
     kind: Literal["ctrl_world"]
     annotations: Annotated[str, Field(min_length=1, max_length=200)] = "annotation/train"
-    """The folder of annotations, inside `uri`."""
+    """Folder of the annotations, inside `uri`."""
     camera: Cameras = "0"
-    """The video's name without its ending."""
+    """File name of the video without suffix."""
     instruction: Instruction = "texts"
-    """The key of the instruction, the first of a list; or a literal text, or a pattern."""
+    """Key of the instruction (the first text of a list), a literal text, or a pattern."""
     fps: Annotated[float, Field(gt=0, le=1000)] = 5.0
     """Frames per second of the videos (Ctrl-World's 5 Hz)."""
     rows_per_frame: Annotated[int, Field(ge=1, le=100)] = 1
-    """Rows of the action columns for each frame of the videos. Ctrl-World's `states` have one; all other columns have
-    DROID's 15 Hz, three a frame. `stride` counts rows and must be a multiple of this."""
+    """Rows of the action columns for each video frame. Ctrl-World's `states` have one; the other columns have DROID's
+    15 Hz, three per frame. `stride` counts rows and must be a multiple of this."""
 
     @model_validator(mode="after")
     def _frames_are_there(self) -> Self:
         if self.stride % self.rows_per_frame:
-            message = f"stride {self.stride} is not a multiple of rows_per_frame {self.rows_per_frame}; raise it to one"
+            message = f"stride ({self.stride}) must be a multiple of rows_per_frame ({self.rows_per_frame}); change it"
             raise FieldError("stride", message)
         return self
 
@@ -411,4 +421,4 @@ class CtrlWorldSpec(DatasetSpec):
 RecordedSpec = (
     RldsSpec | LerobotSpec | CalvinSpec | LiberoSpec | VideosSpec | NpzEpisodesSpec | AlohaSpec | CtrlWorldSpec
 )
-"""The data sets recorded elsewhere."""
+"""Union of the specs of recorded data sets."""

@@ -1,7 +1,7 @@
-"""TFRecord files: a row of records, each framed by its length and two checksums.
+"""Reads TFRecord files: a sequence of records, each with a length and two checksums.
 
-Layout of a record, all numbers little-endian: length (8 bytes), masked CRC-32C of the length (4), the data, masked
-CRC-32C of the data (4).
+Layout of a record, with little-endian numbers: length (8 bytes), masked CRC-32C of the length (4), data, masked CRC-32C
+of the data (4).
 """
 
 import struct
@@ -12,37 +12,38 @@ from typing import IO
 import google_crc32c
 
 HEADER, FOOTER = 12, 4
-"""Bytes before and after a record's data."""
+"""Number of bytes before and after a record's data."""
 _MASK = 0xA282EAD8
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """A record that cannot be used."""
+    """A damaged record."""
 
     reason: str
-    """What is wrong with it."""
+    """Description of the damage."""
     rest: bool
-    """Whether the file cannot be read beyond it either, because nobody knows where the next record begins."""
+    """Whether the rest of the file is unreadable too, because the start of the next record is unknown."""
 
 
 def records(file: IO[bytes]) -> Iterator[bytes | Fault]:
-    """The records of an open file from its beginning, one in memory at a time; a bad one comes as a `Fault`.
+    """Yield the records of an open file, one in memory at a time; a damaged one is yielded as a `Fault`.
 
-    A length is believed only when its checksum holds and the file is long enough, so garbage never asks for memory.
+    A length is used only if its checksum is valid and the file is long enough, so that a damaged file cannot exhaust
+    memory.
     """
     size = file.seek(0, 2)
-    place = file.seek(0)
-    while place < size:
+    offset = file.seek(0)
+    while offset < size:
         header = file.read(HEADER)
         if len(header) < HEADER:
             yield Fault(f"the file is truncated at byte {size}, inside a record's length", rest=True)
             return
         length, checksum = struct.unpack("<QI", header)
         if masked_crc(header[:8]) != checksum:
-            yield Fault(f"the checksum of a record's length is wrong at byte {place}", rest=True)
+            yield Fault(f"the checksum of a record's length is wrong at byte {offset}", rest=True)
             return
-        missing = place + HEADER + length + FOOTER - size
+        missing = offset + HEADER + length + FOOTER - size
         if missing > 0:
             yield Fault(f"the file is truncated at byte {size}: {missing} bytes of a record are missing", rest=True)
             return
@@ -52,13 +53,13 @@ def records(file: IO[bytes]) -> Iterator[bytes | Fault]:
             yield Fault(f"the file ends before byte {size}, inside a record", rest=True)
             return
         if masked_crc(data) != struct.unpack("<I", footer)[0]:
-            yield Fault(f"the checksum of its {length} bytes of data is wrong at byte {place}", rest=False)
+            yield Fault(f"the checksum of its {length} bytes of data is wrong at byte {offset}", rest=False)
         else:
             yield data
-        place += HEADER + length + FOOTER
+        offset += HEADER + length + FOOTER
 
 
 def masked_crc(data: bytes) -> int:
-    """The CRC-32C of `data` as TFRecord stores it: rotated by 15 bits and moved by a constant."""
+    """Return the CRC-32C of `data`, masked as TFRecord does: rotated by 15 bits, plus a constant."""
     crc = int(google_crc32c.value(data))
     return ((crc >> 15 | crc << 17) + _MASK) & 0xFFFFFFFF

@@ -1,4 +1,4 @@
-"""A folder of videos, and a JSON Lines file with one line a video."""
+"""Reads a folder of videos with a JSON Lines manifest, which has one line per video."""
 
 import errno
 import io
@@ -12,26 +12,26 @@ from roboalign.sources.errors import DamagedError, SourceError
 from roboalign.sources.readers.arrays import open_npz, read_npy
 from roboalign.sources.readers.columns import MISSING, Columns
 from roboalign.sources.readers.files import Files, inside
-from roboalign.sources.readers.reader import Damaged, Part, Raw, require_key
+from roboalign.sources.readers.reader import Damaged, Part, RawEpisode, require_key
 from roboalign.sources.readers.spec import VideosSpec
 from roboalign.sources.readers.text import parse_json
 from roboalign.store.media import MediaError, open_video, upright_frame, video_stream
 from roboalign.types import Json, UInt8
 
 EPISODES = 20
-"""Lines of the manifest that make a part."""
+"""Number of manifest lines in a part."""
 TOLERANCE = 0.1
-"""Share of a frame's duration by which it may come early or late; what containers round times to is less."""
+"""Largest deviation of a frame's timestamp, as a fraction of the frame duration; rounding by containers is smaller."""
 RATE = 0.01
-"""Share by which a video's own rate may differ from the spec's before it is said to be another one."""
+"""Smallest relative difference between the frame rates of the video and the spec that is reported as such."""
 LINE = 2**26
-"""Bytes of a line of the manifest at most."""
+"""Largest size of a manifest line in bytes."""
 MORE_FRAMES = "its video has frames after its last action; they are left out"
-"""A warning."""
+"""Warning for a video that is longer than its actions."""
 
 
 class Videos:
-    """The videos that a manifest lists."""
+    """Reads the videos that a manifest lists."""
 
     def __init__(self, spec: VideosSpec, files: Files) -> None:
         self.spec = spec
@@ -44,7 +44,7 @@ class Videos:
         return self.spec.fps
 
     def lines(self) -> Iterator[tuple[int, bytes]]:
-        """The lines of the manifest that are not blank, numbered from 1. Raises SourceError if it is missing."""
+        """Yield the non-blank lines of the manifest, numbered from 1. Raises SourceError if it is missing."""
         try:
             with self.files.open(self.spec.manifest) as file:
                 for number, line in enumerate(iter(lambda: file.readline(LINE), b""), 1):
@@ -58,25 +58,25 @@ class Videos:
             raise SourceError(f"{self.files.uri}/{self.spec.manifest} cannot be fetched: {error}") from None
 
     def parts(self) -> list[Part]:
-        """Some lines each. Raises SourceError if the manifest is missing or empty."""
+        """Return the parts, of EPISODES lines each. Raises SourceError if the manifest is missing or empty."""
         count = sum(1 for _ in self.lines())
         if not count:
             raise SourceError(f"{self.files.uri}/{self.spec.manifest} is empty; write a line of JSON for each video")
         return [Part(self.spec.manifest, first, first + EPISODES) for first in range(0, count, EPISODES)]
 
-    def read(self, part: Part) -> Iterator[Raw | Damaged]:
-        """Some of the videos, in the order of the manifest."""
-        for place, (number, line) in enumerate(self.lines()):
-            if part.stop is not None and place >= part.stop:
+    def read(self, part: Part) -> Iterator[RawEpisode | Damaged]:
+        """Yield the episodes of a part, in the order of the manifest."""
+        for index, (number, line) in enumerate(self.lines()):
+            if part.stop is not None and index >= part.stop:
                 return
-            if place >= part.first:
+            if index >= part.first:
                 name = f"{self.spec.manifest}:{number}"
                 try:
                     yield self._raw(name, entry(line))
                 except DamagedError as error:
                     yield Damaged(name, str(error))
 
-    def _raw(self, name: str, line: dict[str, Json]) -> Raw:
+    def _raw(self, name: str, line: dict[str, Json]) -> RawEpisode:
         require_key(line, self.camera, "key")
         path = file_path(line[self.camera], self.camera)
         tables = {key: value for key, value in line.items() if isinstance(value, list)}
@@ -84,16 +84,16 @@ class Videos:
             require_key(line, action.key, "action column")
             tables[action.key] = line[action.key]
         columns = Columns(tables, lambda key: self.table(line[key], key))
-        # What a pattern looks in is an attribute as any other.
-        own = {self.spec.instruction} if isinstance(self.spec.instruction, str) else set()
-        attributes = flatten(line, {self.camera, *own, *tables})
+        # The field that a pattern is applied to stays an attribute.
+        instruction_keys = {self.spec.instruction} if isinstance(self.spec.instruction, str) else set()
+        attributes = flatten(line, {self.camera, *instruction_keys, *tables})
         instruction = line.get(self.spec.instruction_field)
         length = len(columns[self.spec.actions[0].key])
         warnings: list[str] = []
-        return Raw(
+        return RawEpisode(
             name=name,
             length=length,
-            pictures=lambda steps: self.frames(path, steps, length, warnings),
+            images=lambda steps: self.frames(path, steps, length, warnings),
             columns=columns,
             instruction=instruction if isinstance(instruction, str) else "",
             attributes=attributes | {"video": path},
@@ -101,8 +101,10 @@ class Videos:
         )
 
     def table(self, value: Json, key: str) -> Any:
-        """The rows of an action column: a list in the manifest, or an `.npy` or `.npz` file beside it, of which the
-        array of the column's name counts, or the only one. Raises DamagedError."""
+        """Load the rows of an action column: a list in the manifest, or an `.npy` or `.npz` file.
+
+        Of an `.npz` file the array with the column's name is used, or the only one. Raises DamagedError.
+        """
         if isinstance(value, list):
             return value
         path = file_path(value, key)
@@ -118,9 +120,12 @@ class Videos:
             raise DamagedError(message) from None
 
     def frames(self, path: str, steps: Sequence[int], length: int, warnings: list[str]) -> Iterator[UInt8]:
-        """Decodes a video from its start to its end, one frame at a time, and hands on the wanted ones.
+        """Decode a video from start to end, one frame at a time, and yield the frames of the given steps.
 
-        All are decoded, for each depends on those before it, and only so is their number known. Raises DamagedError.
+        All frames are decoded, because each depends on earlier ones and because they must be counted.
+
+        Raises DamagedError if the video cannot be decoded, has a variable frame rate, or has fewer than `length`
+        frames.
         """
         wanted = frozenset(steps)
         count = 0
@@ -128,9 +133,9 @@ class Videos:
             with self.files.open(path) as file, open_video(file) as container:
                 stream = video_stream(container)
                 rate = float(stream.average_rate or 0)
-                before: float | None = None
+                previous: float | None = None
                 for image in container.decode(stream):
-                    before = self.steady(f"frame {count} of the video {path}", image, before, rate)
+                    previous = self.check_timestamp(f"frame {count} of the video {path}", image, previous, rate)
                     if count in wanted:
                         yield upright_frame(image)
                     count += 1
@@ -140,7 +145,7 @@ class Videos:
             raise DamagedError(f"the video {path} {error}") from None
         except (av.error.FFmpegError, ValueError, OSError) as error:
             reason = getattr(error, "strerror", None) or error
-            # Looking for a place before a short file's start is an invalid argument.
+            # A seek before the start of a truncated file is EINVAL.
             if not isinstance(error, av.error.FFmpegError | ValueError) and error.errno != errno.EINVAL:
                 raise SourceError(f"{self.files.uri}/{path} cannot be fetched: {reason}; run it again") from None
             raise DamagedError(f"the video {path} cannot be decoded after {count} frames: {reason}") from None
@@ -149,27 +154,36 @@ class Videos:
         if count > length:
             warnings.append(MORE_FRAMES)
 
-    def steady(self, name: str, image: av.VideoFrame, before: float | None, rate: float) -> float:
-        """When a frame is shown, in seconds. Raises DamagedError if it is corrupt, or does not come one frame's
-        duration after the one before; `rate` is the video's average."""
+    def check_timestamp(self, name: str, image: av.VideoFrame, previous: float | None, rate: float) -> float:
+        """Check the timestamp of a frame and return it in seconds.
+
+        Raises DamagedError if the frame is corrupt, or does not follow the previous one by one frame duration.
+
+        Args:
+            name: name of the frame, for error messages.
+            image: the frame.
+            previous: timestamp of the previous frame in seconds; None for the first one.
+            rate: average frame rate of the video in frames per second.
+        """
         if image.is_corrupt:
             raise DamagedError(f"{name} is damaged")
         if image.time is None or image.time_base is None:
-            raise DamagedError(f"{name} does not say when it is shown")
+            raise DamagedError(f"{name} has no timestamp")
         allowed = TOLERANCE / self.spec.fps + float(image.time_base)
-        passed = 1 / self.spec.fps if before is None else image.time - before
+        passed = 1 / self.spec.fps if previous is None else image.time - previous
         if abs(passed - 1 / self.spec.fps) > allowed:
             if rate and abs(rate / self.spec.fps - 1) > RATE and abs(passed - 1 / rate) <= allowed:
-                raise DamagedError(f"{name} shows that it has {rate:g} frames a second, but fps is {self.spec.fps:g}")
+                raise DamagedError(f"{name} shows a rate of {rate:g} frames per second, but fps is {self.spec.fps:g}")
             raise DamagedError(
-                f"{name} comes {passed:.4g} s after the one before, not {1 / self.spec.fps:.4g} s: "
-                "its rate is variable; encode it at a constant one"
+                f"{name} comes {passed:.4g} s after the previous one, not {1 / self.spec.fps:.4g} s: "
+                "its frame rate is variable; encode it with a constant one"
             )
         return image.time
 
 
 def read_table(file: IO[bytes], key: str) -> NDArray[Any]:
-    """The array of an `.npy` file; of an `.npz` file the one named `key`, or the only one. Raises DamagedError."""
+    """Read the array of an `.npy` file, or of an `.npz` file the one named `key` or the only one. Raises
+    DamagedError."""
     packed = file.read(2) == b"PK"
     file.seek(0)
     if not packed:
@@ -181,7 +195,7 @@ def read_table(file: IO[bytes], key: str) -> NDArray[Any]:
 
 
 def entry(line: bytes) -> dict[str, Json]:
-    """A line of the manifest. Raises DamagedError if it is not a JSON object."""
+    """Parse a line of the manifest. Raises DamagedError if it is not a JSON object."""
     try:
         value = parse_json(line)
     except ValueError as error:
@@ -192,7 +206,7 @@ def entry(line: bytes) -> dict[str, Json]:
 
 
 def file_path(value: Json, key: str) -> str:
-    """A file's path within the folder. Raises DamagedError if it leads out of it, or is none."""
+    """Validate the path of a file, relative to the folder. Raises DamagedError if it is outside or not a path."""
     try:
         return inside(value)
     except DamagedError as error:
@@ -200,11 +214,11 @@ def file_path(value: Json, key: str) -> str:
 
 
 def flatten(value: Mapping[str, Json], without: set[str], above: str = "") -> dict[str, str]:
-    """The texts and numbers of a JSON object as text, those of objects in it by path."""
-    found: dict[str, str] = {}
+    """Flatten the texts and numbers of a JSON object to texts by path, except the keys in `without`."""
+    texts: dict[str, str] = {}
     for key, item in value.items():
         if isinstance(item, dict):
-            found |= flatten(item, without, f"{above}{key}/")
+            texts |= flatten(item, without, f"{above}{key}/")
         elif isinstance(item, str | bool | int | float) and f"{above}{key}" not in without:
-            found[f"{above}{key}"] = str(item)
-    return found
+            texts[f"{above}{key}"] = str(item)
+    return texts

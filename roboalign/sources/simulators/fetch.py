@@ -4,7 +4,7 @@ import numpy as np
 
 from roboalign.sources.errors import SourceError
 from roboalign.sources.simulators.pusher import pick_and_place, push, wrong_goal
-from roboalign.sources.simulators.scene import geoms_of, paint, show_only_site, state_vector, touch
+from roboalign.sources.simulators.scene import contact_state, geoms_of, paint, show_only_site, state_vector
 from roboalign.sources.simulators.simulator import BLUE, DARK, GREEN, ORANGE, Vector
 from roboalign.sources.simulators.spec import FetchTask, ImageSpec, TaskSpec
 from roboalign.sources.simulators.suppress_output import suppress_output
@@ -12,13 +12,13 @@ from roboalign.sources.simulators.view import View, require_egl
 from roboalign.types import Float32, UInt8
 
 _FINGERS = ("robot0:r_gripper_finger_link", "robot0:l_gripper_finger_link")
-REACH = 0.12
-"""Objects and goals lie within this many metres of the gripper's first place (as shipped .15), so that the camera can
-be near."""
-LOW = 0.4
-"""Goals in the air hang at this share of their shipped height (up to .45 m), for the same reason."""
-SPEED = 0.45
-"""The expert's share of the largest displacement, so that its work fills an episode."""
+MAX_DISTANCE = 0.12
+"""Largest distance in metres of objects and goals from the gripper's initial position in x and y (0.15 in the package),
+so that the camera can be close."""
+HEIGHT_FACTOR = 0.4
+"""Factor on the height of goals above the table (up to 0.45 m in the package), for the same reason."""
+EXPERT_SCALE = 0.45
+"""Factor on the expert's displacement, so that a task fills an episode."""
 
 
 class Fetch:
@@ -45,19 +45,19 @@ class Fetch:
         model.geom_rgba[list(geoms_of(model, ["robot0:mocap"])), 3] = 0
         show_only_site(model, "target0", GREEN)
         self._view = View(model, image, spec.camera)
-        self._aim = np.zeros(3)
+        self._expert_goal = np.zeros(3)
 
     def reset(self, seed: int) -> None:
-        """Set up the initial scene that the seed names."""
+        """Reset to the initial scene of a seed."""
         import mujoco
 
         env = self._env
-        env.obj_range = env.target_range = REACH
+        env.obj_range = env.target_range = MAX_DISTANCE
         env.reset(seed=seed)
-        env.goal[2] = env.height_offset + LOW * (env.goal[2] - env.height_offset)
+        env.goal[2] = env.height_offset + HEIGHT_FACTOR * (env.goal[2] - env.height_offset)
         env.model.site("target0").pos = env.goal - env.data.body("floor0").xpos
         mujoco.mj_forward(env.model, env.data)
-        self._aim = env.goal.copy()
+        self._expert_goal = env.goal.copy()
 
     @property
     def _gripper_position(self) -> Vector:
@@ -73,41 +73,45 @@ class Fetch:
         return float(sum(fingers)) / 0.1
 
     def set_wrong_goal(self, rng: np.random.Generator) -> None:
-        """Aim at another point of the table."""
-        self._aim = wrong_goal(rng, self._item_position, self._env.goal, self._env.initial_gripper_xpos, REACH)
+        """Set another point of the table as the expert's goal."""
+        self._expert_goal = wrong_goal(
+            rng, self._item_position, self._env.goal, self._env.initial_gripper_xpos, MAX_DISTANCE
+        )
 
     def expert(self) -> Vector:
-        """Push, or pick up and place."""
+        """Return the action (4,) that pushes the object, or picks it up and places it."""
         gripper, item = self._gripper_position, self._item_position
         if self._task == "push":
-            return np.append(SPEED * push(gripper, item, self._aim, gain=16.0, height=0.0, behind=0.06), -1.0)
-        action = pick_and_place(gripper, item, self._aim, self._opening < 0.51, gain=16.0)
-        return np.append(SPEED * action[:3], action[3])
+            return np.append(
+                EXPERT_SCALE * push(gripper, item, self._expert_goal, gain=16.0, height=0.0, behind=0.06), -1.0
+            )
+        action = pick_and_place(gripper, item, self._expert_goal, self._opening < 0.51, gain=16.0)
+        return np.append(EXPERT_SCALE * action[:3], action[3])
 
     def approach(self, target: Vector, opening: float) -> Vector:
-        """Move the gripper towards a point."""
+        """Return the action (4,) that moves the gripper towards a point (3,)."""
         return np.append(np.clip(10 * (target - self._gripper_position), -0.6, 0.6), opening)
 
     def step(self, action: Vector) -> None:
-        """Act for one control step of 40 ms."""
+        """Apply an action for one control step of 40 ms."""
         import mujoco
 
         self._env.step(np.clip(action, -1, 1))
         mujoco.mj_forward(self._env.model, self._env.data)
 
     def frame(self) -> UInt8:
-        """The current image (H, W, 3)."""
+        """Return the current image (H, W, 3)."""
         return self._view.frame(self._env.data)
 
     def state(self) -> Float32:
-        """The current state (14,), columns STATE_NAMES."""
+        """Return the current state (14,), columns STATE_NAMES."""
         env = self._env
-        contact = touch(env.model, env.data, self._gripper, self._item)
+        contact = contact_state(env.model, env.data, self._gripper, self._item)
         success = bool(env._is_success(self._item_position, env.goal) > 0.5)
         return state_vector(self._gripper_position, self._item_position, env.goal, self._opening, contact, success)
 
     def project(self, points: Vector) -> Float32:
-        """Image coordinates (N, 2) of points (N, 3)."""
+        """Return image coordinates (N, 2) of points (N, 3)."""
         return self._view.project(points)
 
     def close(self) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from roboalign.sources.errors import SourceError
-from roboalign.sources.simulators.scene import geoms_of, paint, show_only_site, state_vector, touch
+from roboalign.sources.simulators.scene import contact_state, geoms_of, paint, show_only_site, state_vector
 from roboalign.sources.simulators.simulator import BLUE, GREEN, GREY, ORANGE, Vector
 from roboalign.sources.simulators.spec import ImageSpec, MetaworldTask, TaskSpec
 from roboalign.sources.simulators.view import View, require_egl
@@ -46,7 +46,7 @@ class Metaworld:
         self._gripper, self._item = geoms_of(model, (*_FINGERS, "hand", "right_hand")), geoms_of(model, [_ITEM[task]])
         paint(model, geoms_of(model, _FINGERS), BLUE)
         if task == "drawer_close":
-            # As it comes the drawer is as green as the goal.
+            # By default the drawer is as green as the goal.
             paint(model, geoms_of(model, ["drawer_link", "drawercase_link"]), GREY)
         self._handle = "handle" if task == "door_open" else "objGeom"
         paint(model, [model.geom(self._handle).id], ORANGE)
@@ -58,7 +58,7 @@ class Metaworld:
         self._observation = np.zeros(39)
 
     def reset(self, seed: int) -> None:
-        """Set up the initial scene that the seed names."""
+        """Reset to the initial scene of a seed."""
         import mujoco
 
         env = self._env
@@ -75,14 +75,14 @@ class Metaworld:
 
     @property
     def _item_position(self) -> Vector:
-        """The puck, or the handle."""
+        """Position (3,) of the puck or of the handle."""
         return np.asarray(self._env.data.geom(self._handle).xpos.copy())
 
     def _solved_position(self) -> Vector:
-        """Where the object will be once the task is solved.
+        """Return the position (3,) of the object once the task is solved.
 
-        The verdict on doors looks at x only, and that on drawers at a point above them; the handle's own place is where
-        it crosses that x, or where the drawer is shut.
+        The package's success criterion uses only x for doors, and a point above the drawer for drawers. The handle's
+        goal is its position where it crosses that x, or where the drawer is shut.
         """
         import mujoco
 
@@ -92,17 +92,17 @@ class Metaworld:
         joint = int(env.model.body(_ITEM[self._task]).jntadr[0])
         low, high = env.model.jnt_range[joint]
         probe = mujoco.MjData(env.model)
-        places: list[Vector] = []
-        for position in np.linspace(low, high, 91):
-            probe.qpos[env.model.jnt_qposadr[joint]] = position
+        positions: list[Vector] = []
+        for joint_position in np.linspace(low, high, 91):
+            probe.qpos[env.model.jnt_qposadr[joint]] = joint_position
             mujoco.mj_kinematics(env.model, probe)
-            places.append(probe.geom(self._handle).xpos.copy())
+            positions.append(probe.geom(self._handle).xpos.copy())
         if self._task == "drawer_close":
-            return max(places, key=lambda place: float(place[1]))
-        return min(places, key=lambda place: abs(float(place[0] - env._target_pos[0])))
+            return max(positions, key=lambda position: float(position[1]))
+        return min(positions, key=lambda position: abs(float(position[0] - env._target_pos[0])))
 
     def set_wrong_goal(self, rng: np.random.Generator) -> None:
-        """Send the expert to another goal, or beside a handle."""
+        """Set another goal for the expert, or a point next to the handle."""
         if self._task in ("push", "pick_place"):
             side = -1.0 if self._goal[0] > 0 else 1.0
             self._goal_offset = np.array(
@@ -114,40 +114,41 @@ class Metaworld:
             self._goal_offset = np.array([-rng.uniform(0.08, 0.16), 0.0, rng.uniform(0.08, 0.15)])
 
     def expert(self) -> Vector:
-        """The package's scripted policy; at an opened door it rests, where the package's would swing it on and past."""
+        """Return the action (4,) of the package's scripted policy; at an opened door the hand rests, because the policy
+        would swing the door further."""
         if self._task == "door_open" and self._success:
             return np.array([0.0, 0.0, 0.0, 1.0])
-        seen = self._observation.copy()
+        observation = self._observation.copy()
         if self._goal_offset is not None:
             columns = slice(36, 39) if self._task in ("push", "pick_place") else slice(4, 7)
-            seen[columns] += self._goal_offset
+            observation[columns] += self._goal_offset
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return np.asarray(np.clip(self._expert.get_action(seen), -1, 1), np.float64)
+            return np.asarray(np.clip(self._expert.get_action(observation), -1, 1), np.float64)
 
     def approach(self, target: Vector, opening: float) -> Vector:
-        """Move the hand towards a point."""
+        """Return the action (4,) that moves the hand towards a point (3,)."""
         return np.append(np.clip(10 * (target - self._env.tcp_center), -1, 1), -opening)
 
     def step(self, action: Vector) -> None:
-        """Act for one control step of 12.5 ms."""
+        """Apply an action for one control step of 12.5 ms."""
         self._observation, _, _, _, info = self._env.step(np.clip(action, -1, 1).astype(np.float32))
         self._success = bool(info["success"] > 0.5)
 
     def frame(self) -> UInt8:
-        """The current image (H, W, 3)."""
+        """Return the current image (H, W, 3)."""
         return self._view.frame(self._env.data)
 
     def state(self) -> Float32:
-        """The current state (14,), columns STATE_NAMES."""
+        """Return the current state (14,), columns STATE_NAMES."""
         env = self._env
-        contact = touch(env.model, env.data, self._gripper, self._item)
+        contact = contact_state(env.model, env.data, self._gripper, self._item)
         return state_vector(
             env.tcp_center, self._item_position, self._goal, self._observation[3], contact, self._success
         )
 
     def project(self, points: Vector) -> Float32:
-        """Image coordinates (N, 2) of points (N, 3)."""
+        """Return image coordinates (N, 2) of points (N, 3)."""
         return self._view.project(points)
 
     def close(self) -> None:

@@ -1,7 +1,7 @@
 """A Franka Panda in panda-gym, with our scripted experts.
 
-PyBullet computes the physics; MuJoCo draws the scene from PyBullet's joint angles and poses, because PyBullet's own
-software renderers are several times slower and offer less control of the picture.
+PyBullet computes the physics. MuJoCo renders the scene from PyBullet's joint angles and poses, because PyBullet's
+software renderers are several times slower and offer less control of the image.
 """
 
 import itertools
@@ -21,19 +21,20 @@ from roboalign.sources.simulators.view import View, require_egl
 from roboalign.types import Float32, UInt8
 
 BASE = (-0.6, 0.0, 0.0)
-"""Where panda-gym puts the robot's foot, in metres."""
-REACH = 0.24
-"""Side in metres of the square that objects and goals lie in (as shipped .3), so that the camera can be near."""
+"""Position of the robot's base in panda-gym, in metres."""
+WORKSPACE_SIZE = 0.24
+"""Side in metres of the square that contains objects and goals (0.3 in the package), so that the camera can be
+close."""
 HEIGHT = 0.16
-"""Greatest height in metres of a goal in the air (as shipped .2)."""
-SPEED = 0.35
-"""The expert's share of the largest displacement, so that its work fills an episode."""
+"""Largest height in metres of a goal above the table (0.2 in the package)."""
+EXPERT_SCALE = 0.35
+"""Factor on the expert's displacement, so that a task fills an episode."""
 SIDE = 0.04
 """Edge of the cube in metres."""
 TOUCHING = 0.001
-"""Metres between robot and cube that count as contact."""
+"""Largest distance in metres between robot and cube that counts as contact."""
 ARM, FINGERS = tuple(range(7)), (9, 10)
-"""PyBullet's numbers of the arm's and the fingers' joints."""
+"""PyBullet's indices of the joints of arm and fingers."""
 
 
 class Panda:
@@ -57,16 +58,16 @@ class Panda:
         self._robot: Any = None
         self._task: Any = None
         self.rate = 1 / self._sim.dt
-        self._model, self._data = _drawing()
+        self._model, self._data = _build_rendering()
         self._view = View(self._model, image, spec.camera)
-        self._aim = np.zeros(3)
+        self._expert_goal = np.zeros(3)
 
     def reset(self, seed: int) -> None:
-        """Set up the initial scene that the seed names."""
+        """Reset to the initial scene of a seed."""
         import pybullet_data
 
-        # PyBullet's contacts and inverse kinematics remember earlier steps, beyond what restoring a state undoes: the
-        # world is built anew, as panda-gym builds it.
+        # PyBullet's contacts and inverse kinematics depend on earlier steps even after a state is restored, so the
+        # world is rebuilt, as panda-gym does.
         client, (robot, push_task, place_task) = self._client, self._build
         client.resetSimulation()
         client.setTimeStep(self._sim.timestep)
@@ -75,13 +76,15 @@ class Panda:
         self._sim._bodies_idx = {}
         self._robot = robot(self._sim, base_position=np.array(BASE))
         if self._name == "push":
-            self._task = push_task(self._sim, goal_xy_range=REACH, obj_xy_range=REACH)
+            self._task = push_task(self._sim, goal_xy_range=WORKSPACE_SIZE, obj_xy_range=WORKSPACE_SIZE)
         else:
-            self._task = place_task(self._sim, goal_xy_range=REACH, goal_z_range=HEIGHT, obj_xy_range=REACH)
+            self._task = place_task(
+                self._sim, goal_xy_range=WORKSPACE_SIZE, goal_z_range=HEIGHT, obj_xy_range=WORKSPACE_SIZE
+            )
         self._task.np_random = np.random.default_rng(seed)
         self._robot.reset()
         self._task.reset()
-        self._aim = self._task.goal.copy()
+        self._expert_goal = self._task.goal.copy()
 
     @property
     def _gripper_position(self) -> Vector:
@@ -96,28 +99,30 @@ class Panda:
         return float(self._robot.get_fingers_width()) / 0.08
 
     def set_wrong_goal(self, rng: np.random.Generator) -> None:
-        """Aim at another point of the table."""
-        self._aim = wrong_goal(rng, self._item_position, self._task.goal, np.zeros(2), REACH / 2)
+        """Set another point of the table as the expert's goal."""
+        self._expert_goal = wrong_goal(rng, self._item_position, self._task.goal, np.zeros(2), WORKSPACE_SIZE / 2)
 
     def expert(self) -> Vector:
-        """Push, or pick up and place."""
+        """Return the action (4,) that pushes the cube, or picks it up and places it."""
         gripper, item = self._gripper_position, self._item_position
         if self._name == "push":
-            return np.append(SPEED * push(gripper, item, self._aim, gain=16.0, height=0.0, behind=0.05), -1.0)
-        action = pick_and_place(gripper, item, self._aim, self._opening < 0.53, gain=16.0)
-        return np.append(SPEED * action[:3], action[3])
+            return np.append(
+                EXPERT_SCALE * push(gripper, item, self._expert_goal, gain=16.0, height=0.0, behind=0.05), -1.0
+            )
+        action = pick_and_place(gripper, item, self._expert_goal, self._opening < 0.53, gain=16.0)
+        return np.append(EXPERT_SCALE * action[:3], action[3])
 
     def approach(self, target: Vector, opening: float) -> Vector:
-        """Move the gripper towards a point."""
+        """Return the action (4,) that moves the gripper towards a point (3,)."""
         return np.append(np.clip(10 * (target - self._gripper_position), -0.6, 0.6), opening)
 
     def step(self, action: Vector) -> None:
-        """Act for one control step of 40 ms."""
+        """Apply an action for one control step of 40 ms."""
         self._robot.set_action(np.clip(action, -1, 1))
         self._sim.step()
 
     def frame(self) -> UInt8:
-        """The current image (H, W, 3)."""
+        """Return the current image (H, W, 3)."""
         import mujoco
 
         model, data = self._model, self._data
@@ -130,23 +135,23 @@ class Panda:
         return self._view.frame(data)
 
     def state(self) -> Float32:
-        """The current state (14,), columns STATE_NAMES."""
+        """Return the current state (14,), columns STATE_NAMES."""
         item, goal = self._item_position, self._task.goal
         success = bool(self._task.is_success(item, goal))
-        return state_vector(self._gripper_position, item, goal, self._opening, self._touch(), success)
+        return state_vector(self._gripper_position, item, goal, self._opening, self._contact_state(), success)
 
-    def _touch(self) -> tuple[float, float, float]:
-        """Contact, normal force and deepest penetration, as `scene.touch` has them."""
+    def _contact_state(self) -> tuple[float, float, float]:
+        """Return contact, normal force and deepest penetration, as `scene.contact_state` does."""
         robot, item = self._sim._bodies_idx["panda"], self._sim._bodies_idx["object"]
-        held = self._client.getContactPoints(robot, item)
-        force = float(sum(point[9] for point in held))
-        points = (*held, *self._client.getContactPoints(item), *self._client.getContactPoints(robot))
-        # Bullet lists neighbours before they meet, and a cube that slides ahead is a hair away between two pushes.
-        touching = any(point[8] < TOUCHING for point in held)
+        contacts = self._client.getContactPoints(robot, item)
+        force = float(sum(point[9] for point in contacts))
+        points = (*contacts, *self._client.getContactPoints(item), *self._client.getContactPoints(robot))
+        # Bullet lists pairs before they touch, and a cube that slides ahead is slightly apart between two pushes.
+        touching = any(point[8] < TOUCHING for point in contacts)
         return float(touching), force, max((-float(point[8]) for point in points), default=0.0)
 
     def project(self, points: Vector) -> Float32:
-        """Image coordinates (N, 2) of points (N, 3)."""
+        """Return image coordinates (N, 2) of points (N, 3)."""
         return self._view.project(points)
 
     def close(self) -> None:
@@ -155,16 +160,16 @@ class Panda:
         self._sim.close()
 
 
-def _drawing() -> tuple[Any, Any]:
-    """A MuJoCo model of the scene that is only ever drawn, and its data: arm, table, cube and goal."""
+def _build_rendering() -> tuple[Any, Any]:
+    """Build a MuJoCo model of arm, table, cube and goal that is only rendered. Returns the model and its data."""
     import mujoco
     import pybullet_data
 
     folder = Path(pybullet_data.getDataPath()) / "franka_panda"
-    # The coarse meshes look the same at this size. MuJoCo reads its own options from inside the URDF.
+    # The coarse meshes look the same at this size. MuJoCo reads its options from inside the URDF.
     text = (folder / "panda.urdf").read_text(encoding="utf-8").replace("package://meshes/visual", "meshes/collision")
     text = re.sub(r"<collision>.*?</collision>", "", text.replace("package://", ""), flags=re.DOTALL)
-    # Without names of their own MuJoCo warns of each shape of the robot.
+    # MuJoCo warns of each shape without a name.
     number = itertools.count()
     text = re.sub("<visual>", lambda _: f'<visual name="shape{next(number)}">', text)
     options = f'<mujoco><compiler strippath="false" discardvisual="false" meshdir="{folder}"/></mujoco>'

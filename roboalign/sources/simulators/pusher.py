@@ -1,6 +1,6 @@
-"""Scripted experts for arms whose action is a gripper displacement: pushing, and picking up and placing.
+"""Scripted experts for arms whose action is a gripper displacement: pushing, and picking and placing.
 
-Pure functions of the positions, so that one script serves every such arm.
+Pure functions of positions, shared by all such arms.
 """
 
 import numpy as np
@@ -8,32 +8,38 @@ import numpy as np
 from roboalign.sources.simulators.simulator import Vector
 
 CLEARANCE = 0.05
-"""Metres above an object at which the gripper passes over it."""
+"""Height in metres above an object at which the gripper passes over it."""
 
 
 def push(gripper: Vector, item: Vector, goal: Vector, *, gain: float, height: float, behind: float) -> Vector:
-    """The displacement (3,) in [-1, 1] that pushes an object along a table: go over a point behind it as seen from the
-    goal, come down, and push towards the goal.
+    """Return the displacement (3,) in [-1, 1] that pushes an object along a table.
 
-    `gain` is action a metre, `height` the gripper's over the object while pushing, `behind` the distance from the
-    object's centre to the gripper while pushing, both in metres.
+    The gripper moves over a point behind the object as seen from the goal, descends, and pushes towards the goal.
+
+    Args:
+        gripper: position (3,) of the gripper in metres.
+        item: position (3,) of the object in metres.
+        goal: goal (3,) of the object in metres.
+        gain: action per metre.
+        height: height of the gripper above the object while pushing, in metres.
+        behind: distance from the object's centre to the gripper while pushing, in metres.
     """
-    way = goal[:2] - item[:2]
-    left = float(np.linalg.norm(way))
-    if left < 0.015:
+    displacement = goal[:2] - item[:2]
+    distance = float(np.linalg.norm(displacement))
+    if distance < 0.015:
         return np.zeros(3)
-    direction = way / left
+    direction = displacement / distance
     start = np.append(item[:2] - direction * behind, item[2] + height)
     offset = gripper - item
     along, across = float(offset[:2] @ direction), _sideways(offset, direction)
     clear = item[2] + height + CLEARANCE
-    aside = float(np.linalg.norm(across))
-    if along < -0.5 * behind and aside < 0.03 and gripper[2] < start[2] + 0.015:
-        # What is left of the way sets the pace; an object that slips aside is first brought back in line.
-        pace = min(left, 0.08) * max(0.2, 1 - aside / 0.02)
-        target = np.append(gripper[:2] + direction * pace - 3 * across, start[2])
+    lateral_error = float(np.linalg.norm(across))
+    if along < -0.5 * behind and lateral_error < 0.03 and gripper[2] < start[2] + 0.015:
+        # The remaining distance sets the speed; an object that slips sideways is realigned first.
+        speed = min(distance, 0.08) * max(0.2, 1 - lateral_error / 0.02)
+        target = np.append(gripper[:2] + direction * speed - 3 * across, start[2])
     elif np.linalg.norm(gripper[:2] - start[:2]) < (0.015 if gripper[2] > clear else 0.03):
-        # The tolerance grows on the way down: a controller that drifts a little does not start over.
+        # The tolerance is larger while descending, so that a slight drift does not restart the approach.
         target = start
     elif gripper[2] < clear:
         target = np.append(gripper[:2], clear + 0.02)
@@ -43,28 +49,35 @@ def push(gripper: Vector, item: Vector, goal: Vector, *, gain: float, height: fl
 
 
 def _sideways(offset: Vector, direction: Vector) -> Vector:
-    """The part (2,) of an offset across a direction."""
+    """Return the component (2,) of an offset perpendicular to a direction."""
     return np.asarray(offset[:2] - (offset[:2] @ direction) * direction)
 
 
 def pick_and_place(
     gripper: Vector, item: Vector, goal: Vector, held: bool, *, gain: float, depth: float = 0.0
 ) -> Vector:
-    """The displacement (3,) and finger motion in [-1, 1] that picks an object up and holds it at the goal: go over it,
-    come down with open fingers, close them, and lift before moving aside.
+    """Return the action (4,) in [-1, 1], displacement and finger motion, that picks an object up and holds it at the
+    goal.
 
-    `held` says whether the fingers hold the object; `gain` is action a metre; `depth` is the gripper's place below the
-    object's centre while grasping, in metres.
+    The gripper moves over the object, descends with open fingers, closes them, and lifts before moving sideways.
+
+    Args:
+        gripper: position (3,) of the gripper in metres.
+        item: position (3,) of the object in metres.
+        goal: goal (3,) of the object in metres.
+        held: whether the fingers hold the object.
+        gain: action per metre.
+        depth: distance of the gripper below the object's centre while grasping, in metres.
     """
     offset = item - gripper - [0, 0, depth]
-    aside = float(np.linalg.norm(offset[:2]))
-    if held and aside < 0.04 and abs(offset[2]) < 0.04:
-        way = goal - item
-        if way[2] > 0.03:
-            way[:2] *= 0.3
-        return np.append(np.clip(gain * way, -1, 1), -1.0)
-    # The tolerance grows on the way down: a controller that drifts a little does not start over.
-    if aside > (0.015 if offset[2] < -0.055 else 0.03):
+    lateral_error = float(np.linalg.norm(offset[:2]))
+    if held and lateral_error < 0.04 and abs(offset[2]) < 0.04:
+        displacement = goal - item
+        if displacement[2] > 0.03:
+            displacement[:2] *= 0.3
+        return np.append(np.clip(gain * displacement, -1, 1), -1.0)
+    # The tolerance is larger while descending, so that a slight drift does not restart the approach.
+    if lateral_error > (0.015 if offset[2] < -0.055 else 0.03):
         above = np.append(item[:2], max(item[2] + 0.06, min(gripper[2], item[2] + 0.1)))
         return np.append(np.clip(gain * (above - gripper), -1, 1), 1.0)
     closing = -1.0 if abs(offset[2]) < 0.015 else 1.0
@@ -72,12 +85,12 @@ def pick_and_place(
 
 
 def wrong_goal(rng: np.random.Generator, item: Vector, goal: Vector, centre: Vector, reach: float) -> Vector:
-    """A point (3,) at the goal's height to work towards in the goal's place.
+    """Return a wrong goal (3,) at the height of the goal.
 
-    It lies within `reach` metres of `centre` in x and y, clear of the goal and of the object's place as far as 60 tries
-    find such a point.
+    It is within `reach` metres of `centre` in x and y, and apart from the goal and the object if 60 random tries find
+    such a point.
     """
     points = centre[:2] + rng.uniform(-reach, reach, (60, 2))
-    room = np.minimum(np.linalg.norm(points - goal[:2], axis=1), 1.5 * np.linalg.norm(points - item[:2], axis=1))
-    enough = np.flatnonzero(room > 0.11)
-    return np.append(points[enough[0] if len(enough) else room.argmax()], goal[2])
+    clearance = np.minimum(np.linalg.norm(points - goal[:2], axis=1), 1.5 * np.linalg.norm(points - item[:2], axis=1))
+    clear = np.flatnonzero(clearance > 0.11)
+    return np.append(points[clear[0] if len(clear) else clearance.argmax()], goal[2])

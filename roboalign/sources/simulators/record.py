@@ -1,6 +1,6 @@
-"""Recording episodes of a simulated robot: which one is done by whom, and how one is recorded.
+"""Records episodes of a simulated robot: assignment of tasks and policies, and the recording itself.
 
-Episode `number` of a source depends on the spec and the number alone, so any division of the work gives the same data.
+Episode `number` of a source depends only on the spec and the number, so any division of the work gives the same data.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ from roboalign.sources.simulators.spec import NoiseSpec, SimulatedRobotSpec, Tas
 from roboalign.types import STATE_NAMES, Episode, Policy, Split
 
 ATTEMPTS = 20
-"""Scenes to try for an episode before giving up: those that start solved are left out."""
+"""Number of scenes to try for an episode; scenes that start solved are skipped."""
 _XYZ = {name: slice(start, start + 3) for name, start in (("gripper", 0), ("object", 3), ("goal", 6))}
 _SUCCESS = STATE_NAMES.index("success")
 _CONTACT = slice(STATE_NAMES.index("contact"), STATE_NAMES.index("penetration") + 1)
@@ -23,7 +23,7 @@ _CONTACT = slice(STATE_NAMES.index("contact"), STATE_NAMES.index("penetration") 
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """What episode `number` of a source is to be."""
+    """Task, instruction, policy and split of episode `number` of a source."""
 
     number: int
     task: str
@@ -33,7 +33,7 @@ class Assignment:
 
 
 def apportion(count: int, shares: list[float]) -> list[int]:
-    """Whole numbers that add up to `count` and are nearest to the shares (largest remainders)."""
+    """Divide `count` into integers proportional to the shares, by the largest remainder method."""
     exact = [count * share / sum(shares) for share in shares]
     parts = [math.floor(value) for value in exact]
     for index in sorted(range(len(shares)), key=lambda i: (parts[i] - exact[i], i))[: count - sum(parts)]:
@@ -42,9 +42,9 @@ def apportion(count: int, shares: list[float]) -> list[int]:
 
 
 def assign(spec: SimulatedRobotSpec) -> list[Assignment]:
-    """Task, policy, wording and split of every episode of a source.
+    """Assign task, policy, instruction and split to every episode of a source.
 
-    The shares of policies hold within each task, and those of splits over tasks and policies, as far as whole
+    The fractions of policies hold within each task, and those of splits over tasks and policies, as closely as whole
     episodes allow.
     """
     mix, split = spec.policies, spec.split
@@ -61,10 +61,10 @@ def assign(spec: SimulatedRobotSpec) -> list[Assignment]:
     chosen: list[Split] = ["train"] * len(cells)
     parts: tuple[tuple[Split, int], ...] = (("test", test), ("validation", validation))
     for part, count in parts:
-        # Even strides over the sorted list spread a split over all tasks and policies.
-        free = [index for index, taken in enumerate(chosen) if taken == "train"]
+        # Even strides over the sorted list distribute a split over all tasks and policies.
+        train_indices = [index for index, taken in enumerate(chosen) if taken == "train"]
         for k in range(count):
-            chosen[free[int((k + rng.uniform(0.2, 0.8)) * len(free) / count)]] = part
+            chosen[train_indices[int((k + rng.uniform(0.2, 0.8)) * len(train_indices) / count)]] = part
     order = rng.permutation(len(cells))
     return [
         Assignment(
@@ -79,21 +79,21 @@ def assign(spec: SimulatedRobotSpec) -> list[Assignment]:
 
 
 class Noise:
-    """Smooth noise: an autoregressive process of a given standard deviation."""
+    """Smooth noise: an autoregressive process with a given standard deviation."""
 
     def __init__(self, rng: np.random.Generator, width: int, deviation: float, correlation: float) -> None:
         self._rng, self._deviation, self._correlation = rng, deviation, correlation
         self._value = rng.normal(0, deviation, width)
 
     def __call__(self) -> Vector:
-        """The next value (A,)."""
-        fresh = self._rng.normal(0, self._deviation, len(self._value))
-        self._value = self._correlation * self._value + math.sqrt(1 - self._correlation**2) * fresh
+        """Return the next value (A,)."""
+        innovation = self._rng.normal(0, self._deviation, len(self._value))
+        self._value = self._correlation * self._value + math.sqrt(1 - self._correlation**2) * innovation
         return self._value
 
 
 class Actor:
-    """Chooses the action of every control step by one of the policies."""
+    """Chooses the action of each control step by one of the policies."""
 
     def __init__(
         self, policy: Policy, simulator: Simulator, noise: NoiseSpec, width: int, rng: np.random.Generator
@@ -101,42 +101,45 @@ class Actor:
         self._policy, self._simulator, self._rng = policy, simulator, rng
         deviation = noise.wander if policy == "random" else float(rng.uniform(noise.low, noise.high))
         self._noise = Noise(rng, width, deviation, noise.correlation)
-        self._left = 0
+        self._steps_left = 0
         self._centre: Vector = simulator.state()[_XYZ["object"]].astype(np.float64)
         self._target, self._opening = self._centre, 1.0
         if policy == "wrong_goal":
             simulator.set_wrong_goal(rng)
 
     def __call__(self) -> Vector:
-        """The next action (A,), from -1 to 1."""
+        """Return the next action (A,) in [-1, 1]."""
         match self._policy:
             case "expert" | "wrong_goal":
                 return self._simulator.expert()
             case "noisy_expert":
                 return np.clip(self._simulator.expert() + self._noise(), -1, 1)
             case "random":
-                return np.clip(self._wander() + self._noise(), -1, 1)
+                return np.clip(self._random_motion() + self._noise(), -1, 1)
             case "unknown":
                 raise SourceError("a recorded robot's policy cannot act")
 
-    def _wander(self) -> Vector:
-        """Towards a random point around the object's first place, often close; a new one every .3 to .9 seconds."""
-        if self._left == 0:
-            self._left = max(1, int(self._rng.uniform(0.3, 0.9) * self._simulator.rate))
-            near = self._rng.random() < 0.4
+    def _random_motion(self) -> Vector:
+        """Move towards a random point around the object's initial position, often close to it; a new point every 0.3 to
+        0.9 seconds."""
+        if self._steps_left == 0:
+            self._steps_left = max(1, int(self._rng.uniform(0.3, 0.9) * self._simulator.rate))
+            close_target = self._rng.random() < 0.4
             self._target = self._centre + self._rng.uniform([-0.12, -0.12, 0.0], [0.12, 0.12, 0.14]) * (
-                0.2 if near else 1.0
+                0.2 if close_target else 1.0
             )
             self._opening = float(self._rng.choice([-1.0, 1.0]))
-        self._left -= 1
+        self._steps_left -= 1
         return self._simulator.approach(self._target, self._opening)
 
 
 def record(spec: SimulatedRobotSpec, source: str, assignment: Assignment, simulator: Simulator) -> Episode:
-    """Record one episode. Its action t is the mean over the control steps from frame t to frame t + 1; contact, force
-    and penetration of frame t are the greatest over the control steps since frame t - 1, as pushes touch and let go.
+    """Record one episode.
 
-    Raises SourceError where no scene can be found that is not solved from the start.
+    Action t is the mean over the control steps from frame t to frame t + 1. Contact, force and penetration of frame t
+    are the maxima over the control steps since frame t - 1, because contact is intermittent while pushing.
+
+    Raises SourceError if ATTEMPTS scenes in a row start solved.
     """
     number = assignment.number
     for attempt in range(ATTEMPTS):
@@ -148,20 +151,20 @@ def record(spec: SimulatedRobotSpec, source: str, assignment: Assignment, simula
     rng = np.random.default_rng([spec.seed, 3, number])
     actor = Actor(assignment.policy, simulator, spec.noise, spec.action_width, rng)
     frames, actions, states, keypoints = [], [], [], []
-    touch = np.zeros(3, np.float32)
+    max_contact = np.zeros(3, np.float32)
     for _ in range(spec.length):
         state = simulator.state()
-        state[_CONTACT] = np.maximum(state[_CONTACT], touch)
-        touch = np.zeros(3, np.float32)
+        state[_CONTACT] = np.maximum(state[_CONTACT], max_contact)
+        max_contact = np.zeros(3, np.float32)
         frames.append(simulator.frame())
         states.append(state)
         keypoints.append(simulator.project(state[:9].reshape(3, 3).astype(np.float64)).reshape(-1))
-        taken = []
+        step_actions = []
         for _ in range(spec.stride):
-            taken.append(actor())
-            simulator.step(taken[-1])
-            touch = np.maximum(touch, simulator.state()[_CONTACT])
-        actions.append(np.mean(taken, 0))
+            step_actions.append(actor())
+            simulator.step(step_actions[-1])
+            max_contact = np.maximum(max_contact, simulator.state()[_CONTACT])
+        actions.append(np.mean(step_actions, 0))
     scene = np.round(states[0][3:9].astype(np.float64), 4)
     return Episode(
         id=f"{source}/{number:06d}",

@@ -1,4 +1,4 @@
-"""What the MuJoCo robots share: colours, contacts, and the state vector."""
+"""Functions that the MuJoCo robots share: colours, contacts, and the state vector."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -10,20 +10,20 @@ from roboalign.types import Float32
 
 
 def geoms_of(model: Any, bodies: Iterable[str]) -> frozenset[int]:
-    """The geometries of the named bodies."""
+    """Return the ids of the geometries of the named bodies."""
     ids = {model.body(name).id for name in bodies}
     return frozenset(int(g) for g in np.flatnonzero(np.isin(model.geom_bodyid, list(ids))))
 
 
 def paint(model: Any, geoms: Iterable[int], colour: tuple[float, float, float]) -> None:
-    """Give geometries one plain opaque colour."""
+    """Set geometries to a plain opaque colour."""
     for geom in geoms:
         model.geom_matid[geom] = -1
         model.geom_rgba[geom] = (*colour, 1.0)
 
 
 def show_only_site(model: Any, name: str, colour: tuple[float, float, float], radius: float = 0.02) -> None:
-    """Show one site as a sphere of a colour and a radius in metres, and hide all others."""
+    """Show one site as a sphere with a colour and a radius in metres, and hide all others."""
     model.site_rgba[:, 3] = 0
     site = model.site(name).id
     model.site_matid[site] = -1
@@ -32,12 +32,16 @@ def show_only_site(model: Any, name: str, colour: tuple[float, float, float], ra
     model.site_size[site] = radius
 
 
-def touch(model: Any, data: Any, gripper: frozenset[int], item: frozenset[int]) -> tuple[float, float, float]:
-    """Contact (0 or 1) of gripper and object, the sum of its normal forces in newtons, and the deepest penetration in
-    metres of any contact that the gripper or the object takes part in."""
+def contact_state(model: Any, data: Any, gripper: frozenset[int], item: frozenset[int]) -> tuple[float, float, float]:
+    """Return contact of gripper and object (0 or 1), its normal force in newtons, and the deepest penetration in
+    metres.
+
+    The force is the sum over all contact points of the two. The penetration is the maximum over all contacts of the
+    gripper or the object.
+    """
     import mujoco
 
-    # The contacts as arrays: asking MuJoCo for them one by one takes as long as a tenth of the recording.
+    # Read as arrays: querying MuJoCo contact by contact takes a tenth of the recording time.
     pairs, depths = np.asarray(data.contact.geom), -np.asarray(data.contact.dist)
     of_gripper, of_item = np.isin(pairs, [*gripper]), np.isin(pairs, [*item])
     deepest = float(depths[(of_gripper | of_item).any(1)].max(initial=0.0))
@@ -52,5 +56,5 @@ def touch(model: Any, data: Any, gripper: frozenset[int], item: frozenset[int]) 
 def state_vector(
     gripper: Vector, item: Vector, goal: Vector, opening: float, contact: tuple[float, float, float], success: bool
 ) -> Float32:
-    """The state (14,), columns STATE_NAMES."""
+    """Return the state (14,), columns STATE_NAMES."""
     return np.asarray([*gripper, *item, *goal, np.clip(opening, 0, 1), *contact, success], np.float32)

@@ -1,4 +1,4 @@
-"""Simulated robots: what is recorded, from where it is seen, and who acts."""
+"""Specs of simulated robots: tasks, cameras, policies, and images."""
 
 from abc import abstractmethod
 from typing import Annotated, Literal
@@ -14,23 +14,24 @@ Metres = Annotated[float, Field(ge=-10, le=10)]
 
 
 class ImageSpec(Spec):
-    """The recorded images."""
+    """Size of the recorded images."""
 
     height: Annotated[int, Field(ge=16, le=1024, multiple_of=4)] = 64
-    """Pixels. Our choice for a CPU; the paper uses 256."""
+    """Height in pixels. The default suits a CPU; the paper uses 256."""
     width: Annotated[int, Field(ge=16, le=1024, multiple_of=4)] = 64
-    """Pixels. Our choice for a CPU; the paper uses 320."""
+    """Width in pixels. The default suits a CPU; the paper uses 320."""
     supersample: Annotated[int, Field(ge=1, le=4)] = 2
-    """Rendered pixels per recorded pixel and side, averaged: small objects stay legible (our choice)."""
+    """Rendered pixels per recorded pixel and side, which are averaged so that small objects stay legible (our
+    choice)."""
 
 
 class CameraSpec(Spec):
-    """A free camera that looks at a point of the scene, close enough for gripper and object to be legible."""
+    """A free camera that looks at a point of the scene, close enough to see gripper and object clearly."""
 
     lookat: tuple[Metres, Metres, Metres] = Field(strict=False)
     """The point at the centre of the image, in metres in the world frame."""
     distance: Annotated[float, Field(gt=0.05, le=10)]
-    """From the camera to that point, in metres."""
+    """Distance from the camera to that point in metres."""
     azimuth: Annotated[float, Field(ge=-360, le=360)]
     """Direction of view around the vertical axis, in degrees (MuJoCo's convention)."""
     elevation: Annotated[float, Field(ge=-90, le=90)]
@@ -43,24 +44,24 @@ class TaskSpec(Spec):
     """One task of a simulated robot."""
 
     instructions: Annotated[tuple[Annotated[str, Field(min_length=3, max_length=200)], ...], items()]
-    """Wordings of the instruction; each episode takes one of them (our choice)."""
+    """Alternative wordings of the instruction; each episode uses one of them (our choice)."""
     camera: CameraSpec
-    """Where the task is seen from."""
+    """Camera of the task."""
     weight: Positive = 1.0
-    """Share of the source's episodes, relative to its other tasks."""
+    """Weight of the task in the number of episodes, relative to the source's other tasks."""
 
 
 class PolicyMixSpec(Spec):
-    """Who acts in which share of the episodes: experts, and policies that fail (our choice)."""
+    """Fractions of the episodes by policy: experts, and policies that fail (our choice)."""
 
     expert: Fraction = 0.3
-    """The scripted expert as it is."""
+    """Scripted expert without noise."""
     noisy_expert: Fraction = 0.35
-    """The expert with smooth noise on its actions; some of these fail."""
+    """Expert with smooth noise on its actions; some of these episodes fail."""
     wrong_goal: Fraction = 0.1
-    """The expert at work towards another goal than the instructed one."""
+    """Expert with another goal than the instructed one."""
     random: Fraction = 0.25
-    """Goes to random points near the object and opens and closes its fingers."""
+    """Policy that moves to random points near the object and opens and closes its fingers."""
 
     @model_validator(mode="after")
     def _adds_up(self) -> "PolicyMixSpec":
@@ -71,10 +72,10 @@ class PolicyMixSpec(Spec):
 
 
 class NoiseSpec(Spec):
-    """Noise on the actions, in units of the largest action (our choice)."""
+    """Noise on the actions, as a fraction of the largest action (our choice)."""
 
     low: Fraction = 0.03
-    """Least standard deviation of a noisy expert; each episode draws its own between `low` and `high`."""
+    """Smallest standard deviation of a noisy expert; each episode samples its own between `low` and `high`."""
     high: Fraction = 0.25
     """Largest standard deviation of a noisy expert."""
     correlation: Fraction = 0.85
@@ -90,27 +91,27 @@ class NoiseSpec(Spec):
 
 
 class SimulatedSpec(Spec):
-    """What all simulated robots share."""
+    """Fields of all simulated robots."""
 
     episodes: Annotated[int, Field(ge=1, le=1_000_000)] = 80
-    """Episodes to record."""
+    """Number of episodes to record."""
     length: Annotated[int, Field(ge=2, le=10_000)] = 32
-    """Frames of an episode: the paper's 30-frame rollouts, their context frame, and one more."""
+    """Number of frames of an episode: the 30 frames of the paper's rollouts, their context frame, and one more."""
     image: ImageSpec = ImageSpec()
-    """The recorded images."""
+    """Size of the recorded images."""
     storage: StorageSpec = StorageSpec()
-    """How the frames are kept."""
+    """Storage of the frames."""
     policies: PolicyMixSpec = PolicyMixSpec()
-    """Who acts."""
+    """Mix of policies."""
     noise: NoiseSpec = NoiseSpec()
-    """How far the failing policies stray."""
+    """Noise of the failing policies."""
     split: SplitSpec = SplitSpec()
-    """How the episodes are split."""
+    """Split of the episodes."""
     seed: Seed = 0
     """Seed of scenes, policies and splits."""
     action_quantile: Quantile = 0.01
-    """Actions are scaled to the range between this quantile of the training episodes and its mirror: robust against
-    outliers, where least and largest values are not (our choice)."""
+    """Actions are normalised by this quantile of the training episodes and its mirror, which are robust against
+    outliers (our choice)."""
 
     @property
     def image_size(self) -> tuple[int, int]:
@@ -120,12 +121,12 @@ class SimulatedSpec(Spec):
     @property
     @abstractmethod
     def fps(self) -> float:
-        """Frames per second of the recordings: control steps per second over the control steps of a frame."""
+        """Frames per second of the recordings: control steps per second divided by the control steps per frame."""
 
     @property
     @abstractmethod
     def action_width(self) -> int:
-        """Dimensions of an action."""
+        """Number of action dimensions."""
 
     @property
     def proprioception_width(self) -> int:
@@ -158,7 +159,7 @@ METAWORLD_TASKS: dict[MetaworldTask, TaskSpec] = {
         camera=CameraSpec(lookat=(-0.03, 0.62, 0.15), distance=1.05, azimuth=135, elevation=-35),
     ),
 }
-"""The default tasks of Meta-World, seen closely enough that gripper, object and goal are legible (our choice)."""
+"""Default tasks of Meta-World, with cameras close enough to see gripper, object and goal clearly (our choice)."""
 
 
 class MetaworldSpec(SimulatedSpec):
@@ -166,11 +167,11 @@ class MetaworldSpec(SimulatedSpec):
 
     kind: Literal["metaworld"]
     noise: NoiseSpec = NoiseSpec(low=0.02, high=0.3)
-    """How far the failing policies stray; grasps here bear less noise than the other arms'."""
+    """Noise of the failing policies; grasps tolerate less noise than with the other arms."""
     stride: Annotated[int, Field(ge=1, le=50)] = 4
-    """Control steps (12.5 ms each) from a frame to the next."""
+    """Control steps (12.5 ms each) per frame."""
     tasks: Annotated[dict[MetaworldTask, TaskSpec], Field(min_length=1)] = METAWORLD_TASKS
-    """The tasks to record; episodes take turns."""
+    """Tasks to record, in turn."""
 
     @property
     def fps(self) -> float:
@@ -179,7 +180,7 @@ class MetaworldSpec(SimulatedSpec):
 
     @property
     def action_width(self) -> int:
-        """Hand velocity (3) and finger effort."""
+        """Number of action dimensions: hand velocity (3) and finger effort."""
         return 4
 
 
@@ -200,7 +201,7 @@ FETCH_TASKS: dict[FetchTask, TaskSpec] = {
         camera=CameraSpec(lookat=(1.34, 0.75, 0.5), distance=0.65, azimuth=132, elevation=-35),
     ),
 }
-"""The default tasks of Fetch, seen closely enough that gripper, object and goal are legible (our choice)."""
+"""Default tasks of Fetch, with cameras close enough to see gripper, object and goal clearly (our choice)."""
 
 
 class FetchSpec(SimulatedSpec):
@@ -208,9 +209,9 @@ class FetchSpec(SimulatedSpec):
 
     kind: Literal["fetch"]
     stride: Annotated[int, Field(ge=1, le=50)] = 2
-    """Control steps (40 ms each) from a frame to the next."""
+    """Control steps (40 ms each) per frame."""
     tasks: Annotated[dict[FetchTask, TaskSpec], Field(min_length=1)] = FETCH_TASKS
-    """The tasks to record; episodes take turns."""
+    """Tasks to record, in turn."""
 
     @property
     def fps(self) -> float:
@@ -219,7 +220,7 @@ class FetchSpec(SimulatedSpec):
 
     @property
     def action_width(self) -> int:
-        """Gripper displacement (3) and finger motion."""
+        """Number of action dimensions: gripper displacement (3) and finger motion."""
         return 4
 
 
@@ -240,7 +241,7 @@ PANDA_TASKS: dict[PandaTask, TaskSpec] = {
         camera=CameraSpec(lookat=(0.0, 0.0, 0.08), distance=0.62, azimuth=150, elevation=-35),
     ),
 }
-"""The default tasks of Panda, seen closely enough that gripper, object and goal are legible (our choice)."""
+"""Default tasks of Panda, with cameras close enough to see gripper, object and goal clearly (our choice)."""
 
 
 class PandaSpec(SimulatedSpec):
@@ -248,9 +249,9 @@ class PandaSpec(SimulatedSpec):
 
     kind: Literal["panda"]
     stride: Annotated[int, Field(ge=1, le=50)] = 2
-    """Control steps (40 ms each) from a frame to the next."""
+    """Control steps (40 ms each) per frame."""
     tasks: Annotated[dict[PandaTask, TaskSpec], Field(min_length=1)] = PANDA_TASKS
-    """The tasks to record; episodes take turns."""
+    """Tasks to record, in turn."""
 
     @property
     def fps(self) -> float:
@@ -259,7 +260,7 @@ class PandaSpec(SimulatedSpec):
 
     @property
     def action_width(self) -> int:
-        """Gripper displacement (3) and finger motion."""
+        """Number of action dimensions: gripper displacement (3) and finger motion."""
         return 4
 
 
@@ -280,17 +281,17 @@ JACO_TASKS: dict[JacoTask, TaskSpec] = {
         camera=CameraSpec(lookat=(0.0, 0.0, 0.1), distance=0.65, azimuth=60, elevation=-30),
     ),
 }
-"""The default tasks of Jaco, seen closely enough that gripper, object and goal are legible (our choice)."""
+"""Default tasks of Jaco, with cameras close enough to see gripper, object and goal clearly (our choice)."""
 
 
 class JacoSpec(SimulatedSpec):
-    """A Kinova Jaco arm from dm_control over a table, driven by joint velocities, with our scripted expert."""
+    """A Kinova Jaco arm from dm_control over a table, controlled by joint velocities, with our scripted expert."""
 
     kind: Literal["jaco"]
     stride: Annotated[int, Field(ge=1, le=50)] = 7
-    """Control steps (20 ms each) from a frame to the next."""
+    """Control steps (20 ms each) per frame."""
     tasks: Annotated[dict[JacoTask, TaskSpec], Field(min_length=1)] = JACO_TASKS
-    """The tasks to record; episodes take turns."""
+    """Tasks to record, in turn."""
 
     @property
     def fps(self) -> float:
@@ -299,9 +300,9 @@ class JacoSpec(SimulatedSpec):
 
     @property
     def action_width(self) -> int:
-        """Velocities of six joints, and the fingers'."""
+        """Number of action dimensions: velocities of six joints and of the fingers."""
         return 7
 
 
 SimulatedRobotSpec = MetaworldSpec | FetchSpec | PandaSpec | JacoSpec
-"""The simulated robots."""
+"""Union of the specs of simulated robots."""

@@ -1,4 +1,4 @@
-"""Rendering a MuJoCo scene through a free camera, and projecting points through the same camera."""
+"""Renders a MuJoCo scene through a free camera, and projects points through the same camera."""
 
 import ctypes.util
 import os
@@ -19,14 +19,14 @@ EGL_REMEDY = (
 
 
 def require_egl() -> None:
-    """Choose EGL for MuJoCo before it is imported. Raises SourceError where the machine has no EGL."""
+    """Select EGL for MuJoCo before it is imported. Raises SourceError if the machine has no EGL."""
     os.environ.setdefault("MUJOCO_GL", "egl")
     if os.environ["MUJOCO_GL"] == "egl" and ctypes.util.find_library("EGL") is None:
         raise SourceError(EGL_REMEDY)
 
 
 def camera_axes(camera: CameraSpec) -> tuple[Vector, Vector, Vector, Vector]:
-    """Position, forward, right and up (3,) of a free camera in the world frame, by MuJoCo's convention of angles."""
+    """Return position, forward, right and up (3,) of a free camera in the world frame, by MuJoCo's angle convention."""
     azimuth, elevation = np.deg2rad([camera.azimuth, camera.elevation])
     forward = np.array([np.cos(elevation) * np.cos(azimuth), np.cos(elevation) * np.sin(azimuth), np.sin(elevation)])
     right = np.array([np.sin(azimuth), -np.cos(azimuth), 0.0])
@@ -34,9 +34,10 @@ def camera_axes(camera: CameraSpec) -> tuple[Vector, Vector, Vector, Vector]:
 
 
 def project(camera: CameraSpec, image: ImageSpec, points: Vector) -> Float32:
-    """Image coordinates (N, 2), 0 to 1 from left and top, of points (N, 3); outside that range they are off the image.
+    """Project points (N, 3) to image coordinates (N, 2), from 0 to 1 from left and top; other values are outside the
+    image.
 
-    A point behind the camera has no image; it is put at the nearest depth of 1 cm, far off the image.
+    A point behind the camera is projected at the smallest depth of 1 cm, far outside the image.
     """
     position, forward, right, up = camera_axes(camera)
     offset = np.atleast_2d(points) - position
@@ -48,13 +49,16 @@ def project(camera: CameraSpec, image: ImageSpec, points: Vector) -> Float32:
 
 
 def shrink(frame: UInt8, factor: int) -> UInt8:
-    """(H, W, 3) → (H / factor, W / factor, 3), by averaging squares of pixels."""
+    """Downsample (H, W, 3) to (H / factor, W / factor, 3) by averaging blocks of pixels."""
     return frame if factor == 1 else np.asarray(Image.fromarray(frame).reduce(factor))
 
 
 class View:
-    """Renders a MuJoCo model. Shadows, reflections and multi-sampling are off: in software they cost most of the time
-    and show nothing of the task."""
+    """Renders a MuJoCo model.
+
+    Shadows, reflections and multi-sampling are off, because they take most of the time of software rendering and show
+    nothing of the task.
+    """
 
     def __init__(self, model: Any, image: ImageSpec, camera: CameraSpec) -> None:
         require_egl()
@@ -82,12 +86,12 @@ class View:
         )
 
     def frame(self, data: object) -> UInt8:
-        """The image (H, W, 3) of a state."""
+        """Render the image (H, W, 3) of a state."""
         self._renderer.update_scene(data, self._free)
         return shrink(np.asarray(self._renderer.render(), np.uint8), self._image.supersample)
 
     def project(self, points: Vector) -> Float32:
-        """Image coordinates (N, 2) of points (N, 3)."""
+        """Return image coordinates (N, 2) of points (N, 3)."""
         return project(self._camera, self._image, points)
 
     def close(self) -> None:

@@ -26,12 +26,12 @@ RATE = 5
 
 def write_rlds(folder: Path, recorded: Sequence[Recorded]) -> Fields:
     width, cameras = recorded[0].actions.shape[1], list(recorded[0].frames)
-    pictures = {name: rlds_files.picture(SIDE, SIDE, 3) for name in cameras}
+    images = {name: rlds_files.image_feature(SIDE, SIDE, 3) for name in cameras}
     described = rlds_files.group(
         steps={
             "sequence": {
                 "feature": rlds_files.group(
-                    observation=rlds_files.group(**pictures),
+                    observation=rlds_files.group(**images),
                     action=rlds_files.tensor("float32", width),
                     language_instruction={"text": {}},
                 )
@@ -51,7 +51,7 @@ def write_rlds(folder: Path, recorded: Sequence[Recorded]) -> Fields:
 
 
 def write_lerobot(folder: Path, recorded: Sequence[Recorded], kind: str) -> Fields:
-    """Version 2.1; pictures in the Parquet files, or videos."""
+    """Version 2.1; images in the Parquet files, or videos."""
     keys = {name: f"observation.images.{name}" for name in recorded[0].frames}
     scalars = dict.fromkeys(("frame_index", "episode_index", "index", "task_index"), "int64") | {"timestamp": "float32"}
     features: Fields = {key: {"dtype": kind, "shape": [SIDE, SIDE, 3]} for key in keys.values()}
@@ -73,8 +73,8 @@ def write_lerobot(folder: Path, recorded: Sequence[Recorded], kind: str) -> Fiel
         for name, key in keys.items():
             frames = each.frames.get(name, ())
             if kind == "image":
-                pictures = [lerobot_files.png(frame) for frame in frames]
-                table[key] = pictures + [{"bytes": b"", "path": ""}] * (each.length - len(pictures))
+                images = [lerobot_files.png(frame) for frame in frames]
+                table[key] = images + [{"bytes": b"", "path": ""}] * (each.length - len(images))
             elif len(frames):
                 place = f"videos/chunk-000/{key}/episode_{number:06d}.mp4"
                 test_ctrl_world.film(folder / place, np.asarray(frames), RATE)

@@ -18,7 +18,7 @@ from pydantic import TypeAdapter
 from roboalign.hardware.spec import ProcessesSpec
 from roboalign.sources.readers.files import Files
 from roboalign.sources.readers.lerobot import Lerobot
-from roboalign.sources.readers.reader import Damaged, Raw
+from roboalign.sources.readers.reader import Damaged, RawEpisode
 from roboalign.sources.readers.spec import LerobotSpec
 from roboalign.sources.shards import IngestReport, materialise
 from roboalign.store import EpisodeStore
@@ -32,7 +32,7 @@ Plan = dict[str, Any]
 
 
 def frames(number: int, high: int = 32, wide: int = 48) -> np.ndarray[Any, Any]:
-    """Smooth pictures (steps, high, wide, 3) that get brighter from step to step, so that each is recognised."""
+    """Smooth images (steps, high, wide, 3) that get brighter from step to step, so that each is recognised."""
     y, x = np.mgrid[:high, :wide]
     steps = np.arange(LENGTHS[number])[:, None, None]
     base = 20 + 25 * steps + y // 2
@@ -40,7 +40,7 @@ def frames(number: int, high: int = 32, wide: int = 48) -> np.ndarray[Any, Any]:
 
 
 def columns(number: int) -> dict[str, Any]:
-    """The columns of episode `number`, without pictures."""
+    """The columns of episode `number`, without images."""
     length, rng = LENGTHS[number], np.random.default_rng(number)
     return {
         "action": list(rng.normal(size=(length, 4)).astype(np.float32)),
@@ -56,10 +56,10 @@ def columns(number: int) -> dict[str, Any]:
 
 def plan(version: int, kind: str) -> Plan:
     scalars = {"timestamp": "float32"} | dict.fromkeys(("frame_index", "episode_index", "index", "task_index"), "int64")
-    picture = {"dtype": kind, "shape": [32, 48, 3], "names": ["height", "width", "channel"]}
+    image = {"dtype": kind, "shape": [32, 48, 3], "names": ["height", "width", "channel"]}
     features = {
-        CAMERA: picture,
-        "observation.depth": picture | {"info": {"video.is_depth_map": True}},
+        CAMERA: image,
+        "observation.depth": image | {"info": {"video.is_depth_map": True}},
         "action": {"dtype": "float32", "shape": [4], "names": ["x", "y", "z", "turn"]},
         "gripper": {"dtype": "float32", "shape": [1], "names": None},
         "note": {"dtype": "string", "shape": [1], "names": None},
@@ -87,9 +87,9 @@ def write(folder: Path, version: int = 3, kind: str = "video", spoil: Callable[[
     (folder / "meta").mkdir(parents=True)
     (folder / "meta/info.json").write_text(json.dumps(chosen["info"]))
     if kind == "image":
-        for data, pictures in zip(chosen["data"], chosen["frames"], strict=True):
-            if pictures is not None:
-                rows = pictures[: len(data["index"])]
+        for data, images in zip(chosen["data"], chosen["frames"], strict=True):
+            if images is not None:
+                rows = images[: len(data["index"])]
                 data[CAMERA] = [each if isinstance(each, dict) else png(each) for each in rows]
     (write_v2 if version == 2 else write_v3)(folder, chosen, kind)
     return folder
@@ -145,7 +145,7 @@ def png(frame: np.ndarray[Any, Any]) -> dict[str, Any]:
 
 def video(
     path: Path,
-    pictures: np.ndarray[Any, Any],
+    images: np.ndarray[Any, Any],
     rate: int | Fraction = FPS,
     codec: str = "libx264",
     options: dict[str, str] | None = None,
@@ -154,9 +154,9 @@ def video(
     with av.open(str(path), "w") as output:
         chosen = options or {"g": "2", "crf": "18"}
         stream = cast(VideoStream, output.add_stream(codec, rate=rate, options=chosen))
-        stream.height, stream.width, stream.pix_fmt = *pictures.shape[1:3], "yuv420p"
-        for picture in pictures:
-            output.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")))
+        stream.height, stream.width, stream.pix_fmt = *images.shape[1:3], "yuv420p"
+        for image in images:
+            output.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")))
         output.mux(stream.encode())
 
 
@@ -174,7 +174,7 @@ def spec(folder: Path, **changes: Any) -> LerobotSpec:
     return TypeAdapter(LerobotSpec).validate_python(value | changes)
 
 
-def read(folder: Path, **changes: Any) -> list[Raw | Damaged]:
+def read(folder: Path, **changes: Any) -> list[RawEpisode | Damaged]:
     """All episodes; each part by a reader of its own, as workers do it."""
     parsed = spec(folder, **changes)
 
@@ -184,10 +184,10 @@ def read(folder: Path, **changes: Any) -> list[Raw | Damaged]:
     return [each for part in reader().parts() for each in reader().read(part)]
 
 
-def sound(folder: Path, **changes: Any) -> list[Raw]:
+def sound(folder: Path, **changes: Any) -> list[RawEpisode]:
     found = read(folder, **changes)
-    assert all(isinstance(each, Raw) for each in found), found
-    return [each for each in found if isinstance(each, Raw)]
+    assert all(isinstance(each, RawEpisode) for each in found), found
+    return [each for each in found if isinstance(each, RawEpisode)]
 
 
 def made(folder: Path, place: Path, **changes: Any) -> tuple[IngestReport, EpisodeStore]:
@@ -200,7 +200,7 @@ def made(folder: Path, place: Path, **changes: Any) -> tuple[IngestReport, Episo
 
 
 def close(found: np.ndarray[Any, Any], wanted: np.ndarray[Any, Any], kind: str) -> bool:
-    """Whether pictures are those that were written: exactly, or to what video loses (steps differ by 25)."""
+    """Whether images are those that were written: exactly, or to what video loses (steps differ by 25)."""
     if kind == "image":
         return bool(np.array_equal(found, wanted))
     return found.shape == wanted.shape and bool(np.abs(found.astype(int) - wanted).mean((1, 2, 3)).max() < 5)

@@ -14,7 +14,7 @@ from pydantic import TypeAdapter
 
 from roboalign.hardware.spec import ProcessesSpec
 from roboalign.sources.readers.files import Files
-from roboalign.sources.readers.reader import Damaged, Raw
+from roboalign.sources.readers.reader import Damaged, RawEpisode
 from roboalign.sources.readers.rlds import Rlds
 from roboalign.sources.readers.spec import RldsSpec
 from roboalign.sources.shards import IngestReport, materialise
@@ -68,7 +68,7 @@ def image(array: np.ndarray[Any, Any], form: str = "PNG") -> bytes:
 
 
 def frames(number: int, high: int = 16, wide: int = 24) -> np.ndarray[Any, Any]:
-    """Smooth pictures (steps, high, wide, 3), so that JPEG loses little."""
+    """Smooth images (steps, high, wide, 3), so that JPEG loses little."""
     y, x = np.mgrid[:high, :wide]
     steps = np.arange(LENGTHS[number])[:, None, None]
     red, green = 100 + 6 * y + 5 * steps, 60 + 5 * x + 7 * number + 0 * steps
@@ -99,7 +99,7 @@ def tensor(dtype: str, *shape: int, encoding: str = "none") -> dict[str, Any]:
     return {"tensor": {"shape": dimensions, "dtype": dtype, "encoding": encoding}}
 
 
-def picture(*shape: int) -> dict[str, Any]:
+def image_feature(*shape: int) -> dict[str, Any]:
     described = {"dimensions": [str(each) for each in shape]}
     return {"image": {"shape": described, "dtype": "uint8", "encodingFormat": "png"}}
 
@@ -111,7 +111,7 @@ def group(**inner: Any) -> dict[str, Any]:
 def features(steps: dict[str, Any] | None = None, metadata: dict[str, Any] | None = None) -> dict[str, Any]:
     """`features.json`, with other or more features of a step or of the episode."""
     inner = {
-        "observation": group(image=picture(16, 24, 3), depth=tensor("int32")),
+        "observation": group(image=image_feature(16, 24, 3), depth=tensor("int32")),
         "action": group(world_vector=tensor("float32", 3), gripper=tensor("bool"), terminate=tensor("int32", 2)),
         "language_instruction": {"text": {}},
         "is_first": tensor("bool"),
@@ -167,15 +167,15 @@ def opened(folder: Path, **changes: Any) -> Rlds:
     return Rlds(parsed, Files.at(parsed.uri, parsed.options, folder / "cache"))
 
 
-def read(folder: Path, **changes: Any) -> list[Raw | Damaged]:
+def read(folder: Path, **changes: Any) -> list[RawEpisode | Damaged]:
     reader = opened(folder, **changes)
     return [each for part in reader.parts() for each in reader.read(part)]
 
 
-def sound(folder: Path, **changes: Any) -> list[Raw]:
+def sound(folder: Path, **changes: Any) -> list[RawEpisode]:
     found = read(folder, **changes)
-    assert all(isinstance(each, Raw) for each in found), found
-    return [each for each in found if isinstance(each, Raw)]
+    assert all(isinstance(each, RawEpisode) for each in found), found
+    return [each for each in found if isinstance(each, RawEpisode)]
 
 
 def made(folder: Path, place: Path, **changes: Any) -> tuple[IngestReport, EpisodeStore]:

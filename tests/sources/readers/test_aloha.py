@@ -100,14 +100,14 @@ def replace_with(key: str, value: Any) -> Callable[[Any], None]:
 
 CAMERA = f"{IMAGES}/cam_0"
 FAULTS: dict[str, tuple[Callable[[Any], Any], str]] = {
-    "fewer pictures": (replace_with(CAMERA, np.zeros((5, SIDE, SIDE, 3), np.uint8)), f"its '{CAMERA}' has shape (5, "),
-    "more pictures": (replace_with(CAMERA, np.zeros((7, SIDE, SIDE, 3), np.uint8)), f"its '{CAMERA}' has shape (7, "),
+    "fewer images": (replace_with(CAMERA, np.zeros((5, SIDE, SIDE, 3), np.uint8)), f"its '{CAMERA}' has shape (5, "),
+    "more images": (replace_with(CAMERA, np.zeros((7, SIDE, SIDE, 3), np.uint8)), f"its '{CAMERA}' has shape (7, "),
     "NaN": (replace_with("action", np.full((6, 2), np.nan)), "its action 'action' is NaN or infinite at step 0"),
-    "no actions": (replace_with("action", None), "it has no action column 'action'; there is: "),
+    "no actions": (replace_with("action", None), "it has no action column 'action'; available: "),
     "wider actions": (replace_with("action", np.ones((6, 3))), "its actions have width 3, but action_width is 2"),
-    "no pictures": (replace_with(CAMERA, None), f"it has no camera '{CAMERA}'; there is: action, observations/qpos"),
-    "depth": (replace_with(CAMERA, np.zeros((6, SIDE, SIDE, 3), np.uint16)), f"its picture '{CAMERA}' is uint16"),
-    "no JPEG": (replace_with(CAMERA, np.ones((6, 9), np.uint8)), "its picture at step 0 cannot be decoded: it is no"),
+    "no images": (replace_with(CAMERA, None), f"it has no camera '{CAMERA}'; available: action, observations/qpos"),
+    "depth": (replace_with(CAMERA, np.zeros((6, SIDE, SIDE, 3), np.uint16)), f"its image '{CAMERA}' is uint16"),
+    "no JPEG": (replace_with(CAMERA, np.ones((6, 9), np.uint8)), "its image at step 0 cannot be decoded: it is no"),
     "no instruction": (lambda file: file.attrs.pop("task"), "its instruction 'task' is missing or empty"),
     "a group": (lambda file: replace_with("action", None)(file) or file.create_group("action"), "it has no action"),
 }
@@ -141,7 +141,7 @@ def test_blue_before_red(tmp_path: Path) -> None:
 def test_it_is_recognised_and_told_to_be_absolute(tmp_path: Path) -> None:
     write(tmp_path / "data", three(), "padded", None)
     proposal = propose(str(tmp_path / "data"), {}, tmp_path)
-    assert proposal.layout.what == "HDF5 in ALOHA's layout, 3 files with an episode each"
+    assert proposal.layout.what == "HDF5 in ALOHA's layout, 3 files with one episode each"
     assert (proposal.problem, proposal.missing) == ("", {})
     found = proposal.spec
     assert isinstance(found, AlohaSpec)

@@ -95,7 +95,10 @@ def test_a_short_answer_is_asked_for_again(tmp_path: Path) -> None:
     with open_remote(place, "a", tmp_path) as file:
         assert file.read() == CONTENT
     place.failures = [b"too much for a block"] * 3
-    with open_remote(place, "b", tmp_path) as file, pytest.raises(ConnectionError, match="20 bytes came where 16 were"):
+    with (
+        open_remote(place, "b", tmp_path) as file,
+        pytest.raises(ConnectionError, match="20 bytes were received instead of 16"),
+    ):
         file.read()
 
 

@@ -10,7 +10,7 @@ import yaml
 from roboalign.hardware.spec import ProcessesSpec
 from roboalign.reward.spec import RewardSpec
 from roboalign.sources.readers.files import Files
-from roboalign.sources.readers.reader import Raw
+from roboalign.sources.readers.reader import RawEpisode
 from roboalign.sources.readers.rlds import Rlds
 from roboalign.sources.readers.spec import RldsSpec
 from roboalign.sources.shards import IngestReport, materialise
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.skipif(not SAMPLE.exists(), reason=f"the BridgeData V2 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[IngestReport, EpisodeStore]:
-    """The sample by the shipped spec, but for its place, its picture size and its short episodes."""
+    """The sample by the shipped spec, but for its place, its image size and its short episodes."""
     place = tmp_path_factory.mktemp("bridge")
     shipped = yaml.safe_load((ROOT / "specs/sources/bridge.yaml").read_text())
     changed = {"uri": str(SAMPLE), "image": {"height": 64, "width": 64}, "length": 10, "tolerance": 0.0}
@@ -70,8 +70,8 @@ def test_its_other_cameras(camera: str, live: bool, tmp_path: Path) -> None:
     spec = RldsSpec.model_validate(shipped | {"uri": str(SAMPLE), "camera": f"observation/{camera}"})
     reader = Rlds(spec, Files.at(spec.uri, {}, tmp_path))
     raw = next(reader.read(reader.parts()[0]))
-    assert isinstance(raw, Raw)
-    assert (np.stack(list(raw.pictures(range(10)))).std() > 20) == live
+    assert isinstance(raw, RawEpisode)
+    assert (np.stack(list(raw.images(range(10)))).std() > 20) == live
 
 
 def test_each_set_up_is_in_one_split(made: tuple[IngestReport, EpisodeStore]) -> None:

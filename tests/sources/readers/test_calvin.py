@@ -12,10 +12,10 @@ import pytest
 from reading import lose, only, read_all, served, survives
 
 from roboalign.sources.errors import DamagedError, SourceError
-from roboalign.sources.readers.calvin import Calvin, Stretch, join_stretches
+from roboalign.sources.readers.calvin import AnnotatedSegment, Calvin, assign_recordings
 from roboalign.sources.readers.files import Files
 from roboalign.sources.readers.pickled import read_pickled
-from roboalign.sources.readers.reader import Part, Raw
+from roboalign.sources.readers.reader import Part, RawEpisode
 from roboalign.sources.readers.spec import CalvinSpec
 
 SIZE, STEPS = 24, range(40, 100)
@@ -42,7 +42,7 @@ def spec(folder: Path | str, **changes: Any) -> CalvinSpec:
 
 
 def step(number: int) -> dict[str, Array]:
-    """A step's arrays: CALVIN's names, dtypes and (but for the pictures) widths."""
+    """A step's arrays: CALVIN's names, dtypes and (but for the images) widths."""
     rng = np.random.default_rng(number)
     return {
         "rgb_static": rng.integers(0, 256, (SIZE, SIZE, 3), np.uint8),
@@ -109,10 +109,10 @@ def test_environments_are_chosen_by_scene_info(tmp_path: Path) -> None:
     episodes, damaged, _ = read_all(spec(tmp_path, environments=["A", "D"]), tmp_path)
     assert [episode.instruction for episode in episodes] == TEXTS[1:]
     assert not damaged
-    with pytest.raises(SourceError, match=r"no stretch in the chosen `environments`; scene_info\.npy knows A, B"):
+    with pytest.raises(SourceError, match=r"no segment in the chosen `environments`; scene_info\.npy lists A, B"):
         read_all(spec(tmp_path, environments=["C"]), tmp_path)
     reader = Calvin(spec(tmp_path), Files.at(str(tmp_path), {}, tmp_path))
-    found = [raw.attributes for raw in reader.read(Part("training")) if isinstance(raw, Raw)]
+    found = [raw.attributes for raw in reader.read(Part("training")) if isinstance(raw, RawEpisode)]
     assert found[0] == {
         "subset": "training", "task": "push_red_block_left", "environment": "B", "recording": "0000040",
     }  # fmt: skip
@@ -125,7 +125,7 @@ def test_without_scene_info_all_are_read_and_none_can_be_chosen(tmp_path: Path) 
     write(tmp_path)
     (tmp_path / "training/scene_info.npy").unlink()
     assert len(read_all(spec(tmp_path), tmp_path)[0]) == 3
-    with pytest.raises(SourceError, match="without it leave `environments` empty"):
+    with pytest.raises(SourceError, match="leave `environments` empty"):
         read_all(spec(tmp_path, environments=["A"]), tmp_path)
 
 
@@ -233,17 +233,17 @@ DAMAGE: dict[str, tuple[Edit, str]] = {
     "empty": (put(b""), NO_NPZ),
     "another format": (put(b"hello" * 100), NO_NPZ),
     "an .npy": (put(plain_array()), NO_NPZ),
-    "no camera": (rewrite(rgb_static=None), "no array 'rgb_static'; there is: actions, depth_static"),
-    "float pictures": (rewrite(rgb_static=np.zeros((SIZE, SIZE, 3))), "at step 63 its picture 'rgb_static' is float64"),
-    "grey pictures": (rewrite(rgb_static=np.zeros((SIZE, SIZE), np.uint8)), "its picture 'rgb_static' is uint8"),
-    "pickled pictures": (rewrite(rgb_static=np.array([None])), "it holds Python objects"),
+    "no camera": (rewrite(rgb_static=None), "no array 'rgb_static'; available: actions, depth_static"),
+    "float images": (rewrite(rgb_static=np.zeros((SIZE, SIZE, 3))), "at step 63 its image 'rgb_static' is float64"),
+    "grey images": (rewrite(rgb_static=np.zeros((SIZE, SIZE), np.uint8)), "its image 'rgb_static' is uint8"),
+    "pickled images": (rewrite(rgb_static=np.array([None])), "it contains Python objects"),
     "no actions": (rewrite(rel_actions=None), "no array 'rel_actions'"),
     "NaN": (rewrite(rel_actions=nan()), "'rel_actions' is NaN or infinite at step 3"),
     "narrow": (rewrite(rel_actions=np.zeros(6)), "'rel_actions' has shape (6,) at step 63, (7,) before"),
-    "text": (rewrite(rel_actions=np.array(["a"] * 7)), "holds text, not numbers"),
+    "text": (rewrite(rel_actions=np.array(["a"] * 7)), "contains text, not numbers"),
     "no instruction": (text(""), "its instruction 'ann' is missing or empty"),
     "no text": (text(3), "its instruction 'ann' is missing or empty"),
-    "no stretch": (bounds(66, 59), "it is empty: it has no steps"),
+    "no segment": (bounds(66, 59), "it is empty: it has no steps"),
     "beyond the end": (bounds(96, 105), "training/episode_0000100.npz is missing"),
     "no numbers": (bounds("60", None), "one of its bounds is 60, not the number of a step from 0 to 9999999"),
     "endless": (bounds(60, 10**6), "more than 10000 steps"),
@@ -266,12 +266,14 @@ def test_a_stretch_between_environments(tmp_path: Path) -> None:
     write(tmp_path)
     bounds(45, 55)(tmp_path)
     _, damaged, _ = read_all(spec(tmp_path, environments=["A", "B"]), tmp_path)
-    assert only(damaged).reason == "its steps 45 to 55 lie in no single environment of scene_info.npy"
+    assert only(damaged).reason == "its steps 45 to 55 are not in a single environment of scene_info.npy"
 
 
-def test_stretches_that_show_the_same_pictures_are_one_scene(tmp_path: Path) -> None:
+def test_stretches_that_show_the_same_images_are_one_scene(tmp_path: Path) -> None:
     pairs = [(500, 563), (100, 163), (120, 150), (163, 227), (600, 663), (257, 300), (331, 340), ("x", 3)]
-    found = join_stretches([Stretch(number, first, last, "", "") for number, (first, last) in enumerate(pairs)])
+    found = assign_recordings(
+        [AnnotatedSegment(number, first, last, "", "") for number, (first, last) in enumerate(pairs)]
+    )
     names = ["0000500", "0000100", "0000100", "0000100", "0000600", "0000100", "0000331", ""]
     assert [each.recording for each in found] == names
     assert [(each.first, each.last) for each in found] == pairs
@@ -376,7 +378,7 @@ def test_truncated_and_other_files_are_refused() -> None:
     for length in range(0, len(content) - 1, 7):
         with pytest.raises(DamagedError):
             read_pickled(io.BytesIO(content[:length]))
-    with pytest.raises(DamagedError, match=r"it holds float64 \(3,\), not one pickled object"):
+    with pytest.raises(DamagedError, match=r"it contains float64 \(3,\), not one pickled object"):
         read_pickled(io.BytesIO(plain_array()))
     rng = np.random.default_rng(0)
     for _ in range(300):
@@ -403,8 +405,8 @@ def test_nested_references_do_not_grow() -> None:
     [
         ({"language": {}}, "is not a language annotation"),
         ([1, 2], "not one pickled object"),
-        ({"language": {"ann": ["a"]}, "info": {"indx": []}}, "has 0 stretches and 1 instructions"),
-        ({"language": {"text": ["a"]}, "info": {"indx": [(0, 1)]}}, "no list of instructions 'ann'; there is: text"),
+        ({"language": {"ann": ["a"]}, "info": {"indx": []}}, "has 0 segments and 1 instructions"),
+        ({"language": {"text": ["a"]}, "info": {"indx": [(0, 1)]}}, "no list of instructions 'ann'; available: text"),
     ],
 )
 def test_unusable_annotations_are_refused(tmp_path: Path, language: Any, message: str) -> None:
@@ -415,7 +417,9 @@ def test_unusable_annotations_are_refused(tmp_path: Path, language: Any, message
 
 
 def test_a_folder_without_annotations_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match=r"has no training/lang_annotations/auto_lang_ann\.npy; put CALVIN's place"):
+    with pytest.raises(
+        SourceError, match=r"has no training/lang_annotations/auto_lang_ann\.npy; set `uri` to the folder of CALVIN"
+    ):
         read_all(spec(tmp_path), tmp_path)
 
 

@@ -23,9 +23,9 @@ from roboalign.sources.errors import SourceError
 from roboalign.sources.inspection.command import inspect_spec
 from roboalign.sources.inspection.proposal import propose
 from roboalign.sources.readers.convert import convert
-from roboalign.sources.readers.pictures import frame
-from roboalign.sources.readers.reader import Raw
-from roboalign.sources.readers.spec import NpzEpisodesSpec, PictureSpec
+from roboalign.sources.readers.image_transform import transform_image
+from roboalign.sources.readers.reader import RawEpisode
+from roboalign.sources.readers.spec import ImageTransformSpec, NpzEpisodesSpec
 from roboalign.sources.readers.videos import MORE_FRAMES
 from roboalign.sources.shards import materialise
 from roboalign.sources.spec import RecordedSpec
@@ -82,8 +82,10 @@ def test_each_camera_fills_its_cell_whatever_its_size(
     assert episode.frames.shape == (5, 64, 100, 3)
     wanted = np.zeros_like(episode.frames)
     for name, (top, bottom, left, right) in zip(SIZES, cells, strict=True):
-        cell = PictureSpec.model_construct(**dict(chosen.image) | {"height": bottom - top, "width": right - left})
-        wanted[:, top:bottom, left:right] = [frame(each, cell) for each in arrays()[name]]
+        cell = ImageTransformSpec.model_construct(
+            **dict(chosen.image) | {"height": bottom - top, "width": right - left}
+        )
+        wanted[:, top:bottom, left:right] = [transform_image(each, cell) for each in arrays()[name]]
     np.testing.assert_array_equal(episode.frames, wanted)
 
 
@@ -123,12 +125,15 @@ def test_cameras_stored_by_themselves_are_seen_as_the_same_frame(tmp_path: Path,
 
 
 MISSING: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
-    "absent": (lambda found: found.pop("side"), "it has no camera 'side'; there is: action, front, instruction, wrist"),
+    "absent": (
+        lambda found: found.pop("side"),
+        "it has no camera 'side'; available: action, front, instruction, wrist",
+    ),
     "shorter": (
         lambda found: found.update(wrist=found["wrist"][:-1]),
         "camera 'front' has 5 frames, but 'wrist' has 4",
     ),
-    "gray": (lambda found: found.update(side=found["side"][..., 0]), "its picture 'side' is uint8 (24, 24), not uint8"),
+    "gray": (lambda found: found.update(side=found["side"][..., 0]), "its image 'side' is uint8 (24, 24), not uint8"),
 }
 
 
@@ -146,12 +151,12 @@ def test_a_camera_that_the_data_set_lacks_is_refused_at_once(tmp_path: Path) -> 
         build_reader(changed, tmp_path)
 
 
-def test_damage_of_a_picture_is_told_with_its_camera(tmp_path: Path) -> None:
+def test_damage_of_a_image_is_told_with_its_camera(tmp_path: Path) -> None:
     recorded = three_episodes(2)
     recorded[1].frames["cam_1"] = recorded[1].frames["cam_1"][:3]
     spec = write_source("lerobot images", tmp_path / "data", recorded)
     reason = only(read_all(spec, tmp_path)[1]).reason
-    assert reason == "camera 'observation.images.cam_1': it has no picture at step 3"
+    assert reason == "camera 'observation.images.cam_1': it has no image at step 3"
 
 
 def test_damage_of_the_whole_file_is_told_once(tmp_path: Path) -> None:
@@ -173,7 +178,7 @@ def test_longer_videos_of_one_camera_are_a_warning(tmp_path: Path) -> None:
     found = []
     for part in build_reader(spec, tmp_path).parts():
         for raw in build_reader(spec, tmp_path).read(part):
-            assert isinstance(raw, Raw)
+            assert isinstance(raw, RawEpisode)
             convert(raw, spec, "source")
             found.append(raw.warnings)
     assert found == [[], [MORE_FRAMES], []]
@@ -186,10 +191,13 @@ def test_longer_videos_of_one_camera_are_a_warning(tmp_path: Path) -> None:
         ({"camera": []}, "at least 1 item"),
         ({"camera": [""]}, "at least 1 character"),
         ({"camera": "a", "tiling": {"separate": True}}, "tiling.separate needs several cameras; list them in camera"),
-        ({"camera": ["a/b.c", "a.b/c"]}, "two of the cameras a/b.c, a.b/c would be stored under one name"),
+        (
+            {"camera": ["a/b.c", "a.b/c"]},
+            "two of the cameras a/b.c, a.b/c would be stored under the same name; rename one",
+        ),
         (
             {"camera": list("abcdefg")},
-            "image.width 100 leaves fewer than 16 pixels to each of 7 cameras; raise it, list fewer cameras, "
+            "image.width 100 leaves less than 16 pixels for each of 7 cameras; raise it, list fewer cameras, "
             "or change tiling.layout",
         ),
     ],
@@ -207,7 +215,7 @@ def test_what_makes_no_sense_is_refused(tmp_path: Path, changes: dict[str, Any],
         ({"camera": 3}, "camera: 3", "'camera' must be text, not 3"),
         ({"camera": []}, "camera: []", "'camera' must have at least 1 item"),
         ({"tiling": {"layuot": "row"}}, "layuot: row", "unknown key 'layuot'"),
-        ({"image": {"height": 64, "width": 32}}, "width: 32", "image.width 32 leaves fewer than 16 pixels"),
+        ({"image": {"height": 64, "width": 32}}, "width: 32", "image.width 32 leaves less than 16 pixels"),
     ],
 )
 def test_errors_point_at_the_line(tmp_path: Path, changes: dict[str, Any], place: str, message: str) -> None:
@@ -231,8 +239,8 @@ def test_inspect_shows_all_cameras_and_proposes_them(tmp_path: Path, capsys: Cap
     assert found.summary.sizes == {"24x24": 1, "40x60": 1, "50x30": 1}
     assert "→ 64x34 by crop, one of 3 cameras in a frame" in found.text(as_json=False)
     (preview,) = found.preview.episodes
-    assert preview.first_recorded is not None
-    assert preview.first_recorded.shape == (128, 192 + 128 + 77, 3)
+    assert preview.recorded_image is not None
+    assert preview.recorded_image.shape == (128, 192 + 128 + 77, 3)
     path = tmp_path / "mine.yaml"
     path.write_text(json.dumps(fields(tmp_path / "data")))
     assert main(["inspect", str(path), "--sheet", str(tmp_path / "sheet.png")]) == 0

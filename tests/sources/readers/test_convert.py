@@ -8,21 +8,21 @@ from pydantic import ValidationError
 
 from roboalign.sources.errors import DamagedError
 from roboalign.sources.readers.convert import convert
-from roboalign.sources.readers.reader import Damaged, LeftOut, Raw
+from roboalign.sources.readers.reader import Damaged, LeftOut, RawEpisode
 from roboalign.sources.readers.spec import VideosSpec
 from roboalign.types import Episode, UInt8
 
 LENGTH = 9
 
 
-def pictures(steps: Sequence[int]) -> Iterator[UInt8]:
+def images(steps: Sequence[int]) -> Iterator[UInt8]:
     for step in steps:
         yield np.full((16, 16, 3), 10 * step, np.uint8)
 
 
-def raw(**changes: Any) -> Raw:
+def raw(**changes: Any) -> RawEpisode:
     actions = np.arange(LENGTH * 3, dtype=np.float32).reshape(LENGTH, 3)
-    base = Raw("file#0", LENGTH, pictures, {"action": actions}, "lift the cup", {"site": "lab/a/1"})
+    base = RawEpisode("file#0", LENGTH, images, {"action": actions}, "lift the cup", {"site": "lab/a/1"})
     return replace(base, **changes)
 
 
@@ -34,7 +34,7 @@ def spec(**changes: Any) -> VideosSpec:
     return VideosSpec.model_validate(base | changes)
 
 
-def kept(raw: Raw, spec: VideosSpec) -> Episode:
+def kept(raw: RawEpisode, spec: VideosSpec) -> Episode:
     result = convert(raw, spec, "robot")
     assert isinstance(result, Episode), result
     return result
@@ -90,8 +90,8 @@ def test_a_filter_can_leave_out_what_has_no_instruction() -> None:
 
 
 def broken(steps: Sequence[int]) -> Iterator[UInt8]:
-    yield from pictures(steps[:2])
-    raise DamagedError("picture 2 cannot be decoded")
+    yield from images(steps[:2])
+    raise DamagedError("image 2 cannot be decoded")
 
 
 ACTIONS = np.arange(LENGTH * 3, dtype=np.float32).reshape(LENGTH, 3)
@@ -105,18 +105,18 @@ BAD_ACTIONS[5, 1] = np.nan
     [
         ({"length": 0}, {}, "empty"),
         ({"instruction": " "}, {}, "'instruction' is missing or empty"),
-        ({"columns": {"other": BAD_ACTIONS}}, {}, "no action column 'action'; there is: other"),
+        ({"columns": {"other": BAD_ACTIONS}}, {}, "no action column 'action'; available: other"),
         ({"columns": {"action": BAD_ACTIONS}}, {}, "NaN or infinite at step 5"),
         ({"columns": {"action": BAD_ACTIONS[:4]}}, {}, "not one row for each of 9 steps"),
         ({}, {"action_width": 4}, "width 3, but action_width is 4"),
         ({}, {"actions": [{"key": "action", "columns": [3]}]}, "no column 3"),
-        ({}, ARM | {"proprioception_width": 3}, "no proprioception column 'joints'; there is: action"),
+        ({}, ARM, "no proprioception column 'joints'; available: action"),
         ({"columns": {"action": ACTIONS, "joints": BAD_ACTIONS}}, ARM, "proprioception 'joints' is NaN or infinite at"),
         ({"columns": {"action": ACTIONS, "joints": ACTIONS[:, :2]}}, ARM, "width 2, but proprioception_width is 3"),
-        ({"pictures": broken}, {}, "picture 2 cannot be decoded"),
-        ({"pictures": lambda steps: pictures(steps[:-1])}, {}, "8 of its 9 pictures"),
-        ({}, {"filter": {"attributes": {"place": "a"}}}, "no attribute 'place'; there is: site"),
-        ({}, {"split": {"scene": "site", "scene_pattern": "^office/(.*)"}}, "scene_pattern finds nothing"),
+        ({"images": broken}, {}, "image 2 cannot be decoded"),
+        ({"images": lambda steps: images(steps[:-1])}, {}, "8 of its 9 images"),
+        ({}, {"filter": {"attributes": {"place": "a"}}}, "no attribute 'place'; available: site"),
+        ({}, {"split": {"scene": "site", "scene_pattern": "^office/(.*)"}}, "scene_pattern does not match"),
     ],
 )
 def test_what_is_damaged_is_named_and_nothing_is_filled_in(
@@ -129,9 +129,9 @@ def test_what_is_damaged_is_named_and_nothing_is_filled_in(
 
 
 def test_episodes_that_begin_alike_are_one_scene() -> None:
-    other = raw(name="file#1", pictures=lambda steps: (picture + (step > 0) for step, picture in
-                                                       zip(steps, pictures(steps), strict=True)))  # fmt: skip
-    moved = raw(name="file#2", pictures=lambda steps: (picture + np.uint8(1) for picture in pictures(steps)))
+    other = raw(name="file#1", images=lambda steps: (image + (step > 0) for step, image in
+                                                       zip(steps, images(steps), strict=True)))  # fmt: skip
+    moved = raw(name="file#2", images=lambda steps: (image + np.uint8(1) for image in images(steps)))
     scenes = [kept(each, spec()).scene for each in (raw(), other, moved)]
     assert scenes[0] == scenes[1] != scenes[2]
 

@@ -16,7 +16,7 @@ from reading import read_all
 from roboalign.sources.builder import build_reader
 from roboalign.sources.errors import SourceError
 from roboalign.sources.inspection.proposal import propose
-from roboalign.sources.readers.reader import Raw
+from roboalign.sources.readers.reader import RawEpisode
 from roboalign.sources.readers.spec import CtrlWorldSpec
 from roboalign.sources.readers.videos import MORE_FRAMES
 
@@ -38,9 +38,9 @@ def film(path: Path, frames: np.ndarray[Any, Any], rate: int = 5) -> None:
         stream = container.add_stream("libx264rgb", rate=rate, options={"qp": "0", "preset": "ultrafast"})
         stream.width, stream.height, stream.pix_fmt = SIDE, SIDE, "rgb24"
         for number, frame in enumerate(frames):
-            picture = av.VideoFrame.from_ndarray(frame, format="rgb24")
-            picture.pts, picture.time_base = number, Fraction(1, rate)
-            container.mux(stream.encode(picture))
+            image = av.VideoFrame.from_ndarray(frame, format="rgb24")
+            image.pts, image.time_base = number, Fraction(1, rate)
+            container.mux(stream.encode(image))
         container.mux(stream.encode())
 
 
@@ -95,7 +95,7 @@ def test_commands_have_three_rows_a_frame(tmp_path: Path) -> None:
 
 
 def test_a_stride_between_frames_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValidationError, match="stride 4 is not a multiple of rows_per_frame 3; raise it to one"):
+    with pytest.raises(ValidationError, match=r"stride \(4\) must be a multiple of rows_per_frame \(3\); change it"):
         spec(tmp_path, 2, rows_per_frame=3, stride=4)
 
 
@@ -104,10 +104,13 @@ FAULTS: dict[str, tuple[Callable[[Annotation], Any], str]] = {
     "more rows": (lambda a: a["states"].append([0, 0]), "the video videos/train/1/0.mp4 has 6 frames, but there are 7"),
     "NaN": (lambda a: a["states"][2].__setitem__(0, float("nan")), "its action 'states' is NaN or infinite at step 2"),
     "uneven": (lambda a: a["states"][2].pop(), "its 'states' is not a table of numbers: its rows differ in length"),
-    "text": (lambda a: a["states"][2].__setitem__(0, "x"), "its 'states' holds text, not numbers"),
-    "no rows": (lambda a: a.pop("states"), "it has no action column 'states'; there is: action.cartesian_position, "),
+    "text": (lambda a: a["states"][2].__setitem__(0, "x"), "its 'states' contains text, not numbers"),
+    "no rows": (lambda a: a.pop("states"), "it has no action column 'states'; available: action.cartesian_position, "),
     "no videos": (lambda a: a.pop("videos"), "the annotation has no list 'videos'"),
-    "another camera": (lambda a: a["videos"][0].update(video_path="videos/x.mp4"), "it has no camera '0'; there is: x"),
+    "another camera": (
+        lambda a: a["videos"][0].update(video_path="videos/x.mp4"),
+        "it has no camera '0'; available: x",
+    ),
     "no such video": (lambda a: a["videos"][0].update(video_path="a/0.mp4"), "the video a/0.mp4 is missing"),
     "outside": (
         lambda a: a["videos"][0].update(video_path="../0.mp4"),
@@ -130,9 +133,9 @@ def test_frames_after_the_last_row_are_a_warning(tmp_path: Path) -> None:
     reader = build_reader(spec(tmp_path / "data", 2), tmp_path)
     raws = [raw for part in reader.parts() for raw in reader.read(part)]
     for raw in raws:
-        assert isinstance(raw, Raw)
-        assert len(list(raw.pictures(range(raw.length)))) == raw.length
-    assert [raw.warnings for raw in raws if isinstance(raw, Raw)] == [[], [MORE_FRAMES], []]
+        assert isinstance(raw, RawEpisode)
+        assert len(list(raw.images(range(raw.length)))) == raw.length
+    assert [raw.warnings for raw in raws if isinstance(raw, RawEpisode)] == [[], [MORE_FRAMES], []]
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"null", b"[" * 100_000])
@@ -168,10 +171,10 @@ def test_without_commands_the_states_stand_for_them(tmp_path: Path) -> None:
         (tmp_path / f"data/annotation/train/{number}.json").unlink()
     proposal = propose(str(tmp_path / "data"), {}, tmp_path)
     assert [entry["key"] for entry in proposal.fields["actions"]] == ["states"]
-    assert "# It has no commands: the states that they led to stand for them.\n" in proposal.text()
+    assert "# The annotations contain no commands; the resulting states are used in their place.\n" in proposal.text()
 
 
 def test_another_folder_of_annotations(tmp_path: Path) -> None:
     write(tmp_path / "data", three())
-    with pytest.raises(SourceError, match="holds no file annotation/val/"):
+    with pytest.raises(SourceError, match="contains no file annotation/val/"):
         read_all(spec(tmp_path / "data", 2, annotations="annotation/val"), tmp_path)

@@ -88,7 +88,7 @@ def test_numbers_may_be_unpacked_and_fields_unknown() -> None:
         (varint(1 << 3) + varint(1), "not a tf.train.Example"),
         (varint(2) + b"\0", "no number"),
         (varint(1 << 3 | 3), "wire type 3"),
-        (varint(1 << 3 | 2) + varint(2**62), "longer than what holds it"),
+        (varint(1 << 3 | 2) + varint(2**62), "longer than its message"),
         (b"\xff" * 11, "more than ten bytes"),
         (field(1, field(1, field(1, b"\xff\xfe"))), "not UTF-8"),
     ],

@@ -30,10 +30,10 @@ def test_a_path_inside_is_taken(path: str) -> None:
 @pytest.mark.parametrize(
     ("path", "reason"),
     [
-        ("../x", "is the file '../x', which lies outside of the data set"),
-        ("a/../../x", "is the file 'a/../../x', which lies outside of the data set"),
-        ("/etc/passwd", "is the file '/etc/passwd', which lies outside of the data set"),
-        ("file:///etc/passwd", "is the file 'file:///etc/passwd', which lies outside of the data set"),
+        ("../x", "is the file '../x', which is outside of the data set"),
+        ("a/../../x", "is the file 'a/../../x', which is outside of the data set"),
+        ("/etc/passwd", "is the file '/etc/passwd', which is outside of the data set"),
+        ("file:///etc/passwd", "is the file 'file:///etc/passwd', which is outside of the data set"),
         ("a\\..\\x", "is 'a\\\\..\\\\x', which is not a path of a file"),
         ("a\0b", "is 'a\\x00b', which is not a path of a file"),
         ("a\udc80", "is 'a\\udc80', which is not a path of a file"),
@@ -62,7 +62,7 @@ def test_files_open_nothing_above_their_folder(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     files = Files.at(str(tmp_path / "data"), {}, tmp_path)
     for call in (files.open, files.bytes, files.exists):
-        with pytest.raises(SourceError, match=r"a path is the file '\.\./secret', which lies outside"):
+        with pytest.raises(SourceError, match=r"a path is the file '\.\./secret', which is outside"):
             call("../secret")
     os.mkfifo(tmp_path / "data/pipe")
     with pytest.raises(IsADirectoryError):

@@ -7,7 +7,7 @@ import h5py
 import numpy as np
 import pytest
 from reading import only, read_all
-from test_libero import actions, pictures, spec, write
+from test_libero import actions, images, spec, write
 
 from roboalign.sources.readers.hdf5 import member
 
@@ -16,16 +16,16 @@ PICTURES, ACTIONS = "data/demo_1/obs/agentview_rgb", "data/demo_1/actions"
 
 def outside(folder: Path) -> tuple[Path, Path]:
     """A raw file and an HDF5 file beside the data set, with the values of demonstration 1."""
-    (folder / "raw").write_bytes(pictures(1).tobytes())
+    (folder / "raw").write_bytes(images(1).tobytes())
     with h5py.File(folder / "other.hdf5", "w") as file:
-        file["pictures"], file["actions"] = pictures(1), actions(1)
+        file["images"], file["actions"] = images(1), actions(1)
         file.create_group("demo")["actions"] = actions(1)
     return folder / "raw", folder / "other.hdf5"
 
 
 def external_storage(file: Any, raw: Path, other: Path) -> None:
     del file[PICTURES]
-    values = pictures(1)
+    values = images(1)
     external = [(str(raw), 0, values.nbytes)]
     file.create_dataset(PICTURES, values.shape, values.dtype, external=external)
 
@@ -56,11 +56,11 @@ def circle(file: Any, raw: Path, other: Path) -> None:
 @pytest.mark.parametrize(
     ("edit", "reason"),
     [
-        (external_storage, "its 'obs/agentview_rgb' is kept in external storage: it lies in other files"),
-        (virtual_data_set, "its 'actions' is a virtual data set: it lies in other files"),
-        (external_link, "'demo_1' is a link into another file, or round in a circle, which is not followed"),
-        (link_through_a_link, "'away' is a link into another file, or round in a circle, which is not followed"),
-        (circle, "'demo_1' is a link into another file, or round in a circle, which is not followed"),
+        (external_storage, "its 'obs/agentview_rgb' is kept in external storage: it is stored in other files"),
+        (virtual_data_set, "its 'actions' is a virtual data set: it is stored in other files"),
+        (external_link, "'demo_1' is a link to another file, or part of a cycle of links, and is not followed"),
+        (link_through_a_link, "'away' is a link to another file, or part of a cycle of links, and is not followed"),
+        (circle, "'demo_1' is a link to another file, or part of a cycle of links, and is not followed"),
     ],
 )
 @pytest.mark.parametrize("there", [True, False])
@@ -82,7 +82,7 @@ def test_a_whole_file_that_is_a_link(tmp_path: Path) -> None:
     episodes, damaged, _ = read_all(spec(tmp_path / "set"), tmp_path)
     assert len(episodes) == 1
     assert only(damaged).name == "a.hdf5"
-    assert only(damaged).reason.startswith("'data' is a link into another file")
+    assert only(damaged).reason.startswith("'data' is a link to another file")
 
 
 def test_links_inside_a_file_are_followed(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from roboalign.sources.errors import DamagedError
 from roboalign.sources.inspection.proposal import propose
 from roboalign.sources.readers.instruction import state_instruction
 from roboalign.sources.readers.instruction_spec import InstructionSpec
-from roboalign.sources.readers.reader import Raw
+from roboalign.sources.readers.reader import RawEpisode
 from roboalign.sources.spec import SourceSpec
 
 ADAPTER: TypeAdapter[Any] = TypeAdapter(SourceSpec)
@@ -90,18 +90,18 @@ def test_what_the_pattern_does_not_find_is_damaged_by_name(tmp_path: Path) -> No
     )
     assert [each.instruction for each in episodes] == ["1", "2"]
     assert [each.reason for each in damaged] == [
-        "its 'instruction' is 'push block 0', in which instruction.pattern finds nothing"
+        "its 'instruction' is 'push block 0', which instruction.pattern does not match"
     ]
 
 
 def test_an_absent_field_is_named() -> None:
-    raw = Raw("a", 1, lambda _: iter(()), {}, "", {"file": "x"})
-    with pytest.raises(DamagedError, match="it has no attribute 'folder'; there is: file"):
+    raw = RawEpisode("a", 1, lambda _: iter(()), {}, "", {"file": "x"})
+    with pytest.raises(DamagedError, match="it has no attribute 'folder'; available: file"):
         state_instruction(InstructionSpec(field="folder", pattern="(?P<a>.)"), raw)
 
 
 def test_braces_of_a_literal_text_mean_themselves() -> None:
-    raw = Raw("a", 1, lambda _: iter(()), {}, "")
+    raw = RawEpisode("a", 1, lambda _: iter(()), {}, "")
     assert state_instruction(InstructionSpec(text="{all}"), raw) == "{all}"
 
 
@@ -110,8 +110,8 @@ def test_braces_of_a_literal_text_mean_themselves() -> None:
     [
         ({}, "text is empty; write the instruction, or give field and pattern"),
         ({"text": " "}, "text is empty"),
-        ({"field": "file"}, "field needs a pattern to look for; to take all of it: `file` alone"),
-        ({"pattern": "(?P<a>.)"}, "pattern needs the field to look in; set field too"),
+        ({"field": "file"}, "field needs a pattern; to use the whole field, write `file` alone"),
+        ({"pattern": "(?P<a>.)"}, "pattern needs a field; set field too"),
         ({"field": "file", "pattern": "(.)"}, "pattern has no named group"),
         ({"field": "file", "pattern": "("}, "'(' is not a regular expression"),
         ({"field": "file", "pattern": "(?P<a>.)", "text": "{b}"}, "text names {b}; the groups of pattern are: a"),
@@ -158,7 +158,7 @@ def test_a_spec_is_printed_although_there_is_no_instruction(tmp_path: Path, caps
         data["demo_0/obs/agentview_image"] = np.zeros((6, 32, 32, 3), np.uint8)
     assert main(["inspect", str(tmp_path / "data")]) == 1
     printed = capsys.readouterr()
-    assert "but no instruction was found in it (candidates: none); fill in the line marked MISSING" in printed.err
+    assert "but no instruction was found (candidates: none); fill in the line marked MISSING" in printed.err
     (line,) = [each for each in printed.out.splitlines() if "# MISSING: write the text, as here, or name a" in each]
     assert line.startswith("instruction: {text: ")
     assert "#   env_args/env_name: Lift\n" in printed.out

@@ -33,7 +33,7 @@ def test_episodes_come_back_as_they_were_written(version: int, kind: str, tmp_pa
         assert raw.attributes["good"] == ("false", "true")[number > 0]
         assert raw.attributes["tasks"] == arm.TASKS[number % 2]
         for steps in (range(raw.length), range(0, raw.length, 2), [raw.length - 1], [1, 2]):
-            assert arm.close(np.stack(list(raw.pictures(steps))), arm.frames(number)[list(steps)], kind)
+            assert arm.close(np.stack(list(raw.images(steps))), arm.frames(number)[list(steps)], kind)
 
 
 @pytest.mark.parametrize(("version", "kind"), ALL)
@@ -59,7 +59,7 @@ def test_av1_and_older_tables(tmp_path: Path) -> None:
     large = np.repeat(np.repeat(arm.frames(1), 2, axis=1), 2, axis=2)  # the encoder's least size is 64 x 64
     arm.video(path, large, codec="libsvtav1")
     raw = arm.sound(tmp_path)[1]
-    assert arm.close(np.stack(list(raw.pictures(range(5)))), large, "video")
+    assert arm.close(np.stack(list(raw.images(range(5)))), large, "video")
 
 
 def test_a_shared_video_with_long_groups_of_frames_that_refer_to_later_ones(tmp_path: Path) -> None:
@@ -68,7 +68,7 @@ def test_a_shared_video_with_long_groups_of_frames_that_refer_to_later_ones(tmp_
     arm.video(path, np.concatenate([arm.frames(n) for n in range(3)]), options={"g": "250", "bf": "3", "crf": "18"})
     for number, raw in enumerate(arm.sound(tmp_path)):
         for steps in (range(raw.length), [raw.length - 1], [0]):
-            assert arm.close(np.stack(list(raw.pictures(steps))), arm.frames(number)[list(steps)], "video")
+            assert arm.close(np.stack(list(raw.images(steps))), arm.frames(number)[list(steps)], "video")
 
 
 def test_an_own_store_of_videos_is_one(toy_episodes: Any, tmp_path: Path) -> None:
@@ -79,10 +79,10 @@ def test_an_own_store_of_videos_is_one(toy_episodes: Any, tmp_path: Path) -> Non
     changes = {"camera": "observation.images.main", "actions": [{"key": "action"}], "action_width": 4}
     store = EpisodeStore(tmp_path / "store")
     for number, raw in enumerate(arm.sound(tmp_path / "store", **changes)):
-        assert np.array_equal(np.stack(list(raw.pictures(range(raw.length)))), store.frames(number))
+        assert np.array_equal(np.stack(list(raw.images(range(raw.length)))), store.frames(number))
 
 
-def test_pictures_in_files_of_their_own(tmp_path: Path) -> None:
+def test_images_in_files_of_their_own(tmp_path: Path) -> None:
     def outside(plan: arm.Plan) -> None:
         for number, frames in enumerate(plan["frames"]):
             paths = [f"images/{number}/{step}.png" for step in range(len(frames))]
@@ -93,7 +93,7 @@ def test_pictures_in_files_of_their_own(tmp_path: Path) -> None:
 
     arm.write(tmp_path / "data", 2, "image", outside)
     for number, raw in enumerate(arm.sound(tmp_path / "data")):
-        assert np.array_equal(np.stack(list(raw.pictures([0, 3]))), arm.frames(number)[[0, 3]])
+        assert np.array_equal(np.stack(list(raw.images([0, 3]))), arm.frames(number)[[0, 3]])
 
 
 def test_an_own_store_is_one(toy_episodes: Any, tmp_path: Path) -> None:
@@ -105,7 +105,7 @@ def test_an_own_store_is_one(toy_episodes: Any, tmp_path: Path) -> None:
     found = arm.sound(tmp_path / "store", **changes, image={"height": 32, "width": 32})
     assert len(found) == len(toy_episodes)
     for raw, episode in zip(found, toy_episodes, strict=True):
-        assert np.array_equal(np.stack(list(raw.pictures(range(raw.length)))), episode.frames)
+        assert np.array_equal(np.stack(list(raw.images(range(raw.length)))), episode.frames)
         assert np.array_equal(raw.columns["action"], episode.actions)
         assert np.array_equal(raw.columns["observation.state"], episode.state)
         assert (raw.instruction, raw.task) == (episode.instruction, episode.task)
@@ -122,7 +122,7 @@ def test_parts_keep_to_a_data_file(tmp_path: Path) -> None:
     ]
 
 
-def test_pictures_of_a_large_file_are_read_on_not_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_images_of_a_large_file_are_read_on_not_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("roboalign.sources.readers.lerobot_rows.BATCH", 2)
     arm.write(tmp_path, 3, "image")
     began: list[str] = []
@@ -137,7 +137,7 @@ def test_pictures_of_a_large_file_are_read_on_not_again(tmp_path: Path, monkeypa
     reader = Lerobot(parsed, Files.at(parsed.uri, {}, tmp_path))
     for part in reader.parts():
         for number, raw in enumerate(reader.read(part), part.first):
-            assert np.array_equal(np.stack(list(raw.pictures(range(5)))), arm.frames(number)[:5])  # type: ignore[union-attr]
+            assert np.array_equal(np.stack(list(raw.images(range(5)))), arm.frames(number)[:5])  # type: ignore[union-attr]
     assert began == [arm.CAMERA] * 2  # once a file
 
 
@@ -172,15 +172,15 @@ def set_info(**changes: Any) -> Any:
 @pytest.mark.parametrize(
     ("version", "name", "change", "reason"),
     [
-        (3, "info.json", None, r"no meta/info\.json; `uri` is the folder that holds"),
+        (3, "info.json", None, r"no meta/info\.json; `uri` is the folder that contains"),
         (3, "info.json", lambda text: text[:-20], r"meta/info\.json cannot be read"),
         (3, "info.json", lambda text: "[]", r"meta/info\.json is garbled"),
         (3, "info.json", set_info(fps=0), "garbled .*fps is 0"),
         (3, "info.json", set_info(fps="fast"), "is garbled"),
         (3, "info.json", set_info(features=[1]), "is garbled"),
         (3, "info.json", set_info(codebase_version="v1.6"), "of version v1.6; 2.0, 2.1 and 3.0 can be read"),
-        (2, "tasks.jsonl", None, r"no meta/tasks\.jsonl, where its instructions are"),
-        (2, "tasks.jsonl", lambda text: text[:-20], "its task_index is 1, which the table of tasks lacks"),
+        (2, "tasks.jsonl", None, r"no meta/tasks\.jsonl, which contains its instructions"),
+        (2, "tasks.jsonl", lambda text: text[:-20], "its task_index is 1, which is not in the table of tasks"),
         (2, "episodes.jsonl", None, r"no meta/episodes\.jsonl, where its episodes are listed"),
         (2, "episodes.jsonl", lambda text: "", r"gives no episode|are damaged"),
         (3, "tasks.parquet", None, r"no meta/tasks\.parquet"),
@@ -221,4 +221,4 @@ def test_vectors_of_other_types(tmp_path: Path) -> None:
         pq.write_table(whole.set_column(place, "action", column), path, row_group_size=2)
         raw = arm.sound(tmp_path)[1]
         assert np.array_equal(raw.columns["action"], values)
-        assert np.array_equal(np.stack(list(raw.pictures([0, 2, 4]))), arm.frames(1)[[0, 2, 4]])
+        assert np.array_equal(np.stack(list(raw.images([0, 2, 4]))), arm.frames(1)[[0, 2, 4]])

@@ -9,7 +9,7 @@ import pytest
 
 from roboalign.sources.errors import DamagedError, SourceError
 from roboalign.sources.readers.convert import convert
-from roboalign.sources.readers.reader import Damaged, Raw
+from roboalign.sources.readers.reader import Damaged, RawEpisode
 from roboalign.store import EpisodeWriter
 
 DATA, VIDEO = "data/chunk-000/episode_000001.parquet", f"videos/chunk-000/{arm.CAMERA}/episode_000001.mp4"
@@ -35,11 +35,11 @@ def spoilt(content: bytes) -> bytes:
         (DATA, cut(0.0), "cannot be read"),
         (DATA, lambda _: b"PAR1 nothing at all PAR1", "cannot be read"),
         (VIDEO, None, "its video .*episode_000001.mp4 is missing"),
-        (VIDEO, cut(0.6), "its video .*episode_000001.mp4 (cannot be decoded|has no pictures)"),
+        (VIDEO, cut(0.6), "its video .*episode_000001.mp4 (cannot be decoded|has no video stream)"),
         (VIDEO, cut(0.0), "cannot be decoded"),
         (VIDEO, spoilt, "cannot be decoded|is damaged|ends before"),
         (VIDEO, lambda _: b"no video" * 100, "cannot be decoded"),
-        (VIDEO, lambda content: content.replace(b"avc1", b"what"), "of a codec that cannot be decoded"),
+        (VIDEO, lambda content: content.replace(b"avc1", b"what"), "has a codec that cannot be decoded"),
     ],
 )
 def test_a_damaged_file_of_version_2(path: str, change: Any, reason: str, tmp_path: Path) -> None:
@@ -88,9 +88,9 @@ def test_a_shared_video_of_another_rate(tmp_path: Path) -> None:
     arm.write(tmp_path / "data", 3, "video")
     path = tmp_path / "data/videos" / arm.CAMERA / "chunk-000/file-000.mp4"
     arm.video(path, np.concatenate([arm.frames(number) for number in range(3)]), rate=2 * arm.FPS)
-    for damaged in (each for each in arm.read(tmp_path / "data") if isinstance(each, Raw)):
-        with pytest.raises(DamagedError, match=r"has a frame at \d\.\d+ s, between two others|ends before"):
-            list(damaged.pictures(range(damaged.length)))
+    for damaged in (each for each in arm.read(tmp_path / "data") if isinstance(each, RawEpisode)):
+        with pytest.raises(DamagedError, match=r"has a frame at \d\.\d+ s, between two expected frames|ends before"):
+            list(damaged.images(range(damaged.length)))
 
 
 @pytest.mark.parametrize("version", [2, 3])

@@ -55,7 +55,7 @@ def empty(plan: arm.Plan) -> None:
     plan["frames"][1] = plan["frames"][1][:0]
 
 
-def picture(step: int, value: Any) -> Spoil:
+def image(step: int, value: Any) -> Spoil:
     def spoil(plan: arm.Plan) -> None:
         frames = list(plan["frames"][1])
         frames[step] = value
@@ -70,12 +70,12 @@ def fewer_frames(plan: arm.Plan) -> None:
 
 NAN = np.asarray([0, np.nan, 0, 0], np.float32)
 CASES: dict[str, tuple[tuple[int, ...], str, Spoil, str]] = {
-    # Versions, how pictures are kept, what is spoilt, and the reason that has to be given.
+    # Versions, how images are kept, what is spoilt, and the reason that has to be given.
     "NaN": ((2, 3), "video", actions(2, NAN), "'action' is NaN or infinite at step 2"),
     "no value": ((2, 3), "image", actions(3, None), "'action' has no value at step 3"),
     "wrong width": ((2, 3), "image", actions(3, np.zeros(3, np.float32)), "'action' has width 3 at step 3, not 4"),
-    "text": ((2,), "image", data("gripper", ["open"] * 5), "'gripper' holds values of type string, not numbers"),
-    "no column": ((2,), "image", without("gripper", 1), "has no column 'gripper'; there is: action"),
+    "text": ((2,), "image", data("gripper", ["open"] * 5), "'gripper' contains values of type string, not numbers"),
+    "no column": ((2,), "image", without("gripper", 1), "has no column 'gripper'; available: action"),
     "no camera": (
         (2,),
         "image",
@@ -86,7 +86,7 @@ CASES: dict[str, tuple[tuple[int, ...], str, Spoil, str]] = {
         (2, 3),
         "video",
         data("task_index", np.full(5, 7)),
-        "task_index is 7, which the table of tasks lacks",
+        "task_index is 7, which is not in the table of tasks",
     ),
     "no instruction": ((2, 3), "image", lambda plan: plan["tasks"].update({1: " "}), "'task' is missing or empty"),
     "fewer rows": ((2, 3), "image", shorter, "has 4 rows of it, but 5 frames are listed"),
@@ -98,39 +98,39 @@ CASES: dict[str, tuple[tuple[int, ...], str, Spoil, str]] = {
         (2, 3),
         "image",
         data("frame_index", np.asarray([0, 1, 3, 2, 4])),
-        "not numbered one after the other",
+        "frame_index values are not consecutive",
     ),
     "of another episode": ((2,), "image", data("episode_index", np.full(5, 8)), "has 0 rows of it, but 5"),
-    "in pieces": ((3,), "image", data("episode_index", np.asarray([1, 1, 9, 1, 1])), "are not in one piece"),
-    "no picture": ((2, 3), "image", picture(2, {"bytes": None, "path": None}), "no picture at step 2"),
-    "a missing picture": (
+    "in pieces": ((3,), "image", data("episode_index", np.asarray([1, 1, 9, 1, 1])), "are not contiguous"),
+    "no image": ((2, 3), "image", image(2, {"bytes": None, "path": None}), "no image at step 2"),
+    "a missing image": (
         (2, 3),
         "image",
-        picture(2, {"bytes": None, "path": "images/2.png"}),
-        r"picture at step 2 is the file images/2\.png, which is missing",
+        image(2, {"bytes": None, "path": "images/2.png"}),
+        r"image at step 2 is the file images/2\.png, which is missing",
     ),
-    "a picture elsewhere": (
+    "an image elsewhere": (
         (2, 3),
         "image",
-        picture(2, {"bytes": None, "path": "../../secret.png"}),
-        "lies outside of the data set",
+        image(2, {"bytes": None, "path": "../../secret.png"}),
+        "is outside of the data set",
     ),
-    "a broken picture": (
+    "a broken image": (
         (2, 3),
         "image",
-        picture(1, {"bytes": b"\x89PNG", "path": None}),
-        "picture at step 1 cannot be dec",
+        image(1, {"bytes": b"\x89PNG", "path": None}),
+        "image at step 1 cannot be dec",
     ),
-    "half a picture": (
+    "half an image": (
         (2, 3),
         "image",
-        picture(4, {"bytes": arm.png(arm.frames(1)[4])["bytes"][:-50], "path": None}),
-        "picture at step 4 cannot be decoded",
+        image(4, {"bytes": arm.png(arm.frames(1)[4])["bytes"][:-50], "path": None}),
+        "image at step 4 cannot be decoded",
     ),
     "another size": (
         (2, 3),
         "image",
-        picture(3, arm.frames(1, high=30)[3]),
+        image(3, arm.frames(1, high=30)[3]),
         "at step 3 is 30 x 48 pixels, not 32 x 48",
     ),
     "fewer frames": ((2,), "video", fewer_frames, "has 4 frames, not 5"),

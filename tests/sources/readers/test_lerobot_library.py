@@ -36,9 +36,9 @@ def test_what_lerobot_writes_is_read(kind: str, tmp_path: Path) -> None:
         assert np.array_equal(raw.columns["gripper"], actions[:, 4:])
         assert raw.instruction == f"task {number % 2}"
         frames = np.load(tmp_path / f"frames_{number}.npy")
-        pictures = np.stack(list(raw.pictures(range(raw.length))))
-        # LeRobot decodes the same video to the same pictures, but for the rounding of colours.
+        images = np.stack(list(raw.images(range(raw.length))))
+        # LeRobot decodes the same video to the same images, but for the rounding of colours.
         seen = np.load(tmp_path / f"seen_{number}.npy") * 255
-        assert np.abs(pictures - seen).max() <= 2
-        assert np.abs(pictures - frames.astype(int)).mean((1, 2, 3)).max() < 3
-        assert np.array_equal(np.stack(list(raw.pictures([5, 11]))), pictures[[5, 11]])
+        assert np.abs(images - seen).max() <= 2
+        assert np.abs(images - frames.astype(int)).mean((1, 2, 3)).max() < 3
+        assert np.array_equal(np.stack(list(raw.images([5, 11]))), images[[5, 11]])

@@ -36,7 +36,7 @@ def spec(folder: Path | str, **changes: Any) -> LiberoSpec:
     return LiberoSpec.model_validate(fields | changes)
 
 
-def pictures(number: int, length: int = LENGTH) -> np.ndarray[Any, Any]:
+def images(number: int, length: int = LENGTH) -> np.ndarray[Any, Any]:
     return np.random.default_rng(number).integers(0, 256, (length, SIZE, SIZE, 3), np.uint8)
 
 
@@ -45,7 +45,7 @@ def actions(number: int, length: int = LENGTH) -> np.ndarray[Any, Any]:
 
 
 def write(path: Path, demos: int = 3, edit: Edit | None = None, instruction: Any = "put the bowl on the plate") -> None:
-    """A file as LIBERO writes it: contiguous pictures, float64 actions, attributes with JSON."""
+    """A file as LIBERO writes it: contiguous images, float64 actions, attributes with JSON."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with h5py.File(path, "w") as file:
         data = file.create_group("data")
@@ -57,8 +57,8 @@ def write(path: Path, demos: int = 3, edit: Edit | None = None, instruction: Any
             demo = data.create_group(f"demo_{number}")
             demo.attrs["num_samples"] = LENGTH
             demo.attrs["init_state"] = np.zeros(50)
-            demo["obs/agentview_rgb"] = pictures(number)
-            demo["obs/eye_in_hand_rgb"] = pictures(1000 + number)
+            demo["obs/agentview_rgb"] = images(number)
+            demo["obs/eye_in_hand_rgb"] = images(1000 + number)
             demo["actions"] = actions(number)
             demo["dones"] = np.zeros(LENGTH, np.uint8)
         if edit:
@@ -72,17 +72,17 @@ def test_a_file_comes_back_as_written(tmp_path: Path) -> None:
     assert not left_out
     assert [episode.id.rpartition("#")[2] for episode in episodes] == [f"demo_{n}" for n in range(12)]
     for number, episode in enumerate(episodes):
-        # The picture of a step shows what its action led to, so the next step's action leads on from it.
-        np.testing.assert_array_equal(episode.frames, pictures(number)[:-1, ::-1])
+        # The image of a step shows what its action led to, so the next step's action leads on from it.
+        np.testing.assert_array_equal(episode.frames, images(number)[:-1, ::-1])
         np.testing.assert_array_equal(episode.actions, actions(number)[1:].astype(np.float32))
         assert episode.instruction == "put the bowl on the plate"
         assert episode.task == "put_the_bowl_on_the_plate"
 
 
-def test_pictures_before_their_action_and_upright_ones(tmp_path: Path) -> None:
+def test_images_before_their_action_and_upright_ones(tmp_path: Path) -> None:
     write(tmp_path / "a.hdf5", demos=1)
     (episode,), _, _ = read_all(spec(tmp_path, after_action=False, upside_down=False), tmp_path)
-    np.testing.assert_array_equal(episode.frames, pictures(0))
+    np.testing.assert_array_equal(episode.frames, images(0))
     np.testing.assert_array_equal(episode.actions, actions(0).astype(np.float32))
 
 
@@ -90,12 +90,12 @@ def test_a_stride_reads_only_its_frames_and_joins_the_actions(tmp_path: Path) ->
     def compressed(file: Any) -> None:
         del file["data/demo_0/obs/agentview_rgb"]
         file.create_dataset(
-            "data/demo_0/obs/agentview_rgb", data=pictures(0), chunks=(2, SIZE, SIZE, 3), compression="gzip"
+            "data/demo_0/obs/agentview_rgb", data=images(0), chunks=(2, SIZE, SIZE, 3), compression="gzip"
         )
 
     write(tmp_path / "a.hdf5", demos=1, edit=compressed)
     (episode,), _, _ = read_all(spec(tmp_path, stride=4), tmp_path)
-    np.testing.assert_array_equal(episode.frames, pictures(0)[[0, 4], ::-1])
+    np.testing.assert_array_equal(episode.frames, images(0)[[0, 4], ::-1])
     sums = np.stack([actions(0)[1:5, :6].sum(0), actions(0)[5:7, :6].sum(0)])
     np.testing.assert_allclose(episode.actions[:, :6], sums, atol=1e-6)
     np.testing.assert_allclose(episode.actions[:, 6], actions(0)[[4, 6], 6], atol=1e-6)
@@ -152,7 +152,7 @@ def test_few_files_are_divided_and_many_are_not(tmp_path: Path) -> None:
 
 
 def test_a_place_without_files_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match=r"holds no file \*\*/\*\.hdf5"):
+    with pytest.raises(SourceError, match=r"contains no file \*\*/\*\.hdf5"):
         read_all(spec(tmp_path), tmp_path)
     with pytest.raises(SourceError, match="does not exist"):
         read_all(spec(tmp_path / "absent"), tmp_path)
@@ -163,7 +163,7 @@ def test_remote_files_are_read_in_place(tmp_path: Path) -> None:
     with served(tmp_path) as address:
         episodes, damaged, _ = read_all(spec(f"{address}/data"), tmp_path / "cache")
     assert [episode.id for episode in episodes] == [f"source/libero_goal/a.hdf5#demo_{number}" for number in range(2)]
-    np.testing.assert_array_equal(episodes[1].frames, pictures(1)[:-1, ::-1])
+    np.testing.assert_array_equal(episodes[1].frames, images(1)[:-1, ::-1])
     assert not damaged
 
 
@@ -189,15 +189,15 @@ PICTURES, ACTIONS = "data/demo_1/obs/agentview_rgb", "data/demo_1/actions"
 @pytest.mark.parametrize(
     ("edit", "reason"),
     [
-        pytest.param(replace(PICTURES, None), "no camera 'obs/agentview_rgb'; there is: actions, dones", id="no view"),
-        pytest.param(replace(PICTURES, pictures(1)[..., 0]), r"is uint8 \(32, 32\), not uint8", id="grey pictures"),
-        pytest.param(replace(PICTURES, pictures(1) / np.float32(255)), "is float32", id="pictures of floats"),
+        pytest.param(replace(PICTURES, None), "no camera 'obs/agentview_rgb'; available: actions, dones", id="no view"),
+        pytest.param(replace(PICTURES, images(1)[..., 0]), r"is uint8 \(32, 32\), not uint8", id="grey images"),
+        pytest.param(replace(PICTURES, images(1) / np.float32(255)), "is float32", id="images of floats"),
         pytest.param(replace(ACTIONS, with_nan(actions(1))), "is NaN or infinite at step 2", id="NaN"),
         pytest.param(replace(ACTIONS, actions(1)[:, :6]), "has width 6, no column 6", id="narrow actions"),
         pytest.param(replace(ACTIONS, actions(1, 5)), "'actions' has 5 rows, but there are 7", id="few actions"),
         pytest.param(replace(ACTIONS, None), "no action column 'actions'", id="no actions"),
-        pytest.param(replace(ACTIONS, np.full((LENGTH, 7), b"x")), "holds text, not numbers", id="text"),
-        pytest.param(replace(PICTURES, pictures(1, 0)), "it is empty: it has no steps", id="no steps"),
+        pytest.param(replace(ACTIONS, np.full((LENGTH, 7), b"x")), "contains text, not numbers", id="text"),
+        pytest.param(replace(PICTURES, images(1, 0)), "it is empty: it has no steps", id="no steps"),
         pytest.param(replace("data/demo_1", 3.0), "it is not a group", id="no group"),
         pytest.param(replace("data/demo_1", None), None, id="left away whole"),
     ],
@@ -243,7 +243,8 @@ def test_no_instruction(tmp_path: Path) -> None:
 def test_another_rate(tmp_path: Path) -> None:
     write(tmp_path / "a.hdf5", demos=1)
     assert (
-        "recorded at 20 frames a second, but fps is 10" in only(read_all(spec(tmp_path, fps=10.0), tmp_path)[1]).reason
+        "recorded at 20 frames per second, but fps is 10"
+        in only(read_all(spec(tmp_path, fps=10.0), tmp_path)[1]).reason
     )
 
 
@@ -275,7 +276,7 @@ def no_demonstrations(path: Path) -> None:
         (truncate, "not an HDF5 file, or a truncated one"),
         (overwrite, "not an HDF5 file, or a truncated one"),
         (empty, "not an HDF5 file, or a truncated one"),
-        (other_layout, "no group 'data' with demonstrations; there is: trajectories"),
+        (other_layout, "no group 'data' with demonstrations; available: trajectories"),
         (no_demonstrations, "its group 'data' is empty"),
         (Path.unlink, "the file is missing"),
     ],
@@ -294,10 +295,10 @@ def test_a_damaged_file_is_named_and_the_others_are_read(
     assert [raw.name for raw in found[1]] == ["b.hdf5#demo_0", "b.hdf5#demo_1"]
 
 
-def test_a_damaged_chunk_of_pictures(tmp_path: Path) -> None:
+def test_a_damaged_chunk_of_images(tmp_path: Path) -> None:
     def edit(file: Any) -> None:
         del file[PICTURES]
-        file.create_dataset(PICTURES, data=pictures(1), chunks=(1, SIZE, SIZE, 3), compression="gzip", fletcher32=True)
+        file.create_dataset(PICTURES, data=images(1), chunks=(1, SIZE, SIZE, 3), compression="gzip", fletcher32=True)
 
     write(tmp_path / "a.hdf5", edit=edit)
     with h5py.File(tmp_path / "a.hdf5") as file:
@@ -306,7 +307,7 @@ def test_a_damaged_chunk_of_pictures(tmp_path: Path) -> None:
         stream.seek(place + 40)
         stream.write(b"\0" * 200)
     episodes, damaged, _ = read_all(spec(tmp_path), tmp_path)
-    assert "its picture 3 of 'obs/agentview_rgb' cannot be read" in only(damaged).reason
+    assert "its image 3 of 'obs/agentview_rgb' cannot be read" in only(damaged).reason
     assert len(episodes) == 2
 
 

@@ -55,16 +55,16 @@ FAULTS: dict[str, tuple[Callable[[Arrays], Any], str]] = {
     "fewer actions": (lambda a: a.update(action=a["action"][:-1]), "its 'action' has 5 rows, but there are 6 of"),
     "more actions": (lambda a: a.update(action=np.ones((7, 2))), "its 'action' has 7 rows, but there are 6 of"),
     "NaN": (lambda a: a.update(action=np.full((6, 2), np.nan)), "its action 'action' is NaN or infinite at step 0"),
-    "no actions": (lambda a: a.pop("action"), "it has no action column 'action'; there is: "),
+    "no actions": (lambda a: a.pop("action"), "it has no action column 'action'; available: "),
     "wider actions": (lambda a: a.update(action=np.ones((6, 3))), "its actions have width 3, but action_width is 2"),
     "text": (lambda a: a.update(action=np.array(["x"] * 6)), "it has no action column 'action'"),
     "objects": (lambda a: a.update(action=np.array([[1, None]] * 6)), "it has no action column 'action'"),
-    "no pictures": (lambda a: a.pop("image"), "it has no camera 'image'; there is: action, instruction, success"),
-    "floats": (lambda a: a.update(image=a["image"] / 255), "its picture 'image' is float64 (16, 16, 3), not uint8"),
-    "gray": (lambda a: a.update(image=a["image"][..., :1]), "its picture 'image' is uint8 (16, 16, 1), not uint8"),
+    "no images": (lambda a: a.pop("image"), "it has no camera 'image'; available: action, instruction, success"),
+    "floats": (lambda a: a.update(image=a["image"] / 255), "its image 'image' is float64 (16, 16, 3), not uint8"),
+    "gray": (lambda a: a.update(image=a["image"][..., :1]), "its image 'image' is uint8 (16, 16, 1), not uint8"),
     "no instruction": (lambda a: a.pop("instruction"), "its instruction 'instruction' is missing or empty"),
     "blank instruction": (lambda a: a.update(instruction=" "), "its instruction 'instruction' is missing or empty"),
-    "one picture": (lambda a: a.update(image=np.uint8(1)), "its 'image' is a single value, not one for each step"),
+    "one image": (lambda a: a.update(image=np.uint8(1)), "its 'image' is a single value, not one for each step"),
     "empty": (lambda a: a.update(image=a["image"][:0], action=a["action"][:0]), "it is empty: it has no steps"),
 }
 
@@ -110,7 +110,7 @@ def test_a_header_that_claims_too_much_asks_for_no_memory(tmp_path: Path) -> Non
 def test_it_is_recognised(tmp_path: Path) -> None:
     write(tmp_path / "data", three())
     proposal = propose(str(tmp_path / "data"), {}, tmp_path)
-    assert (proposal.layout.what, proposal.problem, proposal.missing) == ("3 .npz files with an episode each", "", {})
+    assert (proposal.layout.what, proposal.problem, proposal.missing) == ("3 .npz files with one episode each", "", {})
     found = proposal.spec
     assert isinstance(found, NpzEpisodesSpec)
     assert (found.camera, found.instruction, found.action_width, found.image_size) == (
@@ -127,5 +127,5 @@ def test_ivideogpts_own_files_hold_no_actions(tmp_path: Path) -> None:
 
 
 def test_an_empty_folder_is_no_data_set(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match=r"holds no file \*\*/\*\.npz; correct `uri`"):
+    with pytest.raises(SourceError, match=r"contains no file \*\*/\*\.npz; correct `uri`"):
         read_all(spec(tmp_path, 2), tmp_path)

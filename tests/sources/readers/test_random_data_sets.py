@@ -68,5 +68,5 @@ def test_a_random_fault_damages_its_episode_alone_and_is_named(form: str, data: 
         episodes, damaged, left_out = read_all(spec, Path(place))
         assert (len(episodes), len(damaged), left_out) == (3, 1, [])
         # Ctrl-World's cameras have no names but numbers.
-        names = ["NaN"] if fault == "NaN" else [camera, f"'{camera[4:]}'", f"/{camera[4:]}.mp4", "picture at step"]
+        names = ["NaN"] if fault == "NaN" else [camera, f"'{camera[4:]}'", f"/{camera[4:]}.mp4", "image at step"]
         assert any(name in damaged[0].reason for name in names), damaged[0].reason

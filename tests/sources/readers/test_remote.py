@@ -11,7 +11,7 @@ from web import serving
 from roboalign.sources.errors import SourceError
 from roboalign.sources.readers.files import Files
 from roboalign.sources.readers.lerobot import Lerobot
-from roboalign.sources.readers.reader import Raw
+from roboalign.sources.readers.reader import RawEpisode
 from roboalign.sources.readers.rlds import Rlds
 
 
@@ -31,13 +31,13 @@ def test_a_remote_file_is_fetched_block_by_block_and_once(tmp_path: Path, monkey
         assert sent[toy.shard()] == 0
         episodes = first.read(part)
         raw = next(episodes)
-        assert isinstance(raw, Raw)
-        assert np.array_equal(next(raw.pictures([0])), toy.frames(0)[0])
+        assert isinstance(raw, RawEpisode)
+        assert np.array_equal(next(raw.images([0])), toy.frames(0)[0])
         assert 0 < sent[toy.shard()] < whole / 2
         assert [each.name for each in episodes] == [f"train-00000-of-00001#{n}" for n in (1, 2)]
         assert sent[toy.shard()] == whole
         again = list(reader().read(part))
-        assert [isinstance(each, Raw) for each in again] == [True] * 3
+        assert [isinstance(each, RawEpisode) for each in again] == [True] * 3
         assert sent[toy.shard()] == whole  # from the cache
 
 
@@ -62,8 +62,8 @@ def test_lerobot_is_read_in_place(kind: str, tmp_path: Path, monkeypatch: pytest
         parts = reader.parts()
         found = [each for part in parts for each in reader.read(part)]
         for number, raw in enumerate(found):
-            assert isinstance(raw, Raw)
-            assert arm.close(np.stack(list(raw.pictures([0, 2]))), arm.frames(number)[[0, 2]], kind)
+            assert isinstance(raw, RawEpisode)
+            assert arm.close(np.stack(list(raw.images([0, 2]))), arm.frames(number)[[0, 2]], kind)
         whole = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
         assert 0 < sent.total() <= whole  # nothing is fetched twice
 

@@ -11,7 +11,7 @@ import yaml
 from roboalign.sources.errors import SourceError
 from roboalign.sources.readers.convert import convert
 from roboalign.sources.readers.files import Files
-from roboalign.sources.readers.reader import Raw
+from roboalign.sources.readers.reader import RawEpisode
 from roboalign.sources.readers.rlds import Rlds
 from roboalign.types import Episode
 
@@ -26,8 +26,8 @@ def test_episodes_come_back_as_they_were_written(whole: Path) -> None:
         wanted = toy.record(number)
         assert raw.name == f"train-00000-of-00001#{number}"
         assert raw.length == toy.LENGTHS[number]
-        assert np.array_equal(np.stack(list(raw.pictures(range(raw.length)))), toy.frames(number))
-        assert np.array_equal(next(raw.pictures([3])), toy.frames(number)[3])
+        assert np.array_equal(np.stack(list(raw.images(range(raw.length)))), toy.frames(number))
+        assert np.array_equal(next(raw.images([3])), toy.frames(number)[3])
         assert np.array_equal(raw.columns["action/world_vector"], wanted["steps/action/world_vector"])
         assert np.array_equal(raw.columns["action/gripper"][:, 0], wanted["steps/action/gripper"])
         assert np.array_equal(raw.columns["action/terminate"], wanted["steps/action/terminate"])
@@ -61,8 +61,8 @@ def test_jpeg_and_an_episodes_own_instruction(tmp_path: Path) -> None:
     toy.write(tmp_path, records, toy.features(metadata={"task": {"text": {}}}))
     for number, raw in enumerate(toy.sound(tmp_path, instruction="episode_metadata/task")):
         assert raw.instruction == f"task {number}"
-        pictures = np.stack(list(raw.pictures(range(raw.length)))).astype(int)
-        assert np.abs(pictures - toy.frames(number)).mean() < 4
+        images = np.stack(list(raw.images(range(raw.length)))).astype(int)
+        assert np.abs(images - toy.frames(number)).mean() < 4
 
 
 def test_other_ways_to_store_a_tensor(tmp_path: Path) -> None:
@@ -95,20 +95,20 @@ def test_other_ways_to_store_a_tensor(tmp_path: Path) -> None:
     for number, raw in enumerate(found):
         for key in ("packed", "small", "nested"):
             assert np.array_equal(raw.columns[key], wanted[number].astype(np.float32))
-        assert np.array_equal(next(raw.pictures([2])), toy.frames(number)[2])
+        assert np.array_equal(next(raw.images([2])), toy.frames(number)[2])
         assert raw.instruction == "open it"
 
 
-def test_only_the_wanted_pictures_are_decoded(tmp_path: Path) -> None:
+def test_only_the_wanted_images_are_decoded(tmp_path: Path) -> None:
     records = [toy.record(n) for n in range(3)]
     for record in records:
         images = list(record["steps/observation/image"])
-        images[1] = images[3] = b"no picture at all"
+        images[1] = images[3] = b"no image at all"
         record["steps/observation/image"] = images
     toy.write(tmp_path, records)
     for number, raw in enumerate(toy.sound(tmp_path)):
         kept = range(0, raw.length, 2)
-        assert np.array_equal(np.stack(list(raw.pictures(kept))), toy.frames(number)[kept])
+        assert np.array_equal(np.stack(list(raw.images(kept))), toy.frames(number)[kept])
 
 
 def test_a_version_folder_is_found_and_two_are_named(tmp_path: Path) -> None:
@@ -144,7 +144,7 @@ def test_splits_and_shards_are_those_of_the_index(tmp_path: Path) -> None:
     [
         (
             {"camera": "observation/wrist"},
-            r"camera: the data set has no 'observation/wrist'; there is: .*observation/im",
+            r"camera: the data set has no 'observation/wrist'; available: .*observation/im",
         ),
         ({"camera": "observation/depth"}, "camera 'observation/depth' is not a colour image: tensor"),
         ({"camera": "language_instruction"}, "is not a colour image"),
@@ -159,7 +159,7 @@ def test_splits_and_shards_are_those_of_the_index(tmp_path: Path) -> None:
             {"action_width": 7},
             r"action_width is 7, but features\.json has 6 \(action/world_vector: 3, action/gripper: 1",
         ),
-        ({"split": {"scene": "place"}}, r"split\.scene: the data set has no 'place'; there is: .*file_path"),
+        ({"split": {"scene": "place"}}, r"split\.scene: the data set has no 'place'; available: .*file_path"),
         ({"filter": {"attributes": {"lab": "x"}}}, r"filter\.attributes: the data set has no 'lab'"),
     ],
 )
@@ -171,7 +171,7 @@ def test_a_spec_that_does_not_fit_the_data_set_is_refused(whole: Path, changes: 
 @pytest.mark.parametrize(
     ("name", "content", "reason"),
     [
-        ("features.json", None, r"no features\.json, without which"),
+        ("features.json", None, r"no features\.json, which is needed"),
         ("features.json", "{", r"features\.json cannot be read"),
         ("features.json", "[" * 100_000, r"features\.json cannot be read"),
         ("features.json", '{"featuresDict": {"features": {}}}', "does not describe RLDS"),
@@ -210,7 +210,7 @@ def test_the_shipped_spec_of_rt1_reads_its_layout(tmp_path: Path) -> None:
     record["steps/observation/natural_language_instruction"] = [b"pick coke can"] * 5
     action = {key: toy.tensor("float32", width) for key, width in widths.items()}
     action["terminate_episode"] = toy.tensor("int32", 3)
-    seen = toy.group(image=toy.picture(16, 24, 3), natural_language_instruction={"text": {}})
+    seen = toy.group(image=toy.image_feature(16, 24, 3), natural_language_instruction={"text": {}})
     steps = {"sequence": {"feature": toy.group(observation=seen, action=toy.group(**action)), "length": "-1"}}
     toy.write(tmp_path, [record], toy.group(steps=steps))
     shipped = yaml.safe_load((Path(__file__).parents[3] / "specs/sources/rt1.yaml").read_text())
@@ -218,7 +218,7 @@ def test_the_shipped_spec_of_rt1_reads_its_layout(tmp_path: Path) -> None:
     spec = toy.SPEC.validate_python(shipped | changes)
     reader = Rlds(spec, Files.at(spec.uri, {}, tmp_path))
     (raw,) = reader.read(reader.parts()[0])
-    assert isinstance(raw, Raw)
+    assert isinstance(raw, RawEpisode)
     episode = convert(raw, spec, "rt1")
     assert isinstance(episode, Episode)
     assert episode.instruction == "pick coke can"

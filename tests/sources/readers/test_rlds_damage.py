@@ -9,7 +9,7 @@ import pytest
 import rlds_files as toy
 
 from roboalign.sources.errors import SourceError
-from roboalign.sources.readers.reader import Damaged, Raw
+from roboalign.sources.readers.reader import Damaged, RawEpisode
 
 
 def changed(**values: Any) -> bytes:
@@ -19,10 +19,10 @@ def changed(**values: Any) -> bytes:
 
 
 def images(**changes: bytes) -> list[bytes]:
-    pictures = [bytes(each) for each in toy.record(1)["steps/observation/image"]]
+    encoded = [bytes(each) for each in toy.record(1)["steps/observation/image"]]
     for place, data in changes.items():
-        pictures[int(place[1:])] = data
-    return pictures
+        encoded[int(place[1:])] = data
+    return encoded
 
 
 def nan_at(step: int) -> np.ndarray[Any, Any]:
@@ -42,27 +42,27 @@ RECORDS: dict[str, tuple[Callable[[], bytes], str]] = {
     "no camera": (lambda: changed(steps__observation__image=None), r"no 'steps/observation/image'"),
     "camera of numbers": (
         lambda: changed(steps__observation__image=np.arange(5)),
-        r"image' cannot be read: it holds int",
+        r"image' cannot be read: it contains int",
     ),
-    "no picture": (
+    "no image": (
         lambda: changed(steps__observation__image=images(_2=b"what?")),
-        "picture at step 2 cannot be decoded",
+        "image at step 2 cannot be decoded",
     ),
-    "half a picture": (
+    "half an image": (
         lambda: changed(steps__observation__image=images(_4=toy.image(toy.frames(1)[4], "JPEG")[:300])),
-        "picture at step 4 cannot be decoded",
+        "image at step 4 cannot be decoded",
     ),
     "half a PNG": (
         lambda: changed(steps__observation__image=images(_0=toy.image(toy.frames(1)[0])[:-60])),
-        "picture at step 0 cannot be decoded",
+        "image at step 0 cannot be decoded",
     ),
     "a GIF": (
         lambda: changed(steps__observation__image=images(_0=toy.image(toy.frames(1)[0], "GIF"))),
-        "picture at step 0 cannot be decoded",
+        "image at step 0 cannot be decoded",
     ),
     "another size": (
         lambda: changed(steps__observation__image=images(_3=toy.image(toy.frames(1, high=20)[3]))),
-        "picture at step 3 is 20 x 24 pixels, not 16 x 24",
+        "image at step 3 is 20 x 24 pixels, not 16 x 24",
     ),
     "NaN": (
         lambda: changed(steps__action__world_vector=nan_at(2)),
@@ -79,7 +79,7 @@ RECORDS: dict[str, tuple[Callable[[], bytes], str]] = {
     ),
     "actions of text": (
         lambda: changed(steps__action__gripper=[b"open"] * 5),
-        "gripper' cannot be read: it holds byte",
+        "gripper' cannot be read: it contains byte",
     ),
     "empty": (
         lambda: changed(
@@ -136,7 +136,7 @@ FILES: dict[str, tuple[Callable[[bytes, int, int], bytes], list[int], int, str]]
         lambda d, a, b: d + b"more",
         [0, 1, 2],
         3,
-        "inside a record's length; it lies behind the file's 3",
+        "inside a record's length; it is after the file's 3",
     ),
 }
 
@@ -166,6 +166,6 @@ def test_a_missing_file_is_named_with_what_is_lost(folder: bool, tmp_path: Path)
     (tmp_path / toy.shard()).rename(tmp_path / toy.shard(0, 2))
     (tmp_path / "dataset_info.json").write_text(json.dumps(toy.info((1, 40))))
     first, missing = toy.read(tmp_path)
-    assert isinstance(first, Raw)
+    assert isinstance(first, RawEpisode)
     reason = f"the file {toy.shard(1, 2)} is missing; 40 episodes are lost"
     assert missing == Damaged("train-00001-of-00002", reason, 40)

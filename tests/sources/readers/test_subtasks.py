@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from reading import only, read_all
 
 from roboalign.sources.inspection.command import inspect_spec
-from roboalign.sources.readers.reader import SEVERAL_INSTRUCTIONS, Raw
+from roboalign.sources.readers.reader import SEVERAL_INSTRUCTIONS, RawEpisode
 from roboalign.sources.readers.subtasks import split_by_instruction
 
 SPLIT = {"instruction_changes": "split"}
@@ -109,12 +109,12 @@ def test_inspect_counts_stretches_as_the_stage_does(tmp_path: Path) -> None:
     assert found.summary.groups == len({info.scene for info in store.infos}) == 3
 
 
-def raw_of(words: list[str], rng: np.random.Generator) -> Raw:
-    pictures = rng.integers(0, 256, (len(words), 4, 4, 3), np.uint8)
+def raw_of(words: list[str], rng: np.random.Generator) -> RawEpisode:
+    images = rng.integers(0, 256, (len(words), 4, 4, 3), np.uint8)
     columns: dict[str, Any] = {"action": rng.normal(size=(len(words), 2)).astype(np.float32)}
-    return Raw(
-        name="x", length=len(words), pictures=lambda steps: (pictures[step] for step in steps), columns=columns,
-        instruction=words[0], instructions=words, task="all of it", warnings=[SEVERAL_INSTRUCTIONS],
+    return RawEpisode(
+        name="x", length=len(words), images=lambda steps: (images[step] for step in steps), columns=columns,
+        instruction=words[0], instructions=words, task="the whole episode", warnings=[SEVERAL_INSTRUCTIONS],
     )  # fmt: skip
 
 
@@ -130,7 +130,7 @@ def test_stretches_are_the_episode_divided(words: list[str], seed: int) -> None:
     assert [each.name for each in stretches] == [f"x#{number}" for number in range(1, len(stretches) + 1)]
     assert all(a.instruction != b.instruction for a, b in pairwise(stretches))
     assert all(each.recording is raw and each.warnings == [] for each in stretches)
-    whole = np.stack(list(raw.pictures(range(raw.length))))
-    parts = [np.stack(list(each.pictures(range(each.length)))) for each in stretches]
+    whole = np.stack(list(raw.images(range(raw.length))))
+    parts = [np.stack(list(each.images(range(each.length)))) for each in stretches]
     np.testing.assert_array_equal(np.concatenate(parts), whole)
     np.testing.assert_array_equal(np.concatenate([each.columns["action"] for each in stretches]), raw.columns["action"])

@@ -44,14 +44,14 @@ def actions(number: int, length: int = LENGTH) -> np.ndarray[Any, Any]:
     return np.random.default_rng(100 + number).normal(size=(length, 3)).astype(np.float32)
 
 
-def film(path: Path, pictures: np.ndarray[Any, Any], times: Sequence[int] | None = None, rate: int = RATE) -> None:
+def film(path: Path, images: np.ndarray[Any, Any], times: Sequence[int] | None = None, rate: int = RATE) -> None:
     """A lossless video: H.264 in RGB. `times` are in frames."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264rgb", rate=rate, options={"qp": "0", "preset": "ultrafast"})
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "rgb24"
-        for number, picture in enumerate(pictures):
-            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+        for number, image in enumerate(images):
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
             frame.pts = times[number] if times else number
             frame.time_base = Fraction(1, rate)
             container.mux(stream.encode(frame))
@@ -129,7 +129,7 @@ def test_an_npz_file_with_other_arrays_is_named(tmp_path: Path) -> None:
     _, damaged, _ = read_all(spec(tmp_path), tmp_path)
     assert only(damaged).reason == (
         "its 'actions' is the file clips/1.npz, which is not an .npz file with numbers: it has no array 'actions'; "
-        "there is: a, b"
+        "available: a, b"
     )
 
 
@@ -139,8 +139,8 @@ def test_a_lossy_video_at_the_rate_of_television(tmp_path: Path) -> None:
         with av.open(str(folder / "clips/0.mp4"), "w") as container:
             stream = container.add_stream("libx264", rate=Fraction(30000, 1001))
             stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
-            for picture in smooth:
-                container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+            for image in smooth:
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
             container.mux(stream.encode())
         del lines[1:]
 
@@ -263,33 +263,36 @@ def single() -> bytes:
 
 
 DAMAGE = {
-    "no video key": (change(video=None), "no key 'video'; there is: actions, instruction, operator, success"),
+    "no video key": (change(video=None), "no key 'video'; available: actions, instruction, operator, success"),
     "missing video": (change(video="clips/none.mp4"), "the video clips/none.mp4 is missing"),
-    "outside": (change(video="../0.mp4"), "'../0.mp4', which lies outside of the data set"),
-    "absolute": (change(video="/etc/passwd"), "'/etc/passwd', which lies outside of the data set"),
-    "elsewhere": (change(video="http://host/0.mp4"), "'http://host/0.mp4', which lies outside"),
+    "outside": (change(video="../0.mp4"), "'../0.mp4', which is outside of the data set"),
+    "absolute": (change(video="/etc/passwd"), "'/etc/passwd', which is outside of the data set"),
+    "elsewhere": (change(video="http://host/0.mp4"), "'http://host/0.mp4', which is outside"),
     "no path": (change(video=7), "its 'video' is not the path of a file"),
     "truncated video": (truncated, "the video clips/1.mp4"),
     "scrambled video": (scrambled, "the video clips/1.mp4"),
     "no video at all": (file("clips/1.mp4", b"not a video" * 90), "the video clips/1.mp4 cannot be decoded after 0"),
     "empty video": (file("clips/1.mp4", b""), "the video clips/1.mp4 cannot be decoded after 0"),
-    "sound alone": (sound_alone, "the video clips/1.mp4 has no pictures"),
-    "unknown codec": (unknown, "the video clips/1.mp4 is of a codec that cannot be decoded"),
-    "a gap": (uneven, "frame 4 of the video clips/1.mp4 comes 0.2 s after the one before, not 0.1 s"),
-    "a variable rate": (uneven_on_average, "its rate is variable"),
-    "another rate": (faster, "the video clips/1.mp4 shows that it has 15 frames a second, but fps is 10"),
+    "sound alone": (sound_alone, "the video clips/1.mp4 has no video stream"),
+    "unknown codec": (unknown, "the video clips/1.mp4 has a codec that cannot be decoded"),
+    "a gap": (uneven, "frame 4 of the video clips/1.mp4 comes 0.2 s after the previous one, not 0.1 s"),
+    "a variable rate": (uneven_on_average, "its frame rate is variable"),
+    "another rate": (faster, "the video clips/1.mp4 shows a rate of 15 frames per second, but fps is 10"),
     "no instruction": (change(instruction=None), "its instruction 'instruction' is missing or empty"),
-    "no actions": (change(actions=None), "no action column 'actions'; there is: instruction, operator, success, video"),
+    "no actions": (
+        change(actions=None),
+        "no action column 'actions'; available: instruction, operator, success, video",
+    ),
     "more actions": (change(actions=actions(1, 12).tolist()), "has 9 frames, but there are 12 actions"),
     "no steps": (change(actions=[]), "it is empty: it has no steps"),
     "NaN": (change(actions=nan()), "is NaN or infinite at step 4"),
     "ragged": (change(actions=ragged()), "its rows differ in length"),
-    "text": (change(actions=[["a", "b", "c"]] * LENGTH), "holds text, not numbers"),
-    "null": (change(actions=[[0, None, 0]] * LENGTH), "holds values of type object, not numbers"),
+    "text": (change(actions=[["a", "b", "c"]] * LENGTH), "contains text, not numbers"),
+    "null": (change(actions=[[0, None, 0]] * LENGTH), "contains values of type object, not numbers"),
     "narrow": (change(actions=actions(1)[:, :2].tolist()), "have width 2, but action_width is 3"),
     "a single action": (file("clips/1.npy", single()), "its 'actions' is a single value, not one row for each step"),
     "missing actions": (change(actions="clips/1.npy"), "the file clips/1.npy, which is missing"),
-    "actions outside": (change(actions="../1.npy"), "which lies outside of the data set"),
+    "actions outside": (change(actions="../1.npy"), "which is outside of the data set"),
     "no array": (file("clips/1.npy", b"hello"), "clips/1.npy, which is not an .npy file with numbers"),
 }
 

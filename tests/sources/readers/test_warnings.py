@@ -26,7 +26,7 @@ from roboalign.sources.readers.convert import convert
 from roboalign.sources.readers.lerobot import OTHER_STAMPS
 from roboalign.sources.readers.lerobot_video import MORE_FRAMES, OTHER_TIMES
 from roboalign.sources.readers.libero import OTHER_LENGTH
-from roboalign.sources.readers.reader import SEVERAL_INSTRUCTIONS, Raw
+from roboalign.sources.readers.reader import SEVERAL_INSTRUCTIONS, RawEpisode
 from roboalign.sources.readers.rlds_values import OTHER_SIZE
 from roboalign.sources.spec import RecordedSpec
 from roboalign.types import Episode
@@ -40,7 +40,7 @@ def warnings(spec: RecordedSpec, cache: Path) -> list[list[str]]:
     found = []
     for part in reader.parts():
         for raw in reader.read(part):
-            assert isinstance(raw, Raw), raw
+            assert isinstance(raw, RawEpisode), raw
             result = convert(raw, spec, "source")
             assert isinstance(result, Episode), result
             found.append(raw.warnings)
@@ -186,12 +186,12 @@ def test_counts_are_compared_without_being_counted_out(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("template", "reason"),
     [
-        ("data/{episode_index:02000000000d}", "is none of paths"),
-        ("data/{episode_index!r}", "is none of paths"),
-        ("data/{episode_index.__class__}", "is none of paths"),
-        ("data/{other}", "asks for {other}, which is not known"),
-        ("../{episode_index}", "its data is the file '../1', which lies outside of the data set"),
-        ("/{episode_index}", "its data is the file '/1', which lies outside of the data set"),
+        ("data/{episode_index:02000000000d}", "is not a path template"),
+        ("data/{episode_index!r}", "is not a path template"),
+        ("data/{episode_index.__class__}", "is not a path template"),
+        ("data/{other}", "has the unknown placeholder {other}"),
+        ("../{episode_index}", "its data is the file '../1', which is outside of the data set"),
+        ("/{episode_index}", "its data is the file '/1', which is outside of the data set"),
     ],
 )
 def test_templates_of_paths_know_few_placeholders(tmp_path: Path, template: str, reason: str) -> None:
@@ -223,7 +223,7 @@ def test_rlds_declares_another_size_and_several_instructions(tmp_path: Path) -> 
     described = toy.features()
     described["featuresDict"]["features"]["steps"]["sequence"]["feature"]["featuresDict"]["features"]["observation"][
         "featuresDict"
-    ]["features"]["image"] = toy.picture(99, 24, 3)
+    ]["features"]["image"] = toy.image_feature(99, 24, 3)
     toy.write(tmp_path / "data", [toy.record(number) for number in range(3)], described)
     spec = toy.SPEC.validate_python(toy.spec(tmp_path / "data"))
     assert warnings(spec, tmp_path) == [[SEVERAL_INSTRUCTIONS, OTHER_SIZE]] * 3
@@ -237,7 +237,7 @@ def test_rlds_reads_no_shard_outside_its_folder(tmp_path: Path) -> None:
         with pytest.raises(SourceError) as error:
             toy.read(tmp_path / "data")
         assert str(error.value).startswith("dataset_info.json: a shard of the split 'train' is the file '")
-        assert str(error.value).endswith("which lies outside of the data set")
+        assert str(error.value).endswith("which is outside of the data set")
 
 
 def test_rlds_shapes_are_bounded(tmp_path: Path) -> None:
@@ -277,7 +277,7 @@ def test_a_folder_of_videos_with_more_frames_than_actions(tmp_path: Path) -> Non
     assert found == [["its video has frames after its last action; they are left out"], [], []]
 
 
-def test_pictures_come_upright_by_their_exif(tmp_path: Path) -> None:
+def test_images_come_upright_by_their_exif(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
 

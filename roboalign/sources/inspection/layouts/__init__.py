@@ -1,1 +1,1 @@
-"""How the formats of data sets are recognised, and what each holds."""
+"""Recognition of data set formats, one file per format."""

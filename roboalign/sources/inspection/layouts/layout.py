@@ -1,4 +1,4 @@
-"""The recognised layout of a place without a spec, and the choice among its columns."""
+"""The recognised layout of a data set, and the choice among its columns."""
 
 import re
 from collections.abc import Sequence
@@ -7,58 +7,58 @@ from dataclasses import dataclass, field
 from roboalign.types import Json
 
 VIDEOS = (".mp4", ".mkv", ".mov", ".avi", ".webm", ".m4v")
-"""Endings of videos' names."""
+"""File suffixes of videos."""
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """Something that a spec could name."""
+    """A camera, vector or text of a data set that a spec can name."""
 
     key: str
     detail: str
-    """Its size, or an example."""
+    """Size of the column, or an example of its values."""
     width: int = 0
-    """Of actions: numbers a step."""
+    """Width of a vector; 0 for cameras and texts."""
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """A data set whose format is known."""
+    """The recognised format of a data set and its columns."""
 
     kind: str
     what: str
-    """The format and the place, in words."""
+    """Description of the format."""
     cameras: Sequence[Column]
     actions: Sequence[Column]
-    """Vectors a step; the actions are among them."""
+    """Vectors with one row per step, including the actions."""
     instructions: Sequence[Column]
     chosen: dict[str, Json]
-    """Fields of the proposed spec beside camera, instruction and actions."""
+    """Fields of the proposed spec other than camera, instruction and actions."""
     picked: Sequence[str]
-    """The keys of the actions that are proposed, in order."""
+    """Keys of the proposed action columns, in order."""
     comments: dict[str, str] = field(default_factory=dict)
-    """By field of the spec, what to know about the proposed value."""
+    """Comments on the proposed values, by field of the spec."""
     instruction: dict[str, Json] | None = None
-    """How to state the instruction if no column holds it: field and pattern."""
+    """Proposed `instruction` if no column contains it: field and pattern."""
 
     @property
     def left_out(self) -> list[Column]:
-        """The columns that look like actions and are not among those that are proposed."""
+        """Columns that are named like actions but not proposed."""
         return [column for column in self.actions if ACTION.search(column.key) and column.key not in self.picked]
 
     @property
     def colour_cameras(self) -> list[str]:
-        """The cameras that can be shown together: all but depth maps, masks, goals and the next step's pictures."""
+        """Cameras with colour images of the scene: no depth maps, masks, goal images or images of the next step."""
         return [column.key for column in self.cameras if not re.search(NO_COLOUR, column.key, re.IGNORECASE)]
 
     def spec(self, uri: str) -> dict[str, Json]:
-        """The proposed fields, in the order in which they are written. Empty texts stand for what was not found."""
+        """Return the proposed fields in the order in which they are written. A missing value is an empty text."""
         widths = {column.key: column.width for column in self.actions}
         return {
             "kind": self.kind,
             "uri": uri,
-            "camera": best(self.cameras, CAMERA, NO_CAMERA),
-            "instruction": best(self.instructions, INSTRUCTION, "") or self.instruction or "",
+            "camera": best_column(self.cameras, CAMERA, NO_CAMERA),
+            "instruction": best_column(self.instructions, INSTRUCTION, "") or self.instruction or "",
             "actions": [{"key": key} for key in self.picked],
             "action_width": sum(widths.get(key, 0) for key in self.picked),
             **self.chosen,
@@ -66,19 +66,22 @@ class Layout:
 
 
 CAMERA = r"static|agentview|primary|main|top|front|exterior|base|head|image_0|rgb$|image$|video"
-"""Names of cameras that see the whole scene."""
+"""Name patterns of cameras that see the whole scene, in order of preference."""
 NO_CAMERA = r"wrist|gripper|hand|tactile|depth|mask|seg|goal|next_obs"
 NO_COLOUR = r"tactile|depth|mask|seg|goal|next_obs"
 INSTRUCTION = r"language_instruction|instruction|/lang$|^lang$|^ann$|caption|prompt|text|language|task"
 
 
 ACTION = re.compile(r"(?:^|[_./])actions?(?:$|[_./])|^rel_actions$", re.IGNORECASE)
-"""Names of columns with actions."""
+"""Name pattern of action columns."""
 
 
 def pick_actions(columns: Sequence[Column]) -> list[str]:
-    """The columns that make up the action, in their order: the one of that name, or all whose name begins with it or
-    holds it, for robots whose data sets keep one vector a limb."""
+    """Return the keys of the columns that form the action, in their order.
+
+    This is the column named `action` or `actions`, else all columns below that name, else all that contain it: some
+    robots' data sets have one vector per limb.
+    """
     keys = [column.key for column in columns if not re.search(r"(?:^|[_./])(?:next|prev)[_./]", column.key)]
     exact = [key for key in keys if key.lower() in ("action", "actions")][:1]
     below = [key for key in keys if re.match(r"actions?[_./]", key, re.IGNORECASE)]
@@ -86,8 +89,10 @@ def pick_actions(columns: Sequence[Column]) -> list[str]:
 
 
 def file_words(paths: Sequence[str]) -> dict[str, Json] | None:
-    """The pattern that finds the instruction in the names of files, if these are made of words: the name without its
-    ending and without `_demo`; None if they are not."""
+    """Return the `instruction` that takes the text from file names without suffix and `_demo`.
+
+    Returns None if a name has fewer than three words.
+    """
     stems = [path.rpartition("/")[2].rpartition(".")[0].removesuffix("_demo") for path in paths]
     words = [[word for word in stem.split("_") if word.isalpha() and len(word) > 1] for stem in stems]
     if not stems or any(len(each) < 3 for each in words):
@@ -95,18 +100,23 @@ def file_words(paths: Sequence[str]) -> dict[str, Json] | None:
     return {"field": "file", "pattern": r"(?P<task>[^/]+?)(?:_demo)?\.[a-z0-9]+$"}
 
 
-def best(columns: Sequence[Column], wanted: str, unwanted: str) -> str:
-    """The key that is most likely meant: the one whose name the earliest alternative of `wanted` is found in, and
-    `unwanted` is not; '' if there is none."""
+def best_column(columns: Sequence[Column], wanted: str, unwanted: str) -> str:
+    """Return the key of the best column; '' if there are no columns.
+
+    Args:
+        columns: the candidates.
+        wanted: alternatives of a regular expression, joined by `|`; earlier ones are preferred.
+        unwanted: pattern of names to avoid; empty for none.
+    """
     alternatives = wanted.split("|")
 
     def rank(column: Column) -> tuple[bool, int]:
-        found = [n for n, each in enumerate(alternatives) if re.search(each, column.key, re.IGNORECASE)]
-        return bool(unwanted and re.search(unwanted, column.key, re.IGNORECASE)), found[0] if found else 99
+        matches = [n for n, each in enumerate(alternatives) if re.search(each, column.key, re.IGNORECASE)]
+        return bool(unwanted and re.search(unwanted, column.key, re.IGNORECASE)), matches[0] if matches else 99
 
     return min(columns, key=rank).key if columns else ""
 
 
-def shape(sizes: Sequence[int]) -> str:
-    """Sizes, joined by x; `?` if one varies."""
+def format_shape(sizes: Sequence[int]) -> str:
+    """Format sizes, joined by x; a size that varies (-1) becomes `?`."""
     return "x".join("?" if size < 0 else str(size) for size in sizes)

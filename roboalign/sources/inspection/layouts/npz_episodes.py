@@ -1,18 +1,18 @@
-"""Recognising a folder of `.npz` episodes by an array of pictures in them."""
+"""Recognises a folder of `.npz` episodes by an array of images in them."""
 
 from roboalign.sources.errors import DamagedError
-from roboalign.sources.inspection.layouts.layout import Column, Layout, file_words, pick_actions, shape
-from roboalign.sources.inspection.summary import cut
+from roboalign.sources.inspection.layouts.layout import Column, Layout, file_words, format_shape, pick_actions
+from roboalign.sources.inspection.summary import shorten
 from roboalign.sources.readers.files import Files
 from roboalign.sources.readers.npz_episodes import PATTERN, array_shapes, load_array, texts_of
 
-LOOKED_FOR = "**/*.npz with pictures (T, H, W, 3) (iVideoGPT, RLVR-World)"
+LOOKED_FOR = "**/*.npz with images (T, H, W, 3) (iVideoGPT, RLVR-World)"
 FIRST = 5
-"""Files that are tried for one that can be read."""
+"""Largest number of files that are tried until one can be read."""
 
 
 def recognise(files: Files) -> Layout | None:
-    """The layout by the first file that holds pictures, or None."""
+    """Return the layout of the first file that contains images, or None."""
     paths = files.find(PATTERN)
     for path in paths[:FIRST]:
         try:
@@ -20,7 +20,7 @@ def recognise(files: Files) -> Layout | None:
         except DamagedError:
             continue
         cameras = [
-            Column(key, shape(sizes[1:3]))
+            Column(key, format_shape(sizes[1:3]))
             for key, (sizes, kind) in shapes.items()
             if len(sizes) == 4 and sizes[3] == 3 and kind == "u"
         ]
@@ -28,7 +28,7 @@ def recognise(files: Files) -> Layout | None:
             continue
         length = shapes[cameras[0].key][0][0]
         vectors = [
-            Column(key, f"{shape(sizes[1:]) or 1} numbers", sizes[1] if len(sizes) == 2 else 1)
+            Column(key, f"{format_shape(sizes[1:]) or 1} numbers", sizes[1] if len(sizes) == 2 else 1)
             for key, (sizes, kind) in shapes.items()
             if len(sizes) in (1, 2) and sizes[0] == length and kind in "iuf"
         ]
@@ -37,14 +37,14 @@ def recognise(files: Files) -> Layout | None:
             for key, (sizes, kind) in shapes.items()
             if len(sizes) <= 1 and kind in "US"
         ]
-        what = f"{len(paths)} .npz file{'s'[: len(paths) != 1]} with an episode each"
+        what = f"{len(paths)} .npz file{'s'[: len(paths) != 1]} with one episode each"
         return Layout(
             "npz", what, cameras, vectors, texts, {"fps": 10}, pick_actions(vectors),
-            {"fps": "The files do not tell the frame rate, so this is a guess."}, file_words(paths[:FIRST]),
+            {"fps": "The files do not contain the frame rate; this is a guess."}, file_words(paths[:FIRST]),
         )  # fmt: skip
     return None
 
 
 def first_words(files: Files, path: str, key: str) -> str:
-    """The start of the first text of an array."""
-    return cut(next(iter(texts_of(load_array(files, path, key))), ""), 60)
+    """Return the start of the first text of an array."""
+    return shorten(next(iter(texts_of(load_array(files, path, key))), ""), 60)

@@ -105,6 +105,7 @@ def test_the_expert_succeeds_and_success_ends_the_episode(experiment: Path, fetc
 def test_what_a_robot_cannot_do_is_said(experiment: Path, tmp_path: Path) -> None:
     robots = RobotVectorEnv(1, robot="fetch", experiment=experiment)
     options = {"images": np.zeros((1, 32, 32, 3), np.uint8), "instructions": ["a"]}
+    wrong: Any = {"reward": "probe"}
     with pytest.raises(EnvError, match="cannot start from an image; give an episode"):
         robots.reset(options=options)
     with pytest.raises(EnvError, match="no source '' of the robot panda; it has none"):
@@ -112,7 +113,7 @@ def test_what_a_robot_cannot_do_is_said(experiment: Path, tmp_path: Path) -> Non
     with pytest.raises(EnvError, match="no source 'arm' of the robot fetch; those are fetch"):
         RobotVectorEnv(1, robot="fetch", experiment=experiment, source="arm")
     with pytest.raises(EnvError, match="reward must be one of simulator, student"):
-        RobotVectorEnv(1, robot="fetch", experiment=experiment, reward="probe")
+        RobotVectorEnv(1, robot="fetch", experiment=experiment, **wrong)
 
 
 def test_a_spec_that_did_not_record_the_episodes_is_named(tmp_path: Path, fetch_episodes: list[Episode]) -> None:

@@ -1,5 +1,7 @@
 """The simulated robots' environments: recorded scenes, Gymnasium's contract, the spaces of the world model."""
 
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -100,6 +102,21 @@ def test_the_expert_succeeds_and_success_ends_the_episode(experiment: Path, fetc
         assert reward == info["success"] == terminated == (info["states"][SUCCESS] == 1)
     assert terminated
     env.close()
+
+
+@pytest.mark.slow
+def test_a_world_model_is_loaded_after_a_robot_has_rendered(experiment: Path) -> None:
+    """In a process of its own, which has loaded nothing before: see the note in `roboalign.env.robots`."""
+    code = (
+        "import gymnasium, roboalign.env\n"
+        f"folder = {str(experiment)!r}\n"
+        "robot = gymnasium.make('roboalign/Fetch-v0', experiment=folder)\n"
+        "robot.reset(seed=0)\n"
+        "gymnasium.make('roboalign/WorldModel-v0', experiment=folder, source='fetch').reset(seed=0)\n"
+        "robot.close()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_what_a_robot_cannot_do_is_said(experiment: Path, tmp_path: Path) -> None:

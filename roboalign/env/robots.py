@@ -10,7 +10,7 @@ Models may be loaded after a simulator has rendered only because this module imp
 `scoring`): Triton, which they load, crashes if it comes after the LLVM of Mesa's software renderer.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal, Unpack, get_args
 
@@ -27,9 +27,8 @@ from roboalign.io import find_output
 from roboalign.run import read_section
 from roboalign.sources.builder import build_simulator
 from roboalign.sources.simulators.record import Assignment, assign, control, set_scene, state_since
-from roboalign.sources.simulators.simulator import Simulator
-from roboalign.sources.simulators.spec import SimulatedRobotSpec, SimulatedSpec
-from roboalign.sources.spec import SourceSpec
+from roboalign.sources.simulators.simulator import Simulator, Vector
+from roboalign.sources.spec import RecordedSpec, SimulatedRobotSpec, SourceSpec
 from roboalign.types import Float32, UInt8
 
 RobotReward = Literal["simulator", "student", "judge", "none"]
@@ -110,7 +109,7 @@ class RobotVectorEnv(EpisodeVectorEnv):
         frames = np.empty((len(rows), *self.episodes.shape), np.uint8)
         for place, action in enumerate(self.scale.to_source(values).astype(np.float64)):
             simulator = self._simulator(rows[place])
-            _, self._touch[rows[place]] = control(simulator, lambda action=action: action, self.robot_spec.stride)
+            _, self._touch[rows[place]] = control(simulator, hold(action), self.robot_spec.stride)
             frames[place] = simulator.frame()
         return frames
 
@@ -145,11 +144,17 @@ class RobotEnv(SingleEnv):
 def find_robot(root: Path, robot: str, source: str | None) -> tuple[str, SimulatedRobotSpec]:
     """The name and spec of the experiment's source of a robot. Raises EnvError if it does not have one."""
     file = find_output(root, "build/spec/sources.yaml")
-    sources = read_section(file, "sources", dict[str, SourceSpec])
-    names = [name for name, spec in sources.items() if isinstance(spec, SimulatedSpec) and spec.kind == robot]
-    if source is None and names:
-        source = names[0]
-    if source not in names:
-        has = f"those are {', '.join(names)}" if names else "it has none"
-        raise EnvError(f"the experiment has no source {source or ''!r} of the robot {robot}; {has}")
-    return source, sources[source]
+    sources: dict[str, SimulatedRobotSpec | RecordedSpec] = read_section(file, "sources", dict[str, SourceSpec])
+    robots = {
+        name: spec for name, spec in sources.items() if isinstance(spec, SimulatedRobotSpec) and spec.kind == robot
+    }
+    name = next(iter(robots), "") if source is None else source
+    if name not in robots:
+        has = f"those are {', '.join(robots)}" if robots else "it has none"
+        raise EnvError(f"the experiment has no source {name!r} of the robot {robot}; {has}")
+    return name, robots[name]
+
+
+def hold(action: Vector) -> Callable[[], Vector]:
+    """A policy that always takes `action`."""
+    return lambda: action

@@ -1,6 +1,7 @@
 """A finished experiment whose only source is a real simulated robot, with untrained models."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -8,6 +9,7 @@ from pydantic import TypeAdapter
 
 from roboalign.sources.builder import build_simulator
 from roboalign.sources.simulators.record import assign, record
+from roboalign.sources.simulators.simulator import Simulator
 from roboalign.sources.spec import SimulatedRobotSpec, SourceSpec
 from roboalign.types import Episode
 from tests.experiment_files import write_experiment
@@ -19,9 +21,8 @@ FETCH = {"kind": "fetch", "episodes": 8, "length": 10, "image": IMAGE, "split": 
 
 def record_source(values: dict[str, object]) -> list[Episode]:
     """Record the episodes of a robot's spec."""
-    adapter: TypeAdapter[SimulatedRobotSpec] = TypeAdapter(SourceSpec)
-    spec = adapter.validate_python(values)
-    simulators = {task: build_simulator(spec, task) for task in spec.tasks}
+    spec: SimulatedRobotSpec = TypeAdapter[Any](SourceSpec).validate_python(values)
+    simulators: dict[str, Simulator] = {task: build_simulator(spec, task) for task in spec.tasks}
     try:
         return [record(spec, spec.kind, each, simulators[each.task]) for each in assign(spec)]
     finally:

@@ -12,6 +12,8 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 
 from roboalign.env import EnvError, RobotEnv, RobotVectorEnv, WorldModelVectorEnv
+from roboalign.sources.builder import build_simulator
+from roboalign.sources.simulators.record import assign, set_scene
 from roboalign.types import STATE_NAMES, Episode
 from tests.env.conftest import FETCH, IMAGE, record_source, write_sources
 from tests.experiment_files import write_experiment
@@ -45,18 +47,23 @@ def test_every_robot_begins_as_it_was_recorded(tmp_path: Path, kind: str) -> Non
     robots.close()
 
 
-def test_held_actions_move_the_robot_as_recorded_ones_do(experiment: Path, fetch_episodes: list[Episode]) -> None:
-    """With one control step a frame, the recorded actions are those of the frames."""
+def test_an_action_is_held_for_the_control_steps_of_a_frame(experiment: Path, fetch_episodes: list[Episode]) -> None:
     robots = RobotVectorEnv(2, robot="fetch", experiment=experiment)
-    chosen = [each for each in fetch_episodes if each.policy in ("expert", "random")][:2]
+    chosen = fetch_episodes[:2]
     robots.reset(options={"episodes": [each.id for each in chosen]})
-    for step in range(6):
-        robots.step(np.stack([each.actions[step] for each in chosen]))
-    for row, each in enumerate(chosen):
-        assert each.state is not None
-        # Two control steps under their mean end near where each under its own ended, and not where it began.
-        moved = np.linalg.norm(each.state[6, :3] - each.state[0, :3])
-        assert np.linalg.norm(robots.states[row, :3] - each.state[6, :3]) < 0.2 * moved + 0.005
+    actions = np.random.default_rng(0).uniform(-2, 2, (4, 2, 4)).astype(np.float32)
+    low, high = np.float32(robots.scale.limits.low), np.float32(robots.scale.limits.high)
+    for row in actions:
+        robots.step(row)
+    for number, episode in enumerate(chosen):
+        simulator = build_simulator(robots.robot_spec, episode.task)
+        set_scene(robots.robot_spec, "fetch", assign(robots.robot_spec)[number], simulator)
+        for action in np.clip(actions[:, number], low, high):
+            for _ in range(robots.robot_spec.stride):
+                simulator.step(action.astype(np.float64))
+        np.testing.assert_array_equal(robots.clips[number, 4], simulator.frame())
+        np.testing.assert_array_equal(robots.states[number, :9], simulator.state()[:9])
+        simulator.close()
     robots.close()
 
 

@@ -82,14 +82,14 @@ def test_the_bytes_are_those_of_the_rollout_stage(
 
 
 def test_a_copy_is_the_same_alone_and_among_others_and_again(experiment: Path) -> None:
-    envs, options = make(experiment, 3, temperature=1.0, reward="student", probe="gold"), {"temperature": 1.0}
+    envs = make(experiment, 3, temperature=1.0, reward="student", probe="gold")
     actions, runs = random_actions(envs, HORIZON), []
     for _ in range(2):
         first = envs.reset(seed=5)
         runs.append([first, *play(envs, actions)])
     for one, two in zip(runs[0], runs[1], strict=True):
         assert gymnasium.utils.env_checker.data_equivalence(list(one), list(two), exact=True)
-    alone = WorldModelEnv(experiment=experiment, source="fetch", terminate_on_success=False, **options)
+    alone = WorldModelEnv(experiment=experiment, source="fetch", terminate_on_success=False, temperature=1.0)
     observation, info = alone.reset(seed=6)
     assert info["episode"] == runs[0][0][1]["episode"][1]
     for step in range(HORIZON):
@@ -242,7 +242,7 @@ def test_rendering_shows_the_frame(experiment: Path) -> None:
 @pytest.mark.skipif(importlib.util.find_spec("moviepy") is None, reason="Gymnasium's RecordVideo needs moviepy")
 def test_gymnasium_records_a_video(experiment: Path, tmp_path: Path) -> None:
     env = gymnasium.make(ID, experiment=experiment, source="fetch", reward="none", render_mode="rgb_array")
-    recorded = RecordVideo(env, str(tmp_path), episode_trigger=lambda _: True)
+    recorded: Any = RecordVideo(env, str(tmp_path), episode_trigger=lambda _: True)
     recorded.reset(seed=0)
     for _ in range(HORIZON):
         recorded.step(recorded.action_space.sample())
@@ -293,7 +293,8 @@ def test_score_and_branch_say_what_they_need(experiment: Path) -> None:
     envs.reset(seed=0)
     with pytest.raises(EnvError, match="reward 'none' does not score clips"):
         envs.score()
-    for rows in ([2], [-1], [], [0.5]):
+    wrong: tuple[Any, ...] = ([2], [-1], [], [0.5])
+    for rows in wrong:
         with pytest.raises(EnvError, match="branch takes"):
             envs.branch(rows)
     with pytest.raises(EnvError, match="1 copies need one seed"):

@@ -52,7 +52,7 @@ def test_an_action_is_held_for_the_control_steps_of_a_frame(experiment: Path, fe
     chosen = fetch_episodes[:2]
     robots.reset(options={"episodes": [each.id for each in chosen]})
     actions = np.random.default_rng(0).uniform(-2, 2, (4, 2, 4)).astype(np.float32)
-    low, high = np.float32(robots.scale.limits.low), np.float32(robots.scale.limits.high)
+    low, high = (np.asarray(each, np.float32) for each in (robots.scale.limits.low, robots.scale.limits.high))
     for row in actions:
         robots.step(row)
     for number, episode in enumerate(chosen):

@@ -1,0 +1,134 @@
+"""Steps a second of the environments: `python -m benchmarks.env --experiment FOLDER [--leak 10000] [--write]`.
+
+The vector environment of the world model at 1, 8 and 32 copies, over whole episodes and their resets, with and without
+the state probe that perceives success; beside it, in the same run, the robot's own environment, whose step is several
+control steps and one rendered frame, and its simulator alone, rendered at every control step. Steps a second of the
+clock depend on what else a machine does; steps a second of processor time, of all threads together, do so less.
+`--leak` then takes as many random steps over several episodes, and tells the process's memory on the way.
+"""
+
+import argparse
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import psutil
+import torch
+
+from benchmarks.results import machine, record
+from roboalign.env import RobotVectorEnv, WorldModelVectorEnv
+from roboalign.env.vector import EpisodeVectorEnv
+from roboalign.probe.spec import ProbeName
+
+COPIES = (1, 8, 32)
+PROBES: dict[str, ProbeName | None] = {"world model, images": None, "world model, images and success": "gold"}
+
+Speed = tuple[float, float]
+"""Steps in a second of the clock and of processor time."""
+
+
+def measure(play: Callable[[], int], seconds: float) -> Speed:
+    """The speed of `play`, which returns the steps it took, repeated for at least `seconds`."""
+    began, used, steps = time.perf_counter(), time.process_time(), 0
+    while time.perf_counter() - began < seconds:
+        steps += play()
+    return steps / (time.perf_counter() - began), steps / (time.process_time() - used)
+
+
+def play_episode(envs: EpisodeVectorEnv) -> int:
+    """One episode of random actions, reset included: the steps of all copies."""
+    envs.reset()
+    for _ in range(envs.horizon):
+        envs.step(envs.action_space.sample())
+    return envs.horizon * envs.num_envs
+
+
+def prepare(envs: EpisodeVectorEnv) -> EpisodeVectorEnv:
+    """Seed an environment and take its first step, which is slower than the others."""
+    envs.action_space.seed(0)
+    envs.reset(seed=0)
+    envs.step(envs.action_space.sample())
+    return envs
+
+
+def control_step(robots: RobotVectorEnv) -> int:
+    """One control step of the first simulator, rendered."""
+    simulator = robots.simulators[0]
+    assert simulator is not None
+    simulator.step(robots.single_action_space.sample().astype(np.float64))
+    simulator.frame()
+    return 1
+
+
+def memory_rows(envs: EpisodeVectorEnv, steps: int) -> list[tuple[int, float]]:
+    """Resident memory in MiB after each fifth of `steps` steps of all copies together, after one episode."""
+    process, rows, done = psutil.Process(), list[tuple[int, float]](), 0
+    play_episode(prepare(envs))
+    marks = [0, *(steps * fifth // 5 for fifth in range(1, 6))]
+    while True:
+        while marks and done >= marks[0]:
+            rows.append((marks.pop(0), process.memory_info().rss / 2**20))
+        if not marks:
+            return rows
+        if (envs.terminated | envs.truncated).all():
+            envs.reset()
+        envs.step(envs.action_space.sample())
+        done += envs.num_envs
+
+
+def main() -> None:
+    """Measure and print the tables; `--write` keeps them in RESULTS.md."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--experiment", type=Path, default=Path(), help="folder of a finished experiment")
+    parser.add_argument("--robot", default="metaworld", choices=("metaworld", "fetch", "panda", "jaco"))
+    parser.add_argument("--horizon", type=int, default=None, help="steps of an episode (the experiment's)")
+    parser.add_argument("--seconds", type=float, default=5.0, help="least duration of a measurement")
+    parser.add_argument("--threads", type=int, default=2, help="threads of torch")
+    parser.add_argument("--leak", type=int, default=0, metavar="N", help="random steps of which memory is told")
+    parser.add_argument("--write", action="store_true", help="write the tables to benchmarks/RESULTS.md")
+    parser.add_argument("--note", default="", help="a sentence on the circumstances, for RESULTS.md")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    root, horizon = arguments.experiment, arguments.horizon
+    robots = RobotVectorEnv(1, robot=arguments.robot, experiment=root, horizon=horizon, terminate_on_success=False)
+    source, stride = robots.scale.source, robots.robot_spec.stride
+    lines = [
+        f"`python -m benchmarks.env`: {machine()} {arguments.threads} threads, {source}, episodes of {robots.horizon} "
+        f"steps. {arguments.note}".strip(),
+        "",
+        "| environment | copies | steps/s | of a rendered control step | steps/s of processor time | likewise |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+
+    def tell(name: str, copies: int, speed: Speed) -> None:
+        shares = [ours / theirs for ours, theirs in zip(speed, control, strict=True)]
+        lines.append(f"| {name} | {copies} | {speed[0]:.1f} | {shares[0]:.2f} | {speed[1]:.1f} | {shares[1]:.2f} |")
+        print(lines[-1], flush=True)
+
+    prepare(robots)
+    control = measure(partial(control_step, robots), arguments.seconds)
+    tell("simulator, every control step rendered", 1, control)
+    speed = measure(partial(play_episode, robots), arguments.seconds)
+    tell(f"robot, {stride} control steps and a frame a step", 1, speed)
+    robots.close()
+    for copies in COPIES:
+        for name, probe in PROBES.items():
+            envs = WorldModelVectorEnv(
+                copies, source=source, experiment=root, horizon=horizon, reward="none", probe=probe,
+                terminate_on_success=False,
+            )  # fmt: skip
+            tell(name, copies, measure(partial(play_episode, prepare(envs)), arguments.seconds))
+    if arguments.leak:
+        envs = WorldModelVectorEnv(8, source=source, experiment=root, horizon=horizon)
+        lines += ["", "| random steps, 8 copies, reward of the student | MiB |", "| --- | --- |"]
+        for steps, size in memory_rows(envs, arguments.leak):
+            lines.append(f"| {steps} | {size:.1f} |")
+            print(lines[-1], flush=True)
+    if arguments.write:
+        record("Environments", "\n".join(lines))
+
+
+if __name__ == "__main__":
+    main()

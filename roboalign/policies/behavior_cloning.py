@@ -1,0 +1,133 @@
+"""Behaviour cloning: a small convolutional network of image and instruction, and the policy that it makes.
+
+The network encodes an image to heat maps of a few points, under the instruction (FiLM, arXiv 1709.07871). The points'
+coordinates, and the features at them, predict the action: a spatial softmax (Levine et al., arXiv 1504.00702), which
+needs few demonstrations, because an action depends on where things are.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from roboalign import checkpoint
+from roboalign.policies.policy import Robot, SmoothNoise
+from roboalign.policies.spec import BehaviorCloningModelSpec, BehaviorCloningSpec
+from roboalign.probe.keypoints import COUNT, FEATURES, centres, geometry
+from roboalign.reward.text import PADDING, Vocabulary
+from roboalign.tokenizer.layers import ResidualBlock
+from roboalign.types import Float32, Json, UInt8
+from roboalign.video import frames_to_video
+
+
+class BehaviorCloningNetwork(nn.Module):
+    """Predicts normalised actions from images and instructions."""
+
+    def __init__(self, spec: BehaviorCloningModelSpec, vocabulary: Vocabulary, action_width: int) -> None:
+        super().__init__()
+        self.spec, self.vocabulary, self.action_width = spec, vocabulary, action_width
+        fine, coarse = spec.widths
+        self.words = nn.Embedding(len(vocabulary), coarse, padding_idx=PADDING)
+        self.stem = nn.Conv2d(4 * 3 + 2, fine, 3, padding=1)
+        self.down = nn.Conv2d(fine, coarse, 3, stride=2, padding=1)
+        self.blocks = nn.ModuleList(ResidualBlock(coarse) for _ in range(2))
+        self.film = nn.Linear(coarse, 2 * coarse)
+        self.up = nn.Conv2d(coarse, fine, 1)
+        self.heat = nn.Conv2d(fine, COUNT, 3, padding=1)
+        self.enter = nn.Linear(COUNT * coarse + coarse + FEATURES + coarse, spec.hidden_size)
+        self.hidden = nn.Linear(spec.hidden_size, spec.hidden_size)
+        self.action = nn.Linear(spec.hidden_size, action_width)
+
+    def forward(self, images: Tensor, words: Tensor) -> tuple[Tensor, Tensor]:
+        """Actions (B, action_width), normalised, and heat maps (B, COUNT, H / 2, W / 2) of logits, for images
+        (B, 3, H, W) in [0, 1] and word numbers (B, L)."""
+        known = (words != PADDING).unsqueeze(-1)
+        text = (self.words(words) * known).sum(1) / known.sum(1).clamp(min=1)
+        x = F.pixel_unshuffle(images - 0.5, 2)
+        rows, columns = x.shape[-2:]
+        v = torch.linspace(-1, 1, rows, device=x.device).view(1, 1, -1, 1).expand(len(x), 1, rows, columns)
+        u = torch.linspace(-1, 1, columns, device=x.device).view(1, 1, 1, -1).expand(len(x), 1, rows, columns)
+        fine = F.silu(self.stem(torch.cat([x, u, v], 1)))
+        scale, offset = self.film(text)[:, :, None, None].chunk(2, 1)
+        middle = self.down(fine) * (1 + scale) + offset
+        for block in self.blocks:
+            middle = block(middle)
+        middle = F.silu(middle)
+        heat: Tensor = self.heat(F.silu(fine + F.interpolate(self.up(middle), scale_factor=2.0, mode="nearest")))
+        attention = F.avg_pool2d(heat, 2).flatten(2).softmax(-1)
+        at_points = attention @ middle.flatten(2).transpose(1, 2)
+        features = torch.cat([at_points.flatten(1), middle.mean((2, 3)), geometry(centres(heat)), text], 1)
+        hidden = F.silu(self.enter(features))
+        hidden = hidden + F.silu(self.hidden(hidden))
+        return self.action(hidden), heat
+
+
+class BehaviorCloningPolicy:
+    """Acts by a trained network, which several policies may share."""
+
+    def __init__(
+        self,
+        spec: BehaviorCloningSpec,
+        network: BehaviorCloningNetwork,
+        robot: Robot,
+        other_instruction: dict[str, str] | None = None,
+    ) -> None:
+        """Prepare the policy.
+
+        Args:
+            spec: What is done to the network's inputs and actions.
+            network: The network, in evaluation mode.
+            robot: The robot to act for.
+            other_instruction: The instruction to give in place of each one, for `swap_instructions`; those that are
+                not in it are left as they are.
+        """
+        self._spec, self._network, self._robot = spec, network, robot
+        self._other = (other_instruction or {}) if spec.swap_instructions else {}
+        self._words = network.vocabulary.encode([])
+        self._noise: SmoothNoise | None = None
+
+    def reset(self, instructions: Sequence[str], seeds: Sequence[int]) -> None:
+        """Encode the instructions."""
+        self._words = self._network.vocabulary.encode([self._other.get(text, text) for text in instructions])
+        width, std = self._robot.action_width, self._spec.noise
+        self._noise = SmoothNoise(seeds, width, std, 0.85) if std > 0 else None
+
+    @torch.no_grad()
+    def act(self, images: UInt8) -> Float32:
+        """The predicted actions of every image."""
+        device = self._network.action.weight.device
+        actions, _ = self._network(frames_to_video(images, device), self._words.to(device))
+        values: Float32 = actions[:, : self._robot.action_width].clamp(-1, 1).cpu().numpy()
+        if self._noise is not None:
+            values = values + self._noise()
+        return self._robot.denormalise(values)
+
+
+def save_network(path: Path, network: BehaviorCloningNetwork, provenance: str) -> None:
+    """Write a network with its spec and its words."""
+    checkpoint.save_model(
+        path, network, network.spec, provenance, words=list(network.vocabulary.known), width=network.action_width
+    )
+
+
+def load_network(path: Path) -> BehaviorCloningNetwork:
+    """Load a network, frozen and in evaluation mode. Raises CheckpointError if the file is damaged or of another
+    kind."""
+
+    def build(metadata: dict[str, Json]) -> BehaviorCloningNetwork:
+        spec = checkpoint.read_spec(metadata, BehaviorCloningModelSpec)
+        vocabulary = Vocabulary(tuple(map(str, metadata["words"])), spec.words)
+        return BehaviorCloningNetwork(spec, vocabulary, int(metadata["width"]))
+
+    return checkpoint.load_model(path, build).requires_grad_(False).eval()
+
+
+def cloning_error(network: BehaviorCloningNetwork, frames: UInt8, actions: Float32, instruction: str) -> float:
+    """The mean absolute error of normalised actions (T, A) that were chosen at frames (T, H, W, 3)."""
+    with torch.no_grad():
+        words = network.vocabulary.encode([instruction] * len(frames))
+        predicted, _ = network(frames_to_video(frames), words)
+    return float(np.abs(predicted[:, : actions.shape[1]].clamp(-1, 1).numpy() - actions).mean())

@@ -1,4 +1,4 @@
-"""Trivial policies, which do not look at the image: constant and random actions."""
+"""Policies that do not look at the image: constant, random and replayed actions."""
 
 from collections.abc import Sequence
 
@@ -37,3 +37,21 @@ class RandomPolicy:
     def act(self, images: UInt8) -> Float32:
         """The next noise of every copy."""
         return self._robot.denormalise(self._noise())
+
+
+class ReplayPolicy:
+    """Replays actions that were taken elsewhere, clipped to the measured range."""
+
+    def __init__(self, actions: Float32, robot: Robot) -> None:
+        """`actions` are (N, T, A), in the source's units."""
+        self._actions = np.clip(actions, robot.actions.low, robot.actions.high).astype(np.float32)
+        self._step = 0
+
+    def reset(self, instructions: Sequence[str], seeds: Sequence[int]) -> None:
+        """Start from the first action."""
+        self._step = 0
+
+    def act(self, images: UInt8) -> Float32:
+        """The next action of every copy."""
+        self._step += 1
+        return self._actions[:, self._step - 1]

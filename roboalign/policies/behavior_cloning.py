@@ -8,7 +8,6 @@ needs few demonstrations, because an action depends on where things are.
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -33,7 +32,7 @@ class BehaviorCloningNetwork(nn.Module):
         self.words = nn.Embedding(len(vocabulary), coarse, padding_idx=PADDING)
         self.stem = nn.Conv2d(4 * 3 + 2, fine, 3, padding=1)
         self.down = nn.Conv2d(fine, coarse, 3, stride=2, padding=1)
-        self.blocks = nn.ModuleList(ResidualBlock(coarse) for _ in range(2))
+        self.blocks = nn.ModuleList(ResidualBlock(coarse) for _ in range(spec.blocks))
         self.film = nn.Linear(coarse, 2 * coarse)
         self.up = nn.Conv2d(coarse, fine, 1)
         self.heat = nn.Conv2d(fine, COUNT, 3, padding=1)
@@ -124,10 +123,3 @@ def load_network(path: Path) -> BehaviorCloningNetwork:
 
     return checkpoint.load_model(path, build).requires_grad_(False).eval()
 
-
-def cloning_error(network: BehaviorCloningNetwork, frames: UInt8, actions: Float32, instruction: str) -> float:
-    """The mean absolute error of normalised actions (T, A) that were chosen at frames (T, H, W, 3)."""
-    with torch.no_grad():
-        words = network.vocabulary.encode([instruction] * len(frames))
-        predicted, _ = network(frames_to_video(frames), words)
-    return float(np.abs(predicted[:, : actions.shape[1]].clamp(-1, 1).numpy() - actions).mean())

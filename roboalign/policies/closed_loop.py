@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 from gymnasium.vector import VectorEnv
-from numpy.typing import NDArray
 
 from roboalign.policies.checked_policy import CheckedPolicy
-from roboalign.types import Float32, UInt8
+from roboalign.types import STATE_NAMES, Float32, UInt8
+
+_SUCCESS = STATE_NAMES.index("success")
 
 
 @dataclass(frozen=True)
@@ -20,32 +21,48 @@ class ClosedLoop:
     """(N, T + 1, H, W, 3); frame 0 is the first one of the recorded episode."""
     actions: Float32
     """(N, T, A), in the source's units; action t leads to frame t + 1."""
-    success: NDArray[np.float64]
-    """(N, T), whether frame t + 1 shows success, by the environment, 0 or 1."""
+    success: Float32
+    """(N, T), the probability that frame t + 1 shows success; 0 or 1 in a simulator. NaN if it is not known."""
+
+    @classmethod
+    def join(cls, parts: "Sequence[ClosedLoop]", count: int) -> "ClosedLoop":
+        """The first `count` episodes of some batches."""
+        return cls(
+            np.concatenate([part.frames for part in parts])[:count],
+            np.concatenate([part.actions for part in parts])[:count],
+            np.concatenate([part.success for part in parts])[:count],
+        )
 
 
 def run_closed_loop(
-    policy: CheckedPolicy, env: "VectorEnv[Any, Any, Any]", episodes: Sequence[str], seeds: Sequence[int], horizon: int
+    policy: CheckedPolicy,
+    env: "VectorEnv[Any, Any, Any]",
+    episodes: Sequence[str],
+    seeds: Sequence[int],
+    horizon: int,
+    instructions: Sequence[str] | None = None,
 ) -> ClosedLoop:
     """Run a policy from the first frames of recorded episodes, for all of `horizon` frames.
 
     Args:
         policy: The policy.
-        env: An environment of as many copies as there are episodes, without automatic resets.
+        env: An environment of as many copies as there are episodes, which neither ends nor resets a copy before the
+            horizon.
         episodes: Names of the episodes, such as fetch/000012.
         seeds: Seeds of the policy and of the environment, one for each copy.
         horizon: Frames to act for.
+        instructions: Instructions for the policy; None for those of the episodes.
 
     Raises:
         PolicyError: The policy failed, or its actions are not valid.
     """
     observation, _ = env.reset(seed=list(seeds), options={"episodes": list(episodes)})
     policy.episodes = episodes
-    policy.reset(observation["instruction"], seeds)
+    policy.reset(observation["instruction"] if instructions is None else instructions, seeds)
     frames, actions, success = [observation["image"].copy()], [], []
     for _ in range(horizon):
         actions.append(policy.act(observation["image"]))
         observation, _, _, _, info = env.step(actions[-1])
         frames.append(observation["image"].copy())
-        success.append(np.asarray(info["success"], np.float64))
-    return ClosedLoop(np.stack(frames, 1), np.stack(actions, 1), np.stack(success, 1))
+        success.append(np.where(info["_states"], info["states"][:, _SUCCESS], np.nan))
+    return ClosedLoop(np.stack(frames, 1), np.stack(actions, 1), np.stack(success, 1).astype(np.float32))

@@ -9,11 +9,15 @@ from urllib.parse import urlsplit
 from pydantic import Field, model_validator
 
 from roboalign.rollout.spec import PolicyDecodingSpec, SwrSpec
-from roboalign.spec.base import FieldError, Fraction, Name, Positive, Seed, Spec, Split
+from roboalign.spec.base import FieldError, Fraction, Name, Positive, Seed, Spec, Split, items
 from roboalign.spec.training import RequiredTraining
 
 Seconds = Annotated[float, Field(gt=0, le=3600, allow_inf_nan=False)]
 """A duration in seconds."""
+
+
+Width = Annotated[int, Field(ge=8, le=1024, multiple_of=8)]
+"""Number of channels."""
 
 
 class ScriptedPolicySpec(Spec):
@@ -60,12 +64,11 @@ class BehaviorCloningModelSpec(Spec):
 
     demonstrations: Annotated[int, Field(ge=1, le=1_000_000)] = 1024
     """Maximum number of demonstrations, taken from the tasks in turn."""
-    widths: Annotated[tuple[Annotated[int, Field(ge=4, le=1024)], ...], Field(min_length=2, max_length=2, strict=False)] = (
-        24,
-        48,
-    )
+    widths: Annotated[tuple[Width, Width], items(2, 2)] = (16, 32)
     """Channels at one half and at one quarter of the image's resolution."""
-    hidden_size: Annotated[int, Field(ge=8, le=4096)] = 192
+    blocks: Annotated[int, Field(ge=0, le=64)] = 1
+    """Residual blocks at one quarter of the resolution."""
+    hidden_size: Annotated[int, Field(ge=8, le=4096)] = 128
     """Width of the action head."""
     words: Annotated[int, Field(ge=1, le=512)] = 16
     """Maximum length of an instruction in words."""
@@ -167,7 +170,7 @@ class PoliciesSpec(Spec):
     """The split of these episodes. Choose recipes on `validation`."""
     horizon: Annotated[int, Field(ge=1, le=1024)] = 30
     """Frames of an episode, beyond the first one."""
-    horizons: Annotated[tuple[Annotated[int, Field(ge=1, le=1024)], ...], Field(max_length=16, strict=False)] = ()
+    horizons: Annotated[tuple[Annotated[int, Field(ge=1, le=1024)], ...], items(0, 16)] = ()
     """Shorter horizons at which agreement is measured too; none above `horizon`."""
     decoding: PolicyDecodingSpec = SwrSpec()
     """Decoding of the world models."""

@@ -73,10 +73,7 @@ class Run:
             )
         if not file.exists():
             raise StageError(f"{file} is missing; run `dvc repro`, whose first stage writes it")
-        value = yaml.safe_load(file.read_text(encoding="utf-8"))
-        for part in key.split("."):
-            value = value[part]
-        return TypeAdapter(kind).validate_python(value)
+        return read_section(file, key, kind)
 
     def input(self, path: str) -> Path:
         """The path of a declared dependency. Raises StageError if it is not declared in dvc.yaml or does not exist."""
@@ -127,6 +124,14 @@ class Run:
     def clear_scratch(self) -> None:
         """Remove all scratch checkpoints of this stage, after its outputs were written."""
         shutil.rmtree(self.root / SCRATCH / self.label, ignore_errors=True)
+
+
+def read_section(file: Path, key: str, kind: Any) -> Any:
+    """Read the section `key`, such as `sources.fetch`, of a resolved file as the spec class or union `kind`."""
+    value = yaml.safe_load(file.read_text(encoding="utf-8"))
+    for part in key.split("."):
+        value = value[part]
+    return TypeAdapter(kind).validate_python(value)
 
 
 def read_stage(name: str, item: str = "", root: Path = Path()) -> Run:

@@ -103,14 +103,29 @@ class EnsembleMember(nn.Module):
         batch, time = videos.shape[:2]
         frame_tasks = tasks.repeat_interleave(time)
         heat, features = self.encoder(videos.flatten(0, 1), scenes.background(frame_tasks), frame_tasks)
-        pixels = centres(heat)
-        x = self.enter(torch.cat([features.flatten(1), geometry(pixels)], 1)) + self.task(frame_tasks)
-        x = x.view(batch, time, -1)
+        pixels = centres(heat).view(batch, time, COUNT, 2)
+        return *self.read(pixels, features.view(batch, time, *features.shape[1:]), tasks, scenes), heat
+
+    def read(self, pixels: Tensor, features: Tensor, tasks: Tensor, scenes: Scenes) -> tuple[Tensor, Tensor]:
+        """The readout over the frames of a clip, whatever they were encoded with.
+
+        Args:
+            pixels: Image coordinates (B, T, COUNT, 2) of the points.
+            features: (B, T, COUNT + 1, C), as the encoder returns them for each frame.
+            tasks: (B,), task numbers.
+            scenes: The constants of the tasks.
+
+        Returns:
+            Points (B, T, COUNT, 3) and touch (B, T, TOUCH), as in `forward`.
+        """
+        batch, time = pixels.shape[:2]
+        frame_tasks = tasks.repeat_interleave(time)
+        frames = torch.cat([features.flatten(0, 1).flatten(1), geometry(pixels.flatten(0, 1))], 1)
+        x = (self.enter(frames) + self.task(frame_tasks)).view(batch, time, -1)
         for mix in self.mix:
             x = x + mix(F.silu(x).transpose(1, 2)).transpose(1, 2)
         x = self.drop(F.silu(x))
         place = self.place(x)
-        pixels = pixels.view(batch, time, COUNT, 2)
         depths = scenes.plane_depths(tasks, pixels) + scenes.scatter[tasks].unsqueeze(1) * place[..., :COUNT]
         points = unproject(scenes.lenses[tasks][:, None, None], pixels, depths)
         # The goal does not move, so it is a weighted mean over all frames.
@@ -123,4 +138,4 @@ class EnsembleMember(nn.Module):
         # Success also depends on the distance of object and goal by a learned threshold and slope of each task.
         threshold = self.threshold(tasks).unsqueeze(1)
         success = touch[..., 4] + F.softplus(threshold[..., 0] + 2) * (1 + threshold[..., 1] - 2 * lengths[..., 1])
-        return points, torch.cat([touch[..., :4], success.unsqueeze(-1)], -1), heat
+        return points, torch.cat([touch[..., :4], success.unsqueeze(-1)], -1)

@@ -72,9 +72,10 @@ def run(
         steps = steps[:frames] if frames else steps
         if len(steps) == 0:
             return fail("there are no actions to roll out; choose an earlier --start or other --actions", 2)
-        simulation = load(root, model, decoding, temperature=temperature, longest=len(steps), device=device)
-        world = simulation.reset(info.source, recorded[0], seed)
-        video = np.stack([recorded[0], *(simulation.step(world, info.source, action) for action in steps)])
+        simulation = load(root, model, decoding, temperature=temperature, device=device)
+        world = simulation.reset(info.source, recorded[:1], [seed], len(steps))
+        rows = simulation.actions(info.source, steps).unsqueeze(1)
+        video = np.concatenate([recorded[:1], *(simulation.step(world, row) for row in rows)])
     except (StageError, StoreError, CheckpointError, ValueError) as error:
         return fail(str(error), 1)
     truth = recorded[: len(video)] if actions is None else None

@@ -1,18 +1,19 @@
-"""A simulator from the files of a finished experiment.
+"""A simulator from the files of a finished experiment: B robots of one source in one batch.
 
 simulation = load(Path("."))
-world = simulation.reset("fetch", first_image, seed=0)            # uint8 (H, W, 3)
-image = simulation.step(world, "fetch", action)                   # uint8 (H, W, 3); the action in fetch's units
-copy = world.select(torch.tensor([0]))
+world = simulation.reset("fetch", images, seeds)                      # uint8 (B, H, W, 3), B seeds
+images = simulation.step(world, simulation.actions("fetch", actions)) # uint8 (B, H, W, 3); (B, A) in fetch's units
+copies = world.select(torch.tensor([0, 0, 0]), new_seeds)
+
+`roboalign.env` has the same as Gymnasium environments, with rewards, success and episodes.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-import yaml
-from pydantic import TypeAdapter
 from torch import Tensor
 
 from roboalign.io import find_output, read_json
@@ -21,6 +22,7 @@ from roboalign.rollout.build import build_decoder
 from roboalign.rollout.decoder import Decoder
 from roboalign.rollout.prompt import Start
 from roboalign.rollout.spec import DriftSwrSpec, FixedDecodingSpec, ModelName, RolloutSpec
+from roboalign.run import read_section
 from roboalign.store import ActionRange
 from roboalign.tokenizer.batch_invariant import BatchInvariantTokenizer
 from roboalign.tokenizer.interface import EncodedContext
@@ -28,6 +30,9 @@ from roboalign.types import Float32, UInt8
 from roboalign.video import frames_to_video, video_to_frames
 from roboalign.world_model.decode_state import DecodeState
 from roboalign.world_model.sampler import Sampler
+
+World = Decoder[EncodedContext, DecodeState]
+"""Rollouts in progress."""
 
 
 class SimulationError(ValueError):
@@ -41,8 +46,6 @@ class Simulation:
     tokenizer: BatchInvariantTokenizer
     sampler: Sampler
     decoding: FixedDecodingSpec
-    longest: int
-    """Maximum number of frames of `ar`, whose sequence grows with each frame; other decodings have no limit."""
     ranges: dict[str, ActionRange]
     device: torch.device
 
@@ -52,11 +55,12 @@ class Simulation:
         return max(len(each.low) for each in self.ranges.values())
 
     def actions(self, source: str, actions: Float32) -> Tensor:
-        """Convert actions (..., A) in a source's units to the model's, (..., width) in [-1, 1].
+        """Convert actions (B, A) in a source's units to the model's, (B, width) in [-1, 1]; beyond the source's range
+        they are clipped, as recorded ones are.
 
         Raises SimulationError if the source is unknown, or an action is not finite or has another width.
         """
-        scale = self._range(source)
+        scale = self.action_range(source)
         values = np.asarray(actions, np.float32)
         if values.shape[-1] != len(scale.low):
             raise SimulationError(
@@ -64,36 +68,40 @@ class Simulation:
             )
         if not np.isfinite(values).all():
             raise SimulationError("an action is NaN or infinite; actions must be finite")
-        flat = scale.normalise(values.reshape(-1, values.shape[-1])).reshape(values.shape)
-        padding = [(0, 0)] * (values.ndim - 1) + [(0, self.width - values.shape[-1])]
-        return torch.from_numpy(np.pad(flat, padding)).to(self.device)
+        return self.pad(scale.normalise(values))
 
-    def reset(self, source: str, image: UInt8, seed: int = 0) -> Decoder[EncodedContext, DecodeState]:
-        """Start a rollout of one robot.
+    def pad(self, normalized: Float32) -> Tensor:
+        """Normalised actions (B, A) of a source as the model takes them, (B, width): 0 in the dimensions it lacks."""
+        return torch.from_numpy(np.pad(normalized, ((0, 0), (0, self.width - normalized.shape[1])))).to(self.device)
+
+    def reset(self, source: str, images: UInt8, seeds: Sequence[int], horizon: int | None = None) -> World:
+        """Start rollouts of robots of one source.
 
         Args:
-            source: The source of the robot.
-            image: The first frame (H, W, 3), uint8.
-            seed: Seed of the sampling.
+            source: The source of the robots.
+            images: The first frames (B, H, W, 3), uint8.
+            seeds: The seed of each row's sampling, below 2^63.
+            horizon: Most frames to come; `ar`, whose sequence grows with each frame, needs it.
 
         Raises:
-            SimulationError: The source is unknown, or the image has another size than the tokenizer's.
+            SimulationError: The source is unknown, or the images have another size than the tokenizer's.
         """
         size = self.tokenizer.spec.height, self.tokenizer.spec.width
-        if image.shape != (*size, 3):
-            raise SimulationError(f"the image must be ({size[0]}, {size[1]}, 3), not {image.shape}")
-        mask = torch.arange(self.width, device=self.device) < len(self._range(source).low)
-        frames = frames_to_video(image, self.device)[None]
-        horizon = self.longest if self.decoding.needs_horizon else None
-        start = Start(frames, mask[None], torch.tensor([seed], device=self.device), horizon)
+        if images.ndim != 4 or images.shape[1:] != (*size, 3):
+            raise SimulationError(f"the images must be (B, {size[0]}, {size[1]}, 3), not {images.shape}")
+        mask = torch.arange(self.width, device=self.device) < len(self.action_range(source).low)
+        start = Start(
+            frames_to_video(images, self.device), mask.expand(len(images), -1),
+            torch.tensor(list(seeds), dtype=torch.long, device=self.device), horizon,
+        )  # fmt: skip
         return build_decoder(self.decoding, self.tokenizer, self.sampler, start)
 
-    def step(self, world: Decoder[EncodedContext, DecodeState], source: str, action: Float32) -> UInt8:
-        """Apply an action (A,), in the source's units, to the robot of a world, and return the next frame (H, W, 3)."""
-        world.step(self.actions(source, np.asarray(action)[None]))
-        return video_to_frames(world.take_frames()[0, 0])
+    def step(self, world: World, actions: Tensor) -> UInt8:
+        """Apply actions (B, width), as `actions` and `pad` return them; the next frames (B, H, W, 3)."""
+        world.step(actions)
+        return video_to_frames(world.take_frames()[:, -1])
 
-    def _range(self, source: str) -> ActionRange:
+    def action_range(self, source: str) -> ActionRange:
         """The action range of a source. Raises SimulationError if it is unknown."""
         if source not in self.ranges:
             raise SimulationError(
@@ -108,7 +116,6 @@ def load(
     decoding: str | FixedDecodingSpec | None = None,
     *,
     temperature: float = 0.0,
-    longest: int = 30,
     device: str = "cpu",
 ) -> Simulation:
     """Load the simulation of an experiment.
@@ -118,7 +125,6 @@ def load(
         model: The world model.
         decoding: A spec, or a name in `rollout.decodings`; None for the `scored_decoding`.
         temperature: Temperature of the sampling; 0 for greedy.
-        longest: Maximum number of frames of `ar`.
         device: Device of the models.
 
     Raises:
@@ -137,7 +143,7 @@ def load(
         name: ActionRange(tuple(entry["action_low"]), tuple(entry["action_high"])) for name, entry in sources.items()
     }
     sampler = Sampler(parts.world_model(model), temperature=temperature)
-    return Simulation(parts.tokenizer(), sampler, decoding, longest, ranges, parts.device)
+    return Simulation(parts.tokenizer(), sampler, decoding, ranges, parts.device)
 
 
 def declared_decoding(file: Path, name: str | None) -> FixedDecodingSpec:
@@ -145,8 +151,7 @@ def declared_decoding(file: Path, name: str | None) -> FixedDecodingSpec:
 
     Raises SimulationError if the decoding is missing, or if its window is measured by the rollout stage.
     """
-    section = yaml.safe_load(file.read_text(encoding="utf-8"))["rollout"]
-    spec: RolloutSpec = TypeAdapter(RolloutSpec).validate_python(section)
+    spec: RolloutSpec = read_section(file, "rollout", RolloutSpec)
     name = spec.scored_decoding if name is None else name
     if name not in spec.decodings:
         raise SimulationError(

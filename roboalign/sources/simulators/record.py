@@ -5,6 +5,7 @@ Episode `number` of a source depends on the spec and the number alone, so any di
 
 import hashlib
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +13,7 @@ import numpy as np
 from roboalign.sources.errors import SourceError
 from roboalign.sources.simulators.simulator import Simulator, Vector
 from roboalign.sources.simulators.spec import NoiseSpec, SimulatedRobotSpec, TaskSpec
-from roboalign.types import STATE_NAMES, Episode, Policy, Split
+from roboalign.types import STATE_NAMES, Episode, Float32, Policy, Split
 
 ATTEMPTS = 20
 """Scenes to try for an episode before giving up: those that start solved are left out."""
@@ -132,6 +133,36 @@ class Actor:
         return self._simulator.approach(self._target, self._opening)
 
 
+def set_scene(spec: SimulatedRobotSpec, source: str, assignment: Assignment, simulator: Simulator) -> None:
+    """Set up the initial scene of an episode.
+
+    Raises SourceError if no scene can be found that is not solved from the start.
+    """
+    for attempt in range(ATTEMPTS):
+        simulator.reset(int(np.random.default_rng([spec.seed, 2, assignment.number, attempt]).integers(2**31)))
+        if simulator.state()[_SUCCESS] < 0.5:
+            return
+    raise SourceError(f"{source}/{assignment.task}: {ATTEMPTS} scenes in a row start solved; change the seed")
+
+
+def control(simulator: Simulator, act: Callable[[], Vector], steps: int) -> tuple[list[Vector], Float32]:
+    """Act for `steps` control steps: the actions taken, and the greatest contact, force and penetration (3,)."""
+    taken, touch = [], np.zeros(3, np.float32)
+    for _ in range(steps):
+        taken.append(act())
+        simulator.step(taken[-1])
+        touch = np.maximum(touch, simulator.state()[_CONTACT])
+    return taken, touch
+
+
+def state_since(simulator: Simulator, touch: Float32) -> Float32:
+    """The current state (14,), its contact, force and penetration no less than `touch` (3,), those since the last
+    frame."""
+    state = simulator.state()
+    state[_CONTACT] = np.maximum(state[_CONTACT], touch)
+    return state
+
+
 def record(spec: SimulatedRobotSpec, source: str, assignment: Assignment, simulator: Simulator) -> Episode:
     """Record one episode. Its action t is the mean over the control steps from frame t to frame t + 1; contact, force
     and penetration of frame t are the greatest over the control steps since frame t - 1, as pushes touch and let go.
@@ -139,28 +170,17 @@ def record(spec: SimulatedRobotSpec, source: str, assignment: Assignment, simula
     Raises SourceError where no scene can be found that is not solved from the start.
     """
     number = assignment.number
-    for attempt in range(ATTEMPTS):
-        simulator.reset(int(np.random.default_rng([spec.seed, 2, number, attempt]).integers(2**31)))
-        if simulator.state()[_SUCCESS] < 0.5:
-            break
-    else:
-        raise SourceError(f"{source}/{assignment.task}: {ATTEMPTS} scenes in a row start solved; change the seed")
+    set_scene(spec, source, assignment, simulator)
     rng = np.random.default_rng([spec.seed, 3, number])
     actor = Actor(assignment.policy, simulator, spec.noise, spec.action_width, rng)
     frames, actions, states, keypoints = [], [], [], []
     touch = np.zeros(3, np.float32)
     for _ in range(spec.length):
-        state = simulator.state()
-        state[_CONTACT] = np.maximum(state[_CONTACT], touch)
-        touch = np.zeros(3, np.float32)
+        state = state_since(simulator, touch)
         frames.append(simulator.frame())
         states.append(state)
         keypoints.append(simulator.project(state[:9].reshape(3, 3).astype(np.float64)).reshape(-1))
-        taken = []
-        for _ in range(spec.stride):
-            taken.append(actor())
-            simulator.step(taken[-1])
-            touch = np.maximum(touch, simulator.state()[_CONTACT])
+        taken, touch = control(simulator, actor, spec.stride)
         actions.append(np.mean(taken, 0))
     scene = np.round(states[0][3:9].astype(np.float64), 4)
     return Episode(

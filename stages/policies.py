@@ -5,18 +5,16 @@ from typing import Any, cast
 import torch
 from gymnasium.vector import VectorEnv
 
-from roboalign.distributed import is_rank
-from roboalign.env import RobotVectorEnv, WorldModelVectorEnv
+from roboalign.evaluate_policy.worlds import make_world
 from roboalign.hardware.spec import DeviceSpec
 from roboalign.io import write_json, write_tsv
 from roboalign.pipeline.policies import load_success_scorers, make_policy_parts, train_networks
 from roboalign.pipeline.policy_evaluation import PolicyEvaluation
 from roboalign.pipeline.video_models import SOURCES
 from roboalign.policies.outputs import episode_rows, rate_rows, write_clips
-from roboalign.policies.results import SIMULATOR, PolicyMetrics, PolicyResults
+from roboalign.policies.results import PolicyMetrics, PolicyResults
 from roboalign.policies.spec import PoliciesSpec
 from roboalign.reward.spec import RewardSpec
-from roboalign.rollout.spec import ModelName
 from roboalign.run import Run, execute
 from roboalign.sources.simulators.spec import SimulatedRobotSpec, SimulatedSpec
 from roboalign.sources.spec import SourceSpec
@@ -32,22 +30,15 @@ def main(run: Run) -> None:
     device, results, curves = torch.device(device_spec.accelerator), PolicyResults(spec, {}), list[dict[str, Any]]()
 
     def make_env(world: str, source: str, copies: int) -> "VectorEnv[Any, Any, Any]":
-        if world == SIMULATOR:
-            return RobotVectorEnv(
-                copies, robot=robots[source].kind, source=source, experiment=run.root, reward="none",
-                horizon=spec.horizon, terminate_on_success=False,
-            )  # fmt: skip
         model, _, decoding = world.partition(".")
-        return WorldModelVectorEnv(
-            copies, source=source, experiment=run.root, model=cast(ModelName, model), reward="none",
-            decoding=spec.compared_decodings[decoding] if decoding else spec.decoding, temperature=spec.temperature,
-            horizon=spec.horizon, terminate_on_success=False, device=device_spec.accelerator,
+        return make_world(
+            run.root, model, source, copies, spec.horizon, temperature=spec.temperature, device=str(device),
+            decoding=spec.compared_decodings[decoding] if decoding else spec.decoding,
         )  # fmt: skip
 
     if spec.policies and robots:
         corpus = Corpus.open(run.input(SOURCES))
         networks, curves = train_networks(run, spec, corpus, device_spec)
-        assert not is_rank()
         parts = make_policy_parts(run, spec, networks, corpus, device)
         score = load_success_scorers(run, run.section("reward", RewardSpec), device)
         results = PolicyEvaluation(run, spec, corpus, robots, parts, make_env, score).evaluate()

@@ -54,6 +54,8 @@ class PolicyEvaluation:
     make_env: MakeEnv
     score: SuccessScorers
     _envs: dict[tuple[str, str], "VectorEnv[Any, Any, Any]"] = field(default_factory=dict)
+    _simulators: dict[tuple[str, str], Simulator] = field(default_factory=dict)
+    """The simulators of scripted policies, by source and task."""
 
     def __post_init__(self) -> None:
         self.held_out = self.corpus.filter(split=self.spec.split)
@@ -128,16 +130,13 @@ class PolicyEvaluation:
         robot, horizon = self.robots[source], self.spec.horizon
         noise = robot.noise.model_copy(update={"low": spec.noise, "high": spec.noise})
         declared = robot.model_copy(update={"length": horizon + 1, "noise": noise})
-        simulators: dict[str, Simulator] = {}
         episodes = []
         for info in self.episodes[source]:
-            if info.task not in simulators:
-                simulators[info.task] = build_simulator(robot, info.task)
+            if (source, info.task) not in self._simulators:
+                self._simulators[source, info.task] = build_simulator(robot, info.task)
             actor = "noisy_expert" if spec.noise > 0 else spec.actor
             assignment = Assignment(int(info.id.split("/")[1]), info.task, info.instruction, actor, info.split)
-            episodes.append(record(declared, source, assignment, simulators[info.task]))
-        for simulator in simulators.values():
-            simulator.close()
+            episodes.append(record(declared, source, assignment, self._simulators[source, info.task]))
         states = np.stack([episode.state for episode in episodes if episode.state is not None])
         actions = np.stack([episode.actions[:horizon] for episode in episodes])
         frames = np.stack([episode.frames for episode in episodes[: self.spec.clips]] or [episodes[0].frames])
@@ -212,7 +211,10 @@ class PolicyEvaluation:
     def _close_envs(self) -> None:
         for env in self._envs.values():
             env.close()
+        for simulator in self._simulators.values():
+            simulator.close()
         self._envs.clear()
+        self._simulators.clear()
 
     def _measure_cloning(self, policy: str, source: str) -> None:
         """The error of a policy's actions on demonstrations of the split, if it acts on images without a world model."""

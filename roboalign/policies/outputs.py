@@ -1,13 +1,12 @@
 """The files that the stage `policies` writes besides its metrics: success by episode, success by policy, and clips."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from roboalign.io import replacing
 from roboalign.policies.results import MODELS, SIMULATOR, PolicyResults
-from roboalign.types import Json, UInt8
+from roboalign.types import Json
 
 WORLDS = (SIMULATOR, *MODELS)
 """The worlds whose clips are kept."""
@@ -58,12 +57,3 @@ def write_clips(folder: Path, results: PolicyResults) -> None:
             with replacing(folder / f"{world}.npz") as temporary, temporary.open("wb") as stream:
                 np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]
 
-
-def read_clips(folder: Path, policy: str, source: str) -> Iterator[tuple[str, UInt8]]:
-    """The clips (C, T + 1, H, W, 3) of a policy in each world that has them."""
-    for world in WORLDS:
-        file = folder / f"{world}.npz"
-        if file.exists():
-            with np.load(file, allow_pickle=False) as arrays:
-                if f"{policy}/{source}" in arrays.files:
-                    yield world, arrays[f"{policy}/{source}"]

@@ -14,6 +14,7 @@ from roboalign.pipeline.video_models import SOURCES
 from roboalign.policies.outputs import episode_rows, rate_rows, write_clips
 from roboalign.policies.results import PolicyMetrics, PolicyResults
 from roboalign.policies.spec import PoliciesSpec
+from roboalign.probe.model import load_probe
 from roboalign.reward.spec import RewardSpec
 from roboalign.run import Run, execute
 from roboalign.sources.simulators.spec import SimulatedRobotSpec, SimulatedSpec
@@ -41,7 +42,9 @@ def main(run: Run) -> None:
         networks, curves = train_networks(run, spec, corpus, device_spec)
         parts = make_policy_parts(run, spec, networks, corpus, device)
         score = load_success_scorers(run, run.section("reward", RewardSpec), device)
-        results = PolicyEvaluation(run, spec, corpus, robots, parts, make_env, score).evaluate()
+        probe = load_probe(run.input("artifacts/probe/gold/model.safetensors"))
+        evaluation = PolicyEvaluation(run, spec, corpus, robots, parts, make_env, score, probe.covers)
+        results = evaluation.evaluate()
     write_clips(run.output("artifacts/policies/clips"), results)
     write_tsv(run.output("artifacts/policies/success.tsv"), episode_rows(results))
     write_tsv(run.output("plots/policies.tsv"), rate_rows(results))

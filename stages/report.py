@@ -15,8 +15,8 @@ from roboalign.store import Corpus, EpisodeStore
 
 PROBES = ("probe/judge", "probe/gold", "probe/held_out")
 METRICS = (
-    "sources", "tokenizer", "world_model", *PROBES, "bench", "judge", "held_out", "student", "rl", "policies", "rollout",
-    "drift", "evaluation",
+    "sources", "tokenizer", "world_model", *PROBES, "bench", "judge", "held_out", "student", "rl", "policies",
+    "rollout", "drift", "evaluation",
 )  # fmt: skip
 CURVES = (
     "tokenizer", "world_model", *PROBES, "judge", "held_out", "student", "rl", "rl_checks", "rollout", "drift",

@@ -77,7 +77,9 @@ def policy_maker(root: Path, policy: str, time_limit: float) -> Callable[[Robot]
         return lambda robot: RandomPolicy(RandomPolicySpec(kind="random"), robot)
     network = load_network(find_output(root, f"artifacts/policies/{policy}.safetensors"))
     model: BehaviorCloningModelSpec = network.spec
-    return lambda robot: BehaviorCloningPolicy(BehaviorCloningSpec(kind="behavior_cloning", model=model), network, robot)
+    return lambda robot: BehaviorCloningPolicy(
+        BehaviorCloningSpec(kind="behavior_cloning", model=model), network, robot
+    )
 
 
 def write_sheet(file: Path, result: PolicyEvaluationResult, columns: int = 11) -> None:

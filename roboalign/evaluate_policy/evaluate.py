@@ -1,13 +1,15 @@
 """Evaluates any policy in one world, from the first frames of recorded episodes.
 
-    from roboalign.evaluate_policy.evaluate import evaluate
-    result = evaluate(MyPolicy, Path("."), "fetch", "aligned", episodes=8)
-    print(result.rate.mean, result.rate.low, result.rate.high)
+from roboalign.evaluate_policy.evaluate import evaluate
+result = evaluate(MyPolicy, Path("."), "fetch", "aligned", episodes=8)
+print(result.rate.mean, result.rate.low, result.rate.high)
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 from roboalign.errors import StageError
 from roboalign.evaluate_policy.worlds import WORLDS, make_world
@@ -86,4 +88,6 @@ def evaluate(
     finally:
         env.close()
     loop = ClosedLoop.join(loops, count)
+    if np.isnan(loop.success).any():
+        raise StageError(f"the gold state probe does not cover all tasks of {source}, so its success is not known")
     return PolicyEvaluationResult(ids, loop, wilson(loop.success[:, -1] >= threshold))

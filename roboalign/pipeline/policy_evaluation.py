@@ -17,7 +17,13 @@ from roboalign.policies.closed_loop import ClosedLoop, run_closed_loop
 from roboalign.policies.demonstrations import select_demonstrations
 from roboalign.policies.policy import Policy, Robot
 from roboalign.policies.results import MODELS, OTHER_FRAMES, SIMULATOR, PolicyResults, WorldResult, replay_of
-from roboalign.policies.spec import BehaviorCloningSpec, ConstantPolicySpec, PoliciesSpec, RandomPolicySpec, ScriptedPolicySpec
+from roboalign.policies.spec import (
+    BehaviorCloningSpec,
+    ConstantPolicySpec,
+    PoliciesSpec,
+    RandomPolicySpec,
+    ScriptedPolicySpec,
+)
 from roboalign.run import Run
 from roboalign.sources.builder import build_simulator
 from roboalign.sources.simulators.record import Assignment, record
@@ -53,30 +59,31 @@ class PolicyEvaluation:
     parts: PolicyParts
     make_env: MakeEnv
     score: SuccessScorers
+    covers: Callable[[str, str], bool]
+    """Whether the gold state probe covers a source's task; episodes of other tasks cannot be judged in a model."""
     _envs: dict[tuple[str, str], "VectorEnv[Any, Any, Any]"] = field(default_factory=dict)
     _simulators: dict[tuple[str, str], Simulator] = field(default_factory=dict)
     """The simulators of scripted policies, by source and task."""
 
     def __post_init__(self) -> None:
         self.held_out = self.corpus.filter(split=self.spec.split)
-        self.episodes = {source: self._choose(source) for source in self.robots}
+        chosen = {source: self._choose(source) for source in self.robots}
+        self.episodes = {source: infos for source, infos in chosen.items() if len(infos) > 1}
         ids = {source: [info.id for info in infos] for source, infos in self.episodes.items()}
         self.results = PolicyResults(self.spec, ids)
 
     def _choose(self, source: str) -> list[EpisodeInfo]:
-        """The source's episodes, spread evenly over the split. Raises ValueError if there are fewer than two."""
-        own = [info for info in self.held_out.infos if info.source == source]
+        """The source's episodes, spread evenly over the split; none if there are fewer than two."""
+        own = [info for info in self.held_out.infos if info.source == source and self.covers(source, info.task)]
         if len(own) < 2:
-            raise ValueError(
-                f"{source} has {len(own)} {self.spec.split} episodes, and two are needed; raise "
-                f"sources.{source}.split.{self.spec.split}"
-            )
+            self.run.log(f"{source} is left out: {len(own)} {self.spec.split} episodes can be judged, two are needed")
+            return []
         count = min(self.spec.episodes, len(own))
         return [own[index * len(own) // count] for index in range(count)]
 
     def evaluate(self) -> PolicyResults:
         """The results of all policies in all worlds."""
-        for source in self.robots:
+        for source in self.episodes:
             for policy in self.spec.policies:
                 self._measure_cloning(policy, source)
                 self._add(SIMULATOR, policy, source, self._simulate)
@@ -217,7 +224,7 @@ class PolicyEvaluation:
         self._simulators.clear()
 
     def _measure_cloning(self, policy: str, source: str) -> None:
-        """The error of a policy's actions on demonstrations of the split, if it acts on images without a world model."""
+        """The error of a policy's actions on demonstrations of the split, unless it needs a server or a world model."""
         if not isinstance(self.spec.policies[policy], BehaviorCloningSpec | ConstantPolicySpec | RandomPolicySpec):
             return
         corpus = self.held_out.filter(source=source)

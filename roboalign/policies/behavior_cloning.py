@@ -122,4 +122,3 @@ def load_network(path: Path) -> BehaviorCloningNetwork:
         return BehaviorCloningNetwork(spec, vocabulary, int(metadata["width"]))
 
     return checkpoint.load_model(path, build).requires_grad_(False).eval()
-

@@ -25,9 +25,9 @@ def unpack(data: bytes) -> Any:
     try:
         return msgpack.unpackb(data, object_hook=_decode)
     except (msgpack.UnpackException, msgpack.ExtraData, TypeError, KeyError, AttributeError, ValueError) as error:
-        raise ValueError(f"the data are not valid MessagePack with numpy arrays ({error or type(error).__name__})") from (
-            None
-        )
+        raise ValueError(
+            f"the data are not valid MessagePack with numpy arrays ({error or type(error).__name__})"
+        ) from (None)
 
 
 def _encode(value: Any) -> dict[bytes, Any]:

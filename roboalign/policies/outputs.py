@@ -56,4 +56,3 @@ def write_clips(folder: Path, results: PolicyResults) -> None:
         if arrays:
             with replacing(folder / f"{world}.npz") as temporary, temporary.open("wb") as stream:
                 np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]
-

@@ -70,7 +70,12 @@ class PolicyResults:
         return not isinstance(self.spec.policies[policy], ScriptedPolicySpec)
 
     def table(
-        self, world: str, policies: Sequence[str], sources: Sequence[str], judge: str = "probe", horizon: int | None = None
+        self,
+        world: str,
+        policies: Sequence[str],
+        sources: Sequence[str],
+        judge: str = "probe",
+        horizon: int | None = None,
     ) -> Floats:
         """Success (P, E) of policies in a world, the episodes of all `sources` side by side.
 
@@ -94,7 +99,9 @@ class PolicyResults:
 
         return np.stack([np.concatenate([row(policy, source) for source in sources]) for policy in policies])
 
-    def truth(self, policies: Sequence[str], sources: Sequence[str], judge: str = "probe", horizon: int | None = None) -> Floats:
+    def truth(
+        self, policies: Sequence[str], sources: Sequence[str], judge: str = "probe", horizon: int | None = None
+    ) -> Floats:
         """Success (P, E) in the simulator: of the last frame, or for `probe_any` of any frame."""
         return self.table(SIMULATOR, policies, sources, "probe_any" if judge == "probe_any" else "probe", horizon)
 
@@ -115,7 +122,7 @@ class PolicyMetrics:
             "horizon": self.spec.horizon,
             "policies": {policy: self.policy(policy, models) for policy in self.policies},
         }
-        if len(self.policies) < 2 or not models:
+        if len(self.policies) < 2 or not models or not results.episodes:
             return value
         acting = [policy for policy in self.policies if results.acts_on_images(policy)]
         value["agreement"] = {
@@ -164,8 +171,7 @@ class PolicyMetrics:
                 value[world] = {
                     **wilson(results.table(world, [policy], results.sources)[0]).json(),
                     "by_source": {
-                        source: wilson(results.table(world, [policy], [source])[0]).json()
-                        for source in results.sources
+                        source: wilson(results.table(world, [policy], [source])[0]).json() for source in results.sources
                     },
                 }
         if policy in results.cloning_error:
@@ -204,8 +210,7 @@ class PolicyMetrics:
         return value
 
     def optimism(self, models: Sequence[str]) -> dict[str, Json]:
-        """The false and the missed success of each model on action sequences of known outcome, and how alignment changes
-        them."""
+        """The false and the missed success of each model on actions of known outcome, and how alignment changes them."""
         worlds = {model: replay_of(model) for model in models if self.results.has(replay_of(model))}
         if not worlds:
             return {}

@@ -80,7 +80,9 @@ class ServerPolicy:
             raise self._failure(f"'{spec.action_key}' is not an array of numbers")
         chunk = actions[None] if actions.ndim == 1 else actions
         if chunk.ndim != 2 or chunk.shape[1] != width or len(chunk) == 0:
-            raise self._failure(f"'{spec.action_key}' has the shape {actions.shape}, not (steps, {width}) or ({width},)")
+            raise self._failure(
+                f"'{spec.action_key}' has the shape {actions.shape}, not (steps, {width}) or ({width},)"
+            )
         return chunk.astype(np.float32)
 
     def _receive(self) -> Any:

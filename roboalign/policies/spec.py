@@ -162,7 +162,7 @@ ActingPolicySpec = ConstantPolicySpec | RandomPolicySpec | BehaviorCloningSpec |
 class PoliciesSpec(Spec):
     """Policies, and how they are evaluated. Without policies, nothing is evaluated."""
 
-    policies: Annotated[dict[Name, PolicySpec], Field(max_length=64)] = {}
+    policies: Annotated[dict[Name, PolicySpec], Field(max_length=64)] = Field(default={})
     """Policies by name; the tables follow this order."""
     episodes: Annotated[int, Field(ge=2, le=100_000)] = 24
     """Held-out episodes of each source whose first frames the policies start from, spread evenly over the split."""
@@ -174,7 +174,7 @@ class PoliciesSpec(Spec):
     """Shorter horizons at which agreement is measured too; none above `horizon`."""
     decoding: PolicyDecodingSpec = SwrSpec()
     """Decoding of the world models."""
-    compared_decodings: Annotated[dict[Name, PolicyDecodingSpec], Field(max_length=8)] = {}
+    compared_decodings: Annotated[dict[Name, PolicyDecodingSpec], Field(max_length=8)] = Field(default={})
     """Further decodings of the supervised model, by name, for a table of their agreement."""
     temperature: Annotated[float, Field(ge=0, le=10)] = 0.0
     """Temperature of the world models; 0 takes the likeliest token."""

@@ -1,4 +1,4 @@
-"""The section on policies: success in the simulators against success in the world models, and the same policy in all."""
+"""The section on policies: their success in the simulators against that in the world models, and clips of both."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -53,15 +53,15 @@ def introduction(metrics: Json, each: Mapping[str, Json]) -> str:
     open_loop = [name for name, value in each.items() if value.get("open_loop")]
     text = (
         f"{len(each)} policies act for {dig(metrics, 'horizon')} frames from the same first frames of "
-        f"{sum(episodes.values())} {dig(metrics, 'split')} episodes of {len(episodes)} sources, in the simulators and in "
-        "the world models. An episode is a success if its last frame is: by the simulator, and in a world model by the "
+        f"{sum(episodes.values())} {dig(metrics, 'split')} episodes of {len(episodes)} sources, in the simulators "
+        "and in the world models. An episode is a success if its last frame is: by the simulator, and in a world model by the "
         "gold state probe, which was not used in training it. Intervals of correlations are bootstrapped over policies "
         "and episodes; the rank violation is SIMPLER's mean maximum, 0 for the same ranking."
     )
     if open_loop:
         text += (
-            f" {len(open_loop)} of the policies are scripted: they read the simulator's state, so that the world models "
-            "replay their actions open loop."
+            f" {len(open_loop)} of the policies are scripted: they read the simulator's state, so that the world "
+            "models replay their actions open loop."
         )
     return text
 

@@ -17,7 +17,7 @@ RATES = st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=2, max_si
 
 def test_published_figures_of_simpler() -> None:
     assert mean_maximum_rank_violation(SIMULATED, REAL) == pytest.approx(0.031, abs=5e-4)
-    assert pearson(SIMULATED, REAL) == pytest.approx(0.976, abs=5e-4)
+    assert pearson(SIMULATED, REAL) == pytest.approx(0.976, abs=1e-3)  # of rounded rates
 
 
 def test_rank_violation_by_hand() -> None:

@@ -23,7 +23,9 @@ class DotsEnv(VectorEnv[Any, Any, Any]):
         self.seeds: Sequence[int] = ()
         self.closed_by_user = False
 
-    def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[dict[str, Any], dict[str, Any]]:
+    def reset(
+        self, *, seed: Any = None, options: dict[str, Any] | None = None
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
         assert options is not None
         assert len(options["episodes"]) == self.num_envs
         self.seeds = seed

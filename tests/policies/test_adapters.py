@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from policy_fakes import ROBOT
 
 from roboalign.policies.adapters import FunctionPolicy, LeRobotPolicy, load_callable
 from roboalign.policies.checked_policy import PolicyError
-from policy_fakes import ROBOT
 
 MODULE = """
 import numpy as np

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from policy_fakes import ROBOT, DotsEnv
 
 from roboalign.policies.adapters import FunctionPolicy
 from roboalign.policies.checked_policy import CheckedPolicy, PolicyError
 from roboalign.policies.closed_loop import run_closed_loop
-from policy_fakes import ROBOT, DotsEnv
 
 GOOD = np.tile(np.float32([[0.5, 1.0]]), (2, 1))
 

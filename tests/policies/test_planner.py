@@ -5,15 +5,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from policy_fakes import ROBOT
 from torch import Tensor
 
 from roboalign.policies.planner import CEMPolicy
 from roboalign.policies.spec import PlannerSpec
-from policy_fakes import ROBOT
 
-SPEC = PlannerSpec(
-    kind="planner", horizon=4, samples=64, elites=8, iterations=6, execute=2, std=0.5, correlation=0.3
-)
+SPEC = PlannerSpec(kind="planner", horizon=4, samples=64, elites=8, iterations=6, execute=2, std=0.5, correlation=0.3)
 IMAGES = np.zeros((2, 4, 4, 3), np.uint8)
 
 

@@ -49,7 +49,13 @@ class NoScores(SuccessScorers):
         return {"student": frames.mean((1, 2, 3, 4), dtype=np.float32) / 255}
 
 
-def evaluation(folder: Path, episodes: list[Episode], made: list[str], spec: PoliciesSpec = SPEC) -> PolicyEvaluation:
+def evaluation(
+    folder: Path,
+    episodes: list[Episode],
+    made: list[str],
+    spec: PoliciesSpec = SPEC,
+    covers: Any = lambda source, task: True,
+) -> PolicyEvaluation:
     """An evaluation whose world models move the dots at half the simulator's speed; `made` notes the environments."""
 
     def make_env(world: str, source: str, copies: int) -> DotsEnv:
@@ -64,7 +70,7 @@ def evaluation(folder: Path, episodes: list[Episode], made: list[str], spec: Pol
     robots = {"toy": FetchSpec(kind="fetch")}
     parts = PolicyParts(absent, absent, 10.0, other_instructions(corpus))
     score = NoScores({}, REWARD, torch.device("cpu"))
-    return PolicyEvaluation(run, spec, corpus, robots, parts, make_env, score)
+    return PolicyEvaluation(run, spec, corpus, robots, parts, make_env, score, covers)
 
 
 @pytest.fixture
@@ -73,7 +79,15 @@ def results(toy_episodes: list[Episode], tmp_path: Path) -> PolicyResults:
 
 
 def test_every_policy_acts_in_every_world(results: PolicyResults) -> None:
-    worlds = {"simulator", "supervised", "aligned", "supervised.replay", "aligned.replay", OTHER_FRAMES, "supervised.ar"}
+    worlds = {
+        "simulator",
+        "supervised",
+        "aligned",
+        "supervised.replay",
+        "aligned.replay",
+        OTHER_FRAMES,
+        "supervised.ar",
+    }
     assert set(results.worlds) == worlds
     for world in worlds:
         assert set(results.worlds[world]) == set(SPEC.policies)
@@ -116,9 +130,15 @@ def test_the_cloning_error_ranks_policies_on_demonstrations(results: PolicyResul
         assert 0 < errors["toy"] < 2
 
 
-def test_too_few_episodes_are_named(toy_episodes: list[Episode], tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"toy has 0 test episodes, and two are needed; raise sources.toy.split.test"):
-        evaluation(tmp_path, [each for each in toy_episodes if each.split == "train"], [])
+def test_a_source_that_cannot_be_judged_is_left_out(
+    toy_episodes: list[Episode], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made: list[str] = []
+    results = evaluation(tmp_path, toy_episodes, made, covers=lambda source, task: False).evaluate()
+    assert results.episodes == {}
+    assert made == []
+    assert "toy is left out: 0 test episodes can be judged" in capsys.readouterr().err
+    assert "agreement" not in PolicyMetrics(results).json()
 
 
 def test_the_other_instruction_is_of_another_task(toy_episodes: list[Episode]) -> None:

@@ -93,7 +93,9 @@ def test_optimism_and_its_gate(metrics: Any) -> None:
 
 
 def test_the_gate_fails_if_every_scene_gets_more_optimistic(results: PolicyResults) -> None:
-    optimist = PolicyResults(results.spec, results.episodes, {world: dict(each) for world, each in results.worlds.items()})
+    optimist = PolicyResults(
+        results.spec, results.episodes, {world: dict(each) for world, each in results.worlds.items()}
+    )
     for policy in results.spec.policies:
         optimist.worlds["aligned.replay"][policy] = {"toy": WorldResult(np.ones((EPISODES, HORIZON), np.float32))}
     gate = PolicyMetrics(optimist).json()["gates"]["false_success"]

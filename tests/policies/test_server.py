@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from policy_fakes import ROBOT, DotsEnv
 from websockets.sync.server import ServerConnection, serve
 
 from roboalign.policies.checked_policy import CheckedPolicy, PolicyError
@@ -15,7 +16,6 @@ from roboalign.policies.closed_loop import run_closed_loop
 from roboalign.policies.msgpack_numpy import pack, unpack
 from roboalign.policies.server import ServerPolicy
 from roboalign.policies.spec import PolicyServerSpec
-from policy_fakes import ROBOT, DotsEnv
 
 CHUNK = np.tile(np.float32([[0.5, 0.0]]), (4, 1))
 
@@ -44,7 +44,7 @@ def server(behaviour: str = "good") -> Iterator[tuple[str, list[dict[str, Any]]]
                 connection.close()
                 return
             if third and behaviour == "error":
-                connection.send('Traceback (most recent call last):\n  ...\nRuntimeError: out of memory')
+                connection.send("Traceback (most recent call last):\n  ...\nRuntimeError: out of memory")
             elif third and behaviour == "garbage":
                 connection.send(b"\xc1\xff garbage")
             else:
@@ -95,7 +95,7 @@ def test_a_server_that_misbehaves_is_named(behaviour: str) -> None:
 
 
 def test_a_server_that_is_not_there_or_refuses_is_named() -> None:
-    with pytest.raises(PolicyError, match="cannot be reached .* start the policy server"):
+    with pytest.raises(PolicyError, match=r"cannot be reached .* start the policy server"):
         run_closed_loop(policy("ws://127.0.0.1:9"), DotsEnv(1), ["toy/000003"], [0], 1)
     with server("refuses") as (url, _), pytest.raises(PolicyError, match="reports an error: no policy here"):
         run_closed_loop(policy(url), DotsEnv(1), ["toy/000003"], [0], 1)

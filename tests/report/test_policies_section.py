@@ -9,6 +9,7 @@ import pytest
 from roboalign.io import write_tsv
 from roboalign.report.blocks import Chart, Table
 from roboalign.report.inputs import Inputs
+from roboalign.report.names import DASH
 from roboalign.report.policies import policies
 from roboalign.report.policy_showcases import policy_showcases
 
@@ -54,11 +55,11 @@ def test_tables_chart_and_gate(metrics: dict[str, Any]) -> None:
     blocks = policies(Inputs({}, {}, {"policies": metrics}, {})).blocks
     tables = [block for block in blocks if isinstance(block, Table)]
     success, agreed, optimism, gate = tables
-    assert texts(success) == [["Expert", "0.90", "0.40", "–"], ["Cloning", "0.50", "0.25", "0.23"]]
+    assert texts(success) == [["Expert", "0.90", "0.40", DASH], ["Cloning", "0.50", "0.25", "0.23"]]
     assert success.rows[0][0].note == "open loop"
     assert texts(agreed)[0] == ["Supervised, all sources", "0.83", "0.83", "0.83"]
     assert ["Supervised, fetch", "0.71", "0.71", "0.71"] in texts(agreed)
-    assert ["Aligned minus supervised, all sources", "+0.20", "–"] in texts(optimism)
+    assert ["Aligned minus supervised, all sources", "+0.20", DASH] in texts(optimism)
     assert texts(gate)[0][1] == "failed"
     charts = [block.svg for block in blocks if isinstance(block, Chart)]
     assert len(charts) == 1

@@ -210,7 +210,7 @@ class PolicyMetrics:
         return value
 
     def optimism(self, models: Sequence[str]) -> dict[str, Json]:
-        """The false and the missed success of each model on actions of known outcome, and how alignment changes them."""
+        """The false and the missed success of each model on actions of known outcome, and what alignment changes."""
         worlds = {model: replay_of(model) for model in models if self.results.has(replay_of(model))}
         if not worlds:
             return {}

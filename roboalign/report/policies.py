@@ -54,9 +54,9 @@ def introduction(metrics: Json, each: Mapping[str, Json]) -> str:
     text = (
         f"{len(each)} policies act for {dig(metrics, 'horizon')} frames from the same first frames of "
         f"{sum(episodes.values())} {dig(metrics, 'split')} episodes of {len(episodes)} sources, in the simulators "
-        "and in the world models. An episode is a success if its last frame is: by the simulator, and in a world model by the "
-        "gold state probe, which was not used in training it. Intervals of correlations are bootstrapped over policies "
-        "and episodes; the rank violation is SIMPLER's mean maximum, 0 for the same ranking."
+        "and in the world models. An episode is a success if its last frame is: by the simulator, and in a world model "
+        "by the gold state probe, which was not used in training it. Intervals of correlations are bootstrapped over "
+        "policies and episodes; the rank violation is SIMPLER's mean maximum, 0 for the same ranking."
     )
     if open_loop:
         text += (

@@ -1,11 +1,12 @@
 """Trained world models and the simulated robots as Gymnasium environments, with one observation and action space.
 
-    import gymnasium
+    import gymnasium, roboalign.env
     env = gymnasium.make("roboalign/WorldModel-v0", experiment=".", source="fetch", reward="student")
     envs = gymnasium.make_vec("roboalign/WorldModel-v0", 32, experiment=".", source="fetch")
     robot = gymnasium.make("roboalign/Fetch-v0", experiment=".")
 
-Importing this package registers the environments; if roboalign is installed, Gymnasium does so by itself.
+Importing this package registers the environments; the id "roboalign.env:roboalign/WorldModel-v0" imports it first.
+Since version 1, Gymnasium does not read the entry points of installed packages any more.
 """
 
 from importlib import import_module
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["EnvError", "RobotEnv", "RobotVectorEnv", "WorldModelEnv", "WorldModelVectorEnv", "register_envs"]
 
-# Gymnasium imports this package when it is itself imported, which must be quick.
+# Only what is used loads torch or the simulators.
 _HOMES = {
     "EnvError": "errors",
     "RobotEnv": "robots",

@@ -58,7 +58,8 @@ class ActionScale:
             )
         # Clipped before the conversion: float32 would turn the largest float64 into infinity.
         largest = np.finfo(np.float32).max
-        return np.clip(values, -largest, largest).astype(np.float32)
+        result: Float32 = np.clip(values, -largest, largest).astype(np.float32)
+        return result
 
     def to_source(self, values: Float32) -> Float32:
         """Actions (N, A) in the source's units, clipped to the measured range."""

@@ -8,7 +8,7 @@ import copy
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, Self, TypedDict
+from typing import Any, Self, TypedDict, get_args
 
 import numpy as np
 from gymnasium.spaces import Box, Dict
@@ -29,8 +29,6 @@ from roboalign.types import STATE_NAMES, Float32, UInt8
 
 Observation = dict[str, Any]
 """`image`, uint8 (H, W, 3), and `instruction`, a text; of N copies (N, H, W, 3) and a tuple of N texts."""
-
-LearnedReward = Literal["student", "judge"]
 
 METADATA: dict[str, Any] = {"render_modes": ["rgb_array"], "autoreset_mode": AutoresetMode.DISABLED}
 
@@ -76,6 +74,9 @@ class EpisodeVectorEnv(VectorEnv[Observation, Any, NDArray[Any]], ABC):
         self.render_mode = options.get("render_mode")
         if self.render_mode not in (None, "rgb_array"):
             raise EnvError(f"render_mode must be None or rgb_array, not {self.render_mode!r}")
+        variant = options.get("variant", "faithful")
+        if variant not in get_args(ScoreVariant):
+            raise EnvError(f"variant must be one of {', '.join(get_args(ScoreVariant))}, not {variant!r}")
         if not isinstance(num_envs, int) or num_envs < 1:
             raise EnvError(f"num_envs must be a whole number above 0, not {num_envs!r}")
         self.metadata = {**type(self).metadata, "render_fps": episodes.fps}
@@ -264,9 +265,9 @@ def read_seeds(seed: int | Sequence[int | None] | None, count: int) -> list[int 
     """The seed of each of `count` copies. Raises EnvError if it is not a number from 0 to 2^63 - 1."""
     if seed is None:
         return [None] * count
-    seeds = [seed + row for row in range(count)] if isinstance(seed, int | np.integer) else list(seed)
-    if len(seeds) != count:
-        raise EnvError(f"{count} copies need as many seeds, got {len(seeds)}")
+    seeds = [int(seed) + row for row in range(count)] if isinstance(seed, int | np.integer) else seed
+    if not isinstance(seeds, list | tuple | np.ndarray) or len(seeds) != count:
+        raise EnvError(f"{count} copies need one seed or a list of {count}, not {seed!r}")
     for each in seeds:
         if each is not None and not (isinstance(each, int | np.integer) and 0 <= each < 2**63):
             raise EnvError(f"a seed must be a whole number from 0 to 2^63 - 1, not {each!r}")

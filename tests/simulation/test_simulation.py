@@ -7,65 +7,39 @@ import av
 import numpy as np
 import pytest
 import torch
-import yaml
 from PIL import Image
 
-from roboalign import checkpoint
 from roboalign.__main__ import main
-from roboalign.io import write_json
 from roboalign.rollout.spec import ArSpec, KvWindowSpec, SwrSpec
 from roboalign.run import StageError
 from roboalign.simulation.load import SimulationError, load
-from roboalign.sources.index import entry
-from roboalign.store import EpisodeWriter
-from roboalign.tokenizer.model import DualBranchTokenizer
-from roboalign.tokenizer.spec import TokenizerSpec
 from roboalign.types import Episode
-from roboalign.world_model.layout import TokenShape
-from roboalign.world_model.model import save_world_model, seeded_world_model
-from roboalign.world_model.spec import WorldModelSpec
-
-SPECS = Path(__file__).parents[2] / "specs"
+from tests.experiment_files import write_experiment
 
 
 @pytest.fixture(scope="module")
 def experiment(tmp_path_factory: pytest.TempPathFactory, toy_episodes: list[Episode]) -> Path:
     root = tmp_path_factory.mktemp("experiment")
-    with EpisodeWriter(root / "artifacts/episodes/toy", fps=10) as writer:
-        for episode in toy_episodes:
-            writer.add(episode)
-    listed = {"toy": entry(root / "artifacts/episodes/toy", root / "artifacts")}
-    write_json(root / "artifacts/sources/index.json", {"sources": listed})
-    spec = TokenizerSpec.model_validate(yaml.safe_load((SPECS / "tokenizer/smoke.yaml").read_text()))
-    torch.manual_seed(0)
-    checkpoint.save_model(root / "artifacts/tokenizer/model.safetensors", DualBranchTokenizer(spec), spec, "test")
-    values = yaml.safe_load((SPECS / "world_model/smoke.yaml").read_text())
-    model = seeded_world_model(WorldModelSpec.model_validate(values), TokenShape.of(spec, 4), 0)
-    (root / "build/spec").mkdir(parents=True)
-    rollout = yaml.safe_load((SPECS / "rollout/smoke.yaml").read_text())
-    both = {"kind": "swr_two_contexts", "window": 3}
-    rollout["decodings"] |= {"both": both}
-    (root / "build/spec/rollout.yaml").write_text(yaml.safe_dump({"rollout": rollout}, sort_keys=False))
-    for folder in ("world_model", "rl"):
-        save_world_model(root / f"artifacts/{folder}/model.safetensors", model, "test")
+    write_experiment(root, toy_episodes)
     return root
 
 
 def test_stepping_gives_pictures_and_the_same_ones_again(experiment: Path, toy_episodes: list[Episode]) -> None:
     simulation = load(experiment, decoding=ArSpec())
-    episode = toy_episodes[0]
+    episodes = toy_episodes[:2]
+    firsts, actions = np.stack([each.frames[0] for each in episodes]), np.stack([each.actions for each in episodes], 1)
     runs = []
     for _ in range(2):
-        world = simulation.reset("toy", episode.frames[0])
-        runs.append([simulation.step(world, "toy", action) for action in episode.actions[:3]])
-    assert runs[0][0].shape == episode.frames[0].shape
+        world = simulation.reset("toy", firsts, [0, 1], 3)
+        runs.append([simulation.step(world, simulation.actions("toy", row)) for row in actions[:3]])
+    assert runs[0][0].shape == firsts.shape
     assert runs[0][0].dtype == np.uint8
     np.testing.assert_array_equal(runs[0], runs[1])
 
 
 def test_a_robot_shows_the_same_alone_and_among_others(experiment: Path, toy_episodes: list[Episode]) -> None:
     simulation = load(experiment, temperature=1.0)
-    world = simulation.reset("toy", toy_episodes[0].frames[0], seed=7)
+    world = simulation.reset("toy", toy_episodes[0].frames[:1], [7])
     crowd = world.select(torch.zeros(3, dtype=torch.long), torch.tensor([7, 8, 9]))
     tokens = []
     for action in toy_episodes[0].actions[:8]:
@@ -78,16 +52,15 @@ def test_a_robot_shows_the_same_alone_and_among_others(experiment: Path, toy_epi
 
 def test_what_does_not_fit_is_named(experiment: Path, toy_episodes: list[Episode], tmp_path: Path) -> None:
     simulation = load(experiment)
-    frame = toy_episodes[0].frames[0]
+    frames = toy_episodes[0].frames[:1]
     with pytest.raises(SimulationError, match="on the source 'fetch'; it was trained on: toy"):
-        simulation.reset("fetch", frame)
+        simulation.reset("fetch", frames, [0])
     with pytest.raises(SimulationError, match="the image must be"):
-        simulation.reset("toy", frame[:16])
-    world = simulation.reset("toy", frame)
+        simulation.reset("toy", frames[0], [0])
     with pytest.raises(SimulationError, match="4 dimensions, these have 3"):
-        simulation.step(world, "toy", np.zeros(3, np.float32))
+        simulation.actions("toy", np.zeros((1, 3), np.float32))
     with pytest.raises(SimulationError, match="NaN"):
-        simulation.step(world, "toy", np.full(4, np.nan, np.float32))
+        simulation.actions("toy", np.full((1, 4), np.nan, np.float32))
     with pytest.raises(StageError, match=r"rollout\.yaml is missing"):
         load(tmp_path)
 

@@ -1,0 +1,44 @@
+"""Registration, in processes of their own."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(code: str) -> str:
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    return done.stdout + done.stderr
+
+
+def test_importing_registers_all_of_them_and_loads_no_models() -> None:
+    printed = run(
+        "import sys, gymnasium, roboalign.env; import importlib; importlib.reload(roboalign.env)\n"
+        "print(*sorted(name for name in gymnasium.registry if 'roboalign' in name), 'torch' in sys.modules)\n"
+        "try: gymnasium.make('roboalign.env:roboalign/WorldModel-v0', experiment='nowhere', source='fetch')\n"
+        "except Exception as error: print(error)"
+    )
+    names = " ".join(f"roboalign/{name}-v0" for name in ("Fetch", "Jaco", "Metaworld", "Panda", "WorldModel"))
+    assert printed.splitlines()[0] == f"{names} False"
+    assert "artifacts/sources/index.json is missing; run `dvc repro` or `dvc pull`" in printed
+
+
+def test_without_gymnasium_the_extra_is_named() -> None:
+    printed = run("import sys; sys.modules['gymnasium'] = None; import roboalign.env")
+    assert printed.splitlines()[-1].endswith("install the extra: roboalign[env]")
+
+
+def test_the_code_of_the_page_runs(experiment: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All blocks of docs/environments.md, one after the other, in an experiment's folder."""
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs/environments.md").read_text(), re.DOTALL)
+    assert len(blocks) == 3
+    monkeypatch.chdir(experiment)
+    names: dict[str, Any] = {}
+    for block in blocks:
+        exec(block, names)
+    names["robot"].close()

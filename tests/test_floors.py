@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PARTS = (
     "sources", "reward", "bench", "tokenizer", "world_model", "probe", "judge", "student", "rl", "rollout",
-    "evaluation", "report", "hardware",
+    "evaluation", "policies", "report", "hardware",
 )  # fmt: skip
 BASE = ("roboalign.spec.base", "roboalign.spec.training", "roboalign.spec.weights")
 SHARED = (
@@ -20,7 +20,8 @@ SHARED = (
 )  # fmt: skip
 LENT = (
     "roboalign.reward.dimensions",
-    "roboalign.evaluation.clips", "roboalign.probe.camera", "roboalign.tokenizer.layers",
+    "roboalign.reward.text",
+    "roboalign.evaluation.clips", "roboalign.probe.camera", "roboalign.probe.keypoints", "roboalign.tokenizer.layers",
 )  # fmt: skip
 """Modules of parts that other parts may import: pure functions, measures, records and layers, no models."""
 BELOW = {

@@ -17,7 +17,6 @@ from roboalign.policies.behavior_cloning import BehaviorCloningPolicy, load_netw
 from roboalign.policies.policy import Policy, Robot
 from roboalign.policies.server import ServerPolicy
 from roboalign.policies.spec import (
-    BehaviorCloningModelSpec,
     BehaviorCloningSpec,
     ConstantPolicySpec,
     PolicyServerSpec,
@@ -76,9 +75,8 @@ def policy_maker(root: Path, policy: str, time_limit: float) -> Callable[[Robot]
     if policy == "random":
         return lambda robot: RandomPolicy(RandomPolicySpec(kind="random"), robot)
     network = load_network(find_output(root, f"artifacts/policies/{policy}.safetensors"))
-    model: BehaviorCloningModelSpec = network.spec
     return lambda robot: BehaviorCloningPolicy(
-        BehaviorCloningSpec(kind="behavior_cloning", model=model), network, robot
+        BehaviorCloningSpec(kind="behavior_cloning", model=network.spec), network, robot
     )
 
 

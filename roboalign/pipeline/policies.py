@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, assert_never
 
 import numpy as np
 import torch
@@ -12,11 +12,19 @@ from roboalign.hardware.spec import DeviceSpec
 from roboalign.io import read_tsv
 from roboalign.pipeline.scorers import load_scorer
 from roboalign.pipeline.video_models import VideoModels
-from roboalign.policies.behavior_cloning import BehaviorCloningNetwork, load_network, save_network
+from roboalign.policies.behavior_cloning import BehaviorCloningNetwork, CloningNetwork, load_network, save_network
 from roboalign.policies.build import PolicyParts
 from roboalign.policies.demonstrations import Demonstrations, select_demonstrations
-from roboalign.policies.lit import BehaviorCloningModule
-from roboalign.policies.spec import BehaviorCloningModelSpec, PlannerSpec, PoliciesSpec
+from roboalign.policies.lit import BehaviorCloningModule, PerceivedCloningModule
+from roboalign.policies.perceived_cloning import PerceivedCloningNetwork, PerceivedDemonstrations
+from roboalign.policies.spec import (
+    CloningModelSpec,
+    ConvolutionalCloningModelSpec,
+    PerceivedCloningModelSpec,
+    PlannerSpec,
+    PoliciesSpec,
+)
+from roboalign.probe.model import load_probe
 from roboalign.reward.dimensions import ABSOLUTE, Scorer, mean_scores, normalise, weighted_total
 from roboalign.reward.spec import RewardSpec
 from roboalign.reward.text import Vocabulary
@@ -24,7 +32,7 @@ from roboalign.rollout.clip_generator import make_rollout_fn
 from roboalign.rollout.spec import PolicyDecodingSpec
 from roboalign.run import Run
 from roboalign.store import Corpus
-from roboalign.training import fit, fold_in
+from roboalign.training import TrainedModule, fit, fold_in
 from roboalign.types import Float32, UInt8
 from roboalign.video import frames_to_video
 from roboalign.world_model.sampler import Sampler
@@ -35,25 +43,41 @@ CHUNK = 16
 
 def train_networks(
     run: Run, spec: PoliciesSpec, corpus: Corpus, device_spec: DeviceSpec
-) -> tuple[dict[str, BehaviorCloningNetwork], list[dict[str, Any]]]:
+) -> tuple[dict[str, CloningNetwork], list[dict[str, Any]]]:
     """Train the networks of behaviour cloning and write them; each resumes by itself. Also returns their curves."""
-    train, networks, curves = corpus.filter(split="train"), dict[str, BehaviorCloningNetwork](), list[dict[str, Any]]()
+    train, networks, curves = corpus.filter(split="train"), dict[str, CloningNetwork](), list[dict[str, Any]]()
     for name, model in spec.cloned.items():
         numbers = select_demonstrations(train.infos, model.demonstrations)
         vocabulary = Vocabulary.of([train.infos[number].instruction for number in numbers], model.words)
         torch.manual_seed(fold_in(model.training.seed, 0))
-        network = BehaviorCloningNetwork(model, vocabulary, corpus.action_width)
+        network, module, data = make_training(run, model, vocabulary, train, numbers)
         scratch = run.scratch / name
         scratch.mkdir(exist_ok=True)
-        run.log(f"{name}: {len(numbers)} demonstrations, {sum(p.numel() for p in network.parameters()):,} parameters")
+        run.log(f"{name}: {len(numbers)} demonstrations, {len(data)} frames")
         fit(
-            BehaviorCloningModule(network), Demonstrations(train, numbers, vocabulary), model.training, device_spec,
-            label=f"{run.label} {name}", scratch=scratch, curves=scratch / "curve.tsv",
+            module, data, model.training, device_spec, label=f"{run.label} {name}", scratch=scratch,
+            curves=scratch / "curve.tsv",
         )  # fmt: skip
         save_network(run.output(f"artifacts/policies/{name}.safetensors"), network, run.provenance)
         networks[name] = load_network(run.output(f"artifacts/policies/{name}.safetensors"))
         curves += [{"network": name, **row} for row in read_tsv(scratch / "curve.tsv")]
     return networks, curves
+
+
+def make_training(
+    run: Run, model: CloningModelSpec, vocabulary: Vocabulary, train: Corpus, numbers: Sequence[int]
+) -> tuple[CloningNetwork, TrainedModule, Demonstrations | PerceivedDemonstrations]:
+    """An untrained network, its Lightning module and its training frames: the demonstrations `numbers` of `train`."""
+    match model:
+        case ConvolutionalCloningModelSpec():
+            network = BehaviorCloningNetwork(model, vocabulary, train.action_width)
+            return network, BehaviorCloningModule(network), Demonstrations(train, numbers, vocabulary)
+        case PerceivedCloningModelSpec():
+            probe = load_probe(run.input(f"artifacts/probe/{model.probe}/model.safetensors"))
+            perceived = PerceivedCloningNetwork(model, vocabulary, train.action_width, probe)
+            return perceived, PerceivedCloningModule(perceived), PerceivedDemonstrations(train, numbers, perceived)
+        case _:
+            assert_never(model)
 
 
 @dataclass(frozen=True)
@@ -124,13 +148,12 @@ class StudentCost:
 
 
 def make_policy_parts(
-    run: Run, spec: PoliciesSpec, networks: Mapping[str, BehaviorCloningNetwork], corpus: Corpus, device: torch.device
+    run: Run, spec: PoliciesSpec, networks: Mapping[str, CloningNetwork], corpus: Corpus, device: torch.device
 ) -> PolicyParts:
     """What the experiment's policies are built from."""
-    names = {model: name for name, model in spec.cloned.items()}
 
-    def network(model: BehaviorCloningModelSpec) -> BehaviorCloningNetwork:
-        return networks[names[model]]
+    def network(model: CloningModelSpec) -> CloningNetwork:
+        return networks[spec.network_of(model)]
 
     def cost_model(planner: PlannerSpec, source: str) -> StudentCost:
         parts = VideoModels.of(run, str(device))

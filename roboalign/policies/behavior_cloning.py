@@ -13,8 +13,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from roboalign import checkpoint
+from roboalign.policies.perceived_cloning import (
+    PerceivedCloningNetwork,
+    build_perceived_network,
+    save_perceived_network,
+)
 from roboalign.policies.policy import Robot, SmoothNoise
-from roboalign.policies.spec import BehaviorCloningModelSpec, BehaviorCloningSpec
+from roboalign.policies.spec import BehaviorCloningSpec, ConvolutionalCloningModelSpec
 from roboalign.probe.keypoints import COUNT, FEATURES, centres, geometry
 from roboalign.reward.text import PADDING, Vocabulary
 from roboalign.tokenizer.layers import ResidualBlock
@@ -25,7 +30,7 @@ from roboalign.video import frames_to_video
 class BehaviorCloningNetwork(nn.Module):
     """Predicts normalised actions from images and instructions."""
 
-    def __init__(self, spec: BehaviorCloningModelSpec, vocabulary: Vocabulary, action_width: int) -> None:
+    def __init__(self, spec: ConvolutionalCloningModelSpec, vocabulary: Vocabulary, action_width: int) -> None:
         super().__init__()
         self.spec, self.vocabulary, self.action_width = spec, vocabulary, action_width
         fine, coarse = spec.widths
@@ -64,13 +69,17 @@ class BehaviorCloningNetwork(nn.Module):
         return self.action(hidden), heat
 
 
+CloningNetwork = BehaviorCloningNetwork | PerceivedCloningNetwork
+"""What `load_network` loads."""
+
+
 class BehaviorCloningPolicy:
     """Acts by a trained network, which several policies may share."""
 
     def __init__(
         self,
         spec: BehaviorCloningSpec,
-        network: BehaviorCloningNetwork,
+        network: CloningNetwork,
         robot: Robot,
         other_instruction: dict[str, str] | None = None,
     ) -> None:
@@ -105,19 +114,24 @@ class BehaviorCloningPolicy:
         return self._robot.denormalise(values)
 
 
-def save_network(path: Path, network: BehaviorCloningNetwork, provenance: str) -> None:
+def save_network(path: Path, network: CloningNetwork, provenance: str) -> None:
     """Write a network with its spec and its words."""
-    checkpoint.save_model(
-        path, network, network.spec, provenance, words=list(network.vocabulary.known), width=network.action_width
-    )
+    if isinstance(network, PerceivedCloningNetwork):
+        save_perceived_network(path, network, provenance)
+    else:
+        checkpoint.save_model(
+            path, network, network.spec, provenance, words=list(network.vocabulary.known), width=network.action_width
+        )
 
 
-def load_network(path: Path) -> BehaviorCloningNetwork:
-    """Load a network, frozen and in evaluation mode. Raises CheckpointError if the file is damaged or of another
-    kind."""
+def load_network(path: Path) -> CloningNetwork:
+    """Load a network of either kind, frozen and in evaluation mode. Raises CheckpointError if the file is damaged or
+    of another kind."""
 
-    def build(metadata: dict[str, Json]) -> BehaviorCloningNetwork:
-        spec = checkpoint.read_spec(metadata, BehaviorCloningModelSpec)
+    def build(metadata: dict[str, Json]) -> CloningNetwork:
+        if metadata["spec"]["kind"] == "perceived":
+            return build_perceived_network(metadata)
+        spec = checkpoint.read_spec(metadata, ConvolutionalCloningModelSpec)
         vocabulary = Vocabulary(tuple(map(str, metadata["words"])), spec.words)
         return BehaviorCloningNetwork(spec, vocabulary, int(metadata["width"]))
 

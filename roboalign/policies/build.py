@@ -5,14 +5,14 @@ from dataclasses import dataclass, field
 from typing import assert_never
 
 from roboalign.policies.baselines import ConstantPolicy, RandomPolicy
-from roboalign.policies.behavior_cloning import BehaviorCloningNetwork, BehaviorCloningPolicy
+from roboalign.policies.behavior_cloning import BehaviorCloningPolicy, CloningNetwork
 from roboalign.policies.planner import CEMPolicy, CostModel
 from roboalign.policies.policy import Policy, Robot
 from roboalign.policies.server import ServerPolicy
 from roboalign.policies.spec import (
     ActingPolicySpec,
-    BehaviorCloningModelSpec,
     BehaviorCloningSpec,
+    CloningModelSpec,
     ConstantPolicySpec,
     PlannerSpec,
     PolicyServerSpec,
@@ -24,7 +24,7 @@ from roboalign.policies.spec import (
 class PolicyParts:
     """What policies are built from."""
 
-    network: Callable[[BehaviorCloningModelSpec], BehaviorCloningNetwork]
+    network: Callable[[CloningModelSpec], CloningNetwork]
     """The trained network of a spec."""
     cost_model: Callable[[PlannerSpec, str], CostModel]
     """The world model that a planner plans with, for a source."""

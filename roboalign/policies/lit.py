@@ -1,4 +1,4 @@
-"""The Lightning module of behaviour cloning."""
+"""The Lightning modules of behaviour cloning."""
 
 import torch
 import torch.nn.functional as F
@@ -7,6 +7,7 @@ from torch import Tensor
 from roboalign.optimizer import build_optimizer
 from roboalign.policies.behavior_cloning import BehaviorCloningNetwork
 from roboalign.policies.demonstrations import DemonstrationFrame
+from roboalign.policies.perceived_cloning import PerceivedCloningNetwork, PerceivedFrame
 from roboalign.probe.keypoints import landmark_loss
 from roboalign.training import TrainedModule, fold_in
 from roboalign.video import to_float
@@ -35,6 +36,24 @@ class BehaviorCloningModule(TrainedModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return build_optimizer(self.network.named_parameters(), self.network.spec.training)
+
+
+class PerceivedCloningModule(TrainedModule):
+    """Trains a head on the absolute error of actions."""
+
+    def __init__(self, network: PerceivedCloningNetwork) -> None:
+        super().__init__()
+        self.network = network
+
+    def training_step(self, batch: PerceivedFrame, index: int) -> Tensor:
+        actions, mask = self.network.act(batch["features"], batch["words"]), batch["mask"]
+        loss: Tensor = ((actions - batch["action"]).abs() * mask).sum() / mask.sum()
+        self.log_dict({"loss": loss, "action": loss})
+        return loss
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        trained = ((name, each) for name, each in self.network.named_parameters() if each.requires_grad)
+        return build_optimizer(trained, self.network.spec.training)
 
 
 def shift(images: Tensor, points: Tensor, limit: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:

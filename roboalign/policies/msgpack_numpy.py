@@ -53,7 +53,7 @@ def _decode(value: dict[Any, Any]) -> Any:
 
 
 def _dtype(name: Any) -> np.dtype[Any]:
-    dtype = np.dtype(name)
+    dtype: np.dtype[Any] = np.dtype(name)
     if dtype.kind not in KINDS:
         raise ValueError(f"arrays of {dtype} are not accepted")
     return dtype

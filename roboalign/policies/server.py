@@ -5,6 +5,7 @@ receives a mapping with a chunk of actions. A server that fails answers with the
 """
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,7 @@ class ServerPolicy:
 
     def __init__(self, spec: PolicyServerSpec, robot: Robot, time_limit: float) -> None:
         self._spec, self._robot, self._time_limit = spec, robot, time_limit
+        self._stack = ExitStack()
         self._connection: ClientConnection | None = None
         self._instructions: Sequence[str] = ()
         self._chunks: list[Float32] = []
@@ -40,10 +42,11 @@ class ServerPolicy:
         self._chunks = [np.zeros((0, self._robot.action_width), np.float32) for _ in instructions]
         if self._connection is None:
             try:
-                self._connection = connect(
+                opening = connect(
                     self._spec.url, compression=None, max_size=MAX_ANSWER, open_timeout=self._time_limit,
                     close_timeout=1,
                 )  # fmt: skip
+                self._connection = self._stack.enter_context(opening)
             except (OSError, WebSocketException, TimeoutError) as error:
                 raise PolicyError(f"{self._spec.url} cannot be reached ({error}); start the policy server") from None
             self._receive()
@@ -60,7 +63,7 @@ class ServerPolicy:
     def close(self) -> None:
         """Close the connection."""
         if self._connection is not None:
-            self._connection.close()
+            self._stack.close()
             self._connection = None
 
     def _ask(self, image: UInt8, instruction: str) -> Float32:

@@ -55,13 +55,14 @@ class RandomPolicySpec(Spec):
     """Correlation of an action with that of the frame before."""
 
 
-class BehaviorCloningModelSpec(Spec):
-    """The network of behaviour cloning, and its training on successful demonstrations of the train split.
+class ConvolutionalCloningModelSpec(Spec):
+    """A convolutional network of the image, and its training on successful demonstrations of the train split.
 
     Images are encoded to heat maps of three points, whose coordinates and local features predict the action together
     with the instruction (spatial softmax; Levine et al., arXiv 1504.00702).
     """
 
+    kind: Literal["convolutional"]
     demonstrations: Annotated[int, Field(ge=1, le=1_000_000)] = 1024
     """Maximum number of demonstrations, taken from the tasks in turn."""
     widths: Annotated[tuple[Width, Width], items(2, 2)] = (16, 32)
@@ -81,12 +82,35 @@ class BehaviorCloningModelSpec(Spec):
     """Steps, batches, learning rate."""
 
 
+class PerceivedCloningModelSpec(Spec):
+    """A small head on what a frozen state probe perceives, and its training on successful demonstrations of the train
+    split. Quick to train; only for scenes that the probe knows."""
+
+    kind: Literal["perceived"]
+    probe: Literal["judge", "held_out"] = "held_out"
+    """The state probe; not `gold`, which judges success."""
+    demonstrations: Annotated[int, Field(ge=1, le=1_000_000)] = 1024
+    """Maximum number of demonstrations, taken from the tasks in turn."""
+    hidden_size: Annotated[int, Field(ge=8, le=4096)] = 192
+    """Width of the head."""
+    layers: Annotated[int, Field(ge=1, le=64)] = 2
+    """Residual layers of the head."""
+    words: Annotated[int, Field(ge=1, le=512)] = 16
+    """Maximum length of an instruction in words."""
+    training: RequiredTraining
+    """Steps, batches, learning rate."""
+
+
+CloningModelSpec = Annotated[ConvolutionalCloningModelSpec | PerceivedCloningModelSpec, Field(discriminator="kind")]
+"""The network of behaviour cloning."""
+
+
 class BehaviorCloningSpec(Spec):
     """Behaviour cloning: predicts the action from image and instruction. Policies of equal `model` share the trained
     network."""
 
     kind: Literal["behavior_cloning"]
-    model: BehaviorCloningModelSpec
+    model: CloningModelSpec
     """The network and its training."""
     noise: Annotated[float, Field(ge=0, le=2)] = 0.0
     """Standard deviation of the smooth noise on the actions, in units of half the source's measured range; grades the
@@ -207,14 +231,14 @@ class PoliciesSpec(Spec):
         return self
 
     @property
-    def cloned(self) -> dict[Name, BehaviorCloningModelSpec]:
+    def cloned(self) -> dict[Name, CloningModelSpec]:
         """The networks to train: one for all policies of equal `model`, named after the first of them."""
-        result: dict[Name, BehaviorCloningModelSpec] = {}
+        result: dict[Name, CloningModelSpec] = {}
         for name, policy in self.policies.items():
             if isinstance(policy, BehaviorCloningSpec) and policy.model not in result.values():
                 result[name] = policy.model
         return result
 
-    def network_of(self, policy: BehaviorCloningSpec) -> Name:
-        """The name in `cloned` of a policy's network."""
-        return next(name for name, model in self.cloned.items() if model == policy.model)
+    def network_of(self, model: CloningModelSpec) -> Name:
+        """The name in `cloned` of the network of a model."""
+        return next(name for name, each in self.cloned.items() if each == model)

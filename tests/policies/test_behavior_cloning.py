@@ -17,23 +17,27 @@ from roboalign.policies.behavior_cloning import (
     save_network,
 )
 from roboalign.policies.demonstrations import Demonstrations, select_demonstrations
-from roboalign.policies.lit import BehaviorCloningModule, shift
+from roboalign.policies.lit import BehaviorCloningModule, PerceivedCloningModule, shift
+from roboalign.policies.perceived_cloning import PerceivedCloningNetwork, PerceivedDemonstrations
 from roboalign.policies.policy import Robot
-from roboalign.policies.spec import BehaviorCloningModelSpec, BehaviorCloningSpec
+from roboalign.policies.spec import BehaviorCloningSpec, ConvolutionalCloningModelSpec, PerceivedCloningModelSpec
 from roboalign.reward.text import Vocabulary
 from roboalign.store import Corpus
 from roboalign.training import fit
 from roboalign.types import Episode
+from tests.reward.reward_fakes import toy_eyes
 
 DEVICE = DeviceSpec(threads=1)
 
 
-def model_spec(**training: Any) -> BehaviorCloningModelSpec:
-    fields = {"steps": 40, "batch_size": 16, "learning_rate": 0.01, "warmup_steps": 4, "log_every": 1} | training
-    return BehaviorCloningModelSpec.model_validate({"widths": [8, 16], "hidden_size": 32, "training": fields})
+def model_spec(**training: Any) -> ConvolutionalCloningModelSpec:
+    fields = {"steps": 24, "batch_size": 8, "learning_rate": 0.01, "warmup_steps": 4, "log_every": 1} | training
+    return ConvolutionalCloningModelSpec.model_validate(
+        {"kind": "convolutional", "widths": [8, 8], "hidden_size": 16, "training": fields}
+    )
 
 
-def network(spec: BehaviorCloningModelSpec) -> BehaviorCloningNetwork:
+def network(spec: ConvolutionalCloningModelSpec) -> BehaviorCloningNetwork:
     torch.manual_seed(0)
     return BehaviorCloningNetwork(spec, Vocabulary.of(["push the yellow block to the red goal"], spec.words), 4)
 
@@ -43,7 +47,9 @@ def corpus(toy_episodes: list[Episode]) -> Corpus:
     return Corpus.of(toy_episodes)
 
 
-def train(spec: BehaviorCloningModelSpec, corpus: Corpus, folder: Path, *callbacks: Callback) -> BehaviorCloningNetwork:
+def train(
+    spec: ConvolutionalCloningModelSpec, corpus: Corpus, folder: Path, *callbacks: Callback
+) -> BehaviorCloningNetwork:
     made = network(spec)
     data = Demonstrations(corpus, select_demonstrations(corpus.infos, 4), made.vocabulary)
     folder.mkdir(exist_ok=True)
@@ -57,7 +63,7 @@ def train(spec: BehaviorCloningModelSpec, corpus: Corpus, folder: Path, *callbac
 def test_it_learns_the_demonstrations(corpus: Corpus, tmp_path: Path) -> None:
     train(model_spec(), corpus, tmp_path)
     losses = [float(row["action"]) for row in read_tsv(tmp_path / "curve.tsv")]
-    assert np.mean(losses[-5:]) < 0.6 * np.mean(losses[:5])
+    assert np.mean(losses[-5:]) < 0.8 * np.mean(losses[:5])
 
 
 def test_an_interrupted_training_ends_with_the_same_weights(corpus: Corpus, tmp_path: Path) -> None:
@@ -66,7 +72,7 @@ def test_an_interrupted_training_ends_with_the_same_weights(corpus: Corpus, tmp_
             if module.step == 4:
                 raise RuntimeError("killed")
 
-    spec = model_spec(steps=6, checkpoint_every=2)
+    spec = model_spec(steps=6, batch_size=4, checkpoint_every=2)
     whole = train(spec, corpus, tmp_path / "whole")
     with pytest.raises(RuntimeError, match="killed"):
         train(spec, corpus, tmp_path / "parts", Interrupt())
@@ -137,3 +143,31 @@ def test_shifted_points_follow_the_shifted_pixels() -> None:
         v, u = (int(index) for index in image[0].nonzero()[0])
         torch.testing.assert_close(point, torch.tensor([(u + 0.5) / 16, (v + 0.5) / 16]))
     assert len({tuple(image[0].nonzero()[0].tolist()) for image in moved}) > 1
+
+
+def test_a_head_on_a_frozen_probe_learns_and_is_stored(toy_episodes: list[Episode], tmp_path: Path) -> None:
+    corpus, eyes = Corpus.of(toy_episodes), toy_eyes(toy_episodes)
+    spec = PerceivedCloningModelSpec.model_validate(
+        {"kind": "perceived", "hidden_size": 16, "training": {"steps": 30, "batch_size": 16, "learning_rate": 0.01,
+                                                              "warmup_steps": 4, "log_every": 1}}
+    )  # fmt: skip
+    torch.manual_seed(0)
+    made = PerceivedCloningNetwork(spec, Vocabulary.of([toy_episodes[0].instruction], spec.words), 4, eyes)
+    before = {name: tensor.clone() for name, tensor in made.probe.state_dict().items()}
+    data = PerceivedDemonstrations(corpus, select_demonstrations(corpus.infos, 4), made)
+    fit(
+        PerceivedCloningModule(made), data, spec.training, DEVICE, label="cloning", scratch=tmp_path,
+        curves=tmp_path / "curve.tsv",
+    )  # fmt: skip
+    losses = [float(row["action"]) for row in read_tsv(tmp_path / "curve.tsv")]
+    assert np.mean(losses[-5:]) < 0.8 * np.mean(losses[:5])
+    assert all(torch.equal(tensor, before[name]) for name, tensor in made.probe.state_dict().items())
+    save_network(tmp_path / "model.safetensors", made.eval(), "hash")
+    loaded, answers = load_network(tmp_path / "model.safetensors"), []
+    for each in (made, loaded):
+        policy = BehaviorCloningPolicy(
+            BehaviorCloningSpec(kind="behavior_cloning", model=each.spec), each, Robot("toy", corpus.ranges["toy"])
+        )
+        policy.reset([toy_episodes[0].instruction], [0])
+        answers.append(policy.act(corpus.frames(0)[:1]))
+    np.testing.assert_array_equal(*answers)

@@ -7,7 +7,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from roboalign.policies.spec import BehaviorCloningSpec, PoliciesSpec, PolicySpec
 
-MODEL = {"training": {"steps": 1, "batch_size": 1, "learning_rate": 0.1}}
+MODEL = {"kind": "convolutional", "training": {"steps": 1, "batch_size": 1, "learning_rate": 0.1}}
 
 
 @pytest.mark.parametrize(
@@ -47,4 +47,4 @@ def test_policies_of_equal_model_share_a_network() -> None:
     )
     assert list(spec.cloned) == ["a", "c"]
     cloned = [policy for policy in spec.policies.values() if isinstance(policy, BehaviorCloningSpec)]
-    assert [spec.network_of(policy) for policy in cloned] == ["a", "a", "c"]
+    assert [spec.network_of(policy.model) for policy in cloned] == ["a", "a", "c"]

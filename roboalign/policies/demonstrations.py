@@ -66,7 +66,7 @@ class Demonstrations(Dataset[DemonstrationFrame]):
     def __getitem__(self, number: int) -> DemonstrationFrame:
         row, frame = self.places[number]
         return {
-            "image": torch.from_numpy(self.images[row][frame]).permute(2, 0, 1).contiguous(),
+            "image": torch.from_numpy(self.images[row][frame].transpose(2, 0, 1).copy()),
             "words": self.words[row],
             "action": torch.from_numpy(self.actions[row][frame]),
             "mask": torch.from_numpy(self.masks[row]),

@@ -33,7 +33,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_sources(folder, FETCH)
     reward = RewardSpec.model_validate(yaml.safe_load((REPOSITORY / "specs/reward/six.yaml").read_text()))
     toy_judge(episodes, reward).save(folder / "artifacts/judge/model.safetensors", "test")
-    shutil.copytree(folder / "artifacts/probe/gold", folder / "artifacts/probe/held_out")
+    for name in ("judge", "held_out"):
+        shutil.copytree(folder / "artifacts/probe/gold", folder / f"artifacts/probe/{name}")
     spec = PoliciesSpec.model_validate(yaml.safe_load((REPOSITORY / "specs/policies/smoke.yaml").read_text()))
     sections = {
         "policies": spec, "reward": reward, "hardware": {"device": DeviceSpec(threads=1).model_dump(mode="json")},

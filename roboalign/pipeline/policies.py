@@ -47,7 +47,7 @@ def train_networks(
     """Train the networks of behaviour cloning and write them; each resumes by itself. Also returns their curves."""
     train, networks, curves = corpus.filter(split="train"), dict[str, CloningNetwork](), list[dict[str, Any]]()
     for name, model in spec.cloned.items():
-        numbers = select_demonstrations(train.infos, model.demonstrations)
+        numbers = select_demonstrations(train.infos, model.demonstrations, successful=model.successful)
         vocabulary = Vocabulary.of([train.infos[number].instruction for number in numbers], model.words)
         torch.manual_seed(fold_in(model.training.seed, 0))
         network, module, data = make_training(run, model, vocabulary, train, numbers)

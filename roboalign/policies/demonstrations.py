@@ -1,4 +1,4 @@
-"""Demonstrations: successful episodes of experts, as training samples of behaviour cloning."""
+"""Demonstrations: episodes of experts, as training samples of behaviour cloning."""
 
 from collections.abc import Sequence
 from typing import TypedDict
@@ -13,7 +13,7 @@ from roboalign.store import Corpus, EpisodeInfo
 from roboalign.types import KEYPOINT_NAMES
 
 DEMONSTRATORS = ("expert", "noisy_expert", "unknown")
-"""Policies whose successful episodes are demonstrations; recordings of real robots count as successful."""
+"""Policies whose episodes are demonstrations."""
 
 
 class DemonstrationFrame(TypedDict):
@@ -31,11 +31,12 @@ class DemonstrationFrame(TypedDict):
     """(3, 2), image coordinates of gripper, object and goal; NaN if unknown."""
 
 
-def select_demonstrations(infos: Sequence[EpisodeInfo], count: int) -> list[int]:
-    """Numbers of at most `count` demonstrations, taken from the tasks in turn; sorted."""
+def select_demonstrations(infos: Sequence[EpisodeInfo], count: int, *, successful: bool = True) -> list[int]:
+    """Numbers of at most `count` demonstrations, taken from the tasks in turn; sorted. With `successful`, failed ones are
+    left out."""
     by_task: dict[tuple[str, str], list[int]] = {}
     for number, info in enumerate(infos):
-        if info.policy in DEMONSTRATORS and info.success is not False:
+        if info.policy in DEMONSTRATORS and not (successful and info.success is False):
             by_task.setdefault((info.source, info.task), []).append(number)
     rounds = max((len(numbers) for numbers in by_task.values()), default=0)
     ordered = [numbers[turn] for turn in range(rounds) for numbers in by_task.values() if turn < len(numbers)]

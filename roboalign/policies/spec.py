@@ -65,6 +65,8 @@ class ConvolutionalCloningModelSpec(Spec):
     kind: Literal["convolutional"]
     demonstrations: Annotated[int, Field(ge=1, le=1_000_000)] = 1024
     """Maximum number of demonstrations, taken from the tasks in turn."""
+    successful: bool = True
+    """Only take demonstrations that succeed; recordings of real robots count as successful."""
     widths: Annotated[tuple[Width, Width], items(2, 2)] = (16, 32)
     """Channels at one half and at one quarter of the image's resolution."""
     blocks: Annotated[int, Field(ge=0, le=64)] = 1
@@ -91,6 +93,8 @@ class PerceivedCloningModelSpec(Spec):
     """The state probe; not `gold`, which judges success."""
     demonstrations: Annotated[int, Field(ge=1, le=1_000_000)] = 1024
     """Maximum number of demonstrations, taken from the tasks in turn."""
+    successful: bool = True
+    """Only take demonstrations that succeed; recordings of real robots count as successful."""
     hidden_size: Annotated[int, Field(ge=8, le=4096)] = 192
     """Width of the head."""
     layers: Annotated[int, Field(ge=1, le=64)] = 2

@@ -32,8 +32,8 @@ class DemonstrationFrame(TypedDict):
 
 
 def select_demonstrations(infos: Sequence[EpisodeInfo], count: int, *, successful: bool = True) -> list[int]:
-    """Numbers of at most `count` demonstrations, taken from the tasks in turn; sorted. With `successful`, failed ones are
-    left out."""
+    """Numbers of at most `count` demonstrations, taken from the tasks in turn; sorted. `successful` leaves out failed
+    ones."""
     by_task: dict[tuple[str, str], list[int]] = {}
     for number, info in enumerate(infos):
         if info.policy in DEMONSTRATORS and not (successful and info.success is False):

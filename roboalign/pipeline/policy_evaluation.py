@@ -31,7 +31,7 @@ from roboalign.sources.simulators.simulator import Simulator
 from roboalign.sources.simulators.spec import SimulatedRobotSpec
 from roboalign.store import Corpus, EpisodeInfo
 from roboalign.training import fold_in
-from roboalign.types import STATE_NAMES, UInt8
+from roboalign.types import STATE_NAMES
 
 MakeEnv = Callable[[str, str, int], "VectorEnv[Any, Any, Any]"]
 """A world (`simulator`, a model, or `supervised.<decoding>`), a source and a number of copies to the environment."""
@@ -130,7 +130,7 @@ class PolicyEvaluation:
         if isinstance(spec, ScriptedPolicySpec):
             return self._record(spec, source)
         loop = self._run(world, policy, source, lambda rows: self._policy(policy, source))
-        return WorldResult(loop.success, {}, loop.actions, loop.frames[: self.spec.clips])
+        return WorldResult(loop.success, None, {}, loop.actions, loop.frames[: self.spec.clips])
 
     def _record(self, spec: ScriptedPolicySpec, source: str) -> WorldResult:
         """A scripted policy in the simulator, at the simulator's own control rate, as episodes are recorded."""
@@ -147,7 +147,7 @@ class PolicyEvaluation:
         states = np.stack([episode.state for episode in episodes if episode.state is not None])
         actions = np.stack([episode.actions[:horizon] for episode in episodes])
         frames = np.stack([episode.frames for episode in episodes[: self.spec.clips]] or [episodes[0].frames])
-        return WorldResult(states[:, 1:, _SUCCESS], {}, actions, frames[: self.spec.clips])
+        return WorldResult(states[:, 1:, _SUCCESS], None, {}, actions, frames[: self.spec.clips])
 
     def _imagine(self, world: str, policy: str, source: str) -> WorldResult:
         """A policy in a world model, or its actions in the simulator replayed there."""
@@ -164,12 +164,12 @@ class PolicyEvaluation:
 
         loop = self._run(world.removesuffix(".replay"), policy, source, make, [info.id for info in shown])
         if world not in MODELS:
-            return WorldResult(loop.success)
+            return WorldResult(loop.success, loop.distance)
         ranges, width = self.corpus.ranges[source], self.corpus.action_width
         normalised = np.stack([ranges.normalise(each) for each in loop.actions])
         padded = np.pad(normalised, ((0, 0), (0, 0), (0, width - normalised.shape[-1])))
         scores = self.score([info.instruction for info in infos], loop.frames, padded)
-        return WorldResult(loop.success, scores, None, loop.frames[: self.spec.clips])
+        return WorldResult(loop.success, loop.distance, scores, None, loop.frames[: self.spec.clips])
 
     def _other_task(self, info: EpisodeInfo) -> EpisodeInfo:
         """The next of the chosen episodes of another task of the same source, or the next one if it has one task."""
@@ -242,7 +242,7 @@ def save_result(file: Path, result: WorldResult) -> None:
     """Write a result to the scratch folder."""
     file.parent.mkdir(parents=True, exist_ok=True)
     arrays: dict[str, Any] = {"success": result.success, **{f"score.{k}": v for k, v in result.scores.items()}}
-    arrays |= {name: value for name in ("actions", "clips") if (value := getattr(result, name)) is not None}
+    arrays |= {name: value for name in ("distance", "actions", "clips") if (value := getattr(result, name)) is not None}
     with replacing(file) as temporary, temporary.open("wb") as stream:
         np.savez(stream, **arrays)
 
@@ -251,5 +251,7 @@ def load_result(file: Path) -> WorldResult:
     """Read what `save_result` wrote."""
     with np.load(file, allow_pickle=False) as arrays:
         scores = {name.removeprefix("score."): arrays[name] for name in arrays.files if name.startswith("score.")}
-        clips: UInt8 | None = arrays["clips"] if "clips" in arrays.files else None
-        return WorldResult(arrays["success"], scores, arrays["actions"] if "actions" in arrays.files else None, clips)
+        distance, actions, clips = (
+            arrays[name] if name in arrays.files else None for name in ("distance", "actions", "clips")
+        )
+        return WorldResult(arrays["success"], distance, scores, actions, clips)

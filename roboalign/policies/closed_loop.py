@@ -11,6 +11,7 @@ from roboalign.policies.checked_policy import CheckedPolicy
 from roboalign.types import STATE_NAMES, Float32, UInt8
 
 _SUCCESS = STATE_NAMES.index("success")
+_OBJECT, _GOAL = (slice(start, start + 3) for start in (STATE_NAMES.index("object_x"), STATE_NAMES.index("goal_x")))
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,8 @@ class ClosedLoop:
     """(N, T, A), in the source's units; action t leads to frame t + 1."""
     success: Float32
     """(N, T), the probability that frame t + 1 shows success; 0 or 1 in a simulator. NaN if it is not known."""
+    distance: Float32
+    """(N, T), distance in metres from the object in frame t + 1 to the goal in frame 0; perceived in a world model."""
 
     @classmethod
     def join(cls, parts: "Sequence[ClosedLoop]", count: int) -> "ClosedLoop":
@@ -31,6 +34,7 @@ class ClosedLoop:
             np.concatenate([part.frames for part in parts])[:count],
             np.concatenate([part.actions for part in parts])[:count],
             np.concatenate([part.success for part in parts])[:count],
+            np.concatenate([part.distance for part in parts])[:count],
         )
 
 
@@ -56,13 +60,16 @@ def run_closed_loop(
     Raises:
         PolicyError: The policy failed, or its actions are not valid.
     """
-    observation, _ = env.reset(seed=list(seeds), options={"episodes": list(episodes)})
+    observation, info = env.reset(seed=list(seeds), options={"episodes": list(episodes)})
     policy.episodes = episodes
     policy.reset(observation["instruction"] if instructions is None else instructions, seeds)
-    frames, actions, success = [observation["image"].copy()], [], []
+    goals = info["states"][:, _GOAL].copy()
+    frames, actions, success, distance = [observation["image"].copy()], [], [], []
     for _ in range(horizon):
         actions.append(policy.act(observation["image"]))
         observation, _, _, _, info = env.step(actions[-1])
         frames.append(observation["image"].copy())
         success.append(np.where(info["_states"], info["states"][:, _SUCCESS], np.nan))
-    return ClosedLoop(np.stack(frames, 1), np.stack(actions, 1), np.stack(success, 1).astype(np.float32))
+        distance.append(np.linalg.norm(info["states"][:, _OBJECT] - goals, axis=1))
+    known = (np.stack(each, 1).astype(np.float32) for each in (success, distance))
+    return ClosedLoop(np.stack(frames, 1), np.stack(actions, 1), *known)

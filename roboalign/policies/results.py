@@ -32,6 +32,8 @@ class WorldResult:
 
     success: Float32
     """(E, T): in the simulator 1 if frame t + 1 is a success and 0 if not, in a world model its probability."""
+    distance: Float32 | None = None
+    """(E, T), metres from the object in frame t + 1 to the goal in frame 0, as perceived; kept of world models only."""
     scores: Mapping[str, Float32] = field(default_factory=dict)
     """(E,) by scorer: the normalised score of success of the whole clip."""
     actions: Float32 | None = None
@@ -80,7 +82,8 @@ class PolicyResults:
         """Success (P, E) of policies in a world, the episodes of all `sources` side by side.
 
         `judge` is `probe`, whether the last frame is a success; `probe_any`, whether any frame is; `probability`, the
-        probability of the last frame; or the name of a scorer.
+        probability of the last frame; `distance`, whether the object of the last frame is near the goal of the first;
+        or the name of a scorer.
         """
         last = (horizon or self.spec.horizon) - 1
 
@@ -92,6 +95,9 @@ class PolicyResults:
                     return (success[:, -1] >= self.spec.threshold).astype(np.float64)
                 case "probe_any":
                     return (success.max(1) >= self.spec.threshold).astype(np.float64)
+                case "distance":
+                    assert result.distance is not None
+                    return (result.distance[:, last] <= self.spec.near).astype(np.float64)
                 case "probability":
                     return success[:, -1]
                 case _:
@@ -157,7 +163,7 @@ class PolicyMetrics:
         """The judges of success that all results of the models have."""
         every = [one for model in models for each in self.results.worlds[model].values() for one in each.values()]
         scorers = [name for name in every[0].scores if all(name in one.scores for one in every)]
-        return ["probe", "probe_any", "probability", *scorers]
+        return ["probe", "probe_any", "probability", "distance", *scorers]
 
     def policy(self, policy: str, models: Sequence[str]) -> dict[str, Json]:
         """The success of one policy in each world, with Wilson's intervals, pooled and by source."""

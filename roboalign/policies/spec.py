@@ -208,6 +208,9 @@ class PoliciesSpec(Spec):
     """Temperature of the world models; 0 takes the likeliest token."""
     threshold: Fraction = 0.5
     """Probability of success, by the gold state probe, from which a frame of the world model counts as success."""
+    near: Positive = 0.05
+    """Distance in metres from the object in the last frame to the goal in the first, as perceived, up to which the
+    judge `distance` counts a success. It does not forget a goal that the world model forgets."""
     replays: bool = True
     """Replay the actions that policies took in the simulator in the world models, too: the false and the missed
     success of sequences of known outcome."""

@@ -30,7 +30,7 @@ class DotsEnv(VectorEnv[Any, Any, Any]):
         assert len(options["episodes"]) == self.num_envs
         self.seeds = seed
         self.places = np.array([8.0 + int(name.split("/")[1]) % 4 for name in options["episodes"]])
-        return self._observe(), {}
+        return self._observe(), {"states": np.zeros((self.num_envs, len(STATE_NAMES)), np.float32)}
 
     def step(self, actions: Float32) -> Any:
         assert actions.shape == (self.num_envs, self.width)

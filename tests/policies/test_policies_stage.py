@@ -54,7 +54,7 @@ def test_the_stage_evaluates_every_policy_in_every_world(root: Path) -> None:
         assert policy["open_loop"] == (name == "expert")
         assert {"simulator", "supervised", "aligned"} <= set(policy)
     assert {"by_horizon", "by_decoding", "by_judge", "baselines", "optimism"} <= set(metrics)
-    assert set(metrics["by_judge"]) == {"probe", "probe_any", "probability", "student", "judge"}
+    assert set(metrics["by_judge"]) == {"probe", "probe_any", "probability", "distance", "student", "judge"}
     rows = read_tsv(root / "artifacts/policies/success.tsv")
     assert {row["world"] for row in rows} >= {"simulator", "supervised", "aligned", "other_frames", "supervised.ar"}
     assert read_tsv(root / "plots/policies_training.tsv")[-1]["network"] == "cloning"

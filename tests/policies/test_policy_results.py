@@ -40,8 +40,13 @@ def results() -> PolicyResults:
     for policy, successes in zip(spec.policies, (8, 6, 4, 0), strict=True):
         scores = {"student": np.full(EPISODES, successes / 10, np.float32)}
         made.add("simulator", policy, "toy", WorldResult(outcome(successes)))
-        made.add("supervised", policy, "toy", WorldResult(outcome(successes, missed=2), scores))
-        made.add("aligned", policy, "toy", WorldResult(outcome(successes + 1), scores))
+        made.add(
+            "supervised",
+            policy,
+            "toy",
+            WorldResult(outcome(successes, missed=2), 0.1 - 0.1 * outcome(successes), scores),
+        )
+        made.add("aligned", policy, "toy", WorldResult(outcome(successes + 1), 0.1 - 0.1 * outcome(successes), scores))
         made.add(OTHER_FRAMES, policy, "toy", WorldResult(outcome(10 - successes)))
         for model in ("supervised", "aligned"):
             made.add(replay_of(model), policy, "toy", made.worlds[model][policy]["toy"])
@@ -68,8 +73,9 @@ def test_agreement_by_model_source_horizon_and_judge(metrics: Any) -> None:
     assert metrics["agreement"]["aligned"]["by_source"]["toy"]["mmrv"]["mean"] == 0
     assert metrics["agreement"]["supervised"]["closed_loop"]["pearson"]["n"] == 2
     assert "pearson" not in metrics["by_horizon"]["2"]["aligned"]  # nothing has succeeded by then
-    assert set(metrics["by_judge"]) == {"probe", "probe_any", "probability", "student"}
+    assert set(metrics["by_judge"]) == {"probe", "probe_any", "probability", "distance", "student"}
     assert metrics["by_judge"]["student"]["supervised"]["spearman"]["mean"] == pytest.approx(1)
+    assert metrics["by_judge"]["distance"]["supervised"]["mmrv"]["mean"] == 0  # not misled by what the probe misses
     assert set(metrics["by_decoding"]) == {"swr"}
 
 

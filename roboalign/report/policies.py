@@ -22,7 +22,9 @@ CLIP_HEIGHT = 128
 def policies(inputs: Inputs) -> Section:
     """Whether the world models rank policies as the simulators do, and how optimistic they are."""
     metrics = inputs.metrics.get("policies")
-    each: Mapping[str, Json] = dig(metrics, "policies") or {}
+    found: Mapping[str, Json] = dig(metrics, "policies") or {}
+    declared = [*(dig(inputs.spec, "policies", "policies") or {}), *found]
+    each = {name: found[name] for name in declared if name in found}
     if not each:
         return Section("policies", "Policies", [])
     models = [name for name in MODELS if any(name in value for value in each.values())]

@@ -1,6 +1,6 @@
 """Evaluate policies in the simulators and in the world models: `python -m stages.policies`."""
 
-from typing import Any, cast
+from typing import Any
 
 import torch
 from gymnasium.vector import VectorEnv
@@ -17,7 +17,7 @@ from roboalign.policies.spec import PoliciesSpec
 from roboalign.probe.model import load_probe
 from roboalign.reward.spec import RewardSpec
 from roboalign.run import Run, execute
-from roboalign.sources.simulators.spec import SimulatedRobotSpec, SimulatedSpec
+from roboalign.sources.simulators.spec import SimulatedSpec
 from roboalign.sources.spec import SourceSpec
 from roboalign.store import Corpus
 
@@ -26,7 +26,7 @@ def main(run: Run) -> None:
     """Run the stage."""
     spec: PoliciesSpec = run.section("policies", PoliciesSpec)
     sources: dict[str, SourceSpec] = run.section("sources", dict[str, SourceSpec])
-    robots = {name: cast(SimulatedRobotSpec, each) for name, each in sources.items() if isinstance(each, SimulatedSpec)}
+    robots = {name: each for name, each in sources.items() if isinstance(each, SimulatedSpec)}
     device_spec: DeviceSpec = run.section("hardware.device", DeviceSpec)
     device, results, curves = torch.device(device_spec.accelerator), PolicyResults(spec, {}), list[dict[str, Any]]()
 

@@ -60,7 +60,8 @@ def run_closed_loop(
     Raises:
         PolicyError: The policy failed, or its actions are not valid.
     """
-    observation, info = env.reset(seed=list(seeds), options={"episodes": list(episodes)})
+    one_for_each: Any = list(seeds)  # Gymnasium's type names one seed only
+    observation, info = env.reset(seed=one_for_each, options={"episodes": list(episodes)})
     policy.episodes = episodes
     policy.reset(observation["instruction"] if instructions is None else instructions, seeds)
     goals = info["states"][:, _GOAL].copy()

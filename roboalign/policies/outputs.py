@@ -1,6 +1,7 @@
 """The files that the stage `policies` writes besides its metrics: success by episode, success by policy, and clips."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -47,7 +48,7 @@ def write_clips(folder: Path, results: PolicyResults) -> None:
     """Write the clips of each world to `<world>.npz`, (C, T + 1, H, W, 3) by `<policy>/<source>`."""
     folder.mkdir(parents=True, exist_ok=True)
     for world in WORLDS:
-        arrays = {
+        arrays: dict[str, Any] = {
             f"{policy}/{source}": result.clips
             for policy, sources in results.worlds.get(world, {}).items()
             for source, result in sources.items()
@@ -55,4 +56,4 @@ def write_clips(folder: Path, results: PolicyResults) -> None:
         }
         if arrays:
             with replacing(folder / f"{world}.npz") as temporary, temporary.open("wb") as stream:
-                np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]
+                np.savez_compressed(stream, **arrays)

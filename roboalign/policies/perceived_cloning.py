@@ -61,7 +61,7 @@ class PerceivedCloningNetwork(nn.Module):
         found = self.probe.scenes.identify(images)
         tasks = found.clamp(min=0)
         states = self.probe.perceive(images.unsqueeze(1), tasks, 0).states[:, 0]
-        gripper, item, goal = states[:, :9].unflatten(1, (3, 3)).unbind(1)
+        gripper, item, goal = states[:, :9].reshape(-1, 3, 3).unbind(1)
         home = self.probe.scenes.means[tasks][:, :3]
         touch = states[:, [STATE_NAMES.index("opening"), STATE_NAMES.index("contact")]]
         positions = SCALE * torch.cat([item - gripper, goal - item, gripper - home, goal - gripper], 1)

@@ -89,19 +89,17 @@ class PolicyResults:
 
         def row(policy: str, source: str) -> Floats:
             result = self.worlds[world][policy][source]
-            success = result.success[:, : last + 1].astype(np.float64)
-            match judge:
-                case "probe":
-                    return (success[:, -1] >= self.spec.threshold).astype(np.float64)
-                case "probe_any":
-                    return (success.max(1) >= self.spec.threshold).astype(np.float64)
-                case "distance":
-                    assert result.distance is not None
-                    return (result.distance[:, last] <= self.spec.near).astype(np.float64)
-                case "probability":
-                    return success[:, -1]
-                case _:
-                    return result.scores[judge].astype(np.float64)
+            success, value = result.success[:, : last + 1], result.scores.get(judge)
+            if judge == "probe":
+                value = success[:, -1] >= self.spec.threshold
+            elif judge == "probe_any":
+                value = success.max(1) >= self.spec.threshold
+            elif judge == "probability":
+                value = success[:, -1]
+            elif judge == "distance" and result.distance is not None:
+                value = result.distance[:, last] <= self.spec.near
+            assert value is not None, f"no result by {judge}"
+            return np.asarray(value, np.float64)
 
         return np.stack([np.concatenate([row(policy, source) for source in sources]) for policy in policies])
 

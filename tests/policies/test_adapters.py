@@ -68,7 +68,8 @@ def test_lerobot_policies_get_a_batch_and_forget_between_episodes() -> None:
 
         def select_action(self, batch: dict[str, Any]) -> torch.Tensor:
             self.batches.append(batch)
-            return batch["pixels"].mean((1, 2, 3))[:, None].expand(-1, 2)
+            actions: torch.Tensor = batch["pixels"].mean((1, 2, 3))[:, None].expand(-1, 2)
+            return actions
 
     inner = SelectsMean()
     policy = LeRobotPolicy(

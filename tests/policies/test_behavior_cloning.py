@@ -104,10 +104,11 @@ def test_a_network_is_stored_and_acts_within_the_range(corpus: Corpus, tmp_path:
         actions.append(policy.act(images))
     np.testing.assert_array_equal(actions[0], actions[1])
     assert not np.array_equal(actions[1], actions[2])
-    for each in actions:
-        assert each.dtype == np.float32
-        assert (each >= np.float32(robot.actions.low)).all()
-        assert (each <= np.float32(robot.actions.high)).all()
+    low, high = np.array(robot.actions.low, np.float32), np.array(robot.actions.high, np.float32)
+    for action in actions:
+        assert action.dtype == np.float32
+        assert (action >= low).all()
+        assert (action <= high).all()
 
 
 def test_a_copy_does_not_depend_on_the_others(corpus: Corpus) -> None:

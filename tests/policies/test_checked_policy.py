@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from roboalign.policies.adapters import FunctionPolicy
 from roboalign.policies.checked_policy import CheckedPolicy, PolicyError
 from roboalign.policies.closed_loop import run_closed_loop
 
-GOOD = np.tile(np.float32([[0.5, 1.0]]), (2, 1))
+GOOD = np.tile(np.array([[0.5, 1.0]], np.float32), (2, 1))
 
 
 def with_value(value: float) -> np.ndarray:
@@ -73,8 +74,10 @@ def test_an_exception_in_reset_names_the_first_step() -> None:
 
 
 def test_valid_actions_of_other_types_are_converted_and_rounding_is_forgiven() -> None:
-    for actions in (GOOD.astype(np.float64), np.int64([[1, 2], [0, -2]]), with_value(2.0001)):
-        policy = CheckedPolicy("mine", FunctionPolicy(lambda images, texts, a=actions: a), ROBOT, 1.0)
+    for actions in (GOOD.astype(np.float64), np.array([[1, 2], [0, -2]], np.int64), with_value(2.0001)):
+        policy = CheckedPolicy(
+            "mine", FunctionPolicy(partial(lambda answer, images, texts: answer, actions)), ROBOT, 1.0
+        )
         policy.reset(["a", "b"], [0, 1])
         answer = policy.act(np.zeros((2, 4, 4, 3), np.uint8))
         assert answer.dtype == np.float32

@@ -32,7 +32,7 @@ def test_it_finds_the_cheapest_actions_of_each_copy() -> None:
     policy = CEMPolicy(SPEC, cost, ROBOT)
     policy.reset(["left", "right"], [3, 4])
     first = policy.act(IMAGES)
-    np.testing.assert_allclose(first, ROBOT.denormalise(np.float32([[0.6, -0.4], [-0.2, 0.9]])), atol=0.25)
+    np.testing.assert_allclose(first, ROBOT.denormalise(np.array([[0.6, -0.4], [-0.2, 0.9]], np.float32)), atol=0.25)
     assert len(cost.calls) == SPEC.iterations
     policy.act(IMAGES)
     assert len(cost.calls) == SPEC.iterations  # the second action of the same plan

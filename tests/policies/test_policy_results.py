@@ -8,11 +8,12 @@ import pytest
 from roboalign.policies.outputs import episode_rows, rate_rows
 from roboalign.policies.results import OTHER_FRAMES, PolicyMetrics, PolicyResults, WorldResult, replay_of
 from roboalign.policies.spec import PoliciesSpec
+from roboalign.types import Float32
 
 EPISODES, HORIZON = 10, 4
 
 
-def outcome(successes: int, *, from_frame: int = HORIZON - 1, missed: int = 0) -> np.ndarray:
+def outcome(successes: int, *, from_frame: int = HORIZON - 1, missed: int = 0) -> Float32:
     """(E, T): `successes` episodes succeed from `from_frame` on, of which the first `missed` do not show it."""
     table = np.zeros((EPISODES, HORIZON), np.float32)
     table[missed:successes, from_frame:] = 1
@@ -44,9 +45,14 @@ def results() -> PolicyResults:
             "supervised",
             policy,
             "toy",
-            WorldResult(outcome(successes, missed=2), 0.1 - 0.1 * outcome(successes), scores),
+            WorldResult(outcome(successes, missed=2), np.float32(0.1) * (1 - outcome(successes)), scores),
         )
-        made.add("aligned", policy, "toy", WorldResult(outcome(successes + 1), 0.1 - 0.1 * outcome(successes), scores))
+        made.add(
+            "aligned",
+            policy,
+            "toy",
+            WorldResult(outcome(successes + 1), np.float32(0.1) * (1 - outcome(successes)), scores),
+        )
         made.add(OTHER_FRAMES, policy, "toy", WorldResult(outcome(10 - successes)))
         for model in ("supervised", "aligned"):
             made.add(replay_of(model), policy, "toy", made.worlds[model][policy]["toy"])

@@ -17,7 +17,7 @@ from roboalign.policies.msgpack_numpy import pack, unpack
 from roboalign.policies.server import ServerPolicy
 from roboalign.policies.spec import PolicyServerSpec
 
-CHUNK = np.tile(np.float32([[0.5, 0.0]]), (4, 1))
+CHUNK = np.tile(np.array([[0.5, 0.0]], np.float32), (4, 1))
 
 
 @contextmanager

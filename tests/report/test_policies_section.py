@@ -76,9 +76,9 @@ def test_the_best_and_the_worst_policy_are_shown(tmp_path: Path) -> None:
     folder, spec = tmp_path / "clips", {"policies": {"expert": {"kind": "scripted"}, "a": {"kind": "constant"},
                                                      "b": {"kind": "random"}}}  # fmt: skip
     folder.mkdir()
-    clip = np.zeros((1, 5, 8, 8, 3), np.uint8)
+    clips: dict[str, Any] = {f"{policy}/fetch": np.zeros((1, 5, 8, 8, 3), np.uint8) for policy in spec["policies"]}
     for world in ("simulator", "supervised"):
-        np.savez(folder / f"{world}.npz", **{f"{policy}/fetch": clip for policy in spec["policies"]})
+        np.savez(folder / f"{world}.npz", **clips)
     rows = [
         {"world": world, "policy": policy, "source": "fetch", "episode": f"fetch/{number:06d}",
          "success": int(policy != "b"), "probability": 0.75}

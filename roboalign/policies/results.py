@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,7 +90,8 @@ class PolicyResults:
 
         def row(policy: str, source: str) -> Floats:
             result = self.worlds[world][policy][source]
-            success, value = result.success[:, : last + 1], result.scores.get(judge)
+            success = result.success[:, : last + 1]
+            value: Any = result.scores.get(judge)
             if judge == "probe":
                 value = success[:, -1] >= self.spec.threshold
             elif judge == "probe_any":

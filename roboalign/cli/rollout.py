@@ -8,7 +8,7 @@ HELP = "show what the world model predicts for an episode's first picture and an
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `rollout`."""
-    parser.epilog = "The same as a simulator for Python, with step, reset and branch: roboalign/simulation/load.py."
+    parser.epilog = "The same in Python, as a Gymnasium environment: docs/environments.md."
     parser.add_argument("--episode", required=True, metavar="ID", help="a recorded episode, such as fetch/000012")
     parser.add_argument("--actions", type=Path, metavar="FILE",
                          help="a row a step in the source's units, .npy or JSON (the recorded ones)")  # fmt: skip

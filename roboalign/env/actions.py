@@ -71,4 +71,5 @@ class ActionScale:
         """Actions (N, A) in [-1, 1], clipped, as world models and scorers take them."""
         if self.normalized:
             return np.clip(values, -1, 1).astype(np.float32)
-        return self.limits.normalise(values)
+        # Clipped beforehand, which does not change the result, since huge actions would overflow.
+        return self.limits.normalise(self.to_source(values))

@@ -5,6 +5,9 @@
     observations, rewards, terminated, truncated, infos = robots.step(actions)   # held for the control steps of a frame
 
 An episode's scene is that of its recording, and so is its first frame, if the store keeps frames without loss.
+
+Models may be loaded after a simulator has rendered only because this module imports torch's libraries first (through
+`scoring`): Triton, which they load, crashes if it comes after the LLVM of Mesa's software renderer.
 """
 
 from collections.abc import Sequence

@@ -13,7 +13,8 @@ from roboalign.types import Episode
 from tests.experiment_files import write_experiment
 
 IMAGE = {"height": 32, "width": 32, "supersample": 1}
-FETCH = {"kind": "fetch", "episodes": 8, "length": 10, "image": IMAGE}
+SPLIT = {"train": 0.5, "validation": 0.25, "test": 0.25}
+FETCH = {"kind": "fetch", "episodes": 8, "length": 10, "image": IMAGE, "split": SPLIT}
 
 
 def record_source(values: dict[str, object]) -> list[Episode]:

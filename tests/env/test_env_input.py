@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
@@ -56,6 +56,7 @@ def test_a_single_environment_names_its_own_shape(experiment: Path) -> None:
         env.step([0, 0, 0, np.nan])
 
 
+@settings(deadline=None)
 @given(arrays.arrays(np.float64, (2, 3), elements=st.floats(allow_nan=False, allow_infinity=False)))
 def test_any_finite_action_is_clipped_to_the_measured_range(values: np.ndarray[Any, np.dtype[np.float64]]) -> None:
     checked = SCALE.check(values, (2, 3))

@@ -19,13 +19,10 @@ def run(code: str) -> str:
 def test_importing_registers_all_of_them_and_loads_no_models() -> None:
     printed = run(
         "import sys, gymnasium, roboalign.env; import importlib; importlib.reload(roboalign.env)\n"
-        "print(*sorted(name for name in gymnasium.registry if 'roboalign' in name), 'torch' in sys.modules)\n"
-        "try: gymnasium.make('roboalign.env:roboalign/WorldModel-v0', experiment='nowhere', source='fetch')\n"
-        "except Exception as error: print(error)"
+        "print(*sorted(name for name in gymnasium.registry if 'roboalign' in name), 'torch' in sys.modules)"
     )
     names = " ".join(f"roboalign/{name}-v0" for name in ("Fetch", "Jaco", "Metaworld", "Panda", "WorldModel"))
-    assert printed.splitlines()[0] == f"{names} False"
-    assert "artifacts/sources/index.json is missing; run `dvc repro` or `dvc pull`" in printed
+    assert printed.splitlines() == [f"{names} False"]
 
 
 def test_without_gymnasium_the_extra_is_named() -> None:

@@ -1,5 +1,7 @@
 """The simulated robots' environments: recorded scenes, Gymnasium's contract, the spaces of the world model."""
 
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -102,9 +104,25 @@ def test_the_expert_succeeds_and_success_ends_the_episode(experiment: Path, fetc
     env.close()
 
 
+@pytest.mark.slow
+def test_a_world_model_is_loaded_after_a_robot_has_rendered(experiment: Path) -> None:
+    """In a process of its own, which has loaded nothing before: see the note in `roboalign.env.robots`."""
+    code = (
+        "import gymnasium, roboalign.env\n"
+        f"folder = {str(experiment)!r}\n"
+        "robot = gymnasium.make('roboalign/Fetch-v0', experiment=folder)\n"
+        "robot.reset(seed=0)\n"
+        "gymnasium.make('roboalign/WorldModel-v0', experiment=folder, source='fetch').reset(seed=0)\n"
+        "robot.close()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def test_what_a_robot_cannot_do_is_said(experiment: Path, tmp_path: Path) -> None:
     robots = RobotVectorEnv(1, robot="fetch", experiment=experiment)
     options = {"images": np.zeros((1, 32, 32, 3), np.uint8), "instructions": ["a"]}
+    wrong: Any = {"reward": "probe"}
     with pytest.raises(EnvError, match="cannot start from an image; give an episode"):
         robots.reset(options=options)
     with pytest.raises(EnvError, match="no source '' of the robot panda; it has none"):
@@ -112,7 +130,7 @@ def test_what_a_robot_cannot_do_is_said(experiment: Path, tmp_path: Path) -> Non
     with pytest.raises(EnvError, match="no source 'arm' of the robot fetch; those are fetch"):
         RobotVectorEnv(1, robot="fetch", experiment=experiment, source="arm")
     with pytest.raises(EnvError, match="reward must be one of simulator, student"):
-        RobotVectorEnv(1, robot="fetch", experiment=experiment, reward="probe")
+        RobotVectorEnv(1, robot="fetch", experiment=experiment, **wrong)
 
 
 def test_a_spec_that_did_not_record_the_episodes_is_named(tmp_path: Path, fetch_episodes: list[Episode]) -> None:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from roboalign.env import EnvError, WorldModelEnv, WorldModelVectorEnv
 from roboalign.env.scoring import load_clip_scorer
+from roboalign.errors import StageError
 from roboalign.pipeline.video_models import VideoModels
 from roboalign.probe.model import load_probe
 from roboalign.rollout.evaluation_episodes import EvaluationEpisodes
@@ -275,8 +276,14 @@ def test_gymnasiums_vector_wrappers_take_it(experiment: Path) -> None:
     ],
 )
 def test_wrong_arguments_are_answered(experiment: Path, options: Any, message: str) -> None:
+    given: Any = {"experiment": experiment, "source": "fetch"} | options
     with pytest.raises(ValueError, match=message):
-        WorldModelVectorEnv(**{"experiment": experiment, "source": "fetch", "probe": "gold"} | options)
+        WorldModelVectorEnv(**given)
+
+
+def test_a_folder_without_an_experiment_is_named(tmp_path: Path) -> None:
+    with pytest.raises(StageError, match=r"artifacts/sources/index.json is missing; run `dvc repro` or `dvc pull`"):
+        gymnasium.make(f"roboalign.env:{ID}", experiment=tmp_path, source="fetch")
 
 
 def test_score_and_branch_say_what_they_need(experiment: Path) -> None:

@@ -115,3 +115,25 @@ def test_a_rollout_says_when_it_has_reached_its_horizon() -> None:
         decoder.step(ACTIONS[:, 0])
     with pytest.raises(ValueError, match="needs a horizon"):
         build_decoder(ArSpec(), ToyTokenizer(), ToySampler(), Start(FRAMES, MASK, SEEDS))
+
+
+PROPRIOCEPTION = torch.tensor([[0.5], [-0.5]])
+
+
+@pytest.mark.parametrize("decoding", DECODINGS, ids=lambda decoding: decoding.kind)
+def test_proprioception_is_known_only_under_the_context_of_the_first_frame(decoding: FixedDecodingSpec) -> None:
+    sampler, prompt = ToySampler(drift=1), Prompt(FRAMES, ACTIONS, MASK, SEEDS, PROPRIOCEPTION)
+    rollout(decoding, ToyTokenizer(loss=1), sampler, prompt, TRUTH)
+    first, *later = sampler.proprioceptions
+    assert first is PROPRIOCEPTION
+    keeps_context = isinstance(decoding, CarryTokensSpec)
+    assert all((given is PROPRIOCEPTION) if keeps_context else (given is None) for given in later)
+    assert (len(later) > 0) == (not isinstance(decoding, (ArSpec, KvWindowSpec)))
+
+
+def test_selected_rollouts_keep_their_proprioception() -> None:
+    start = Start(FRAMES, MASK, SEEDS, None, PROPRIOCEPTION)
+    decoder = build_decoder(SwrSpec(window=3), ToyTokenizer(), ToySampler(), start, None)
+    chosen = decoder.select(torch.tensor([1, 1, 0]))
+    assert chosen.proprioception is not None
+    assert chosen.proprioception.tolist() == [[-0.5], [-0.5], [0.5]]

@@ -39,7 +39,7 @@ def test_stepping_gives_pictures_and_the_same_ones_again(experiment: Path, toy_e
 
 def test_a_robot_shows_the_same_alone_and_among_others(experiment: Path, toy_episodes: list[Episode]) -> None:
     simulation = load(experiment, temperature=1.0)
-    world = simulation.reset("toy", toy_episodes[0].frames[:1], [7])
+    world = simulation.reset("toy", toy_episodes[0].frames[:1].copy(), [7])
     crowd = world.select(torch.zeros(3, dtype=torch.long), torch.tensor([7, 8, 9]))
     tokens = []
     for action in toy_episodes[0].actions[:8]:
@@ -55,7 +55,7 @@ def test_what_does_not_fit_is_named(experiment: Path, toy_episodes: list[Episode
     frames = toy_episodes[0].frames[:1]
     with pytest.raises(SimulationError, match="on the source 'fetch'; it was trained on: toy"):
         simulation.reset("fetch", frames, [0])
-    with pytest.raises(SimulationError, match="the image must be"):
+    with pytest.raises(SimulationError, match="the images must be"):
         simulation.reset("toy", frames[0], [0])
     with pytest.raises(SimulationError, match="4 dimensions, these have 3"):
         simulation.actions("toy", np.zeros((1, 3), np.float32))

@@ -63,3 +63,12 @@ def test_success_is_counted_by_policy_and_task(tmp_path: Path, toy_episodes: lis
 def test_a_source_without_state_has_no_success(tmp_path: Path, toy_episodes: list[Episode]) -> None:
     bare = [replace(e, state=None, keypoints=None) for e in toy_episodes]
     assert metrics(write(tmp_path / "real", bare)).keys() == {"episodes", "frames"}
+
+
+def test_the_range_of_the_proprioception_is_listed(tmp_path: Path, toy_episodes: list[Episode]) -> None:
+    folder = write(tmp_path / "episodes/toy", toy_episodes)
+    write_json(tmp_path / "sources/index.json", {"sources": {"toy": entry(folder, tmp_path)}})
+    data = Corpus.open(tmp_path / "sources/index.json")
+    assert data.proprioception(3).tolist() == pytest.approx(Corpus.of(toy_episodes).proprioception(3).tolist())
+    bare = write(tmp_path / "bare", [replace(e, state=None, keypoints=None) for e in toy_episodes])
+    assert "proprioception_low" not in entry(bare, tmp_path)

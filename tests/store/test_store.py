@@ -270,3 +270,38 @@ def test_damaged_metadata_names_the_store(tmp_path: Path, toy_episodes: list[Epi
         (folder / name).write_bytes(damaged)
         with pytest.raises(StoreError, match=r"toy.*dvc repro"):
             EpisodeStore(folder)
+
+
+def test_proprioception_comes_back_as_it_was(tmp_path: Path, toy_episodes: list[Episode]) -> None:
+    bare = [
+        replace(e, state=None, keypoints=None, policy="unknown", proprioception=e.actions[:, :3] * 2)
+        for e in toy_episodes[:3]
+    ]
+    store = EpisodeStore(write(tmp_path / "real", bare))
+    np.testing.assert_array_equal(store.read(1).proprioception, bare[1].proprioception)
+    np.testing.assert_array_equal(store.proprioception(2), bare[2].proprioception)
+    with EpisodeWriter(tmp_path / "copy", fps=10) as writer:
+        writer.append(store, 1)
+    np.testing.assert_array_equal(EpisodeStore(tmp_path / "copy").proprioception(0), bare[1].proprioception)
+
+
+def test_a_simulated_robot_measures_its_gripper(tmp_path: Path, toy_episodes: list[Episode]) -> None:
+    store = EpisodeStore(write(tmp_path / "toy", toy_episodes[:2]))
+    state = toy_episodes[0].state
+    assert state is not None
+    np.testing.assert_array_equal(store.proprioception(0), state[:, [0, 1, 2, 9]])
+    assert store.read(0).proprioception is None  # it is a part of the state
+
+
+def test_a_corpus_scales_proprioception_and_says_where_it_is_unknown(toy_episodes: list[Episode]) -> None:
+    arm = [replace(e, state=None, keypoints=None, proprioception=e.actions[:, :2] * 5 + 3) for e in toy_episodes[:4]]
+    blind = [replace(e, source="blind", state=None, keypoints=None) for e in toy_episodes[4:8]]
+    data = Corpus.of(arm + blind)
+    assert data.proprioception_width == 2
+    values = np.concatenate([data.proprioception(i) for i in range(4)])
+    assert np.abs(values).max() <= 1
+    assert values.std() > 0.1
+    assert data.proprioception(5).shape == (12, 2)
+    assert np.isnan(data.proprioception(5)).all()
+    assert data.filter(source="blind").proprioception_width == 2
+    assert Corpus.of(blind).proprioception(0).shape == (12, 0)

@@ -73,7 +73,11 @@ def trained(spec_of, corpus, tmp_path_factory):
 
 
 def rollout_at(model):
-    return lambda temperature: make_rollout_fn(Brightness(), Sampler(model, temperature=temperature), ArSpec())
+    def build(temperature):
+        roll_out = make_rollout_fn(Brightness(), Sampler(model, temperature=temperature), ArSpec())
+        return lambda frames, actions, mask, seeds, proprioception: roll_out(frames, actions, mask, seeds)
+
+    return build
 
 
 SPEC = WorldModelMeasureSpec(horizon=4, episodes=10, starts=2)

@@ -280,3 +280,29 @@ def test_the_models_own_samples_are_likelier_than_random_ones(model_of, batch_of
         own = log_probabilities(model(context, tokens, actions, mask), tokens).mean()
         other = log_probabilities(model(context, dynamics, actions, mask), dynamics).mean()
     assert own > other + 0.1
+
+
+def test_proprioception_of_the_context_frame_reaches_every_frame(model_of, batch_of):
+    shape = TokenShape(6, 4, (4, 3), (3, 5), 3, proprioception_width=2)
+    model, (context, _, actions, mask) = model_of(shape, proprioception={}), batch_of()
+    measured = torch.tensor([[0.5, -1.0], [0.2, torch.nan], [torch.nan, torch.nan]])
+    sampler = Recorder(model, temperature=0)
+    state = sampler.start(context, mask, torch.arange(3), 4, proprioception=measured)
+    tokens = torch.stack([sampler.step(state, action) for action in actions.unbind(1)], 1)
+    with torch.no_grad():
+        logits = model(context, tokens, actions, mask, measured)
+        unknown = model(context, tokens, actions, mask)
+    torch.testing.assert_close(torch.stack(sampler.seen, 1).view(3, 4, 4, 15), logits, atol=1e-4, rtol=0)
+    differs = (logits - unknown).abs().amax((2, 3)) > 1e-3
+    assert differs[:2].all()
+    assert not differs[2].any()
+
+
+def test_a_model_without_proprioception_ignores_it(model_of, batch_of):
+    model, (context, _, actions, mask) = model_of(), batch_of()
+    sampler = Sampler(model, temperature=0)
+    drawn = []
+    for measured in (None, torch.ones(3, 2)):
+        state = sampler.start(context, mask, torch.arange(3), 4, proprioception=measured)
+        drawn.append(torch.stack([sampler.step(state, action) for action in actions.unbind(1)]))
+    assert torch.equal(*drawn)

@@ -179,3 +179,17 @@ def test_of_two_contexts_the_first_is_the_true_frame_that_the_other_comes_from(c
         assert torch.equal(sample["dynamics"], one[index]["dynamics"])
         differing += not torch.equal(sample["context"][:4], sample["context"][4:8])
     assert differing > 0.3 * len(two)
+
+
+def test_proprioception_is_that_of_a_true_context_frame(corpus, tmp_path):
+    data = encode_segments(Means(), corpus, SegmentSpec(frames=3, stride=1, reencoded=0.5), tmp_path)
+    known = 0
+    for index in range(len(data)):
+        sample = data[index]
+        episode, start = int(sample["episode"]), int(sample["start"])
+        if refreshes(Segment(episode, start, 3), SegmentSpec(frames=3, reencoded=0.5)) == [start]:
+            known += 1
+            assert sample["proprioception"].tolist() == corpus.proprioception(episode)[start].tolist()
+        else:
+            assert sample["proprioception"].isnan().all()
+    assert 0 < known < len(data)

@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import yaml
@@ -18,14 +19,16 @@ VARIANTS = [
     {"actions": {"kind": "slot", "bins": 8, "every_slot": False}},
     {"contexts": 2, "segment": {"reencoded": 0.5}},
     {"still_tokens": True},
+    {"proprioception": {}},
 ]
 
 
 @pytest.mark.parametrize("changes", VARIANTS)
 def test_parameters_are_those_of_the_model(model_of, spec_of, changes):
     spec = spec_of(**changes)
-    counted = sum(parameter.numel() for parameter in model_of(**changes).parameters())
-    assert spec.parameters(6, 4, SHAPE.context_levels, SHAPE.dynamics_levels, SHAPE.action_width) == counted
+    shape = replace(SHAPE, proprioception_width=2)
+    counted = sum(parameter.numel() for parameter in model_of(shape, **changes).parameters())
+    assert spec.parameters(6, 4, SHAPE.context_levels, SHAPE.dynamics_levels, SHAPE.action_width, 2) == counted
 
 
 def test_the_spec_counts_tokens_as_the_layout_does(spec_of):

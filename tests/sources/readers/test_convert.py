@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from roboalign.sources.errors import DamagedError
 from roboalign.sources.readers.convert import convert
@@ -93,6 +94,8 @@ def broken(steps: Sequence[int]) -> Iterator[UInt8]:
     raise DamagedError("picture 2 cannot be decoded")
 
 
+ACTIONS = np.arange(LENGTH * 3, dtype=np.float32).reshape(LENGTH, 3)
+ARM = {"proprioception": [{"key": "joints"}], "proprioception_width": 3}
 BAD_ACTIONS = np.zeros((LENGTH, 3), np.float32)
 BAD_ACTIONS[5, 1] = np.nan
 
@@ -107,6 +110,9 @@ BAD_ACTIONS[5, 1] = np.nan
         ({"columns": {"action": BAD_ACTIONS[:4]}}, {}, "not one row for each of 9 steps"),
         ({}, {"action_width": 4}, "width 3, but action_width is 4"),
         ({}, {"actions": [{"key": "action", "columns": [3]}]}, "no column 3"),
+        ({}, ARM | {"proprioception_width": 3}, "no proprioception column 'joints'; there is: action"),
+        ({"columns": {"action": ACTIONS, "joints": BAD_ACTIONS}}, ARM, "proprioception 'joints' is NaN or infinite at"),
+        ({"columns": {"action": ACTIONS, "joints": ACTIONS[:, :2]}}, ARM, "width 2, but proprioception_width is 3"),
         ({"pictures": broken}, {}, "picture 2 cannot be decoded"),
         ({"pictures": lambda steps: pictures(steps[:-1])}, {}, "8 of its 9 pictures"),
         ({}, {"filter": {"attributes": {"place": "a"}}}, "no attribute 'place'; there is: site"),
@@ -141,3 +147,18 @@ def test_splitting_by_instruction_groups_by_its_words() -> None:
     by = spec(split={"by": "instruction"})
     same, other = raw(instruction="Lift the cup"), raw(instruction="push the cup")
     assert kept(raw(), by).scene == kept(same, by).scene != kept(other, by).scene
+
+
+def test_proprioception_is_that_of_the_frames_that_a_stride_keeps() -> None:
+    columns = {"action": ACTIONS, "joints": ACTIONS * 10, "gripper": np.arange(LENGTH, dtype=np.float32)}
+    entries = [{"key": "gripper"}, {"key": "joints", "columns": [2, 0]}]
+    episode = kept(raw(columns=columns), spec(stride=4, proprioception=entries, proprioception_width=3))
+    assert episode.proprioception is not None
+    assert episode.proprioception.tolist() == [[0, 20, 0], [4, 140, 120], [8, 260, 240]]
+    assert kept(raw(columns=columns), spec()).proprioception is None
+
+
+@pytest.mark.parametrize("changes", [{"proprioception": [{"key": "joints"}]}, {"proprioception_width": 3}])
+def test_columns_and_width_of_the_proprioception_go_together(changes: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match="set both or neither"):
+        spec(**changes)

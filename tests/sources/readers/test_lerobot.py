@@ -148,6 +148,14 @@ def test_pictures_of_a_large_file_are_read_on_not_again(tmp_path: Path, monkeypa
         ({"camera": "observation.depth"}, "is a depth map"),
         ({"actions": [{"key": "speed"}]}, r"actions\.0\.key: the data set has no vector 'speed'; its vectors: action"),
         ({"actions": [{"key": "note"}]}, "no vector 'note'"),
+        (
+            {"proprioception": [{"key": "speed"}], "proprioception_width": 2},
+            r"proprioception\.0\.key: the data set has no vector 'speed'",
+        ),
+        (
+            {"proprioception": [{"key": "action"}], "proprioception_width": 2},
+            r"proprioception_width is 2, but the data set has 4 \(action: 4\)",
+        ),
         ({"action_width": 6}, r"action_width is 6, but the data set has 5 \(action: 4, gripper: 1\)"),
     ],
 )

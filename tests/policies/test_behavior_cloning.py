@@ -171,4 +171,4 @@ def test_a_head_on_a_frozen_probe_learns_and_is_stored(toy_episodes: list[Episod
         )
         policy.reset([toy_episodes[0].instruction], [0])
         answers.append(policy.act(corpus.frames(0)[:1]))
-    np.testing.assert_array_equal(*answers)
+    np.testing.assert_array_equal(answers[0], answers[1])

@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -38,7 +39,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     values = yaml.safe_load((REPOSITORY / "specs/policies/smoke.yaml").read_text())
     del values["policies"]["cloning"], values["compared_decodings"]
     spec = PoliciesSpec.model_validate({**values, "replays": False})
-    sections = {
+    sections: dict[str, Any] = {
         "policies": spec, "reward": reward, "hardware": {"device": DeviceSpec(threads=1).model_dump(mode="json")},
     }  # fmt: skip
     for name, section in sections.items():
@@ -80,7 +81,14 @@ def test_the_command_evaluates_a_trained_network_and_a_function(
         "import numpy as np\ndef act(images, instructions): return np.full((len(images), 4), np.nan)\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    arguments = {"split": "train", "episodes": 2, "horizon": 2, "time_limit": 30.0, "seed": 0, "device": "cpu"}
+    arguments: dict[str, Any] = {
+        "split": "train",
+        "episodes": 2,
+        "horizon": 2,
+        "time_limit": 30.0,
+        "seed": 0,
+        "device": "cpu",
+    }
     sheet = tmp_path / "frames.png"
     assert evaluate_policy(root, "perceived", "fetch", ["supervised"], **arguments, out=sheet) == 0
     assert "perceived on fetch in supervised: success 0.00 [0.00, 0.66] of 2 train episodes" in capsys.readouterr().out

@@ -81,6 +81,27 @@ def ranking_agreement(model: ArrayLike, truth: ArrayLike, draws: int = 2000, see
     return result
 
 
+def random_agreement(truth: ArrayLike, draws: int = 2000, seed: int = 0) -> dict[str, Json]:
+    """The agreement of judges that toss a coin for each episode, as in `ranking_agreement`: mean and 95 % range over
+    `draws` of them. `truth` is (P, E)."""
+    table = np.asarray(truth, np.float64)
+    policies, episodes = table.shape
+    rates = np.random.default_rng(seed).binomial(episodes, 0.5, size=(draws, policies)) / episodes
+    means = np.broadcast_to(table.mean(1), rates.shape)
+    found = {
+        "pearson": _correlations(rates, means),
+        "spearman": _correlations(*(stats.rankdata(each, axis=1) for each in (rates, means))),
+        "mmrv": rank_violations(rates, means),
+    }
+    result: dict[str, Json] = {"episodes": episodes}
+    for name, values in found.items():
+        defined = values[np.isfinite(values)]
+        if len(defined):
+            low, high = np.quantile(defined, (0.025, 0.975))
+            result[name] = asdict(Interval(float(defined.mean()), float(low), float(high), policies))
+    return result
+
+
 def _correlations(left: Floats, right: Floats) -> Floats:
     """Pearson's correlation (N,) of the rows of two tables (N, P); NaN if a row is constant."""
     a, b = (table - table.mean(1, keepdims=True) for table in (left, right))

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from roboalign.metrics.policy_ranking import masked_rate, ranking_agreement
+from roboalign.metrics.policy_ranking import masked_rate, random_agreement, ranking_agreement
 from roboalign.metrics.statistics import wilson
 from roboalign.policies.spec import PoliciesSpec, ScriptedPolicySpec
 from roboalign.types import Float32, Json, UInt8
@@ -202,9 +202,7 @@ class PolicyMetrics:
         """Rankings that do without the world model or without the scene."""
         results, value = self.results, dict[str, Json]()
         truth = results.truth(self.policies, results.sources)
-        rng = np.random.default_rng([self.spec.seed, 1])
-        coin = rng.integers(2, size=truth.shape).astype(np.float64)
-        value["random_judge"] = ranking_agreement(coin, truth, self.spec.draws, self.spec.seed)
+        value["random_judge"] = random_agreement(truth, self.spec.draws, self.spec.seed)
         if results.has(OTHER_FRAMES, self.policies):
             value[OTHER_FRAMES] = self.agreement(OTHER_FRAMES)
         ranked = [policy for policy in acting if policy in results.cloning_error]

@@ -6,7 +6,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from roboalign.metrics.policy_ranking import masked_rate, mean_maximum_rank_violation, ranking_agreement
+from roboalign.metrics.policy_ranking import (
+    masked_rate,
+    mean_maximum_rank_violation,
+    random_agreement,
+    ranking_agreement,
+)
 from roboalign.metrics.statistics import pearson
 
 # RT-1 (converged, 15 %, X, begin), RT-2-X and Octo-Base picking a coke can (Li et al. 2024, table I).
@@ -92,3 +97,13 @@ def test_equal_columns_leave_no_doubt(episodes: int) -> None:
     rate = masked_rate(np.tile([[1.0], [0.0]], (1, episodes)), np.ones((2, episodes), bool), draws=100)
     assert rate is not None
     assert rate.low == rate.mean == rate.high == 0.5
+
+
+def test_random_judges_agree_as_often_as_they_disagree() -> None:
+    truth = (np.random.default_rng(2).random((10, 30)) < np.linspace(0, 1, 10)[:, None]).astype(float)
+    found = random_agreement(truth)
+    for name in ("pearson", "spearman"):
+        assert abs(found[name]["mean"]) < 0.03
+        assert found[name]["low"] < -0.5
+        assert found[name]["high"] > 0.5
+    assert found["mmrv"]["mean"] > 0.2

@@ -88,7 +88,7 @@ def test_agreement_by_model_source_horizon_and_judge(metrics: Any) -> None:
 def test_baselines(metrics: Any) -> None:
     assert metrics["baselines"]["cloning_error"]["pearson"]["mean"] == pytest.approx(1)
     assert metrics["baselines"][OTHER_FRAMES]["pearson"]["mean"] == pytest.approx(-1)
-    assert abs(metrics["baselines"]["random_judge"]["pearson"]["mean"]) < 1
+    assert abs(metrics["baselines"]["random_judge"]["pearson"]["mean"]) < 0.2
 
 
 def test_optimism_and_its_gate(metrics: Any) -> None:

@@ -8,14 +8,15 @@ from roboalign.evaluation.clips import read_clip_sets
 from roboalign.io import read_json, read_tsv, write_text
 from roboalign.report.inputs import CardFiles, Inputs
 from roboalign.report.page import render
+from roboalign.report.policy_showcases import policy_showcases
 from roboalign.report.showcases import showcase_scorer, showcases
 from roboalign.run import Run, execute
 from roboalign.store import Corpus, EpisodeStore
 
 PROBES = ("probe/judge", "probe/gold", "probe/held_out")
 METRICS = (
-    "sources", "tokenizer", "world_model", *PROBES, "bench", "judge", "held_out", "student", "rl", "rollout", "drift",
-    "evaluation",
+    "sources", "tokenizer", "world_model", *PROBES, "bench", "judge", "held_out", "student", "rl", "policies",
+    "rollout", "drift", "evaluation",
 )  # fmt: skip
 CURVES = (
     "tokenizer", "world_model", *PROBES, "judge", "held_out", "student", "rl", "rl_checks", "rollout", "drift",
@@ -37,6 +38,7 @@ def main(run: Run) -> None:
         list(showcases(sets, corpus, scores, showcase_scorer(spec))),
         EpisodeStore(next(iter(sets.values())).folder).fps,
         card=CardFiles.read(run.input("artifacts/bench/card")),
+        policy_showcases=list(policy_showcases(run.input("artifacts/policies"), spec["policies"])),
     )
     page = render(inputs)
     folder = run.output("report")

@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PARTS = (
     "sources", "reward", "bench", "tokenizer", "world_model", "probe", "judge", "student", "rl", "rollout",
-    "evaluation", "report", "hardware",
+    "evaluation", "policies", "report", "hardware",
 )  # fmt: skip
 BASE = ("roboalign.spec.base", "roboalign.spec.training", "roboalign.spec.weights")
 SHARED = (
@@ -20,7 +20,8 @@ SHARED = (
 )  # fmt: skip
 LENT = (
     "roboalign.reward.dimensions",
-    "roboalign.evaluation.clips", "roboalign.probe.camera", "roboalign.tokenizer.layers",
+    "roboalign.reward.text",
+    "roboalign.evaluation.clips", "roboalign.probe.camera", "roboalign.probe.keypoints", "roboalign.tokenizer.layers",
 )  # fmt: skip
 """Modules of parts that other parts may import: pure functions, measures, records and layers, no models."""
 BELOW = {
@@ -29,13 +30,15 @@ BELOW = {
     "judge": {"probe", "reward", "bench"},
     "student": {"probe", "reward", "bench"},
     "rl": {"reward", "student"},
+    "policies": {"probe"},
 }
 """Whose models a part may import beside its own.
 
 One chain leads from pictures to rewards, and each link is built on those before it: the probe perceives states, reward
 models and gold scores read them, the bench labels clips by the reward's rubric and plans sets for reward models, judge
 and student are reward models that learn from the bench's clips, and alignment trains the student online on rollouts in
-the form that rewards take. All else is passed in, by the stages and `pipeline`.
+the form that rewards take. A policy may act on what a probe perceives. All else is passed in, by the stages and
+`pipeline`.
 """
 COMPOSITION = "roboalign.spec.experiment"
 LIGHTNING = (".lit", "_lit")

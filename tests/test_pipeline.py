@@ -79,6 +79,7 @@ CONTRACT: dict[str, tuple[str, ...]] = {
     "held_out": ("total", "faithful", "stability_sd", "within_groups", "n"),
     "student": ("total", "faithful", "within_groups", "parameters", "scenes_known"),
     "rl": ("reward", "kl", "steps", "repeated_frames", "motion_ratio", "indicators", "gradient_cosine", "prompts"),
+    "policies": ("policies", "agreement", "by_horizon", "by_decoding", "by_judge", "baselines", "optimism"),
     "rollout": (),
     "drift": ("epsilon", "delta", "swept_window"),
     "evaluation": ("models", "differences", "gates", "gates_not_measured", "outcomes"),

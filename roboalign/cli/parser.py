@@ -9,6 +9,7 @@ from roboalign.cli import (
     bench,
     check,
     convert,
+    evaluate_policy,
     export,
     inspect,
     plan,
@@ -36,6 +37,7 @@ COMMANDS: dict[str, ModuleType] = {
     "annotate": annotate,
     "score": score,
     "rollout": rollout,
+    "evaluate-policy": evaluate_policy,
     "export": export,
     "push": push,
 }

@@ -140,6 +140,12 @@ def _constant(*vectors: Floats) -> bool:
     return any(np.ptp(vector) == 0 for vector in vectors)
 
 
+def pearson(a: ArrayLike, b: ArrayLike) -> float | None:
+    """Pearson's correlation; None if a sample is constant; the metric's key is then left out."""
+    left, right = _pair(a, b)
+    return None if _constant(left, right) else float(stats.pearsonr(left, right).statistic)
+
+
 def spearman(a: ArrayLike, b: ArrayLike) -> float | None:
     """Spearman's rank correlation; None if a sample is constant; the metric's key is then left out."""
     left, right = _pair(a, b)

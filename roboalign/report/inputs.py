@@ -43,6 +43,8 @@ class Inputs:
     """Number of stills of a strip."""
     card: CardFiles | None = None
     """The bench's data card."""
+    policy_showcases: Sequence[Showcase] = ()
+    """Episodes of policies in the simulators and in the world models."""
 
 
 def dimensions(inputs: Inputs) -> list[Mapping[str, Json]]:

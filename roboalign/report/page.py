@@ -14,6 +14,7 @@ from roboalign.report.blocks import Block, Cell, Prose, Section, SpecText, Table
 from roboalign.report.data_card import data_card
 from roboalign.report.inputs import Inputs, perceptual
 from roboalign.report.names import DASH, TIMES, dig, join_words, significant, title, words
+from roboalign.report.policies import policies
 from roboalign.report.results import clip_comparisons, drift, gates, sliding_window
 from roboalign.report.scorers import scores
 from roboalign.report.state_probes import PROBES, state_probes
@@ -35,6 +36,7 @@ def render(inputs: Inputs) -> str:
             drift(inputs),
             clip_comparisons(inputs),
             alignment(inputs),
+            policies(inputs),
             state_probes(inputs),
             reward_quality(inputs),
             training(inputs),

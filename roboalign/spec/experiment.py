@@ -14,6 +14,7 @@ from roboalign.bench.spec import BenchSpec
 from roboalign.evaluation.spec import ComparisonSpec, EvaluationSpec
 from roboalign.hardware.spec import HardwareSpec
 from roboalign.judge.spec import JudgeSpec
+from roboalign.policies.spec import PoliciesSpec
 from roboalign.probe.spec import ProbesSpec
 from roboalign.reward.spec import RewardSpec
 from roboalign.rl.spec import RLSpec
@@ -40,6 +41,7 @@ KINDS: dict[str, Any] = {
     "rl": RLSpec,
     "rollout": RolloutSpec,
     "evaluation": EvaluationSpec,
+    "policies": PoliciesSpec,
     "hardware": HardwareSpec,
 }
 """The spec class of each section, in the order in which sections are shown."""
@@ -67,6 +69,7 @@ class Experiment:
     rl: RLSpec
     rollout: RolloutSpec
     evaluation: EvaluationSpec
+    policies: PoliciesSpec
     hardware: HardwareSpec
 
 
@@ -95,6 +98,8 @@ class VariantsSpec(Spec):
     """A file under specs/rollout/."""
     evaluation: Name | None = None
     """A file under specs/evaluation/."""
+    policies: Name | None = None
+    """A file under specs/policies/."""
     hardware: Name | None = None
     """A file under specs/hardware/."""
 

@@ -37,6 +37,7 @@ def violations(experiment: Experiment) -> Iterator[Violation]:
     yield from samples(experiment)
     yield from perceptions(experiment)
     yield from devices(experiment)
+    yield from policies(experiment)
 
 
 def sizes(experiment: Experiment) -> Iterator[Violation]:
@@ -278,4 +279,32 @@ def devices(experiment: Experiment) -> Iterator[Violation]:
                 field,
                 f"needs about {row.memory_gb:.3g} GB of memory, and hardware.limits.memory_gb is {limit:g}; lower "
                 "this, or choose hardware with more memory",
+            )
+
+
+def policies(experiment: Experiment) -> Iterator[Violation]:
+    """Policies have simulators as truth, held-out episodes to start from, and positions for their horizon."""
+    spec, model = experiment.policies, experiment.world_model
+    if not spec.policies:
+        return
+    robots = {name: each for name, each in experiment.sources.items() if isinstance(each, SimulatedRobotSpec)}
+    if not robots:
+        yield Violation("policies.policies", "no source is a simulated robot, in which policies could act; remove them")
+    for name, source in robots.items():
+        if getattr(source.split, spec.split) == 0:
+            yield Violation(
+                f"sources.{name}.split.{spec.split}",
+                f"policies.split is {spec.split}, and this split has no episodes; set it above 0",
+            )
+    tokens = experiment.tokenizer.context_tokens, experiment.tokenizer.dynamics_tokens
+    for field, decoding in {
+        "decoding": spec.decoding,
+        **{f"compared_decodings.{name}": each for name, each in spec.compared_decodings.items()},
+    }.items():
+        length = model.sequence_tokens(*tokens, decoding.peak_frames(spec.horizon))
+        if length > model.max_position_embeddings:
+            yield Violation(
+                f"policies.{field}",
+                f"a sequence of {length} tokens over policies.horizon ({spec.horizon} frames) does not fit into "
+                f"world_model.max_position_embeddings ({model.max_position_embeddings}); choose one with a window",
             )

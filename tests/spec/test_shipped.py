@@ -81,12 +81,14 @@ def with_text(name: str, text: str) -> list[Diagnostic]:
     return sort_diagnostics([*found, *library.diagnostics])
 
 
+NAMED = ("runs", "dimensions", "decodings", "compared_decodings", "policies")
+"""Below these the keys are names of the user's choice."""
 FREE = ("attributes", "options")
 """Below these the keys are the data set's or the file system's own words."""
 
 
 def keys(node: Node, above: str = "") -> Iterator[tuple[str, Mark]]:
-    """Every key of a document, segments of dotted ones apart; names of runs, dimensions and decodings are free."""
+    """Every key of a document, segments of dotted ones apart; names of runs, dimensions and the like are free."""
     if isinstance(node, Sequence):
         for item in node.items:
             yield from keys(item)
@@ -94,7 +96,7 @@ def keys(node: Node, above: str = "") -> Iterator[tuple[str, Mark]]:
         for key, entry in node.entries.items():
             column = entry.key.column
             for segment in key.split(".") if above == "set" else [key]:
-                if segment != "*" and not segment.isdecimal() and above not in ("runs", "dimensions", "decodings"):
+                if segment != "*" and not segment.isdecimal() and above not in NAMED:
                     yield segment, Mark(entry.key.source, entry.key.line, column)
                 column += len(segment) + 1
             if key not in FREE:

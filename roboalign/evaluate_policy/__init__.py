@@ -1,0 +1,1 @@
+"""One policy in one world, in Python and on the command line."""

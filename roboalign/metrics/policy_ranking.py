@@ -1,0 +1,138 @@
+"""Agreement of two evaluations of the same policies on the same episodes: in a model, and in truth.
+
+Intervals are bootstrapped over policies and episodes at once, because both are samples: of the policies that one might
+have evaluated, and of the scenes. All policies have the same episodes, so a draw uses the same episodes for each.
+"""
+
+from dataclasses import asdict
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats
+
+from roboalign.metrics.statistics import Interval, pearson, spearman
+from roboalign.types import Json
+
+Floats = NDArray[np.float64]
+
+
+def mean_maximum_rank_violation(model: ArrayLike, truth: ArrayLike) -> float:
+    """The mean maximum rank violation (SIMPLER, arXiv 2405.05941): 0 if the model ranks all policies as the truth does.
+
+    For each policy, the largest difference in truth to a policy that the model ranks on the other side of it; then the
+    mean over policies. A tie in one evaluation only is a violation.
+
+    Args:
+        model: Success of each policy in the model, (..., P).
+        truth: Success in truth, (..., P).
+
+    Returns:
+        The mean over the leading axes, in the truth's units.
+    """
+    return float(rank_violations(np.asarray(model, np.float64), np.asarray(truth, np.float64)).mean())
+
+
+def rank_violations(model: Floats, truth: Floats) -> Floats:
+    """The mean maximum rank violation (...) of each row of evaluations (..., P)."""
+    above_model, above_truth = (values[..., :, None] > values[..., None, :] for values in (model, truth))
+    distances = np.abs(truth[..., :, None] - truth[..., None, :])
+    result: Floats = np.where(above_model != above_truth, distances, 0.0).max(-1).mean(-1)
+    return result
+
+
+def ranking_agreement(model: ArrayLike, truth: ArrayLike, draws: int = 2000, seed: int = 0) -> dict[str, Json]:
+    """Pearson's and Spearman's correlation and the mean maximum rank violation of policies' mean success.
+
+    Args:
+        model: Success, or any score, of P policies on E episodes in the model, (P, E).
+        truth: Success in truth, (P, E).
+        draws: Bootstrap draws of policies and episodes.
+        seed: Seed of the bootstrap.
+
+    Returns:
+        {pearson, spearman, mmrv}, each {mean, low, high, n}: the value for all policies and episodes, its 95 % interval
+        and the number of policies; and `episodes`. A correlation that is not defined is absent.
+
+    Raises:
+        ValueError: The tables differ in shape, are empty or not finite.
+    """
+    scores, successes = np.asarray(model, np.float64), np.asarray(truth, np.float64)
+    if scores.ndim != 2 or scores.shape != successes.shape or scores.size == 0:
+        raise ValueError(f"model and truth must be tables of one shape; they are {scores.shape} and {successes.shape}")
+    if not (np.isfinite(scores).all() and np.isfinite(successes).all()):
+        raise ValueError("model or truth has NaN or infinity; leave out what was not evaluated")
+    policies, episodes = scores.shape
+    generator = np.random.default_rng(seed)
+    weights = generator.multinomial(episodes, np.full(episodes, 1 / episodes), size=draws) / episodes
+    rows = generator.integers(policies, size=(draws, policies))
+    drawn = [np.take_along_axis(weights @ table.T, rows, 1) for table in (scores, successes)]
+    means = scores.mean(1), successes.mean(1)
+    found: dict[str, tuple[float | None, Floats]] = {
+        "pearson": (pearson(*means), _correlations(*drawn)),
+        "spearman": (spearman(*means), _correlations(*(stats.rankdata(table, axis=1) for table in drawn))),
+        "mmrv": (mean_maximum_rank_violation(*means), rank_violations(*drawn)),
+    }
+    result: dict[str, Json] = {"episodes": episodes}
+    for name, (value, values) in found.items():
+        defined = values[np.isfinite(values)]
+        if value is not None and len(defined):
+            low, high = np.quantile(defined, (0.025, 0.975))
+            result[name] = asdict(Interval(value, float(low), float(high), policies))
+    return result
+
+
+def random_agreement(truth: ArrayLike, draws: int = 2000, seed: int = 0) -> dict[str, Json]:
+    """The agreement of judges that toss a coin for each episode, as in `ranking_agreement`: mean and 95 % range over
+    `draws` of them. `truth` is (P, E)."""
+    table = np.asarray(truth, np.float64)
+    policies, episodes = table.shape
+    rates = np.random.default_rng(seed).binomial(episodes, 0.5, size=(draws, policies)) / episodes
+    means = np.broadcast_to(table.mean(1), rates.shape)
+    found = {
+        "pearson": _correlations(rates, means),
+        "spearman": _correlations(*(stats.rankdata(each, axis=1) for each in (rates, means))),
+        "mmrv": rank_violations(rates, means),
+    }
+    result: dict[str, Json] = {"episodes": episodes}
+    for name, values in found.items():
+        defined = values[np.isfinite(values)]
+        if len(defined):
+            low, high = np.quantile(defined, (0.025, 0.975))
+            result[name] = asdict(Interval(float(defined.mean()), float(low), float(high), policies))
+    return result
+
+
+def _correlations(left: Floats, right: Floats) -> Floats:
+    """Pearson's correlation (N,) of the rows of two tables (N, P); NaN if a row is constant."""
+    a, b = (table - table.mean(1, keepdims=True) for table in (left, right))
+    squares = (a**2).sum(1) * (b**2).sum(1)
+    result: Floats = np.divide((a * b).sum(1), np.sqrt(squares), out=np.full(len(a), np.nan), where=squares > 1e-18)
+    return result
+
+
+def masked_rate(values: ArrayLike, mask: ArrayLike, draws: int = 2000, seed: int = 0) -> Interval | None:
+    """The mean of some entries of a table, with its bootstrap interval over episodes (columns).
+
+    Sequences of several policies from one scene are not independent, so whole columns are drawn.
+
+    Args:
+        values: (P, E).
+        mask: (P, E), which entries count.
+        draws: Bootstrap draws.
+        seed: Seed of the bootstrap.
+
+    Returns:
+        The mean and its interval; `n` is the number of entries. None if no entry counts.
+    """
+    counted = np.asarray(mask, bool)
+    table = np.where(counted, np.asarray(values, np.float64), 0.0)
+    n = int(counted.sum())
+    if n == 0:
+        return None
+    sums, counts = table.sum(0), counted.sum(0)
+    episodes = table.shape[1]
+    weights = np.random.default_rng(seed).multinomial(episodes, np.full(episodes, 1 / episodes), size=draws)
+    totals = weights @ counts
+    means = (weights @ sums)[totals > 0] / totals[totals > 0]
+    low, high = np.quantile(means, (0.025, 0.975))
+    return Interval(float(table.sum() / n), float(low), float(high), n)

@@ -1,0 +1,1 @@
+"""Policies that are evaluated in the simulators and in the world models."""

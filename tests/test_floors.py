@@ -16,7 +16,8 @@ BASE = ("roboalign.spec.base", "roboalign.spec.training", "roboalign.spec.weight
 SHARED = (
     "roboalign.types", "roboalign.io", "roboalign.store", "roboalign.checkpoint",
     "roboalign.initial_weights", "roboalign.run", "roboalign.training", "roboalign.distributed",
-    "roboalign.optimizer", "roboalign.video",
+    "roboalign.optimizer", "roboalign.video", "roboalign.frame_sheets",
+    "roboalign.machine",
 )  # fmt: skip
 LENT = (
     "roboalign.reward.dimensions",

@@ -188,7 +188,19 @@ function startViewer() {
   const content = JSON.parse(byId("viewer-content").textContent);
   const part = (name) => byId(`viewer-${name}`);
   const titles = content.titles;
-  let episode, clips = [], frame = 0, last = 0, playing = false, due = 0, request = 0;
+  let episode;
+  const player = new ClipPlayer(() => content.fps * Number(part("speed").value), ({ clips, frame, last, playing }) => {
+    const truth = part("difference").checked ? clips.find(({ column }) => column === "ground_truth") : undefined;
+    for (const { brush } of truth ? clips.filter((clip) => clip !== truth) : []) {
+      brush.globalCompositeOperation = "difference";
+      player.draw(truth, brush);
+      brush.globalCompositeOperation = "source-over";
+    }
+    part("seek").value = frame;
+    part("frame").textContent = `frame ${frame} of ${last} · ${(frame / content.fps).toFixed(1)} s`;
+    part("play").textContent = playing ? "Pause" : "Play";
+    root.dataset.frame = frame;
+  });
 
   for (const name of new Set(content.episodes.map(({ source }) => source))) part("source").append(element("option", { textContent: name, value: name }));
 
@@ -212,9 +224,7 @@ function startViewer() {
 
   async function show() {
     episode = content.episodes.find(({ id }) => id === part("episode").value);
-    const mine = ++request;
     part("clips").replaceChildren();
-    clips = [];
     part("instruction").textContent = episode?.instruction ?? "";
     if (!episode) {
       part("tag").textContent = "No episode of this source is such a case.";
@@ -230,56 +240,14 @@ function startViewer() {
       canvas.setAttribute("role", "img");
       canvas.setAttribute("aria-label", `${titles[clip.column]}: ${episode.instruction}`);
       part("clips").append(element("figure", {}, caption, canvas));
-      const image = new Image();
-      image.src = clip.file;
+      const image = Object.assign(new Image(), { src: clip.file });
       return { ...clip, image, brush: canvas.getContext("2d") };
     });
-    const loaded = await Promise.allSettled(made.map(({ image }) => image.decode()));
-    if (mine !== request) return;
-    clips = made.filter((_, number) => loaded[number].status === "fulfilled");
-    if (clips.length < made.length) part("tag").textContent += " · some clips are missing beside this page";
-    last = Math.max(0, ...clips.map(({ frames }) => frames - 1));
-    part("seek").max = last;
-    seek(0);
+    const missing = await player.load(made);
+    if (missing) part("tag").textContent += " · some clips are missing beside this page";
+    part("seek").max = player.last;
   }
 
-  function draw({ image, brush, frames, width, height, tiles }) {
-    const number = Math.min(frame, frames - 1); // a shorter clip holds its last frame
-    brush.drawImage(image, (number % tiles) * width, Math.floor(number / tiles) * height, width, height, 0, 0, brush.canvas.width, brush.canvas.height);
-  }
-  function seek(number) {
-    frame = Math.max(0, Math.min(last, number));
-    const truth = part("difference").checked ? clips.find(({ column }) => column === "ground_truth") : undefined;
-    for (const clip of clips) {
-      draw(clip);
-      if (!truth || clip === truth) continue;
-      clip.brush.globalCompositeOperation = "difference";
-      draw({ ...truth, brush: clip.brush });
-      clip.brush.globalCompositeOperation = "source-over";
-    }
-    part("seek").value = frame;
-    part("frame").textContent = `frame ${frame} of ${last} · ${(frame / content.fps).toFixed(1)} s`;
-    part("play").textContent = playing ? "Pause" : "Play";
-    root.dataset.frame = frame;
-  }
-  function play(on) {
-    playing = on;
-    due = 0;
-    seek(playing && frame === last ? 0 : frame);
-    if (playing) requestAnimationFrame(tick);
-  }
-  function tick(now) {
-    if (!playing) return;
-    if (now >= due) {
-      if (due) seek(frame === last ? 0 : frame + 1);
-      due = now + (frame === last ? 1000 : 1000 / content.fps / Number(part("speed").value)); // the last frame stays a second
-    }
-    requestAnimationFrame(tick);
-  }
-  function step(by) {
-    playing = false;
-    seek(frame + by);
-  }
   function turn(by) {
     const { options, selectedIndex } = part("episode");
     if (!options.length) return;
@@ -288,8 +256,9 @@ function startViewer() {
   }
 
   const KEYS = {
-    " ": () => play(!playing), ArrowLeft: () => step(-1), ArrowRight: () => step(1), Home: () => step(-last), End: () => step(last),
-    n: () => turn(1), p: () => turn(-1), d: () => { part("difference").checked = !part("difference").checked; seek(frame); },
+    " ": () => player.play(), ArrowLeft: () => player.step(-1), ArrowRight: () => player.step(1),
+    Home: () => player.step(-player.last), End: () => player.step(player.last), n: () => turn(1), p: () => turn(-1),
+    d: () => { part("difference").checked = !part("difference").checked; player.seek(player.frame); },
   };
   root.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || event.target.tagName === "SELECT") return;
@@ -301,18 +270,18 @@ function startViewer() {
   });
   for (const name of ["source", "dimension", "case"]) part(name).addEventListener("change", list);
   part("episode").addEventListener("change", show);
-  part("play").addEventListener("click", () => play(!playing));
-  part("previous").addEventListener("click", () => step(-1));
-  part("next").addEventListener("click", () => step(1));
-  part("seek").addEventListener("input", () => { playing = false; seek(Number(part("seek").value)); });
-  part("difference").addEventListener("change", () => seek(frame));
+  part("play").addEventListener("click", () => player.play());
+  part("previous").addEventListener("click", () => player.step(-1));
+  part("next").addEventListener("click", () => player.step(1));
+  part("seek").addEventListener("input", () => player.step(Number(part("seek").value) - player.frame));
+  part("difference").addEventListener("change", () => player.seek(player.frame));
   root.querySelectorAll("[hidden]").forEach((each) => (each.hidden = false));
   list();
   if (!matchMedia("(prefers-reduced-motion: reduce)").matches) {
     const once = new IntersectionObserver(([{ isIntersecting }]) => {
       if (!isIntersecting) return;
       once.disconnect();
-      play(true);
+      player.play(true);
     }, { threshold: 0.5 });
     once.observe(root);
   }

@@ -77,7 +77,7 @@ def render(inputs: Inputs) -> Page:
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
     folder = files("roboalign.report")
-    script = (folder / "page.js").read_text(encoding="utf-8")
+    script = "\n".join((folder / name).read_text(encoding="utf-8") for name in ("clip_player.js", "page.js"))
     html = environment.from_string((folder / "page.html.j2").read_text(encoding="utf-8")).render(
         title="RoboAlign report",
         subtitle=SUBTITLE,

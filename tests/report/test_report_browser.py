@@ -4,7 +4,6 @@ import csv
 import io
 import json
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +13,8 @@ from browser import WAIT_MS
 from playwright.sync_api import Browser, Page
 from report_toys import write_page
 
-from roboalign.report.inputs import Inputs
 from roboalign.report.names import DASH
-from roboalign.report.page import render
+from roboalign.report.page import Page as Report
 
 PROVENANCE = [{"caption": "Stages", "head": ["Stage", "Time"], "rows": [[["rl", ""], ["9 s", "last run"]]]}]
 
@@ -38,10 +36,9 @@ class Opened:
 
 
 @pytest.fixture(scope="module")
-def file(full_inputs: Inputs, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The page of a report with fewer curves, which tests of the browser do not need."""
-    curves = {"rollout": full_inputs.curves["rollout"]}
-    file = write_page(render(replace(full_inputs, curves=curves)), tmp_path_factory.mktemp("report"))
+def file(full_page: Report, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The report in a folder, with a file of provenance."""
+    file = write_page(full_page, tmp_path_factory.mktemp("report"))
     (file.parent / "provenance.js").write_text(f"window.roboalignProvenance = {json.dumps(PROVENANCE)};")
     return file
 
@@ -73,7 +70,7 @@ def value(text: str) -> float:
 
 
 def test_tables_sort_by_value_and_return_to_their_order(page: Page) -> None:
-    caption = "Total score"
+    caption = "Total score (0"
     page.locator(f'figure[data-caption^="{caption}"]').evaluate("(figure) => (figure.closest('details').open = true)")
     head = page.locator(f'figure[data-caption^="{caption}"] thead th').nth(1)
     first = column(page, caption, 1)

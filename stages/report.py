@@ -1,13 +1,11 @@
 """One offline folder of everything that was measured, to be opened in a browser: `python -m stages.report`."""
 
-import shutil
-
 import yaml
 
 from roboalign.evaluation.clips import read_clip_sets
 from roboalign.io import read_json, read_tsv, write_text
 from roboalign.report.inputs import CardFiles, Inputs
-from roboalign.report.page import render
+from roboalign.report.page import render, write_page
 from roboalign.report.provenance import FILE, provenance_script
 from roboalign.report.showcases import showcase_scorer, showcases
 from roboalign.run import Run, execute
@@ -42,12 +40,7 @@ def main(run: Run) -> None:
     )
     page = render(inputs)
     folder = run.output("report")
-    # DVC empties the folder before a run; a run by hand must not leave an older page's files either.
-    shutil.rmtree(folder, ignore_errors=True)
-    write_text(folder / "index.html", page.html)
-    for name, data in page.files.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(data)
+    write_page(page, folder)
     write_text(folder / FILE, provenance_script(run.root))
     size = len(page.html) + sum(map(len, page.files.values()))
     run.log(f"report/index.html, {size / 1e6:.1f} MB with {len(page.files)} files beside it")

@@ -40,8 +40,8 @@ the form that rewards take. All else is passed in, by the stages and `pipeline`.
 """
 COMPOSITION = "roboalign.spec.experiment"
 LIGHTNING = (".lit", "_lit")
-COMMAND_LINE = ("roboalign.__main__", "roboalign.cli.", "roboalign.study.")
-"""What may know the whole experiment: the commands, and studies, which queue runs of it."""
+COMMAND_LINE = ("roboalign.__main__", "roboalign.cli.", "roboalign.study.", "roboalign.comparison.")
+"""What may know the whole experiment: the commands, studies, which queue runs of it, and comparisons of runs."""
 
 
 def modules() -> dict[str, Path]:

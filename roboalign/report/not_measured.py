@@ -35,7 +35,8 @@ def not_measured(inputs: Inputs) -> Section:
         items.append("Agreement within groups: the bench has no groups of rollouts in its test split.")
     items += [
         "Variation over training seeds: every model was trained once. Intervals are over episodes only.",
-        "An external vision-language judge and a blinded human study, which the paper has, are not part of this run.",
+        "An external vision-language judge and a blinded human study, which the paper has, are not part of this run; "
+        "`python -m roboalign pairs build` writes the page of such a study.",
         "Speed and memory are measured in each run and written to timings/, one file for each stage. They differ "
         "between runs, so they are not hashed; Provenance shows the times of stages. The limit of 1 % on SWR's extra "
         "time is therefore not part of its gate.",

@@ -7,9 +7,11 @@ is a hashed output of the pipeline, so it is deterministic. What differs between
 
 import base64
 import hashlib
-from collections.abc import Callable, Mapping
+import shutil
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
+from pathlib import Path
 
 import jinja2
 
@@ -67,6 +69,18 @@ class Page:
 def render(inputs: Inputs) -> Page:
     """Render the report; deterministic."""
     sections = [section for build in SECTIONS if (section := build(inputs)).blocks]
+    return render_sections("RoboAlign report", SUBTITLE, sections, known_fields(inputs.spec_text))
+
+
+def render_sections(title: str, subtitle: str, sections: Sequence[Section], fields: Collection[str] = ()) -> Page:
+    """Render a page of sections; deterministic.
+
+    Args:
+        title: The title of the page.
+        subtitle: The sentence below it.
+        sections: The sections; none may be without blocks.
+        fields: The spec fields that the page lists, to which tables and charts link.
+    """
     beside: dict[str, bytes] = {}
     for block in (block for section in sections for block in section.blocks):
         if isinstance(block, ClipViewer):
@@ -79,12 +93,20 @@ def render(inputs: Inputs) -> Page:
     folder = files("roboalign.report")
     script = "\n".join((folder / name).read_text(encoding="utf-8") for name in ("clip_player.js", "page.js"))
     html = environment.from_string((folder / "page.html.j2").read_text(encoding="utf-8")).render(
-        title="RoboAlign report",
-        subtitle=SUBTITLE,
+        title=title,
+        subtitle=subtitle,
         style=(folder / "page.css").read_text(encoding="utf-8"),
         script=script,
         script_hash=base64.b64encode(hashlib.sha256(f"\n{script}\n".encode()).digest()).decode(),
         sections=sections,
-        fields=known_fields(inputs.spec_text),
+        fields=fields,
     )
     return Page(html, beside)
+
+
+def write_page(page: Page, folder: Path) -> None:
+    """Write a page to a folder, which is emptied first, so that no older page's files stay."""
+    shutil.rmtree(folder, ignore_errors=True)
+    for name, data in {"index.html": page.html.encode("utf-8"), **page.files}.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(data)

@@ -34,7 +34,7 @@ def rate(key: StudyKey, rater: str, seed: int, sharpness: float = 1.0) -> list[A
     rng = np.random.default_rng(seed)
     answers = []
     for pair in key.pairs:
-        better = rng.random() < 1 / (1 + np.exp(-sharpness * (SKILL[pair.a] - SKILL[pair.b])))
+        better = rng.random() < (1 + np.tanh(sharpness * (SKILL[pair.a] - SKILL[pair.b]) / 2)) / 2
         choice: Literal["a", "b", "tie"] = "a" if better else "b"
         if not pair.is_check and rng.random() < 0.1:
             choice = "tie"

@@ -2,14 +2,12 @@
 
 import io
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from roboalign.report.inputs import CardFiles
-from roboalign.report.page import Page
 from roboalign.report.showcases import ClipColumn, Showcase
 
 DIMENSIONS = (
@@ -362,14 +360,6 @@ def toy_scores() -> list[dict[str, str]]:
         if scorer.endswith("_faithful")
         for number in range(3)
     ]  # fmt: skip
-
-
-def write_page(page: Page, folder: Path) -> Path:
-    """Write a report to `folder`, and return the path of its page."""
-    for name, data in {"index.html": page.html.encode(), **page.files}.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(data)
-    return folder / "index.html"
 
 
 def toy_card() -> CardFiles:

@@ -11,10 +11,10 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from browser import WAIT_MS
 from playwright.sync_api import Browser, Page
-from report_toys import write_page
 
 from roboalign.report.names import DASH
 from roboalign.report.page import Page as Report
+from roboalign.report.page import write_page
 
 PROVENANCE = [{"caption": "Stages", "head": ["Stage", "Time"], "rows": [[["rl", ""], ["9 s", "last run"]]]}]
 
@@ -38,9 +38,10 @@ class Opened:
 @pytest.fixture(scope="module")
 def file(full_page: Report, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The report in a folder, with a file of provenance."""
-    file = write_page(full_page, tmp_path_factory.mktemp("report"))
-    (file.parent / "provenance.js").write_text(f"window.roboalignProvenance = {json.dumps(PROVENANCE)};")
-    return file
+    folder = tmp_path_factory.mktemp("report")
+    write_page(full_page, folder)
+    (folder / "provenance.js").write_text(f"window.roboalignProvenance = {json.dumps(PROVENANCE)};")
+    return folder / "index.html"
 
 
 @pytest.fixture(scope="module")

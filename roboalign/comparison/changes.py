@@ -115,8 +115,8 @@ def compare(a: Snapshot, b: Snapshot) -> Comparison:
     readers = stage_fields(b.text("dvc.yaml") or a.text("dvc.yaml") or "")
     changed = [describe(line, before, after, readers) for line in differences(before, after, "")]
     notes, totals = [], (a.totals(), b.totals())
-    for snapshot, scores in zip((a, b), totals, strict=True):
-        if scores is None:
+    for snapshot, at_hand in zip((a, b), totals, strict=True):
+        if at_hand is None:
             notes.append(f"{snapshot.name} has no table of scores at hand; `dvc pull` or `dvc repro` brings it.")
     scores = score_changes(totals[0], totals[1]) if totals[0] is not None and totals[1] is not None else []
     notes.append(
@@ -223,8 +223,8 @@ def intervals(metrics: Mapping[str, Json], above: str = "") -> Iterator[tuple[st
         path = f"{above}/{key}" if above else str(key)
         if not isinstance(value, Mapping) or path in ("evaluation/models", "evaluation/differences"):
             continue
-        numbers = [value.get(name) for name in ("mean", "low", "high")]
-        if all(isinstance(number, int | float) for number in numbers):
-            yield path, (float(numbers[0]), float(numbers[1]), float(numbers[2]))
+        numbers = [float(number) for name in ("mean", "low", "high") if (number := value.get(name)) is not None]
+        if len(numbers) == 3:
+            yield path, (numbers[0], numbers[1], numbers[2])
         else:
             yield from intervals(value, path)

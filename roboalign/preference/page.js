@@ -64,6 +64,7 @@ function download() {
 // --- display
 
 const player = new ClipPlayer(content.fps, ({ frame, last, playing }) => {
+  byId("task").dataset.frame = frame;
   byId("seek").max = last;
   byId("seek").value = frame;
   byId("frame").textContent = `frame ${frame} of ${last}`;
@@ -85,9 +86,11 @@ async function show(at) {
   const { pair, flipped } = order[at];
   section("task");
   byId("task").dataset.flipped = flipped;
+  byId("task").dataset.frame = "";
   byId("instruction").textContent = pair.instruction;
   byId("told").textContent = "";
   byId("back").disabled = at === 0;
+  byId("task").focus(); // not the button that was clicked, which a press of Space would choose again
   count();
   since = performance.now();
   const clips = (flipped ? [pair.b, pair.a] : [pair.a, pair.b]).map((number, side) => {

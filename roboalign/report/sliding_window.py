@@ -60,8 +60,8 @@ def sliding_window(inputs: Inputs) -> Section:
     if dig(rollout, first) and dig(rollout, second):
         caption = f"SWR against plain autoregression{sample_size(rollout)}"
         table = tables.against(rollout, first, second, columns, caption, published_swr(columns))
-        fields = ("rollout.decodings", "rollout.horizon", "rollout.episodes", "evaluation.gates.swr")
-        blocks.append(replace(table, fields=fields))
+        compared = ("rollout.decodings", "rollout.horizon", "rollout.episodes", "evaluation.gates.swr")
+        blocks.append(replace(table, fields=compared))
     swept = tuple(f".{name}." for name in dig(inputs.spec, "rollout", "sweep") or ())
     sweep = {name: value for name, value in (rollout or {}).items() if any(part in name for part in swept)}
     others = {name: value for name, value in (rollout or {}).items() if name not in sweep}

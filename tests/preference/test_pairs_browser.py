@@ -120,15 +120,15 @@ def test_ties_back_and_buttons(context: BrowserContext, root: Path, key: StudyKe
     begin(page, "tia")
     first = page.locator("#task").get_attribute("data-pair")
     page.keyboard.press("ArrowDown")
-    page.wait_for_function("(first) => document.getElementById('task').dataset.pair !== first", arg=first)
+    page.wait_for_selector(f'#task:not([data-pair="{first}"])')
     page.keyboard.press("b")
     assert page.locator("#task").get_attribute("data-pair") == first
     page.locator("#choose-right").click()
     stored = page.evaluate("Object.values(localStorage).map((text) => JSON.parse(text))")
     assert [answer["choice"] for answer in stored[0].values()] in (["a"], ["b"])
-    page.wait_for_function("document.getElementById('seek').max > 0")
+    page.wait_for_selector('#task[data-frame="0"]')
     page.keyboard.press("Space")
-    page.wait_for_function("document.getElementById('seek').value > 0")
+    page.wait_for_selector('#task:not([data-frame="0"])')
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
 

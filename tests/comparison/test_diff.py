@@ -29,13 +29,16 @@ def write_run(folder: Path, *, window: int = 6, seed: int = 0, gain: float = 0.0
     """
     shutil.copytree(ROOT / "build/spec", folder / "build/spec")
     shutil.copy(ROOT / "dvc.yaml", folder / "dvc.yaml")
-    for part, change in (
-        ("rollout", lambda spec: spec["decodings"]["swr"].update(window=window)),
-        ("student", lambda spec: spec["training"].update(seed=seed)),
+    for part, path, key, value in (
+        ("rollout", ("decodings", "swr"), "window", window),
+        ("student", ("training",), "seed", seed),
     ):
         file = folder / f"build/spec/{part}.yaml"
         content = yaml.safe_load(file.read_text())
-        change(content[part])
+        above = content[part]
+        for name in path:
+            above = above[name]
+        above[key] = value
         file.write_text(yaml.safe_dump(content))
     (folder / "roboalign/rollout").mkdir(parents=True)
     (folder / "roboalign/rollout/swr.py").write_text("step = 1\n")

@@ -3,6 +3,7 @@
 import pytest
 from report_toys import DIMENSIONS, SPEC_TEXT, toy_card, toy_curves, toy_metrics, toy_scores, toy_showcases
 
+from roboalign.report import plots
 from roboalign.report.inputs import Inputs
 from roboalign.report.page import Page, render
 
@@ -34,3 +35,9 @@ def full_inputs() -> Inputs:
 def full_page(full_inputs: Inputs) -> Page:
     """The report of `full_inputs`."""
     return render(full_inputs)
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Charts without content: drawing takes most of the time of a page."""
+    monkeypatch.setattr(plots, "svg", lambda *_: "<svg></svg>")

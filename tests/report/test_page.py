@@ -9,7 +9,6 @@ import pytest
 
 from roboalign.evaluation.gates import gates as evaluation_gates
 from roboalign.evaluation.spec import EvaluationSpec
-from roboalign.report import plots
 from roboalign.report.gates import MEANINGS
 from roboalign.report.inputs import Inputs
 from roboalign.report.names import MINUS
@@ -59,12 +58,6 @@ def read(page: str) -> Reader:
 @pytest.fixture
 def page(full_page: Page) -> str:
     return full_page.html
-
-
-@pytest.fixture
-def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Charts without content: drawing takes most of the time of a page."""
-    monkeypatch.setattr(plots, "svg", lambda *_: "<svg></svg>")
 
 
 def test_every_section_is_there(page: str) -> None:

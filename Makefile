@@ -11,6 +11,7 @@ repro: setup
 	dvc repro
 	@echo "repro: done; open report/index.html"
 
+test: SETUP := browser
 test: setup check
 	@echo "test: unit tests, then the smoke experiment end to end in a clean clone; about 10 minutes on 2 cores"
 	OMP_NUM_THREADS=1 python -m pytest -n 2 -m "not slow and not attack"
@@ -22,7 +23,7 @@ check: setup
 	mypy
 
 setup:
-	@scripts/setup
+	@scripts/setup $(SETUP)
 
 # Pin the newest versions that pyproject.toml allows.
 lock: setup

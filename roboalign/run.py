@@ -28,8 +28,9 @@ from roboalign.checkpoint import CheckpointError
 from roboalign.distributed import PARENT, TRAINING, Launch, is_rank, local_rank, rank_number, set_launch
 from roboalign.errors import StageError as StageError
 from roboalign.hardware.spec import DeviceSpec, LoggerName
-from roboalign.io import digest, find_output, write_json
+from roboalign.io import digest, find_output, read_json, write_json
 from roboalign.loggers import set_loggers
+from roboalign.machine import describe_machine, revision
 from roboalign.types import Json
 
 T = TypeVar("T")
@@ -122,6 +123,13 @@ class Run:
         """Write timings, which differ between runs and are therefore no output of the stage."""
         write_json(self.root / "timings" / f"{self.label}.json", timings)
 
+    def record_stage(self, seconds: float) -> None:
+        """Add wall-clock time, revision and machine of the whole stage to its timings, under the key `stage`."""
+        path = self.root / "timings" / f"{self.label}.json"
+        timings = read_json(path) if path.exists() else {}
+        ran = {"seconds": seconds, "revision": revision(self.root), **describe_machine()}
+        self.write_timings({**timings, "stage": ran})
+
     def clear_scratch(self) -> None:
         """Remove all scratch checkpoints of this stage, after its outputs were written."""
         shutil.rmtree(self.root / SCRATCH / self.label, ignore_errors=True)
@@ -182,6 +190,7 @@ def execute(name: str, main: Callable[[Run], None]) -> None:
         run.log("started")
         main(run)
         run.clear_scratch()
+        run.record_stage(time.monotonic() - started)
         run.log(f"done in {time.monotonic() - started:.0f} s")
         lock.close()
     except (StageError, CheckpointError, yaml.YAMLError, ValueError, OSError) as error:

@@ -1,14 +1,13 @@
-"""One offline HTML page of everything that was measured: `python -m stages.report`."""
-
-import shutil
+"""One offline folder of everything that was measured, to be opened in a browser: `python -m stages.report`."""
 
 import yaml
 
 from roboalign.evaluation.clips import read_clip_sets
 from roboalign.io import read_json, read_tsv, write_text
 from roboalign.report.inputs import CardFiles, Inputs
-from roboalign.report.page import render
+from roboalign.report.page import render, write_page
 from roboalign.report.policy_showcases import policy_showcases
+from roboalign.report.provenance import FILE, provenance_script
 from roboalign.report.showcases import showcase_scorer, showcases
 from roboalign.run import Run, execute
 from roboalign.store import Corpus, EpisodeStore
@@ -24,7 +23,7 @@ CURVES = (
 
 
 def main(run: Run) -> None:
-    """Write report/index.html."""
+    """Write report/index.html, its clips and images, and report/provenance.js, which DVC ignores."""
     texts = {path.stem: path.read_text(encoding="utf-8") for path in sorted(run.input("build/spec").glob("*.yaml"))}
     spec = {name: yaml.safe_load(text)[name] for name, text in texts.items()}
     sets = read_clip_sets(run.input("artifacts/rollout"))
@@ -37,15 +36,16 @@ def main(run: Run) -> None:
         {name: read_tsv(run.input(f"plots/{name}.tsv")) for name in CURVES},
         list(showcases(sets, corpus, scores, showcase_scorer(spec))),
         EpisodeStore(next(iter(sets.values())).folder).fps,
-        card=CardFiles.read(run.input("artifacts/bench/card")),
-        policy_showcases=list(policy_showcases(run.input("artifacts/policies"), spec["policies"])),
+        CardFiles.read(run.input("artifacts/bench/card")),
+        list(policy_showcases(run.input("artifacts/policies"), spec["policies"])),
+        scores,
     )
     page = render(inputs)
     folder = run.output("report")
-    # DVC empties the folder before a run; a run by hand must not leave an older page's files either.
-    shutil.rmtree(folder, ignore_errors=True)
-    write_text(folder / "index.html", page)
-    run.log(f"report/index.html, {len(page) / 1e6:.1f} MB, {len(inputs.showcases)} episodes shown")
+    write_page(page, folder)
+    write_text(folder / FILE, provenance_script(run.root))
+    size = len(page.html) + sum(map(len, page.files.values()))
+    run.log(f"report/index.html, {size / 1e6:.1f} MB with {len(page.files)} files beside it")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Toy episodes: a gripper (blue square) moves as its actions say and pushes an object (yellow) to a goal (red)."""
 
-from typing import Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -8,6 +9,9 @@ import torch
 from numpy.typing import NDArray
 
 from roboalign.types import Episode, Policy, Split
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 SIZE = 32
 
@@ -70,3 +74,12 @@ def toy_episodes() -> list[Episode]:
     """Eighteen toy episodes of 12 frames of 32x32: twelve to train, three each to validate and test."""
     splits: list[Split] = ["train"] * 12 + ["validation"] * 3 + ["test"] * 3
     return [toy_episode(number, split=split) for number, split in enumerate(splits)]
+
+
+@pytest.fixture(scope="module")
+def browser() -> "Iterator[Browser]":
+    """Chromium, for the tests of a module."""
+    from browser import launch_chromium  # only for tests of pages: Playwright takes a while to import
+
+    with launch_chromium() as launched:
+        yield launched

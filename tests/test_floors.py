@@ -16,7 +16,8 @@ BASE = ("roboalign.spec.base", "roboalign.spec.training", "roboalign.spec.weight
 SHARED = (
     "roboalign.types", "roboalign.io", "roboalign.store", "roboalign.checkpoint",
     "roboalign.initial_weights", "roboalign.run", "roboalign.training", "roboalign.distributed",
-    "roboalign.optimizer", "roboalign.video", "roboalign.loggers", "roboalign.progress",
+    "roboalign.optimizer", "roboalign.video", "roboalign.loggers", "roboalign.progress", "roboalign.frame_sheets",
+    "roboalign.machine",
 )  # fmt: skip
 LENT = (
     "roboalign.reward.dimensions",
@@ -42,8 +43,8 @@ the form that rewards take. A policy may act on what a probe perceives. All else
 """
 COMPOSITION = "roboalign.spec.experiment"
 LIGHTNING = (".lit", "_lit")
-COMMAND_LINE = ("roboalign.__main__", "roboalign.cli.", "roboalign.study.")
-"""What may know the whole experiment: the commands, and studies, which queue runs of it."""
+COMMAND_LINE = ("roboalign.__main__", "roboalign.cli.", "roboalign.study.", "roboalign.comparison.")
+"""What may know the whole experiment: the commands, studies, which queue runs of it, and comparisons of runs."""
 
 
 def modules() -> dict[str, Path]:

@@ -11,6 +11,9 @@ STAGES = yaml.safe_load(Path("dvc.yaml").read_text())["stages"]
 
 INFRASTRUCTURE = {"roboalign/spec", "roboalign/types.py", "roboalign/io.py", "roboalign/checkpoint.py"} | {
     "roboalign/run.py",
+    "roboalign/machine.py",
+    "roboalign/loggers.py",
+    "roboalign/progress.py",
     "roboalign/distributed.py",
     "roboalign/errors.py",
     "roboalign/initial_weights.py",

@@ -39,6 +39,31 @@ def make_setup(checkout: Path, **variables: str) -> str:
     return done.stdout + done.stderr
 
 
+def test_chromium_is_asked_for_by_test_and_not_by_repro(checkout: Path, tmp_path: Path) -> None:
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    for name in ("bash", "git", "dirname", "uname", "cksum", "cat"):
+        (tools / name).symlink_to(str(shutil.which(name)))
+    environment = {"PATH": str(tools), "PYTHON": sys.executable}
+    version = subprocess.run([sys.executable, "--version"], capture_output=True, text=True, check=True).stdout
+    with (checkout / "requirements.lock").open() as lock:
+        summed = subprocess.run(["cksum"], stdin=lock, capture_output=True, text=True, check=True).stdout
+    (checkout / ".venv").mkdir()
+    (checkout / ".venv/.setup").write_text((summed + version).rstrip("\n"))
+
+    def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
+        command = [str(tools / "bash"), "scripts/setup", *arguments]
+        return subprocess.run(command, cwd=checkout, env=environment, capture_output=True, text=True, check=False)
+
+    assert run().returncode == 0
+    refused = run("browser")
+    assert refused.returncode == 1
+    assert "Chromium is missing" in refused.stderr
+    assert "apt-get install chromium" in refused.stderr
+    (tools / "chromium").symlink_to(str(shutil.which("true")))
+    assert run("browser").returncode == 0
+
+
 def test_an_environment_that_is_there_is_left_as_it_is(checkout: Path) -> None:
     version = subprocess.run([sys.executable, "--version"], capture_output=True, text=True, check=True).stdout
     with (checkout / "requirements.lock").open() as lock:

@@ -9,8 +9,8 @@ import jinja2
 import numpy as np
 
 from roboalign.annotate.sample import Showing
-from roboalign.annotate.sheets import pad_sheets, sheet
 from roboalign.bench.pairs import Pair
+from roboalign.frame_sheets import pad_sheets, sheet
 from roboalign.reward.spec import DimensionSpec, RewardSpec
 from roboalign.types import Json, UInt8
 

@@ -1,9 +1,10 @@
 """The section on alignment: changes from before to after, the checks during training, and training curves."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from roboalign.report import charts, tables
-from roboalign.report.blocks import Block, Cell, Chart, Prose, Section, Table, Tone
+from roboalign.report.blocks import Block, Cell, Prose, Section, Table, Tone
 from roboalign.report.charts import Rows, as_number
 from roboalign.report.inputs import Inputs
 from roboalign.report.names import (
@@ -18,7 +19,7 @@ from roboalign.report.names import (
     title,
     words,
 )
-from roboalign.report.plots import Panel, Series, lines
+from roboalign.report.plots import Panel, Series, line_chart
 from roboalign.report.tables import EMPTY, difference_tone, estimate
 from roboalign.types import Json
 
@@ -58,11 +59,12 @@ def alignment(inputs: Inputs) -> Section:
     blocks += [table for table in candidates if table.rows]
     blocks += _checks(checks, inputs)
     if panels:
-        chart = lines(panels, 3, "rl", "Curves of alignment by update", 1.9)
-        blocks.append(Chart("By policy update, on training prompts", chart))
+        blocks.append(
+            line_chart("By policy update, on training prompts", panels, "rl", ("rl.training", "rl.optimizer"))
+        )
     if metrics:
         table = tables.flat("Further figures", metrics, SCALARS)
-        blocks += [table] if table.rows else []
+        blocks += [replace(table, folded=True)] if table.rows else []
     text = description(inputs) if blocks else []
     return Section("alignment", "Alignment", [Prose(text), *blocks] if text else blocks)
 
@@ -183,9 +185,8 @@ def _checks(rows: Rows, inputs: Inputs) -> list[Block]:
     blocks: list[Block] = []
     panels = check_panels(rows, [item for item in present if item[0] != "kl"])
     if panels:
-        chart = lines(panels, 2 if len(panels) in (2, 4) else 3, "checks", "Checks on validation prompts by KL", 2.1)
         caption = "Checks on validation prompts, against the distance from the supervised model"
-        blocks.append(Chart(caption, chart))
+        blocks.append(line_chart(caption, panels, "checks", ("rl.guard", "rl.kl_coef")))
     best = best_check(rows, dig(inputs.spec, "rl", "guard", "max_psnr_loss"))
     body = []
     for index, row in enumerate(rows):

@@ -1,14 +1,16 @@
 """The section on the data: recorded episodes and the bench's data card."""
 
-import base64
 from collections.abc import Mapping, Sequence
 
 from roboalign.report import tables
-from roboalign.report.blocks import Block, Cell, Chart, Photo, Prose, Section, Table
+from roboalign.report.blocks import Block, Cell, Gallery, Photo, Prose, Section, Table
 from roboalign.report.inputs import CardFiles, Inputs, dimensions
 from roboalign.report.names import dig, significant, title
 from roboalign.report.plots import histograms
 from roboalign.types import Json
+
+UNFOLDED = 8
+"""Maximum number of rows of a table of the card that is not folded."""
 
 
 def data_card(inputs: Inputs) -> Section:
@@ -25,16 +27,16 @@ def data_card(inputs: Inputs) -> Section:
             if isinstance(value := dig(bench, key), Mapping) and all(isinstance(v, int | float) for v in value.values())
         ]
         if counts:
-            chart = histograms(counts, 2, "counts", "Pairs of the bench by source and origin")
-            blocks.append(Chart(f"RobotWorldBench: {significant(dig(bench, 'pairs'))} pairs", chart))
+            caption = f"RobotWorldBench: {significant(dig(bench, 'pairs'))} pairs"
+            blocks.append(histograms(caption, counts, "counts", ("bench.pairs", "bench.groups")))
         bars = [
             histogram
             for dimension in dimensions(inputs)
             if (histogram := _histogram(str(dimension["name"]), float(dimension["max_score"]), bench)) is not None
         ]
         if bars:
-            chart = histograms(bars, 3, "labels", "Labels of the bench by dimension")
-            blocks.append(Chart("Labels by dimension: number of pairs by score; bars show their lower edges", chart))
+            caption = "Labels by dimension: number of pairs by score; bars show their lower edges"
+            blocks.append(histograms(caption, bars, "labels", ("bench.degradations", "reward.dimensions", "rubric")))
         if isinstance(values := dig(bench, "mean_total_by_origin"), Mapping):
             blocks.append(tables.flat("Mean total label by origin", values))
     if inputs.card is not None:
@@ -47,11 +49,16 @@ def card_blocks(card: CardFiles) -> list[Block]:
     blocks: list[Block] = []
     for each in card.text["tables"]:
         rows = [[_cell(text) for text in row] for row in each["rows"]]
-        blocks.append(Table(each["title"], each["head"], rows, each["note"]))
-    for each in card.text["pictures"]:
-        data = base64.b64encode(card.pictures[each["file"]]).decode("ascii")
-        blocks.append(Photo(each["title"], f"data:image/png;base64,{data}", each["note"]))
-    blocks.append(Prose(["Known limits:", *card.text["limits"]], listed=True))
+        blocks.append(Table(each["title"], each["head"], rows, each["note"], folded=len(rows) > UNFOLDED))
+    photos = [
+        Photo(each["title"], f"images/{each['file']}", card.pictures[each["file"]], each["note"])
+        for each in card.text["pictures"]
+    ]
+    if photos:
+        blocks.append(
+            Gallery(f"Examples of every kind of clip, and histograms of labels: {len(photos)} images", photos)
+        )
+    blocks += [Prose(["Known limits:"]), Prose(card.text["limits"], listed=True)]
     return blocks
 
 

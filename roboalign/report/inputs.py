@@ -7,8 +7,8 @@ from typing import Self
 
 from roboalign.io import read_json
 from roboalign.report.charts import Rows
-from roboalign.report.clips import Showcase
 from roboalign.report.names import dig
+from roboalign.report.showcases import Showcase
 from roboalign.types import Json
 
 
@@ -39,12 +39,12 @@ class Inputs:
     showcases: Sequence[Showcase] = ()
     fps: float = 10.0
     """Frames per second of the clips."""
-    stills: int = 8
-    """Number of stills of a strip."""
     card: CardFiles | None = None
     """The bench's data card."""
     policy_showcases: Sequence[Showcase] = ()
     """Episodes of policies in the simulators and in the world models."""
+    scores: Rows = ()
+    """Scores of all clips, one row for each clip set, scorer, episode and sample."""
 
 
 def dimensions(inputs: Inputs) -> list[Mapping[str, Json]]:
@@ -60,3 +60,9 @@ def perceptual(inputs: Inputs) -> str:
         if isinstance(name, str):
             return name
     return "ST-LPIPS"
+
+
+def sample_size(metrics: Json) -> str:
+    """The sample size for a caption, `, n = 48 episodes`; '' if it is not known."""
+    count = dig(metrics, "n") or dig(metrics, "episodes")
+    return f", n = {count} episodes" if isinstance(count, int) else ""

@@ -1,5 +1,6 @@
 """Names and number formats of the page."""
 
+import re
 from collections.abc import Mapping, Sequence
 
 from roboalign.types import Json
@@ -112,10 +113,11 @@ def is_bound(name: str) -> bool:
 
 
 def order(name: str) -> tuple[int, str]:
-    """The sorting key of a clip set in tables."""
+    """The sorting key of a clip set in tables; numbers in names are ordered by value."""
     if name in FIRST:
         return FIRST.index(name), name
-    return (len(FIRST) + (1 if name.startswith("aligned") else 0)), name
+    by_value = re.sub(r"\d+", lambda digits: digits[0].zfill(6), name)
+    return (len(FIRST) + (1 if name.startswith("aligned") else 0)), by_value
 
 
 def number(value: float, digits: int = 2) -> str:

@@ -1,27 +1,35 @@
-"""Charts as inline SVG, deterministic, with text as text and colours that follow the page's light or dark theme."""
+"""Charts as inline SVG, deterministic, with text as text and colours that follow the page's light or dark theme.
+
+Every panel is an SVG of its own, so that panels wrap on narrow screens and keep the size of their text.
+"""
 
 import io
 import re
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import matplotlib
 import numpy as np
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from roboalign.report.blocks import Chart, LegendEntry
+
 INK, RULE = "#0a0b0c", "#0d0e0f"
 """Placeholder colours for text and lines, which `svg` replaces by CSS variables. No palette has them."""
 
-PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7a5195", "#808080")
+PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#9a6fc4", "#808080")
 """Okabe and Ito's palette for all kinds of colour vision, with violet in place of black, for light and dark pages."""
 
-WIDTHS = {1: 4.6, 2: 7.6, 3: 9.0}
-"""Width of a chart in inches, by the number of its columns."""
+SOLID = 4
+"""Number of colours with solid lines; lines of later colours are dashed, so that neighbours differ in two ways."""
+
+PANEL = (3.5, 2.25)
+"""Width and height of a panel in inches."""
 
 SETTINGS: dict[Any, Any] = {
     "svg.fonttype": "none",
@@ -125,46 +133,40 @@ def _opening(label: str) -> str:
     )
 
 
-def lines(panels: Sequence[Panel], columns: int, salt: str, label: str, height: float = 2.35) -> str:
-    """Draw panels of lines in a grid, with one legend below. Returns an `<svg>` element.
+def line_chart(caption: str, panels: Sequence[Panel], salt: str, fields: Sequence[str] = (), note: str = "") -> Chart:
+    """A chart of lines, one SVG for each panel.
 
     Args:
+        caption: The caption; with a panel's title it is the panel's description for screen readers.
         panels: The panels.
-        columns: Columns of the grid.
         salt: See `svg`.
-        label: See `svg`.
-        height: Height of a panel in inches.
+        fields: The spec fields behind the chart.
+        note: The note below the chart.
     """
-    with matplotlib.rc_context(SETTINGS):
-        count = -(-len(panels) // columns)
-        figure = Figure(figsize=(WIDTHS.get(columns, 9.0), height * count + 0.3), layout="constrained")
-        axes = figure.subplots(count, columns, squeeze=False).ravel()
-        handles: dict[str, Artist] = {}
-        for ax, panel in zip(axes, panels, strict=False):
-            panel_handles = _draw(ax, panel)
-            # The title of a panel with one line names the line, so it needs no legend.
-            if len(panel_handles) > 1:
-                handles |= {name: handle for name, handle in panel_handles.items() if name not in handles}
-        for ax in axes[len(panels) :]:
-            ax.set_axis_off()
-        if handles:
-            # The page's font differs from matplotlib's, so the width of labels is estimated from their length.
-            widest = 0.45 + 0.075 * max(map(len, handles))
-            count = max(1, int(figure.get_figwidth() / widest))
-            figure.legend(
-                list(handles.values()), list(handles), loc="outside lower left", ncols=min(len(handles), count)
-            )
-    return svg(figure, salt, label)
+    drawn = []
+    for number, panel in enumerate(panels):
+        with matplotlib.rc_context(SETTINGS):
+            figure = Figure(figsize=PANEL, layout="constrained")
+            _draw(figure.subplots(), panel)
+        drawn.append(svg(figure, f"{salt}{number}", f"{caption}: {panel.title}"))
+    # The title of a panel with one line names the line, so it needs no legend.
+    named = {line.label: line for panel in panels if len(panel.series) > 1 for line in panel.series}
+    legend = [LegendEntry(label, PALETTE[line.colour % len(PALETTE)], is_dashed(line)) for label, line in named.items()]
+    return Chart(caption, drawn, legend, fields=fields, note=note)
 
 
-def _draw(ax: Axes, panel: Panel) -> dict[str, Artist]:
-    """Draw a panel and return the artist of each line by its label."""
-    handles: dict[str, Artist] = {}
+def is_dashed(line: Series) -> bool:
+    """Whether a line is dashed, by itself or by its colour."""
+    return line.dashed or line.colour % len(PALETTE) >= SOLID
+
+
+def _draw(ax: Axes, panel: Panel) -> None:
+    """Draw a panel."""
     for line in panel.series:
         colour = PALETTE[line.colour % len(PALETTE)]
-        style = "--" if line.dashed else "-"
+        style = (0, (3.2, 1.4)) if is_dashed(line) else "-"
         marker = "o" if len(line.x) < 12 else ""
-        (handles[line.label],) = ax.plot(line.x, line.y, style, color=colour, marker=marker, markersize=3)
+        ax.plot(line.x, line.y, linestyle=style, color=colour, marker=marker, markersize=3)
         if line.low is not None and line.high is not None:
             ax.fill_between(line.x, line.low, line.high, color=colour, alpha=0.16, linewidth=0)
     if panel.at is not None:
@@ -175,7 +177,6 @@ def _draw(ax: Axes, panel: Panel) -> dict[str, Artist]:
     ax.set_title(panel.title)
     ax.set_xlabel(panel.x_label)
     ax.set_ylabel(panel.y_label)
-    return handles
 
 
 def intervals(bars: Sequence[Bar], salt: str, label: str, x_label: str, x_limit: tuple[float, float] | None) -> str:
@@ -217,26 +218,100 @@ def intervals(bars: Sequence[Bar], salt: str, label: str, x_label: str, x_limit:
 
 
 def histograms(
-    panels: Sequence[tuple[str, Sequence[str], Sequence[float]]], columns: int, salt: str, label: str
-) -> str:
-    """Draw bar charts of counts in a grid. Returns an `<svg>` element.
+    caption: str, panels: Sequence[tuple[str, Sequence[str], Sequence[float]]], salt: str, fields: Sequence[str] = ()
+) -> Chart:
+    """A chart of counts, one SVG for each panel.
 
     Args:
-        panels: (title, names of the bars, counts) of each chart.
-        columns: Columns of the grid.
+        caption: The caption; with a panel's title it is the panel's description for screen readers.
+        panels: (title, names of the bars, counts) of each panel.
         salt: See `svg`.
-        label: See `svg`.
+        fields: The spec fields behind the chart.
     """
-    with matplotlib.rc_context(SETTINGS):
-        count = -(-len(panels) // columns)
-        # Wide enough for the labels of the panel with the most text.
-        width = max(2.35, *(0.5 + 0.085 * sum(len(name) + 1 for name in names) for _, names, _ in panels))
-        figure = Figure(figsize=(width * columns, 1.65 * count), layout="constrained")
-        axes = figure.subplots(count, columns, squeeze=False).ravel()
-        for ax, (title, names, values) in zip(axes, panels, strict=False):
+    drawn = []
+    for index, (title, names, values) in enumerate(panels):
+        with matplotlib.rc_context(SETTINGS):
+            figure = Figure(figsize=(PANEL[0], 1.8), layout="constrained")
+            ax = figure.subplots()
             ax.bar(range(len(names)), values, color=PALETTE[0], width=0.72)
-            ax.set_xticks(range(len(names)), names)
+            crowded = sum(len(name) + 1 for name in names) > 32
+            ax.set_xticks(range(len(names)), names, rotation=20 if crowded else 0, ha="right" if crowded else "center")
             ax.set_title(title)
-        for ax in axes[len(panels) :]:
-            ax.set_axis_off()
-    return svg(figure, salt, label)
+        drawn.append(svg(figure, f"{salt}{index}", f"{caption}: {title}"))
+    return Chart(caption, drawn, fields=fields)
+
+
+@dataclass(frozen=True)
+class RadarPanel:
+    """One radar chart: the value of each series on each axis, as a fraction of the maximum in [0, 1]."""
+
+    title: str
+    axes: Sequence[str]
+    series: Sequence[tuple[str, Sequence[float]]]
+
+
+def radar_chart(caption: str, panels: Sequence[RadarPanel], salt: str, fields: Sequence[str] = ()) -> Chart:
+    """Radar charts with a common legend; equal labels have equal colours in all panels.
+
+    Args:
+        caption: The caption; with a panel's title it is the panel's description for screen readers.
+        panels: The panels.
+        salt: See `svg`.
+        fields: The spec fields behind the chart.
+    """
+    labels = list(dict.fromkeys(label for panel in panels for label, _ in panel.series))
+    drawn = []
+    for number, panel in enumerate(panels):
+        angles = np.linspace(0, 2 * np.pi, len(panel.axes), endpoint=False)
+        with matplotlib.rc_context({**SETTINGS, "axes.grid.axis": "both"}):
+            figure = Figure(figsize=(PANEL[0], 3.1), layout="constrained")
+            ax = figure.add_subplot(projection="polar")
+            for label, values in panel.series:
+                index = labels.index(label)
+                style = (0, (3.2, 1.4)) if index >= SOLID else "-"
+                colour = PALETTE[index % len(PALETTE)]
+                closed = [*values, values[0]]
+                ax.plot([*angles, angles[0]], closed, color=colour, linestyle=style)
+                ax.fill([*angles, angles[0]], closed, color=colour, alpha=0.06, linewidth=0)
+            ax.set_xticks(angles, [textwrap.fill(name, 13) for name in panel.axes], fontsize=7.5)
+            ax.set_ylim(0, 1)
+            ax.set_yticks([0.25, 0.5, 0.75, 1.0], ["", ".5", "", "1"], fontsize=7)
+            ax.tick_params(axis="x", pad=9)
+            ax.set_title(panel.title, pad=12)
+        drawn.append(svg(figure, f"{salt}{number}", f"{caption}: {panel.title}"))
+    legend = [LegendEntry(label, PALETTE[i % len(PALETTE)], i >= SOLID) for i, label in enumerate(labels)]
+    return Chart(caption, drawn, legend, fields=fields)
+
+
+def scatter_chart(
+    caption: str,
+    panels: Sequence[tuple[str, str, Sequence[tuple[float, float]]]],
+    salt: str,
+    y_label: str,
+    fields: Sequence[str] = (),
+    note: str = "",
+) -> Chart:
+    """Scatter plots of points with the diagonal of equality.
+
+    Args:
+        caption: The caption; with a panel's title it is the panel's description for screen readers.
+        panels: (title, label of the x axis, points (x, y)) of each panel.
+        salt: See `svg`.
+        y_label: Label of all y axes.
+        fields: The spec fields behind the chart.
+        note: The note below the chart.
+    """
+    drawn = []
+    for number, (title, x_label, points) in enumerate(panels):
+        x, y = [p[0] for p in points], [p[1] for p in points]
+        with matplotlib.rc_context({**SETTINGS, "axes.grid.axis": "both"}):
+            figure = Figure(figsize=(PANEL[0], 3.0), layout="constrained")
+            ax = figure.subplots()
+            low, high = min(*x, *y), max(*x, *y)
+            ax.plot([low, high], [low, high], color=INK, linewidth=0.8, linestyle=":")
+            ax.plot(x, y, "o", color=PALETTE[0], markersize=3, alpha=0.45, markeredgewidth=0)
+            ax.set_title(title)
+            ax.set_xlabel(x_label)
+            ax.set_ylabel(y_label)
+        drawn.append(svg(figure, f"{salt}{number}", f"{caption}: {title}"))
+    return Chart(caption, drawn, fields=fields, note=note)

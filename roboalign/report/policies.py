@@ -1,22 +1,29 @@
 """The section on policies: their success in the simulators against that in the world models, and clips of both."""
 
+import io
 from collections.abc import Iterable, Mapping, Sequence
 
 import matplotlib
+import numpy as np
 from matplotlib.figure import Figure
+from PIL import Image
 
-from roboalign.report.blocks import Block, Cell, Chart, ClipComparison, Prose, Section, Table
-from roboalign.report.clips import Showcase, animation_uri, strip_uri
+from roboalign.report.blocks import Block, Cell, Chart, Gallery, LegendEntry, Photo, Prose, Section, Table
+from roboalign.report.gates import gates
 from roboalign.report.inputs import Inputs
 from roboalign.report.names import dig, model, title, words
 from roboalign.report.plots import INK, PALETTE, SETTINGS, svg
-from roboalign.report.tables import EMPTY, estimate, gates
+from roboalign.report.showcases import Showcase
+from roboalign.report.tables import EMPTY, estimate
+from roboalign.report.viewer import file_name, shrink
 from roboalign.types import Json
 
 MODELS = ("supervised", "aligned")
 STATISTICS = (("pearson", "Pearson"), ("spearman", "Spearman"), ("mmrv", "Rank violation"))
-CLIP_HEIGHT = 128
-"""Height in pixels of the clips."""
+STILLS = 8
+"""Frames of a strip, evenly spaced, the first and the last among them."""
+STRIP_HEIGHT = 96
+"""Maximum height of a frame of a strip in pixels."""
 
 
 def policies(inputs: Inputs) -> Section:
@@ -30,8 +37,7 @@ def policies(inputs: Inputs) -> Section:
     models = [name for name in MODELS if any(name in value for value in each.values())]
     blocks: list[Block] = [Prose([introduction(metrics, each)])]
     if models:
-        chart = scatter(each, models)
-        blocks.append(Chart("Success in the world models against success in the simulators, one dot a policy", chart))
+        blocks.append(scatter(each, models))
     blocks.append(success(each, models))
     agreements = [
         table
@@ -45,7 +51,9 @@ def policies(inputs: Inputs) -> Section:
         if table.rows
     ]
     blocks += [*agreements, *optimism(metrics)]
-    blocks += [clip_comparison(showcase, inputs) for showcase in inputs.policy_showcases]
+    if inputs.policy_showcases:
+        photos = [strip(showcase) for showcase in inputs.policy_showcases]
+        blocks.append(Gallery("The same policies from the same first frames in each world", photos))
     return Section("policies", "Policies", blocks)
 
 
@@ -68,13 +76,17 @@ def introduction(metrics: Json, each: Mapping[str, Json]) -> str:
     return text
 
 
-def scatter(each: Mapping[str, Json], models: Sequence[str]) -> str:
-    """An `<svg>` of success in each model against success in the simulator, with Wilson's intervals."""
-    with matplotlib.rc_context({**SETTINGS, "axes.grid.axis": "both"}):
-        figure = Figure(figsize=(3.6 * len(models) + 0.4, 3.9), layout="constrained")
-        axes = figure.subplots(1, len(models), squeeze=False)[0]
-        for number, (ax, name) in enumerate(zip(axes, models, strict=True)):
-            for open_loop, marker in ((False, "o"), (True, "s")):
+def scatter(each: Mapping[str, Json], models: Sequence[str]) -> Chart:
+    """The success in each model against that in the simulator, with Wilson's intervals, one panel a model."""
+    caption = "Success in the world models against success in the simulators, one dot a policy"
+    kinds = (("closed loop", "o", False), ("open loop", "s", True))
+    present = [kind for kind in kinds if any(value.get("open_loop", False) is kind[2] for value in each.values())]
+    panels = []
+    for name in models:
+        with matplotlib.rc_context({**SETTINGS, "axes.grid.axis": "both"}):
+            figure = Figure(figsize=(3.5, 3.5), layout="constrained")
+            ax = figure.subplots()
+            for _, marker, open_loop in present:
                 points = [v for v in each.values() if v.get("open_loop", False) is open_loop and name in v]
                 if not points:
                     continue
@@ -86,19 +98,19 @@ def scatter(each: Mapping[str, Json], models: Sequence[str]) -> str:
                     ]
                     for world in ("simulator", name)
                 ]
-                label = "open loop" if open_loop else "closed loop"
                 ax.errorbar(
                     x, y, xerr=errors[0], yerr=errors[1], fmt=marker, markersize=5, elinewidth=0.8, alpha=0.8,
-                    color=PALETTE[int(open_loop)], label=label if number == 0 else None,
+                    color=PALETTE[int(open_loop)],
                 )  # fmt: skip
             ax.plot([0, 1], [0, 1], linestyle=":", linewidth=0.8, color=INK)
             ax.set_xlim(-0.03, 1.03)
             ax.set_ylim(-0.03, 1.03)
             ax.set_title(model(name))
             ax.set_xlabel("success in the simulator")
-        axes[0].set_ylabel("success in the world model")
-        figure.legend(loc="outside lower left", ncols=2)
-    return svg(figure, "policies", "Success of policies in world models against success in simulators")
+            ax.set_ylabel("success in the world model")
+        panels.append(svg(figure, f"policies.{name}", f"{caption}: {model(name)}"))
+    legend = [LegendEntry(label, PALETTE[int(open_loop)]) for label, _, open_loop in present]
+    return Chart(caption, panels, legend)
 
 
 def success(each: Mapping[str, Json], models: Sequence[str]) -> Table:
@@ -186,16 +198,24 @@ def optimism(metrics: Json) -> list[Block]:
     return blocks
 
 
-def clip_comparison(showcase: Showcase, inputs: Inputs) -> ClipComparison:
-    """The same policy from the same first frame in each world."""
-    still, numbers = strip_uri(showcase, inputs.stills)
-    return ClipComparison(
-        f"{showcase.source}, {showcase.episode}",
-        showcase.pick,
-        showcase.instruction,
-        [column.title for column in showcase.columns],
-        [column.score for column in showcase.columns],
-        animation_uri(showcase, CLIP_HEIGHT, inputs.fps),
-        still,
-        numbers,
+def strip(showcase: Showcase) -> Photo:
+    """Frames of one policy from one first frame, a row for each world."""
+    rows = []
+    for column in showcase.columns:
+        frames = shrink(column.frames, STRIP_HEIGHT)
+        chosen = frames[np.linspace(0, len(frames) - 1, STILLS).round().astype(int)]
+        rows.append(chosen.swapaxes(0, 1).reshape(frames.shape[1], -1, 3))
+    buffer = io.BytesIO()
+    Image.fromarray(np.concatenate(rows)).save(buffer, "WEBP", quality=90, method=4)
+    worlds = ", ".join(
+        f"{column.title} (success {column.scores['success']:.2f})" if column.scores else column.title
+        for column in showcase.columns
+    )
+    [case] = showcase.cases.values()
+    name = file_name(f"{showcase.source}-{showcase.instruction}")
+    return Photo(
+        f"{showcase.source}, {showcase.episode}: {showcase.instruction}, {case} success",
+        f"images/policies/{name}.webp",
+        buffer.getvalue(),
+        f"From above: {worlds}. {STILLS} of {len(showcase.columns[0].frames)} frames.",
     )

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from roboalign.io import read_tsv
-from roboalign.report.clips import ClipColumn, Showcase
 from roboalign.report.names import dig, title
+from roboalign.report.showcases import ClipColumn, Showcase
 from roboalign.types import Json, UInt8
 
 
@@ -24,12 +24,14 @@ def policy_showcases(folder: Path, spec: Json) -> Iterator[Showcase]:
             key = f"{policy}/{source}"
             episode = next(r["episode"] for r in rows if r["source"] == source)
             columns = [
-                ClipColumn(title(world), clips[world][key][0], _verdict(verdicts, world, policy, source, episode))
+                ClipColumn(
+                    world, title(world), clips[world][key][0], _verdict(verdicts, world, policy, source, episode)
+                )
                 for world in order
                 if key in clips[world]
             ]
             if len(columns) > 1:
-                yield Showcase(episode, source, f"policy: {title(policy)}", pick, columns)
+                yield Showcase(episode, source, title(policy), {"success": pick}, columns)
 
 
 def read_clips(file: Path) -> Iterator[tuple[str, UInt8]]:
@@ -52,7 +54,7 @@ def _choose(rows: list[dict[str, str]], source: str, spec: Json) -> list[tuple[s
 
 def _verdict(
     verdicts: Mapping[tuple[str, str, str, str], float], world: str, policy: str, source: str, episode: str
-) -> str:
-    """The probability of success at the last frame, as text."""
+) -> dict[str, float]:
+    """The probability of success at the last frame; empty if it is not known."""
     value = verdicts.get((world, policy, source, episode))
-    return "" if value is None else f"success {value:.2f}"
+    return {} if value is None else {"success": value}

@@ -1,6 +1,7 @@
 """The section on scores: all clip sets by all scorers, their outcomes, and agreement with gold."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from roboalign.report import tables
 from roboalign.report.blocks import Block, Cell, Chart, Prose, Section, Table
@@ -22,6 +23,7 @@ from roboalign.report.names import (
     words,
 )
 from roboalign.report.plots import Bar, intervals
+from roboalign.report.score_charts import score_charts
 from roboalign.report.tables import MIN_EPISODES, difference_tone, estimate
 from roboalign.types import Json
 
@@ -46,16 +48,18 @@ def scores(inputs: Inputs) -> Section:
     blocks: list[Block] = [Prose(scorers_text(inputs, names), listed=True), Prose(TEXT)]
     table = gains(evaluation, str(dig(inputs.spec, "rl", "reward", "kind")))
     blocks += [table] if table.rows else []
-    blocks += [_chart(models, faithful or names, dims), totals(evaluation, names, dims)]
+    blocks += [_chart(models, faithful or names, dims), *score_charts(inputs, faithful or names, dims)]
+    blocks.append(replace(totals(evaluation, names, dims), folded=True))
     for table in (outcomes(evaluation), outcome_differences(evaluation), agreement(evaluation)):
-        blocks += [table] if table.rows else []
+        blocks += [replace(table, folded=True)] if table.rows else []
     absolute = [name for name in names if name not in faithful]
-    listed = tables.differences(evaluation, dims, faithful or absolute, "faithful" if faithful else "absolute")
+    kind = "faithful" if faithful else "absolute"
+    listed = tables.differences(evaluation, dims, faithful or absolute, kind, folded=True)
     blocks += [listed] if listed.rows else []
     independent = [name for name in faithful if name.removesuffix(FAITHFUL) in INDEPENDENT]
-    unfolded = independent or faithful or absolute
-    ordered = [*unfolded, *(name for name in [*faithful, *absolute] if name not in unfolded)]
-    blocks += [tables.scores(evaluation, name, dims, folded=name not in unfolded) for name in ordered]
+    first = independent or faithful or absolute
+    ordered = [*first, *(name for name in [*faithful, *absolute] if name not in first)]
+    blocks += [tables.scores(evaluation, name, dims, folded=True) for name in ordered]
     if faithful:
         listed = tables.differences(evaluation, dims, absolute, "absolute", folded=True)
         blocks += [listed] if listed.rows else []
@@ -176,10 +180,9 @@ def _chart(models: Mapping[str, Json], names: Sequence[str], dims: Sequence[Mapp
                 bars.append(Bar(model(row), SCORERS.get(name.removesuffix(FAITHFUL), name), mean, *interval))
     kind = "Faithful total" if names[0].endswith(FAITHFUL) else "Total"
     scale = f"{kind.lower()} (0{DASH}{significant(_max_total(dims))})"
-    return Chart(
-        f"{kind} by scorer: mean and 95 % interval over episodes",
-        intervals(bars, "scores", f"{kind} by model and scorer", scale, None),
-    )
+    svg = intervals(bars, "scores", f"{kind} by model and scorer", scale, None)
+    fields = ("evaluation.scorers", "evaluation.draws")
+    return Chart(f"{kind} by scorer: mean and 95 % interval over episodes", [svg], wide=True, fields=fields)
 
 
 def _max_total(dims: Sequence[Mapping[str, Json]]) -> float:

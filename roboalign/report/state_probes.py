@@ -1,12 +1,13 @@
 """The section on the state probes: the errors of the states that they predict from frames."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from roboalign.report import charts
-from roboalign.report.blocks import Block, Cell, Chart, Prose, Section, Table
+from roboalign.report.blocks import Block, Cell, Prose, Section, Table
 from roboalign.report.inputs import Inputs
 from roboalign.report.names import dig, join_words, mean_of, significant, title
-from roboalign.report.plots import lines
+from roboalign.report.plots import line_chart
 from roboalign.report.tables import EMPTY, estimate
 from roboalign.types import Json
 
@@ -51,18 +52,17 @@ def state_probes(inputs: Inputs) -> Section:
     if not measured:
         return Section("probe", heading, [Prose(["No test episode has states, so the probes were not measured."])])
     blocks: list[Block] = [Prose([*TEXT, *sizes(measured)]), errors(measured)]
-    blocks += [
-        table for table in (nested_table(measured, "disagreement"), nested_table(measured, "pixels")) if table.rows
-    ]
+    nested = (nested_table(measured, "disagreement"), nested_table(measured, "pixels"))
+    blocks += [replace(table, folded=True) for table in nested if table.rows]
     table = outcome_errors(measured)
     if table.rows:
         blocks += [Prose([OUTCOME_TEXT]), table]
     table = by_source(measured)
-    blocks += [table] if table.rows else []
+    blocks += [replace(table, folded=True)] if table.rows else []
     curves = [{"probe": name} | dict(row) for name in PROBES for row in inputs.curves.get(f"probe/{name}", ())]
     panels = charts.panels(curves, log=("loss",))
     if panels:
-        blocks.append(Chart("Training", lines(panels, 3, "probe", "Training curves of the state probes", 1.9)))
+        blocks.append(line_chart("Training curves of the state probes", panels, "probe", ("probe",)))
     return Section("probe", heading, blocks)
 
 

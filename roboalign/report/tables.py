@@ -6,7 +6,6 @@ from roboalign.report.blocks import Cell, Table, Tone
 from roboalign.report.names import (
     DASH,
     FAITHFUL,
-    FIRST,
     bounds,
     dig,
     is_bound,
@@ -54,61 +53,6 @@ def difference_tone(value: Json) -> Tone:
     if interval is None or interval[0] <= 0 <= interval[1] or dig(value, "n") in range(MIN_EPISODES):
         return ""
     return "good" if interval[0] > 0 else "bad"
-
-
-def gates(evaluation: Json) -> Table:
-    """The table of all gates: failed, passed, then not measured."""
-    rows: list[list[Cell]] = []
-    measured: Mapping[str, Json] = dig(evaluation, "gates") or {}
-    for name, gate in sorted(measured.items(), key=lambda item: (not item[1]["passed"], item[0])):
-        verdict = Cell("passed", tone="good") if gate["passed"] else Cell("failed", tone="bad")
-        rows.append([Cell(title(name)), verdict, Cell(_sentence(gate["rule"]), _figures(gate["figures"]))])
-    missing: Mapping[str, str] = dig(evaluation, "gates_not_measured") or {}
-    for name, reason in sorted(missing.items()):
-        rows.append([Cell(title(name)), Cell("not measured", tone="muted"), Cell(_sentence(words(reason)))])
-    passed = sum(bool(gate["passed"]) for gate in measured.values())
-    caption = f"{passed} passed, {len(measured) - passed} failed, {len(missing)} not measured"
-    return Table(caption, ["Gate", "Verdict", "Rule and values"], rows)
-
-
-def _sentence(text: str) -> str:
-    """`text` with its first letter in upper case."""
-    return text[:1].upper() + text[1:]
-
-
-def _figures(figures: Mapping[str, Json]) -> str:
-    """The values of a gate in one line; `mean`, `low`, `high` and `n` of one quantity are joined to one interval."""
-    grouped: dict[str, dict[str, Json]] = {}
-    for key, value in figures.items():
-        base, part = _split(key)
-        grouped.setdefault(base, {})[part] = value
-    parts = []
-    for base, values in grouped.items():
-        if {"mean", "low", "high"} <= set(values):
-            text = f"{significant(values['mean'])} ({_note(values)})"
-            parts.append(f"{_figure_name(base).rstrip(':')}: {text}" if base else text)
-        else:
-            parts += [f"{_figure_name(f'{base} {part}'.strip())} {significant(v)}" for part, v in values.items()]
-    return " · ".join(parts)
-
-
-def _split(key: str) -> tuple[str, str]:
-    """Split a value's key into its name and the part of an interval ('' for none): `best of 16 low 8 frames` is `low`
-    of `best of 16, 8 frames`."""
-    key_words = key.split(" ")
-    for part in ("mean", "low", "high", "n"):
-        if part in key_words:
-            index = key_words.index(part)
-            return ", ".join(filter(None, (" ".join(key_words[:index]), " ".join(key_words[index + 1 :])))), part
-    return key, ""
-
-
-def _figure_name(key: str) -> str:
-    """The name of a value: clip sets by their headings in tables, anything else as words."""
-    first, *rest = key.split(" ")
-    if "." in first or first in FIRST:
-        return " ".join([model(first), *map(words, rest)]) + ":"
-    return words(key.replace(" ", "_"))
 
 
 SCORES_NOTE = "Bold: the highest mean of a column. Grey: uses true later frames, so it is a bound and not a model."
@@ -231,7 +175,14 @@ def decodings(rollout: Json, metrics: Sequence[tuple[str, str, int]], caption: s
     return Table(caption, ["Model and decoding", *(heading for _, heading, _ in columns)], rows, note)
 
 
-def against(rollout: Json, first: str, second: str, metrics: Sequence[tuple[str, str, int]], caption: str) -> Table:
+def against(
+    rollout: Json,
+    first: str,
+    second: str,
+    metrics: Sequence[tuple[str, str, int]],
+    caption: str,
+    published: Mapping[str, Sequence[str]] | None = None,
+) -> Table:
     """The SWR table in the paper's layout: metric, plain autoregression, SWR, change, relative change.
 
     The change is coloured if the interval of the paired difference excludes 0; lower is better for distances.
@@ -242,6 +193,7 @@ def against(rollout: Json, first: str, second: str, metrics: Sequence[tuple[str,
         second: The clip set of SWR.
         metrics: (key, heading, decimals) of the rows.
         caption: The caption.
+        published: The paper's values of plain autoregression, of SWR and of the change by key, as reference columns.
     """
     rows: list[list[Cell]] = []
     for key, heading, digits in metrics:
@@ -254,13 +206,19 @@ def against(rollout: Json, first: str, second: str, metrics: Sequence[tuple[str,
         tone = _tone(key, paired)
         relative = "" if key == "psnr" or not a else f"{'+' if gain > 0 else ''}{number(100 * gain / a, 1)} %"
         left, right = estimate(dig(rollout, first, key), digits), estimate(dig(rollout, second, key), digits)
-        rows.append([Cell(heading), left, right, Cell(change.text, change.note, tone), Cell(relative)])
-    return Table(
-        caption,
-        ["Metric", model(first), model(second), "Change, paired", "Relative"],
-        rows,
-        "Mean and 95 % interval over episodes. Coloured: the interval of the change excludes 0.",
-    )
+        row = [Cell(heading), left, right, Cell(change.text, change.note, tone), Cell(relative)]
+        if published:
+            row += [Cell(text, tone="muted") for text in published.get(key, (DASH,) * 3)]
+        rows.append(row)
+    head = ["Metric", model(first), model(second), "Change, paired", "Relative"]
+    note = "Mean and 95 % interval over episodes. Coloured: the interval of the change excludes 0."
+    if published:
+        head += ["Paper:\nAR", "Paper:\nSWR", "Paper:\nchange"]
+        note += (
+            " Grey: the paper's published values, on other data, models and (for its perceptual distance) published "
+            "LPIPS; compare directions, not sizes."
+        )
+    return Table(caption, head, rows, note)
 
 
 def _tone(key: str, paired: Json) -> Tone:
@@ -301,7 +259,7 @@ def flat(caption: str, metrics: Json, leaving_out: Sequence[str] = ()) -> Table:
         if not path or path[0] not in leaving_out:
             interval = bounds(value)
             if interval is not None and mean_of(value) is not None:
-                rows.append([Cell(_path(path)), Cell(significant(float(value["mean"])), _note(value))])
+                rows.append([Cell(_path(path)), Cell(significant(float(value["mean"])), interval_note(value))])
             elif isinstance(value, Mapping):
                 for key, item in value.items():
                     walk(item, (*path, str(key)))
@@ -317,7 +275,7 @@ def _path(path: Sequence[str]) -> str:
     return " · ".join(title(part) if not index else part.replace("_", " ") for index, part in enumerate(path))
 
 
-def _note(value: Mapping[str, Json]) -> str:
+def interval_note(value: Mapping[str, Json]) -> str:
     """The bounds of an interval and its sample size."""
     count = f" · n = {significant(value['n'])}" if "n" in value else ""
     return f"{significant(float(value['low']))} to {significant(float(value['high']))}{count}"
@@ -340,7 +298,7 @@ def before_after(caption: str, metrics: Mapping[str, Json]) -> Table:
         gain = float(value["mean"]) if "mean" in value else after - before
         sign = "+" if gain > 0 else ""
         row = [Cell(title(name)), Cell(significant(before)), Cell(significant(after))]
-        rows.append([*row, Cell(sign + significant(gain), _note(value) if bounds(value) else "")])
+        rows.append([*row, Cell(sign + significant(gain), interval_note(value) if bounds(value) else "")])
     return Table(caption, ["", "Before", "After", "Change, paired"], rows)
 
 
@@ -366,7 +324,7 @@ def _plain(value: Json) -> Cell:
         return EMPTY
     if isinstance(value, Mapping):
         if mean_of(value) is not None:
-            return Cell(significant(float(value["mean"])), _note(value) if bounds(value) else "")
+            return Cell(significant(float(value["mean"])), interval_note(value) if bounds(value) else "")
         return Cell("", "\n".join(f"{words(str(key))} {significant(item)}" for key, item in value.items()))
     return Cell(significant(value))
 

@@ -1,12 +1,13 @@
 """The sections on training: agreement of the reward models with their labels, and training curves."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from roboalign.report import charts, tables
-from roboalign.report.blocks import Block, Cell, Chart, Prose, Section, Table
+from roboalign.report.blocks import Block, Cell, Prose, Section, Table
 from roboalign.report.inputs import Inputs, dimensions, perceptual
 from roboalign.report.names import SCORERS, dig, mean_of, significant, title, with_name
-from roboalign.report.plots import lines
+from roboalign.report.plots import line_chart
 from roboalign.report.tables import estimate
 from roboalign.types import Json
 
@@ -48,14 +49,13 @@ def reward_quality(inputs: Inputs) -> Section:
         for key, condition in NESTED.items():
             nested = dig(metrics, key)
             if isinstance(nested, Mapping):
-                folded = key in ("generated", "labels")
-                blocks.append(agreement(f"{name} {condition}{_clips_n(nested)}", nested, rows, folded))
+                blocks.append(agreement(f"{name} {condition}{_clips_n(nested)}", nested, rows, folded=True))
         if isinstance(interval := dig(metrics, "interval"), Mapping):
             level = significant(dig(interval, "level"))
             caption = f"{name}: intervals of nominal coverage {level}, and the fraction of test labels inside them"
-            blocks.append(tables.grid(caption, _coverages(interval, rows), "Dimension"))
+            blocks.append(replace(tables.grid(caption, _coverages(interval, rows), "Dimension"), folded=True))
         separate = [*rows, *NESTED, "interval", "faithful", "within_groups"]
-        blocks.append(tables.flat(f"{name}, further figures", metrics, separate))
+        blocks.append(replace(tables.flat(f"{name}, further figures", metrics, separate), folded=True))
     filled = [block for block in blocks if not isinstance(block, Table) or block.rows]
     return Section("reward", "Judges and student", [Prose([TEXT]), *filled] if filled else [])
 
@@ -118,8 +118,7 @@ def training(inputs: Inputs) -> Section:
         panels = charts.panels(inputs.curves.get(part, ()), log=("loss", "loss_train"))
         if panels:
             name = SCORERS.get(part, title(part))
-            chart = lines(panels, 3, part, f"Training curves: {name.lower()}", 1.9)
-            blocks.append(Chart(name, chart))
+            blocks.append(line_chart(f"Training curves: {name.lower()}", panels, part, (f"{part}.training",)))
         if part in ("tokenizer", "world_model") and inputs.metrics.get(part):
             metrics = with_name(inputs.metrics[part], perceptual(inputs))
             # Gates have their own section.
@@ -127,5 +126,6 @@ def training(inputs: Inputs) -> Section:
             blocks.append(tables.flat(caption, metrics, ["by_source", "gates", "perceptual_name"]))
             by_source = dig(metrics, "by_source")
             if isinstance(by_source, Mapping):
-                blocks.append(tables.transpose(tables.grid(f"{title(part)}, by source", by_source, "Source")))
+                table = tables.transpose(tables.grid(f"{title(part)}, by source", by_source, "Source"))
+                blocks.append(replace(table, folded=True))
     return Section("training", "Training", blocks)

@@ -1,7 +1,7 @@
 """The section on rewards within groups: agreement of each reward model with gold on rollouts of one prompt."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from roboalign.report.blocks import Block, Cell, Chart, Prose, Section, Table, Tone
 from roboalign.report.inputs import Inputs, dimensions
@@ -89,11 +89,12 @@ def within_groups(inputs: Inputs) -> Section:
     blocks.append(correlations(measured))
     bars = list(_bars(measured))
     if bars:
-        chart = intervals(bars, "groups", "Correlation with gold within groups", "correlation with gold", None)
-        blocks.append(Chart("Correlation with gold within groups, with the ceiling", chart))
+        svg = intervals(bars, "groups", "Correlation with gold within groups", "correlation with gold", None)
+        fields = ("bench.groups", "student", "evaluation.gates.student_gold_correlation")
+        blocks.append(Chart("Correlation with gold within groups, with the ceiling", [svg], wide=True, fields=fields))
     names = [str(dimension["name"]) for dimension in dimensions(inputs)]
     for table in (best_of(measured), by_dimension(measured, names)):
-        blocks += [table] if table.rows and len(table.head) > 1 else []
+        blocks += [replace(table, folded=True)] if table.rows and len(table.head) > 1 else []
     return Section("groups", "Reward within groups", blocks)
 
 

@@ -30,6 +30,7 @@ from roboalign.rollout.spec import (
     SamplingName,
     SwrSpec,
 )
+from roboalign.rollout.video_metrics import frame_intervals
 from roboalign.spec.base import Name
 from roboalign.types import Json
 
@@ -182,10 +183,11 @@ class RolloutSuite(Generic[ContextT, StateT]):
         """The figures of metrics/drift.json and the rows of plots/drift.tsv, of the supervised model."""
         swept = self.sweep(sampling)
         grown = self.measure_error_growth("supervised", sampling, swept[self.spec.horizon].frames[:, 1:])
-        measured = {
-            window: rmse(made.frames[:, 1:], self.episodes.future).double().cpu().numpy().mean(0)
+        errors = {
+            window: rmse(made.frames[:, 1:], self.episodes.future).double().cpu().numpy()
             for window, made in swept.items()
         }
+        measured = {window: values.mean(0) for window, values in errors.items()}
         figures: dict[str, Json] = {
             "n": len(self.episodes),
             "epsilon": {str(age): value for age, value in grown.at_ages.items()},
@@ -200,6 +202,9 @@ class RolloutSuite(Generic[ContextT, StateT]):
         if grown.alpha is None:
             return figures, []
         curves = rows(list(measured), grown.alpha, grown.error, grown.floor, grown.delta, measured)
+        bounds = [(low, high) for values in errors.values() for _, low, high in frame_intervals(values)]
+        for row, (low, high) in zip((row for row in curves if "measured" in row), bounds, strict=True):
+            row |= {"measured_low": low, "measured_high": high}
         return figures | _predictions(grown, grown.alpha, measured), curves
 
 

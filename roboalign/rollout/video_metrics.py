@@ -12,6 +12,9 @@ from roboalign.metrics.statistics import bootstrap, paired_difference, ratio
 from roboalign.metrics.video import STILL, Maps, flicker, motion_energy, moving_region, psnr, repeated_frames, ssim
 from roboalign.types import Json
 
+CURVE_DRAWS = 1000
+"""Bootstrap draws for the interval at each frame of a curve (our choice); tables use more."""
+
 Floats = NDArray[np.float64]
 
 
@@ -119,11 +122,18 @@ def paired_differences(values: Mapping[str, Floats], base: Mapping[str, Floats])
 
 
 def metric_curve(name: str, values: Mapping[str, Floats], every: int) -> list[dict[str, object]]:
-    """One row a frame: the mean over episodes of each measure that was taken there; `every` as in `video_metrics`."""
+    """One row a frame: the mean over episodes of each measure that was taken there, and its 95 % interval in
+    `<measure>_low` and `<measure>_high`; `every` as in `video_metrics`."""
     frames = values["psnr"].shape[1]
     rows: list[dict[str, object]] = [{"frame": frame, "model": name} for frame in range(1, frames + 1)]
     for key, array in values.items():
         stride = 1 if key == "psnr" else every
-        for place, mean in enumerate(array.mean(0), 1):
-            rows[place * stride - 1][key] = float(mean)
+        for place, (mean, low, high) in enumerate(frame_intervals(array), 1):
+            rows[place * stride - 1] |= {key: mean, f"{key}_low": low, f"{key}_high": high}
     return rows
+
+
+def frame_intervals(values: Floats) -> list[tuple[float, float, float]]:
+    """The mean over episodes of values (N, F) at each frame, and the bounds of its 95 % interval."""
+    found = [bootstrap(column, CURVE_DRAWS) for column in values.T]
+    return [(one.mean, one.low, one.high) for one in found]

@@ -1,22 +1,17 @@
-"""The page in a real browser, scored by keyboard alone. Needs Chromium, and is skipped without it."""
+"""The page in a real browser, scored by keyboard alone."""
 
 import html
 import json
 import re
-import shutil
 import subprocess
 
 import pytest
 from annotate_fakes import fake_frames, fake_pairs
+from browser import find_chromium
 
 from roboalign.annotate.page import render, study
 from roboalign.annotate.sample import Showing
 from roboalign.bench.annotations import parse
-
-CHROMIUM = next(
-    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), ""
-)
-pytestmark = pytest.mark.skipif(not CHROMIUM, reason="no Chromium on this machine")
 
 DRIVER = """
 const press = (key, target = document.body) =>
@@ -69,7 +64,7 @@ def notes(six, tmp_path_factory):
     page = render(study(fake_pairs(6), fake_frames, [Showing(0, 1), Showing(3, 1), Showing(0, 2)], six, ""))
     (folder / "page.html").write_text(page.replace("</body>", f"<script>{DRIVER}</script></body>"))
     done = subprocess.run(
-        [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder / 'profile'}",
+        [find_chromium(), "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder / 'profile'}",
          "--virtual-time-budget=20000", "--dump-dom", (folder / "page.html").as_uri()],
         capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip

@@ -10,6 +10,8 @@ from roboalign.report.inputs import Inputs
 from roboalign.rl.guard import Check, decide
 from roboalign.rl.spec import GuardSpec
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 
 def table(inputs: Inputs, start: str) -> Table:
     return next(each for each in alignment(inputs).blocks if isinstance(each, Table) and each.caption.startswith(start))

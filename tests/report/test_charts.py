@@ -4,11 +4,25 @@ import pytest
 
 from roboalign.report.blocks import Table
 from roboalign.report.charts import panels
+from roboalign.report.gates import gates
 from roboalign.report.inputs import Inputs
 from roboalign.report.names import DASH, model, number, significant, title, with_name
-from roboalign.report.plots import INK, RULE, Bar, Panel, Series, histograms, intervals, lines
-from roboalign.report.results import sliding_window
-from roboalign.report.tables import against, estimate, flat, gates, grid, p_value, transpose
+from roboalign.report.plots import (
+    INK,
+    PALETTE,
+    RULE,
+    Bar,
+    Panel,
+    RadarPanel,
+    Series,
+    histograms,
+    intervals,
+    line_chart,
+    radar_chart,
+    scatter_chart,
+)  # fmt: skip
+from roboalign.report.sliding_window import sliding_window
+from roboalign.report.tables import against, estimate, flat, grid, p_value, transpose
 
 
 def test_number_columns_become_panels_and_text_columns_series() -> None:
@@ -50,15 +64,19 @@ def test_only_positive_curves_of_a_wide_range_get_a_logarithmic_axis() -> None:
     assert not log("2", "0")
 
 
-@pytest.mark.parametrize("kind", ["lines", "intervals", "histograms"])
+@pytest.mark.parametrize("kind", ["lines", "intervals", "histograms", "radar", "scatter"])
 def test_charts_follow_the_theme_and_repeat_their_bytes(kind: str) -> None:
     def draw() -> str:
         if kind == "lines":
             series = [Series("a", [0, 1, 2], [1, 2, 3], [0, 1, 2], [2, 3, 4]), Series("b", [0, 1], [3, 1], colour=1)]
-            return lines([Panel("one", "x", series)], 1, "salt", 'a "chart" of <a>')
+            return line_chart('a "chart" of <a>', [Panel("one", "x", series)], "salt").panels[0]
         if kind == "intervals":
             return intervals([Bar("m", "g", 1, 0.5, 1.5), Bar("m", "h", 1, 1, 1)], "salt", "chart", "x", None)
-        return histograms([("one", ["a", "b"], [1.0, 2.0])], 1, "salt", "chart")
+        if kind == "radar":
+            return radar_chart("chart", [RadarPanel("one", ["x", "y", "z"], [("a", [0.1, 0.5, 1])])], "salt").panels[0]
+        if kind == "scatter":
+            return scatter_chart("chart", [("one", "x", [(1, 2), (3, 4)])], "salt", "y").panels[0]
+        return histograms("chart", [("one", ["a", "b"], [1.0, 2.0])], "salt").panels[0]
 
     svg = draw()
     assert svg == draw()
@@ -71,11 +89,13 @@ def test_charts_follow_the_theme_and_repeat_their_bytes(kind: str) -> None:
     assert "DejaVu" not in svg
 
 
-def test_a_legend_names_lines_only_where_a_panel_has_several() -> None:
+def test_a_legend_names_lines_only_if_a_panel_has_several() -> None:
     single = [Panel(name, "x", [Series(name, [0, 1], [1, 2])]) for name in ("one", "two")]
-    assert lines(single, 2, "salt", "chart").count(">one<") == 1
-    double = Panel("both", "x", [Series("first", [0, 1], [1, 2]), Series("second", [0, 1], [2, 1])])
-    assert lines([double], 1, "salt", "chart").count(">first<") == 1
+    assert line_chart("chart", single, "salt").legend == []
+    double = Panel("both", "x", [Series("first", [0, 1], [1, 2]), Series("fifth", [0, 1], [2, 1], colour=4)])
+    first, fifth = line_chart("chart", [double, double], "salt").legend
+    assert (first.label, first.colour, first.dashed) == ("first", PALETTE[0], False)
+    assert (fifth.label, fifth.colour, fifth.dashed) == ("fifth", PALETTE[4], True)
 
 
 def test_clip_sets_have_readable_names() -> None:
@@ -144,5 +164,5 @@ def test_clip_sets_over_time_stand_beside_the_ground_truth(full_inputs: Inputs) 
 
 def test_gates_name_clip_sets_as_the_tables_do() -> None:
     gate = {"passed": True, "rule": "a rule", "figures": {"supervised.ar.greedy": 0.9, "psnr SWR": 1.5}}
-    cell = gates({"gates": {"a": gate}}).rows[0][2]
+    cell = gates({"gates": {"a": gate}}).rows[0][3]
     assert cell.note == "Supervised · AR · greedy: 0.9 · PSNR SWR 1.5"

@@ -7,9 +7,12 @@ from typing import Any
 
 import pytest
 
+from roboalign.evaluation.gates import gates as evaluation_gates
+from roboalign.evaluation.spec import EvaluationSpec
+from roboalign.report.gates import MEANINGS
 from roboalign.report.inputs import Inputs
 from roboalign.report.names import MINUS
-from roboalign.report.page import render
+from roboalign.report.page import Page, render
 
 LOADING = {"src", "href", "srcset", "poster", "data", "action", "background", "xlink:href"}
 
@@ -52,27 +55,26 @@ def read(page: str) -> Reader:
     return reader
 
 
-@pytest.fixture(scope="module")
-def page(full_inputs: Inputs) -> str:
-    return render(full_inputs)
+@pytest.fixture
+def page(full_page: Page) -> str:
+    return full_page.html
 
 
 def test_every_section_is_there(page: str) -> None:
     assert read(page).sections == [
-        "experiment", "gates", "groups", "scores", "swr", "drift", "clips", "alignment", "probe", "reward", "training",
-        "data", "not-measured",
+        "overview", "rollouts", "scores", "swr", "drift", "paper", "alignment", "groups", "reward", "probe", "training",
+        "data", "not-measured", "spec", "provenance",
     ]  # fmt: skip
 
 
-def test_nothing_is_loaded_from_outside_the_page(page: str) -> None:
+def test_nothing_is_loaded_from_outside_the_folder(page: str, full_page: Page) -> None:
     reader = read(page)
-    assert reader.scripts == 0
-    outside = [load for load in reader.loads if not load.startswith(("data:image/webp;base64,", "#"))]
-    assert outside == []
+    assert reader.scripts == 2, "the content of the viewer, and the script of the page"
+    beside = {load for load in reader.loads if not load.startswith("#") and load != "data:,"}
+    assert beside == {"images/freeze.png"}
+    assert beside < set(full_page.files)
     style = re.sub(r'xmlns="http://www.w3.org/2000/svg"', "", page)
-    assert not re.search(
-        r"https?://|//[a-z]+\.[a-z]|@import|@font-face", re.sub(r"data:image/webp;base64,\S+", "", style)
-    )
+    assert not re.search(r"https?://|//[a-z]+\.[a-z]|@import|@font-face", style)
     assert all(target.startswith("#") for target in re.findall(r"url\(([^)]*)\)", page))
 
 
@@ -83,15 +85,18 @@ def test_charts_refer_only_to_what_the_page_holds(page: str) -> None:
     assert targets <= names
 
 
-def test_the_same_inputs_give_the_same_bytes(page: str, full_inputs: Inputs) -> None:
-    assert render(full_inputs) == page
+@pytest.mark.usefixtures("undrawn")
+def test_the_same_inputs_give_the_same_bytes(full_inputs: Inputs) -> None:
+    assert render(full_inputs) == render(full_inputs)
 
 
 def test_gates_show_their_verdicts(page: str) -> None:
     text = " ".join(read(page).texts)
     assert "3 passed, 1 failed, 1 not measured" in text
     assert re.search(r"SWR above AR\s+failed", text)
-    assert re.search(r"Aligned above supervised gold\s+not measured\s+Needs gold", text)
+    assert re.search(
+        r"Aligned above supervised gold\s+not measured\s+The simulator's rubric[^.]*\.[^.]*\.\s+Needs gold", text
+    )
 
 
 def test_figures_of_a_gate_stand_as_intervals(page: str) -> None:
@@ -108,10 +113,11 @@ def test_figures_stand_with_interval_and_sample_size(page: str) -> None:
     assert "aligned.ar.sampled against supervised.ar.sampled" in text
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_real_perceptual_metric_is_named(full_inputs: Inputs) -> None:
     metrics: dict[str, Any] = {**full_inputs.metrics}
     metrics["rollout"] = metrics["rollout"] | {"perceptual_name": "LPIPS"}
-    text = " ".join(read(render(replace(full_inputs, metrics=metrics, curves={}, showcases=()))).texts)
+    text = " ".join(read(render(replace(full_inputs, metrics=metrics, curves={}, showcases=())).html).texts)
     assert "LPIPS" in text
     assert "ST-LPIPS" not in text
 
@@ -130,14 +136,15 @@ def test_the_real_perceptual_metric_is_named(full_inputs: Inputs) -> None:
         "evaluation",
     ],
 )
+@pytest.mark.usefixtures("undrawn")
 def test_the_page_stands_without_one_file(full_inputs: Inputs, absent: str) -> None:
     metrics = {name: value for name, value in full_inputs.metrics.items() if name != absent}
-    reader = read(render(replace(full_inputs, metrics=metrics, curves={}, showcases=())))
+    reader = read(render(replace(full_inputs, metrics=metrics, curves={}, showcases=())).html)
     assert "not-measured" in reader.sections
 
 
 def test_the_page_stands_with_nothing_measured() -> None:
-    reader = read(render(Inputs({}, {}, {}, {})))
+    reader = read(render(Inputs({}, {}, {}, {})).html)
     assert reader.sections == ["not-measured"]
     assert "The stage evaluation has no metrics." in reader.texts
     assert "The stage judge@held_out has no metrics." in reader.texts
@@ -150,9 +157,10 @@ def test_nobody_is_called_a_teacher(page: str) -> None:
 def test_text_from_data_cannot_become_markup(full_inputs: Inputs) -> None:
     first, *_ = full_inputs.showcases
     bad = replace(first, instruction='</q><script src="x">')
-    page = render(Inputs({}, {}, {}, {}, [bad]))
-    assert read(page).scripts == 0
-    assert "&lt;script" in page
+    page = render(Inputs({}, {}, {}, {}, [bad])).html
+    assert read(page).scripts == 2
+    assert "<script src" not in page
+    assert "u003cscript" in page
 
 
 def test_intervals_of_the_judge_stand_by_dimension() -> None:
@@ -161,8 +169,20 @@ def test_intervals_of_the_judge_stand_by_dimension() -> None:
     spec = {"reward": {"dimensions": {"realism": {"max_score": 1.0}}}}
     agreement = {"mae": 0.2, "spearman": 0.5}
     metrics = {"judge": {"n": 30, "realism": agreement, "total": agreement, "interval": interval}}
-    page = render(Inputs(spec, {}, metrics, {}))
+    page = render(Inputs(spec, {}, metrics, {})).html
     assert "intervals of nominal coverage 0.9" in page
     for text in ("All: half width", "All: held out degradations", "0.91"):
         assert text in page
     assert "Interval · " not in page
+
+
+def test_figures_link_to_the_fields_behind_them(page: str) -> None:
+    assert '<a href="#spec:rollout.horizon"><code>rollout.horizon</code></a>' in page
+    assert '<span id="spec:rollout.decodings.swr.window">' in page
+    assert "#spec:rl.guard" not in page, "the toy spec does not list it"
+
+
+def test_every_gate_of_the_evaluation_has_a_meaning() -> None:
+    spec = EvaluationSpec()
+    measured, missing = evaluation_gates({}, {}, spec)
+    assert set(measured) | set(missing) == set(MEANINGS)

@@ -1,17 +1,20 @@
 """The report's section on policies: what it shows, and that it is left out without policies."""
 
+import io
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from roboalign.io import write_tsv
 from roboalign.report.blocks import Chart, Table
 from roboalign.report.inputs import Inputs
 from roboalign.report.names import DASH
-from roboalign.report.policies import policies
+from roboalign.report.policies import STILLS, policies, strip
 from roboalign.report.policy_showcases import policy_showcases
+from roboalign.report.showcases import ClipColumn, Showcase
 
 
 def rate(mean: float) -> dict[str, Any]:
@@ -61,10 +64,9 @@ def test_tables_chart_and_gate(metrics: dict[str, Any]) -> None:
     assert ["Supervised, fetch", "0.71", "0.71", "0.71"] in texts(agreed)
     assert ["Aligned minus supervised, all sources", "+0.20", DASH] in texts(optimism)
     assert texts(gate)[0][1] == "failed"
-    charts = [block.svg for block in blocks if isinstance(block, Chart)]
-    assert len(charts) == 1
-    assert "open loop" in charts[0]
-    assert "closed loop" in charts[0]
+    [chart] = [block for block in blocks if isinstance(block, Chart)]
+    assert len(chart.panels) == 1  # the supervised model's alone
+    assert [entry.label for entry in chart.legend] == ["closed loop", "open loop"]
 
 
 @pytest.mark.parametrize("value", [None, {}, {"policies": {}}])
@@ -86,9 +88,26 @@ def test_the_best_and_the_worst_policy_are_shown(tmp_path: Path) -> None:
     ]  # fmt: skip
     write_tsv(tmp_path / "success.tsv", rows)
     shown = list(policy_showcases(tmp_path, spec))
-    assert [(each.instruction, each.pick) for each in shown] == [("policy: A", "highest"), ("policy: B", "lowest")]
+    assert [(each.instruction, each.cases) for each in shown] == [
+        ("A", {"success": "highest"}), ("B", {"success": "lowest"}),
+    ]  # fmt: skip
     assert [column.title for column in shown[0].columns] == ["Simulator", "Supervised"]
-    assert shown[0].columns[0].score == "success 0.75"
+    assert shown[0].columns[0].scores == {"success": 0.75}
+
+
+def test_a_strip_shows_each_world_in_a_row() -> None:
+    frames = np.repeat(np.arange(9, dtype=np.uint8)[:, None, None, None] * 20, 8, axis=1).repeat(8, 2).repeat(3, 3)
+    columns = [
+        ClipColumn("simulator", "Simulator", frames, {"success": 1.0}),
+        ClipColumn("supervised", "Supervised", frames[::-1], {}),
+    ]
+    photo = strip(Showcase("fetch/000001", "fetch", "Cloning", {"success": "lowest"}, columns))
+    image = np.asarray(Image.open(io.BytesIO(photo.data)).convert("L"), np.int16)
+    assert image.shape == (16, 8 * STILLS)
+    assert image[4, 4] < 30 < 130 < image[4, -4]
+    assert image[12, 4] > 130 > 30 > image[12, -4]
+    assert photo.caption == "fetch, fetch/000001: Cloning, lowest success"
+    assert "Simulator (success 1.00), Supervised" in photo.note
 
 
 def test_no_policies_show_nothing(tmp_path: Path) -> None:

@@ -2,10 +2,14 @@
 
 from dataclasses import replace
 
+import pytest
+
 from roboalign.report.blocks import Prose, Table
 from roboalign.report.inputs import Inputs
 from roboalign.report.names import DASH
 from roboalign.report.state_probes import state_probes
+
+pytestmark = pytest.mark.usefixtures("undrawn")
 
 
 def tables(inputs: Inputs) -> list[Table]:

@@ -3,7 +3,7 @@
 import pytest
 
 from roboalign.report import tables
-from roboalign.report.results import claims
+from roboalign.report.drift import claims
 from roboalign.types import Json
 
 

@@ -3,9 +3,13 @@
 from dataclasses import replace
 from typing import Any
 
+import pytest
+
 from roboalign.report.blocks import Chart, Prose, Table
 from roboalign.report.inputs import Inputs
 from roboalign.report.within_groups import within_groups
+
+pytestmark = pytest.mark.usefixtures("undrawn")
 
 
 def tables(inputs: Inputs) -> list[Table]:

@@ -99,8 +99,9 @@ def test_summary_difference_and_curve() -> None:
     assert summarize(values)["psnr"] == {"mean": 23.0, "low": 21.0, "high": 25.0, "n": 2}
     assert paired_differences(values, lower) == {"psnr": {"mean": 1.0, "low": 1.0, "high": 1.0, "n": 2}}
     assert metric_curve("a", values, 2) == [
-        {"frame": 1, "model": "a", "psnr": 22.0},
-        {"frame": 2, "model": "a", "psnr": 24.0, "ssim": 0.6},
+        {"frame": 1, "model": "a", "psnr": 22.0, "psnr_low": 20.0, "psnr_high": 24.0},
+        {"frame": 2, "model": "a", "psnr": 24.0, "psnr_low": 22.0, "psnr_high": 26.0}
+        | {"ssim": pytest.approx(0.6), "ssim_low": 0.5, "ssim_high": 0.7},
     ]
 
 

@@ -29,8 +29,16 @@ class Sheet:
     columns: int
 
 
-def sheet(frames: UInt8) -> Sheet:
-    """Encode frames (T, H, W, 3) as a sheet. Raises ValueError if they do not fit into one WebP image."""
+def sheet(frames: UInt8, quality: int | None = None) -> Sheet:
+    """Encode frames (T, H, W, 3) as a sheet.
+
+    Args:
+        frames: The frames.
+        quality: WebP quality, 0 to 100; None for lossless frames up to LOSSLESS_PIXELS, and QUALITY above.
+
+    Raises:
+        ValueError: The frames do not fit into one WebP image.
+    """
     count, height, width, _ = frames.shape
     columns = min(math.ceil(math.sqrt(count * height / width)), WIDEST // width)
     rows = math.ceil(count / max(1, columns))
@@ -41,8 +49,8 @@ def sheet(frames: UInt8) -> Sheet:
     tiles[count:] = frames[-1]
     image = tiles.reshape(rows, columns, height, width, 3).swapaxes(1, 2).reshape(rows * height, columns * width, 3)
     buffer = io.BytesIO()
-    exact = height * width <= LOSSLESS_PIXELS
-    Image.fromarray(image).save(buffer, "WEBP", lossless=exact, quality=QUALITY, method=4)
+    exact = quality is None and height * width <= LOSSLESS_PIXELS
+    Image.fromarray(image).save(buffer, "WEBP", lossless=exact, quality=quality or QUALITY, method=4)
     return Sheet(buffer.getvalue(), count, width, height, columns)
 
 

@@ -1,0 +1,1 @@
+"""Blinded human study of pairs: which of two rollouts of one episode follows its instruction better."""

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from roboalign.comparison.snapshot import ComparisonError, Snapshot
+from roboalign.comparison.snapshot import ComparisonError, RunSnapshot
 from roboalign.metrics.statistics import holm, paired_difference, wilcoxon
 from roboalign.spec.differences import differences
 from roboalign.spec.docs import descriptions
@@ -109,7 +109,7 @@ class Comparison:
         return f"{len(moved)} of {len(self.scores)} scores differ by more than chance over episodes"
 
 
-def compare(a: Snapshot, b: Snapshot) -> Comparison:
+def compare(a: RunSnapshot, b: RunSnapshot) -> Comparison:
     """Compare two runs. Raises ComparisonError if one has no resolved spec."""
     before, after = a.sections(), b.sections()
     readers = stage_fields(b.text("dvc.yaml") or a.text("dvc.yaml") or "")

@@ -5,7 +5,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from roboalign.comparison.changes import Comparison
-from roboalign.comparison.snapshot import Snapshot
+from roboalign.comparison.snapshot import RunSnapshot
 from roboalign.evaluation.clips import read_clip_sets, true_clips
 from roboalign.report.blocks import Block, Cell, Prose, Section, Table
 from roboalign.report.inputs import Inputs
@@ -23,7 +23,7 @@ SCORERS = ("gold_faithful", "judge_faithful", "judge")
 """The scorers by whose difference episodes are chosen, the first that both runs have."""
 
 
-def write_comparison(folder: Path, found: Comparison, snapshots: tuple[Snapshot, Snapshot]) -> None:
+def write_comparison(folder: Path, found: Comparison, snapshots: tuple[RunSnapshot, RunSnapshot]) -> None:
     """Write the page of a comparison to a folder, which is emptied first."""
     with TemporaryDirectory() as scratch:
         showcases = list(clips_of_both(snapshots, Path(scratch)))
@@ -99,7 +99,7 @@ def changed(found: Comparison) -> list[Section]:
     return [Section("changes", "What was changed", changes), Section("results", "What that did", results)]
 
 
-def clips_of_both(snapshots: tuple[Snapshot, Snapshot], scratch: Path) -> Iterator[Showcase]:
+def clips_of_both(snapshots: tuple[RunSnapshot, RunSnapshot], scratch: Path) -> Iterator[Showcase]:
     """The true future and both runs' clips of the episodes in which they differ most, least, and between; none if the
     clips or the scores of a run are not at hand."""
     folders = [snapshot.folder("artifacts/rollout", scratch) for snapshot in snapshots]

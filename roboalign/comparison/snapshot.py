@@ -23,7 +23,7 @@ class ComparisonError(Exception):
     """Something cannot be compared; the message says what and what to do."""
 
 
-class Snapshot(ABC):
+class RunSnapshot(ABC):
     """One side of a comparison."""
 
     name: str
@@ -72,7 +72,7 @@ class Snapshot(ABC):
         return None if text is None else read_totals(text)
 
 
-class FolderSnapshot(Snapshot):
+class FolderSnapshot(RunSnapshot):
     """A checkout as it is."""
 
     def __init__(self, root: Path, name: str) -> None:
@@ -101,7 +101,7 @@ class FolderSnapshot(Snapshot):
         return self.root / path if (self.root / path).is_dir() else None
 
 
-class CommitSnapshot(Snapshot):
+class CommitSnapshot(RunSnapshot):
     """A commit of the repository at `root`; its outputs are read from DVC's cache."""
 
     def __init__(self, root: Path, commit: str, name: str) -> None:
@@ -151,7 +151,7 @@ def blob_id(data: bytes) -> str:
     return hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
 
 
-def open_snapshot(root: Path, name: str) -> Snapshot:
+def open_snapshot(root: Path, name: str) -> RunSnapshot:
     """The run that `name` names: a folder with dvc.yaml, an experiment of DVC, or a revision of git, in this order.
 
     Raises ComparisonError if it is none of them.

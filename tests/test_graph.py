@@ -12,6 +12,7 @@ STAGES = yaml.safe_load(Path("dvc.yaml").read_text())["stages"]
 INFRASTRUCTURE = {"roboalign/spec", "roboalign/types.py", "roboalign/io.py", "roboalign/checkpoint.py"} | {
     "roboalign/run.py",
     "roboalign/distributed.py",
+    "roboalign/executor.py",
     "roboalign/errors.py",
     "roboalign/initial_weights.py",
     "roboalign/hardware",

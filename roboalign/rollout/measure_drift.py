@@ -96,11 +96,16 @@ def divergences(
 
 @torch.no_grad()
 def refresh_errors(tokenizer: FrameTokenizer[ContextT], frames: Tensor) -> Floats:
-    """delta of each frame (B, T, 3, H, W): its distance to itself encoded as a context and decoded under it, (B·T,)."""
-    flat = frames.flatten(0, 1)
-    context = tokenizer.encode_context(flat)
-    again = tokenizer.decode(context, tokenizer.encode(context, flat[:, None]))
-    return rmse(again, flat[:, None])[:, 0].double().cpu().numpy()
+    """delta of each frame (B, T, 3, H, W): its distance to itself encoded as a context and decoded under it, (B·T,).
+
+    B frames are encoded at a time: an encoded context is a hundred times as large as its frame.
+    """
+    errors = []
+    for image in frames.unbind(1):
+        context = tokenizer.encode_context(image)
+        again = tokenizer.decode(context, tokenizer.encode(context, image[:, None]))
+        errors.append(rmse(again, image[:, None])[:, 0])
+    return torch.stack(errors, 1).flatten().double().cpu().numpy()
 
 
 @dataclass(frozen=True)

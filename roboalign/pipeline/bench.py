@@ -1,9 +1,10 @@
 """RobotWorldBench put together: the labellers and the world models of an experiment, by any number of workers."""
 
+import pickle
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 import torch
@@ -111,7 +112,8 @@ def build_bench(
         if sum(map(len, chunks)) < MIN_CLIPS:
             return _generate_here(labellers, generators, chunks)
         sent = {name: labeller.without_models() for name, labeller in labellers.items()}
-        return executor.map(_generate_chunk, [_Piece(sent, models, chunk) for chunk in chunks])
+        pickled = pickle.dumps(sent)
+        return executor.map(_generate_chunk, [_Piece(pickled, models, chunk) for chunk in chunks])
 
     pairs = build(labellers, generators, folder, labeller.corpus.stores[0].fps, progress, generate_chunks)
     read_annotations(labeller.spec.annotations, labeller.reward, {pair.id for pair in pairs["judge"]})
@@ -132,17 +134,23 @@ def _generate_here(
 class _Piece:
     """A chunk of recipes, with what a worker generates and labels it by."""
 
-    labellers: Mapping[ProbeName, PairLabeller]
-    """Without their models."""
+    labellers: bytes
+    """Labellers by state probe, without their models, pickled once for all chunks: they know every episode."""
     models: BenchModels
     chunk: Sequence[Pair]
 
 
 def _generate_chunk(piece: _Piece, device: torch.device) -> list[GeneratedClip]:
     """`generate_chunk` with the models of this process on a device."""
-    models = replace(piece.models, device=device)
-    generators = _load_generators(models, piece.labellers["judge"].spec.model_dump_json())
-    return generate_chunk(models.add_probes(piece.labellers), generators, piece.chunk)
+    labellers = _load_labellers(piece.labellers, replace(piece.models, device=device))
+    generators = _load_generators(replace(piece.models, device=device), labellers["judge"].spec.model_dump_json())
+    return generate_chunk(labellers, generators, piece.chunk)
+
+
+@lru_cache(maxsize=1)
+def _load_labellers(pickled: bytes, models: BenchModels) -> dict[ProbeName, PairLabeller]:
+    """The labellers with their probes, loaded once in a process."""
+    return models.add_probes(pickle.loads(pickled))
 
 
 @cache

@@ -37,7 +37,8 @@ class ModelExecutor:
         spec: ExecutorSpec = run.section("hardware.executor", ExecutorSpec)
         devices: tuple[str, ...] = (accelerator,)
         if accelerator != "cpu":
-            devices = tuple(f"{accelerator}:{n}" for n in range(run.section("hardware.device.devices", int)))
+            count: int = run.section("hardware.device.devices", int)
+            devices = tuple(f"{accelerator}:{number}" for number in range(count)) if count > 1 else devices
             if isinstance(spec, ProcessesSpec):
                 spec = spec.model_copy(update={"workers": len(devices)})
         with open_workers(spec) as workers:

@@ -49,7 +49,7 @@ class EvaluationEpisodes:
         numbers = tuple(long[index * len(long) // count] for index in range(count))
         video = torch.empty(0)
         for row, number in enumerate(numbers):
-            frames = torch.from_numpy(corpus.frames(number, 0, horizon + 1)).movedim(-1, -3)
+            frames = torch.from_numpy(np.ascontiguousarray(corpus.frames(number, 0, horizon + 1).transpose(0, 3, 1, 2)))
             if row == 0:
                 video = allocate_video((count, *frames.shape), folder)
             video[row] = frames

@@ -1,6 +1,7 @@
 """The token cache is the same, byte for byte, however many workers encode it, and after an interruption."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,7 @@ from roboalign.sources.index import entry
 from roboalign.store import EpisodeWriter
 from roboalign.types import Episode
 from roboalign.world_model.segment_spec import SegmentSpec
-from roboalign.world_model.segments import Segment, TokenShard, open_segments, split_into_shards
+from roboalign.world_model.segments import Segment, TokenShard, encode_shard, open_segments, split_into_shards
 from tests.conftest import toy_episode
 from tests.small_models import tokenizer
 
@@ -87,19 +88,16 @@ def test_an_interrupted_run_goes_on(inputs: TokenInputs, tmp_path: Path, monkeyp
     whole = encode(inputs, tmp_path / "whole")
     encoded: list[str] = []
 
-    def stop_after_two(*arguments: object, **options: object) -> str:
+    def count(codec: Any, corpus: Any, spec: SegmentSpec, shard: TokenShard, folder: Path, **options: Any) -> str:
+        if not (folder / shard.file).exists():
+            encoded.append(shard.file)
+        return encode_shard(codec, corpus, spec, shard, folder, **options)
+
+    def stop_after_two(*arguments: Any, **options: Any) -> str:
         if len(encoded) == 2:
             raise KeyboardInterrupt
         return count(*arguments, **options)
 
-    def count(*arguments: object, **options: object) -> str:
-        shard = arguments[3]
-        assert isinstance(shard, TokenShard)
-        missing = not (tmp_path / "scratch" / shard.file).exists()
-        encoded.extend([shard.file] if missing else [])
-        return encode_shard(*arguments, **options)  # type: ignore[arg-type]
-
-    encode_shard = module.encode_shard
     monkeypatch.setattr(module, "encode_shard", stop_after_two)
     with pytest.raises(KeyboardInterrupt):
         encode(inputs, tmp_path)

@@ -262,17 +262,18 @@ def devices(experiment: Experiment) -> Iterator[Violation]:
                 f"{part}.training.batch_size",
                 f"{spec.training.batch_size} must be divisible by the number of devices ({ranks}); change one of them",
             )
-    ram = experiment.hardware.limits.ram_gb
-    for row in estimates(experiment):
+    rows, ram = estimates(experiment), experiment.hardware.limits.ram_gb
+    for row in rows:
         if row.memory_gb is not None and row.memory_gb > limit:
             yield Violation(
                 row.field,
                 f"the stage {row.part} needs about {row.memory_gb:.3g} GB of memory, and hardware.limits.memory_gb is "
                 f"{limit:g}; lower this, or choose hardware with more memory",
             )
-        if row.ram_gb is not None and row.ram_gb > ram:
-            yield Violation(
-                "hardware.limits.ram_gb",
-                f"the stage {row.part} needs about {row.ram_gb:.3g} GB of RAM, and this is {ram:g}; raise it if the "
-                "machine has more, or lower the stage's batch size or hardware.device.loader_workers",
-            )
+    needed, stage = max((row.ram_gb or 0.0, row.part) for row in rows)
+    if needed > ram:
+        yield Violation(
+            "hardware.limits.ram_gb",
+            f"the stage {stage} needs about {needed:.3g} GB of RAM, and this is {ram:g}; raise it if the "
+            "machine has more, or lower the stage's batch size or hardware.device.loader_workers",
+        )

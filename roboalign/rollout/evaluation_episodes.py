@@ -49,10 +49,11 @@ class EvaluationEpisodes:
         numbers = tuple(long[index * len(long) // count] for index in range(count))
         video = torch.empty(0)
         for row, number in enumerate(numbers):
-            frames = torch.from_numpy(np.ascontiguousarray(corpus.frames(number, 0, horizon + 1).transpose(0, 3, 1, 2)))
+            frames = corpus.frames(number, 0, horizon + 1)
             if row == 0:
-                video = allocate_video((count, *frames.shape), folder)
-            video[row] = frames
+                # Channels last in memory, as the store has them: convolutions sum in another order otherwise.
+                video = allocate_video((count, *frames.shape), folder).movedim(-1, -3)
+            video[row] = torch.tensor(frames).movedim(-1, -3)
         actions = np.stack([corpus.actions(number)[:horizon] for number in numbers])
         masks = np.stack([corpus.action_mask(number) for number in numbers])
         prompt = Prompt(

@@ -205,7 +205,7 @@ class RolloutSuite(Generic[ContextT, StateT]):
             for part in self.parts()
         )
         sampler = self.samplers[model, sampling]
-        return measure_error_growth(self.tokenizer, sampler, batches, self.spec.drift, self.spec.swr.window)
+        return measure_error_growth(self.tokenizer, sampler, batches, self.spec.drift, self.spec.swr.window, True)
 
     def drift_window(self, model: ModelName, sampling: SamplingName) -> int:
         """The window of `swr_drift`: the one that the growth of errors on the validation episodes predicts.

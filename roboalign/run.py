@@ -44,8 +44,9 @@ ITEM = re.compile(r"\$\{item\.[a-z_]+\}")
 FIELD = re.compile(r"(?<![\w./])[a-z][a-z_]*(?:\.[a-z][a-z0-9_]*)+(?![\w/])")
 """The path of a field in a message, such as `sources.fetch.length`."""
 
-FREE_KEYS = ("hardware.executor", "hardware.cache", "hardware.launcher", "hardware.loggers")
-"""Spec keys that stages may read without declaring them, because they cannot change results."""
+FREE_KEYS = ("hardware.executor", "hardware.cache", "hardware.launcher", "hardware.loggers", "hardware.device.devices")
+"""Spec keys that stages may read without declaring them, because they cannot change results. (A training, whose results
+depend on the number of devices in their last bits, declares `hardware.device`.)"""
 
 
 @dataclass(frozen=True)
@@ -61,14 +62,15 @@ class Run:
     root: Path = field(default=Path())
 
     def section(self, key: str, kind: Any) -> Any:
-        """Read the resolved spec section `key` as the spec class or union `kind`.
+        """Read the resolved spec section `key`, or a field of it, as the spec class or union `kind`.
 
-        Raises StageError if dvc.yaml does not declare the key for this stage, or the file is missing.
+        Raises StageError if dvc.yaml does not declare the key or a section that holds it, or the file is missing.
         """
+        declared = [name for name in self.sections if key == name or key.startswith(f"{name}.")]
         if key in FREE_KEYS:
             file = self.root / "build/spec" / f"{key.split('.')[0]}.yaml"
-        elif key in self.sections:
-            file = self.root / self.sections[key]
+        elif declared:
+            file = self.root / self.sections[declared[0]]
         else:
             raise StageError(
                 f"stage {self.name} reads the section {key}; declare it under `params` of the stage in dvc.yaml"
@@ -264,15 +266,25 @@ def prepare(device: DeviceSpec) -> None:
     """Set the number of threads, determinism, and the global random seeds. Raises StageError without a CUDA device if
     the spec needs one."""
     torch.set_num_threads(device.threads)
-    torch.use_deterministic_algorithms(True, warn_only=device.accelerator != "cpu")
-    # Filling uninitialised memory takes 5 % of a step and is not needed, because no code reads it.
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    if device.accelerator == "cuda" and not torch.cuda.is_available():
-        raise StageError(
-            "hardware.device.accelerator is cuda, but torch finds no CUDA device; set it to cpu or use a GPU machine"
-        )
+    set_determinism(device.accelerator)
+    require_accelerator(device.accelerator)
     if device.accelerator == "cuda" and is_rank():
         torch.cuda.set_device(local_rank())  # so that "cuda" is this rank's device for frozen models, too
     random.seed(0)
     np.random.seed(0)  # noqa: NPY002 - libraries that draw from the global generator
     torch.manual_seed(0)
+
+
+def require_accelerator(name: str) -> None:
+    """Raise StageError if `name` is cuda and torch finds no CUDA device."""
+    if name == "cuda" and not torch.cuda.is_available():
+        raise StageError(
+            "hardware.device.accelerator is cuda, but torch finds no CUDA device; set it to cpu or use a GPU machine"
+        )
+
+
+def set_determinism(device: str) -> None:
+    """Make torch use deterministic algorithms; on a GPU, those without one only warn."""
+    torch.use_deterministic_algorithms(True, warn_only=not device.startswith("cpu"))
+    # Filling uninitialised memory takes 5 % of a step and is not needed, because no code reads it.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]

@@ -403,7 +403,9 @@ def _train(
             deterministic="warn" if device.accelerator == "cuda" else True,
         )
         batches = StepBatches(size, spec, progress.start, trainer.global_rank, trainer.world_size)
-        loader = DataLoader(dataset, batch_sampler=batches, num_workers=device.loader_workers)
+        workers = device.loader_workers
+        # One batch ahead for each process: batches of videos at the paper's size have gigabytes.
+        loader = DataLoader(dataset, batch_sampler=batches, num_workers=workers, prefetch_factor=1 if workers else None)
         module.train()
         try:
             trainer.fit(module, loader)

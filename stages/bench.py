@@ -12,6 +12,7 @@ from roboalign.bench.spec import BenchSpec
 from roboalign.hardware.spec import DeviceSpec
 from roboalign.io import write_json
 from roboalign.pipeline.bench import BenchModels, build_bench
+from roboalign.pipeline.sharding import ModelExecutor
 from roboalign.probe.spec import ProbeName
 from roboalign.reward.rubric import limits_to_json
 from roboalign.reward.spec import RewardSpec
@@ -28,13 +29,14 @@ def main(run: Run) -> None:
     corpus = Corpus.open(run.input("artifacts/sources/index.json"))
     models = BenchModels(
         run.input("artifacts/tokenizer/model.safetensors"), run.input("artifacts/world_model"),
-        {name: run.input(f"artifacts/probe/{name}/model.safetensors") for name in get_args(ProbeName)},
+        tuple((name, run.input(f"artifacts/probe/{name}/model.safetensors")) for name in get_args(ProbeName)),
         torch.device(device_spec.accelerator),
     )  # fmt: skip
     labellers = models.load_labellers(corpus, spec, reward)
     run.log(f"{spec.pairs} pairs and {sum(groups.prompts * groups.size for groups in spec.groups)} rollouts in groups, "
             f"from {len(corpus)} episodes of {', '.join(corpus.sources)}")  # fmt: skip
-    pairs = build_bench(labellers, models, run.output("artifacts/bench/generated"), device_spec.threads, run.log)
+    with ModelExecutor.of(run) as executor:
+        pairs = build_bench(labellers, models, run.output("artifacts/bench/generated"), executor, run.log)
     for name, labeller in labellers.items():
         write_pairs(run.output(f"artifacts/bench/{LABEL_FILES[name]}"), pairs[name], reward.names)
         limits = {source: calibration.limits for source, calibration in labeller.trusted_calibrations.items()}

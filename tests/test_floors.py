@@ -15,7 +15,7 @@ PARTS = (
 BASE = ("roboalign.spec.base", "roboalign.spec.training", "roboalign.spec.weights")
 SHARED = (
     "roboalign.types", "roboalign.io", "roboalign.store", "roboalign.checkpoint",
-    "roboalign.initial_weights", "roboalign.run", "roboalign.training", "roboalign.distributed",
+    "roboalign.initial_weights", "roboalign.run", "roboalign.training", "roboalign.distributed", "roboalign.executor",
     "roboalign.optimizer", "roboalign.video", "roboalign.loggers", "roboalign.progress", "roboalign.frame_sheets",
     "roboalign.machine",
 )  # fmt: skip

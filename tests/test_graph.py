@@ -15,6 +15,7 @@ INFRASTRUCTURE = {"roboalign/spec", "roboalign/types.py", "roboalign/io.py", "ro
     "roboalign/loggers.py",
     "roboalign/progress.py",
     "roboalign/distributed.py",
+    "roboalign/executor.py",
     "roboalign/errors.py",
     "roboalign/initial_weights.py",
     "roboalign/hardware",

@@ -20,6 +20,7 @@ from roboalign.world_model.layout import TokenShape
 from roboalign.world_model.model import load_world_model, save_world_model, seeded_world_model
 from roboalign.world_model.spec import WorldModelSpec
 from stages import tokenizer as tokenizer_stage
+from stages import tokens as tokens_stage
 from stages import world_model as world_model_stage
 from tests.small_models import equal
 
@@ -45,6 +46,8 @@ def root(tmp_path: Path, toy_episodes: list[Episode]) -> Path:
     for part in ("tokenizer", "world_model"):
         fields = yaml.safe_load((REPOSITORY / f"specs/{part}/smoke.yaml").read_text())
         fields["training"]["steps"] = 0
+        if part == "world_model":
+            fields["segment"] = None
         fields["init"] = {"kind": "checkpoint", "uri": str(tmp_path / f"published/{part}")}
         spec = (TokenizerSpec if part == "tokenizer" else WorldModelSpec).model_validate(fields)
         section(tmp_path, part, json.loads(spec.model_dump_json()))
@@ -66,6 +69,7 @@ def test_imported_parts_pass_through_their_stages(root: Path) -> None:
     assert read_json(root / "metrics/tokenizer.json")["n"] == 2
     model = seeded_world_model(WorldModelSpec.model_validate(specs["world_model"]), TokenShape.of(tokenizer.spec, 4), 5)
     save_world_model(root / "published/world_model/model.safetensors", model, "x")
+    tokens_stage.main(read_stage("tokens", root=root))
     world_model_stage.main(read_stage("world_model", root=root))
     for name in ("model", "early"):
         assert equal(load_world_model(root / f"artifacts/world_model/{name}.safetensors"), model)

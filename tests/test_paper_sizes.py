@@ -25,9 +25,9 @@ from roboalign.world_model.layout import TokenShape
 from roboalign.world_model.lit import WorldModelTraining
 from roboalign.world_model.model import seeded_world_model
 from roboalign.world_model.sampler import Sampler
-from roboalign.world_model.segments import encode_segments
 from roboalign.world_model.spec import WorldModelSpec
 from tests.conftest import toy_episode
+from tests.world_model.token_cache import encode_segments
 
 pytestmark = pytest.mark.slow
 
@@ -79,6 +79,7 @@ def test_the_paper_sizes_train_and_roll_out(corpus: Corpus, tmp_path: Path) -> N
 
     model_spec: WorldModelSpec = single(ROOT, ROOT / "specs/world_model/paper.yaml", "world_model")
     training = model_spec.training.model_copy(update=STEPS)
+    assert model_spec.segment is not None
     assert model_spec.segment.frames == 8
     segments = encode_segments(tokenizer, corpus, model_spec.segment, tmp_path / "segments", batch=1)
     assert segments[0]["context"].shape == (1280 + 80,)

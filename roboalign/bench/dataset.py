@@ -45,9 +45,17 @@ def score_pairs(score: Callable[[Tensor, Sequence[str], Tensor], Tensor], bench:
     return scores
 
 
+def read_video(bench: Bench, rows: Sequence[int], place: int) -> Tensor:
+    """The video (1, T, 3, H, W), uint8, of the pair `rows[place]`."""
+    return torch.from_numpy(np.ascontiguousarray(bench.clip(rows[place])[0].transpose(0, 3, 1, 2)))[None]
+
+
 @torch.no_grad()
 def observe_pairs(model: RewardModel, bench: Bench, rows: Sequence[int]) -> list[Observation]:
-    """The observation of each pair by a reward model, a batch of one clip each without padding, on the CPU."""
+    """The observation of each pair by a reward model, a batch of one clip each without padding, on the CPU.
+
+    Without the videos of an appearance encoder, which are many gigabytes: `read_video` has them.
+    """
     result: dict[int, Observation] = {}
     for places, videos, actions in clips_of(bench, rows):
         batch = model.observe(videos, actions)
@@ -55,7 +63,7 @@ def observe_pairs(model: RewardModel, bench: Bench, rows: Sequence[int]) -> list
             clip = slice(index, index + 1)
             result[place] = Observation(
                 batch.states[:, clip].cpu(), batch.rest[clip].cpu(), batch.valid[clip].cpu(), batch.motion[clip].cpu(),
-                None if batch.videos is None else videos[clip],
+                None,
                 None if batch.lengths is None else batch.lengths[clip].cpu(),
             )  # fmt: skip
     return [result[place] for place in range(len(rows))]
@@ -99,9 +107,27 @@ class ObservedSets(Dataset[SetBatch]):
     """Sets of observed pairs with their targets, normalised scores (N, 2, D)."""
 
     def __init__(
-        self, observations: Sequence[Observation], words: Tensor, targets: Scores, plan: SetPlan, seed: int
+        self,
+        observations: Sequence[Observation],
+        words: Tensor,
+        targets: Scores,
+        plan: SetPlan,
+        seed: int,
+        read: Callable[[int], Tensor] | None = None,
     ) -> None:
-        """Raises ValueError if observations, words and targets differ in number."""
+        """Prepare sets of observed pairs.
+
+        Args:
+            observations: Of each pair.
+            words: Word numbers (N, L).
+            targets: Normalised scores (N, 2, D).
+            plan: Which pairs form sets.
+            seed: Seed of the sets.
+            read: Reads the video (1, T, 3, H, W) of a pair when a set needs it, for an appearance encoder.
+
+        Raises:
+            ValueError: Observations, words and targets differ in number, or `read` is missing.
+        """
         if not len(observations) == len(words) == len(targets):
             raise ValueError(f"{len(observations)} observations have {len(words)} texts and {len(targets)} targets")
         self.plan, self.seed, self.words = plan, seed, words
@@ -112,7 +138,10 @@ class ObservedSets(Dataset[SetBatch]):
         self.rest = torch.cat([_pad(item.rest, longest) for item in observations])
         self.valid = torch.cat([_pad(item.valid.unsqueeze(-1), longest)[..., 0] for item in observations])
         self.motion = torch.cat([item.motion for item in observations])
-        self.videos = [item.videos for item in observations if item.videos is not None]
+        self.lengths = [int(item.lengths) for item in observations if item.lengths is not None]
+        if self.lengths and read is None:
+            raise ValueError("observations for an appearance encoder need `read`, which reads their videos")
+        self.read = read
 
     def __len__(self) -> int:
         return SETS
@@ -128,9 +157,9 @@ class ObservedSets(Dataset[SetBatch]):
             "target": self.targets[places],
             "grouped": torch.tensor(float(grouped)),
         }
-        if self.videos:
-            frames = max(video.shape[1] for video in self.videos)
-            videos = [self.videos[place] for place in places]
+        if self.lengths and self.read is not None:
+            frames = max(self.lengths)
+            videos = [self.read(place) for place in places]
             batch["lengths"] = torch.tensor([video.shape[1] for video in videos])
             batch["videos"] = torch.cat(
                 [torch.nn.functional.pad(video, (0, 0, 0, 0, 0, 0, 0, frames - video.shape[1])) for video in videos]

@@ -34,7 +34,7 @@ class DeviceSpec(Spec):
 
 
 class ProcessesSpec(Spec):
-    """Records and converts episodes on this machine in a pool of processes."""
+    """Does work that splits by episode on this machine, in a pool of processes."""
 
     kind: Literal["processes"]
     workers: Annotated[int, Field(ge=0, le=1024)] = 0
@@ -42,7 +42,7 @@ class ProcessesSpec(Spec):
 
 
 class DaskSpec(Spec):
-    """Records and converts episodes on a cluster by dask.distributed (needs the extra `cluster`).
+    """Does work that splits by episode on a cluster by dask.distributed (needs the extra `cluster`).
 
     Every worker needs the environment, and this checkout on a shared file system.
     """
@@ -55,7 +55,7 @@ class DaskSpec(Spec):
 
 
 ExecutorSpec = Annotated[ProcessesSpec | DaskSpec, Field(discriminator="kind")]
-"""The executor of recording and conversion, distinguished by `kind`."""
+"""The executor of work that splits by episode, distinguished by `kind`."""
 
 
 class LimitsSpec(Spec):
@@ -63,6 +63,8 @@ class LimitsSpec(Spec):
 
     memory_gb: Annotated[float, Field(gt=0, le=100_000)] = 6.0
     """Memory of one device in GB (of the machine for `cpu`). `check` rejects experiments that do not fit."""
+    ram_gb: Annotated[float, Field(gt=0, le=100_000)] = 24.0
+    """RAM of the machine in GB, beside the memory of a GPU; with `cpu`, `memory_gb` is the RAM."""
     teraflops: Annotated[float, Field(gt=0, le=10_000)] = 0.1
     """Matrix-product rate of one device in TFLOP/s at its precision, for time estimates."""
 
@@ -80,7 +82,7 @@ class HardwareSpec(Spec):
     """How the processes of a training start if there are several devices: torchrun on this machine, or srun within a
     SLURM allocation, in which `dvc repro` runs on the first node."""
     executor: ExecutorSpec = ProcessesSpec(kind="processes")
-    """The executor for recording and converting episodes."""
+    """The executor for recording and converting episodes; on a CPU, for encoding tokens and for rollouts, too."""
     cache: Annotated[str, Field(min_length=1, max_length=1000)] = ".scratch/files"
     """Folder in which files of remote data sets are cached."""
     loggers: Annotated[tuple[LoggerName, ...], items(0, 4)] = ()

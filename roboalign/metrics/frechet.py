@@ -23,6 +23,7 @@ from torchmetrics.image.fid import FrechetInceptionDistance
 from roboalign import checkpoint
 from roboalign.metrics.frechet_spec import FrechetSpec, PerceptualFeaturesSpec, TimmFeaturesSpec
 from roboalign.metrics.video import Maps, Perceptual
+from roboalign.video import to_float
 
 
 class TimmFeatures(nn.Module):
@@ -188,14 +189,17 @@ class Frechet:
         return distances
 
 
-def between_halves(spec: FrechetSpec, perceptual: Perceptual, truth: Tensor, batch: int) -> dict[str, float]:
+def between_halves(
+    spec: FrechetSpec, perceptual: Perceptual, truth: Tensor, batch: int, device: torch.device | None = None
+) -> dict[str, float]:
     """The distances between two halves of the true clips, a baseline for other scenes and few frames.
 
     Args:
         spec: Features and dimension.
         perceptual: The perceptual distance whose trunk may be used.
-        truth: True clips (N, 1 + F, 3, H, W); even ones are compared with odd ones.
+        truth: True clips (N, 1 + F, 3, H, W), float or uint8; even ones are compared with odd ones.
         batch: Clips processed at once.
+        device: The device on which they are processed; by default where they are.
 
     Returns:
         The distances by name; empty if half of the clips have too few frames.
@@ -204,9 +208,9 @@ def between_halves(spec: FrechetSpec, perceptual: Perceptual, truth: Tensor, bat
     if len(odd) * (truth.shape[1] - 1) < spec.samples:
         return {}
     frechet = Frechet(spec, perceptual)
-    frechet.reference(torch.split(even, batch))
+    frechet.reference(to_float(part.to(device or part.device)) for part in torch.split(even, batch))
     for part in torch.split(odd, batch):
-        frechet.update(frechet.features(part))
+        frechet.update(frechet.features(to_float(part.to(device or part.device))))
     return frechet.compute()
 
 

@@ -2,14 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import cast
+from typing import cast, overload
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import default_collate
 
-from roboalign.bench.dataset import Scores
+from roboalign.bench.dataset import Scores, read_video
 from roboalign.bench.pairs import Bench
 from roboalign.metrics.statistics import bootstrap
 from roboalign.pipeline.judges import load_scores
@@ -138,20 +138,47 @@ def make_observe_fn(student: Student, judge: Scorer) -> ObserveFn:
     return observe
 
 
-def bench_sets(student: Student, scores: Scores, bench: Bench, clips: int) -> list[SetBatch]:
+class BenchSets(Sequence[SetBatch]):
+    """Sets of a bench's clips, whose videos are read when a set is taken: they are many gigabytes."""
+
+    def __init__(self, bench: Bench, groups: Sequence[Sequence[int]], sets: Sequence[SetBatch]) -> None:
+        self.bench, self.groups, self.sets = bench, groups, sets
+
+    def __len__(self) -> int:
+        return len(self.sets)
+
+    @overload
+    def __getitem__(self, index: int) -> SetBatch: ...
+    @overload
+    def __getitem__(self, index: slice) -> "BenchSets": ...
+    def __getitem__(self, index: int | slice) -> "SetBatch | BenchSets":
+        """A set, or some of the sets."""
+        if isinstance(index, slice):
+            return BenchSets(self.bench, self.groups[index], self.sets[index])
+        found = self.sets[index].copy()
+        if "lengths" in found:
+            group = self.groups[index]
+            found["videos"] = torch.cat([read_video(self.bench, group, place) for place in range(len(group))])
+        return found
+
+
+def bench_sets(student: Student, scores: Scores, bench: Bench, clips: int) -> BenchSets:
     """Groups of the bench's train split, of about `clips` clips in all, with the judge's raw `scores` (P, 2, D) of the
     bench's pairs as targets."""
-    size, sets = student.spec.set_size, []
+    size, sets = student.spec.set_size, list[SetBatch]()
     groups = [group[:size] for group in bench.groups(split="train") if len(group) >= size]
     count = min(len(groups), clips // size)
-    for group in (groups[n * len(groups) // count] for n in range(count)):
+    chosen = [groups[n * len(groups) // count] for n in range(count)]
+    for group in chosen:
         frames, actions = zip(*(bench.clip(row) for row in group), strict=True)
         videos = torch.stack([frames_to_video(each) for each in frames])
         observation = student.observe(videos, torch.from_numpy(np.stack(actions)))
         words = student.vocabulary.encode([bench.pairs[row].instruction for row in group])
         targets = torch.from_numpy(normalise(scores[group], student.reward)).float()
-        sets.append(make_set(observation, words, targets))
-    return sets
+        found = make_set(observation, words, targets)
+        found.pop("videos", None)
+        sets.append(found)
+    return BenchSets(bench, chosen, sets)
 
 
 def make_module(
@@ -168,7 +195,8 @@ def make_module(
     guard: PolicyMeasure | None,
 ) -> AlignmentModule:
     """The alignment module with its collaborators."""
-    buffer, observe, sets = None, None, []
+    buffer, observe = None, None
+    sets: Sequence[SetBatch] = ()
     if spec.distillation is not None:
         observe = make_observe_fn(student, models.judge)
         scores = load_scores(run.input("artifacts/judge/scores.safetensors"), bench)

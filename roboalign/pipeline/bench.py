@@ -1,10 +1,10 @@
-"""RobotWorldBench put together: the labellers and the world models of an experiment, in one process or several."""
+"""RobotWorldBench put together: the labellers and the world models of an experiment, by any number of workers."""
 
+import pickle
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
-from multiprocessing import get_context
+from functools import cache, lru_cache
 from pathlib import Path
 
 import torch
@@ -14,7 +14,8 @@ from roboalign.bench.build import GeneratedClip, GenerateFn, build, generate_chu
 from roboalign.bench.labeller import PairLabeller
 from roboalign.bench.pairs import Pair
 from roboalign.bench.spec import BenchSpec
-from roboalign.probe.model import load_probe
+from roboalign.pipeline.sharding import ModelExecutor, one_thread
+from roboalign.probe.model import Probe, load_probe
 from roboalign.probe.spec import ProbeName
 from roboalign.reward.spec import RewardSpec
 from roboalign.rollout.clip_generator import make_clip_generator, make_reconstructor
@@ -29,8 +30,7 @@ CHECKPOINTS = {"early": "early.safetensors", "final": "model.safetensors"}
 """The world model's checkpoints by the names that BenchSpec uses."""
 
 MIN_CLIPS = 256
-"""Clips from which several processes generate them, with one thread each. On two cores that is twice as fast as one
-process with two threads, but each process has to load the models."""
+"""Clips from which several workers generate them: each has to load the models, which takes longer than fewer clips."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class BenchModels:
     tokenizer: Path
     world_models: Path
     """The folder of CHECKPOINTS."""
-    probes: Mapping[ProbeName, Path]
+    probes: tuple[tuple[ProbeName, Path], ...]
     device: torch.device
 
     def load_generators(self, spec: BenchSpec) -> dict[str, GenerateFn]:
@@ -68,13 +68,13 @@ class BenchModels:
         reconstruct = make_reconstructor(self._load_tokenizer(), self.device)
         annotations = read_annotations(spec.annotations, reward)
         labeller = PairLabeller.of(corpus, spec, reward, reconstruct=reconstruct, annotations=annotations)
-        return self.add_probes(dict.fromkeys(self.probes, labeller))
+        return self.add_probes({name: labeller for name, _ in self.probes})
 
     def add_probes(self, labellers: Mapping[ProbeName, PairLabeller]) -> dict[ProbeName, PairLabeller]:
         """The labellers with their probes; None for a probe that covers no task."""
         result: dict[ProbeName, PairLabeller] = {}
         for name, labeller in labellers.items():
-            probe = load_probe(self.probes[name]).to(self.device)
+            probe = _load_probe(dict(self.probes)[name], self.device)
             states = probe.states if probe.tasks else None
             result[name] = replace(labeller, probe=states, probed_tasks=frozenset(probe.tasks))
         return result
@@ -87,7 +87,7 @@ def build_bench(
     labellers: Mapping[ProbeName, PairLabeller],
     models: BenchModels,
     folder: Path,
-    processes: int,
+    executor: ModelExecutor,
     log: Callable[[str], None],
 ) -> dict[ProbeName, list[Pair]]:
     """All pairs with the labels by each state probe; the generated clips are written to the episode store `folder`.
@@ -96,48 +96,70 @@ def build_bench(
         labellers: The labeller by each state probe.
         models: The models that generate clips.
         folder: The episode store.
-        processes: Number of processes for at least MIN_CLIPS clips on a CPU.
+        executor: Generates the clips, if there are at least MIN_CLIPS.
         log: Is called with lines of progress.
 
     Raises AnnotationError for annotations of clips that are not in the bench.
     """
     labeller, started = labellers["judge"], time.monotonic()
-    generators = models.load_generators(labeller.spec)
+    generators = _load_generators(models, labeller.spec.model_dump_json())
 
     def progress(done: int, total: int) -> None:
         left = (time.monotonic() - started) / done * (total - done)
         log(f"{done} of {total} generated clips, about {left:.0f} s left")
 
     def generate_chunks(chunks: Sequence[Sequence[Pair]]) -> Iterable[Sequence[GeneratedClip]]:
-        if sum(map(len, chunks)) < MIN_CLIPS or models.device.type != "cpu":
-            return (generate_chunk(labellers, generators, chunk) for chunk in chunks)
-        return _generate_in_processes(labellers, models, processes, chunks)
+        if sum(map(len, chunks)) < MIN_CLIPS:
+            return _generate_here(labellers, generators, chunks)
+        sent = {name: labeller.without_models() for name, labeller in labellers.items()}
+        pickled = pickle.dumps(sent)
+        return executor.map(_generate_chunk, [_Piece(pickled, models, chunk) for chunk in chunks])
 
     pairs = build(labellers, generators, folder, labeller.corpus.stores[0].fps, progress, generate_chunks)
     read_annotations(labeller.spec.annotations, labeller.reward, {pair.id for pair in pairs["judge"]})
     return pairs
 
 
-def _generate_in_processes(
-    labellers: Mapping[ProbeName, PairLabeller], models: BenchModels, processes: int, chunks: Sequence[Sequence[Pair]]
+def _generate_here(
+    labellers: Mapping[ProbeName, PairLabeller], generators: Mapping[str, GenerateFn], chunks: Sequence[Sequence[Pair]]
 ) -> Iterator[Sequence[GeneratedClip]]:
-    """`generate_chunk` of each chunk, in order, in processes with one thread each."""
-    arguments = {name: labeller.without_models() for name, labeller in labellers.items()}, models
-    with ProcessPoolExecutor(processes, get_context("spawn"), _load_models, arguments) as pool:
-        yield from pool.map(_generate_chunk, chunks)
+    """`generate_chunk` of each chunk in this process, with the bits of a worker."""
+    for chunk in chunks:
+        with one_thread():
+            clips = generate_chunk(labellers, generators, chunk)
+        yield clips
 
 
-_loaded: dict[str, tuple[dict[ProbeName, PairLabeller], dict[str, GenerateFn]]] = {}
-"""The labellers and generators of a process that `_load_models` has prepared."""
+@dataclass(frozen=True)
+class _Piece:
+    """A chunk of recipes, with what a worker generates and labels it by."""
+
+    labellers: bytes
+    """Labellers by state probe, without their models, pickled once for all chunks: they know every episode."""
+    models: BenchModels
+    chunk: Sequence[Pair]
 
 
-def _load_models(labellers: Mapping[ProbeName, PairLabeller], models: BenchModels) -> None:
-    """Load the models into this process."""
-    torch.set_num_threads(1)
-    torch.use_deterministic_algorithms(True)
-    _loaded["models"] = models.add_probes(labellers), models.load_generators(labellers["judge"].spec)
+def _generate_chunk(piece: _Piece, device: torch.device) -> list[GeneratedClip]:
+    """`generate_chunk` with the models of this process on a device."""
+    labellers = _load_labellers(piece.labellers, replace(piece.models, device=device))
+    generators = _load_generators(replace(piece.models, device=device), labellers["judge"].spec.model_dump_json())
+    return generate_chunk(labellers, generators, piece.chunk)
 
 
-def _generate_chunk(chunk: Sequence[Pair]) -> list[GeneratedClip]:
-    """`generate_chunk` with the models of this process."""
-    return generate_chunk(*_loaded["models"], chunk)
+@lru_cache(maxsize=1)
+def _load_labellers(pickled: bytes, models: BenchModels) -> dict[ProbeName, PairLabeller]:
+    """The labellers with their probes, loaded once in a process."""
+    return models.add_probes(pickle.loads(pickled))
+
+
+@cache
+def _load_generators(models: BenchModels, spec: str) -> dict[str, GenerateFn]:
+    """The generators of the `spec`, a BenchSpec in JSON; loaded once in a process."""
+    return models.load_generators(BenchSpec.model_validate_json(spec))
+
+
+@cache
+def _load_probe(file: Path, device: torch.device) -> Probe:
+    """The state probe in a file, loaded once in a process."""
+    return load_probe(file).to(device)

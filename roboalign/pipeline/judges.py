@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, assert_never, overload
 
@@ -10,7 +11,7 @@ import torch
 from pydantic import TypeAdapter
 
 from roboalign import checkpoint
-from roboalign.bench.dataset import ObservedSets, Scores, SetPlan, observe_pairs
+from roboalign.bench.dataset import ObservedSets, Scores, SetPlan, observe_pairs, read_video
 from roboalign.bench.pairs import Bench
 from roboalign.hardware.spec import DeviceSpec
 from roboalign.judge.model import RegressionJudge, load_regression_judge
@@ -76,8 +77,9 @@ def fit_reward_model(
     words = model.vocabulary.encode([bench.pairs[row].instruction for row in rows])
     plan = SetPlan.of(bench, rows, spec.set_size, spec.group_share)
     clips = ObservedSets(
-        observe_pairs(model, bench, rows), words, normalise(targets, model.reward), plan, spec.training.seed
-    )
+        observe_pairs(model, bench, rows), words, normalise(targets, model.reward), plan, spec.training.seed,
+        partial(read_video, bench, rows),
+    )  # fmt: skip
     known = float(clips.rest[:, 0, -1].mean())
     run.log(f"{len(rows)} clips, {len(plan.groups)} groups among them, {known:.0%} of known scenes, read in "
             f"{time.monotonic() - started:.0f} s")  # fmt: skip

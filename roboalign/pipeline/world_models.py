@@ -1,7 +1,6 @@
 """Training of the world model on a tokenizer's tokens, and its measures by rollouts."""
 
 import shutil
-import time
 
 import torch
 from torch import Tensor
@@ -14,7 +13,7 @@ from roboalign.rollout.ar import ArDecoder
 from roboalign.rollout.prompt import Start
 from roboalign.run import Run
 from roboalign.store import Corpus
-from roboalign.tokenizer.interface import Tokenizer
+from roboalign.tokenizer.batch_invariant import BatchInvariantTokenizer
 from roboalign.training import fit, fold_in
 from roboalign.types import Json
 from roboalign.world_model.init import initialize_world_model
@@ -23,25 +22,15 @@ from roboalign.world_model.lit import Snapshot, WorldModelTraining, early_step
 from roboalign.world_model.measure import RolloutFn, measure
 from roboalign.world_model.model import WorldModel, save_world_model, seeded_world_model
 from roboalign.world_model.sampler import Sampler
-from roboalign.world_model.segments import encode_segments
+from roboalign.world_model.segments import Segments
 from roboalign.world_model.spec import WorldModelSpec
 
 
 def train_world_model(
-    run: Run, spec: WorldModelSpec, tokenizer: Tokenizer, corpus: Corpus, device_spec: DeviceSpec
-) -> tuple[WorldModel, dict[str, float]]:
-    """Train on the train split of `corpus`, and write the final and the early weights.
-
-    Returns the model and the seconds of encoding and training.
-    """
-    scratch, times = run.scratch, [time.monotonic()]
-    segments = encode_segments(
-        tokenizer, corpus.filter(split="train"), spec.segment, scratch / "segments", contexts=spec.contexts,
-        device=device_spec.accelerator, log=run.log,
-    )  # fmt: skip
-    times.append(time.monotonic())
-    proprioception_width = 0 if spec.proprioception is None else corpus.proprioception_width
-    shape = TokenShape.of(tokenizer.spec, corpus.action_width, proprioception_width)
+    run: Run, spec: WorldModelSpec, segments: Segments, shape: TokenShape, device_spec: DeviceSpec
+) -> WorldModel:
+    """Train on tokenised segments, and write the final and the early weights."""
+    scratch = run.scratch
     model = seeded_world_model(spec, shape, fold_in(spec.training.seed, 3))
     if spec.init is not None:
         run.log(initialize_world_model(model, spec.init, scratch))
@@ -56,16 +45,14 @@ def train_world_model(
         training, segments, spec.training, device_spec, label=run.label, scratch=scratch,
         curves=run.output("plots/world_model.tsv"), callbacks=(snapshot,),
     )  # fmt: skip
-    times.append(time.monotonic())
     save_world_model(run.output("artifacts/world_model/model.safetensors"), training.result, run.provenance)
     with replacing(run.output("artifacts/world_model/early.safetensors")) as temporary:
         shutil.copyfile(early, temporary)
-    model = training.result.to(device_spec.accelerator).eval()
-    return model, {"encode": times[1] - times[0], "train": times[2] - times[1]}
+    return training.result.to(device_spec.accelerator).eval()
 
 
 def measure_world_model(
-    run: Run, spec: WorldModelSpec, tokenizer: Tokenizer, model: WorldModel, corpus: Corpus
+    run: Run, spec: WorldModelSpec, tokenizer: BatchInvariantTokenizer, model: WorldModel, corpus: Corpus
 ) -> Json:
     """The figures of metrics/world_model.json: autoregressive rollouts of the test split of `corpus`."""
     device = next(model.parameters()).device

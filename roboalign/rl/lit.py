@@ -199,6 +199,7 @@ class AlignmentModule(TrainedModule):
             group_size=spec.group_size,
             segments=spec.decoding.segments(spec.horizon),
             reward_seed=fold_in(spec.training.seed, self.step, 5),
+            rows_at_once=spec.micro_batch_size,
         )
 
     def _greedy(self) -> bool:
@@ -211,7 +212,7 @@ class AlignmentModule(TrainedModule):
         """Reward the rollouts and give each its part in the loss."""
         spec, parts = self.spec, self.parts
         if isinstance(spec.optimizer, FirstOrderSpec):
-            rewards, gradients = value_gradients(rollouts, parts.tokenizer, parts.reward)
+            rewards, gradients = value_gradients(rollouts, parts.tokenizer, parts.reward, spec.micro_batch_size)
             scale = reward_scale(gather_rows(rewards), spec.optimizer.min_std)
             return Credit(rewards, gradients=gradients, scale=scale)
         with torch.no_grad():

@@ -1,6 +1,6 @@
 """Rollouts of the policy in groups, over the whole horizon and in the windows of the decoding, as in evaluation."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,8 +18,8 @@ class Window:
 
     start: int
     stop: int
-    context: Any
-    """The encoded frame before the window."""
+    context: Tensor
+    """The tokens of the encoded frame before the window, (B, Nc + Nd)."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class PolicyRollouts:
         """The policy's inputs for a window of `rows`: context tokens, dynamics tokens, actions and action masks."""
         frames = slice(window.start, window.stop)
         tokens, actions = self.tokens[rows, frames], self.rollouts.actions[rows, frames]
-        return window.context.tokens[rows], tokens, actions, self.action_mask[rows]
+        return window.context[rows], tokens, actions, self.action_mask[rows]
 
     def by_group(self, values: Tensor) -> Tensor:
         """Reshape values (B, ...) to (P, G, ...)."""
@@ -59,6 +59,7 @@ def sample_rollouts(
     group_size: int,
     segments: Sequence[tuple[int, int]],
     reward_seed: int | None = None,
+    rows_at_once: int | None = None,
 ) -> PolicyRollouts:
     """Sample G rollouts of each of P prompts.
 
@@ -72,13 +73,19 @@ def sample_rollouts(
         group_size: G.
         segments: Frames [start, stop) of each window of the decoding.
         reward_seed: See `Rollouts.seed`.
+        rows_at_once: Rollouts whose contexts are encoded at a time; None for all.
     """
     targets = batch["frames"].repeat_interleave(group_size, 0)
     actions = batch["actions"].repeat_interleave(group_size, 0)
     mask = batch["action_mask"].repeat_interleave(group_size, 0)
     frames, tokens = rollout(targets[:, 0], actions, mask, seeds)
     videos = torch.cat([targets[:, :1], frames], 1)
-    windows = tuple(Window(start, stop, tokenizer.encode_context(videos[:, start])) for start, stop in segments)
+
+    def context_tokens(frame: int) -> Tensor:
+        parts = (tokenizer.encode_context(videos[rows, frame]).tokens for rows in _chunks(len(videos), rows_at_once))
+        return torch.cat([*parts])
+
+    windows = tuple(Window(start, stop, context_tokens(start)) for start, stop in segments)
 
     def repeat(values: Sequence[Any]) -> tuple[Any, ...]:
         return tuple(value for value in values for _ in range(group_size))
@@ -88,17 +95,36 @@ def sample_rollouts(
     return PolicyRollouts(rollouts, tokens.clone(), mask, windows, prompts, group_size)
 
 
-def value_gradients(batch: PolicyRollouts, tokenizer: ValueTokenizer, reward: Any) -> tuple[Tensor, list[Tensor]]:
+def value_gradients(
+    batch: PolicyRollouts, tokenizer: ValueTokenizer, reward: Any, rows_at_once: int | None = None
+) -> tuple[Tensor, list[Tensor]]:
     """Rewards (B,) and, for each window, their gradients (B, frames, Nd, V) with respect to the sampled code values.
 
-    Contexts are held constant: a window's tokens receive gradients from its own frames only.
+    Contexts are held constant: a window's tokens receive gradients from its own frames only. The gradients with respect
+    to the pixels are taken for all rollouts, those through the decoder, whose activations are large, for `rows_at_once`
+    rollouts of one window at a time (None for all).
     """
+    videos = batch.rollouts.videos.detach()
     with torch.enable_grad():
-        values = [
-            tokenizer.code_values(batch.tokens[:, w.start : w.stop]).float().requires_grad_() for w in batch.windows
-        ]
-        frames = [tokenizer.decode_values(w.context, v) for w, v in zip(batch.windows, values, strict=True)]
-        videos = torch.cat([batch.rollouts.videos[:, :1], *frames], 1)
-        rewards = reward(batch.rollouts.with_videos(videos))
-        gradients = torch.autograd.grad(rewards.sum(), values)
-    return rewards.detach(), list(gradients)
+        pixels = videos.clone().requires_grad_()
+        rewards = reward(batch.rollouts.with_videos(pixels))
+        (by_pixel,) = torch.autograd.grad(rewards.sum(), pixels)
+    gradients = []
+    for window in batch.windows:
+        parts: list[Tensor] = []
+        for rows in _chunks(len(videos), rows_at_once):
+            with torch.no_grad():
+                context = tokenizer.encode_context(videos[rows, window.start])
+            with torch.enable_grad():
+                values = tokenizer.code_values(batch.tokens[rows, window.start : window.stop]).float().requires_grad_()
+                frames = tokenizer.decode_values(context, values)
+                shown = by_pixel[rows, window.start + 1 : window.stop + 1]
+                parts += torch.autograd.grad(frames, values, shown)
+        gradients.append(torch.cat(parts))
+    return rewards.detach(), gradients
+
+
+def _chunks(count: int, size: int | None) -> Iterator[slice]:
+    """The rows from 0 to `count`, `size` at a time; None takes all at once."""
+    for start in range(0, count, size or count):
+        yield slice(start, start + (size or count))

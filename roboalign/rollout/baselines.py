@@ -1,4 +1,4 @@
-"""Baseline videos that need no world model. Truth is (B, 1 + F, 3, H, W), context frame first."""
+"""Baseline videos that need no world model. Truth is (B, 1 + F, 3, H, W), float or uint8, context frame first."""
 
 import torch
 from torch import Tensor
@@ -8,7 +8,7 @@ from roboalign.rollout.interfaces import ContextT, FrameTokenizer
 
 @torch.no_grad()
 def reconstruction(tokenizer: FrameTokenizer[ContextT], truth: Tensor) -> Tensor:
-    """The true frames through the tokenizer and back, under the context frame: the ceiling of a world model."""
+    """The true frames (float) through the tokenizer and back, under the context frame: a world model's ceiling."""
     context = tokenizer.encode_context(truth[:, 0])
     return torch.cat([truth[:, :1], tokenizer.decode(context, tokenizer.encode(context, truth[:, 1:]))], 1)
 

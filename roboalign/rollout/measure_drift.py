@@ -12,6 +12,7 @@ from roboalign.rollout.drift import best_window, contraction, epsilon, every_age
 from roboalign.rollout.interfaces import ContextT, FrameSampler, FrameTokenizer, StateT
 from roboalign.rollout.prompt import Prompt
 from roboalign.rollout.spec import DriftSpec
+from roboalign.video import quantise
 
 Floats = NDArray[np.float64]
 
@@ -84,25 +85,33 @@ def divergences(
     autoregressive: Tensor,
     starts: Sequence[int],
     steps: int,
+    stored: bool = False,
 ) -> Floats:
     """Distances of rollouts that leave the truth after `starts` frames from the autoregressive one, (pairs, steps).
 
-    Both have the same actions and the same sampling noise. `autoregressive` is (B, F, 3, H, W).
+    Both have the same actions and the same sampling noise. `autoregressive` is (B, F, 3, H, W). With `stored`, its
+    frames were stored, that is rounded to 8 bits, and so are those of the others: equal rollouts have a distance of 0.
     """
     pairs = []
     for start in starts:
         other = predict_from_truth(tokenizer, sampler, prompt, truth, start, steps)
+        other = quantise(other) if stored else other
         pairs.append(rmse(other, autoregressive[:, start : start + steps]))
     return torch.cat(pairs).double().cpu().numpy()
 
 
 @torch.no_grad()
 def refresh_errors(tokenizer: FrameTokenizer[ContextT], frames: Tensor) -> Floats:
-    """delta of each frame (B, T, 3, H, W): its distance to itself encoded as a context and decoded under it, (B·T,)."""
-    flat = frames.flatten(0, 1)
-    context = tokenizer.encode_context(flat)
-    again = tokenizer.decode(context, tokenizer.encode(context, flat[:, None]))
-    return rmse(again, flat[:, None])[:, 0].double().cpu().numpy()
+    """delta of each frame (B, T, 3, H, W): its distance to itself encoded as a context and decoded under it, (B·T,).
+
+    B frames are encoded at a time: an encoded context is a hundred times as large as its frame.
+    """
+    errors = []
+    for image in frames.unbind(1):
+        context = tokenizer.encode_context(image)
+        again = tokenizer.decode(context, tokenizer.encode(context, image[:, None]))
+        errors.append(rmse(again, image[:, None])[:, 0])
+    return torch.stack(errors, 1).flatten().double().cpu().numpy()
 
 
 @dataclass(frozen=True)
@@ -136,17 +145,18 @@ def measure_error_growth(
     batches: Iterable[tuple[Prompt, Tensor, Tensor]],
     spec: DriftSpec,
     window: int,
+    stored: bool = False,
 ) -> ErrorGrowth:
     """Measure over batches of prompts with their true futures and autoregressive rollouts, (B, F, 3, H, W) each.
 
-    delta is that of refreshes every `window` frames.
+    delta is that of refreshes every `window` frames. `stored` as in `divergences`.
     """
     one_step, floors, pairs, refreshed = [], [], [], []
     for prompt, future, plain in batches:
         truth = encode_truth(tokenizer, prompt, future)
         floors.append(rmse(truth.reconstruction, truth.frames).double().cpu().numpy())
         one_step.append(one_step_errors(tokenizer, sampler, prompt, truth, spec.ages))
-        pairs.append(divergences(tokenizer, sampler, prompt, truth, plain, spec.starts, spec.steps))
+        pairs.append(divergences(tokenizer, sampler, prompt, truth, plain, spec.starts, spec.steps, stored))
         refreshed.append(refresh_errors(tokenizer, plain[:, window - 1 :: window]))
     floor = np.concatenate(floors).mean(0)
     measured = epsilon(np.concatenate(one_step).mean(0), floor[[age - 1 for age in spec.ages]])

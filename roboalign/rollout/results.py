@@ -4,12 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from roboalign.io import write_json
 from roboalign.rollout.evaluation_episodes import EvaluationEpisodes, write_clips
-from roboalign.rollout.rollout import Rollout
+from roboalign.rollout.rollout import StoredRollout
 from roboalign.rollout.suite import RolloutSet
 from roboalign.rollout.video_metrics import (
     Distance,
@@ -23,7 +22,7 @@ from roboalign.rollout.video_metrics import (
     video_metrics,
 )
 from roboalign.types import Json
-from roboalign.video import quantise
+from roboalign.video import concatenate_videos
 
 FPS = 10.0
 """Playback rate of clips. Sources have different rates, but the report shows their clips side by side."""
@@ -50,14 +49,17 @@ class Results:
     _truth: dict[str, Floats] = field(init=False)
 
     def __post_init__(self) -> None:
-        self._truth = temporal_metrics(self.episodes.frames, self.batch_size)
+        self._truth = temporal_metrics(self.episodes.frames, self.batch_size, self.episodes.device)
         found = summarize_temporal(self._truth, self._truth)
         self.metrics["ground_truth"] = {name: found[name] for name in ("flicker", "repeated_frames")} | {
             "n": len(self.episodes)
         }
 
     def add(
-        self, rollout_set: RolloutSet, rollout: Rollout, more: tuple[EvaluationEpisodes, Rollout] | None = None
+        self,
+        rollout_set: RolloutSet,
+        rollout: StoredRollout,
+        more: tuple[EvaluationEpisodes, StoredRollout] | None = None,
     ) -> None:
         """A set of rollouts: clips, metrics, differences to plain autoregression (which comes first), timings.
 
@@ -65,7 +67,7 @@ class Results:
         """
         frames, episodes = rollout.frames, self.episodes
         if more is not None:
-            frames, episodes = torch.cat([frames, more[1].frames]), episodes.join(more[0])
+            frames, episodes = concatenate_videos([frames, more[1].frames], episodes.folder), episodes.join(more[0])
         name, base = rollout_set.name, rollout_set.base
         self.keep(name, [frames], rollout_set.model, rollout_set.decoding, rollout_set.sampling, episodes)
         self.measure(name, rollout, base, perceptual=True)
@@ -79,13 +81,13 @@ class Results:
         sampling: str = "",
         episodes: EvaluationEpisodes | None = None,
     ) -> None:
-        """Store clips under `name`: one or more samples (N, T, 3, H, W) of every episode, or of those given."""
+        """Store clips under `name`: one or more samples (N, T, 3, H, W), uint8, of every episode, or of those given."""
         listed = write_clips(self.folder / name, episodes or self.episodes, videos, FPS)
         self.index.append(
             {"name": name, "model": model, "decoding": decoding, "sampling": sampling, "folder": name} | listed
         )
 
-    def measure(self, name: str, rollout: Rollout, base: str, *, perceptual: bool = False) -> None:
+    def measure(self, name: str, rollout: StoredRollout, base: str, *, perceptual: bool = False) -> None:
         """Metrics of rollouts; their clips need not be kept."""
         self.compare(name, rollout.frames, perceptual=perceptual)
         self.metrics[name] |= {
@@ -102,14 +104,15 @@ class Results:
         }
 
     def compare(self, name: str, video: Tensor, *, perceptual: bool = True) -> None:
-        """Video metrics of frames (N, 1 + F, 3, H, W) against the truth."""
-        stored = quantise(video)
+        """Video metrics of frames (N, 1 + F, 3, H, W), uint8, against the truth."""
+        device = self.episodes.device
         distance, set_distance = (self.distance, self.set_distance) if perceptual else (None, None)
-        values = video_metrics(stored, self.episodes.frames, distance, self.every, self.batch_size, set_distance)
+        truth, batch = self.episodes.frames, self.batch_size
+        values = video_metrics(video, truth, distance, self.every, batch, set_distance, device)
         self._by_set[name] = values
         self.metrics[name] = {
             **summarize(values),
-            **summarize_temporal(temporal_metrics(stored, self.batch_size), self._truth),
+            **summarize_temporal(temporal_metrics(video, batch, device), self._truth),
             **({} if set_distance is None else set_distance.compute()),
             "n": len(self.episodes),
         }

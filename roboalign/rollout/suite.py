@@ -1,10 +1,12 @@
 """All rollouts of the stage: every model, decoding and sampling on the same episodes, and the drift analysis."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Generic
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from roboalign.metrics.statistics import spearman
@@ -20,7 +22,7 @@ from roboalign.rollout.evaluation_episodes import EvaluationEpisodes
 from roboalign.rollout.interfaces import ContextT, FrameSampler, FrameTokenizer, StateT
 from roboalign.rollout.measure_drift import ErrorGrowth, measure_error_growth, rmse
 from roboalign.rollout.prompt import Prompt
-from roboalign.rollout.rollout import Rollout, join_rollouts, rollout
+from roboalign.rollout.rollout import StoredRollout, join_rollouts, rollout
 from roboalign.rollout.spec import (
     ArSpec,
     DriftSwrSpec,
@@ -33,6 +35,7 @@ from roboalign.rollout.spec import (
 from roboalign.rollout.video_metrics import frame_intervals
 from roboalign.spec.base import Name
 from roboalign.types import Json
+from roboalign.video import to_float
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,27 @@ def rollout_sets(spec: RolloutSpec) -> list[RolloutSet]:
 
 
 @dataclass(frozen=True)
+class RolloutBatch:
+    """Episodes that are rolled out at once, and by what."""
+
+    decoding: FixedDecodingSpec
+    model: ModelName
+    sampling: SamplingName
+    prompt: Prompt
+    truth: Tensor | None
+    """(B, F, 3, H, W), uint8, for a decoding that sees true frames."""
+
+
+def roll_out_batch(
+    tokenizer: FrameTokenizer[ContextT], sampler: FrameSampler[StateT], batch: RolloutBatch
+) -> StoredRollout:
+    """Roll out a batch by the model and sampling that it names."""
+    device = batch.prompt.frames.device
+    truth = None if batch.truth is None else to_float(batch.truth.to(device))
+    return StoredRollout.of(rollout(batch.decoding, tokenizer, sampler, batch.prompt, truth))
+
+
+@dataclass(frozen=True)
 class RolloutSuite(Generic[ContextT, StateT]):
     """The evaluation episodes, and the models that roll them out."""
 
@@ -77,31 +101,47 @@ class RolloutSuite(Generic[ContextT, StateT]):
     episodes: EvaluationEpisodes
     validation: EvaluationEpisodes | None = None
     """Episodes on which `swr_drift` measures its window; it cannot be rolled out without them."""
+    run_batches: Callable[[Sequence[RolloutBatch]], Iterable[StoredRollout]] | None = None
+    """Rolls batches out, in order, perhaps in several processes; by default one after another by the `samplers`."""
     windows: dict[tuple[ModelName, SamplingName], int] = field(default_factory=dict)
     """The windows of `swr_drift` that were measured so far."""
-    _swept: dict[SamplingName, dict[int, Rollout]] = field(default_factory=dict)
+    _swept: dict[SamplingName, dict[int, StoredRollout]] = field(default_factory=dict)
     """Autoregressive and SWR rollouts of the supervised model, by window; the horizon is plain autoregression."""
 
-    def roll(self, decoding: FixedDecodingSpec, sampler: FrameSampler[StateT], prompt: Prompt | None = None) -> Rollout:
+    def roll(
+        self, decoding: FixedDecodingSpec, model: ModelName, sampling: SamplingName, prompt: Prompt | None = None
+    ) -> StoredRollout:
         """Roll all episodes out, `spec.batch_size` at a time."""
         prompt = self.episodes.prompt if prompt is None else prompt
-        return join_rollouts(
-            [
-                rollout(decoding, self.tokenizer, sampler, prompt.select(part), self.episodes.future[part])
-                for part in self._parts()
-            ]
+        batches = [
+            RolloutBatch(
+                decoding,
+                model,
+                sampling,
+                prompt.select(part),
+                self.episodes.future[part] if decoding.sees_true_frames else None,
+            )
+            for part in self.parts()
+        ]
+        sampler = self.samplers[model, sampling]
+        made = (
+            (roll_out_batch(self.tokenizer, sampler, batch) for batch in batches)
+            if self.run_batches is None
+            else self.run_batches(batches)
         )
+        return join_rollouts(made, len(self.episodes), self.episodes.folder)
 
-    def _parts(self) -> Iterator[slice]:
+    def parts(self) -> Iterator[slice]:
+        """The rows of each batch of episodes."""
         for start in range(0, len(self.episodes), self.spec.batch_size):
             yield slice(start, start + self.spec.batch_size)
 
-    def roll_out_set(self, rollout_set: RolloutSet) -> Rollout:
+    def roll_out_set(self, rollout_set: RolloutSet) -> StoredRollout:
         """The rollouts of one set."""
         decoding = self.decoding(rollout_set)
         if rollout_set.model == "supervised" and isinstance(decoding, ArSpec | SwrSpec):
             return self._window(rollout_set.sampling, decoding.peak_frames(self.spec.horizon))
-        return self.roll(decoding, self.samplers[rollout_set.model, rollout_set.sampling])
+        return self.roll(decoding, rollout_set.model, rollout_set.sampling)
 
     def decoding(self, rollout_set: RolloutSet) -> FixedDecodingSpec:
         """The decoding of a set, its window measured if the spec leaves that open."""
@@ -112,35 +152,35 @@ class RolloutSuite(Generic[ContextT, StateT]):
 
     def roll_out_more(
         self, rollout_set: RolloutSet, episodes: EvaluationEpisodes
-    ) -> tuple[EvaluationEpisodes, Rollout] | None:
+    ) -> tuple[EvaluationEpisodes, StoredRollout] | None:
         """The rollouts of further episodes by the scored decoding; None for other sets, and without episodes."""
         if rollout_set.decoding != self.spec.scored_decoding or not len(episodes):
             return None
         suite = replace(self, episodes=episodes, _swept={})
-        return episodes, suite.roll(self.spec.swr, self.samplers[rollout_set.model, rollout_set.sampling])
+        return episodes, suite.roll(self.spec.swr, rollout_set.model, rollout_set.sampling)
 
-    def _window(self, sampling: SamplingName, window: int) -> Rollout:
+    def _window(self, sampling: SamplingName, window: int) -> StoredRollout:
         """SWR of the supervised model, made once; with the horizon as window it is plain autoregression."""
         kept = self._swept.setdefault(sampling, {})
         if window not in kept:
             decoding = ArSpec() if window == self.spec.horizon else SwrSpec(window=window)
-            kept[window] = self.roll(decoding, self.samplers["supervised", sampling])
+            kept[window] = self.roll(decoding, "supervised", sampling)
         return kept[window]
 
-    def other_actions(self, episodes: EvaluationEpisodes) -> Rollout:
+    def other_actions(self, episodes: EvaluationEpisodes) -> StoredRollout:
         """The scored decoding of the supervised model on other episodes than its own, with the first sampling."""
-        sampler = self.samplers["supervised", self.spec.first_sampling]
-        return replace(self, episodes=episodes, _swept={}).roll(self.spec.swr, sampler)
+        suite = replace(self, episodes=episodes, _swept={})
+        return suite.roll(self.spec.swr, "supervised", self.spec.first_sampling)
 
-    def samples(self, count: int) -> Iterator[Rollout]:
+    def samples(self, count: int) -> Iterator[StoredRollout]:
         """`count` sampled rollouts of every episode by the supervised model and the baseline, each with other seeds."""
         if count:
             yield self._window("sampled", self.spec.horizon)
         for sample in range(1, count):
             prompt = self.episodes.sample_prompt(self.spec.seed, sample)
-            yield self.roll(ArSpec(), self.samplers["supervised", "sampled"], prompt)
+            yield self.roll(ArSpec(), "supervised", "sampled", prompt)
 
-    def sweep(self, sampling: SamplingName) -> dict[int, Rollout]:
+    def sweep(self, sampling: SamplingName) -> dict[int, StoredRollout]:
         """SWR of the supervised model by window, ascending; the widest, the horizon, is plain autoregression.
 
         The windows of `spec.sweep` are tried with the first sampling only.
@@ -149,7 +189,7 @@ class RolloutSuite(Generic[ContextT, StateT]):
         windows = self.spec.windows if first else sorted({self.spec.swr.window, self.spec.horizon})
         return {window: self._window(sampling, window) for window in windows}
 
-    def swept_sets(self) -> Iterator[tuple[RolloutSet, Rollout]]:
+    def swept_sets(self) -> Iterator[tuple[RolloutSet, StoredRollout]]:
         """The rollouts of the sweep's decodings, in the order of their windows."""
         sampling = self.spec.first_sampling
         rollouts = self.sweep(sampling)
@@ -160,11 +200,13 @@ class RolloutSuite(Generic[ContextT, StateT]):
 
     def measure_error_growth(self, model: ModelName, sampling: SamplingName, plain: Tensor) -> ErrorGrowth:
         """Measure the error growth of a model on the episodes, given its autoregressive rollouts (N, F, 3, H, W)."""
+        episodes = self.episodes
         batches = (
-            (self.episodes.prompt.select(part), self.episodes.future[part], plain[part]) for part in self._parts()
+            (episodes.prompt.select(part), episodes.video(part)[:, 1:], to_float(plain[part].to(episodes.device)))
+            for part in self.parts()
         )
         sampler = self.samplers[model, sampling]
-        return measure_error_growth(self.tokenizer, sampler, batches, self.spec.drift, self.spec.swr.window)
+        return measure_error_growth(self.tokenizer, sampler, batches, self.spec.drift, self.spec.swr.window, True)
 
     def drift_window(self, model: ModelName, sampling: SamplingName) -> int:
         """The window of `swr_drift`: the one that the growth of errors on the validation episodes predicts.
@@ -175,18 +217,24 @@ class RolloutSuite(Generic[ContextT, StateT]):
             raise ValueError("swr_drift measures its window on validation episodes; pass `validation`")
         if (model, sampling) not in self.windows:
             suite = replace(self, episodes=self.validation, _swept={})
-            plain = suite.roll(ArSpec(), self.samplers[model, sampling])
+            plain = suite.roll(ArSpec(), model, sampling)
             self.windows[model, sampling] = suite.measure_error_growth(model, sampling, plain.frames[:, 1:]).window()
         return self.windows[model, sampling]
+
+    def _rmse(self, made: StoredRollout) -> NDArray[np.float64]:
+        """The pixel errors of rollouts of the episodes, (N, F)."""
+        device = self.episodes.device
+        errors = [
+            rmse(to_float(made.frames[part].to(device))[:, 1:], self.episodes.video(part)[:, 1:])
+            for part in self.parts()
+        ]
+        return torch.cat(errors).double().cpu().numpy()
 
     def drift(self, sampling: SamplingName) -> tuple[dict[str, Json], list[dict[str, object]]]:
         """The figures of metrics/drift.json and the rows of plots/drift.tsv, of the supervised model."""
         swept = self.sweep(sampling)
         grown = self.measure_error_growth("supervised", sampling, swept[self.spec.horizon].frames[:, 1:])
-        errors = {
-            window: rmse(made.frames[:, 1:], self.episodes.future).double().cpu().numpy()
-            for window, made in swept.items()
-        }
+        errors = {window: self._rmse(made) for window, made in swept.items()}
         measured = {window: values.mean(0) for window, values in errors.items()}
         figures: dict[str, Json] = {
             "n": len(self.episodes),
@@ -208,9 +256,7 @@ class RolloutSuite(Generic[ContextT, StateT]):
         return figures | _predictions(grown, grown.alpha, measured), curves
 
 
-def _predictions(
-    grown: ErrorGrowth, alpha: float, measured: Mapping[int, np.ndarray[tuple[int, ...], np.dtype[np.float64]]]
-) -> dict[str, Json]:
+def _predictions(grown: ErrorGrowth, alpha: float, measured: Mapping[int, NDArray[np.float64]]) -> dict[str, Json]:
     """The predictions from alpha; undefined ones are absent, such as a bound if alpha is 1 or more."""
     windows, error, floor, delta = list(measured), grown.error, grown.floor, grown.delta
     horizon, mean, errors = error.size, float(error.mean()), grown.predicted_errors()

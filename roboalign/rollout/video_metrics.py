@@ -11,6 +11,7 @@ from torch import Tensor
 from roboalign.metrics.statistics import bootstrap, paired_difference, ratio
 from roboalign.metrics.video import STILL, Maps, flicker, motion_energy, moving_region, psnr, repeated_frames, ssim
 from roboalign.types import Json
+from roboalign.video import to_float
 
 CURVE_DRAWS = 1000
 """Bootstrap draws for the interval at each frame of a curve (our choice); tables use more."""
@@ -58,16 +59,24 @@ class SetDistance(Protocol):
 
 @torch.no_grad()
 def video_metrics(
-    video: Tensor, truth: Tensor, distance: Distance | None, every: int, batch: int, whole: SetDistance | None = None
+    video: Tensor,
+    truth: Tensor,
+    distance: Distance | None,
+    every: int,
+    batch: int,
+    whole: SetDistance | None = None,
+    device: torch.device | None = None,
 ) -> dict[str, Floats]:
     """`psnr` of each predicted frame, (N, F), and the other measures of every `every`-th, (N, F // every).
 
-    Videos are (N, 1 + F, 3, H, W); the context frame is left out. `roi_perceptual` weighs the region that moves in the
+    Videos are (N, 1 + F, 3, H, W), float or uint8; `batch` of them at a time are converted to float on the `device`, by
+    default where they are. The context frame is left out. `roi_perceptual` weighs the region that moves in the
     true future. Without a `distance` there is no perceptual measure. `whole` takes the same frames in, the context
     frame before them.
     """
     parts: dict[str, list[Tensor]] = {}
-    for ours, theirs in zip(torch.split(video, batch), torch.split(truth, batch), strict=True):
+    for rows in zip(torch.split(video, batch), torch.split(truth, batch), strict=True):
+        ours, theirs = (to_float(each.to(device or each.device)) for each in rows)
         found = {"psnr": psnr(ours[:, 1:], theirs[:, 1:])}
         region = moving_region(theirs)[:, every::every]
         ours, theirs = ours[:, ::every], theirs[:, every::every]
@@ -84,13 +93,15 @@ def video_metrics(
 
 
 @torch.no_grad()
-def temporal_metrics(video: Tensor, batch: int) -> dict[str, Floats]:
+def temporal_metrics(video: Tensor, batch: int, device: torch.device | None = None) -> dict[str, Floats]:
     """`flicker`, `repeated_frames` and `motion` (the mean square of frame differences) of each clip, (N,).
 
-    Of the predicted frames alone: the step from the given frame to the first predicted one is the codec's.
+    Videos as in `video_metrics`. Of the predicted frames alone: the step from the given frame to the first predicted
+    one is the codec's.
     """
     parts: dict[str, list[Tensor]] = {}
-    for clips in torch.split(video[:, 1:], batch):
+    for rows in torch.split(video, batch):
+        clips = to_float(rows.to(device or rows.device))[:, 1:]
         for name, values in (
             ("flicker", flicker(clips)),
             ("repeated_frames", repeated_frames(clips)),

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
+from roboalign.executor import run_all
 from roboalign.hardware.spec import ExecutorSpec
 from roboalign.io import read_json, write_json
 from roboalign.sources.builder import build_reader, build_simulator
-from roboalign.sources.executor import run_all
 from roboalign.sources.ingest_report import (
     QUARANTINE,
     IngestReport,

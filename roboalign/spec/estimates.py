@@ -1,13 +1,12 @@
 """Analytic estimates: parameters, tokens, memory and time of each part on the chosen hardware.
 
-A multiply-add counts as 2 operations; a training step costs three forward passes. Training memory is 16 bytes a
-parameter (weight, gradient, AdamW's two moments, 4 bytes each) plus the activations kept for the backward pass. These
-are orders of magnitude for planning; the report has measured times.
+A multiply-add counts as 2 operations; a training step costs three forward passes. Memory is in memory.py. These are
+orders of magnitude for planning; the report has measured times.
 """
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import get_args
 
 from roboalign.hardware.spec import HardwareSpec
@@ -17,6 +16,7 @@ from roboalign.reward.spec import RewardModelSpec
 from roboalign.rl.spec import GRPOSpec
 from roboalign.sources.spec import SimulatedRobotSpec
 from roboalign.spec.experiment import Experiment
+from roboalign.spec.memory import DATA_SET, stage_memory
 from roboalign.student.spec import StudentSpec
 from roboalign.tokenizer.spec import TokenizerSpec
 from roboalign.world_model.spec import WorldModelSpec
@@ -65,27 +65,44 @@ class Estimate:
     parameters: int | None
     tokens: int | None
     memory_gb: float | None
+    """GB on one device; with `cpu`, of RAM."""
     seconds: float | None
     work: str
     """Work of the stage, such as `400 steps of 8 sequences`."""
+    ram_gb: float | None = None
+    """GB of RAM beside a GPU; None with `cpu`."""
+    field: str = ""
+    """The field to lower if the memory does not suffice."""
 
 
-def estimates(experiment: Experiment) -> list[Estimate]:
-    """One estimate for each part that computes with a model."""
-    return [*estimate_parts(experiment)]
+def estimates(experiment: Experiment, episodes: int | None = None) -> list[Estimate]:
+    """One estimate for each part that computes with a model; see `stage_memory` for `episodes`."""
+    memories = {memory.stage: memory for memory in stage_memory(experiment, episodes)}
+    on_cpu = experiment.hardware.device.accelerator == "cpu"
+    rows = []
+    for row in estimate_parts(experiment):
+        memory = memories[row.part]
+        # The device's part of judges and student is estimated with their sizes.
+        device = memory.device_gb + LIBRARIES if memory.device else row.memory_gb
+        if on_cpu and device is not None:
+            # The stage's own process has the libraries already, unless others compute.
+            others = memory.processes if memory.processes > 1 else 0
+            device = memory.host_gb + (others * device if others else device - LIBRARIES)
+        ram = None if on_cpu else memory.host_gb
+        rows.append(replace(row, memory_gb=device, ram_gb=ram, field=memory.field))
+    return rows
 
 
 def estimate_parts(experiment: Experiment) -> Iterator[Estimate]:
     """The estimates in the order of the stages."""
     hardware, tokenizer, model = experiment.hardware, experiment.tokenizer, experiment.world_model
-    number = (2 if hardware.device.precision != "32-true" else 4) / ranks(hardware)
     training = tokenizer.training
     clips = training.batch_size * tokenizer.samples.frames
     yield Estimate(
         "tokenizer",
         tokenizer.parameters,
         tokenizer.context_tokens + tokenizer.dynamics_tokens,
-        memory(tokenizer.parameters, convolution_activations(tokenizer) * clips * number, training.steps),
+        None,
         training.steps * clips * BACKWARD * convolution_flops(tokenizer) / rate(hardware, CONVOLUTIONS),
         f"{training.steps} steps of {training.batch_size} x {tokenizer.samples.frames} frames"
         if training.steps
@@ -93,19 +110,26 @@ def estimate_parts(experiment: Experiment) -> Iterator[Estimate]:
     )
     parameters, training = world_model_parameters(experiment), model.training
     tokens = tokenizer.context_tokens, tokenizer.dynamics_tokens
-    length = model.sequence_tokens(*tokens, model.segment.frames)
+    if model.segment is not None:
+        count = segment_count(experiment)
+        operations = count * (1 + model.segment.frames) * convolution_flops(tokenizer) / 2
+        work = f"{si(count)} segments of {model.segment.frames} frames"
+        seconds = operations / rate(hardware, CONVOLUTIONS)
+        yield Estimate("tokens", tokenizer.parameters, sum(tokens), None, seconds, work)
+    length = model.sequence_tokens(*tokens, model.longest_trained)
     forward = transformer_flops(model, parameters, length)
     yield Estimate(
         "world_model",
         parameters,
         length,
-        memory(parameters, transformer_activations(model, length) * training.batch_size * number, training.steps),
+        None,
         training.steps * training.batch_size * BACKWARD * forward / rate(hardware, TRANSFORMERS),
         f"{training.steps} steps of {training.batch_size} sequences" if training.steps else IMPORTED,
     )
     size, tasks = (tokenizer.height, tokenizer.width), simulated_tasks(experiment)
     for name in get_args(ProbeName):
         yield probe_estimate(name, getattr(experiment.probe, name), size, tasks, hardware)
+    yield bench_estimate(experiment)
     for part in ("judge", "held_out", "student"):
         yield scorer_estimate(part, getattr(experiment, part), experiment)
     rl, training = experiment.rl, experiment.rl.training
@@ -119,7 +143,7 @@ def estimate_parts(experiment: Experiment) -> Iterator[Estimate]:
         "rl",
         parameters,
         length,
-        memory(parameters, windows * transformer_activations(model, length) * rows * number),
+        None,
         training.steps
         * (
             sampling_seconds(experiment, rows, rows, rl.horizon)
@@ -141,7 +165,7 @@ def estimate_parts(experiment: Experiment) -> Iterator[Estimate]:
         "rollout",
         parameters,
         peak,
-        LIBRARIES + (parameters * 4 + model.cache_bytes(peak, spec.batch_size)) / GIGA,
+        None,
         sampling_seconds(experiment, rollouts, spec.batch_size, spec.horizon) + decoding / rate(hardware, CONVOLUTIONS),
         f"{rollouts} rollouts of {spec.horizon} frames",
     )
@@ -158,17 +182,29 @@ def probe_estimate(name: str, probe: ProbeSpec, size: tuple[int, int], tasks: in
         hardware: The device.
     """
     frames = probe.training.batch_size // probe.members * probe.frames
-    number = (2 if hardware.device.precision != "32-true" else 4) / ranks(hardware)
     operations = probe.training.steps * frames * BACKWARD * probe.operations(*size)
     return Estimate(
         f"probe.{name}",
         probe.parameters(tasks),
         None,
-        memory(probe.parameters(tasks), probe.floats(*size) * frames * number),
+        None,
         operations / rate(hardware, CONVOLUTIONS) if tasks else 0.0,
         f"{probe.training.steps} steps of {probe.training.batch_size} x {probe.frames} frames; {tasks} tasks with "
         "states",
     )
+
+
+def bench_estimate(experiment: Experiment) -> Estimate:
+    """Estimate the generation of the bench's rollouts."""
+    spec, tokenizer = experiment.bench, experiment.tokenizer
+    origins = spec.origins.model_dump()
+    shown = round(spec.pairs * origins["generated"] / sum(origins.values()))
+    clips = [(shown, spec.generated.frames), *((g.prompts * g.size, g.frames) for g in spec.groups)]
+    seconds = sum(sampling_seconds(experiment, count, spec.generated.batch_size, frames) for count, frames in clips)
+    frames = sum(count * length for count, length in clips)
+    seconds += frames * convolution_flops(tokenizer) / 2 / rate(experiment.hardware, CONVOLUTIONS)
+    work = f"{sum(count for count, _ in clips)} generated clips"
+    return Estimate("bench", world_model_parameters(experiment), None, None, seconds, work)
 
 
 def simulated_tasks(experiment: Experiment) -> int:
@@ -220,6 +256,18 @@ def sampling_seconds(experiment: Experiment, rollouts: int, batch: int, frames: 
     return calls * model.layers * LATENCY + operations / rate(experiment.hardware, SAMPLING)
 
 
+def segment_count(experiment: Experiment) -> int:
+    """Training segments of all sources; of a source that takes all episodes of its data set, of DATA_SET episodes."""
+    segment = experiment.world_model.segment
+    if segment is None:
+        return 0
+    return sum(
+        round((source.episodes or DATA_SET) * source.split.train)
+        * -(-max(0, source.length - segment.frames) // segment.stride)
+        for source in experiment.sources.values()
+    )
+
+
 def world_model_parameters(experiment: Experiment) -> int:
     """Number of parameters of the world model for this experiment's tokenizer and action widths."""
     tokenizer = experiment.tokenizer
@@ -233,12 +281,6 @@ def world_model_parameters(experiment: Experiment) -> int:
     )
 
 
-def convolution_activations(spec: TokenizerSpec) -> float:
-    """Activations kept for the backward pass of one frame: four in each residual block of the four networks."""
-    cells = sum(width * math.prod(spec.resolution(level)) for level, width in enumerate(spec.widths))
-    return 2 * 4 * spec.residual_blocks * cells
-
-
 def convolution_flops(spec: TokenizerSpec) -> float:
     """Operations of encoding and decoding one frame and its context; only the residual blocks, which dominate."""
     block = [
@@ -247,11 +289,6 @@ def convolution_flops(spec: TokenizerSpec) -> float:
     ]
     branches = (spec.depth(spec.context_grid), spec.depth(spec.dynamics_grid))
     return float(sum(sum(block[:depth]) for depth in branches))
-
-
-def transformer_activations(model: WorldModelSpec, length: int) -> float:
-    """Activations kept for the backward pass of one sequence; fused attention does not keep its matrix."""
-    return length * model.layers * (LAYER_ACTIVATIONS * model.hidden_size + 3 * model.intermediate_size)
 
 
 def transformer_flops(model: WorldModelSpec, parameters: int, length: int) -> float:
@@ -278,11 +315,12 @@ def table(rows: list[Estimate], hardware: HardwareSpec) -> str:
     """The estimates as a text table with aligned columns."""
     device = hardware.device
     count = f"{ranks(hardware)} x " if ranks(hardware) > 1 else ""
+    ram = "" if device.accelerator == "cpu" else f", {hardware.limits.ram_gb:g} GB of RAM"
     head = (
         f"estimates for {count}{device.accelerator}, {device.precision}, {hardware.limits.teraflops:g} TFLOP/s and "
-        f"{hardware.limits.memory_gb:g} GB each:"
+        f"{hardware.limits.memory_gb:g} GB each{ram}:"
     )
-    cells = [("part", "parameters", "tokens", "memory", "time", "")]
+    cells = [("part", "parameters", "tokens", "memory", "RAM", "time", "")]
     for row in rows:
         cells.append(
             (
@@ -290,13 +328,14 @@ def table(rows: list[Estimate], hardware: HardwareSpec) -> str:
                 "-" if row.parameters is None else si(row.parameters),
                 "-" if row.tokens is None else str(row.tokens),
                 "-" if row.memory_gb is None else f"{row.memory_gb:.1f} GB",
+                "-" if row.ram_gb is None else f"{row.ram_gb:.1f} GB",
                 "-" if row.seconds is None else duration(row.seconds),
                 row.work,
             )
         )
-    widths = [max(len(line[column]) for line in cells) for column in range(5)]
+    widths = [max(len(line[column]) for line in cells) for column in range(6)]
     lines = [
-        "  " + f"{line[0]:<{widths[0]}}  " + "  ".join(f"{line[n]:>{widths[n]}}" for n in range(1, 5)) + f"  {line[5]}"
+        "  " + f"{line[0]:<{widths[0]}}  " + "  ".join(f"{line[n]:>{widths[n]}}" for n in range(1, 6)) + f"  {line[6]}"
         for line in cells
     ]
     return "\n".join([head, *(line.rstrip() for line in lines), "  and about 5 to 10 s for each stage to start"])

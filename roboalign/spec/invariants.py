@@ -69,7 +69,6 @@ def lengths(experiment: Experiment) -> Iterator[Violation]:
     frames = experiment.sources[shortest].length
     needs = {
         "tokenizer.samples.horizon": experiment.tokenizer.samples.horizon + 1,
-        "world_model.segment.frames": experiment.world_model.segment.frames + 1,
         "world_model.measure.horizon": experiment.world_model.measure.horizon + 1,
         **{f"probe.{name}.frames": getattr(experiment.probe, name).frames for name in get_args(ProbeName)},
         **{
@@ -82,6 +81,8 @@ def lengths(experiment: Experiment) -> Iterator[Violation]:
         "rl.horizon": experiment.rl.horizon + 1,
         "rollout.horizon": experiment.rollout.horizon + 1,
     }
+    if experiment.world_model.segment is not None:
+        needs["world_model.segment.frames"] = experiment.world_model.segment.frames + 1
     for field, needed in needs.items():
         if needed > frames:
             yield Violation(
@@ -97,11 +98,12 @@ def positions(experiment: Experiment) -> Iterator[Violation]:
     tokens, generated = (tokenizer.context_tokens, tokenizer.dynamics_tokens), experiment.bench.generated
     frame = model.frame_tokens(tokenizer.dynamics_tokens)
     needs = {
-        "world_model.segment.frames": model.sequence_tokens(*tokens, model.segment.frames),
         "world_model.measure.horizon": model.sequence_tokens(*tokens, model.measure.horizon),
         "bench.generated.frames": model.sequence_tokens(*tokens, generated.decoding.peak_frames(generated.frames)),
         "rl.horizon": model.sequence_tokens(*tokens, experiment.rl.decoding.peak_frames(experiment.rl.horizon)),
     }
+    if model.segment is not None:
+        needs["world_model.segment.frames"] = model.sequence_tokens(*tokens, model.segment.frames)
     for index, groups in enumerate(experiment.bench.groups):
         peak = groups.decoding.peak_frames(groups.frames)
         needs[f"bench.groups.{index}.frames"] = model.sequence_tokens(*tokens, peak)
@@ -272,14 +274,21 @@ def devices(experiment: Experiment) -> Iterator[Violation]:
                 f"{part}.training.batch_size",
                 f"{spec.training.batch_size} must be divisible by the number of devices ({ranks}); change one of them",
             )
-    for row in estimates(experiment):
+    rows, ram = estimates(experiment), experiment.hardware.limits.ram_gb
+    for row in rows:
         if row.memory_gb is not None and row.memory_gb > limit:
-            field = "rollout.batch_size" if row.part == "rollout" else f"{row.part}.training.batch_size"
             yield Violation(
-                field,
-                f"needs about {row.memory_gb:.3g} GB of memory, and hardware.limits.memory_gb is {limit:g}; lower "
-                "this, or choose hardware with more memory",
+                row.field,
+                f"the stage {row.part} needs about {row.memory_gb:.3g} GB of memory, and hardware.limits.memory_gb is "
+                f"{limit:g}; lower this, or choose hardware with more memory",
             )
+    needed, stage = max((row.ram_gb or 0.0, row.part) for row in rows)
+    if needed > ram:
+        yield Violation(
+            "hardware.limits.ram_gb",
+            f"the stage {stage} needs about {needed:.3g} GB of RAM, and this is {ram:g}; raise it if the "
+            "machine has more, or lower the stage's batch size or hardware.device.loader_workers",
+        )
 
 
 def policies(experiment: Experiment) -> Iterator[Violation]:

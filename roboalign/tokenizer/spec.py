@@ -246,6 +246,17 @@ class TokenizerSpec(Spec):
         """Different values of a dynamics token."""
         return prod(self.dynamics_levels)
 
+    @property
+    def encoded_context(self) -> int:
+        """Numbers that an encoded context frame consists of: its pixels, and its features for the dynamics branch."""
+        pixels = COLOURS * self.height * self.width
+        if isinstance(self.architecture, CompressiveSpec):
+            return pixels + sum(2 * width * positions for width, positions in self.cross_attentions)
+        shared = range(min(self.depth(self.context_grid), self.depth(self.dynamics_grid)))
+        sizes = {level: self.widths[level] * prod(self.resolution(level)) for level in shared}
+        attended = sum(4 * size for level, size in sizes.items() if self.attends(level))
+        return pixels + sizes[0] + sum(sizes.values()) + attended
+
     def resolution(self, level: int) -> tuple[int, int]:
         """Rows and columns of a level's features."""
         factor = self.patch * 2**level

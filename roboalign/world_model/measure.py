@@ -83,7 +83,6 @@ def measure(
     seed: int,
     distance: Distance | None = None,
     device: str = "cpu",
-    batch: int = 32,
     log: Callable[[str], None] = lambda text: None,
 ) -> Json:
     """The figures of metrics/world_model.json: greedy rollouts, baselines, the action gap, sampled rollouts, sources.
@@ -97,7 +96,7 @@ def measure(
     if not segments:
         raise ValueError(f"no test episode is longer than world_model.measure.horizon, {spec.horizon} frames")
     greedy, sampled = rollout_at(0.0), rollout_at(spec.temperature)
-    others, parts = actions_of_other_episodes(corpus, segments, donors), []
+    others, parts, batch = actions_of_other_episodes(corpus, segments, donors), [], spec.batch_size
     for first in range(0, len(segments), batch):
         rows = slice(first, first + batch)
         parts.append(

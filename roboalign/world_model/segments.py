@@ -1,11 +1,13 @@
-"""Training segments as tokens; every (context, later frame) pair is encoded once.
+"""Training segments as tokens; every (context, later frame) pair is encoded once, by the stage `tokens`.
 
-The token cache is a folder of safetensors files. Each is written atomically, so that a killed run encodes only the
-missing ones, and memory-mapped when read, so that a large corpus need not fit into memory.
+The token cache is a folder of safetensors files, each of the segments of some episodes. They are written atomically, so
+that a killed run encodes only the missing ones, and memory-mapped when read, so that a large corpus need not fit into
+memory.
 """
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -15,14 +17,19 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from roboalign import checkpoint
+from roboalign.io import read_json, write_json
 from roboalign.store import Corpus
-from roboalign.types import Float32
+from roboalign.types import Float32, UInt8
 from roboalign.video import frames_to_video
 from roboalign.world_model.prompts import join_contexts
-from roboalign.world_model.spec import SegmentSpec
+from roboalign.world_model.segment_spec import SegmentSpec
 
 SHARD = 2048
-"""Segments of one file of the token cache."""
+"""Least segments of one file of the token cache, except for the last."""
+INDEX = "index.json"
+"""The file of a token cache that lists the others."""
+FIELDS = {"context", "dynamics", "actions", "action_mask", "episode", "start"}
+"""The tensors of a file, the fields of its samples."""
 
 
 class ContextLike(Protocol):
@@ -98,46 +105,84 @@ class Segments(Dataset[dict[str, Tensor]]):
         return sample | {"context": sample["context"].long(), "dynamics": sample["dynamics"].long()}
 
 
-def encode_segments(
+@dataclass(frozen=True, slots=True)
+class TokenShard:
+    """One file of the token cache: the segments of some episodes in succession. It travels between processes."""
+
+    file: str
+    segments: tuple[Segment, ...]
+
+
+def split_into_shards(segments: Sequence[Segment], size: int = SHARD) -> list[TokenShard]:
+    """Shards of whole episodes, of at least `size` segments each except for the last.
+
+    They depend on the segments alone, not on who encodes them. `segments` are ordered by episode.
+    """
+    shards: list[TokenShard] = []
+    part: list[Segment] = []
+    for _, episode in groupby(segments, lambda segment: segment.episode):
+        part += episode
+        if len(part) >= size:
+            shards.append(TokenShard(f"segments-{len(shards):05d}.safetensors", tuple(part)))
+            part = []
+    if part:
+        shards.append(TokenShard(f"segments-{len(shards):05d}.safetensors", tuple(part)))
+    return shards
+
+
+def encode_shard(
     tokenizer: Codec[ContextT],
     corpus: Corpus,
     spec: SegmentSpec,
+    shard: TokenShard,
     folder: Path,
     *,
     contexts: int = 1,
-    device: str = "cpu",
+    device: torch.device | str = "cpu",
     batch: int = 16,
-    log: Callable[[str], None] = lambda text: None,
-) -> Segments:
-    """Encode the segments of `corpus` into the token cache at `folder`, except for files that exist already.
+) -> str:
+    """Encode a shard into its file in `folder`, unless a whole one is there. Returns what was wrong with an old file.
 
-    With two `contexts`, the frame that a prompt's rollout began with is the first of its context's `refreshes`.
-    The folder must be keyed by all that the tokens depend on (a stage's scratch folder is). `batch` segments are
-    encoded at a time; `log` gets progress messages.
+    Args:
+        tokenizer: Gives the same tokens in any batch.
+        corpus: The episodes.
+        spec: Which contexts are re-encoded.
+        shard: The segments.
+        folder: The token cache. It must be keyed by all that the tokens depend on (a stage's scratch folder is).
+        contexts: With two, the frame that a prompt's rollout began with is the first of its context's `refreshes`.
+        device: Device of the tokenizer.
+        batch: Segments encoded at a time.
     """
-    segments = list_segments(corpus, spec.frames, spec.stride)
+    file, message = folder / shard.file, ""
+    if file.exists():
+        try:
+            checkpoint.load_scratch(file)
+            return ""
+        except checkpoint.CheckpointError as error:
+            message = f"{error}; renamed to {checkpoint.set_aside(file).name}, its segments are encoded again"
+    checkpoint.save_scratch(file, _encode(tokenizer, corpus, shard.segments, spec, contexts, device, batch))
+    return message
+
+
+def write_index(folder: Path, shards: Sequence[TokenShard]) -> None:
+    """Write the index of a token cache: its files in order, each with its number of segments."""
+    write_json(folder / INDEX, {shard.file: len(shard.segments) for shard in shards})
+
+
+def open_segments(folder: Path) -> Segments:
+    """The segments of a token cache; memory-mapped.
+
+    Raises CheckpointError if a file is missing, damaged, or does not hold the segments that the index names.
+    """
     shards = []
-    for number in range(-(-len(segments) // SHARD)):
-        file = folder / f"segments-{number:05d}.safetensors"
-        tokens = _read_shard(file, log)
-        if tokens is None:
-            part = segments[number * SHARD : (number + 1) * SHARD]
-            checkpoint.save_scratch(file, _encode(tokenizer, corpus, part, spec, contexts, device, batch))
-            tokens, _ = checkpoint.load_scratch(file)
-            log(f"encoded {min((number + 1) * SHARD, len(segments))} of {len(segments)} segments")
-        shards.append(tokens)
+    for name, count in read_json(folder / INDEX).items():
+        tensors, _ = checkpoint.load_scratch(folder / name)
+        if tensors.keys() != FIELDS or any(len(tensor) != count for tensor in tensors.values()):
+            raise checkpoint.CheckpointError(
+                f"{folder / name}: does not hold the {count} segments that {INDEX} names; run `dvc repro tokens`"
+            )
+        shards.append(tensors)
     return Segments(shards)
-
-
-def _read_shard(file: Path, log: Callable[[str], None]) -> dict[str, Tensor] | None:
-    """The tensors of a file of the token cache; None if it is absent, or damaged and therefore set aside."""
-    if not file.exists():
-        return None
-    try:
-        return checkpoint.load_scratch(file)[0]
-    except checkpoint.CheckpointError as error:
-        log(f"{error}; renamed to {checkpoint.set_aside(file).name}, its segments are encoded again")
-        return None
 
 
 def refreshes(segment: Segment, spec: SegmentSpec) -> list[int]:
@@ -154,12 +199,18 @@ def refreshes(segment: Segment, spec: SegmentSpec) -> list[int]:
     return sorted(set(frames))
 
 
-def _contexts(tokenizer: Codec[ContextT], videos: list[Tensor], chains: list[list[int]]) -> Tensor:
-    """The context images (B, 3, H, W) after the refreshes of `chains` in the videos (T, 3, H, W)."""
-    pictures = torch.stack([video[chain[0]] for video, chain in zip(videos, chains, strict=True)])
+def _contexts(
+    tokenizer: Codec[ContextT], videos: list[UInt8], chains: list[list[int]], device: torch.device | str
+) -> Tensor:
+    """The context images (B, 3, H, W) after the refreshes of `chains` in the videos (T, H, W, 3)."""
+
+    def frames(rows: Sequence[int], link: int) -> Tensor:
+        return frames_to_video(np.stack([videos[row][chains[row][link]] for row in rows]), device)
+
+    pictures = frames(range(len(videos)), 0)
     for link in range(1, max(map(len, chains))):
         rows = [row for row, chain in enumerate(chains) if len(chain) > link]
-        later = torch.stack([videos[row][chains[row][link]] for row in rows])[:, None]
+        later = frames(rows, link)[:, None]
         context = tokenizer.encode_context(pictures[rows])
         pictures[rows] = tokenizer.decode(context, tokenizer.encode(context, later))[:, 0]
     return pictures
@@ -168,20 +219,20 @@ def _contexts(tokenizer: Codec[ContextT], videos: list[Tensor], chains: list[lis
 def _encode(
     tokenizer: Codec[ContextT],
     corpus: Corpus,
-    segments: list[Segment],
+    segments: Sequence[Segment],
     spec: SegmentSpec,
     contexts: int,
-    device: str,
+    device: torch.device | str,
     batch: int,
 ) -> dict[str, Tensor]:
-    """The tensors of one file of the cache; frames of an episode are read once."""
+    """The tensors of one file of the cache; an episode is read once, and stays uint8 until it is encoded."""
     context, dynamics, actions, masks, proprioception = [], [], [], [], []
-    read, video = -1, torch.empty(0)
+    read, video = -1, np.empty(0, np.uint8)
     for first in range(0, len(segments), batch):
         part, clips, videos = segments[first : first + batch], [], []
         for segment in part:
             if segment.episode != read:
-                read, video = segment.episode, frames_to_video(corpus.frames(segment.episode), device)
+                read, video = segment.episode, corpus.frames(segment.episode)
                 every, mask = corpus.actions(read), torch.from_numpy(corpus.action_mask(read))
                 measured = torch.from_numpy(corpus.proprioception(read))
             videos.append(video)
@@ -192,11 +243,12 @@ def _encode(
             proprioception.append(measured[segment.start] if true_context else torch.full_like(measured[0], torch.nan))
         with torch.inference_mode():
             chains = [refreshes(segment, spec) for segment in part]
-            encoded = tokenizer.encode_context(_contexts(tokenizer, videos, chains))
-            codes, prompt = tokenizer.encode(encoded, torch.stack(clips)), encoded.tokens
+            encoded = tokenizer.encode_context(_contexts(tokenizer, videos, chains, device))
+            codes, prompt = tokenizer.encode(encoded, frames_to_video(np.stack(clips), device)), encoded.tokens
             if contexts == 2:
-                true = torch.stack([video[chain[0]] for video, chain in zip(videos, chains, strict=True)])
-                prompt = join_contexts(tokenizer.encode_context(true).tokens, prompt, codes.shape[2])
+                true = np.stack([video[chain[0]] for video, chain in zip(videos, chains, strict=True)])
+                first_prompt = tokenizer.encode_context(frames_to_video(true, device)).tokens
+                prompt = join_contexts(first_prompt, prompt, codes.shape[2])
             context.append(prompt.to("cpu", torch.int32))
             dynamics.append(codes.to("cpu", torch.int32))
     return {

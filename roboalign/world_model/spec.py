@@ -4,9 +4,10 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from roboalign.spec.base import Fraction, Positive, Spec
+from roboalign.spec.base import FieldError, Fraction, Positive, Spec
 from roboalign.spec.training import TrainingSpec
 from roboalign.spec.weights import Init, require_weights
+from roboalign.world_model.segment_spec import SegmentSpec
 
 Count = Annotated[int, Field(ge=1, le=65_536)]
 """A number of layers, channels, heads, frames."""
@@ -51,20 +52,6 @@ class ProprioceptionSpec(Spec):
     """Share of the training samples from which it is withheld, so that the model also works without (our choice)."""
 
 
-class SegmentSpec(Spec):
-    """Which stretches of episodes the model is trained on."""
-
-    frames: Annotated[int, Field(ge=1, le=1024)] = 8
-    """Predicted frames of one training sequence, after its context frame (8: RLVR-World)."""
-    stride: Annotated[int, Field(ge=1, le=1024)] = 1
-    """Frames between the starts of two segments of an episode (our choice)."""
-    reencoded: Fraction = 0.0
-    """Share of the segments whose context is not the true frame but what the tokenizer makes of it after one or more
-    refreshes, as SWR's contexts are (our choice). Their first frames are then reconstructions too."""
-    refreshes: Annotated[int, Field(ge=1, le=64)] = 3
-    """Most refreshes that such a context went through; each at most `frames` frames after the one before."""
-
-
 class WorldModelMeasureSpec(Spec):
     """How the trained model is measured on the test episodes."""
 
@@ -76,6 +63,8 @@ class WorldModelMeasureSpec(Spec):
     """Rollouts of one episode, their context frames spread evenly; intervals treat them as one sample."""
     temperature: Positive = 1.0
     """Temperature of the sampled rollouts; the greedy ones have none."""
+    batch_size: Annotated[int, Field(ge=1, le=4096)] = 32
+    """Rollouts measured at once; bounds the memory."""
 
 
 class WorldModelSpec(Spec):
@@ -120,8 +109,9 @@ class WorldModelSpec(Spec):
     """Added to the mean square of RMSNorm (LLaMA)."""
     proprioception: ProprioceptionSpec | None = None
     """Give the robot's proprioception at the context frame to the model; null: the frame alone (paper)."""
-    segment: SegmentSpec = SegmentSpec()
-    """Training sequences."""
+    segment: SegmentSpec | None = SegmentSpec()
+    """Training sequences, which the stage `tokens` encodes; null encodes none, for imported weights that are taken as
+    they are (`training: {steps: 0}`)."""
     contexts: Literal[1, 2] = 1
     """Context frames of a prompt: 1 (paper), or 2: before the context, which sliding windows refresh with predicted
     frames, the true frame that the rollout began with (our choice; what `swr_two_contexts` needs). In training, the
@@ -148,7 +138,14 @@ class WorldModelSpec(Spec):
     @model_validator(mode="after")
     def _has_weights(self) -> Self:
         require_weights(self.training, self.init)
+        if self.segment is None and self.training.steps:
+            raise FieldError("segment", "is null, but training needs segments; give them, or set training.steps to 0")
         return self
+
+    @property
+    def longest_trained(self) -> int:
+        """Most frames of a sequence that the stage runs: those of a segment, or of a measured rollout without one."""
+        return self.measure.horizon if self.segment is None else self.segment.frames
 
     @field_validator("heads")
     @classmethod

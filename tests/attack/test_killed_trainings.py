@@ -18,9 +18,9 @@ from tests.attack.conftest import SCALE, Tell
 from tests.attack.small_experiment import preload, run_stage, start_stage, write_experiment
 
 STAGES = {
-    ("tokenizer", ""): True, ("world_model", ""): True, ("probe", "judge"): True, ("probe", "gold"): False,
-    ("probe", "held_out"): False, ("bench", ""): False, ("judge", "judge"): True, ("judge", "held_out"): False,
-    ("student", ""): True, ("rl", ""): True,
+    ("tokenizer", ""): True, ("tokens", ""): False, ("world_model", ""): True, ("probe", "judge"): True,
+    ("probe", "gold"): False, ("probe", "held_out"): False, ("bench", ""): False, ("judge", "judge"): True,
+    ("judge", "held_out"): False, ("student", ""): True, ("rl", ""): True,
 }  # fmt: skip
 """The stages up to alignment in their order, and whether they are killed; the others run the code of one that is."""
 SHORT: dict[str, dict[str, Any]] = {

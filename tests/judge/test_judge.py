@@ -1,5 +1,6 @@
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from roboalign import checkpoint
 from roboalign.bench.calibration import agreement, sections
-from roboalign.bench.dataset import ObservedSets, SetPlan, observe_pairs, score_pairs
+from roboalign.bench.dataset import ObservedSets, SetPlan, observe_pairs, read_video, score_pairs
 from roboalign.bench.pairs import Bench
 from roboalign.bench.spec import BenchSpec
 from roboalign.hardware.spec import DeviceSpec
@@ -52,7 +53,7 @@ def train(bench, judge, folder, **changes):
     words = judge.vocabulary.encode([bench.pairs[row].instruction for row in rows])
     plan = SetPlan.of(bench, rows, spec.set_size, spec.group_share)
     targets = normalise(bench.labels[rows], judge.reward)
-    data = ObservedSets(observe_pairs(judge, bench, rows), words, targets, plan, 0)
+    data = ObservedSets(observe_pairs(judge, bench, rows), words, targets, plan, 0, partial(read_video, bench, rows))
     folder.mkdir(exist_ok=True)
     fit(
         RewardModule(judge, spec.loss, training), data, training, DeviceSpec(threads=1), label="judge",

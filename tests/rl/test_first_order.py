@@ -73,21 +73,22 @@ def test_the_scale_is_the_deviation_of_the_batch_but_not_too_small() -> None:
     assert float(reward_scale(torch.tensor([2.0]), 0.05)) == pytest.approx(0.05)
 
 
+@pytest.mark.parametrize("rows_at_once", [None, 1])
 @pytest.mark.parametrize("window", [None, 2])
-def test_gradients_say_how_each_token_should_change(window: int | None) -> None:
+def test_gradients_say_how_each_token_should_change(window: int | None, rows_at_once: int | None) -> None:
     tokenizer, tokens = ToyTokenizer(), torch.randint(CODES, (2, 3, PLACES), generator=torch.Generator().manual_seed(0))
     context = ToyContext(torch.zeros(2, 1, dtype=torch.long), 8)
     frames = tokenizer.decode_values(context, tokenizer.code_values(tokens))
     videos = torch.cat([torch.zeros(2, 1, 3, 8, 8), frames], 1)
     rollouts = Rollouts(videos, ("a", "b"), torch.zeros(2, 3, 4), videos, (("s", "t"),) * 2)
-    windows = tuple(Window(start, stop, context) for start, stop in window_segments(3, window))
+    windows = tuple(Window(start, stop, context.tokens) for start, stop in window_segments(3, window))
     made = PolicyRollouts(rollouts, tokens, torch.ones(2, 4), windows, torch.zeros(2), 1)
     weights = torch.tensor([1.0, -2.0, 0.0])
 
     def reward(given: Rollouts) -> Tensor:
         return (given.videos[:, 1:].mean((2, 3, 4)) * weights).sum(1)
 
-    rewards, gradients = value_gradients(made, tokenizer, reward)
+    rewards, gradients = value_gradients(made, tokenizer, reward, rows_at_once)
     torch.testing.assert_close(rewards, reward(rollouts))
     assert [tuple(g.shape) for g in gradients] == [(2, w.stop - w.start, PLACES, 1) for w in windows]
     # A frame is as bright as the mean of its two values.

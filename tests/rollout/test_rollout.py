@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 import torch
 from rollout_fakes import ToySampler, ToyTokenizer, level, picture
@@ -5,7 +7,7 @@ from torch import Tensor
 
 from roboalign.rollout.baselines import copy_context, copy_last, reconstruction
 from roboalign.rollout.prompt import Prompt
-from roboalign.rollout.rollout import join_rollouts, rollout
+from roboalign.rollout.rollout import StoredRollout, join_rollouts, rollout
 from roboalign.rollout.spec import (
     AnchoredSwrSpec,
     ArSpec,
@@ -18,6 +20,7 @@ from roboalign.rollout.spec import (
     TwoContextsSwrSpec,
 )
 from roboalign.rollout.swr_anchored import anchor
+from roboalign.video import to_uint8
 
 HORIZON = 10
 EVERY: list[FixedDecodingSpec] = [
@@ -160,15 +163,18 @@ def test_only_true_refresh_needs_the_truth() -> None:
         rollout(TrueRefreshSpec(window=4), ToyTokenizer(), ToySampler(), prompt())
 
 
-def test_batches_joined_equal_one_batch() -> None:
+@pytest.mark.parametrize("on_disk", [False, True])
+def test_batches_joined_equal_one_batch(tmp_path: Path, on_disk: bool) -> None:
     start = prompt(4)
     whole = rollout(SwrSpec(window=3), ToyTokenizer(), ToySampler(noisy=True), start)
     parts = [
-        rollout(SwrSpec(window=3), ToyTokenizer(), ToySampler(noisy=True), start.select(rows))
+        StoredRollout.of(rollout(SwrSpec(window=3), ToyTokenizer(), ToySampler(noisy=True), start.select(rows)))
         for rows in (slice(0, 3), slice(3, 4))
     ]
-    both = join_rollouts(parts)
-    assert torch.equal(whole.frames, both.frames)
+    both = join_rollouts(iter(parts), 4, tmp_path if on_disk else None)
+    assert torch.equal(to_uint8(whole.frames), both.frames)
+    assert torch.equal(whole.tokens, both.tokens)
+    assert [*tmp_path.iterdir()] == []  # the file of the frames has no name
     assert (whole.peak_sequence, whole.cache_bytes) == (both.peak_sequence, both.cache_bytes)
 
 

@@ -125,7 +125,7 @@ def test_the_drift_of_the_validation_scenes_chooses_the_window_of_swr_drift(toy_
     plain = validation.sweep("sampled")[6].frames[:, 1:]
     assert window == validation.measure_error_growth("supervised", "sampled", plain).window()
     decoding = ArSpec() if window == 6 else SwrSpec(window=window)
-    assert torch.equal(drawn.tokens, made.roll(decoding, made.samplers["supervised", "sampled"]).tokens)
+    assert torch.equal(drawn.tokens, made.roll(decoding, "supervised", "sampled").tokens)
     assert made.drift("sampled")[0]["validation_window"] == window
     with pytest.raises(ValueError, match="swr_drift measures its window on validation episodes"):
         replace(made, validation=None, windows={}).roll_out_set(one)

@@ -198,10 +198,3 @@ def test_two_episodes_of_one_scene_share_a_split_after_merging(tmp_path: Path, m
         info.split for shard in sorted((tmp_path / "s").glob("shard-*")) for info in EpisodeStore(shard / "store").infos
     ]
     assert len({*map(str, recorded)}) > 1, "they were recorded with different splits"
-
-
-def test_a_scheduler_that_does_not_answer_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("roboalign.sources.executor.TIMEOUT", "0.2s")
-    executor = DaskSpec(kind="dask", scheduler="tcp://127.0.0.1:9")
-    with pytest.raises(SourceError, match=r"scheduler tcp://127\.0\.0\.1:9 does not answer"):
-        list(shards.run_all(executor, str, [1]))

@@ -182,7 +182,9 @@ CROSS = [
     ("sources.panda.split: {train: 0.9, validation: 0.1, test: 0}", "sources.panda.split.test: the test split"),
     ("tokenizer.dynamics_levels: [64, 64, 64]", "tokenizer.dynamics_levels: their product is 262,144 codes"),
     ("hardware.device.devices: 3", "tokenizer.training.batch_size: 8 must be divisible by the number of devices (3)"),
-    ("hardware.limits.memory_gb: 0.5", "world_model.training.batch_size: needs about"),
+    ("hardware.limits.memory_gb: 0.5", "rollout.batch_size: the stage rollout needs about"),
+    ("hardware: {device: {accelerator: cuda}, limits: {ram_gb: 0.5}}", "limits.ram_gb: the stage tokenizer needs"),
+    ("world_model.segment: null", "is null, but training needs segments; give them, or set training.steps to 0"),
     ("evaluation.frechet.dimension: 160", "evaluation.frechet.dimension: 160 dimensions of features and as many of"),
     ("rollout.episodes: 2", "the rollouts have at most 12 (episodes x horizon / measured_every); lower this to 5"),
     (

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -6,7 +7,7 @@ import pytest
 import torch
 import yaml
 
-from roboalign.bench.dataset import ObservedSets, SetPlan, observe_pairs, score_pairs
+from roboalign.bench.dataset import ObservedSets, SetPlan, observe_pairs, read_video, score_pairs
 from roboalign.bench.pairs import Bench
 from roboalign.hardware.spec import DeviceSpec
 from roboalign.probe.model import Probe
@@ -106,7 +107,7 @@ def train(student: Student, bench: Bench, folder: Path, teacher=None, **changes)
     words = student.vocabulary.encode([bench.pairs[row].instruction for row in rows])
     targets = normalise(bench.labels[rows] if teacher is None else teacher, student.reward)
     plan = SetPlan.of(bench, rows, spec.set_size, spec.group_share)
-    data = ObservedSets(observe_pairs(student, bench, rows), words, targets, plan, 0)
+    data = ObservedSets(observe_pairs(student, bench, rows), words, targets, plan, 0, partial(read_video, bench, rows))
     training = spec.training.model_copy(update=changes)
     folder.mkdir(exist_ok=True)
     fit(

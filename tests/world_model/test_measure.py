@@ -15,8 +15,9 @@ from roboalign.world_model.layout import TokenShape
 from roboalign.world_model.measure import actions_of_other_episodes, measure, select_segments
 from roboalign.world_model.model import WorldModel, token_loss
 from roboalign.world_model.sampler import Sampler
-from roboalign.world_model.segments import encode_segments
-from roboalign.world_model.spec import SegmentSpec, WorldModelMeasureSpec
+from roboalign.world_model.segment_spec import SegmentSpec
+from roboalign.world_model.spec import WorldModelMeasureSpec
+from tests.world_model.token_cache import encode_segments
 
 LEVELS = 4
 
@@ -83,9 +84,15 @@ def rollout_at(model):
 SPEC = WorldModelMeasureSpec(horizon=4, episodes=10, starts=2)
 
 
+def measured(batch_size: int) -> WorldModelMeasureSpec:
+    return SPEC.model_copy(update={"batch_size": batch_size})
+
+
 def test_the_figures_of_a_model_that_obeys(trained, corpus):
     heard: list[str] = []
-    found = measure(rollout_at(trained), Brightness(), corpus, SPEC, donors=corpus, seed=0, batch=4, log=heard.append)
+    found = measure(
+        rollout_at(trained), Brightness(), corpus, measured(batch_size=4), donors=corpus, seed=0, log=heard.append
+    )
     assert found["psnr"] == pytest.approx(found["codec_psnr"])
     assert found["psnr"] > 40 > 20 > found["copy_context_psnr"]
     assert found["action_gap_psnr"]["low"] > 10
@@ -100,7 +107,9 @@ def test_the_figures_of_a_model_that_obeys(trained, corpus):
 
 def test_figures_do_not_depend_on_the_batch(trained, corpus):
     rollout = rollout_at(trained)
-    small, large = (measure(rollout, Brightness(), corpus, SPEC, donors=corpus, seed=3, batch=size) for size in (1, 7))
+    small, large = (
+        measure(rollout, Brightness(), corpus, measured(batch_size=size), donors=corpus, seed=3) for size in (1, 7)
+    )
     assert small == large
 
 

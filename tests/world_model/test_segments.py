@@ -5,11 +5,19 @@ import pytest
 import torch
 from torch import Tensor
 
+from roboalign.checkpoint import CheckpointError
 from roboalign.store import Corpus
 from roboalign.video import frames_to_video
-from roboalign.world_model import segments as module
-from roboalign.world_model.segments import Segment, encode_segments, list_segments, refreshes
-from roboalign.world_model.spec import SegmentSpec
+from roboalign.world_model.segment_spec import SegmentSpec
+from roboalign.world_model.segments import (
+    Segment,
+    encode_shard,
+    list_segments,
+    open_segments,
+    refreshes,
+    split_into_shards,
+)
+from tests.world_model.token_cache import encode_segments
 
 SIZE = (32, 32)
 
@@ -67,34 +75,51 @@ def test_a_sample_pairs_each_frame_with_the_action_that_leads_to_it(corpus, tmp_
         assert sample["dynamics"].dtype == sample["context"].dtype == torch.int64
 
 
-def test_nothing_is_encoded_twice_and_a_killed_run_goes_on(corpus, tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "SHARD", 20)
-    first, said = Means(), []
-    whole = encode_segments(first, corpus, SegmentSpec(frames=4, stride=2), tmp_path, log=said.append)
+def test_shards_hold_whole_episodes_whoever_encodes_them(corpus):
+    segments = list_segments(corpus, 4, 2)
+    shards = split_into_shards(segments, 18)
+    assert [len(shard.segments) for shard in shards] == [20, 20, 8]
+    assert [segment for shard in shards for segment in shard.segments] == segments
+    assert [{s.episode for s in shard.segments} for shard in shards] == [set(range(5)), set(range(5, 10)), {10, 11}]
+    assert [shard.file for shard in shards] == [f"segments-0000{number}.safetensors" for number in range(3)]
+    assert split_into_shards([], 18) == []
+
+
+def test_nothing_is_encoded_twice_and_a_killed_run_goes_on(corpus, tmp_path):
+    spec, first, second = SegmentSpec(frames=4, stride=2), Means(), Means()
+    whole = encode_segments(first, corpus, spec, tmp_path)
     assert first.frames == 48 * 4
-    assert said == ["encoded 20 of 48 segments", "encoded 40 of 48 segments", "encoded 48 of 48 segments"]
     contents = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
     (tmp_path / "segments-00001.safetensors").unlink()
-    second = Means()
-    again = encode_segments(second, corpus, SegmentSpec(frames=4, stride=2), tmp_path)
+    again = encode_segments(second, corpus, spec, tmp_path)
     assert second.frames == 20 * 4
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == contents
     for index in range(48):
         assert all(torch.equal(a, b) for a, b in zip(whole[index].values(), again[index].values(), strict=True))
 
 
-def test_a_damaged_file_of_the_cache_is_set_aside_and_encoded_again(corpus, tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "SHARD", 20)
-    encode_segments(Means(), corpus, SegmentSpec(frames=4, stride=2), tmp_path)
+def test_a_damaged_file_of_the_cache_is_set_aside_and_encoded_again(corpus, tmp_path):
+    spec = SegmentSpec(frames=4, stride=2)
+    encode_segments(Means(), corpus, spec, tmp_path)
     file = tmp_path / "segments-00001.safetensors"
     whole = file.read_bytes()
     file.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
-    again, said = Means(), []
-    encode_segments(again, corpus, SegmentSpec(frames=4, stride=2), tmp_path, log=said.append)
+    with pytest.raises(CheckpointError, match="is damaged"):
+        open_segments(tmp_path)
+    again, shard = Means(), split_into_shards(list_segments(corpus, 4, 2), 20)[1]
+    message = encode_shard(again, corpus, spec, shard, tmp_path)
     assert again.frames == 20 * 4
     assert file.read_bytes() == whole
-    assert said[0].startswith(f"{file} is damaged (")
-    assert said[0].endswith("renamed to segments-00001.safetensors.damaged, its segments are encoded again")
+    assert message.startswith(f"{file} is damaged (")
+    assert message.endswith("renamed to segments-00001.safetensors.damaged, its segments are encoded again")
+
+
+def test_a_cache_whose_files_are_not_those_of_its_index_is_refused(corpus, tmp_path):
+    encode_segments(Means(), corpus, SegmentSpec(frames=4, stride=2), tmp_path)
+    file = tmp_path / "segments-00002.safetensors"
+    file.write_bytes((tmp_path / "segments-00001.safetensors").read_bytes())
+    with pytest.raises(CheckpointError, match=r"00002\.safetensors: does not hold the 8 segments .*dvc repro tokens"):
+        open_segments(tmp_path)
 
 
 def test_batches_of_another_size_give_the_same_tokens(corpus, tmp_path):

@@ -8,8 +8,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from roboalign.hardware.spec import ProcessesSpec
-from roboalign.sources.executor import run_all
+from roboalign.errors import StageError
+from roboalign.executor import AHEAD, run_all
+from roboalign.hardware.spec import DaskSpec, ProcessesSpec
 
 
 def square(number: int) -> tuple[int, int]:
@@ -33,6 +34,28 @@ def test_an_error_in_the_work_is_raised_here(workers: int) -> None:
         list(run_all(executor, square, [1, -1, 2]))
 
 
+def test_results_do_not_pile_up(tmp_path: Path) -> None:
+    """However slowly results are taken, only a few pieces are done ahead."""
+    notes = [str(tmp_path / str(number)) for number in range(12)]
+    results = run_all(ProcessesSpec(kind="processes", workers=2), touch, notes)
+    assert next(results) == notes[0]
+    time.sleep(0.3)
+    assert sum(map(os.path.exists, notes)) <= 1 + 2 * AHEAD
+    assert list(results) == notes[1:]
+
+
+def touch(path: str) -> str:
+    Path(path).touch()
+    return path
+
+
+def test_a_scheduler_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("roboalign.executor.TIMEOUT", "0.2s")
+    executor = DaskSpec(kind="dask", scheduler="tcp://127.0.0.1:9")
+    with pytest.raises(StageError, match=r"scheduler tcp://127\.0\.0\.1:9 does not answer"):
+        list(run_all(executor, str, [1]))
+
+
 def wait(path: str) -> None:
     Path(path).write_text(str(os.getpid()))
     time.sleep(60)
@@ -41,15 +64,15 @@ def wait(path: str) -> None:
 def test_workers_end_when_the_recorder_is_killed(tmp_path: Path) -> None:
     script = (
         "from roboalign.hardware.spec import ProcessesSpec\n"
-        "from roboalign.sources.executor import run_all\n"
-        "from tests.sources.test_executor import wait\n"
+        "from roboalign.executor import run_all\n"
+        "from tests.test_executor import wait\n"
         "import sys\n"
         "if __name__ == '__main__':\n"
         "    list(run_all(ProcessesSpec(kind='processes', workers=2), wait, sys.argv[1:]))\n"
     )
     (tmp_path / "recorder.py").write_text(script)
     notes = [tmp_path / "a", tmp_path / "b"]
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[1]
     recorder = subprocess.Popen(
         [sys.executable, tmp_path / "recorder.py", *notes], cwd=root, env=os.environ | {"PYTHONPATH": str(root)}
     )

@@ -1,0 +1,379 @@
+"""The memory that each stage needs at its peak, on the device and in RAM, by what takes it; `plan` shows it.
+
+Nothing that grows with the data set is kept on a device. In RAM, only what identifies episodes, segments and pairs
+grows; frames are read when they are needed, or lie in files. Sizes are in bytes. A process needs LIBRARIES besides.
+"""
+
+import math
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import get_args
+
+from roboalign.bench.spec import BenchSpec
+from roboalign.hardware.spec import HardwareSpec
+from roboalign.metrics.perceptual_spec import LpipsSpec
+from roboalign.probe.spec import ProbeName
+from roboalign.reward.spec import RewardModelSpec
+from roboalign.rl.spec import FirstOrderSpec
+from roboalign.rollout.spec import DecodingBase
+from roboalign.sources.spec import SimulatedRobotSpec
+from roboalign.spec.experiment import Experiment
+from roboalign.world_model.spec import WorldModelSpec
+
+GIGA = 1e9
+LIBRARIES = 0.6e9
+"""Python, torch and the code of a process, measured on a CPU."""
+FLOAT, CODE = 4, 8
+"""Bytes of a number and of a code."""
+TRAINED = 16
+"""Bytes of weight, gradient and AdamW's two moments for each trained parameter."""
+EPISODE = 1_500
+"""What is known of an episode without its frames: id, task, instruction, place in its store."""
+SEGMENT = 200
+"""An entry of a list of segments or prompts, in the process that lists them."""
+PAIR = 4_000
+"""A pair of the bench with its labels."""
+CHUNK_PIXELS = 8 * 64 * 64
+"""Pixels of the images that the tokenizer encodes or decodes at once (tokenizer/batch_invariant.py)."""
+CONVOLUTION_MAPS = 6
+"""Feature maps of the first level that encoding or decoding an image without gradients holds at once."""
+PERCEPTUAL = {"vgg": 1_000, "alex": 120, "squeeze": 200}
+"""Bytes for each pixel that the feature maps of a perceptual distance take."""
+STATE_FEATURES, OTHER_FEATURES = 44, 64
+"""Numbers that a reward model keeps of a sampled frame: by each member of the state probe, and besides."""
+AHEAD = 3
+"""Results of each worker that wait to be taken, and the one in work (executor.py)."""
+SEGMENTS_OF_FILE = 2_048
+"""Segments of a file of the token cache."""
+DATA_SET = 100_000
+"""Episodes that a data set is taken to have if its spec takes all of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class StageMemory:
+    """The peak memory of a stage in bytes, by what takes it."""
+
+    stage: str
+    field: str
+    """The field to lower if it does not fit."""
+    device: Mapping[str, float]
+    """On one device; on a CPU in RAM, too, in each of `processes`."""
+    host: Mapping[str, float]
+    """In RAM."""
+    processes: int = 1
+    """Processes that compute on a CPU."""
+
+    @property
+    def device_gb(self) -> float:
+        """GB on one device."""
+        return sum(self.device.values()) / GIGA
+
+    @property
+    def host_gb(self) -> float:
+        """GB of RAM beside it."""
+        return (LIBRARIES + sum(self.host.values())) / GIGA
+
+
+def activation_bytes(model: WorldModelSpec, precision: str) -> int:
+    """Bytes that one layer keeps of one token for the backward pass; fused attention does not keep its matrix.
+
+    In float32: the residual stream and its two normalised forms, twice; queries, keys and values before and after the
+    rotation; the attended values, twice; of SwiGLU, both halves, the activated gate and the product. In mixed precision
+    the residual stream and one normalised form stay float32, and all else has 2 bytes.
+    """
+    hidden, key_value, inner = model.hidden_size, model.kv_heads * model.head_width, model.intermediate_size
+    if precision == "32-true":
+        return FLOAT * (10 * hidden + 3 * key_value + 4 * inner)
+    return 26 * hidden + 6 * key_value + 8 * inner
+
+
+def sequence_activations(experiment: Experiment, frames: int) -> float:
+    """Bytes that training keeps of one sequence of `frames` frames: of all layers, and the logits of its codes."""
+    tokenizer, model = experiment.tokenizer, experiment.world_model
+    precision = experiment.hardware.device.precision
+    length = model.sequence_tokens(tokenizer.context_tokens, tokenizer.dynamics_tokens, frames)
+    logits = frames * tokenizer.dynamics_tokens * tokenizer.dynamics_codes * 3 * FLOAT
+    return float(length * model.layers * activation_bytes(model, precision) + logits)
+
+
+def decoder_activations(experiment: Experiment) -> float:
+    """Bytes that a gradient through the decoder keeps of one frame."""
+    tokenizer = experiment.tokenizer
+    cells = sum(width * math.prod(tokenizer.resolution(level)) for level, width in enumerate(tokenizer.widths))
+    return float(FLOAT * 4 * tokenizer.residual_blocks * cells)
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Sizes in bytes that several stages share."""
+
+    experiment: Experiment
+
+    @property
+    def frame(self) -> float:
+        """A frame as numbers."""
+        return FLOAT * self.stored
+
+    @property
+    def stored(self) -> float:
+        """A frame as it is stored."""
+        return 3.0 * self.experiment.tokenizer.height * self.experiment.tokenizer.width
+
+    @property
+    def context(self) -> float:
+        """An encoded context frame."""
+        return float(FLOAT * self.experiment.tokenizer.encoded_context)
+
+    @property
+    def chunk(self) -> float:
+        """What encoding or decoding some images takes, without gradients."""
+        tokenizer = self.experiment.tokenizer
+        images = max(1, CHUNK_PIXELS // (tokenizer.height * tokenizer.width))
+        first = tokenizer.widths[0] * math.prod(tokenizer.resolution(0))
+        return float(images * CONVOLUTION_MAPS * FLOAT * first)
+
+    @property
+    def tokenizer(self) -> float:
+        """The tokenizer's weights."""
+        return float(FLOAT * self.experiment.tokenizer.parameters)
+
+    @property
+    def world_model(self) -> float:
+        """The world model's weights; a sampler on a CPU holds them transposed besides."""
+        copies = 2 if self.experiment.hardware.device.accelerator == "cpu" else 1
+        return float(copies * FLOAT * self.parameters)
+
+    @property
+    def parameters(self) -> int:
+        """Parameters of the world model."""
+        tokenizer = self.experiment.tokenizer
+        return self.experiment.world_model.parameters(
+            tokenizer.context_tokens,
+            tokenizer.dynamics_tokens,
+            tokenizer.context_levels,
+            tokenizer.dynamics_levels,
+            max(source.action_width for source in self.experiment.sources.values()),
+        )
+
+    @property
+    def perceptual(self) -> float:
+        """The feature maps of a perceptual distance of one frame and its target."""
+        spec = self.experiment.evaluation.perceptual
+        backbone = spec.backbone if isinstance(spec, LpipsSpec) else "alex"
+        return 2.0 * PERCEPTUAL.get(backbone, max(PERCEPTUAL.values())) * self.stored / 3
+
+    def rollouts(self, decoding: DecodingBase, rows: int, frames: int) -> dict[str, float]:
+        """Rollouts in progress: caches, contexts, frames."""
+        tokenizer, model = self.experiment.tokenizer, self.experiment.world_model
+        prefix = model.prefix_tokens(tokenizer.context_tokens, tokenizer.dynamics_tokens)
+        peak = decoding.peak_sequence(frames, prefix, model.frame_tokens(tokenizer.dynamics_tokens))
+        return {
+            "key-value cache": float(model.cache_bytes(peak, rows)),
+            # While a context is encoded again, the old one and its parts are there too.
+            "encoded contexts": 2 * decoding.contexts * rows * self.context,
+            "frames": 2 * rows * (1 + frames) * self.frame,
+            "encoding and decoding": self.chunk,
+        }
+
+
+def stage_memory(experiment: Experiment, episodes: int | None = None, frames: int = 50) -> Iterator[StageMemory]:
+    """The peak memory of each stage that computes with a model, in their order.
+
+    Args:
+        experiment: The experiment.
+        episodes: Episodes of the data set; None for those that the sources name, or DATA_SET if one takes all.
+        frames: Frames of an episode.
+    """
+    sizes, count = Sizes(experiment), _episodes(experiment) if episodes is None else episodes
+    known = {"list of episodes": float(count * EPISODE)}
+    yield from _video_model_memory(experiment, sizes, known, count, frames)
+    for name in get_args(ProbeName):
+        probe = getattr(experiment.probe, name)
+        height, width = experiment.tokenizer.height, experiment.tokenizer.width
+        clips = probe.training.batch_size // probe.members * probe.frames / experiment.hardware.device.ranks
+        yield StageMemory(
+            f"probe.{name}",
+            f"probe.{name}.training.batch_size",
+            {
+                "training": TRAINED * probe.parameters(_tasks(experiment)),
+                "activations": _number(experiment.hardware) * probe.floats(height, width) * clips,
+            },
+            known | {"batches": 4 * clips * sizes.stored},
+        )
+    yield _bench_memory(experiment, sizes, known, frames)
+    for part in ("judge", "held_out", "student"):
+        yield _scorer_memory(part, experiment, sizes, known)
+    yield _alignment_memory(experiment, sizes, known, count, frames)
+    yield _rollout_memory(experiment, sizes, known)
+
+
+def _video_model_memory(
+    experiment: Experiment, sizes: Sizes, known: Mapping[str, float], count: int, frames: int
+) -> Iterator[StageMemory]:
+    """The stages tokenizer, tokens and world_model."""
+    hardware, tokenizer, model = experiment.hardware, experiment.tokenizer, experiment.world_model
+    number, ranks = _number(hardware), hardware.device.ranks
+    clips = math.ceil(tokenizer.training.batch_size / ranks) * tokenizer.samples.frames
+    # A gradient passes four networks: encoders and decoders of both branches.
+    activations = 2 * decoder_activations(experiment) / FLOAT * number * clips
+    pixels = count * frames * sizes.stored
+    yield StageMemory(
+        "tokenizer",
+        "tokenizer.training.batch_size",
+        {"training": float(TRAINED * tokenizer.parameters), "activations": activations}
+        if tokenizer.training.steps
+        else {"weights": sizes.tokenizer},
+        # A list of all frames, and the frames themselves of a data set of up to 2**30 bytes.
+        {**known, "list of frames": 136.0 * count * frames, "frames": pixels if pixels <= 2**30 else 0.0},
+    )
+    segment = model.segment
+    if segment is not None:
+        listed = count * max(0, math.ceil((frames - segment.frames) / segment.stride))
+        codes = tokenizer.context_tokens + (1 + segment.frames) * tokenizer.dynamics_tokens
+        yield StageMemory(
+            "tokens",
+            "hardware.executor.workers",
+            {
+                "weights": sizes.tokenizer,
+                "encoded contexts": 2 * 16 * sizes.context,
+                "frames": 16 * (1 + segment.frames) * sizes.frame,
+                "encoding and decoding": sizes.chunk,
+            },
+            {**known, "list of segments": float(listed * SEGMENT), "a file": float(SEGMENTS_OF_FILE * codes * CODE),
+             "an episode": frames * sizes.stored},
+            _workers(hardware),
+        )  # fmt: skip
+    rows = math.ceil(model.training.batch_size / ranks)
+    training: dict[str, float] = {}
+    if segment is not None and model.training.steps:
+        copies = 1 + 1 * (model.ema_decay > 0) / 4
+        training = {
+            "training": TRAINED * copies * sizes.parameters,
+            "activations": rows * sequence_activations(experiment, segment.frames),
+        }
+    measured, horizon = model.measure.batch_size, model.measure.horizon
+    measuring = {
+        "weights": sizes.world_model + sizes.tokenizer,
+        **sizes.rollouts(experiment.rollout.decodings[experiment.rollout.baseline], measured, horizon),
+        "compared videos": 6 * measured * horizon * sizes.frame,
+        "perceptual distance": measured * horizon * sizes.perceptual,
+    }
+    trains = sum(training.values()) > sum(measuring.values())
+    # The token cache is mapped into memory, not read into it.
+    yield StageMemory(
+        "world_model",
+        f"world_model.{'training' if trains else 'measure'}.batch_size",
+        training if trains else measuring,
+        {**known, "batches": 0.1e9},
+    )
+
+
+def _bench_memory(experiment: Experiment, sizes: Sizes, known: Mapping[str, float], frames: int) -> StageMemory:
+    """The stage bench: models of two steps, rollouts, and the chunks that wait to be written."""
+    spec: BenchSpec = experiment.bench
+    rows = spec.generated.batch_size
+    kinds = [(spec.generated.decoding, spec.generated.frames), *((g.decoding, g.frames) for g in spec.groups)]
+    rolled = max((sizes.rollouts(decoding, rows, count) for decoding, count in kinds), key=lambda p: sum(p.values()))
+    longest = max(count for _, count in kinds)
+    chunk = rows * len(spec.generated.models) * (1 + longest) * sizes.stored
+    pairs = spec.pairs + sum(groups.prompts * groups.size for groups in spec.groups)
+    workers = _workers(experiment.hardware)
+    return StageMemory(
+        "bench",
+        "bench.generated.batch_size",
+        {"weights": 2 * sizes.world_model + sizes.tokenizer, **rolled, "labelled clips": 4 * chunk},
+        {**known, "pairs": float(pairs * PAIR), "clips that wait": 2 * AHEAD * workers * chunk,
+         "an episode": frames * sizes.stored},
+        workers,
+    )  # fmt: skip
+
+
+def _scorer_memory(part: str, experiment: Experiment, sizes: Sizes, known: Mapping[str, float]) -> StageMemory:
+    """A judge or the student: what it keeps of each pair; the device's part is in `estimates.scorer_estimate`."""
+    scorer, bench = getattr(experiment, part), experiment.bench
+    pairs = bench.pairs + sum(groups.prompts * groups.size for groups in bench.groups)
+    host = {**known, "pairs": float(pairs * PAIR)}
+    if isinstance(scorer, RewardModelSpec):
+        probe = experiment.probe.held_out if part == "held_out" else experiment.probe.judge
+        numbers = probe.members * STATE_FEATURES + OTHER_FEATURES
+        host["observed pairs"] = float(2 * FLOAT * pairs * scorer.encoder.frames * numbers)
+        batch = scorer.training.batch_size * scorer.set_size * bench.max_frames * sizes.stored
+        if scorer.encoder.appearance is not None:  # those that loader processes prepare, the next, the present one
+            host["batches"] = (experiment.hardware.device.loader_workers + 2) * batch
+    return StageMemory(part, f"{part}.training.batch_size", {}, host)
+
+
+def _alignment_memory(
+    experiment: Experiment, sizes: Sizes, known: Mapping[str, float], count: int, frames: int
+) -> StageMemory:
+    """The stage rl, on one of the devices: policy and reference, rollouts of its prompts, one micro-batch."""
+    rl, ranks = experiment.rl, experiment.hardware.device.ranks
+    rows = math.ceil(rl.training.batch_size * rl.group_size / ranks)
+    at_once = min(rows, rl.micro_batch_size or rows)
+    window = rl.decoding.peak_frames(rl.horizon)
+    windows = math.ceil(rl.horizon / window)
+    device = {
+        "training": TRAINED * sizes.parameters + 3 * sizes.world_model + sizes.tokenizer,
+        "activations": at_once * windows * sequence_activations(experiment, window),
+        **sizes.rollouts(rl.decoding, rows, rl.horizon),
+        "rewarded videos": 3 * rows * (1 + rl.horizon) * sizes.frame,
+    }
+    if isinstance(rl.optimizer, FirstOrderSpec):
+        device["decoder's activations"] = at_once * window * decoder_activations(experiment)
+    host = {**known, "list of prompts": float(count * max(0, frames - rl.horizon) / rl.stride * SEGMENT)}
+    student = experiment.student.encoder
+    if rl.distillation is not None:
+        numbers = experiment.probe.judge.members * STATE_FEATURES + OTHER_FEATURES
+        kept = rl.distillation.capacity + rl.distillation.bench_clips
+        host["observed clips"] = float(FLOAT * kept * student.frames * numbers)
+        if student.appearance is not None:
+            device["replay buffer"] = rl.distillation.capacity * (1 + rl.horizon) * sizes.stored
+    field = "rl.micro_batch_size" if at_once > 1 else "rl.training.batch_size"
+    return StageMemory("rl", field, device, host)
+
+
+def _rollout_memory(experiment: Experiment, sizes: Sizes, known: Mapping[str, float]) -> StageMemory:
+    """The stage rollout: true frames and rollouts lie in files; first frames are on the device."""
+    spec = experiment.rollout
+    rows, horizon = spec.batch_size, spec.horizon
+    largest = max(
+        (sizes.rollouts(decoding, rows, horizon) for decoding in spec.used_decodings.values()), key=lambda p: sum(p.values())
+    )
+    sampled = 2 * len(spec.temperatures)
+    measured = rows * (1 + horizon) * (4 * sizes.frame + sizes.perceptual / spec.measured_every)
+    batch = rows * (1 + horizon) * sizes.stored
+    return StageMemory(
+        "rollout",
+        "rollout.batch_size",
+        {
+            "weights": sampled * sizes.world_model + sizes.tokenizer,
+            "first frames": max(spec.episodes, spec.scored_episodes) * sizes.frame,
+            **largest,
+            "measured videos": measured,
+        },
+        {**known, "rollouts that wait": 2 * AHEAD * _workers(experiment.hardware) * batch},
+        _workers(experiment.hardware),
+    )
+
+
+def _number(hardware: HardwareSpec) -> int:
+    """Bytes of an activation of a convolution."""
+    return FLOAT if hardware.device.precision == "32-true" else FLOAT // 2
+
+
+def _episodes(experiment: Experiment) -> int:
+    """Episodes of all sources."""
+    return sum(source.episodes or DATA_SET for source in experiment.sources.values())
+
+
+def _tasks(experiment: Experiment) -> int:
+    """Tasks with simulator states."""
+    return sum(len(source.tasks) for source in experiment.sources.values() if isinstance(source, SimulatedRobotSpec))
+
+
+def _workers(hardware: HardwareSpec) -> int:
+    """Processes that encode and roll out: one for each GPU, or those of the executor, by default one for each core."""
+    if hardware.device.accelerator != "cpu":
+        return hardware.device.devices
+    return hardware.executor.workers or os.cpu_count() or 1

@@ -28,7 +28,7 @@ SHARD = 2048
 """Least segments of one file of the token cache, except for the last."""
 INDEX = "index.json"
 """The file of a token cache that lists the others."""
-FIELDS = {"context", "dynamics", "actions", "action_mask", "episode", "start"}
+FIELDS = {"context", "dynamics", "actions", "action_mask", "proprioception", "episode", "start"}
 """The tensors of a file, the fields of its samples."""
 
 

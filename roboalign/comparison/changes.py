@@ -86,7 +86,7 @@ class Comparison:
     scores: tuple[ScoreChange, ...]
     metrics: tuple[MetricChange, ...]
     notes: tuple[str, ...] = field(default=())
-    """What could not be compared, and how to read the rest."""
+    """Remarks on the comparison: parts that could not be compared, and how to read the others."""
 
     @property
     def only_seeds(self) -> bool:

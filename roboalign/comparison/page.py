@@ -27,7 +27,7 @@ def write_comparison(folder: Path, found: Comparison, snapshots: tuple[RunSnapsh
     """Write the page of a comparison to a folder, which is emptied first."""
     with TemporaryDirectory() as scratch:
         showcases = list(clips_of_both(snapshots, Path(scratch)))
-    sections = [overview(found), *changed(found)]
+    sections = [overview(found), *change_tables(found)]
     viewer = clip_viewer(showcases, Inputs(snapshots[1].sections(), {}, {}, {}))
     if viewer is not None:
         text = (
@@ -46,7 +46,7 @@ def overview(found: Comparison) -> Section:
     return Section("overview", "Overview", [Prose([f"Verdict: {found.verdict}.", *found.notes])])
 
 
-def changed(found: Comparison) -> list[Section]:
+def change_tables(found: Comparison) -> list[Section]:
     """The tables of changed fields, code, scores and metrics."""
     fields = Table(
         f"{len(found.fields)} changed fields",

@@ -24,7 +24,7 @@ VECTOR_OPTIONS = {"episodes", "images", "instructions", "tasks", "reset_mask"}
 
 @dataclass(frozen=True)
 class InitialScene:
-    """Where one copy starts: a recorded episode, or an image of the caller's."""
+    """The start of one copy: the first frame of a recorded episode, or an image that the caller gives."""
 
     image: UInt8
     """(H, W, 3)."""

@@ -1,4 +1,4 @@
-"""What the vector environments share: episodes, clips, success, rewards, and copies that end at different times.
+"""Base of the vector environments: episodes, clips, success, rewards, and copies that end at different times.
 
 A copy that ends, by success or at the horizon, keeps its last observation, with reward 0, until it is reset by
 `reset(options={"reset_mask": mask})`; its actions are ignored. This is Gymnasium's `AutoresetMode.DISABLED`.
@@ -84,7 +84,7 @@ class EpisodeVectorEnv(VectorEnv[Observation, Any, NDArray[Any]], ABC):
         self.single_observation_space = Dict({"image": image, "instruction": episodes.instructions})
         self.single_action_space = scale.space
         self.scenes: list[InitialScene | None] = [None] * num_envs
-        """Where each copy started; None before its first reset."""
+        """The initial scene of each copy; None before its first reset."""
         self.steps = np.zeros(num_envs, np.int64)
         """Steps of each copy since its reset."""
         self.terminated, self.truncated = np.zeros(num_envs, np.bool_), np.zeros(num_envs, np.bool_)

@@ -113,7 +113,7 @@ def build_bench(
             return _generate_here(labellers, generators, chunks)
         sent = {name: labeller.without_models() for name, labeller in labellers.items()}
         pickled = pickle.dumps(sent)
-        return executor.map(_generate_chunk, [_Piece(pickled, models, chunk) for chunk in chunks])
+        return executor.map(_generate_chunk, [_ClipPiece(pickled, models, chunk) for chunk in chunks])
 
     pairs = build(labellers, generators, folder, labeller.corpus.stores[0].fps, progress, generate_chunks)
     read_annotations(labeller.spec.annotations, labeller.reward, {pair.id for pair in pairs["judge"]})
@@ -131,7 +131,7 @@ def _generate_here(
 
 
 @dataclass(frozen=True)
-class _Piece:
+class _ClipPiece:
     """A chunk of recipes, with what a worker generates and labels it by."""
 
     labellers: bytes
@@ -140,7 +140,7 @@ class _Piece:
     chunk: Sequence[Pair]
 
 
-def _generate_chunk(piece: _Piece, device: torch.device) -> list[GeneratedClip]:
+def _generate_chunk(piece: _ClipPiece, device: torch.device) -> list[GeneratedClip]:
     """`generate_chunk` with the models of this process on a device."""
     labellers = _load_labellers(piece.labellers, replace(piece.models, device=device))
     generators = _load_generators(replace(piece.models, device=device), labellers["judge"].spec.model_dump_json())

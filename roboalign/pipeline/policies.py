@@ -46,7 +46,7 @@ def train_networks(
 ) -> tuple[dict[str, CloningNetwork], list[dict[str, Any]]]:
     """Train the networks of behaviour cloning and write them; each resumes by itself. Also returns their curves."""
     train, networks, curves = corpus.filter(split="train"), dict[str, CloningNetwork](), list[dict[str, Any]]()
-    for name, model in spec.cloned.items():
+    for name, model in spec.cloning_models.items():
         numbers = select_demonstrations(train.infos, model.demonstrations, successful=model.successful)
         vocabulary = Vocabulary.of([train.infos[number].instruction for number in numbers], model.words)
         torch.manual_seed(fold_in(model.training.seed, 0))
@@ -150,7 +150,7 @@ class StudentCost:
 def make_policy_parts(
     run: Run, spec: PoliciesSpec, networks: Mapping[str, CloningNetwork], corpus: Corpus, device: torch.device
 ) -> PolicyParts:
-    """What the experiment's policies are built from."""
+    """Load the collaborators of the experiment's policies."""
 
     def network(model: CloningModelSpec) -> CloningNetwork:
         return networks[spec.network_of(model)]

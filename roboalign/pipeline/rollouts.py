@@ -40,7 +40,7 @@ Suite = RolloutSuite[EncodedContext, DecodeState]
 
 @dataclass(frozen=True)
 class SamplerFiles:
-    """What a process loads to roll out: the files of the models, and the samplings."""
+    """The files of the models and the samplings, which each process loads itself."""
 
     tokenizer: Path
     world_models: tuple[tuple[ModelName, Path], ...]
@@ -68,7 +68,7 @@ def _load_sampler(files: SamplerFiles, model: ModelName, sampling: SamplingName,
 
 
 @dataclass(frozen=True)
-class _Piece:
+class _RolloutPiece:
     """A batch of rollouts that travels to a process: tensors as arrays, which are copied without shared memory."""
 
     files: SamplerFiles
@@ -79,7 +79,7 @@ class _Piece:
     truth: NDArray[np.uint8] | None
 
 
-def _roll_out_piece(piece: _Piece, device: torch.device) -> tuple[NDArray[np.uint8], NDArray[np.int64], Any]:
+def _roll_out_piece(piece: _RolloutPiece, device: torch.device) -> tuple[NDArray[np.uint8], NDArray[np.int64], Any]:
     """Frames, tokens and the other fields of a StoredRollout."""
     prompt = Prompt(*(torch.from_numpy(array).to(device) for array in piece.prompt))
     truth = None if piece.truth is None else torch.from_numpy(piece.truth)
@@ -118,7 +118,7 @@ def load_suite(
 
     def run_batches(batches: Sequence[RolloutBatch]) -> Iterator[StoredRollout]:
         pieces = [
-            _Piece(
+            _RolloutPiece(
                 files, batch.decoding, batch.model, batch.sampling,
                 tuple(tensor.cpu().numpy() for tensor in (
                     batch.prompt.frames, batch.prompt.actions, batch.prompt.action_mask, batch.prompt.seeds

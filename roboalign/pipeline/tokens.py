@@ -24,7 +24,7 @@ from roboalign.world_model.segments import (
 
 @dataclass(frozen=True)
 class TokenInputs:
-    """What the tokens are made of: the files of the corpus's index and of the tokenizer, and the segments."""
+    """The inputs of the tokens: the files of the corpus's index and of the tokenizer, and the segments."""
 
     sources: Path
     tokenizer: Path
@@ -33,7 +33,7 @@ class TokenInputs:
 
 
 @dataclass(frozen=True)
-class _Piece:
+class _TokenPiece:
     """A shard that a worker encodes into `folder`."""
 
     inputs: TokenInputs
@@ -50,7 +50,7 @@ def encode_tokens(
     """
     segments = list_segments(_load_corpus(inputs.sources), inputs.segment.frames, inputs.segment.stride)
     shards, done = split_into_shards(segments), 0
-    pieces = [_Piece(inputs, shard, scratch) for shard in shards]
+    pieces = [_TokenPiece(inputs, shard, scratch) for shard in shards]
     for shard, message in zip(shards, executor.map(_encode_piece, pieces), strict=True):
         done += len(shard.segments)
         if message:
@@ -74,7 +74,7 @@ def _load_tokenizer(file: Path, device: torch.device) -> BatchInvariantTokenizer
     return BatchInvariantTokenizer(load_tokenizer(file).to(device))
 
 
-def _encode_piece(piece: _Piece, device: torch.device) -> str:
+def _encode_piece(piece: _TokenPiece, device: torch.device) -> str:
     """`encode_shard` with the corpus and the tokenizer of this process."""
     inputs = piece.inputs
     return encode_shard(

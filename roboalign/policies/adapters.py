@@ -73,7 +73,7 @@ def load_callable(name: str, robot: Robot) -> Policy:
 
 
 class SelectsActions(Protocol):
-    """What is used of a LeRobot policy."""
+    """The methods of a LeRobot policy that are used."""
 
     def reset(self) -> None:
         """Forget the episode."""

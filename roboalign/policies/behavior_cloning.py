@@ -70,7 +70,7 @@ class BehaviorCloningNetwork(nn.Module):
 
 
 CloningNetwork = BehaviorCloningNetwork | PerceivedCloningNetwork
-"""What `load_network` loads."""
+"""A network of behaviour cloning, of either kind."""
 
 
 class BehaviorCloningPolicy:

@@ -22,7 +22,7 @@ from roboalign.policies.spec import (
 
 @dataclass(frozen=True)
 class PolicyParts:
-    """What policies are built from."""
+    """Collaborators of policies that are loaded from an experiment."""
 
     network: Callable[[CloningModelSpec], CloningNetwork]
     """The trained network of a spec."""

@@ -1,4 +1,4 @@
-"""What a policy offers, and the robot that it acts for."""
+"""The interface of policies, and the robot that a policy acts for."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -29,7 +29,7 @@ def replay_of(model: str) -> str:
 
 @dataclass(frozen=True)
 class WorldResult:
-    """What is kept of one policy on the E episodes of one source in one world."""
+    """The results of one policy on the E episodes of one source in one world."""
 
     success: Float32
     """(E, T): in the simulator 1 if frame t + 1 is a success and 0 if not, in a world model its probability."""

@@ -238,7 +238,7 @@ class PoliciesSpec(Spec):
         return self
 
     @property
-    def cloned(self) -> dict[Name, CloningModelSpec]:
+    def cloning_models(self) -> dict[Name, CloningModelSpec]:
         """The networks to train: one for all policies of equal `model`, named after the first of them."""
         result: dict[Name, CloningModelSpec] = {}
         for name, policy in self.policies.items():
@@ -247,5 +247,5 @@ class PoliciesSpec(Spec):
         return result
 
     def network_of(self, model: CloningModelSpec) -> Name:
-        """The name in `cloned` of the network of a model."""
-        return next(name for name, each in self.cloned.items() if each == model)
+        """The name in `cloning_models` of the network of a model."""
+        return next(name for name, each in self.cloning_models.items() if each == model)

@@ -44,9 +44,9 @@ def policies(inputs: Inputs) -> Section:
         for table in (
             agreement("Agreement with the simulators, all policies", _by_source(metrics, models)),
             agreement("Agreement by horizon in frames", _flatten(dig(metrics, "by_horizon"), "{} frames")),
-            agreement("Agreement of the supervised model by decoding", _named(dig(metrics, "by_decoding"))),
+            agreement("Agreement of the supervised model by decoding", _rows_by_name(dig(metrics, "by_decoding"))),
             agreement("Agreement by judge of success", _flatten(dig(metrics, "by_judge"), "{}")),
-            agreement("Baselines", _named(dig(metrics, "baselines"))),
+            agreement("Baselines", _rows_by_name(dig(metrics, "baselines"))),
         )
         if table.rows
     ]
@@ -58,7 +58,7 @@ def policies(inputs: Inputs) -> Section:
 
 
 def introduction(metrics: Json, each: Mapping[str, Json]) -> str:
-    """What was evaluated."""
+    """Describe the evaluation: policies, episodes, definition of success."""
     episodes: Mapping[str, int] = dig(metrics, "episodes") or {}
     open_loop = [name for name, value in each.items() if value.get("open_loop")]
     text = (
@@ -163,7 +163,7 @@ def _flatten(metrics: Json, heading: str) -> list[tuple[str, Json]]:
     ]
 
 
-def _named(metrics: Json) -> list[tuple[str, Json]]:
+def _rows_by_name(metrics: Json) -> list[tuple[str, Json]]:
     found: Mapping[str, Json] = metrics or {}
     return [(title(name), value) for name, value in found.items()]
 

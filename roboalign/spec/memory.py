@@ -113,10 +113,10 @@ class Sizes:
     @property
     def frame(self) -> float:
         """A frame as numbers."""
-        return FLOAT * self.stored
+        return FLOAT * self.stored_frame
 
     @property
-    def stored(self) -> float:
+    def stored_frame(self) -> float:
         """A frame as it is stored."""
         return 3.0 * self.experiment.tokenizer.height * self.experiment.tokenizer.width
 
@@ -161,7 +161,7 @@ class Sizes:
         """The feature maps of a perceptual distance of one frame and its target."""
         spec = self.experiment.evaluation.perceptual
         backbone = spec.backbone if isinstance(spec, LpipsSpec) else "alex"
-        return 2.0 * PERCEPTUAL.get(backbone, max(PERCEPTUAL.values())) * self.stored / 3
+        return 2.0 * PERCEPTUAL.get(backbone, max(PERCEPTUAL.values())) * self.stored_frame / 3
 
     def rollouts(self, decoding: DecodingBase, rows: int, frames: int) -> dict[str, float]:
         """Rollouts in progress: caches, contexts, frames."""
@@ -199,7 +199,7 @@ def stage_memory(experiment: Experiment, episodes: int | None = None, frames: in
                 "training": TRAINED * probe.parameters(_tasks(experiment)),
                 "activations": _number(experiment.hardware) * probe.floats(height, width) * clips,
             },
-            known | {"batches": 4 * clips * sizes.stored},
+            known | {"batches": 4 * clips * sizes.stored_frame},
         )
     yield _bench_memory(experiment, sizes, known, frames)
     for part in ("judge", "held_out", "student"):
@@ -217,7 +217,7 @@ def _video_model_memory(
     clips = math.ceil(tokenizer.training.batch_size / ranks) * tokenizer.samples.frames
     # A gradient passes four networks: encoders and decoders of both branches.
     activations = 2 * decoder_activations(experiment) / FLOAT * number * clips
-    pixels = count * frames * sizes.stored
+    pixels = count * frames * sizes.stored_frame
     yield StageMemory(
         "tokenizer",
         "tokenizer.training.batch_size",
@@ -241,7 +241,7 @@ def _video_model_memory(
                 "encoding and decoding": sizes.chunk,
             },
             {**known, "list of segments": float(listed * SEGMENT), "a file": float(SEGMENTS_OF_FILE * codes * CODE),
-             "an episode": frames * sizes.stored},
+             "an episode": frames * sizes.stored_frame},
             _workers(hardware),
         )  # fmt: skip
     rows = math.ceil(model.training.batch_size / ranks)
@@ -276,7 +276,7 @@ def _bench_memory(experiment: Experiment, sizes: Sizes, known: Mapping[str, floa
     kinds = [(spec.generated.decoding, spec.generated.frames), *((g.decoding, g.frames) for g in spec.groups)]
     rolled = max((sizes.rollouts(decoding, rows, count) for decoding, count in kinds), key=lambda p: sum(p.values()))
     longest = max(count for _, count in kinds)
-    chunk = rows * len(spec.generated.models) * (1 + longest) * sizes.stored
+    chunk = rows * len(spec.generated.models) * (1 + longest) * sizes.stored_frame
     pairs = spec.pairs + sum(groups.prompts * groups.size for groups in spec.groups)
     workers = _workers(experiment.hardware)
     return StageMemory(
@@ -284,7 +284,7 @@ def _bench_memory(experiment: Experiment, sizes: Sizes, known: Mapping[str, floa
         "bench.generated.batch_size",
         {"weights": 2 * sizes.world_model + sizes.tokenizer, **rolled, "labelled clips": 4 * chunk},
         {**known, "pairs": float(pairs * PAIR), "clips that wait": 2 * AHEAD * workers * chunk,
-         "an episode": frames * sizes.stored},
+         "an episode": frames * sizes.stored_frame},
         workers,
     )  # fmt: skip
 
@@ -298,7 +298,7 @@ def _scorer_memory(part: str, experiment: Experiment, sizes: Sizes, known: Mappi
         probe = experiment.probe.held_out if part == "held_out" else experiment.probe.judge
         numbers = probe.members * STATE_FEATURES + OTHER_FEATURES
         host["observed pairs"] = float(2 * FLOAT * pairs * scorer.encoder.frames * numbers)
-        batch = scorer.training.batch_size * scorer.set_size * bench.max_frames * sizes.stored
+        batch = scorer.training.batch_size * scorer.set_size * bench.max_frames * sizes.stored_frame
         if scorer.encoder.appearance is not None:  # those that loader processes prepare, the next, the present one
             host["batches"] = (experiment.hardware.device.loader_workers + 2) * batch
     return StageMemory(part, f"{part}.training.batch_size", {}, host)
@@ -328,7 +328,7 @@ def _alignment_memory(
         kept = rl.distillation.capacity + rl.distillation.bench_clips
         host["observed clips"] = float(FLOAT * kept * student.frames * numbers)
         if student.appearance is not None:
-            device["replay buffer"] = rl.distillation.capacity * (1 + rl.horizon) * sizes.stored
+            device["replay buffer"] = rl.distillation.capacity * (1 + rl.horizon) * sizes.stored_frame
     field = "rl.micro_batch_size" if at_once > 1 else "rl.training.batch_size"
     return StageMemory("rl", field, device, host)
 
@@ -338,11 +338,12 @@ def _rollout_memory(experiment: Experiment, sizes: Sizes, known: Mapping[str, fl
     spec = experiment.rollout
     rows, horizon = spec.batch_size, spec.horizon
     largest = max(
-        (sizes.rollouts(decoding, rows, horizon) for decoding in spec.used_decodings.values()), key=lambda p: sum(p.values())
+        (sizes.rollouts(decoding, rows, horizon) for decoding in spec.used_decodings.values()),
+        key=lambda p: sum(p.values()),
     )
     sampled = 2 * len(spec.temperatures)
     measured = rows * (1 + horizon) * (4 * sizes.frame + sizes.perceptual / spec.measured_every)
-    batch = rows * (1 + horizon) * sizes.stored
+    batch = rows * (1 + horizon) * sizes.stored_frame
     return StageMemory(
         "rollout",
         "rollout.batch_size",

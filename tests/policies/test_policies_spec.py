@@ -45,6 +45,6 @@ def test_policies_of_equal_model_share_a_network() -> None:
             }
         }
     )
-    assert list(spec.cloned) == ["a", "c"]
+    assert list(spec.cloning_models) == ["a", "c"]
     cloned = [policy for policy in spec.policies.values() if isinstance(policy, BehaviorCloningSpec)]
     assert [spec.network_of(policy.model) for policy in cloned] == ["a", "a", "c"]

@@ -45,7 +45,8 @@ def project(tmp_path: Path) -> Path:
     (tmp_path / "dvc.yaml").write_text(GRAPH)
     (tmp_path / "build/spec").mkdir(parents=True)
     (tmp_path / "build/spec/hardware.yaml").write_text(
-        "hardware: {device: {threads: 1}, executor: {kind: processes, workers: 3}, limits: {memory_gb: 4.0}}"
+        "hardware: {device: {threads: 1}, executor: {kind: processes, workers: 3}, loggers: [], "
+        "limits: {memory_gb: 4.0}}"
     )
     (tmp_path / "data").mkdir()
     (tmp_path / "data/x").write_text("1")

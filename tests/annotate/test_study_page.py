@@ -12,7 +12,7 @@ from PIL import Image
 
 from roboalign.annotate.page import render, steps, study
 from roboalign.annotate.sample import Showing, order_for_rater
-from roboalign.annotate.sheets import sheet
+from roboalign.frame_sheets import sheet
 
 
 @pytest.fixture(scope="module")

@@ -102,7 +102,7 @@ class Rlds:
             leaf = self._instruction
             instructions = texts(features_by_name, leaf) if leaf else []
             if leaf and leaf.key.startswith("steps/") and not leaf.nested and len(instructions) != length:
-                raise DamagedError(f"'{leaf.key}' has {len(instructions)} texts for {length} steps")
+                raise DamagedError(f"'{leaf.key}' has {len(instructions)} texts, '{self._camera.key}' {length} images")
             attributes = {key: attribute(features_by_name, leaf) for key, leaf in self._features.episode.items()}
             warnings = change_warnings(instructions)
         except DamagedError as error:

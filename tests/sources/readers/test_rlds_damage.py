@@ -93,7 +93,10 @@ RECORDS: dict[str, tuple[Callable[[], bytes], str]] = {
     ),
     "no instruction": (lambda: changed(steps__language_instruction=[b""] * 5), "instruction .* is missing or empty"),
     "instruction left out": (lambda: changed(steps__language_instruction=None), "no 'steps/language_instruction'"),
-    "fewer instructions": (lambda: changed(steps__language_instruction=[b"a"] * 3), "has 3 texts for 5 steps"),
+    "fewer instructions": (
+        lambda: changed(steps__language_instruction=[b"a"] * 3),
+        "has 3 texts, 'steps/observation/image' 5 images",
+    ),
     "instruction of garbage": (
         lambda: changed(steps__language_instruction=[b"\xff\xfe"] * 5),
         "language_instruction' cannot be read: .* not UTF-8",

@@ -151,6 +151,7 @@ def test_a_killed_rank_ends_the_stage_which_resumes(alone: Path, tmp_path: Path)
     assert_equal_training(alone, tmp_path / "2", "first")
 
 
+@pytest.mark.slow
 def test_srun_starts_the_ranks_of_each_training(alone: Path, tmp_path: Path) -> None:
     (tmp_path / "srun").write_text(FAKE_SRUN.format(python=sys.executable))
     (tmp_path / "srun").chmod(0o755)

@@ -230,6 +230,7 @@ def test_a_full_disk_while_saving_names_the_file(tmp_path: Path, monkeypatch: py
     assert [path.name for path in tmp_path.iterdir()] == ["curve.tsv"]  # up to the step that could not be saved
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc's allocator is told to keep memory")
 def test_a_step_takes_the_memory_of_the_step_before() -> None:
     # In a process of its own, as stages are: what earlier tests left on the heap decides where memory comes from.

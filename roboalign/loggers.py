@@ -10,13 +10,14 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, assert_never
-
-from lightning.pytorch.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
+from typing import TYPE_CHECKING, Any, assert_never
 
 from roboalign.errors import StageError
 from roboalign.hardware.spec import LoggerName
 from roboalign.io import write_json
+
+if TYPE_CHECKING:
+    from lightning.pytorch.loggers import Logger
 
 LOGS = Path("logs")
 """The git-ignored folder of local logs."""
@@ -86,8 +87,11 @@ class LiveLog:
             logger.finalize(status)
 
 
-def _build_logger(name: LoggerName, label: str, runs: Mapping[str, str], start: int) -> Logger:
+def _build_logger(name: LoggerName, label: str, runs: Mapping[str, str], start: int) -> "Logger":
     """Lightning's logger of a training; `start` is the step at which a resumed run continues."""
+    # Imported here: it takes seconds, and every stage imports this module.
+    from lightning.pytorch.loggers import CSVLogger, MLFlowLogger, TensorBoardLogger, WandbLogger
+
     version = runs["version"]
     LOGS.mkdir(exist_ok=True)
     match name:

@@ -1,5 +1,7 @@
 import csv
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from roboalign.loggers import set_loggers
 from roboalign.spec.training import TrainingSpec
 from roboalign.training import TrainedModule, fit
 
+ROOT = Path(__file__).parent.parent
 SPEC = TrainingSpec(steps=8, batch_size=2, learning_rate=0.05, warmup_steps=1, checkpoint_every=3, log_every=2)
 
 
@@ -137,7 +140,12 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(*arguments: object, **options: object) -> None:
         raise ModuleNotFoundError("No module named 'tensorboard'", name="tensorboard")
 
-    monkeypatch.setattr("roboalign.loggers.TensorBoardLogger", missing)
+    monkeypatch.setattr("lightning.pytorch.loggers.TensorBoardLogger", missing)
     with pytest.raises(StageError, match=r"hardware\.loggers: tensorboard needs the package tensorboard"):
         train(Slope())
     assert not os.path.exists("logs/student")
+
+
+def test_a_stage_starts_without_lightning() -> None:
+    code = "import sys, roboalign.run; sys.exit('lightning' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0

@@ -29,7 +29,7 @@ FLOAT, CODE = 4, 8
 TRAINED = 16
 """Bytes of weight, gradient and AdamW's two moments for each trained parameter."""
 EPISODE = 1_500
-"""What is known of an episode without its frames: id, task, instruction, place in its store."""
+"""An episode without its frames: id, task, instruction, location in its store."""
 SEGMENT = 200
 """An entry of a list of segments or prompts, in the process that lists them."""
 PAIR = 4_000
@@ -127,7 +127,7 @@ class Sizes:
 
     @property
     def chunk(self) -> float:
-        """What encoding or decoding some images takes, without gradients."""
+        """Encoding or decoding of some images, without gradients."""
         tokenizer = self.experiment.tokenizer
         images = max(1, CHUNK_PIXELS // (tokenizer.height * tokenizer.width))
         first = tokenizer.widths[0] * math.prod(tokenizer.resolution(0))

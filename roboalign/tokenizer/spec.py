@@ -130,7 +130,7 @@ class TokenizerSpec(Spec):
     training: TrainingSpec
     """How it is trained; `batch_size` counts context frames."""
     init: Init | None = None
-    """Where the initial weights come from; null starts from random ones."""
+    """Origin of the initial weights; null starts from random ones."""
 
     @field_validator("widths")
     @classmethod
@@ -302,7 +302,7 @@ def _convolution(inputs: int, outputs: int, kernel: int = 1) -> int:
 
 
 def _parameters(spec: TokenizerSpec) -> int:
-    """Those of the dual-branch architecture: the sum over layers, in the order of roboalign/tokenizer/model.py."""
+    """Parameters of the dual-branch architecture: the sum over layers, in the order of roboalign/tokenizer/model.py."""
     widths, pixels = spec.widths, COLOURS * spec.patch**2
     block = [spec.blocks * (2 * w + 2 * _convolution(w, w, 3)) for w in widths]
     down = [_convolution(4 * a, b) for a, b in pairwise(widths)]

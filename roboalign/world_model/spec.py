@@ -131,7 +131,7 @@ class WorldModelSpec(Spec):
     training: TrainingSpec
     """Optimisation."""
     init: Init | None = None
-    """Where the initial weights come from; null starts from random ones."""
+    """Origin of the initial weights; null starts from random ones."""
     measure: WorldModelMeasureSpec = WorldModelMeasureSpec()
     """Measurement."""
 

@@ -29,9 +29,9 @@ FLOAT, CODE = 4, 8
 TRAINED = 16
 """Bytes of weight, gradient and AdamW's two moments for each trained parameter."""
 EPISODE = 1_500
-"""An episode without its frames: id, task, instruction, location in its store."""
+"""Bytes of an episode without its frames: id, task, instruction, location in its store."""
 SEGMENT = 200
-"""An entry of a list of segments or prompts, in the process that lists them."""
+"""Bytes of an entry of a list of segments or prompts, in the process that lists them."""
 PAIR = 4_000
 """A pair of the bench with its labels."""
 CHUNK_PIXELS = 8 * 64 * 64

@@ -7,7 +7,7 @@ import torch
 
 from roboalign.checkpoint import save_model
 from roboalign.executor import open_workers
-from roboalign.hardware.spec import DaskSpec, DeviceSpec, ExecutorSpec, ProcessesSpec
+from roboalign.hardware.spec import DeviceSpec, ExecutorSpec, ProcessesSpec
 from roboalign.io import write_json
 from roboalign.pipeline.rollouts import load_suite
 from roboalign.pipeline.sharding import ModelExecutor
@@ -56,18 +56,6 @@ def roll_out(parts: VideoModels, folder: Path, executor: ExecutorSpec) -> list[S
         ]
 
 
-slow = pytest.mark.slow
-
-
-@pytest.mark.parametrize(
-    "executor",
-    [
-        ProcessesSpec(kind="processes", workers=2),
-        pytest.param(ProcessesSpec(kind="processes", workers=4), marks=slow),
-        pytest.param(DaskSpec(kind="dask", scheduler="local", workers=2), marks=slow),
-    ],
-    ids=["two", "four", "dask"],
-)
 def test_any_number_of_workers_rolls_out_the_same_bytes(
     parts: VideoModels, tmp_path: Path, executor: ExecutorSpec
 ) -> None:

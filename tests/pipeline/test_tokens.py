@@ -7,7 +7,7 @@ import pytest
 
 from roboalign.checkpoint import save_model
 from roboalign.executor import open_workers
-from roboalign.hardware.spec import DaskSpec, ExecutorSpec, ProcessesSpec
+from roboalign.hardware.spec import ExecutorSpec, ProcessesSpec
 from roboalign.io import read_json, write_json
 from roboalign.pipeline import tokens as module
 from roboalign.pipeline.sharding import ModelExecutor
@@ -55,19 +55,7 @@ def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "split_into_shards", split)
 
 
-slow = pytest.mark.slow
-
-
 @pytest.mark.usefixtures("small_shards")
-@pytest.mark.parametrize(
-    "executor",
-    [
-        ProcessesSpec(kind="processes", workers=2),
-        pytest.param(ProcessesSpec(kind="processes", workers=4), marks=slow),
-        pytest.param(DaskSpec(kind="dask", scheduler="local", workers=2), marks=slow),
-    ],
-    ids=["two", "four", "dask"],
-)
 def test_any_number_of_workers_encodes_the_same_bytes(
     inputs: TokenInputs, tmp_path: Path, executor: ExecutorSpec
 ) -> None:

@@ -11,6 +11,7 @@ from torch.utils.data import default_collate
 
 from roboalign.bench.dataset import Scores, read_video
 from roboalign.bench.pairs import Bench
+from roboalign.hardware.spec import DeviceSpec
 from roboalign.metrics.statistics import bootstrap
 from roboalign.pipeline.judges import load_scores
 from roboalign.pipeline.scorers import MODEL, load_reward_models, load_scorer, make_score_fn
@@ -214,7 +215,11 @@ def make_module(
         bench=sets,
         check=None if guard is None or spec.guard is None else make_check(run, spec.guard, policy, guard),
     )
-    return AlignmentModule(spec, policy, student, prompts, components, buffer)
+    module = AlignmentModule(spec, policy, student, prompts, components, buffer)
+    module.sampling_parts = run.micro_batches.rl_sampling
+    module.micro_batches = run.micro_batches.rl
+    policy.activation_checkpointing = run.activation_checkpointing
+    return module
 
 
 def _one_clip(student: Student, prompts: Prompts, observe: ObserveFn) -> dict[str, Tensor]:
@@ -250,19 +255,24 @@ def make_check(run: Run, spec: GuardSpec, policy: WorldModel, measure: PolicyMea
     return check
 
 
-def gradient_cosines(module: AlignmentModule, prompts: Prompts, batches: int, device: torch.device) -> dict[str, Json]:
-    """The signal-to-noise of one update: cosines between the policy gradients of different batches, before training."""
+def gradient_cosines(
+    module: AlignmentModule, prompts: Prompts, batches: int, device_spec: DeviceSpec
+) -> dict[str, Json]:
+    """The signal-to-noise of one update: cosines between the policy gradients of different batches, before training.
+
+    One device computes them, in as many parts as the devices of the training have together. Half precision is bfloat16,
+    because float16 would need a scale of the loss.
+    """
+    device, devices = torch.device(device_spec.accelerator), device_spec.ranks
     spec, gradients = module.spec, []
     for number in range(batches):
         generator = torch.Generator().manual_seed(fold_in(spec.training.seed, number, 6))
         drawn = torch.randint(len(prompts), (spec.training.batch_size,), generator=generator).tolist()
         batch = {name: value.to(device) for name, value in default_collate([prompts[index] for index in drawn]).items()}
         module.step = 1_000_000 + number  # seeds that no training step has
-        rollouts = module.sample(cast(Item, batch))
-        loss, _ = module.loss(rollouts, module.credit(rollouts))
-        parameters = [p for p in module.policy.parameters() if p.requires_grad]
-        found = torch.autograd.grad(loss, parameters, allow_unused=True)
-        gradients.append(torch.cat([g.flatten() for g in found if g is not None]))
+        with torch.autocast(device.type, torch.bfloat16, enabled=device_spec.precision != "32-true"):
+            rollouts = module.sample(cast(Item, batch), devices)
+            gradients.append(module.gradient(rollouts, module.credit(rollouts, devices), devices))
     cosines = signal_to_noise(gradients)
     return {**bootstrap(cosines.double().cpu().numpy()).json(), "batches": batches}
 

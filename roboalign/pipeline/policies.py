@@ -32,7 +32,8 @@ from roboalign.rollout.clip_generator import make_rollout_fn
 from roboalign.rollout.spec import PolicyDecodingSpec
 from roboalign.run import Run
 from roboalign.store import Corpus
-from roboalign.training import TrainedModule, fit, fold_in
+from roboalign.trained_module import TrainedModule
+from roboalign.training import fit, fold_in
 from roboalign.types import Float32, UInt8
 from roboalign.video import frames_to_video
 from roboalign.world_model.sampler import Sampler

@@ -42,7 +42,7 @@ def train_probe(
         clips = ProbeClips(episodes, probe.tasks, spec.frames, spec.augmentation, spec.training.seed, reconstruct)
         fit(
             ProbeModule(probe, spec), clips, spec.training, device_spec, label=run.label, scratch=run.scratch,
-            curves=curves,
+            curves=curves, micro_batches=run.micro_batches.probe,
         )  # fmt: skip
     else:
         run.log("no source has states, so the probe covers none; generated clips are labelled by their distance")
@@ -90,7 +90,7 @@ def train_outcome_model(run: Run, spec: OutcomeSpec, probe: Probe, corpus: Corpu
         scratch.mkdir(exist_ok=True)
         fit(
             OutcomeModule(model), clips, spec.training, device, label=f"{run.label} outcome", scratch=scratch,
-            curves=scratch / "curve.tsv",
+            curves=scratch / "curve.tsv", micro_batches=run.micro_batches.probe,
         )  # fmt: skip
     return model.to(device.accelerator).eval()
 

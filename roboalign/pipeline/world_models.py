@@ -34,6 +34,7 @@ def train_world_model(
     model = seeded_world_model(spec, shape, fold_in(spec.training.seed, 3))
     if spec.init is not None:
         run.log(initialize_world_model(model, spec.init, scratch))
+    model.activation_checkpointing = run.activation_checkpointing
     if device_spec.compile:
         model.compile()
     early = scratch / "early.safetensors"
@@ -43,7 +44,7 @@ def train_world_model(
     training = WorldModelTraining(model)
     fit(
         training, segments, spec.training, device_spec, label=run.label, scratch=scratch,
-        curves=run.output("plots/world_model.tsv"), callbacks=(snapshot,),
+        curves=run.output("plots/world_model.tsv"), callbacks=(snapshot,), micro_batches=run.micro_batches.world_model,
     )  # fmt: skip
     save_world_model(run.output("artifacts/world_model/model.safetensors"), training.result, run.provenance)
     with replacing(run.output("artifacts/world_model/early.safetensors")) as temporary:

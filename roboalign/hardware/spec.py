@@ -24,10 +24,10 @@ class SamplerSpec(Spec):
 
     @field_validator("compile")
     @classmethod
-    def _compile(cls, compile: bool, info: ValidationInfo) -> bool:
-        if compile and info.data.get("batch_invariant"):
+    def _compile(cls, compiled: bool, info: ValidationInfo) -> bool:
+        if compiled and info.data.get("batch_invariant"):
             raise ValueError("compiled kernels depend on the number of rows; set batch_invariant to false")
-        return compile
+        return compiled
 
 
 class DeviceSpec(Spec):

@@ -69,9 +69,7 @@ def pad_rows(x: Tensor, block: int) -> Tensor:
     return F.pad(x, (0, 0, 0, missing)) if missing else x
 
 
-def apply_cached_layer(
-    x: Tensor, layer: LayerWeights, cache: LayerCache, span: Span, batch: int, block: int
-) -> Tensor:
+def apply_cached_layer(x: Tensor, layer: LayerWeights, cache: LayerCache, span: Span, batch: int, block: int) -> Tensor:
     """One layer over new tokens, whose keys and values are written to the cache.
 
     `x` is (N, hidden): the tokens (B * t, hidden) of `batch` sequences, row by row, filled up to blocks. It stays
@@ -125,7 +123,7 @@ def attend_to_groups(
         groups: The sequences of each prompt.
         mask: (q, n), true for own tokens that are attended to; None for all.
     """
-    prompts, size = groups.rows.shape
+    size = groups.rows.shape[1]
     query = query * query.shape[-1] ** -0.5
     together = query[groups.rows].transpose(1, 2).flatten(2, 3)
     own_mixed, own_sum = _attend_part(query, *own, mask)

@@ -11,7 +11,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from roboalign.world_model.kv_cache import LayerCache, PromptGroups
-from roboalign.world_model.model import rotate
 
 
 class LayerWeights(NamedTuple):
@@ -38,7 +37,7 @@ class Span(NamedTuple):
     visible: int
     """Tokens of the own part that attention reads, the new ones included; those of the shared part are all read."""
     angles: tuple[Tensor, Tensor]
-    """Cosines and signed sines (t, heads + 2 key-value heads, width), which leave values as they are."""
+    """Cosines and signed sines (t, 1, width) of the new positions."""
     mask: Tensor | None
     """(t, visible), true for what a token attends to; None for all, or if `causal`."""
     causal: bool
@@ -63,6 +62,13 @@ def blocked_matmul(x: Tensor, matrix: Tensor, block: int) -> Tensor:
     return out
 
 
+def add_matmul(base: Tensor, x: Tensor, matrix: Tensor, block: int) -> Tensor:
+    """`base` plus `blocked_matmul` of the other arguments."""
+    if block == 0 and base.dtype == x.dtype:
+        return torch.addmm(base, x, matrix)
+    return base + blocked_matmul(x, matrix, block)
+
+
 def pad_rows(x: Tensor, block: int) -> Tensor:
     """Pad rows (N, width) with zeros to a multiple of `block`; 0 does not pad."""
     missing = -len(x) % block if block else 0
@@ -79,14 +85,16 @@ def apply_cached_layer(x: Tensor, layer: LayerWeights, cache: LayerCache, span: 
     rows = batch * span.count
     normed = F.rms_norm(x, (hidden,), layer.attention_norm, layer.epsilon).to(kind)
     qkv = blocked_matmul(normed, layer.qkv, block)[:rows].view(batch, span.count, -1, width)
-    qkv = rotate(qkv, *span.angles)
+    turning = qkv[:, :, : layer.heads + layer.kv_heads]
+    swapped = turning.roll(width // 2, -1)
+    turning.mul_(span.angles[0]).addcmul_(swapped, span.angles[1])  # `rotate`, in place
     new = qkv[:, :, layer.heads :].unflatten(2, (2, layer.kv_heads))
     cache.own[:, :, :, span.places] = new.permute(2, 0, 3, 1, 4)
     mixed = attend(qkv[:, :, : layer.heads], cache, span)
-    x = x + blocked_matmul(pad_rows(mixed.reshape(rows, hidden), block), layer.out, block)
+    x = add_matmul(x, pad_rows(mixed.reshape(rows, hidden), block), layer.out, block)
     normed = F.rms_norm(x, (hidden,), layer.ffn_norm, layer.epsilon).to(kind)
     gate, up = blocked_matmul(normed, layer.up, block).chunk(2, -1)
-    return x + blocked_matmul(F.silu(gate) * up, layer.down, block)
+    return add_matmul(x, F.silu(gate) * up, layer.down, block)
 
 
 def attend(query: Tensor, cache: LayerCache, span: Span) -> Tensor:

@@ -24,7 +24,7 @@ class DecoderWeights:
     def __init__(self, model: WorldModel, dtype: torch.dtype, *, fixed: bool) -> None:
         """`dtype` is that of the layers' matrices. `fixed` keeps copies at fixed addresses, as CUDA graphs need it."""
         self.model, self.dtype, self.fixed = model, dtype, fixed
-        self.epsilon, self.heads, self.kv_heads = model.spec.norm_epsilon, model.spec.heads, model.spec.kv_heads
+        self.epsilon = model.spec.norm_epsilon
         self.tables: dict[str, Tensor] = {}
         """Embeddings (codes, hidden): `context`, `dynamics` and, if the model has them, `previous`; `head`, (hidden,
         codes), and `norm` before it; `cosines` and `sines` of all positions."""
@@ -70,11 +70,8 @@ class DecoderWeights:
         return blocked_matmul(pad_rows(normed, block), self.tables["head"], block)[: len(x)]
 
     def angles(self, positions: slice | Tensor) -> tuple[Tensor, Tensor]:
-        """Cosines and signed sines of `positions` for queries, keys and values (see `Span`)."""
-        cosines, sines = (self.tables[name][positions, None].to(self.dtype) for name in ("cosines", "sines"))
-        still = cosines.new_zeros(len(cosines), self.kv_heads, cosines.shape[-1])
-        cosines, sines = (each.expand(-1, self.heads + self.kv_heads, -1) for each in (cosines, sines))
-        return torch.cat([cosines, still + 1], 1), torch.cat([sines, still], 1)
+        """Cosines and signed sines (t, 1, width) of `positions` (t,)."""
+        return self.tables["cosines"][positions, None], self.tables["sines"][positions, None]
 
     def _tables(self) -> dict[str, Tensor]:
         model = self.model
@@ -82,7 +79,7 @@ class DecoderWeights:
         if model.previous is not None:
             tables["previous"] = model.previous.table()
         tables["head"] = transpose_for_matmul(model.output_matrix())
-        tables |= {"norm": model.norm, "cosines": model.cosines, "sines": model.sines}
+        tables |= {"norm": model.norm, "cosines": model.cosines.to(self.dtype), "sines": model.sines.to(self.dtype)}
         return {name: tensor.detach() for name, tensor in tables.items()}
 
     def _layer(self, layer: torch.nn.Module) -> LayerWeights:

@@ -9,8 +9,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+SHARED_FROM = 4
+"""Mean number of sequences of a prompt from which sharing pays: it takes more operations than it saves for fewer."""
 WASTE = 2
-"""Sequences are shared if groups, filled up to the largest one, have at most so many times as many places as rows."""
+"""Prompts are shared if their groups, filled up to the largest one, have at most so many times as many places as
+sequences."""
 
 
 class PromptGroups(NamedTuple):
@@ -25,11 +28,11 @@ class PromptGroups(NamedTuple):
     def of(cls, prompts: Tensor) -> "PromptGroups | None":
         """The groups of sequences whose prompts have the numbers `prompts` (B,), all of 0 … P - 1 among them.
 
-        None if sharing does not pay: if hardly any sequences have the same prompt, or groups are of very unequal size.
+        None if sharing does not pay: if few sequences have the same prompt, or groups are of very unequal size.
         """
         sizes = torch.bincount(prompts)
         largest, count = int(sizes.max()), len(prompts)
-        if len(sizes) * 2 > count or len(sizes) * largest > WASTE * count:
+        if len(sizes) * SHARED_FROM > count or len(sizes) * largest > WASTE * count:
             return None
         order = prompts.argsort(stable=True)
         starts = sizes.cumsum(0) - sizes

@@ -7,6 +7,29 @@ from pydantic import Field, ValidationInfo, field_validator
 from roboalign.spec.base import Spec, items
 
 
+class SamplerSpec(Spec):
+    """How world models compute the tokens of their rollouts."""
+
+    batch_invariant: bool = True
+    """Make every rollout independent of the rest of its batch, to the last bit: rows are multiplied `block` at a time
+    and prompts are read one at a time. False is faster: all rows at once, prompts read together, and keys and values
+    of a prompt stored once for all of its rollouts. docs/devices.md has the cost."""
+    block: Annotated[int, Field(ge=1, le=4096)] = 16
+    """Rows of one matrix product with `batch_invariant`; fewer rows are padded. On a GPU take the rows of a batch."""
+    precision: Literal["32-true", "bf16-true"] = "32-true"
+    """Numbers of the layers' weights and of the key-value cache; embeddings, residual stream and logits are float32."""
+    compile: bool = False
+    """Compile the drawing of a token by torch.compile, on a GPU with CUDA graphs, with a cache of a fixed size. Needs
+    `batch_invariant: false`: compiled kernels depend on the number of rows."""
+
+    @field_validator("compile")
+    @classmethod
+    def _compile(cls, compiled: bool, info: ValidationInfo) -> bool:
+        if compiled and info.data.get("batch_invariant"):
+            raise ValueError("compiled kernels depend on the number of rows; set batch_invariant to false")
+        return compiled
+
+
 class DeviceSpec(Spec):
     """Devices for training and rollouts. A change of any field can change results in their last bits, so it re-runs the
     stages."""
@@ -29,8 +52,10 @@ class DeviceSpec(Spec):
     """Update all parameters of AdamW by one kernel (`fused` of torch.optim.AdamW), which rounds differently. Not with
     `16-mixed`, whose gradients must be unscaled before they are clipped."""
     compile: bool = False
-    """Compile the world model's transformer by torch.compile, in training and in long rollouts. On a CPU this takes a
-    minute or more for each stage and does not speed up small models."""
+    """Compile the world model's transformer in training by torch.compile. On a CPU this takes a minute or more for each
+    stage and does not speed up small models."""
+    sampler: SamplerSpec = SamplerSpec()
+    """Sampling from world models."""
     threads: Annotated[int, Field(ge=1, le=256)] = 2
     """CPU threads per process."""
     loader_workers: Annotated[int, Field(ge=0, le=256)] = 0

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from roboalign.hardware.spec import DeviceSpec
+from roboalign.hardware.spec import DeviceSpec, SamplerSpec
 from roboalign.io import write_tsv
 from roboalign.metrics.statistics import bootstrap
 from roboalign.probe.data import ProbeClips, select_episodes
@@ -51,12 +51,17 @@ def train_probe(
 
 
 def measure_probe(
-    spec: ProbeMeasureSpec, probe: Probe, tokenizer: BatchInvariantTokenizer, model: WorldModel, test: Corpus
+    spec: ProbeMeasureSpec,
+    probe: Probe,
+    tokenizer: BatchInvariantTokenizer,
+    model: WorldModel,
+    test: Corpus,
+    sampler_spec: SamplerSpec,
 ) -> dict[str, Json]:
     """The errors of a probe on true, reconstructed and generated frames of test episodes."""
     device = next(model.parameters()).device
     reconstruct = make_reconstructor(tokenizer, device)
-    generate = make_clip_generator(tokenizer, Sampler(model, temperature=0.0), spec.decoding, device)
+    generate = make_clip_generator(tokenizer, Sampler(model, temperature=0.0, spec=sampler_spec), spec.decoding, device)
     media: dict[str, Medium] = {
         "true": lambda clips: [clip.shown_frames for clip in clips],
         "reconstructed": lambda clips: [reconstruct(clip.shown_frames) for clip in clips],

@@ -5,7 +5,7 @@ import shutil
 import torch
 from torch import Tensor
 
-from roboalign.hardware.spec import DeviceSpec
+from roboalign.hardware.spec import DeviceSpec, SamplerSpec
 from roboalign.io import replacing
 from roboalign.metrics.perceptual_spec import PerceptualSpec
 from roboalign.metrics.video import build_perceptual
@@ -53,7 +53,12 @@ def train_world_model(
 
 
 def measure_world_model(
-    run: Run, spec: WorldModelSpec, tokenizer: BatchInvariantTokenizer, model: WorldModel, corpus: Corpus
+    run: Run,
+    spec: WorldModelSpec,
+    tokenizer: BatchInvariantTokenizer,
+    model: WorldModel,
+    corpus: Corpus,
+    sampler_spec: SamplerSpec,
 ) -> Json:
     """The figures of metrics/world_model.json: autoregressive rollouts of the test split of `corpus`."""
     device = next(model.parameters()).device
@@ -61,7 +66,7 @@ def measure_world_model(
 
     # ArDecoder itself, not `build_decoder`: this training should not run again for a new decoding.
     def rollout_at(temperature: float) -> RolloutFn:
-        sampler = Sampler(model, temperature=temperature)
+        sampler = Sampler(model, temperature=temperature, spec=sampler_spec)
 
         def roll_out(
             frames: Tensor, actions: Tensor, mask: Tensor, seeds: Tensor, proprioception: Tensor

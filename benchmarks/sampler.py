@@ -126,7 +126,7 @@ class LaunchCounter(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def prepare_ours(size: Size, folder: Path, device: str, setting: str) -> tuple[Run, dict[str, float]]:
+def prepare_ours(size: Size, folder: Path, device: str, setting: str) -> tuple[Run, Callable[[], dict[str, float]]]:
     """Our sampler in a setting, or that of an earlier revision if it is the one that is imported."""
     from roboalign.world_model.sampler import Sampler
 
@@ -148,14 +148,17 @@ def prepare_ours(size: Size, folder: Path, device: str, setting: str) -> tuple[R
         state = sampler.start(context, mask, seeds, size.frames, **options)
         return torch.stack([sampler.step(state, action) for action in actions.unbind(1)], 1)
 
-    state = sampler.start(context, mask, seeds, size.frames, **options)
-    figures: dict[str, float] = {}
-    if not options:
-        figures["bytes"] = step_bytes(sampler, state, size.frames) / state.rows
+    def figures() -> dict[str, float]:
+        if options:
+            return {}
+        state = sampler.start(context, mask, seeds, size.frames)
+        found = {"bytes": step_bytes(sampler, state, size.frames) / state.rows}
         if not sampler.spec.compile:
             with LaunchCounter() as counter:
                 sampler.step(state, actions[:, 0])
-            figures["launches"] = counter.count / size.shape.dynamics_tokens
+            found["launches"] = counter.count / size.shape.dynamics_tokens
+        return found
+
     return run, figures
 
 
@@ -214,7 +217,7 @@ def prepare_theirs(size: Size, folder: Path, device: str) -> Run:
 def serve(contender: str, size: str, folder: str, device: str, clock: str) -> None:
     """A contender's process: a line of standard input is a round, whose seconds are printed; the end writes figures."""
     run, figures = (
-        (prepare_theirs(SIZES[size], Path(folder), device), {})
+        (prepare_theirs(SIZES[size], Path(folder), device), dict)
         if contender == PEER
         else prepare_ours(SIZES[size], Path(folder), device, contender)
     )
@@ -229,7 +232,7 @@ def serve(contender: str, size: str, folder: str, device: str, clock: str) -> No
     on_gpu = device == "cuda"
     peak = torch.cuda.max_memory_allocated() if on_gpu else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     np.save(Path(folder) / f"{contender}.npy", tokens.cpu().numpy())
-    (Path(folder) / f"{contender}.json").write_text(json.dumps(figures | {"peak": peak}))
+    (Path(folder) / f"{contender}.json").write_text(json.dumps(figures() | {"peak": peak}))
 
 
 def synchronise(device: str) -> None:

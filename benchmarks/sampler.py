@@ -4,7 +4,8 @@ One LLaMA with the same weights (drawn at random, exported in Hugging Face's lay
 the same actions, greedily: by `Sampler` in several settings, and by `LlamaForCausalLM.generate` with its own cache,
 kept from frame to frame, and all but the dynamics ids ruled out. Each contender is a process of its own, so that peak
 memory is its own. They roll out in turn, so that other work on the machine meets all of them, and of the rounds the
-fastest of each counts. `--revision` adds the sampler of an earlier revision.
+fastest of each counts. On a CPU that other work shares, `--processor-time` counts the seconds that the process computed
+(take one thread: OMP_NUM_THREADS=1). `--revision` adds the sampler of an earlier revision.
 
 *Launches a token* are the operators that a step of one token calls, views excepted. *Bytes a token* is what a step has
 to read, the matrices and the cached keys and values of its sequences, by its number of rollouts. The *limit* is the
@@ -73,7 +74,9 @@ class Size:
 SIZES = {
     "default": Size(4, 128, 4, 1, 352, TokenShape(64, 32, (8, 5, 5, 5), (8, 5, 5, 5), 7), 32, 1, 8, 7),
     "paper": Size(12, 768, 12, 12, 3072, TokenShape(1280, 80, (7, 5, 5, 5, 5), (7, 5, 5, 5, 5), 13), 1, 8, 2, 2),
+    "paper-2": Size(2, 768, 12, 12, 3072, TokenShape(1280, 80, (7, 5, 5, 5, 5), (7, 5, 5, 5, 5), 13), 1, 8, 1, 2),
 }
+"""`paper-2` has two of the paper's twelve layers, for a quick look."""
 
 
 def build(size: Size, folder: Path) -> None:
@@ -123,7 +126,7 @@ class LaunchCounter(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def prepare_ours(size: Size, folder: Path, device: str, setting: str) -> tuple[Run, dict[str, float]]:
+def prepare_ours(size: Size, folder: Path, device: str, setting: str) -> tuple[Run, Callable[[], dict[str, float]]]:
     """Our sampler in a setting, or that of an earlier revision if it is the one that is imported."""
     from roboalign.world_model.sampler import Sampler
 
@@ -145,15 +148,17 @@ def prepare_ours(size: Size, folder: Path, device: str, setting: str) -> tuple[R
         state = sampler.start(context, mask, seeds, size.frames, **options)
         return torch.stack([sampler.step(state, action) for action in actions.unbind(1)], 1)
 
-    state = sampler.start(context, mask, seeds, size.frames, **options)
-    sampler.step(state, actions[:, 0])
-    figures: dict[str, float] = {}
-    if not options:
-        figures["bytes"] = step_bytes(sampler, state, size.frames) / state.rows
+    def figures() -> dict[str, float]:
+        if options:
+            return {}
+        state = sampler.start(context, mask, seeds, size.frames)
+        found = {"bytes": step_bytes(sampler, state, size.frames) / state.rows}
         if not sampler.spec.compile:
             with LaunchCounter() as counter:
-                sampler.step(state, actions[:, 1])
-            figures["launches"] = counter.count / size.shape.dynamics_tokens
+                sampler.step(state, actions[:, 0])
+            found["launches"] = counter.count / size.shape.dynamics_tokens
+        return found
+
     return run, figures
 
 
@@ -209,10 +214,10 @@ def prepare_theirs(size: Size, folder: Path, device: str) -> Run:
     return run
 
 
-def serve(contender: str, size: str, folder: str, device: str) -> None:
+def serve(contender: str, size: str, folder: str, device: str, clock: str) -> None:
     """A contender's process: a line of standard input is a round, whose seconds are printed; the end writes figures."""
     run, figures = (
-        (prepare_theirs(SIZES[size], Path(folder), device), {})
+        (prepare_theirs(SIZES[size], Path(folder), device), dict)
         if contender == PEER
         else prepare_ours(SIZES[size], Path(folder), device, contender)
     )
@@ -220,14 +225,14 @@ def serve(contender: str, size: str, folder: str, device: str) -> None:
     print("ready", flush=True)
     for _ in sys.stdin:
         synchronise(device)
-        began = time.perf_counter()
+        began = seconds(clock)
         tokens = run()
         synchronise(device)
-        print(time.perf_counter() - began, flush=True)
+        print(seconds(clock) - began, flush=True)
     on_gpu = device == "cuda"
     peak = torch.cuda.max_memory_allocated() if on_gpu else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     np.save(Path(folder) / f"{contender}.npy", tokens.cpu().numpy())
-    (Path(folder) / f"{contender}.json").write_text(json.dumps(figures | {"peak": peak}))
+    (Path(folder) / f"{contender}.json").write_text(json.dumps(figures() | {"peak": peak}))
 
 
 def synchronise(device: str) -> None:
@@ -236,15 +241,20 @@ def synchronise(device: str) -> None:
         torch.cuda.synchronize()
 
 
-def memory_rate(device: str) -> float:
+def seconds(clock: str) -> float:
+    """Seconds of a clock: `wall`, or `processor` for those that this process computed."""
+    return time.process_time() if clock == "processor" else time.perf_counter()
+
+
+def memory_rate(device: str, clock: str = "wall") -> float:
     """Bytes a second that a product of a large matrix with a vector reads; the best of three."""
     matrix, vector, best = torch.ones(4096, 16384, device=device), torch.ones(16384, device=device), math.inf
     for _ in range(3):
         synchronise(device)
-        began = time.perf_counter()
+        began = seconds(clock)
         torch.mv(matrix, vector)
         synchronise(device)
-        best = min(best, time.perf_counter() - began)
+        best = min(best, seconds(clock) - began)
     return matrix.numel() * 4 / best
 
 
@@ -260,40 +270,40 @@ def earlier_package(revision: str | None) -> Iterator[Path]:
         yield Path(folder)
 
 
-def start(contender: str, size: str, folder: str, device: str, package: Path) -> "subprocess.Popen[str]":
+def start(contender: str, arguments: list[str], package: Path) -> "subprocess.Popen[str]":
     """The process of a contender."""
     paths = f"sys.path[:0] = [{str(package)!r}, {os.getcwd()!r}]"
     code = f"import sys; {paths}; from benchmarks.sampler import serve; serve(*sys.argv[1:])"
     return subprocess.Popen(
-        [sys.executable, "-c", code, contender, size, folder, device],
+        [sys.executable, "-c", code, contender, *arguments],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
 
 
-def compare(name: str, device: str, settings: list[str], rounds: int, revision: str | None) -> list[str]:
+def compare(name: str, device: str, settings: list[str], rounds: int, revision: str | None, clock: str) -> list[str]:
     """The rows of one size."""
     size, contenders = SIZES[name], [PEER, *([revision] if revision else []), *settings]
     with tempfile.TemporaryDirectory() as folder, earlier_package(revision) as package:
         build(size, Path(folder))
         processes = {}
         for each in contenders:
-            processes[each] = start(each, name, folder, device, package if each == revision else Path.cwd())
+            processes[each] = start(each, [name, folder, device, clock], package if each == revision else Path.cwd())
             assert processes[each].stdout.readline().strip() == "ready"
-        seconds, rate = {each: list[float]() for each in contenders}, 0.0
+        taken, rate = {each: list[float]() for each in contenders}, 0.0
         for _ in range(rounds or size.rounds):
-            rate = max(rate, memory_rate(device))
+            rate = max(rate, memory_rate(device, clock))
             for each, process in processes.items():
                 process.stdin.write("\n")
                 process.stdin.flush()
-                seconds[each].append(float(process.stdout.readline()))
+                taken[each].append(float(process.stdout.readline()))
         for process in processes.values():
             process.communicate()
         tokens = {each: np.load(Path(folder) / f"{each}.npy") for each in contenders}
         figures = {each: json.loads((Path(folder) / f"{each}.json").read_text()) for each in contenders}
-    fastest = {each: min(values) for each, values in seconds.items()}
+    fastest = {each: min(values) for each, values in taken.items()}
     print(
         f"{name}: {rate / 1e9:.1f} GB/s; seconds of each round:",
-        {k: [round(s, 3) for s in v] for k, v in seconds.items()},
+        {k: [round(s, 3) for s in v] for k, v in taken.items()},
     )
     rows = []
     for each in contenders:
@@ -325,23 +335,24 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--rounds", type=int, default=0, help="timed rollouts of each contender")
     parser.add_argument("--revision", help="compare with the sampler of this revision, too")
+    parser.add_argument("--processor-time", action="store_true", help="count the seconds that a process computed")
     parser.add_argument("--write", action="store_true", help="write the table to benchmarks/RESULTS.md")
     arguments = parser.parse_args()
     import transformers
 
-    sizes = arguments.size or [*SIZES]
+    sizes, clock = arguments.size or [*SIZES], "processor" if arguments.processor_time else "wall"
     settings = arguments.setting or [name for name in SETTINGS if arguments.device == "cuda" or "compiled" not in name]
     lines = [
         f"`python -m benchmarks.sampler`: {machine()}",
         f"torch {torch.__version__}, transformers {transformers.__version__}, {torch.get_num_threads()} threads, "
-        f"{arguments.device}. {'; '.join(describe(size) for size in sizes)}.",
+        f"{arguments.device}, {clock} time. {'; '.join(describe(size) for size in sizes)}.",
         "",
         "| size | sampler | same greedy tokens | tokens/s | of transformers' | launches a token | MB a token | "
         "of the bandwidth limit | peak MiB |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for size in sizes:
-        for row in compare(size, arguments.device, settings, arguments.rounds, arguments.revision):
+        for row in compare(size, arguments.device, settings, arguments.rounds, arguments.revision, clock):
             lines.append(row)
             print(row, flush=True)
     if arguments.write:

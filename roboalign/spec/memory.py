@@ -117,9 +117,15 @@ class Sizes:
 
     @property
     def world_model(self) -> float:
-        """The world model's weights; a sampler on a CPU holds them transposed besides."""
-        copies = 2 if self.experiment.hardware.device.accelerator == "cpu" else 1
-        return float(copies * FLOAT * self.parameters)
+        """The world model's weights, and a sampler's copy: transposed on a CPU, in bfloat16, or for compiled graphs."""
+        device = self.experiment.hardware.device
+        copied = device.accelerator == "cpu" or device.sampler.compile or self._cached_number != FLOAT
+        return float((FLOAT + copied * self._cached_number) * self.parameters)
+
+    @property
+    def _cached_number(self) -> int:
+        """Bytes of a number of the key-value cache and of the sampler's weights."""
+        return FLOAT if self.experiment.hardware.device.sampler.precision == "32-true" else FLOAT // 2
 
     @property
     def parameters(self) -> int:
@@ -146,7 +152,7 @@ class Sizes:
         prefix = model.prefix_tokens(tokenizer.context_tokens, tokenizer.dynamics_tokens)
         peak = decoding.peak_sequence(frames, prefix, model.frame_tokens(tokenizer.dynamics_tokens))
         return {
-            "key-value cache": float(model.cache_bytes(peak, rows)),
+            "key-value cache": float(model.cache_bytes(peak, rows, self._cached_number)),
             # While a context is encoded again, the old one and its parts are there too.
             "encoded contexts": 2 * decoding.contexts * rows * self.context,
             "frames": 2 * rows * (1 + frames) * self.frame,

@@ -30,7 +30,7 @@ class LayerWeights(NamedTuple):
 class Span(NamedTuple):
     """Where t new tokens of each sequence stand, and what they attend to."""
 
-    count: int
+    tokens: int
     """t."""
     places: slice | Tensor
     """Their places in the sequences' own part of the cache."""
@@ -57,7 +57,7 @@ def blocked_matmul(x: Tensor, matrix: Tensor, block: int) -> Tensor:
     if block == 0 or len(x) <= block:
         return x @ matrix
     out = x.new_empty(len(x), matrix.shape[1])
-    for part, product in zip(x.split(block), out.split(block), strict=True):
+    for part, product in zip(torch.split(x, block), torch.split(out, block), strict=True):
         torch.mm(part, matrix, out=product)
     return out
 
@@ -82,13 +82,13 @@ def apply_cached_layer(x: Tensor, layer: LayerWeights, cache: LayerCache, span: 
     float32 if the weights have another type.
     """
     hidden, width, kind = x.shape[1], cache.own.shape[-1], layer.qkv.dtype
-    rows = batch * span.count
+    rows = batch * span.tokens
     normed = F.rms_norm(x, (hidden,), layer.attention_norm, layer.epsilon).to(kind)
-    qkv = blocked_matmul(normed, layer.qkv, block)[:rows].view(batch, span.count, -1, width)
+    qkv = blocked_matmul(normed, layer.qkv, block)[:rows].view(batch, span.tokens, -1, width)
     turning = qkv[:, :, : layer.heads + layer.kv_heads]
     swapped = turning.roll(width // 2, -1)
     turning.mul_(span.angles[0]).addcmul_(swapped, span.angles[1])  # `rotate`, in place
-    new = qkv[:, :, layer.heads :].unflatten(2, (2, layer.kv_heads))
+    new = qkv[:, :, layer.heads :].view(batch, span.tokens, 2, layer.kv_heads, width)
     cache.own[:, :, :, span.places] = new.permute(2, 0, 3, 1, 4)
     mixed = attend(qkv[:, :, : layer.heads], cache, span)
     x = add_matmul(x, pad_rows(mixed.reshape(rows, hidden), block), layer.out, block)
@@ -136,7 +136,7 @@ def attend_to_groups(
     together = query[groups.rows].transpose(1, 2).flatten(2, 3)
     own_mixed, own_sum = _attend_part(query, *own, mask)
     mixed, total = (
-        part.unflatten(2, (size, -1)).transpose(1, 2).flatten(0, 1)[groups.places]
+        part.view(*part.shape[:2], size, -1, part.shape[3]).transpose(1, 2).flatten(0, 1)[groups.places]
         for part in _attend_part(together, shared[0], shared[1], None)
     )
     return torch.lerp(own_mixed, mixed, torch.sigmoid(total - own_sum).to(mixed.dtype))

@@ -49,14 +49,22 @@ class FrameBuffers(NamedTuple):
     def of(cls, weights: DecoderWeights, rows: int, device: torch.device) -> "FrameBuffers":
         """Buffers for so many rollouts."""
         layout, hidden = weights.model.layout, weights.model.spec.hidden_size
-        count, codes = layout.dynamics, weights.model.shape.dynamics_codes
-        floats = ((rows, 1 + layout.actions, hidden), (rows, 1, hidden), (rows, count, hidden))
-        integers = ((rows, count), (rows, count))
+
+        def numbers(*size: int) -> Tensor:
+            return torch.zeros(size, device=device)
+
+        def integers(*size: int) -> Tensor:
+            return torch.zeros(size, dtype=torch.long, device=device)
+
         return cls(
-            *(torch.zeros(size, device=device) for size in floats),
-            *(torch.zeros(size, dtype=torch.long, device=device) for size in integers),
-            torch.zeros(rows, count, codes, device=device),
-            *(torch.zeros(1, dtype=torch.long, device=device) for _ in range(2)),
+            head=numbers(rows, 1 + layout.actions, hidden),
+            token=numbers(rows, 1, hidden),
+            added=numbers(rows, layout.dynamics, hidden),
+            keys=integers(rows, layout.dynamics),
+            tokens=integers(rows, layout.dynamics),
+            logits=numbers(rows, layout.dynamics, weights.model.shape.dynamics_codes),
+            position=integers(1),
+            place=integers(1),
         )
 
 

@@ -43,7 +43,7 @@ class DecoderWeights:
                 old.copy_(new)
         elif self.fixed:
             self.tables = {name: table.clone() for name, table in tables.items()}
-            self.layers = [LayerWeights(*(_clone(value) for value in layer)) for layer in layers]
+            self.layers = [_copy_layer(layer) for layer in layers]
         else:
             self.tables, self.layers = tables, layers
         self._versions = versions
@@ -96,5 +96,6 @@ def _tensors(tables: dict[str, Tensor], layers: list[LayerWeights]) -> Iterator[
         yield from (value for value in layer if isinstance(value, Tensor))
 
 
-def _clone(value: Tensor | float) -> Tensor | float:
-    return value.clone(memory_format=torch.preserve_format) if isinstance(value, Tensor) else value
+def _copy_layer(layer: LayerWeights) -> LayerWeights:
+    qkv, out, up, down, attention_norm, ffn_norm = (value.clone() for value in layer if isinstance(value, Tensor))
+    return LayerWeights(qkv, out, up, down, attention_norm, ffn_norm, layer.epsilon, layer.heads, layer.kv_heads)

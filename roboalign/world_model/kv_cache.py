@@ -100,7 +100,7 @@ class KeyValueCache:
         own = self.own[:, :, rows]
         if self.shared is None or self.prompts is None:
             return KeyValueCache(own)
-        used, prompts = self.prompts[rows].unique(return_inverse=True)
+        used, prompts = torch.unique(self.prompts[rows], return_inverse=True)
         groups = PromptGroups.of(prompts)
         if groups is None:
             return KeyValueCache(torch.cat([self.shared[:, :, used[prompts]], own], 4))

@@ -42,7 +42,7 @@ def find_distinct_prompts(prompts: Tensor, proprioception: Tensor | None = None)
     if proprioception is not None:
         bits = proprioception.float().contiguous().view(torch.int32)
         prompts = torch.cat([prompts, bits.long()], 1)
-    numbers = prompts.unique(dim=0, return_inverse=True)[1]
+    numbers = torch.unique(prompts, dim=0, return_inverse=True)[1]
     rows = torch.arange(len(prompts), device=prompts.device)
     first = rows.new_full((int(numbers.max()) + 1,), len(prompts)).scatter_reduce(0, numbers, rows, "amin")
     order = first.argsort()

@@ -73,7 +73,7 @@ def main() -> None:
     sets = read_clip_sets(artifacts / "rollout")
     truth = {clip.episode: clip for clip in true_clips(corpus, sets["aligned.swr.greedy"])}
     shared = set[str].intersection(*(set(sets[name].episodes) for name in ROWS if name in sets))
-    blocks = []
+    blocks: list[Image.Image] = []
     for source in arguments.sources:
         episode = median_episode(scores, {each for each in shared if each.startswith(f"{source}/")})
         rows = {

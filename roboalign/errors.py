@@ -18,7 +18,8 @@ def require_extra(extra: str, feature: str) -> Iterator[None]:
         yield
     except ImportError as error:
         raise StageError(
-            f"{feature} needs the package {error.name}, which is not installed; install the extra: roboalign[{extra}]"
+            f"{feature} needs the package {error.name}, which cannot be imported ({error}); install the extra: "
+            f"roboalign[{extra}]"
         ) from None
 
 

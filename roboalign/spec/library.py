@@ -93,7 +93,8 @@ class Library:
         """Errors for folders and files of specs/ that nothing reads, which are most often misspelled."""
         specs = self.root / "specs"
         if not specs.is_dir():
-            yield Diagnostic("there is no folder specs/; run this from the root of the checkout", Mark(Source("specs")))
+            remedy = "run this from the root of a project, or create one: `roboalign init FOLDER`"
+            yield Diagnostic(f"there is no folder specs/; {remedy}", Mark(Source("specs")))
             return
         for path in sorted(specs.iterdir()):
             name = path.relative_to(self.root).as_posix()

@@ -79,7 +79,7 @@ def test_misspelled_words_are_answered(tree: Path, capsys: Capture, arguments: l
 
 def test_outside_a_checkout(tmp_path: Path, capsys: Capture) -> None:
     assert main(["--root", str(tmp_path), "check"]) == 2
-    assert "run this from the root of the checkout" in capsys.readouterr().err
+    assert "run this from the root of a project, or create one: `roboalign init FOLDER`" in capsys.readouterr().err
     assert main(["--root", str(tmp_path), "verify"]) == 2
     assert "dvc.yaml:1:1: error: there is no such file" in capsys.readouterr().err
 

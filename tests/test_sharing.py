@@ -41,6 +41,7 @@ needs_dvc_s3 = pytest.mark.skipif(
     importlib.util.find_spec("dvc_s3") is None, reason="dvc-s3 is not installed; install the extra `remote`"
 )
 MODEL = "artifacts/world_model/model.safetensors"
+STUDENT = "artifacts/student/model.safetensors"
 LOCAL = ".dvc/config.local"
 Capture = pytest.CaptureFixture[str]
 
@@ -158,7 +159,7 @@ def test_verify_names_what_a_remote_lacks_and_what_is_damaged_there(origin: Path
     assert f"in the remote {remote} too" in capsys.readouterr().out
     with dvc(origin) as repo:
         store = repo.cloud.get_remote_odb(remote)
-    places = {name: store.oid_to_path(file_md5(origin / name)) for name in (MODEL, "artifacts/tokens/output.txt")}
+    places = {name: store.oid_to_path(file_md5(origin / name)) for name in (STUDENT, "artifacts/tokens/output.txt")}
     content = {place: store.fs.cat_file(place) for place in places.values()}
     lost, damaged = places.values()
     try:
@@ -166,7 +167,7 @@ def test_verify_names_what_a_remote_lacks_and_what_is_damaged_there(origin: Path
         store.fs.pipe_file(damaged, content[damaged][:-1] + b"!")
         assert main(command) == 1
         out = capsys.readouterr().out
-        assert "(artifacts/world_model/model.safetensors) is missing; remove it there, then `dvc push -r" in out
+        assert "(artifacts/student/model.safetensors) is missing; remove it there, then `dvc push -r" in out
         assert "(artifacts/tokens/output.txt) is damaged; remove it there, then `dvc push -r" in out
         assert "2 of " in out
     finally:

@@ -3,6 +3,12 @@
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from roboalign.spec.base import Spec
+
+S = TypeVar("S", bound="Spec")
 
 HELP = "export the bench's clips for raters, training or comparison, or check that they are scored alike"
 
@@ -52,10 +58,11 @@ def run(arguments: argparse.Namespace) -> int:
         return 2
     from roboalign.checkpoint import CheckpointError
 
+    stage = "bench" if arguments.reference is None else "student"
     try:
         print(run_export(arguments) if arguments.reference is None else run_reference(arguments))
     except (CheckpointError, OSError, ValueError) as error:
-        print(f"error: {error} (`dvc repro` or `dvc pull` brings bench, judge and student)", file=sys.stderr)
+        print(f"error: {error} (`dvc pull` or `dvc repro {stage}` brings what is missing)", file=sys.stderr)
         return 1
     return 0
 
@@ -68,7 +75,7 @@ def run_export(arguments: argparse.Namespace) -> str:
     from roboalign.store import Corpus
 
     root, folder, split = arguments.root, arguments.folder, arguments.split
-    reward = RewardSpec.model_validate(read_section(root, "reward"))
+    reward = read_section(root, "reward", RewardSpec)
     corpus = Corpus.open(root / "artifacts/sources/index.json")
     bench = Bench.open(root / "artifacts/bench", corpus, reward.names)
     rows = choose_pairs(bench.pairs, split, arguments.clips)
@@ -89,8 +96,7 @@ def run_reference(arguments: argparse.Namespace) -> str:
     from roboalign.reward.spec import RewardSpec
 
     root, folder = arguments.root, arguments.folder
-    spec = BenchSpec.model_validate(read_section(root, "bench"))
-    reward = RewardSpec.model_validate(read_section(root, "rubric"))
+    spec, reward = read_section(root, "bench", BenchSpec), read_section(root, "rubric", RewardSpec)
     pairs = read_pairs(root / "artifacts/bench/pairs.parquet", reward.names)
     rows = choose_reference(pairs, arguments.reference)
     record = write_reference(folder, root, rows, spec, reward, arguments.device)
@@ -100,15 +106,22 @@ def run_reference(arguments: argparse.Namespace) -> str:
     )
 
 
-def read_section(root: Path, name: str) -> object:
-    """A resolved section of the experiment at `root`. Raises OSError or ValueError if it is missing."""
+def read_section(root: Path, name: str, kind: "type[S]") -> "S":
+    """A resolved section of the experiment at `root`. Raises OSError or ValueError if it is missing or of another
+    version."""
     import yaml
+    from pydantic import ValidationError
 
-    section = yaml.safe_load((root / f"build/spec/{name}.yaml").read_text(encoding="utf-8"))
-    if not isinstance(section, dict) or name not in section:
-        raise ValueError(f"{root / f'build/spec/{name}.yaml'} has no section {name}; run `dvc repro compose`")
-    value: object = section[name]
-    return value
+    path = root / f"build/spec/{name}.yaml"
+    section = yaml.safe_load(path.read_text(encoding="utf-8"))
+    try:
+        return kind.model_validate(section[name])
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(map(str, first["loc"]))
+        raise ValueError(f"{path}: {field}: {first['msg']}; run `dvc repro compose`") from None
+    except (KeyError, TypeError):
+        raise ValueError(f"{path} has no section {name}; run `dvc repro compose`") from None
 
 
 def run_check(arguments: argparse.Namespace) -> int:

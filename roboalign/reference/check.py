@@ -126,9 +126,9 @@ def compare_scores(
     return _agreement(name, differences, expected.score_tolerance)
 
 
-def difference(own: ReferenceScores | None, other: ReferenceScores) -> float:
+def difference(own: ReferenceScores, other: ReferenceScores) -> float:
     """The largest difference of two clips' scores in one dimension; infinite if only one has a kind of scores."""
-    if own is None or (own.faithful is None) != (other.faithful is None):
+    if (own.faithful is None) != (other.faithful is None):
         return float("inf")
     pairs: list[tuple[Sequence[float], Sequence[float]]] = [(own.absolute, other.absolute)]
     if own.faithful is not None and other.faithful is not None:

@@ -54,11 +54,14 @@ def to_record(absolute: Sequence[float] | Scores, faithful: Sequence[float] | Sc
     )
 
 
-def compute_label(labeller: PairLabeller, pair: Pair) -> ReferenceScores | None:
-    """The label of a pair, or None if the records of its episode do not determine it: generated clips are labelled
-    through a state probe, annotated ones by raters."""
-    if pair.generated >= 0 or pair.provenance in ("people", "vlm"):
-        return None
+def is_determined(pair: Pair) -> bool:
+    """Whether recorded states and declared losses determine a pair's label: generated clips are labelled through a
+    state probe, annotated ones by raters."""
+    return pair.generated < 0 and pair.provenance not in ("people", "vlm")
+
+
+def compute_label(labeller: PairLabeller, pair: Pair) -> ReferenceScores:
+    """The label of a pair, computed again from its recipe and the records of its episodes."""
     labelled = labeller.label(pair)
     return to_record(labelled.scores, labelled.faithful)
 

@@ -13,7 +13,15 @@ from roboalign.bench.spec import BenchSpec
 from roboalign.evaluation.spec import ScorerName
 from roboalign.io import digest, read_json, write_json, write_text
 from roboalign.reference.records import FILE, ReferenceCamera, ReferenceClip, ReferenceScores, ReferenceSet
-from roboalign.reference.score import SCORERS, cell_levels, compute_label, frames_digest, score_clips, scorer_path
+from roboalign.reference.score import (
+    SCORERS,
+    cell_levels,
+    frames_digest,
+    is_determined,
+    score_clips,
+    scorer_path,
+    to_record,
+)
 from roboalign.reward.spec import RewardSpec
 from roboalign.store import Corpus, EpisodeStore, EpisodeWriter
 
@@ -92,7 +100,7 @@ def write_reference(
             for (source, task), matrix in labeller.cameras.items()
         ),
         scorers={name: digest([path]) for name, path in models.items()},
-        clips=tuple(_clip(copied, number, labeller, scores) for number in range(len(copied))),
+        clips=tuple(_clip(copied, number, scores) for number in range(len(copied))),
     )
     write_text(folder / FILE, record.model_dump_json(indent=1) + "\n")
     write_text(
@@ -102,16 +110,14 @@ def write_reference(
     return record
 
 
-def _clip(
-    bench: Bench, number: int, labeller: PairLabeller, scores: Mapping[ScorerName, Sequence[ReferenceScores]]
-) -> ReferenceClip:
-    """The record of a pair, with the label and the scores that this installation gives it."""
+def _clip(bench: Bench, number: int, scores: Mapping[ScorerName, Sequence[ReferenceScores]]) -> ReferenceClip:
+    """The record of a pair: its label in the bench, and the scores that this installation gives it."""
     pair, frames = bench.pairs[number], bench.frames(number)
     return ReferenceClip(
         clip=pair.id,
         digest=frames_digest(frames),
         levels=cell_levels(frames),
-        label=compute_label(labeller, pair),
+        label=to_record(pair.scores, pair.faithful) if is_determined(pair) else None,
         scores={name: values[number] for name, values in scores.items()},
     )
 

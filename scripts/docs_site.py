@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parent.parent
 
-LINK = re.compile(r"(\]\(\s*)([^)\s#]+)([^)\s]*\s*\))")
-"""A Markdown link or image: what precedes its target, the target without its anchor, and the rest."""
+LINK = re.compile(r"""(\]\(\s*|(?:src|srcset|href)=")([^)\s#"]+)([^)\s"]*(?:\s*\)|"))""")
+"""A link or image in Markdown or HTML: what precedes its target, the target without its anchor, and the rest."""
 
 REFERENCE = "reference"
 """The folder of the generated pages."""

@@ -45,7 +45,7 @@ def write_reference(root: Path) -> dict[str, str]:
     # The held-out judge is a judge: its page only says so.
     pages = {title: page_of([name for name in names if name != "held_out"]) for title, names in users.items()}
     result = {name: part_page(name, schema, classes, pages) for name, schema in schemas.items()}
-    shared = [f"# Shared by several parts\n\n{link_editor()}"]
+    shared = [f"# Shared by several parts\n\n{link_editor()}\n"]
     shared += [class_section(title, classes[title], pages, SHARED) for title in classes if pages[title] == SHARED]
     result[SHARED] = "\n".join(shared)
     result["index"] = index_page(schemas)
@@ -101,28 +101,32 @@ def part_page(name: str, schema: Schema, classes: Mapping[str, Schema], pages: M
 
 def class_section(title: str, schema: Schema, pages: Mapping[str, str], page: str) -> str:
     """The heading, docstring and table of the fields of a class."""
-    lines = [f"## {title}", "", str(schema.get("description", "")), ""]
+    lines = [f"## {title}", "", escape(str(schema.get("description", ""))), ""]
     required = set(schema.get("required", ())) | set((schema.get("anyOf") or [{}])[0].get("required", ()))
-    properties = {field: value for field, value in schema.get("properties", {}).items() if field != "extends"}
+    properties = schema.get("properties", {})
     if properties:
         lines += ["| field | type | default | |", "| --- | --- | --- | --- |"]
     for field, value in properties.items():
         cells = (
-            f"`{field}`", render_type(value, pages, page), default_of(value, field in required),
+            f"`{field}`", render_type(value, pages, page), default_of(field, value, field in required),
             escape(" ".join(str(value.get("description", "")).split())),
         )  # fmt: skip
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join([*lines, ""])
 
 
-def default_of(schema: Schema, required: bool) -> str:
+def default_of(field: str, schema: Schema, required: bool) -> str:
     """The default of a field as YAML would have it."""
     if required:
         return "required"
     if "default" not in schema:
-        return "see the class" if "$ref" in schema or "oneOf" in schema else "computed"
+        assert field == "extends", f"{SCHEMAS} has no default of {field}; run `python -m roboalign schema`"
+        return "none"
     text = json.dumps(schema["default"], ensure_ascii=False)
-    return f"`{text}`" if len(text) <= 60 else "several values"
+    if len(text) <= 60:
+        return f"`{text}`"
+    kind = schema["default"].get("kind") if isinstance(schema["default"], Mapping) else None
+    return f"`kind: {kind}` and its values" if kind else "several values"
 
 
 def render_type(schema: Schema, pages: Mapping[str, str], page: str) -> str:
@@ -142,7 +146,9 @@ def render_type(schema: Schema, pages: Mapping[str, str], page: str) -> str:
         case "array":
             return array_type(schema, pages, page)
         case "object":
-            values = schema.get("additionalProperties") or next(iter(schema.get("patternProperties", {}).values()), {})
+            values: Any = schema.get("additionalProperties") or next(
+                iter(schema.get("patternProperties", {}).values()), {}
+            )
             inner = render_type(values, pages, page) if isinstance(values, Mapping) and values else "any value"
             return f"mapping of names to {inner}"
         case "number" | "integer" | "string" | "boolean" | "null" as kind:
@@ -172,7 +178,7 @@ def bounds(schema: Schema) -> str:
     parts += [f"above {schema['exclusiveMinimum']:g}"] if "exclusiveMinimum" in schema else []
     parts += [f"below {schema['exclusiveMaximum']:g}"] if "exclusiveMaximum" in schema else []
     parts += [f"multiple of {schema['multipleOf']:g}"] if "multipleOf" in schema else []
-    if "maxLength" in schema:
+    if "maxLength" in schema and "pattern" not in schema:
         parts.append(f"{schema.get('minLength', 0)} to {schema['maxLength']} characters")
     return f", {', '.join(parts)}" if parts else ""
 

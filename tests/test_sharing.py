@@ -9,6 +9,7 @@ import contextlib
 import importlib.util
 import shutil
 import subprocess
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -104,16 +105,14 @@ def folder_remote(origin: Path) -> str:
 def s3_remote(origin: Path) -> Iterator[str]:
     """The name of a remote in a bucket of an S3-compatible server on loopback, pushed to; the address is in the
     configuration that is not in git."""
-    import boto3
     from moto.server import ThreadedMotoServer
 
     server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
     server.start()
     try:
         host, port = server.get_host_and_port()
-        keys = {"aws_access_key_id": "test", "aws_secret_access_key": "test"}
         url = f"http://{host}:{port}"
-        boto3.client("s3", endpoint_url=url, region_name="us-east-1", **keys).create_bucket(Bucket="models")
+        urllib.request.urlopen(urllib.request.Request(f"{url}/models", method="PUT")).close()  # creates the bucket
         write_text(
             origin / LOCAL,
             "['remote \"s3\"']\n    url = s3://models/roboalign\n    region = us-east-1\n"

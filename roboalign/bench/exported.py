@@ -15,7 +15,7 @@ from roboalign.bench.pairs import BenchError
 from roboalign.io import json_lines, write_text
 from roboalign.types import Split
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION: Literal[1] = 1
 
 HEADER, CLIPS, SCHEMA = "bench.json", "clips.jsonl", "schema.json"
 

@@ -11,7 +11,7 @@ from roboalign.reward.spec import RewardSpec
 
 FILE = "reference.json"
 
-VERSION = 1
+VERSION: Literal[1] = 1
 
 SCORE_TOLERANCE = 0.02
 """Raw points in one dimension, of at most 3 points in the paper's reward: a hundred times what different processors

@@ -43,18 +43,27 @@ It makes the degraded clips again, labels them by the rubric, and scores all cli
 def choose_reference(pairs: Sequence[Pair], count: int) -> list[int]:
     """The indices of `count` pairs of the test split that judges may see, as evenly as possible over sources, origins
     and degradations. Raises BenchError if there are fewer."""
-    groups: dict[tuple[str, str, str], list[int]] = {}
+    groups: dict[str, dict[str, list[int]]] = {}
     for number in sorted(range(len(pairs)), key=lambda number: pairs[number].id):
         pair = pairs[number]
         if pair.split == "test" and pair.judged:
-            groups.setdefault((pair.origin, pair.degradation, pair.source), []).append(number)
-    rounds = zip_longest(*(groups[key] for key in sorted(groups)))
+            groups.setdefault(pair.degradation or pair.origin, {}).setdefault(pair.source, []).append(number)
+    lists = []
+    for place, kind in enumerate(sorted(groups)):
+        sources = sorted(groups[kind])
+        # Each kind begins with another source, so that few clips show several sources.
+        start = place % len(sources)
+        lists.append(interleave([groups[kind][source] for source in sources[start:] + sources[:start]]))
     # Two groups may hold the same clip, drawn twice.
-    ordered = {pairs[number].id: number for each in rounds for number in each if number is not None}
-    rows = list(ordered.values())[:count]
+    rows = list({pairs[number].id: number for number in interleave(lists)}.values())[:count]
     if len(rows) < count:
         raise BenchError(f"--reference is {count}, but the test split has {len(rows)} different clips; lower it")
     return rows
+
+
+def interleave(lists: Sequence[Sequence[int]]) -> list[int]:
+    """The first numbers of all lists, then the second ones, and so on."""
+    return [number for each in zip_longest(*lists) for number in each if number is not None]
 
 
 def write_reference(

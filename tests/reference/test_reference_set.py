@@ -7,8 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
+from numpy.typing import NDArray
 
 from roboalign.__main__ import main
 from roboalign.bench.build import build
@@ -21,14 +23,20 @@ from roboalign.reference.write import choose_reference
 from roboalign.reward.spec import RewardSpec
 from roboalign.store import Corpus
 from roboalign.student.model import save_student
-from roboalign.types import Episode
-from tests.bench.conftest import fading
+from roboalign.types import Episode, Float32, UInt8
 from tests.experiment_files import write_experiment
 from tests.reward.reward_fakes import toy_judge, toy_student
 
 CLIPS = 24
 SMALL = {"pairs": 120, "min_frames": 5, "max_frames": 12, "generated": {"frames": 4, "batch_size": 3}}
 Capture = pytest.CaptureFixture[str]
+
+
+def fading(first: UInt8, actions: Float32, masks: NDArray[np.bool_], seeds: NDArray[np.int64]) -> UInt8:
+    """A world model that dims the first frame, by an amount that its seed sets."""
+    steps = np.arange(1, actions.shape[1] + 1)[None, :, None, None, None]
+    dimmed = first[:, None] * (1 - steps * (seeds % 3)[:, None, None, None, None] / 20)
+    return np.asarray(dimmed, np.uint8)
 
 
 @pytest.fixture(scope="module")

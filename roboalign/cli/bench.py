@@ -56,12 +56,10 @@ def run(arguments: argparse.Namespace) -> int:
         )  # fmt: skip
         print(f"error: {wrong}", file=sys.stderr)
         return 2
-    from roboalign.checkpoint import CheckpointError
-
     stage = "bench" if arguments.reference is None else "student"
     try:
         print(run_export(arguments) if arguments.reference is None else run_reference(arguments))
-    except (CheckpointError, OSError, ValueError) as error:
+    except (OSError, ValueError) as error:
         print(f"error: {error} (`dvc pull` or `dvc repro {stage}` brings what is missing)", file=sys.stderr)
         return 1
     return 0
@@ -88,7 +86,7 @@ def run_export(arguments: argparse.Namespace) -> str:
 def run_reference(arguments: argparse.Namespace) -> str:
     """Write a reference set; the line to print.
 
-    Raises OSError, ValueError or CheckpointError if bench, judge or student cannot be read.
+    Raises OSError or ValueError if bench, judge or student cannot be read.
     """
     from roboalign.bench.pairs import read_pairs
     from roboalign.bench.spec import BenchSpec
@@ -127,7 +125,6 @@ def read_section(root: Path, name: str, kind: "type[S]") -> "S":
 def run_check(arguments: argparse.Namespace) -> int:
     """Run `bench check`; the exit code."""
     from roboalign.bench.exported import read_listing
-    from roboalign.checkpoint import CheckpointError
     from roboalign.reference.records import FILE
 
     folder = arguments.folder
@@ -143,7 +140,7 @@ def run_check(arguments: argparse.Namespace) -> int:
         for agreement in check_reference(folder, models, arguments.root, arguments.device):
             print(agreement, flush=True)
             alike &= agreement.alike
-    except (CheckpointError, OSError, ValueError) as error:
+    except (OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     print("this installation scores alike" if alike else "this installation does NOT score alike")

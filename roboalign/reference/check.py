@@ -56,7 +56,7 @@ def check_reference(folder: Path, models: Path, root: Path, device: str) -> Iter
         root: The checkout, for a judge behind a server.
         device: `cpu` or `cuda`.
 
-    Raises BenchError, StoreError or CheckpointError if a file of the set or a checkpoint is missing or damaged.
+    Raises BenchError or StoreError if a file of the set or a checkpoint is missing or damaged.
     """
     expected = read_reference(folder)
     corpus = Corpus.open(folder / "sources/index.json")

@@ -10,7 +10,8 @@ import torch
 from roboalign.bench.dataset import score_pairs
 from roboalign.bench.labeller import PairLabeller
 from roboalign.bench.labels import Scores
-from roboalign.bench.pairs import Bench, Pair
+from roboalign.bench.pairs import Bench, BenchError, Pair
+from roboalign.checkpoint import CheckpointError
 from roboalign.evaluation.spec import ScorerName
 from roboalign.pipeline.judges import load_judge
 from roboalign.reference.records import ReferenceScores
@@ -31,7 +32,7 @@ def scorer_path(models: Path, name: ScorerName) -> Path:
 
 
 def score_clips(path: Path, name: ScorerName, bench: Bench, root: Path, device: str) -> list[ReferenceScores]:
-    """The scores of all pairs of a bench by the scorer in a checkpoint. Raises CheckpointError if it is damaged.
+    """The scores of all pairs of a bench by the scorer in a checkpoint. Raises BenchError if it cannot be read.
 
     Args:
         path: The checkpoint.
@@ -41,7 +42,10 @@ def score_clips(path: Path, name: ScorerName, bench: Bench, root: Path, device: 
         device: `cpu` or `cuda`.
     """
     place = torch.device(device)
-    scorer: Scorer = load_student(path).to(place) if name == "student" else load_judge(path, place, root)
+    try:
+        scorer: Scorer = load_student(path).to(place) if name == "student" else load_judge(path, place, root)
+    except CheckpointError as error:
+        raise BenchError(str(error)) from None
     scores = score_pairs(scorer.sample, bench, range(len(bench))).mean(0)
     return [to_record(absolute, faithful) for absolute, faithful in scores]
 

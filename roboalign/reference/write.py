@@ -1,6 +1,7 @@
 """Writes a reference set from an experiment's bench, judge and student."""
 
 import shutil
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from itertools import zip_longest
@@ -69,7 +70,7 @@ def interleave(lists: Sequence[Sequence[int]]) -> list[int]:
 def write_reference(
     folder: Path, root: Path, rows: Sequence[int], spec: BenchSpec, reward: RewardSpec, device: str
 ) -> ReferenceSet:
-    """Write a reference set of the pairs `rows` of an experiment's bench into a new folder.
+    """Write a reference set of the pairs `rows` of an experiment's bench into a new folder, whole or not at all.
 
     Args:
         folder: The folder; must not exist.
@@ -79,8 +80,18 @@ def write_reference(
         reward: The reward.
         device: `cpu` or `cuda`, for judge and student.
 
-    Raises BenchError, StoreError or CheckpointError if something of the experiment is missing or damaged.
+    Raises BenchError, StoreError or OSError if something of the experiment is missing or damaged.
     """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as temporary:
+        record = _write(Path(temporary) / "reference", root, rows, spec, reward, device)
+        (Path(temporary) / "reference").rename(folder)
+    return record
+
+
+def _write(
+    folder: Path, root: Path, rows: Sequence[int], spec: BenchSpec, reward: RewardSpec, device: str
+) -> ReferenceSet:
     artifacts = root / "artifacts"
     corpus = Corpus.open(artifacts / "sources/index.json")
     bench = Bench.open(artifacts / "bench", corpus, reward.names)

@@ -1,4 +1,5 @@
-"""The command line: `python -m roboalign COMMAND`; `--help` lists the commands, each a file of roboalign/cli/.
+"""The command line: `roboalign COMMAND` or `python -m roboalign COMMAND`; `--help` lists the commands, each a file of
+roboalign/cli/.
 
 Commands import their modules when they run, so those that read only specs and data do not import torch.
 """

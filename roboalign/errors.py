@@ -1,4 +1,7 @@
-"""The base class of errors that stop a stage."""
+"""The base class of errors that stop a stage, and the error for a package that is not installed."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 class StageError(Exception):
@@ -6,6 +9,17 @@ class StageError(Exception):
 
     Parts derive their own errors from it.
     """
+
+
+@contextmanager
+def require_extra(extra: str, feature: str) -> Iterator[None]:
+    """Raise StageError that names `feature` and the extra to install, if an import in the block fails."""
+    try:
+        yield
+    except ImportError as error:
+        raise StageError(
+            f"{feature} needs the package {error.name}, which is not installed; install the extra: roboalign[{extra}]"
+        ) from None
 
 
 def printable(text: str) -> str:

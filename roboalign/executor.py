@@ -14,7 +14,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from typing import Any, TypeVar, assert_never
 
-from roboalign.errors import StageError
+from roboalign.errors import StageError, require_extra
 from roboalign.hardware.spec import DaskSpec, ExecutorSpec, ProcessesSpec
 
 Work = TypeVar("Work")
@@ -107,12 +107,8 @@ class _Cluster(Workers):
 
     def __init__(self, spec: DaskSpec) -> None:
         """Raises StageError if dask is not installed or the scheduler does not answer."""
-        try:
+        with require_extra("cluster", "hardware.executor.kind dask"):
             import distributed
-        except ImportError:
-            raise StageError(
-                "hardware.executor is dask, which is not installed; install the extra `cluster`, or take `processes`"
-            ) from None
         self._cluster: Any = None
         if spec.scheduler == "local":
             # One thread each: simulators and their renderers are not safe to share between threads.

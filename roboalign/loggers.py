@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, assert_never
 
-from roboalign.errors import StageError
+from roboalign.errors import require_extra
 from roboalign.hardware.spec import LoggerName
 from roboalign.io import write_json
 
@@ -58,14 +58,10 @@ class LiveLog:
         runs: dict[str, str] = json.loads(state.read_text(encoding="utf-8")) if resumed else {}
         runs.setdefault("version", time.strftime("%Y%m%d-%H%M%S"))
         for name in _names:
-            try:
+            with require_extra("loggers", f"hardware.loggers {name}"):
                 logger = _build_logger(name, label, runs, int(rows[-1]["step"]) if resumed else 0)
                 if not resumed:
                     logger.log_hyperparams(dict(parameters))
-            except ModuleNotFoundError as error:
-                raise StageError(
-                    f"hardware.loggers: {name} needs the package {error.name}; install the extra `loggers`"
-                ) from None
             self.loggers.append(logger)
             if name == "mlflow":
                 runs["mlflow"] = str(logger.version)

@@ -8,6 +8,7 @@ from roboalign.evaluation.benchmarks import benchmark_results
 from roboalign.evaluation.clips import read_clip_sets, true_clips
 from roboalign.evaluation.external import scored_sets
 from roboalign.evaluation.gates import gates
+from roboalign.evaluation.outcomes import outcome_rows
 from roboalign.evaluation.scoring import Scorer, best_of_n, evaluate, rows, score
 from roboalign.evaluation.spec import EvaluationSpec, ScorerName
 from roboalign.hardware.spec import DeviceSpec
@@ -23,7 +24,7 @@ MEASURED = ("tokenizer", "world_model", "student", "rl", "rollout")
 
 
 def main(run: Run) -> None:
-    """Write metrics/evaluation.json, and the scores of every clip for the report."""
+    """Write metrics/evaluation.json, and the scores and outcomes of every clip."""
     spec: EvaluationSpec = run.section("evaluation", EvaluationSpec)
     reward: RewardSpec = run.section("rubric", RewardSpec)
     device_spec: DeviceSpec = run.section("hardware.device", DeviceSpec)
@@ -55,6 +56,8 @@ def main(run: Run) -> None:
     result["gates"], result["gates_not_measured"] = gates(metrics, result["differences"], spec)
     write_json(run.output("metrics/evaluation.json"), result)
     write_tsv(run.output("artifacts/evaluation/scores.tsv"), rows(scored.values(), reward.names))
+    outcomes = {name: one.outcomes for name, one in scored.items() if one.outcomes is not None}
+    write_tsv(run.output("artifacts/evaluation/outcomes.tsv"), outcome_rows(outcomes))
     passed = sum(gate["passed"] for gate in result["gates"].values())
     run.log(f"{passed} of {len(result['gates'])} measured gates passed")
 

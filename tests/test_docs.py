@@ -1,4 +1,4 @@
-"""The documentation site: the reference has every spec field, and links and navigation lead somewhere."""
+"""The documentation site: its reference has every spec field, and it builds without an error or another host."""
 
 import os
 import re
@@ -12,10 +12,7 @@ from pydantic import BaseModel
 
 from roboalign.cli.parser import COMMANDS
 from roboalign.spec.experiment import VARIANTS, ExperimentFileSpec, ParamsSpec, StudySpec
-from scripts.docs_site import LINK, ROOT, generated_pages, link_target
-
-SOURCES = [path.relative_to(ROOT) for path in sorted((ROOT / "docs").rglob("*.md"))]
-CODE = re.compile(r"```.*?```|`[^`\n]*`", re.S)
+from scripts.docs_site import ROOT, generated_pages
 
 
 @pytest.fixture(scope="module")
@@ -59,12 +56,6 @@ def test_the_reference_tells_bounds_defaults_and_choices(pages: dict[str, str]) 
     assert '| `kind` | `"auto"` or `"png"` or `"h264"` or `"av1"` | `"auto"` |' in pages["reference/sources.md"]
     assert "[TrainingSpec](shared.md#trainingspec)" in pages["reference/tokenizer.md"]
     assert all(f"\n## {name}\n" in pages["reference/commands.md"] for name in COMMANDS)
-
-
-def test_links_in_the_repository_lead_somewhere() -> None:
-    for source in (*SOURCES, Path("README.md"), Path("CHANGELOG.md"), Path("SECURITY.md")):
-        for _, target, _ in LINK.findall(CODE.sub("", (ROOT / source).read_text(encoding="utf-8"))):
-            assert ":" in target or link_target(source, target), f"{source} links to {target}, which does not exist"
 
 
 def test_the_site_builds_strictly_and_loads_nothing_from_elsewhere(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from roboalign.cli import (
     diff,
     evaluate_policy,
     export,
+    init,
     inspect,
     pairs,
     plan,
@@ -24,8 +25,10 @@ from roboalign.cli import (
     use,
     verify,
 )
+from roboalign.cli.completion import SHELLS, PrintCompletion
 
 COMMANDS: dict[str, ModuleType] = {
+    "init": init,
     "check": check,
     "show": show,
     "plan": plan,
@@ -51,12 +54,14 @@ COMMANDS: dict[str, ModuleType] = {
 def make_parser() -> argparse.ArgumentParser:
     """The parser of the command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m roboalign",
+        prog="roboalign",
         description="RoboAlign: robot video world models, declared in specs/ and run by DVC.",
         epilog="`dvc repro` runs the stages; `dvc exp run -S use.rollout=w12` runs them with one change. "
         "Exit codes: 0 well, 1 something is out of date or damaged, 2 errors in specs or arguments.",
     )
     parser.add_argument("--root", type=Path, default=Path(), help=argparse.SUPPRESS)
+    parser.add_argument("--print-completion", choices=SHELLS, action=PrintCompletion,
+                        help="print a script that completes commands, experiments and files")  # fmt: skip
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, command in COMMANDS.items():
         command.add_arguments(commands.add_parser(name, help=command.HELP, description=command.HELP.capitalize() + "."))

@@ -18,7 +18,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("videos", type=Path, metavar="VIDEOS", help="a folder of videos, arrays or folders of pictures")
     parser.add_argument("--instructions", type=Path, required=True, metavar="FILE",
                          help="JSONL, JSON or CSV of video and instruction")  # fmt: skip
-    parser.add_argument("--judge", default="judge", metavar="judge|student|PATH", help="who scores (judge)")
+    parser.add_argument("--judge", default="judge", metavar="judge|student|PATH|URI",
+                         help="who scores (judge); the path or URI of an exported one needs no experiment")  # fmt: skip
     parser.add_argument("--name", metavar="MODEL", help="the model that made the videos (the folder's name)")
     parser.add_argument("--json", type=Path, metavar="OUT", help="write the scores to this file, too")
     parser.add_argument("--fit", choices=("crop", "pad", "stretch"), default="crop",

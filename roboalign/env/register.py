@@ -1,9 +1,6 @@
 """The ids under which Gymnasium finds the environments."""
 
-try:
-    from gymnasium.envs.registration import register, registry
-except ImportError as error:
-    raise ImportError(f"Gymnasium is not installed ({error}); install the extra: roboalign[env]") from None
+from gymnasium.envs.registration import register, registry
 
 WORLD_MODEL = "roboalign/WorldModel-v0"
 ROBOTS = {

@@ -21,6 +21,15 @@ ScorerName = Literal["student", "judge", "held_out"]
 """A scorer: the distilled student, the judge that labels its training data, or the held-out judge, which is not used in
 any training."""
 
+GOLD = "gold"
+"""Name of the gold scorer, the rubric over states that the gold probe perceives."""
+
+FAITHFUL = "_faithful"
+"""Suffix of a scorer's name for its faithful scores: `gold_faithful`."""
+
+TOTAL = "total"
+"""The key of the sum over all dimensions."""
+
 
 class ComparisonSpec(Spec):
     """A paired difference between two clip sets, with the same episodes and seeds."""

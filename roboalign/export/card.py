@@ -56,6 +56,7 @@ def card(
         f"In the spec of a {section.replace('_', ' ')}, with the other fields as below:", "",
         "```yaml", "init: {kind: checkpoint, uri: FOLDER_OR_HF_URI}", "```", "",
         *_transformers(llama),
+        *_scoring(part),
         "## Measured", "",
         *(["| metric | value |", "| --- | --- |", *shown] if shown else ["No metrics were at hand."]), "",
         "## Made from", "",
@@ -81,6 +82,16 @@ def numbers(metrics: Json, name: str = "") -> Iterator[tuple[str, str]]:
         yield name, f"{metrics:.6g}"
     elif isinstance(metrics, str):
         yield name, metrics
+
+
+def _scoring(part: str) -> list[str]:
+    """How `score` uses it, if it scores videos."""
+    if part not in ("judge", "held_out", "student"):
+        return []
+    return [
+        "Scores with intervals for any folder of videos, without an experiment:", "",
+        "```sh", "roboalign score VIDEOS --instructions FILE --judge FOLDER_OR_HF_URI", "```", "",
+    ]  # fmt: skip
 
 
 def _transformers(llama: bool) -> list[str]:

@@ -1,5 +1,7 @@
 """`python -m roboalign export`: a trained part as a folder with weights, config.json and a model card.
 
+The folder of a judge or student also has the calibration, with which `score --judge FOLDER|URI` needs no experiment.
+
 A world model that is a plain LLaMA is written in transformers' layout, every other part with its own names of weights.
 Both are read again by `init: {kind: checkpoint}`.
 """
@@ -10,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import Literal, get_args
 
 from roboalign import __version__, checkpoint
+from roboalign.bench.calibration import Calibration
 from roboalign.checkpoint import CheckpointError
 from roboalign.export.card import card
 from roboalign.io import read_json, write_json, write_text
@@ -23,7 +26,10 @@ PARTS = get_args(Part)
 
 WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
 FILES = (WEIGHTS, CONFIG, CARD)
-"""The files of an exported folder."""
+"""The files of every exported folder."""
+
+CALIBRATION = "calibration.json"
+"""The file of a judge's or student's folder from which `score` computes intervals."""
 
 
 def stage_of(part: Part) -> str:
@@ -57,6 +63,9 @@ def export_part(root: Path, part: Part, folder: Path, inputs: Mapping[str, str],
     else:
         checkpoint.save(folder / WEIGHTS, tensors, **public)
         write_json(folder / CONFIG, {"model_type": f"roboalign_{part}", "roboalign": described})
+    calibration = path.with_name(CALIBRATION)
+    if calibration.exists():
+        write_json(folder / CALIBRATION, _read_calibration(calibration, stage_of(part)))
     metrics = root / f"metrics/{part}.json"
     text = card(
         part, spec, read_json(metrics) if metrics.exists() else {}, inputs, revision,
@@ -64,6 +73,14 @@ def export_part(root: Path, part: Part, folder: Path, inputs: Mapping[str, str],
         llama=model is not None and is_plain_llama(model.spec),
     )  # fmt: skip
     write_text(folder / CARD, text)
+
+
+def _read_calibration(path: Path, stage: str) -> Json:
+    """The content of a calibration file. Raises CheckpointError if it is damaged."""
+    try:
+        return Calibration.model_validate_json(path.read_bytes()).model_dump(mode="json")
+    except ValueError:
+        raise CheckpointError(f"{path} is damaged; run `dvc repro {stage}`") from None
 
 
 def hide_folders(value: Json) -> Json:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from roboalign.checkpoint import CheckpointError
-from roboalign.export.folder import FILES
+from roboalign.export.folder import CALIBRATION, FILES
 
 
 def push_folder(folder: Path, repository: str, *, private: bool) -> str:
@@ -20,8 +20,9 @@ def push_folder(folder: Path, repository: str, *, private: bool) -> str:
     api = HfApi()
     try:
         api.create_repo(repository, repo_type="model", private=private, exist_ok=True)
+        patterns = [*FILES, CALIBRATION]
         commit = api.upload_folder(
-            repo_id=repository, folder_path=folder, allow_patterns=list(FILES), commit_message="Upload exported model"
+            repo_id=repository, folder_path=folder, allow_patterns=patterns, commit_message="Upload exported model"
         )
     except Exception as error:  # of the hub, of its HTTP client, of the network
         reason = " ".join(str(error).split()) or type(error).__name__

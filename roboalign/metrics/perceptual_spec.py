@@ -17,7 +17,8 @@ Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 class StLpipsSpec(Spec):
-    """ST-LPIPS (Ghildyal and Liu, arXiv 2207.13686). Its AlexNet weights are part of the package stlpips-pytorch."""
+    """ST-LPIPS (Ghildyal and Liu, arXiv 2207.13686). Its AlexNet weights are part of the package stlpips-pytorch
+    (extra `stlpips`)."""
 
     kind: Literal["st_lpips"]
 

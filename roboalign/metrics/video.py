@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate, max_pool2d, normalize
 from torchmetrics.functional.image import structural_similarity_index_measure
 
+from roboalign.errors import require_extra
 from roboalign.metrics.perceptual_spec import Backbone, LpipsSpec, PerceptualSpec, StLpipsSpec
 
 CEILING = 100.0
@@ -185,7 +186,8 @@ def _shift_tolerant() -> nn.Module:
     """The ST-LPIPS network of the package stlpips-pytorch."""
     with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
-        from stlpips_pytorch import stlpips
+        with require_extra("stlpips", "evaluation.perceptual.kind st_lpips"):
+            from stlpips_pytorch import stlpips
 
         net: nn.Module = stlpips.LPIPS(net="alex", variant="shift_tolerant", verbose=False)
     return net

@@ -13,6 +13,7 @@ from pydantic import TypeAdapter
 from roboalign import checkpoint
 from roboalign.bench.dataset import ObservedSets, Scores, SetPlan, observe_pairs, read_video
 from roboalign.bench.pairs import Bench
+from roboalign.errors import require_extra
 from roboalign.hardware.spec import DeviceSpec
 from roboalign.judge.model import RegressionJudge, load_regression_judge
 from roboalign.judge.openai_api import OpenAIJudge
@@ -84,7 +85,11 @@ def fit_reward_model(
     run.log(f"{len(rows)} clips, {len(plan.groups)} groups among them, {known:.0%} of known scenes, read in "
             f"{time.monotonic() - started:.0f} s")  # fmt: skip
     module = RewardModule(model, spec.loss, spec.training)
-    fit(module, clips, spec.training, device, label=run.label, scratch=run.scratch, curves=curves)
+    micro_batches = run.micro_batches.student if run.name == "student" else run.micro_batches.judge
+    fit(
+        module, clips, spec.training, device, label=run.label, scratch=run.scratch, curves=curves,
+        micro_batches=micro_batches,
+    )  # fmt: skip
     model.to(device.accelerator).eval()
     return known
 
@@ -112,9 +117,10 @@ def train_judge(
             fit_reward_model(run, judge, spec, bench, train, bench.labels[train], device, curves)
             return judge
         case Qwen3VLJudgeSpec():
-            from roboalign.judge.qwen3_vl import build_qwen3_vl_judge
-            from roboalign.judge.qwen3_vl_init import initialize_qwen3_vl_judge
-            from roboalign.judge.qwen3_vl_lit import LabelledClipDataset, Qwen3VLJudgeModule
+            with require_extra("vlm", "judge.kind qwen3_vl"):
+                from roboalign.judge.qwen3_vl import build_qwen3_vl_judge
+                from roboalign.judge.qwen3_vl_init import initialize_qwen3_vl_judge
+                from roboalign.judge.qwen3_vl_lit import LabelledClipDataset, Qwen3VLJudgeModule
 
             model = build_qwen3_vl_judge(spec, reward)
             if spec.init is not None:
@@ -122,7 +128,7 @@ def train_judge(
             dataset = LabelledClipDataset(spec, reward, BenchClips(bench, train))
             fit(
                 Qwen3VLJudgeModule(model), dataset, spec.training, device, label=run.label, scratch=run.scratch,
-                curves=curves,
+                curves=curves, micro_batches=run.micro_batches.judge,
             )  # fmt: skip
             return model.to(device.accelerator).eval()
         case OpenAIJudgeSpec():
@@ -165,7 +171,8 @@ def load_judge(path: Path, device: torch.device | str = "cpu", root: Path = Path
         case RegressionJudgeSpec():
             return load_regression_judge(path).to(device)
         case Qwen3VLJudgeSpec():
-            from roboalign.judge.qwen3_vl import load_qwen3_vl_judge
+            with require_extra("vlm", "a judge of the kind qwen3_vl"):
+                from roboalign.judge.qwen3_vl import load_qwen3_vl_judge
 
             return load_qwen3_vl_judge(path).to(device)
         case OpenAIJudgeSpec():

@@ -24,7 +24,7 @@ def run(
         root: The checkout of the experiment.
         folder: The videos.
         instructions: A table of instructions, see `instructions.py`.
-        which: `judge`, `student`, or a path of a scorer's file or folder.
+        which: `judge`, `student`, a path of a scorer's file or folder, or a URI of an exported folder.
         options: How videos are read and scored.
         out: A JSON file to write; None for none.
         device: `cpu` or `cuda`.

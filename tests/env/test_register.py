@@ -25,11 +25,6 @@ def test_importing_registers_all_of_them_and_loads_no_models() -> None:
     assert printed.splitlines() == [f"{names} False"]
 
 
-def test_without_gymnasium_the_extra_is_named() -> None:
-    printed = run("import sys; sys.modules['gymnasium'] = None; import roboalign.env")
-    assert printed.splitlines()[-1].endswith("install the extra: roboalign[env]")
-
-
 def test_the_code_of_the_page_runs(experiment: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """All blocks of docs/environments.md, one after the other, in an experiment's folder."""
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs/environments.md").read_text(), re.DOTALL)

@@ -48,7 +48,7 @@ def test_an_exported_folder_is_uploaded(folder: Path, calls: Calls, capsys: pyte
     assert (first, second) == ("create_repo", "upload_folder")
     assert (create["repo_id"], create["private"], create["exist_ok"]) == ("somebody/model", True, True)
     assert (upload["repo_id"], upload["folder_path"]) == ("somebody/model", folder)
-    assert set(upload["allow_patterns"]) == set(FILES)
+    assert set(upload["allow_patterns"]) == {*FILES, "calibration.json"}
     assert "https://hub/commit/1" in capsys.readouterr().out
 
 

@@ -1,12 +1,16 @@
 import shutil
+import sys
 from pathlib import Path
 
+import fsspec
 import pytest
 import torch
 import yaml
 from pydantic import TypeAdapter
 from scoring_fakes import SIX, fake_judge, grey, write_video
 
+from roboalign.checkpoint import save
+from roboalign.export.folder import export_part
 from roboalign.io import write_json
 from roboalign.judge.openai_api import OpenAIJudge
 from roboalign.judge.spec import JudgeSpec
@@ -43,6 +47,35 @@ def test_judge_and_student_come_by_name_by_folder_and_by_file(root):
         assert torch.equal(scores, by_file.sample(videos, TEXTS))
         assert (scores >= 0).all()
         assert (scores <= torch.tensor(SIX.max_scores)).all()
+
+
+def test_an_exported_judge_scores_without_an_experiment(root, tmp_path):
+    """From a folder, and from a place that is not a path, such as the hub; with the digest of the experiment's."""
+    videos = torch.randint(0, 255, (1, 6, 3, 32, 32), dtype=torch.uint8)
+    for part in ("judge", "student"):
+        export_part(root, part, tmp_path / part, {}, "")
+        named = load(part, root, "cpu")
+        place = fsspec.filesystem("memory")
+        place.put(f"{tmp_path / part}/", f"published/{part}/", recursive=True)
+        for which in (str(tmp_path / part), f"memory://published/{part}"):
+            loaded = load(which, tmp_path / "nowhere", "cpu")
+            assert (loaded.scorer, loaded.digest, loaded.calibration) == (part, named.digest, named.calibration)
+            assert torch.equal(loaded.sample(videos, TEXTS), named.sample(videos, TEXTS))
+    place.rm("published/student/calibration.json")
+    with pytest.raises(JudgeError, match=r"memory://published/student holds no calibration\.json"):
+        load("memory://published/student", tmp_path, "cpu")
+    with pytest.raises(JudgeError, match=r"nothing://here: calibration\.json cannot be fetched: Protocol not known"):
+        load("nothing://here", tmp_path, "cpu")
+
+
+def test_a_missing_extra_is_named(root, tmp_path, monkeypatch):
+    value = yaml.safe_load(Path("specs/judge/paper.yaml").read_text())
+    spec = TypeAdapter(JudgeSpec).validate_python(value)
+    save(tmp_path / "model.safetensors", {}, spec=spec.model_dump(mode="json"), reward=SIX.model_dump(mode="json"))
+    shutil.copy(root / "artifacts/judge/calibration.json", tmp_path)
+    monkeypatch.setitem(sys.modules, "roboalign.judge.qwen3_vl", None)
+    with pytest.raises(JudgeError, match=r"a judge of the kind qwen3_vl needs .*; install the extra: roboalign\[vlm\]"):
+        load(str(tmp_path), tmp_path, "cpu")
 
 
 def test_what_is_missing_or_damaged_is_named(root, tmp_path):

@@ -61,7 +61,7 @@ def test_what_is_valid_is_said(tree: Path, capsys: Capture) -> None:
     ("arguments", "words"),
     [
         (["chekc"], "unknown command 'chekc'; did you mean 'check'?"),
-        (["xyzzy"], "available: check, show, plan, inspect, convert, schema, verify, use"),
+        (["xyzzy"], "available: init, check, show, plan, inspect, convert, schema, verify, use"),
         (["check", "papr"], "error: there is no specs/experiments/papr.yaml; did you mean 'paper'?"),
         (["show", "rolout"], "there is no 'rolout'; did you mean 'rollout'?"),
         (

@@ -4,6 +4,7 @@ from functools import partial
 
 import torch
 
+from roboalign.evaluation.benchmarks import benchmark_results
 from roboalign.evaluation.clips import read_clip_sets, true_clips
 from roboalign.evaluation.external import scored_sets
 from roboalign.evaluation.gates import gates
@@ -33,7 +34,8 @@ def main(run: Run) -> None:
     }
     digests: dict[ScorerName, str] = {name: digest([run.input(f"artifacts/{name}/{MODEL}")]) for name in spec.scorers}
     folder = run.input("external")
-    external = scored_sets([(entry, folder.parent / entry.scores) for entry in spec.external], reward.names, digests)
+    files = [(entry, folder.parent / entry.scores) for entry in spec.external]
+    external, benchmarks = scored_sets(files, reward.names, digests), benchmark_results(files, spec)
     sets = {name: one for name, one in read_clip_sets(run.input("artifacts/rollout")).items() if one.is_scorable}
     corpus = Corpus.open(run.input("artifacts/sources/index.json")).filter(split="test")
     gold = make_gold_scorer(load_gold(run, reward, device), corpus) if spec.gold else None
@@ -50,6 +52,7 @@ def main(run: Run) -> None:
     result = evaluate(scored, reward.names, spec)
     metrics = {name: read_json(run.input(f"metrics/{name}.json")) for name in MEASURED}
     metrics["evaluation"] = result
+    result |= {"benchmarks": benchmarks} if benchmarks else {}
     result["gates"], result["gates_not_measured"] = gates(metrics, result["differences"], spec)
     write_json(run.output("metrics/evaluation.json"), result)
     write_tsv(run.output("artifacts/evaluation/scores.tsv"), rows(scored.values(), reward.names))

@@ -105,7 +105,7 @@ def class_section(title: str, schema: Schema, pages: Mapping[str, str], page: st
     required = set(schema.get("required", ())) | set((schema.get("anyOf") or [{}])[0].get("required", ()))
     properties = schema.get("properties", {})
     if properties:
-        lines += ["| field | type | default | |", "| --- | --- | --- | --- |"]
+        lines += ["| field | type | default | meaning |", "| --- | --- | --- | --- |"]
     for field, value in properties.items():
         cells = (
             f"`{field}`", render_type(value, pages, page), default_of(field, value, field in required),

@@ -4,7 +4,7 @@ SHELL := /bin/bash
 # Every stage is a process of its own: without compiled files each would compile torch anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: repro test check setup lock
+.PHONY: repro test check docs setup lock
 
 repro: setup
 	@echo "repro: running the stages that changed; the default experiment takes about 50 minutes on 2 cores from nothing"
@@ -21,6 +21,10 @@ check: setup
 	ruff check .
 	ruff format --check .
 	mypy
+
+# The documentation site, in site/; broken links and pages without a place in the navigation are errors.
+docs: setup
+	NO_MKDOCS_2_WARNING=1 python -m mkdocs build --strict
 
 setup:
 	@scripts/setup $(SETUP)

@@ -6,18 +6,21 @@ keeps of one on the CPU. `--write` puts the table into docs/memory.md.
 """
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from roboalign.rl.grpo import token_log_probabilities
+from roboalign.spec.activations import activation_bytes, policy_activations
 from roboalign.spec.compose import compose
 from roboalign.spec.document import COMMAND_LINE
 from roboalign.spec.estimates import estimates
 from roboalign.spec.experiment import Experiment
 from roboalign.spec.library import Library
-from roboalign.spec.memory import GIGA, activation_bytes, stage_memory
+from roboalign.spec.memory import GIGA, stage_memory
 from roboalign.tokenizer.model import build_tokenizer
 from roboalign.tokenizer.spec import TokenizerSpec
 from roboalign.world_model.layout import TokenShape
@@ -43,11 +46,10 @@ def context_numbers(spec: TokenizerSpec) -> int:
     return sum(tensor.numel() for tensor in (*context.features, context.pixels))
 
 
-def kept_bytes(spec: WorldModelSpec, precision: str, length: int = 64) -> float:
-    """Bytes that autograd keeps of one token in one layer, counted on the CPU without weights and rotations."""
-    layer, found = Layer(spec), dict[int, int]()
-    angles = rotary(spec.head_width, length, spec.rope_base)
-    excluded = {tensor.untyped_storage().data_ptr() for tensor in (*layer.parameters(), *angles)}
+def saved_bytes(module: nn.Module, run: Callable[[], Tensor], precision: str) -> int:
+    """Bytes that autograd keeps of a forward pass, counted on the CPU, without weights and buffers."""
+    found = dict[int, int]()
+    excluded = {tensor.untyped_storage().data_ptr() for tensor in (*module.parameters(), *module.buffers())}
 
     def pack(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
@@ -55,16 +57,39 @@ def kept_bytes(spec: WorldModelSpec, precision: str, length: int = 64) -> float:
             found[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    x = torch.randn(1, length, spec.hidden_size, requires_grad=True)
     with (
         torch.autocast("cpu", torch.bfloat16, enabled=precision != "32-true"),
         torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor),
     ):
-        kept = layer(x, *angles)  # while it lives, so do the tensors that it keeps
+        kept = run()  # while it lives, so do the tensors that it keeps
     # In mixed precision, products keep their weights in 2 bytes, once for all tokens.
-    cast = sum(2 * parameter.numel() for parameter in layer.parameters() if parameter.ndim > 1)
+    cast = sum(2 * parameter.numel() for parameter in module.parameters() if parameter.ndim > 1)
     assert kept.requires_grad
-    return (sum(found.values()) - (cast if precision != "32-true" else 0)) / length
+    return sum(found.values()) - (cast if precision != "32-true" else 0)
+
+
+def kept_bytes(spec: WorldModelSpec, precision: str, length: int = 64) -> float:
+    """Bytes that autograd keeps of one token in one layer."""
+    layer = Layer(spec)
+    for name, angles in zip(("cosines", "sines"), rotary(spec.head_width, length, spec.rope_base), strict=True):
+        layer.register_buffer(name, angles)
+    x = torch.randn(1, length, spec.hidden_size, requires_grad=True)
+    return saved_bytes(layer, lambda: layer(x, layer.cosines, layer.sines), precision) / length
+
+
+def kept_bytes_of_group(experiment: Experiment) -> int:
+    """Bytes that autograd keeps of the rollouts of a group, which share their context, in a policy of `experiment`."""
+    rl, shape = experiment.rl, TokenShape.of(experiment.tokenizer, 4)
+    model = WorldModel(experiment.world_model, shape)
+    rows = rl.group_size, rl.horizon
+    context = torch.zeros(1, shape.context_tokens + shape.dynamics_tokens, dtype=torch.long)
+    dynamics = torch.zeros(*rows, shape.dynamics_tokens, dtype=torch.long)
+    actions, mask = torch.zeros(*rows, shape.action_width), torch.ones(rl.group_size, shape.action_width)
+
+    def run() -> Tensor:
+        return token_log_probabilities(model(context, dynamics, actions, mask), dynamics, rl.temperature)[0].sum()
+
+    return saved_bytes(model, run, experiment.hardware.device.precision)
 
 
 def checks(experiment: Experiment) -> Iterator[str]:
@@ -72,6 +97,12 @@ def checks(experiment: Experiment) -> Iterator[str]:
     tokenizer, model = experiment.tokenizer, experiment.world_model
     counted = context_numbers(tokenizer)
     yield f"encoded context: {4 * counted / 1e6:.1f} MB, formula {4 * tokenizer.encoded_context / 1e6:.1f} MB"
+    one_layer = replace(experiment, world_model=model.model_copy(update={"layers": 1}))
+    found, formula = kept_bytes_of_group(one_layer), policy_activations(one_layer, experiment.rl.group_size)
+    yield (
+        f"alignment, a group of {experiment.rl.group_size} rollouts in a policy of one layer: {found / 1e9:.2f} GB on "
+        f"the CPU, formula {formula / 1e9:.2f} GB ({formula / found - 1:+.1%})"
+    )
     shape = TokenShape.of(tokenizer, 13)
     with torch.device("meta"):
         numbers = sum(parameter.numel() for parameter in WorldModel(model, shape).parameters())

@@ -82,6 +82,7 @@ def run_ranks(device_spec: DeviceSpec, label: str) -> None:
     """
     if not _launches:
         raise StageError(f"{label}: training on {device_spec.ranks} devices needs a stage; run `dvc repro`")
+    torch.cuda.empty_cache()  # the first rank computes on the same GPU as this process
     environment = os.environ | {
         TRAINING: label,
         PARENT: str(os.getpid()),
@@ -97,12 +98,27 @@ def run_ranks(device_spec: DeviceSpec, label: str) -> None:
 
 @dataclass(frozen=True)
 class BatchShard:
-    """A rank's rows of the global batch: `index`, `index + count`, ...; random numbers are drawn for all of it."""
+    """The rows of a rank, or of a micro-batch of it, of the global batch: `index`, `index + count`, ...
+
+    Random numbers are drawn for the whole batch, so a row gets the same numbers in any shard.
+    """
 
     index: int = 0
     count: int = 1
     generator: torch.Generator = field(default_factory=lambda: torch.default_generator)
     """In the same state on all ranks."""
+
+    def split(self, parts: int) -> list["BatchShard"]:
+        """This shard in `parts` shards: its rows 0, parts, ..., its rows 1, parts + 1, ..., and so on.
+
+        Each draws from a copy of the generator, so it gets the numbers that this shard would have given its rows.
+        """
+        if parts == 1:
+            return [self]
+        return [
+            BatchShard(self.index + self.count * part, self.count * parts, self.generator.clone_state())
+            for part in range(parts)
+        ]
 
     def rand(self, shape: Sequence[int]) -> Tensor:
         """Uniform numbers in [0, 1) for this shard's rows; `shape` is that of the shard."""
@@ -185,6 +201,17 @@ def gather_rows(values: Tensor, group: int = 1) -> Tensor:
     dist.all_gather(parts, values.contiguous())
     samples = [part.view(-1, group, *values.shape[1:]) for part in parts]
     return torch.stack(samples, 1).flatten(0, 2)
+
+
+@torch.no_grad()
+def average_over_ranks(values: Tensor) -> Tensor:
+    """The mean of a tensor over all ranks."""
+    ranks = world_size()
+    if ranks == 1:
+        return values
+    total = values.clone()
+    dist.all_reduce(total)
+    return total / ranks
 
 
 def mean_over_ranks(values: Mapping[str, float], device: torch.device) -> dict[str, float]:

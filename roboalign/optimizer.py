@@ -76,7 +76,8 @@ class Muon(torch.optim.AdamW):
         state["step"] += 1  # AdamW.load_state_dict, which this class inherits, expects a step count
         momentum: Tensor = state["momentum"]
         momentum.lerp_(gradient, 1 - self.momentum)
-        update = orthogonalize(gradient.lerp(momentum, self.momentum).flatten(1))
+        with torch.autocast(parameter.device.type, enabled=False):  # a step may be within a module's mixed precision
+            update = orthogonalize(gradient.lerp(momentum, self.momentum).flatten(1))
         parameter.mul_(1 - rate * decay)
         parameter.add_(update.view_as(parameter), alpha=-rate * RMS * max(update.shape) ** 0.5)
 

@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections import deque
 from collections.abc import Mapping
 
 from rich.console import Console
@@ -9,6 +10,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 INTERVAL_S = 10.0
 """Seconds between two lines if standard error is not a terminal."""
+
+RECENT = 20
+"""Number of reports from which the remaining time is estimated, so that a pause affects it for these only."""
 
 
 class ProgressReporter:
@@ -21,8 +25,10 @@ class ProgressReporter:
     """
 
     def __init__(self, label: str, start: int, steps: int) -> None:
-        self.label, self.start, self.steps = label, start, steps
-        self.started = self.last_line = time.monotonic()
+        self.label, self.steps = label, steps
+        self.last_line = time.monotonic()
+        self.recent = deque([(self.last_line, start)], maxlen=RECENT)
+        """Time and step of the latest reports, and of the start."""
         self.bar: Progress | None = None
         if sys.stderr.isatty():
             self.bar = Progress(
@@ -39,8 +45,10 @@ class ProgressReporter:
             self.bar.update(self.task, completed=step, values=text)
             return
         now = time.monotonic()
+        then, before = self.recent[0]
+        self.recent.append((now, step))
         if now - self.last_line > INTERVAL_S or step == self.steps:
-            left = (now - self.started) / (step - self.start) * (self.steps - step)
+            left = (now - then) / (step - before) * (self.steps - step)
             print(
                 f"[{self.label}] step {step}/{self.steps} ({100 * step // self.steps} %), {left:.0f} s left"
                 f"{'; ' + text if text else ''}",

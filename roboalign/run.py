@@ -27,7 +27,7 @@ import roboalign
 from roboalign.checkpoint import CheckpointError
 from roboalign.distributed import PARENT, TRAINING, Launch, is_rank, local_rank, rank_number, set_launch
 from roboalign.errors import StageError as StageError
-from roboalign.hardware.spec import DeviceSpec, LoggerName
+from roboalign.hardware.spec import DeviceSpec, LoggerName, MicroBatchesSpec
 from roboalign.io import digest, find_output, read_json, write_json
 from roboalign.loggers import set_loggers
 from roboalign.machine import describe_machine, revision
@@ -44,9 +44,15 @@ ITEM = re.compile(r"\$\{item\.[a-z_]+\}")
 FIELD = re.compile(r"(?<![\w./])[a-z][a-z_]*(?:\.[a-z][a-z0-9_]*)+(?![\w/])")
 """The path of a field in a message, such as `sources.fetch.length`."""
 
-FREE_KEYS = ("hardware.executor", "hardware.cache", "hardware.launcher", "hardware.loggers", "hardware.device.devices")
-"""Spec keys that stages may read without declaring them, because they cannot change results. (A training, whose results
-depend on the number of devices in their last bits, declares `hardware.device`.)"""
+FREE_KEYS = (
+    "hardware.executor", "hardware.cache", "hardware.launcher", "hardware.loggers", "hardware.device.devices",
+    "hardware.micro_batches", "hardware.activation_checkpointing",
+)  # fmt: skip
+"""Spec keys that stages may read without declaring them: what was computed stays valid if they change.
+
+Micro-batches change the last bits, but a change must not train other stages again. A training, whose results depend on
+the number of devices in their last bits, declares `hardware.device`.
+"""
 
 
 @dataclass(frozen=True)
@@ -110,6 +116,17 @@ class Run:
         folder = self.root / SCRATCH / self.label / self.provenance
         folder.mkdir(parents=True, exist_ok=True)
         return folder
+
+    @property
+    def micro_batches(self) -> MicroBatchesSpec:
+        """The numbers of micro-batches of the trainings."""
+        spec: MicroBatchesSpec = self.section("hardware.micro_batches", MicroBatchesSpec)
+        return spec
+
+    @property
+    def activation_checkpointing(self) -> bool:
+        """Whether the world model computes activations again in the backward pass."""
+        return bool(self.section("hardware.activation_checkpointing", bool))
 
     @property
     def label(self) -> str:
@@ -285,6 +302,8 @@ def require_accelerator(name: str) -> None:
 
 def set_determinism(device: str) -> None:
     """Make torch use deterministic algorithms; on a GPU, those without one only warn."""
+    if not device.startswith("cpu"):  # cuBLAS reads it before its first product
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True, warn_only=not device.startswith("cpu"))
     # Filling uninitialised memory takes 5 % of a step and is not needed, because no code reads it.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]

@@ -1,22 +1,18 @@
 """Resumable training: every step is a pure function of weights, optimizer state and step number.
 
-Lightning runs the loop (devices, precision, gradient clipping). This module draws batches and random numbers from
+Lightning runs the loop (devices, precision). This module draws batches and random numbers from
 (seed, step), sets the learning rate as a function of the step, and writes weights and optimizer state atomically to a
 scratch folder every `checkpoint_every` steps. A killed run resumes from its last scratch checkpoint and ends with the
 weights of an uninterrupted run, bit for bit on a CPU. On several devices it trains in ranks: see
 roboalign/distributed.py.
 """
 
-import ctypes
-import logging
 import math
 import os
 import signal
 import sys
 import time
-import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -45,6 +41,8 @@ from roboalign.io import write_text, write_tsv
 from roboalign.loggers import LiveLog
 from roboalign.progress import ProgressReporter
 from roboalign.spec.training import TrainingSpec
+from roboalign.trained_module import TrainedModule
+from roboalign.training_process import keep_memory, suppress_output, training_numerics
 
 
 def learning_rate(spec: TrainingSpec, step: int) -> float:
@@ -92,51 +90,21 @@ def curve_row(step: int, **logs: float) -> dict[str, float]:
     return {"step": step, **dict(sorted(logs.items()))}
 
 
-class TrainedModule(lightning.LightningModule):
-    """Base of the parts' Lightning modules. `step` is the current step's number, set before each batch.
-
-    Scratch checkpoints hold `state_dict()` (parameters and buffers, including replay buffers) and the state of the
-    optimizers that `configure_optimizers` returns. Frozen collaborators must be kept out of both.
-
-    Random numbers of a step come from `shard`, so that they do not depend on the number of devices. A module that
-    takes its optimizer steps itself calls `average_gradients` before each.
-    """
-
-    step: int = 0
-    shard: BatchShard = BatchShard()
-    """This rank's rows of the step's batch."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.phase_seconds: dict[str, float] = {}
-        """Wall-clock seconds of the phases of the steps since the last log, which live loggers show."""
-
-    @contextmanager
-    def time_phase(self, name: str) -> Iterator[None]:
-        """Count the time of a `with` block as a phase of the step."""
-        started = time.monotonic()
-        yield
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-        self.phase_seconds[name] = self.phase_seconds.get(name, 0.0) + time.monotonic() - started
-
-    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        if self.automatic_optimization:  # before Lightning clips them
-            average_gradients(self.parameters())
-
-
 class TrainingProgress(Callback):
-    """Sets seed and learning rate before each step, records the curve, writes scratch checkpoints, shows progress.
+    """Sets seed and learning rate before each step, averages and clips gradients, records the curve, writes scratch
+    checkpoints, shows progress.
 
     Args:
         spec: The training.
         label: Its name in messages.
         scratch: The folder of its scratch checkpoint.
         curves: The file of its curve, which is written at every log step.
+        fused: Whether AdamW updates all parameters by one kernel.
     """
 
-    def __init__(self, spec: TrainingSpec, label: str, scratch: Path, curves: Path) -> None:
+    def __init__(self, spec: TrainingSpec, label: str, scratch: Path, curves: Path, fused: bool = False) -> None:
         self.spec, self.label, self.file, self.curves = spec, label, scratch / "checkpoint.safetensors", curves
+        self.fused = fused
         self.start, self.finished = 0, False
         self.rows: list[dict[str, float]] = []
         self.tensors: dict[str, torch.Tensor] = {}
@@ -174,6 +142,10 @@ class TrainingProgress(Callback):
             parameters = self.spec.model_dump(mode="json")
             self.live = LiveLog(self.label, self.file.parent, self.rows, parameters)
             self.reporter = ProgressReporter(self.label, self.start, self.spec.steps)
+        if self.fused:  # before states are loaded, whose step counts then move to the device
+            for optimizer in trainer.optimizers:
+                for group in optimizer.param_groups:
+                    group["fused"] = True
         if not self.tensors:
             return
         self.restore(module)
@@ -201,6 +173,15 @@ class TrainingProgress(Callback):
         for optimizer in trainer.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(self.spec, step) * group.get("lr_scale", 1.0)
+
+    def on_before_optimizer_step(
+        self, trainer: lightning.Trainer, module: lightning.LightningModule, optimizer: torch.optim.Optimizer
+    ) -> None:
+        """Average the gradients over ranks, once for all micro-batches, and clip them. They are unscaled already."""
+        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        average_gradients(parameters)
+        if self.spec.gradient_clip:
+            torch.nn.utils.clip_grad_norm_(parameters, self.spec.gradient_clip)
 
     def on_train_batch_end(
         self, trainer: lightning.Trainer, module: lightning.LightningModule, outputs: Any, batch: Any, index: int
@@ -267,43 +248,11 @@ class TrainingProgress(Callback):
         checkpoint.save_scratch(self.file, tensors, step=step, rows=self.rows)
 
 
-@contextmanager
-def suppress_output() -> Iterator[None]:
-    """Suppress Lightning's hardware report and advertisements, and warnings about its own code."""
-    log = logging.getLogger("lightning.pytorch")
-    level = log.level
-    log.setLevel(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", r".*isinstance\(treespec, LeafSpec\)", FutureWarning)
-            # Batches come from memory, so more loading processes than the spec's would not help.
-            warnings.filterwarnings("ignore", r".*does not have many workers")
-            # Reward models keep their frozen state probe in evaluation mode on purpose.
-            warnings.filterwarnings("ignore", r".*module\(s\) in eval mode at the start of training")
-            yield
-    finally:
-        log.setLevel(level)
-
-
-def keep_memory() -> None:
-    """Make glibc keep freed memory for later tensors; does nothing on other systems.
-
-    By default, glibc returns large blocks to the kernel, which clears their pages again in the next step. On a CPU that
-    takes a tenth of a step.
-    """
-    most_mapped_blocks, least_to_trim = -4, -1  # M_MMAP_MAX and M_TRIM_THRESHOLD of malloc.h
-    if sys.platform == "linux":
-        with suppress(OSError, AttributeError):
-            library = ctypes.CDLL("libc.so.6")
-            library.mallopt(most_mapped_blocks, 0)
-            library.mallopt(least_to_trim, -1)
-
-
 class ReplicatedStrategy(DDPStrategy):
     """Ranks with a process group and no wrapper around the module.
 
-    DDP's wrapper averages gradients once in each backward pass. Modules with two optimizers, or with several backward
-    passes for one step, need that once before each optimizer step: `average_gradients`.
+    DDP's wrapper averages gradients once in each backward pass. Modules with two optimizers, or with several
+    micro-batches for one step, need that once before each optimizer step: `TrainingProgress` does it.
     """
 
     def configure_ddp(self) -> None:
@@ -320,6 +269,7 @@ def fit(
     scratch: Path,
     curves: Path,
     callbacks: tuple[Callback, ...] = (),
+    micro_batches: int = 1,
 ) -> None:
     """Train a module for `spec.steps` steps, resuming from a scratch checkpoint if there is one.
 
@@ -335,9 +285,10 @@ def fit(
         scratch: The folder of this training's scratch checkpoint.
         curves: The file of the training curve.
         callbacks: Further Lightning callbacks.
+        micro_batches: Parts in which each device computes the gradient of a step.
 
     Raises:
-        ValueError: The dataset is empty, or a logged value is not finite.
+        ValueError: The dataset is empty, a logged value is not finite, or a batch cannot be divided.
         CheckpointError: A scratch checkpoint cannot be written.
         StageError: A rank failed.
     """
@@ -347,7 +298,8 @@ def fit(
     size = len(dataset)  # type: ignore[arg-type]
     if size == 0:
         raise ValueError(f"{label}: there are no training samples; record more episodes or shorten the segment")
-    progress = TrainingProgress(spec, label, scratch, curves)
+    module.micro_batches = micro_batches
+    progress = TrainingProgress(spec, label, scratch, curves, device.fused_adamw)
     if not progress.finished:
         if device.ranks == 1 or is_rank():
             _train(module, dataset, size, spec, device, progress, callbacks)
@@ -375,7 +327,6 @@ def _train(
 ) -> None:
     """Train in this process, alone or as a rank."""
     keep_memory()
-    manual = not module.automatic_optimization
     environment: ClusterEnvironment
     strategy: Strategy | Literal["auto"]
     if is_rank():
@@ -384,7 +335,7 @@ def _train(
         strategy = ReplicatedStrategy()
     else:  # variables of a SLURM job or of torchrun around a stage of one process mean nothing to it
         environment, strategy = LightningEnvironment(), "auto"
-    with suppress_output():
+    with suppress_output(), training_numerics(device):
         trainer = lightning.Trainer(
             accelerator="gpu" if device.accelerator == "cuda" else "cpu",
             devices=device.devices,
@@ -393,14 +344,13 @@ def _train(
             plugins=[environment],
             precision=device.precision,
             max_epochs=1,
-            gradient_clip_val=None if manual or spec.gradient_clip == 0 else spec.gradient_clip,
             callbacks=[progress, *callbacks],
             logger=False,
             enable_checkpointing=False,
             enable_progress_bar=False,
             enable_model_summary=False,
             use_distributed_sampler=False,
-            deterministic="warn" if device.accelerator == "cuda" else True,
+            deterministic=device.deterministic and ("warn" if device.accelerator == "cuda" else True),
         )
         batches = StepBatches(size, spec, progress.start, trainer.global_rank, trainer.world_size)
         workers = device.loader_workers

@@ -30,7 +30,7 @@ def main(run: Run) -> None:
     models = BenchModels(
         run.input("artifacts/tokenizer/model.safetensors"), run.input("artifacts/world_model"),
         tuple((name, run.input(f"artifacts/probe/{name}/model.safetensors")) for name in get_args(ProbeName)),
-        torch.device(device_spec.accelerator),
+        torch.device(device_spec.accelerator), device_spec.sampler,
     )  # fmt: skip
     labellers = models.load_labellers(corpus, spec, reward)
     run.log(f"{spec.pairs} pairs and {sum(groups.prompts * groups.size for groups in spec.groups)} rollouts in groups, "

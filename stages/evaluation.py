@@ -4,9 +4,11 @@ from functools import partial
 
 import torch
 
+from roboalign.evaluation.benchmarks import benchmark_results
 from roboalign.evaluation.clips import read_clip_sets, true_clips
 from roboalign.evaluation.external import scored_sets
 from roboalign.evaluation.gates import gates
+from roboalign.evaluation.outcomes import outcome_rows
 from roboalign.evaluation.scoring import Scorer, best_of_n, evaluate, rows, score
 from roboalign.evaluation.spec import EvaluationSpec, ScorerName
 from roboalign.hardware.spec import DeviceSpec
@@ -22,7 +24,7 @@ MEASURED = ("tokenizer", "world_model", "student", "rl", "rollout")
 
 
 def main(run: Run) -> None:
-    """Write metrics/evaluation.json, and the scores of every clip for the report."""
+    """Write metrics/evaluation.json, and the scores and outcomes of every clip."""
     spec: EvaluationSpec = run.section("evaluation", EvaluationSpec)
     reward: RewardSpec = run.section("rubric", RewardSpec)
     device_spec: DeviceSpec = run.section("hardware.device", DeviceSpec)
@@ -32,7 +34,8 @@ def main(run: Run) -> None:
     }
     digests: dict[ScorerName, str] = {name: digest([run.input(f"artifacts/{name}/{MODEL}")]) for name in spec.scorers}
     folder = run.input("external")
-    external = scored_sets([(entry, folder.parent / entry.scores) for entry in spec.external], reward.names, digests)
+    files = [(entry, folder.parent / entry.scores) for entry in spec.external]
+    external, benchmarks = scored_sets(files, reward.names, digests), benchmark_results(files, spec)
     sets = {name: one for name, one in read_clip_sets(run.input("artifacts/rollout")).items() if one.is_scorable}
     corpus = Corpus.open(run.input("artifacts/sources/index.json")).filter(split="test")
     gold = make_gold_scorer(load_gold(run, reward, device), corpus) if spec.gold else None
@@ -49,9 +52,12 @@ def main(run: Run) -> None:
     result = evaluate(scored, reward.names, spec)
     metrics = {name: read_json(run.input(f"metrics/{name}.json")) for name in MEASURED}
     metrics["evaluation"] = result
+    result |= {"benchmarks": benchmarks} if benchmarks else {}
     result["gates"], result["gates_not_measured"] = gates(metrics, result["differences"], spec)
     write_json(run.output("metrics/evaluation.json"), result)
     write_tsv(run.output("artifacts/evaluation/scores.tsv"), rows(scored.values(), reward.names))
+    outcomes = {name: one.outcomes for name, one in scored.items() if one.outcomes is not None}
+    write_tsv(run.output("artifacts/evaluation/outcomes.tsv"), outcome_rows(outcomes))
     passed = sum(gate["passed"] for gate in result["gates"].values())
     run.log(f"{passed} of {len(result['gates'])} measured gates passed")
 

@@ -28,7 +28,7 @@ def main(run: Run) -> None:
         outcome = train_outcome_model(run, spec.outcome, probe, corpus, device_spec)
         save_outcome_model(folder / "outcome.safetensors", outcome, len(probe.tasks), run.provenance)
         metrics["outcome"] = measure_outcomes(probe, outcome, test)
-    metrics |= measure_probe(spec.measure, probe, tokenizer, parts.world_model(), test)
+    metrics |= measure_probe(spec.measure, probe, tokenizer, parts.world_model(), test, device_spec.sampler)
     write_json(run.output(f"metrics/probe/{run.item}.json"), metrics)
     run.write_timings({"seconds": seconds, "steps": spec.training.steps})
     if "true" in metrics:

@@ -27,7 +27,7 @@ def main(run: Run) -> None:
     module, prompts = alignment.module, alignment.prompts
     metrics: dict[str, Json] = {"steps": spec.training.steps}
     if spec.measure.gradient_batches and not is_rank():
-        metrics["gradient_cosine"] = gradient_cosines(module, prompts, spec.measure.gradient_batches, device)
+        metrics["gradient_cosine"] = gradient_cosines(module, prompts, spec.measure.gradient_batches, device_spec)
     run.log(
         f"{len(prompts)} prompts, {spec.training.batch_size} a step in groups of {spec.group_size}, "
         f"by {spec.optimizer.kind}"
@@ -35,7 +35,7 @@ def main(run: Run) -> None:
     started = time.monotonic()
     fit(
         module, prompts, spec.training, device_spec, label=run.label, scratch=run.scratch,
-        curves=run.output("plots/rl.tsv"),
+        curves=run.output("plots/rl.tsv"), micro_batches=module.micro_batches,
     )  # fmt: skip
     module.to(device).finish()
     seconds = time.monotonic() - started

@@ -37,7 +37,7 @@ def main(run: Run) -> None:
     module = TokenizerModule(model, spec, distance)
     fit(
         module, clips, spec.training, device, label=run.label, scratch=run.scratch,
-        curves=run.output("plots/tokenizer.tsv"),
+        curves=run.output("plots/tokenizer.tsv"), micro_batches=run.micro_batches.tokenizer,
     )  # fmt: skip
     seconds = time.monotonic() - began
     save_model(run.output("artifacts/tokenizer/model.safetensors"), model, spec, run.provenance)

@@ -27,7 +27,7 @@ def main(run: Run) -> None:
     shape = TokenShape.of(tokenizer.spec, corpus.action_width, proprioception_width)
     model = train_world_model(run, spec, segments, shape, device_spec)
     trained = time.monotonic()
-    metrics = measure_world_model(run, spec, tokenizer, model, corpus)
+    metrics = measure_world_model(run, spec, tokenizer, model, corpus, device_spec.sampler)
     write_json(run.output("metrics/world_model.json"), metrics)
     seconds = {"train": trained - started, "measure": time.monotonic() - trained}
     run.write_timings({"seconds": seconds, "steps": spec.training.steps})

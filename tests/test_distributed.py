@@ -25,39 +25,39 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from roboalign.distributed import Launch, average_gradients, is_rank, rank_number, set_launch
+from roboalign.distributed import Launch, is_rank, rank_number, set_launch
 from roboalign.hardware.spec import DeviceSpec
 from roboalign.spec.training import TrainingSpec
-from roboalign.training import TrainedModule, fit
+from roboalign.trained_module import TrainedModule
+from roboalign.training import fit
 
 
 class Line(TrainedModule):
-    def __init__(self, manual):
+    def __init__(self, two):
         super().__init__()
         torch.manual_seed(0)
         self.first, self.second = torch.nn.Linear(1, 1), torch.nn.Linear(1, 1)
-        self.unused = torch.nn.Parameter(torch.ones(1))
-        self.automatic_optimization = not manual
+        self.unused, self.two = torch.nn.Parameter(torch.ones(1)), two
 
     def training_step(self, batch, index):
         if die is not None and is_rank() and (rank_number(), self.step) == die:
             os.kill(os.getpid(), signal.SIGKILL)
+        self.weight = self.mean_over_shards(batch[:, 0].abs().sum())
+        for number, optimizer in enumerate(self.trained_optimizers()):
+            if number == 0 or self.step >= 4:
+                optimizer.zero_grad()
+                self.log_dict(self.accumulate(batch, self.batch_loss))
+                optimizer.step()
+
+    def batch_loss(self, batch):
         x = batch[:, :1] + 0.1 * self.shard.randn((len(batch), 1))
-        loss = (self.first(x) + self.second(x).detach() - batch[:, 1:]).square().mean()
+        errors = (self.first(x) + self.second(x).detach() - batch[:, 1:]).square()
+        loss = (errors * batch[:, :1].abs()).sum() / self.weight
         other = (self.second(x) - batch[:, 1:]).square().mean()
-        self.log_dict({"loss": loss, "other": other})
-        if self.automatic_optimization:
-            return loss + other
-        for optimizer, part, value in zip(self.optimizers(), (self.first, self.second), (loss, other)):
-            if part is self.second and self.step < 4:
-                continue
-            optimizer.zero_grad()
-            self.manual_backward(value)
-            average_gradients(part.parameters())
-            optimizer.step()
+        return loss + other, {"loss": loss, "other": other}
 
     def configure_optimizers(self):
-        if self.automatic_optimization:
+        if not self.two:
             return torch.optim.Adam(self.parameters(), 0.05)
         return [torch.optim.Adam(part.parameters(), 0.05) for part in (self.first, self.second)]
 
@@ -79,9 +79,9 @@ folder.mkdir(exist_ok=True)
 for label in os.environ["LABELS"].split():  # a stage may train twice; ranks of the second training skip the first
     scratch = folder / label
     scratch.mkdir(exist_ok=True)
-    line = Line(manual=label == "first")
+    line = Line(two=label == "first")
     fit(line, Numbers(), spec, DeviceSpec(threads=1, devices=devices), label=label, scratch=scratch,
-        curves=folder / f"{label}.tsv")
+        curves=folder / f"{label}.tsv", micro_batches=devices if label == "second" else 1)
     save_file(line.state_dict(), folder / f"{label}.safetensors")
 '''
 
@@ -175,6 +175,11 @@ def test_shards_of_two_ranks_are_the_draws_of_one() -> None:
         assert torch.equal(torch.stack([part[number] for part in parts], 1).flatten(0, 1), values)
     assert [shard.leading(5) for shard in shards(2)] == [3, 2]
     assert [shard.positions(3) for shard in shards(2)] == [[0, 2, 4], [1, 3, 5]]
+    micro_batches = [part for shard in shards(2) for part in shard.split(3)]
+    assert [shard.positions(1) for shard in micro_batches] == [[0], [2], [4], [1], [3], [5]]
+    for shard in micro_batches:
+        for values, expected in zip(draws(shard, 1), whole, strict=True):
+            assert torch.equal(values, expected[shard.index : shard.index + 1])
 
 
 def test_without_a_process_group_nothing_is_shared() -> None:

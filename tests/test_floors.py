@@ -15,7 +15,8 @@ PARTS = (
 BASE = ("roboalign.spec.base", "roboalign.spec.training", "roboalign.spec.weights")
 SHARED = (
     "roboalign.types", "roboalign.io", "roboalign.store", "roboalign.checkpoint",
-    "roboalign.initial_weights", "roboalign.run", "roboalign.training", "roboalign.distributed", "roboalign.executor",
+    "roboalign.initial_weights", "roboalign.run", "roboalign.training", "roboalign.trained_module",
+    "roboalign.training_process", "roboalign.distributed", "roboalign.executor",
     "roboalign.optimizer", "roboalign.video", "roboalign.loggers", "roboalign.progress", "roboalign.frame_sheets",
     "roboalign.machine",
 )  # fmt: skip

@@ -1,13 +1,20 @@
 """The stage graph against the code: what a stage imports is among its dependencies, so that a change re-runs it."""
 
 import ast
+import re
 from functools import cache
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import yaml
 
-STAGES = yaml.safe_load(Path("dvc.yaml").read_text())["stages"]
+from roboalign.export.folder import Part
+from roboalign.probe.spec import ProbeName
+from roboalign.spec.graph import stages
+
+GRAPH = yaml.safe_load(Path("dvc.yaml").read_text())
+STAGES = GRAPH["stages"]
 
 INFRASTRUCTURE = {"roboalign/spec", "roboalign/types.py", "roboalign/io.py", "roboalign/checkpoint.py"} | {
     "roboalign/run.py",
@@ -72,3 +79,17 @@ def test_the_declared_code_exists(name: str) -> None:
     for dependency in STAGES[name]["deps"]:
         if dependency.startswith(("roboalign", "stages", "specs")):
             assert Path(dependency).exists(), dependency
+
+
+def test_every_trained_part_has_a_name_in_model_registries() -> None:
+    trained = {f"artifacts/{part}" for part in get_args(Part)} | {
+        f"artifacts/probe/{name}" for name in get_args(ProbeName)
+    }
+    assert {entry["path"] for entry in GRAPH["artifacts"].values()} == trained
+    cached = {path for stage in stages(Path(), {"sources": ["fetch"]}) for path in stage.pushed}
+    assert trained <= cached
+    for name, entry in GRAPH["artifacts"].items():
+        assert re.fullmatch(r"[a-z][a-z0-9-]*[a-z0-9]", name), f"GTO does not accept {name}"
+        assert entry["type"] == "model"
+        assert entry["desc"]
+        assert entry["labels"]

@@ -8,7 +8,7 @@ import torch
 import yaml
 
 from roboalign.checkpoint import CheckpointError, save_model
-from roboalign.hardware.spec import DeviceSpec
+from roboalign.hardware.spec import DeviceSpec, HardwareSpec
 from roboalign.io import read_json, write_json, write_text
 from roboalign.run import read_stage
 from roboalign.sources.index import entry
@@ -41,7 +41,7 @@ def root(tmp_path: Path, toy_episodes: list[Episode]) -> Path:
         for episode in (*toy_episodes[:2], *toy_episodes[-2:]):
             writer.add(episode)
     write_json(tmp_path / "artifacts/sources/index.json", {"sources": {"toy": entry(folder, tmp_path / "artifacts")}})
-    section(tmp_path, "hardware", {"device": DeviceSpec(threads=1).model_dump(mode="json")})
+    section(tmp_path, "hardware", HardwareSpec(device=DeviceSpec(threads=1)).model_dump(mode="json"))
     section(tmp_path, "evaluation", {"perceptual": {"kind": "st_lpips"}})
     for part in ("tokenizer", "world_model"):
         fields = yaml.safe_load((REPOSITORY / f"specs/{part}/smoke.yaml").read_text())

@@ -15,7 +15,8 @@ from roboalign.hardware.spec import DeviceSpec, LoggerName
 from roboalign.io import read_tsv
 from roboalign.loggers import set_loggers
 from roboalign.spec.training import TrainingSpec
-from roboalign.training import TrainedModule, fit
+from roboalign.trained_module import Loss, TrainedModule
+from roboalign.training import fit
 
 ROOT = Path(__file__).parent.parent
 SPEC = TrainingSpec(steps=8, batch_size=2, learning_rate=0.05, warmup_steps=1, checkpoint_every=3, log_every=2)
@@ -40,13 +41,12 @@ class Slope(TrainedModule):
         super().__init__()
         self.weight, self.die_at = torch.nn.Parameter(torch.zeros(1)), die_at
 
-    def training_step(self, batch: Tensor, index: int) -> Tensor:
+    def batch_loss(self, batch: Tensor) -> Loss:
         if self.step == self.die_at:
             raise Killed
         with self.time_phase("forward"):
             loss = (batch * self.weight - 2).square().mean()
-        self.log("loss", loss)
-        return loss
+        return loss, {"loss": loss}
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.SGD(self.parameters(), lr=0.05)

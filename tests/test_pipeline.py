@@ -125,6 +125,18 @@ def test_a_second_run_runs_nothing(clone: Path) -> None:
     assert ran(sh(clone, "dvc", "repro")) == []
 
 
+def test_nothing_runs_after_a_colleagues_pull(clone: Path, tmp_path: Path) -> None:
+    sh(clone, "dvc", "remote", "add", "--local", "storage", str(tmp_path / "remote"))
+    sh(clone, "dvc", "push", "-r", "storage")
+    assert "in the remote storage too" in sh(clone, "python", "-m", "roboalign", "verify", "--remote", "storage")
+    copy = tmp_path / "copy"
+    sh(tmp_path, "git", "clone", "-q", str(clone), str(copy))
+    shutil.copy(clone / ".dvc/config.local", copy / ".dvc/config.local")
+    sh(copy, "dvc", "pull", "-r", "storage")
+    assert "up to date" in sh(copy, "dvc", "status")
+    assert ran(sh(copy, "dvc", "repro")) == []
+
+
 def test_a_comment_re_runs_compose_alone(clone: Path) -> None:
     file = next(iter(sorted((clone / "specs/tokenizer").glob("*.yaml"))))
     text = file.read_text()

@@ -22,6 +22,20 @@ def test_a_pipe_gets_a_line_at_intervals_and_at_the_end(
     ]
 
 
+def test_a_pause_affects_the_remaining_time_for_a_while_only(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    times = [0.0, *(1000.0 + 12 * step for step in range(1, 41))]  # steps of 12 s after a pause of 1,000 s
+    clock = iter(times)
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
+    reporter = ProgressReporter("rl", start=0, steps=50)
+    for step in range(1, 41):
+        reporter.report(step, {})
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "[rl] step 1/50 (2 %), 49588 s left"
+    assert lines[-1] == "[rl] step 40/50 (80 %), 120 s left"
+
+
 def test_a_terminal_gets_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     class Terminal(io.StringIO):
         def isatty(self) -> bool:

@@ -3,7 +3,6 @@ import subprocess
 import sys
 import warnings
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -15,7 +14,9 @@ from roboalign import checkpoint
 from roboalign.hardware.spec import DeviceSpec
 from roboalign.io import read_tsv
 from roboalign.spec.training import TrainingSpec
-from roboalign.training import StepBatches, TrainedModule, fit, fold_in, learning_rate
+from roboalign.trained_module import Loss, TrainedModule, strided_rows
+from roboalign.training import StepBatches, fit, fold_in, learning_rate
+from roboalign.training_process import training_numerics
 
 SPEC = TrainingSpec(
     steps=11,
@@ -46,64 +47,116 @@ class Killed(BaseException):
 
 
 class Line(TrainedModule):
-    """Fits a line from noisy inputs; with `manual`, by two optimizers that it steps itself, as a GAN does."""
+    """Fits a line from noisy inputs; with `two`, by two optimizers, as a GAN does."""
 
-    def __init__(self, manual: bool = False, die_at: int | None = None) -> None:
+    def __init__(self, two: bool = False, die_at: int | None = None) -> None:
         super().__init__()
         torch.manual_seed(0)
         self.layer, self.offset = torch.nn.Linear(1, 1), torch.nn.Parameter(torch.zeros(1))
         self.register_buffer("seen", torch.zeros((), dtype=torch.int64))
-        self.automatic_optimization, self.die_at = not manual, die_at
+        self.two, self.die_at = two, die_at
         self.rates: list[float] = []
+        self.numerics: set[tuple[str, bool]] = set()
 
     seen: Tensor
 
-    def training_step(self, batch: Tensor, index: int) -> Tensor | None:
+    def training_step(self, batch: Tensor, index: int) -> None:
         if self.step == self.die_at:
             raise Killed
         self.seen += 1
-        noise = 0.1 * torch.randn_like(batch[:, :1])
-        loss = (self.layer(batch[:, :1] + noise) + self.offset - batch[:, 1:]).square().mean()
-        self.log_dict({"loss": loss, "offset": self.offset.sum()})
-        if self.automatic_optimization:
-            self.rates.append(self.trainer.optimizers[0].param_groups[0]["lr"])
-            return loss
-        optimizers: Any = self.optimizers()
+        self.numerics.add((torch.get_float32_matmul_precision(), torch.are_deterministic_algorithms_enabled()))
+        optimizers = self.trained_optimizers()
+        self.rates.append(optimizers[0].param_groups[0]["lr"])
         for number, optimizer in enumerate(optimizers):
             if number == 0 or self.step >= 4:
                 optimizer.zero_grad()
-                self.manual_backward(loss, retain_graph=True)
-                self.clip_gradients(optimizer.optimizer, 0.5, "norm")
-        for number, optimizer in enumerate(optimizers):
-            if number == 0 or self.step >= 4:
+                self.log_dict(self.accumulate(batch, self.batch_loss))
                 optimizer.step()
-        return None
+
+    def batch_loss(self, batch: Tensor) -> Loss:
+        noise = 0.1 * self.shard.randn((len(batch), 1))
+        loss = (self.layer(batch[:, :1] + noise) + self.offset - batch[:, 1:]).square().mean()
+        return loss, {"loss": loss, "offset": self.offset.sum()}
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
-        if self.automatic_optimization:
+        if not self.two:
             return [torch.optim.AdamW(self.parameters(), lr=0.05)]
         group = {"params": [self.offset], "lr_scale": 0.5}
         return [torch.optim.AdamW(self.layer.parameters(), lr=0.05), torch.optim.Adam([group], lr=0.05)]
 
 
-def train(folder: Path, module: Line, spec: TrainingSpec = SPEC) -> tuple[dict[str, Tensor], bytes]:
+def train(
+    folder: Path, module: Line, spec: TrainingSpec = SPEC, device: DeviceSpec = DEVICE, micro_batches: int = 1
+) -> tuple[dict[str, Tensor], bytes]:
     """Train in `folder`; the weights and the bytes of the curve."""
     curves = folder / "curve.tsv"
-    fit(module, Numbers(), spec, DEVICE, label="line", scratch=folder, curves=curves)
+    fit(
+        module, Numbers(), spec, device, label="line", scratch=folder, curves=curves, micro_batches=micro_batches
+    )  # fmt: skip
     return {name: tensor.clone() for name, tensor in module.state_dict().items()}, curves.read_bytes()
 
 
-@pytest.mark.parametrize("manual", [False, True], ids=["one optimizer", "two, stepped by hand"])
-@pytest.mark.parametrize("kills", [(1,), (5,), (10,), (4, 7, 8)], ids=str)
-def test_killed_and_resumed_equals_uninterrupted(tmp_path: Path, manual: bool, kills: tuple[int, ...]) -> None:
-    whole, curve = train(tmp_path / "whole", Line(manual))
+FUSED = DEVICE.model_copy(update={"fused_adamw": True})
+
+
+@pytest.mark.parametrize("two", [False, True], ids=["one optimizer", "two optimizers"])
+@pytest.mark.parametrize(
+    ("kills", "parts", "device"),
+    [((1,), 1, DEVICE), ((5,), 4, DEVICE), ((10,), 2, FUSED), ((4, 7, 8), 1, DEVICE)],
+    ids=["1", "5 micro", "10 micro fused", "4 7 8"],
+)
+def test_killed_and_resumed_equals_uninterrupted(
+    tmp_path: Path, two: bool, kills: tuple[int, ...], parts: int, device: DeviceSpec
+) -> None:
+    whole, curve = train(tmp_path / "whole", Line(two), SPEC, device, parts)
     for step in kills:
         with pytest.raises(Killed):
-            train(tmp_path / "killed", Line(manual, die_at=step))
-    resumed, resumed_curve = train(tmp_path / "killed", Line(manual))
+            train(tmp_path / "killed", Line(two, die_at=step), SPEC, device, parts)
+    resumed, resumed_curve = train(tmp_path / "killed", Line(two), SPEC, device, parts)
     assert resumed["seen"] == SPEC.steps
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
     assert curve == resumed_curve
+
+
+def test_micro_batches_and_fused_adamw_train_the_same_up_to_rounding(tmp_path: Path) -> None:
+    whole, _ = train(tmp_path / "whole", Line(two=True))
+    for name, device, parts in (("2", DEVICE, 2), ("4 fused", FUSED, 4)):
+        weights, _ = train(tmp_path / name, Line(two=True), SPEC, device, parts)
+        for key, values in whole.items():
+            torch.testing.assert_close(weights[key], values, atol=1e-6, rtol=0)
+        rows, others = (read_tsv(tmp_path / each / "curve.tsv") for each in ("whole", name))
+        for row, other in zip(rows, others, strict=True):
+            expected = {k: float(v) for k, v in other.items()}
+            assert {k: float(v) for k, v in row.items()} == pytest.approx(expected, rel=1e-5, abs=1e-6)
+
+
+def test_a_batch_that_micro_batches_do_not_divide_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"a device has 4 samples of a step, which hardware\.micro_batches \(3\) must"):
+        train(tmp_path, Line(), micro_batches=3)
+
+
+def test_parts_of_a_batch_are_rows_of_each_of_its_values() -> None:
+    batch = {"numbers": torch.arange(6), "texts": list("abcdef"), "nested": {"pairs": torch.arange(12).view(6, 2)}}
+    part = strided_rows(batch, 1, 3)
+    assert part["numbers"].tolist() == [1, 4]
+    assert part["texts"] == ["b", "e"]
+    assert part["nested"]["pairs"].tolist() == [[2, 3], [8, 9]]
+
+
+def test_precision_and_determinism_are_those_of_training_steps_alone(tmp_path: Path) -> None:
+    before = torch.get_float32_matmul_precision(), torch.are_deterministic_algorithms_enabled()
+    for deterministic in (True, False):
+        module = Line()
+        train(
+            tmp_path / str(deterministic), module, device=DeviceSpec(threads=1, deterministic=deterministic, tf32=True)
+        )
+        assert module.numerics == {("highest", deterministic)}, "TensorFloat-32 is for GPUs"
+        assert (torch.get_float32_matmul_precision(), torch.are_deterministic_algorithms_enabled()) == before
+    with training_numerics(DeviceSpec(accelerator="cuda", tf32=True)):
+        assert torch.get_float32_matmul_precision() == "high"
+        assert torch.backends.cudnn.allow_tf32
+        assert torch.is_deterministic_algorithms_warn_only_enabled()
+    assert torch.get_float32_matmul_precision() == before[0]
 
 
 def test_a_killed_write_leaves_the_checkpoint_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -236,7 +289,7 @@ def test_a_step_takes_the_memory_of_the_step_before() -> None:
     # In a process of its own, as stages are: what earlier tests left on the heap decides where memory comes from.
     program = """
 import resource, torch
-from roboalign.training import keep_memory
+from roboalign.training_process import keep_memory
 
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

@@ -1,31 +1,36 @@
-"""Clips for raters: `python -m roboalign bench export FOLDER`.
+"""Clips for raters and for other benchmarks: `python -m roboalign bench export FOLDER`.
 
 ```
 FOLDER/README.md          the task, the rubric, and the form of the answers
+FOLDER/bench.json         layout, split and dimensions, by roboalign/bench/exported.py
 FOLDER/clips.jsonl        one clip a line: id, instruction, files; and unless blind its scores and its recipe
-FOLDER/clips/<id>.mp4     the clip, small frames enlarged
+FOLDER/schema.json        the JSON Schema of the two
+FOLDER/clips/<id>.mp4     layout `videos`: the clip, small frames enlarged
 FOLDER/strips/<id>.png    frames of it side by side, for models that read images
+FOLDER/<source>/          layout `lerobot`: a LeRobotDataset 3 of the clips of one source
 ```
 
 The answers, one JSON object a line (see roboalign/bench/annotations.py), are listed under `annotations` of the bench's
 spec.
 """
 
-import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from PIL import Image
 
 from roboalign.bench.annotations import Annotation
+from roboalign.bench.exported import ExportedBench, ExportedClip, ExportedDimension, write_listing
 from roboalign.bench.pairs import Bench, Pair
 from roboalign.io import replacing, round_floats, write_text
 from roboalign.reward.spec import RewardSpec
+from roboalign.store import Corpus, EpisodeWriter
 from roboalign.store.spec import StorageSpec
 from roboalign.store.video import encode_clip
-from roboalign.types import Json, Split, UInt8
+from roboalign.types import Episode, Split, UInt8
 
 GAP = 2
 """Pixels between two frames and between two clips of a strip."""
@@ -37,25 +42,79 @@ QUALITY = StorageSpec(kind="h264", crf=12)
 """Nearly lossless, so that raters do not rate the compression."""
 
 
-def export(folder: Path, bench: Bench, rows: Sequence[int], reward: RewardSpec, fps: float, *, blind: bool) -> None:
+def export(
+    folder: Path,
+    bench: Bench,
+    rows: Sequence[int],
+    reward: RewardSpec,
+    corpus: Corpus,
+    *,
+    blind: bool,
+    layout: Literal["videos", "lerobot"] = "videos",
+) -> None:
     """Write clips into a folder.
 
     Args:
         folder: The folder.
         bench: The bench.
-        rows: Indices of its pairs.
+        rows: Indices of its pairs, of one split.
         reward: The reward whose dimensions are rated.
-        fps: Frames per second of the videos.
+        corpus: The recorded episodes, which know the frame rates.
         blind: Leave out scores and recipes.
+        layout: Videos and strips of frames, or one LeRobotDataset 3 a source.
     """
-    lines: list[str] = []
+    write = write_videos if layout == "videos" else write_datasets
+    clips = [
+        _with_label(clip, bench.pairs[row], reward, blind=blind) for row, clip in write(folder, bench, rows, corpus)
+    ]
+    dimensions = {
+        name: ExportedDimension(max_score=d.max_score, rubric=d.rubric) for name, d in reward.dimensions.items()
+    }
+    header = ExportedBench(
+        layout=layout, split=bench.pairs[rows[0]].split, blind=blind, clips=len(clips), dimensions=dimensions
+    )
+    write_listing(folder, header, clips)
+    write_text(folder / "README.md", write_guide(reward, len(rows), layout))
+
+
+def write_videos(folder: Path, bench: Bench, rows: Sequence[int], corpus: Corpus) -> Iterator[tuple[int, ExportedClip]]:
+    """Write a video and a strip of each pair; the pairs with their entries."""
+    rates = corpus.frame_rates()
     for row in rows:
         pair, frames = bench.pairs[row], bench.frames(row)
-        _write_video(folder / f"clips/{pair.id}.mp4", frames, fps)
-        save_png(folder / f"strips/{pair.id}.png", draw_strip([frames]))
-        lines.append(json.dumps(_entry(pair, len(frames), reward, blind=blind), ensure_ascii=False))
-    write_text(folder / "clips.jsonl", "".join(line + "\n" for line in lines))
-    write_text(folder / "README.md", write_guide(reward, len(rows)))
+        video, strip = f"clips/{pair.id}.mp4", f"strips/{pair.id}.png"
+        _write_video(folder / video, frames, rates[pair.source])
+        save_png(folder / strip, draw_strip([frames]))
+        yield row, _entry(pair, len(frames), rates[pair.source]).model_copy(update={"video": video, "strip": strip})
+
+
+def write_datasets(
+    folder: Path, bench: Bench, rows: Sequence[int], corpus: Corpus
+) -> Iterator[tuple[int, ExportedClip]]:
+    """Write a LeRobotDataset 3 of the clips of each source, an episode a clip; the pairs with their entries.
+
+    Frames are lossless up to 64 pixels. The last action of an episode, which leads beyond the clip, is 0.
+    """
+    rates = corpus.frame_rates()
+    for source in corpus.sources:
+        own = [row for row in rows if bench.pairs[row].source == source]
+        if not own:
+            continue
+        width = len(corpus.ranges[source].low)
+        clips: list[ExportedClip] = []
+        with EpisodeWriter(folder / source, fps=rates[source]) as writer:
+            for episode, row in enumerate(own):
+                pair, (frames, actions) = bench.pairs[row], bench.clip(row)
+                padded = np.pad(actions[:, :width], ((0, 1), (0, 0)))
+                writer.add(
+                    Episode(
+                        id=pair.id, source=source, task=source, instruction=pair.instruction, policy="unknown",
+                        scene=pair.id, split=pair.split, frames=frames, actions=padded,
+                    )
+                )  # fmt: skip
+                entry = _entry(pair, len(frames), rates[source])
+                clips.append(entry.model_copy(update={"dataset": source, "episode": episode}))
+        yield from zip(own, clips, strict=True)
 
 
 def choose_pairs(pairs: Sequence[Pair], split: Split, clips: int) -> list[int]:
@@ -68,25 +127,26 @@ def choose_pairs(pairs: Sequence[Pair], split: Split, clips: int) -> list[int]:
     return ordered[:clips] if clips else ordered
 
 
-def _entry(pair: Pair, frames: int, reward: RewardSpec, *, blind: bool) -> dict[str, Json]:
-    entry: dict[str, Json] = {
-        "clip": pair.id,
-        "instruction": pair.instruction,
-        "video": f"clips/{pair.id}.mp4",
-        "strip": f"strips/{pair.id}.png",
-        "frames": frames,
-    }
+def _entry(pair: Pair, frames: int, fps: float) -> ExportedClip:
+    return ExportedClip(clip=pair.id, instruction=pair.instruction, frames=frames, fps=fps)
+
+
+def _with_label(clip: ExportedClip, pair: Pair, reward: RewardSpec, *, blind: bool) -> ExportedClip:
+    """The entry with the pair's recipe and scores, unless blind."""
     if blind:
-        return entry
-    return entry | {
-        "source": pair.source,
-        "origin": pair.origin,
-        "degradation": pair.degradation,
-        "severity": pair.severity,
-        "model": pair.model,
-        "provenance": pair.provenance,
-        "scores": round_floats(dict(zip(reward.names, pair.scores, strict=True))),
-    }
+        return clip
+    return clip.model_copy(
+        update={
+            "source": pair.source,
+            "origin": pair.origin,
+            "degradation": pair.degradation,
+            "severity": pair.severity,
+            "model": pair.model,
+            "provenance": pair.provenance,
+            "scores": round_floats(dict(zip(reward.names, pair.scores, strict=True))),
+            "faithful": round_floats(dict(zip(reward.names, pair.faithful, strict=True))),
+        }
+    )
 
 
 def _write_video(path: Path, frames: UInt8, fps: float) -> None:
@@ -124,7 +184,14 @@ def save_png(path: Path, image: UInt8) -> None:
         Image.fromarray(image).save(temporary, "PNG", optimize=True)
 
 
-def write_guide(reward: RewardSpec, clips: int) -> str:
+SHOWN_AS = {
+    "videos": "as a video and as a strip of its frames",
+    "lerobot": "as an episode of a LeRobotDataset 3 (`dataset`, `episode`)",
+}
+"""How a clip of each layout can be watched."""
+
+
+def write_guide(reward: RewardSpec, clips: int, layout: Literal["videos", "lerobot"] = "videos") -> str:
     """The instructions for raters, as Markdown."""
     example = Annotation(
         clip="0123456789abcdef",
@@ -136,8 +203,8 @@ def write_guide(reward: RewardSpec, clips: int) -> str:
         [
             f"# {clips} clips to score",
             "",
-            "Each line of `clips.jsonl` names a clip of a robot, as a video and as a strip of its frames, and the "
-            "instruction that the robot was given. Watch the clip, then score each dimension on its own:",
+            f"Each line of `clips.jsonl` names a clip of a robot, {SHOWN_AS[layout]}, and the instruction that the "
+            "robot was given. Watch the clip, then score each dimension on its own:",
             "",
             *(f"- **{name}**, 0 to {d.max_score:g}. {d.rubric}" for name, d in reward.dimensions.items()),
             "",

@@ -71,6 +71,8 @@ class PairLabeller:
     """Labels by people and vision-language models."""
     measured_calibrations: Mapping[str, ProbeCalibration] | None = None
     """`probe_calibrations`, if they were measured before."""
+    fitted_cameras: Mapping[tuple[str, str], NDArray[np.float64]] | None = None
+    """`cameras`, if they were fitted before, to more episodes than the corpus has."""
 
     @classmethod
     def of(
@@ -122,6 +124,8 @@ class PairLabeller:
     @cached_property
     def cameras(self) -> dict[tuple[str, str], NDArray[np.float64]]:
         """Camera matrix (3, 4) by (source, task), fitted to the training episodes if these determine one."""
+        if self.fitted_cameras is not None:
+            return dict(self.fitted_cameras)
         points: dict[tuple[str, str], list[tuple[Float32, Float32]]] = {}
         for info in self.infos:
             state, keypoints = self.states[info.id], self.keypoints[info.id]

@@ -21,7 +21,7 @@ SIGNIFICANT = 0.05
 """Maximum p-value, after Holm's correction, of a difference that counts as more than noise (our choice)."""
 
 MIN_EPISODES = 6
-"""Minimum number of shared clips for a p-value; with fewer, the signed-rank test cannot reach SIGNIFICANT."""
+"""Minimum number of shared episodes for a p-value; with fewer, the signed-rank test cannot reach SIGNIFICANT."""
 
 SEED = re.compile(r"(^|\.)(seed|[a-z_]+_seed)$")
 
@@ -41,7 +41,7 @@ class FieldChange:
 
 @dataclass(frozen=True)
 class ScoreChange:
-    """The difference of a clip set's total between the runs, B minus A, paired by episode and sample."""
+    """The difference of a clip set's total between the runs, B minus A, paired by episode."""
 
     model: str
     scorer: str
@@ -191,7 +191,7 @@ def code_changes(a: Mapping[str, str], b: Mapping[str, str]) -> dict[str, int]:
 
 
 def score_changes(a: Totals, b: Totals) -> list[ScoreChange]:
-    """The paired difference of each clip set's total by each scorer, for the clips that both runs scored."""
+    """The paired difference of each clip set's total by each scorer, for the episodes that both runs scored."""
     found = []
     for model, scorer in (key for key in a if key in b):
         after, before = pairs(b, a, model, model, scorer)

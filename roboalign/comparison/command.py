@@ -43,7 +43,7 @@ def describe(found: Comparison) -> str:
     lines += [f"  {folder}: {count} file{'s'[: count != 1]}" for folder, count in found.code.items()] or ["  none"]
     scores = sorted(found.scores, key=lambda change: (change.is_noise, -abs(change.mean)))
     if scores:
-        lines += ["", "total scores, B minus A, paired by clip (95 % interval; p by Wilcoxon and Holm)"]
+        lines += ["", "total scores, B minus A, paired by episode (95 % interval; p by Wilcoxon and Holm)"]
         for change in scores[:SHOWN]:
             verdict = "noise" if change.is_noise else "more than noise"
             lines.append(

@@ -32,7 +32,7 @@ def write_comparison(folder: Path, found: Comparison, snapshots: tuple[RunSnapsh
     if viewer is not None:
         text = (
             "For each source, the episodes in which B gains most on A, loses most, and the one between. Numbers beside "
-            "the titles are totals."
+            "the titles are totals (means over the samples of an episode)."
         )
         sections.append(Section("clips", "Clips", [Prose([text]), viewer]))
     page = render_sections(
@@ -59,7 +59,7 @@ def change_tables(found: Comparison) -> list[Section]:
     )
     code = Table("Changed code", ["Folder", "Files"], [[Cell(name), Cell(str(n))] for name, n in found.code.items()])
     scores = Table(
-        "Total scores, B minus A, paired by clip",
+        "Total scores, B minus A, paired by episode",
         ["Clips", "Scorer", "Difference", "p", "Verdict"],
         [
             [
@@ -76,7 +76,7 @@ def change_tables(found: Comparison) -> list[Section]:
             ]
             for each in sorted(found.scores, key=lambda each: (each.is_noise, -abs(each.mean)))
         ],
-        "95 % bootstrap interval over clips; p by Wilcoxon's signed-rank test with Holm's correction over all rows.",
+        "95 % bootstrap interval over episodes; p by Wilcoxon's signed-rank test with Holm's correction over all rows.",
     )
     metrics = Table(
         "Other metrics with intervals, not paired",
@@ -113,9 +113,8 @@ def clips_of_both(snapshots: tuple[RunSnapshot, RunSnapshot], scratch: Path) -> 
     judge = next((each for each in SCORERS if (name, each) in a and (name, each) in b), None)
     if name is None or judge is None:
         return
-    before = {episode: total for (episode, sample), total in a[name, judge].items() if sample == "0"}
-    after = {episode: total for (episode, sample), total in b[name, judge].items() if sample == "0"}
-    shared = {episode for episode in before if episode in after} & set(sets[0][name].episodes)
+    before, after = a[name, judge], b[name, judge]
+    shared = before.keys() & after.keys() & set(sets[0][name].episodes)
     corpus = Corpus.open(sources / "index.json")
     infos = {info.id: info for info in corpus.infos if info.id in shared}
     gains = {(name, episode): {TOTAL: after[episode] - before[episode]} for episode in infos}

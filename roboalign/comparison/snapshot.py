@@ -67,7 +67,7 @@ class RunSnapshot(ABC):
         return found
 
     def totals(self) -> Totals | None:
-        """The total scores by (clip set, scorer) and (episode, sample); None if the score table is not at hand."""
+        """The total scores by (clip set, scorer) and episode; None if the score table is not at hand."""
         text = self.scores_text()
         return None if text is None else read_totals(text)
 

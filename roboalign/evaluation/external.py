@@ -121,7 +121,8 @@ def scored_sets(
     """The clip sets `external.<name>` of files of scores.
 
     Args:
-        entries: The spec and the path of each file. Files with the same name are the scores of several scorers.
+        entries: The spec and the path of each file. Files with the same name are the scores of several scorers; those
+            of other formats than `scores` are left out.
         dimensions: The reward's dimensions.
         judges: The hash of the checkpoint of each of the experiment's scorers.
 
@@ -130,7 +131,7 @@ def scored_sets(
             have the same scorer or different videos.
     """
     sets: dict[str, ScoredSet] = {}
-    for spec, path in entries:
+    for spec, path in (entry for entry in entries if entry[0].format == "scores"):
         file = read(path)
         if file.scorer not in judges:
             raise ExternalError(f"{path}: scorer: the evaluation has no scorer {file.scorer}; add it to `scorers`")

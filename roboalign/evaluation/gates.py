@@ -4,12 +4,12 @@ A gate never passes on an absent value: it is then listed as not measured, with 
 that need gold scores if no source has simulator states.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 
-from roboalign.evaluation.spec import EvaluationSpec
+from roboalign.evaluation.spec import GOLD, ComparisonSpec, EvaluationSpec
 from roboalign.types import Json
 
 
@@ -24,6 +24,10 @@ class Verdict:
     rule: str
     passed: bool
     figures: Mapping[str, float] = field(default_factory=dict)
+
+
+Rules = dict[str, Callable[[], Verdict]]
+"""Gates by name; a rule raises NotMeasuredError if a value that it needs is absent."""
 
 
 def figure(metrics: Mapping[str, Json], path: str, key: str = "mean") -> float:
@@ -62,13 +66,15 @@ def action_gap(metrics: Mapping[str, Json]) -> Verdict:
     return Verdict("PSNR with true minus wrong actions: interval above 0", figures["low"] > 0, figures)
 
 
-def aligned_above_supervised(differences: Mapping[str, Json], spec: EvaluationSpec, scorer: str) -> Verdict:
+def aligned_above_supervised(
+    differences: Mapping[str, Json], aligned: Sequence[ComparisonSpec], scorer: str
+) -> Verdict:
     """By `scorer`, the aligned model's faithful total is above the supervised model's in every listed comparison."""
     figures: dict[str, float] = {}
-    for comparison in spec.aligned:
+    for comparison in aligned:
         path = f"{comparison.model}/{comparison.against}/{scorer}_faithful/total"
         for key in ("mean", "low", "high", "n"):
-            name = key if len(spec.aligned) == 1 else f"{comparison.model} {key}"
+            name = key if len(aligned) == 1 else f"{comparison.model} {key}"
             try:
                 figures[name] = figure(differences, path, key)
             except NotMeasuredError:
@@ -131,10 +137,10 @@ def student_gold(metrics: Mapping[str, Json], spec: EvaluationSpec) -> Verdict:
     return Verdict(rule, passed, figures)
 
 
-def fidelity(differences: Mapping[str, Json], spec: EvaluationSpec) -> Verdict:
+def fidelity(differences: Mapping[str, Json], aligned: Sequence[ComparisonSpec]) -> Verdict:
     """Alignment does not significantly lower the PSNR or raise the position error."""
     figures: dict[str, float] = {}
-    for comparison in spec.aligned:
+    for comparison in aligned:
         for name in ("psnr", "position_error_cm"):
             path = f"{comparison.model}/{comparison.against}/outcomes/{name}"
             figures |= {
@@ -147,10 +153,10 @@ def fidelity(differences: Mapping[str, Json], spec: EvaluationSpec) -> Verdict:
     )
 
 
-def false_success(differences: Mapping[str, Json], spec: EvaluationSpec) -> Verdict:
+def false_success(differences: Mapping[str, Json], aligned: Sequence[ComparisonSpec]) -> Verdict:
     """Alignment does not raise the rate of false success: success shown for actions that truly fail."""
     figures: dict[str, float] = {}
-    for comparison in spec.aligned:
+    for comparison in aligned:
         path = f"{comparison.model}/{comparison.against}/outcomes/false_success"
         figures |= {f"{comparison.model} {key}": figure(differences, path, key) for key in ("mean", "low", "high", "n")}
     passed = all(v <= 0 for k, v in figures.items() if k.endswith(" low"))
@@ -189,7 +195,7 @@ def gates(
     Returns:
         The measured gates as {name: {passed, rule, figures}}, and the others as {name: what they need}.
     """
-    rules: dict[str, Callable[[], Verdict]] = {
+    rules: Rules = {
         "codec_above_copy_context": lambda: above_copy_context(metrics, "tokenizer"),
         "world_model_above_copy_context": lambda: above_copy_context(metrics, "world_model"),
         "action_gap": lambda: action_gap(metrics),
@@ -197,19 +203,39 @@ def gates(
         "motion_against_truth": lambda: motion_against_truth(metrics, spec),
         "swr_above_ar": lambda: swr_above_ar(metrics, spec),
         "student_gold_agreement": lambda: student_gold(metrics, spec),
-        "fidelity": lambda: fidelity(differences, spec),
-        "false_success": lambda: false_success(differences, spec),
     }
-    for scorer in (*spec.scorers, "gold"):
-        rules[f"aligned_above_supervised_{scorer}"] = partial(aligned_above_supervised, differences, spec, scorer)
+    measured, missing = decide(rules | alignment_rules(differences, spec.aligned, (*spec.scorers, GOLD)))
+    return measured, {name: WAITING.get(name, need) for name, need in missing.items()}
+
+
+def alignment_rules(
+    differences: Mapping[str, Json], aligned: Sequence[ComparisonSpec], scorers: Sequence[str]
+) -> Rules:
+    """The gates that compare the aligned with the supervised model.
+
+    Args:
+        differences: As for `gates`.
+        aligned: The comparisons; all of them must pass.
+        scorers: The scorers that must confirm the gain; one gate each.
+    """
+    rules: Rules = {
+        "fidelity": lambda: fidelity(differences, aligned),
+        "false_success": lambda: false_success(differences, aligned),
+    }
+    for scorer in scorers:
+        rules[f"aligned_above_supervised_{scorer}"] = partial(aligned_above_supervised, differences, aligned, scorer)
+    return rules
+
+
+def decide(rules: Rules) -> tuple[dict[str, Json], dict[str, str]]:
+    """The measured gates as {name: {passed, rule, figures}}, and the others as {name: what they need}."""
     measured: dict[str, Json] = {}
-    missing: dict[str, str] = dict(WAITING)
+    missing: dict[str, str] = {}
     for name, rule in rules.items():
         try:
             verdict = rule()
         except NotMeasuredError as error:
-            missing.setdefault(name, str(error))
+            missing[name] = str(error)
         else:
-            missing.pop(name, None)
             measured[name] = {"passed": verdict.passed, "rule": verdict.rule, "figures": dict(verdict.figures)}
     return measured, missing

@@ -14,7 +14,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from roboalign.evaluation.clips import Clip
-from roboalign.evaluation.spec import ComparisonSpec, EvaluationSpec, ScorerName, StrongestBaselineSpec
+from roboalign.evaluation.outcomes import Outcomes, outcome_difference, outcome_summary
+from roboalign.evaluation.spec import (
+    FAITHFUL,
+    GOLD,
+    TOTAL,
+    ComparisonSpec,
+    EvaluationSpec,
+    ScorerName,
+    StrongestBaselineSpec,
+)
 from roboalign.metrics.statistics import (
     bootstrap,
     holm,
@@ -22,7 +31,6 @@ from roboalign.metrics.statistics import (
     paired_difference,
     spearman,
     wilcoxon,
-    wilson,
 )
 from roboalign.types import Json
 
@@ -32,10 +40,6 @@ faithful."""
 
 Scores = NDArray[np.float64]
 
-OUTCOMES = ("shown_success", "true_success", "position_error_cm", "psnr")
-"""Measures of a clip in addition to its scores: perceived probabilities of success in its last frame and in that of the
-true outcome, the mean position error of gripper and object in cm, and the PSNR against the true frames in dB."""
-
 
 @dataclass(frozen=True)
 class GoldScores:
@@ -44,23 +48,14 @@ class GoldScores:
     scores: Scores
     """(N, 2, D), absolute and faithful."""
     outcomes: Scores
-    """(N, 4), columns OUTCOMES."""
+    """(N, 4), columns `outcomes.COLUMNS`."""
 
 
 GoldScorer = Callable[[Sequence[Clip]], GoldScores]
 """Scores clips against the true outcomes of their actions."""
 
-FAITHFUL = "_faithful"
-"""Suffix of a scorer's name for its faithful scores: `gold_faithful`."""
-
-GOLD = "gold"
-"""Name of the gold scorer, the rubric over states that the gold probe perceives."""
-
 AGREEMENT_DRAWS = 1000
 """Bootstrap draws for rank correlations; fewer than for means, because each draw sorts all clips."""
-
-TOTAL = "total"
-"""The key of the sum over all dimensions."""
 
 
 @dataclass(frozen=True)
@@ -71,8 +66,8 @@ class ScoredSet:
     episodes: tuple[str, ...]
     samples: tuple[int, ...]
     scores: Mapping[str, Scores]
-    outcomes: Scores | None = None
-    """(N, 4), columns OUTCOMES; None without a gold scorer."""
+    outcomes: Outcomes | None = None
+    """None without a gold scorer."""
 
     def select(self, rows: Sequence[int]) -> "ScoredSet":
         """The scored set of the given rows."""
@@ -81,17 +76,8 @@ class ScoredSet:
             tuple(self.episodes[row] for row in rows),
             tuple(self.samples[row] for row in rows),
             {scorer: values[list(rows)] for scorer, values in self.scores.items()},
-            None if self.outcomes is None else self.outcomes[list(rows)],
+            None if self.outcomes is None else self.outcomes.select(rows),
         )
-
-    def outcome_by_episode(self, name: str) -> dict[str, float]:
-        """The mean of an outcome over the samples of each episode, sorted by episode; NaN values are left out."""
-        column, groups = OUTCOMES.index(name), dict[str, list[float]]()
-        if self.outcomes is not None:
-            for episode, value in zip(self.episodes, self.outcomes[:, column], strict=True):
-                if np.isfinite(value):
-                    groups.setdefault(episode, []).append(float(value))
-        return {episode: float(np.mean(groups[episode])) for episode in sorted(groups)}
 
     def by_episode(self, scorer: str) -> dict[str, Scores]:
         """The mean score vector (D,) over the samples of each episode, sorted by episode; NaN scores are left out."""
@@ -164,7 +150,8 @@ def score(
     flush(pending)
     scores = {label: np.concatenate(values) for label, values in parts.items()}
     finite = {label: values for label, values in scores.items() if np.isfinite(values).any()}
-    return ScoredSet(name, tuple(episodes), tuple(samples), finite, np.concatenate(outcomes) if outcomes else None)
+    clip_ids = tuple(episodes), tuple(samples)
+    return ScoredSet(name, *clip_ids, finite, Outcomes(*clip_ids, np.concatenate(outcomes)) if outcomes else None)
 
 
 def best_of_n(candidates: ScoredSet, scorer: str) -> ScoredSet:
@@ -262,61 +249,17 @@ def evaluate(sets: Mapping[str, ScoredSet], dimensions: Sequence[str], spec: Eva
         if pair.model in sets and pair.against in sets:
             values = difference(sets[pair.model], sets[pair.against], dimensions, spec)
             if values is not None:
-                values["outcomes"] = outcome_difference(sets[pair.model], sets[pair.against], spec)
+                ours, theirs = sets[pair.model].outcomes, sets[pair.against].outcomes
+                values["outcomes"] = {} if ours is None or theirs is None else outcome_difference(ours, theirs, spec)
                 result["differences"].setdefault(pair.model, {})[pair.against] = values
                 continue
         result["comparisons_not_measured"].append(f"{pair.model} against {pair.against}")
-    outcomes = {name: outcome_summary(scored, spec) for name, scored in sets.items() if scored.outcomes is not None}
+    outcomes = {name: outcome_summary(one.outcomes, spec) for name, one in sets.items() if one.outcomes is not None}
     if outcomes:
         result["outcomes"] = outcomes
     with_gold = agreement([scored for name, scored in sets.items() if matches(name, spec.agreement)], spec)
     if with_gold:
         result["agreement"] = with_gold
-    return result
-
-
-def outcome_summary(scored: ScoredSet, spec: EvaluationSpec) -> dict[str, Json]:
-    """Position error, PSNR, and rates of false and missed success of one clip set, as {name: {mean, low, high, n}}.
-
-    False success: the last frame shows success, but the true outcome fails; missed success: the reverse. Rates have
-    Wilson intervals.
-    """
-    result: dict[str, Json] = {}
-    for name in ("position_error_cm", "psnr"):
-        values = list(scored.outcome_by_episode(name).values())
-        if values:
-            result[name] = bootstrap(values, spec.draws, spec.seed).json()
-    rates = {"false_success": _shown_against_truth(scored, False), "missed_success": _shown_against_truth(scored, True)}
-    return result | {name: wilson(list(values.values())).json() for name, values in rates.items() if values}
-
-
-def _shown_against_truth(scored: ScoredSet, truth: bool) -> dict[str, float]:
-    """The fraction of clips whose last frame shows the opposite of the true outcome, by episode with outcome `truth`,
-    sorted."""
-    shown, true, groups = OUTCOMES.index("shown_success"), OUTCOMES.index("true_success"), dict[str, list[float]]()
-    if scored.outcomes is not None:
-        for episode, row in zip(scored.episodes, scored.outcomes, strict=True):
-            if np.isfinite(row[true]) and bool(row[true] > 0.5) == truth:
-                groups.setdefault(episode, []).append(float((row[shown] > 0.5) != truth))
-    return {episode: float(np.mean(groups[episode])) for episode in sorted(groups)}
-
-
-def outcome_difference(model: ScoredSet, against: ScoredSet, spec: EvaluationSpec) -> dict[str, Json]:
-    """Paired differences of outcomes, {position_error_cm, psnr, false_success, missed_success: {mean, low, high, n}}.
-
-    Pairs are the episodes for which both clip sets have the value; absent if there are fewer than two.
-    """
-    pairs = {name: (model.outcome_by_episode(name), against.outcome_by_episode(name)) for name in OUTCOMES[2:]}
-    pairs |= {
-        name: (_shown_against_truth(model, truth), _shown_against_truth(against, truth))
-        for name, truth in (("false_success", False), ("missed_success", True))
-    }
-    result: dict[str, Json] = {}
-    for name, (model_values, against_values) in pairs.items():
-        shared = [episode for episode in model_values if episode in against_values]
-        if len(shared) > 1:
-            a, b = [model_values[episode] for episode in shared], [against_values[episode] for episode in shared]
-            result[name] = paired_difference(a, b, spec.draws, spec.seed).json()
     return result
 
 

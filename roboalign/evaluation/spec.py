@@ -21,6 +21,15 @@ ScorerName = Literal["student", "judge", "held_out"]
 """A scorer: the distilled student, the judge that labels its training data, or the held-out judge, which is not used in
 any training."""
 
+GOLD = "gold"
+"""Name of the gold scorer, the rubric over states that the gold probe perceives."""
+
+FAITHFUL = "_faithful"
+"""Suffix of a scorer's name for its faithful scores: `gold_faithful`."""
+
+TOTAL = "total"
+"""The key of the sum over all dimensions."""
+
 
 class ComparisonSpec(Spec):
     """A paired difference between two clip sets, with the same episodes and seeds."""
@@ -45,13 +54,24 @@ class StrongestBaselineSpec(Spec):
 
 
 class ExternalSpec(Spec):
-    """Videos of another model, scored by `python -m roboalign score`, as an additional model in tables."""
+    """Results of another model: scores of its videos by this experiment's judges, or by another benchmark."""
 
     name: Name
     """The model's name; `external.<name>` in tables, comparisons and patterns."""
-    scores: Annotated[str, Field(pattern=r"^external/[A-Za-z0-9_\-][A-Za-z0-9_.\-]*\.json$", max_length=200)]
-    """The output of `score --json`, in the folder `external/`, on which the stage depends. Files with the same `name`
+    scores: Annotated[str, Field(pattern=r"^external/[A-Za-z0-9_\-][A-Za-z0-9_.\-]*\.(json|csv)$", max_length=200)]
+    """The file, in the folder `external/`, on which the stage depends. Outputs of `score --json` with the same `name`
     are scores of the same videos by different scorers."""
+    format: Literal["scores", "worldmodelbench", "ewmbench"] = "scores"
+    """`scores`: the output of `python -m roboalign score --json`; the model stands in all tables. `worldmodelbench`:
+    WorldModelBench's `worldmodelbench_results.json`. `ewmbench`: EWMBench's `ewmbm_final_table.csv`. Results of other
+    benchmarks have a table of their own."""
+
+    @model_validator(mode="after")
+    def _check_extension(self) -> "ExternalSpec":
+        extension = ".csv" if self.format == "ewmbench" else ".json"
+        if not self.scores.endswith(extension):
+            raise FieldError("scores", f"{self.scores} must end in {extension} for the format {self.format}")
+        return self
 
 
 class GatesSpec(Spec):
@@ -135,7 +155,7 @@ class EvaluationSpec(Spec):
         for index, file in enumerate(files):
             if file in files[:index]:
                 raise FieldError(f"external.{index}.scores", f"{file} is listed twice; remove one")
-        known = {f"external.{entry.name}" for entry in self.external}
+        known = {f"external.{entry.name}" for entry in self.external if entry.format == "scores"}
         for field in ("comparisons", "aligned"):
             for index, pair in enumerate(getattr(self, field)):
                 for side in ("model", "against"):

@@ -265,14 +265,19 @@ class Qwen3VLJudge(nn.Module):
         processor = cast(Any, self.processor)  # annotated for messages without images
         return str(processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
 
-    def loss(self, prompts: Sequence[ClipPrompt], answers: Sequence[str]) -> Tensor:
-        """The mean cross entropy of the answers' tokens, with gradients of the LoRA matrices."""
-        inputs = self.encode(prompts)
+    def answer_tokens(self, answers: Sequence[str]) -> list[Tensor]:
+        """The tokens (L,) of each answer, with the end of the text."""
         # The answers are tokenized by themselves: joined texts could merge tokens at the place where generation begins.
-        tokens = [
+        return [
             torch.tensor(self._tokenizer(text, add_special_tokens=False)["input_ids"])
             for text in (self._answer_prefix + answer + self._tokenizer.eos_token for answer in answers)
         ]
+
+    def loss(self, prompts: Sequence[ClipPrompt], answers: Sequence[str], count: Tensor | None = None) -> Tensor:
+        """The mean cross entropy of the answers' tokens, with gradients of the LoRA matrices; `count` replaces their
+        number as the divisor."""
+        inputs = self.encode(prompts)
+        tokens = self.answer_tokens(answers)
         labels = nn.utils.rnn.pad_sequence(tokens, batch_first=True, padding_value=IGNORED).to(self.device)
         mask = labels != IGNORED
         inputs["input_ids"] = torch.cat(
@@ -283,7 +288,8 @@ class Qwen3VLJudge(nn.Module):
         inputs["mm_token_type_ids"] = torch.cat([types, torch.zeros_like(labels).to(types)], dim=1)
         # Logits of the prompt would take gigabytes: they are computed from its last token on.
         logits = self.model(**inputs, use_cache=False, logits_to_keep=labels.shape[1] + 1).logits[:, :-1]
-        return F.cross_entropy(logits.float().flatten(0, 1), labels.flatten(), ignore_index=IGNORED)
+        total = F.cross_entropy(logits.float().flatten(0, 1), labels.flatten(), ignore_index=IGNORED, reduction="sum")
+        return total / (mask.sum() if count is None else count)
 
     @torch.no_grad()
     def generate_texts(self, prompts: Sequence[ClipPrompt], seeds: Sequence[int]) -> list[str]:

@@ -14,7 +14,7 @@ from roboalign.judge.qwen3_vl_spec import Qwen3VLJudgeSpec
 from roboalign.optimizer import build_optimizer
 from roboalign.reward.dimensions import ABSOLUTE, FAITHFUL
 from roboalign.reward.spec import RewardSpec
-from roboalign.training import TrainedModule
+from roboalign.trained_module import Loss, TrainedModule
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,11 +87,16 @@ class Qwen3VLJudgeModule(TrainedModule):
         super().__init__()
         self.judge = judge
 
-    def training_step(self, batch: dict[str, Any], index: int) -> Tensor:
-        """The loss of one batch."""
-        loss = self.judge.loss(prompts_of(batch), batch["answer"])
-        self.log("loss", loss)
-        return loss
+    def training_step(self, batch: dict[str, Any], index: int) -> None:
+        """One update on the answers of a batch."""
+        tokens = sum(len(tokens) for tokens in self.judge.answer_tokens(batch["answer"]))
+        total = self.mean_over_shards(torch.tensor(float(tokens), device=self.device))
+        self.optimize(batch, lambda part: self.answers_loss(part, total))
+
+    def answers_loss(self, batch: dict[str, Any], tokens: Tensor) -> Loss:
+        """The loss of answers of `tokens` tokens in all."""
+        loss = self.judge.loss(prompts_of(batch), batch["answer"], tokens)
+        return loss, {"loss": loss}
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """The optimizer of the LoRA matrices."""

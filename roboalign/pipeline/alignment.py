@@ -11,6 +11,7 @@ from torch.utils.data import default_collate
 
 from roboalign.bench.dataset import Scores, read_video
 from roboalign.bench.pairs import Bench
+from roboalign.hardware.spec import DeviceSpec, SamplerSpec
 from roboalign.metrics.statistics import bootstrap
 from roboalign.pipeline.judges import load_scores
 from roboalign.pipeline.scorers import MODEL, load_reward_models, load_scorer, make_score_fn
@@ -23,6 +24,7 @@ from roboalign.reward.rewards import Reward, Rollouts, l1_by_frame, mse_by_frame
 from roboalign.reward.spec import RewardSpec
 from roboalign.rl.advantage import signal_to_noise
 from roboalign.rl.guard import Check
+from roboalign.rl.interfaces import RolloutFn
 from roboalign.rl.lit import AlignmentComponents, AlignmentModule, ObserveFn
 from roboalign.rl.measure import Values, compare_policies, roll_out
 from roboalign.rl.prompts import Item, Prompts
@@ -55,6 +57,7 @@ class PolicyMeasure:
     seed: int
     reward: Reward
     """The reward that is maximised, measured as `proxy`."""
+    sampler: SamplerSpec
 
     def __call__(self, policy: WorldModel) -> Values:
         """The measures of `roll_out`, one a prompt."""
@@ -64,7 +67,7 @@ class PolicyMeasure:
             stored = rollouts.with_videos(quantise(rollouts.videos))
             return scores(rollouts) | {"proxy": self.reward(stored)}
 
-        sampler = Sampler(policy, temperature=spec.temperature)
+        sampler = Sampler(policy, temperature=spec.temperature, spec=self.sampler)
         return roll_out(
             policy, self.reference, make_rollout_fn(self.tokenizer, sampler, spec.decoding),
             self.tokenizer.tokenizer, self.prompts, self.numbers, score,
@@ -115,7 +118,17 @@ def load_alignment(run: Run, spec: RLSpec, reward_spec: RewardSpec, device: torc
     def measure(episodes: Corpus, count: int, seed: int) -> PolicyMeasure:
         held = Prompts(episodes, spec.horizon, spec.horizon)
         return PolicyMeasure(
-            spec, held, held.evenly(count), reference, tokenizer, scorers, models, device, seed, reward
+            spec,
+            held,
+            held.evenly(count),
+            reference,
+            tokenizer,
+            scorers,
+            models,
+            device,
+            seed,
+            reward,
+            _sampler_spec(run),
         )
 
     prompts = Prompts(train, spec.horizon, spec.stride, spec.policies)
@@ -124,6 +137,11 @@ def load_alignment(run: Run, spec: RLSpec, reward_spec: RewardSpec, device: torc
     module = make_module(run, spec, policy, reference, student, models, prompts, tokenizer, reward, bench, guard)
     tested = measure(test, spec.measure.prompts, spec.measure.seed)
     return Alignment(module, policy, student, reference, prompts, tested)
+
+
+def _sampler_spec(run: Run) -> SamplerSpec:
+    device_spec: DeviceSpec = run.section("hardware.device", DeviceSpec)
+    return device_spec.sampler
 
 
 def make_observe_fn(student: Student, judge: Scorer) -> ObserveFn:
@@ -202,19 +220,28 @@ def make_module(
         scores = load_scores(run.input("artifacts/judge/scores.safetensors"), bench)
         sets = bench_sets(student, scores, bench, spec.distillation.bench_clips)
         buffer = ReplayBuffer(spec.distillation.capacity, _one_clip(student, prompts, observe))
+
+    def rollout_at(temperature: float) -> RolloutFn:
+        sampler = Sampler(policy, temperature=temperature, spec=_sampler_spec(run))
+        return make_rollout_fn(tokenizer, sampler, spec.decoding)
+
     by_frame = {"mse": mse_by_frame, "l1": l1_by_frame}.get(spec.reward.kind)
     components = AlignmentComponents(
         tokenizer=tokenizer.tokenizer,
         reference=reference,
-        rollout=make_rollout_fn(tokenizer, Sampler(policy, temperature=spec.temperature), spec.decoding),
-        greedy_rollout=make_rollout_fn(tokenizer, Sampler(policy, temperature=0.0), spec.decoding),
+        rollout=rollout_at(spec.temperature),
+        greedy_rollout=rollout_at(0.0),
         reward=reward,
         reward_by_frame=by_frame,
         observe=observe,
         bench=sets,
         check=None if guard is None or spec.guard is None else make_check(run, spec.guard, policy, guard),
     )
-    return AlignmentModule(spec, policy, student, prompts, components, buffer)
+    module = AlignmentModule(spec, policy, student, prompts, components, buffer)
+    module.sampling_parts = run.micro_batches.rl_sampling
+    module.micro_batches = run.micro_batches.rl
+    policy.activation_checkpointing = run.activation_checkpointing
+    return module
 
 
 def _one_clip(student: Student, prompts: Prompts, observe: ObserveFn) -> dict[str, Tensor]:
@@ -250,19 +277,24 @@ def make_check(run: Run, spec: GuardSpec, policy: WorldModel, measure: PolicyMea
     return check
 
 
-def gradient_cosines(module: AlignmentModule, prompts: Prompts, batches: int, device: torch.device) -> dict[str, Json]:
-    """The signal-to-noise of one update: cosines between the policy gradients of different batches, before training."""
+def gradient_cosines(
+    module: AlignmentModule, prompts: Prompts, batches: int, device_spec: DeviceSpec
+) -> dict[str, Json]:
+    """The signal-to-noise of one update: cosines between the policy gradients of different batches, before training.
+
+    One device computes them, in as many parts as the devices of the training have together. Half precision is bfloat16,
+    because float16 would need a scale of the loss.
+    """
+    device, devices = torch.device(device_spec.accelerator), device_spec.ranks
     spec, gradients = module.spec, []
     for number in range(batches):
         generator = torch.Generator().manual_seed(fold_in(spec.training.seed, number, 6))
         drawn = torch.randint(len(prompts), (spec.training.batch_size,), generator=generator).tolist()
         batch = {name: value.to(device) for name, value in default_collate([prompts[index] for index in drawn]).items()}
         module.step = 1_000_000 + number  # seeds that no training step has
-        rollouts = module.sample(cast(Item, batch))
-        loss, _ = module.loss(rollouts, module.credit(rollouts))
-        parameters = [p for p in module.policy.parameters() if p.requires_grad]
-        found = torch.autograd.grad(loss, parameters, allow_unused=True)
-        gradients.append(torch.cat([g.flatten() for g in found if g is not None]))
+        with torch.autocast(device.type, torch.bfloat16, enabled=device_spec.precision != "32-true"):
+            rollouts = module.sample(cast(Item, batch), devices)
+            gradients.append(module.gradient(rollouts, module.credit(rollouts, devices), devices))
     cosines = signal_to_noise(gradients)
     return {**bootstrap(cosines.double().cpu().numpy()).json(), "batches": batches}
 

@@ -14,6 +14,7 @@ from roboalign.bench.build import GeneratedClip, GenerateFn, build, generate_chu
 from roboalign.bench.labeller import PairLabeller
 from roboalign.bench.pairs import Pair
 from roboalign.bench.spec import BenchSpec
+from roboalign.hardware.spec import SamplerSpec
 from roboalign.pipeline.sharding import ModelExecutor, one_thread
 from roboalign.probe.model import Probe, load_probe
 from roboalign.probe.spec import ProbeName
@@ -42,6 +43,7 @@ class BenchModels:
     """The folder of CHECKPOINTS."""
     probes: tuple[tuple[ProbeName, Path], ...]
     device: torch.device
+    sampler: SamplerSpec
 
     def load_generators(self, spec: BenchSpec) -> dict[str, GenerateFn]:
         """A clip generator for each name that `Pair.model` can have."""
@@ -52,7 +54,7 @@ class BenchModels:
         result: dict[str, GenerateFn] = {}
 
         def add(key: str, model: str, decoding: PolicyDecodingSpec, temperature: float) -> None:
-            sampler = Sampler(models[model], temperature=temperature)
+            sampler = Sampler(models[model], temperature=temperature, spec=self.sampler)
             result[key] = make_clip_generator(tokenizer, sampler, decoding, self.device)
 
         for model in spec.generated.models:

@@ -85,7 +85,11 @@ def fit_reward_model(
     run.log(f"{len(rows)} clips, {len(plan.groups)} groups among them, {known:.0%} of known scenes, read in "
             f"{time.monotonic() - started:.0f} s")  # fmt: skip
     module = RewardModule(model, spec.loss, spec.training)
-    fit(module, clips, spec.training, device, label=run.label, scratch=run.scratch, curves=curves)
+    micro_batches = run.micro_batches.student if run.name == "student" else run.micro_batches.judge
+    fit(
+        module, clips, spec.training, device, label=run.label, scratch=run.scratch, curves=curves,
+        micro_batches=micro_batches,
+    )  # fmt: skip
     model.to(device.accelerator).eval()
     return known
 
@@ -124,7 +128,7 @@ def train_judge(
             dataset = LabelledClipDataset(spec, reward, BenchClips(bench, train))
             fit(
                 Qwen3VLJudgeModule(model), dataset, spec.training, device, label=run.label, scratch=run.scratch,
-                curves=curves,
+                curves=curves, micro_batches=run.micro_batches.judge,
             )  # fmt: skip
             return model.to(device.accelerator).eval()
         case OpenAIJudgeSpec():

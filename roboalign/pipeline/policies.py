@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from roboalign.hardware.spec import DeviceSpec
+from roboalign.hardware.spec import DeviceSpec, SamplerSpec
 from roboalign.io import read_tsv
 from roboalign.pipeline.scorers import load_scorer
 from roboalign.pipeline.video_models import VideoModels
@@ -32,7 +32,8 @@ from roboalign.rollout.clip_generator import make_rollout_fn
 from roboalign.rollout.spec import PolicyDecodingSpec
 from roboalign.run import Run
 from roboalign.store import Corpus
-from roboalign.training import TrainedModule, fit, fold_in
+from roboalign.trained_module import TrainedModule
+from roboalign.training import fit, fold_in
 from roboalign.types import Float32, UInt8
 from roboalign.video import frames_to_video
 from roboalign.world_model.sampler import Sampler
@@ -120,9 +121,9 @@ class StudentCost:
 
     def __init__(
         self, parts: VideoModels, spec: PlannerSpec, decoding: PolicyDecodingSpec, student: Scorer, corpus: Corpus,
-        source: str,
+        source: str, sampler_spec: SamplerSpec,
     ) -> None:  # fmt: skip
-        sampler = Sampler(parts.world_model(spec.world_model), temperature=0.0)
+        sampler = Sampler(parts.world_model(spec.world_model), temperature=0.0, spec=sampler_spec)
         self._roll_out = make_rollout_fn(parts.tokenizer(), sampler, decoding)
         self._student, self._device = student, parts.device
         self._width = corpus.action_width
@@ -156,8 +157,9 @@ def make_policy_parts(
         return networks[spec.network_of(model)]
 
     def cost_model(planner: PlannerSpec, source: str) -> StudentCost:
-        parts = VideoModels.of(run, str(device))
-        return StudentCost(parts, planner, spec.decoding, load_scorer(run, "student", device), corpus, source)
+        parts, student = VideoModels.of(run, str(device)), load_scorer(run, "student", device)
+        device_spec: DeviceSpec = run.section("hardware.device", DeviceSpec)
+        return StudentCost(parts, planner, spec.decoding, student, corpus, source, device_spec.sampler)
 
     return PolicyParts(network, cost_model, spec.time_limit, other_instructions(corpus))
 

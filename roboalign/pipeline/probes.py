@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from roboalign.hardware.spec import DeviceSpec
+from roboalign.hardware.spec import DeviceSpec, SamplerSpec
 from roboalign.io import write_tsv
 from roboalign.metrics.statistics import bootstrap
 from roboalign.probe.data import ProbeClips, select_episodes
@@ -42,7 +42,7 @@ def train_probe(
         clips = ProbeClips(episodes, probe.tasks, spec.frames, spec.augmentation, spec.training.seed, reconstruct)
         fit(
             ProbeModule(probe, spec), clips, spec.training, device_spec, label=run.label, scratch=run.scratch,
-            curves=curves,
+            curves=curves, micro_batches=run.micro_batches.probe,
         )  # fmt: skip
     else:
         run.log("no source has states, so the probe covers none; generated clips are labelled by their distance")
@@ -51,12 +51,17 @@ def train_probe(
 
 
 def measure_probe(
-    spec: ProbeMeasureSpec, probe: Probe, tokenizer: BatchInvariantTokenizer, model: WorldModel, test: Corpus
+    spec: ProbeMeasureSpec,
+    probe: Probe,
+    tokenizer: BatchInvariantTokenizer,
+    model: WorldModel,
+    test: Corpus,
+    sampler_spec: SamplerSpec,
 ) -> dict[str, Json]:
     """The errors of a probe on true, reconstructed and generated frames of test episodes."""
     device = next(model.parameters()).device
     reconstruct = make_reconstructor(tokenizer, device)
-    generate = make_clip_generator(tokenizer, Sampler(model, temperature=0.0), spec.decoding, device)
+    generate = make_clip_generator(tokenizer, Sampler(model, temperature=0.0, spec=sampler_spec), spec.decoding, device)
     media: dict[str, Medium] = {
         "true": lambda clips: [clip.shown_frames for clip in clips],
         "reconstructed": lambda clips: [reconstruct(clip.shown_frames) for clip in clips],
@@ -90,7 +95,7 @@ def train_outcome_model(run: Run, spec: OutcomeSpec, probe: Probe, corpus: Corpu
         scratch.mkdir(exist_ok=True)
         fit(
             OutcomeModule(model), clips, spec.training, device, label=f"{run.label} outcome", scratch=scratch,
-            curves=scratch / "curve.tsv",
+            curves=scratch / "curve.tsv", micro_batches=run.micro_batches.probe,
         )  # fmt: skip
     return model.to(device.accelerator).eval()
 

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from roboalign.evaluation.clips import OTHER_ACTIONS
-from roboalign.hardware.spec import DeviceSpec
+from roboalign.hardware.spec import DeviceSpec, SamplerSpec
 from roboalign.metrics.frechet import Frechet, between_halves
 from roboalign.metrics.frechet_spec import FrechetSpec
 from roboalign.metrics.perceptual_spec import PerceptualSpec
@@ -45,7 +45,7 @@ class SamplerFiles:
     tokenizer: Path
     world_models: tuple[tuple[ModelName, Path], ...]
     temperatures: tuple[tuple[SamplingName, float], ...]
-    compiled: bool
+    spec: SamplerSpec
 
     def load_tokenizer(self, device: torch.device) -> BatchInvariantTokenizer:
         """The tokenizer, loaded once in a process."""
@@ -64,7 +64,7 @@ def _load_tokenizer(file: Path, device: torch.device) -> BatchInvariantTokenizer
 @cache
 def _load_sampler(files: SamplerFiles, model: ModelName, sampling: SamplingName, device: torch.device) -> Sampler:
     world_model = load_world_model(dict(files.world_models)[model], str(device))
-    return Sampler(world_model, temperature=dict(files.temperatures)[sampling], compiled=files.compiled)
+    return Sampler(world_model, temperature=dict(files.temperatures)[sampling], spec=files.spec)
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def load_suite(
     """
     models = tuple((name, parts.find(WORLD_MODELS[name])) for name in get_args(ModelName))
     files = SamplerFiles(
-        parts.find(TOKENIZER), models, tuple(spec.temperatures.items()), device_spec.compile
+        parts.find(TOKENIZER), models, tuple(spec.temperatures.items()), device_spec.sampler
     )  # fmt: skip
     samplers = {
         (name, sampling): files.load_sampler(name, sampling, parts.device)

@@ -5,7 +5,7 @@ import shutil
 import torch
 from torch import Tensor
 
-from roboalign.hardware.spec import DeviceSpec
+from roboalign.hardware.spec import DeviceSpec, SamplerSpec
 from roboalign.io import replacing
 from roboalign.metrics.perceptual_spec import PerceptualSpec
 from roboalign.metrics.video import build_perceptual
@@ -34,6 +34,7 @@ def train_world_model(
     model = seeded_world_model(spec, shape, fold_in(spec.training.seed, 3))
     if spec.init is not None:
         run.log(initialize_world_model(model, spec.init, scratch))
+    model.activation_checkpointing = run.activation_checkpointing
     if device_spec.compile:
         model.compile()
     early = scratch / "early.safetensors"
@@ -43,7 +44,7 @@ def train_world_model(
     training = WorldModelTraining(model)
     fit(
         training, segments, spec.training, device_spec, label=run.label, scratch=scratch,
-        curves=run.output("plots/world_model.tsv"), callbacks=(snapshot,),
+        curves=run.output("plots/world_model.tsv"), callbacks=(snapshot,), micro_batches=run.micro_batches.world_model,
     )  # fmt: skip
     save_world_model(run.output("artifacts/world_model/model.safetensors"), training.result, run.provenance)
     with replacing(run.output("artifacts/world_model/early.safetensors")) as temporary:
@@ -52,7 +53,12 @@ def train_world_model(
 
 
 def measure_world_model(
-    run: Run, spec: WorldModelSpec, tokenizer: BatchInvariantTokenizer, model: WorldModel, corpus: Corpus
+    run: Run,
+    spec: WorldModelSpec,
+    tokenizer: BatchInvariantTokenizer,
+    model: WorldModel,
+    corpus: Corpus,
+    sampler_spec: SamplerSpec,
 ) -> Json:
     """The figures of metrics/world_model.json: autoregressive rollouts of the test split of `corpus`."""
     device = next(model.parameters()).device
@@ -60,7 +66,7 @@ def measure_world_model(
 
     # ArDecoder itself, not `build_decoder`: this training should not run again for a new decoding.
     def rollout_at(temperature: float) -> RolloutFn:
-        sampler = Sampler(model, temperature=temperature)
+        sampler = Sampler(model, temperature=temperature, spec=sampler_spec)
 
         def roll_out(
             frames: Tensor, actions: Tensor, mask: Tensor, seeds: Tensor, proprioception: Tensor

@@ -9,7 +9,8 @@ from roboalign.policies.behavior_cloning import BehaviorCloningNetwork
 from roboalign.policies.demonstrations import DemonstrationFrame
 from roboalign.policies.perceived_cloning import PerceivedCloningNetwork, PerceivedFrame
 from roboalign.probe.keypoints import landmark_loss
-from roboalign.training import TrainedModule, fold_in
+from roboalign.trained_module import Loss, TrainedModule
+from roboalign.training import fold_in
 from roboalign.video import to_float
 
 
@@ -20,7 +21,7 @@ class BehaviorCloningModule(TrainedModule):
         super().__init__()
         self.network = network
 
-    def training_step(self, batch: DemonstrationFrame, index: int) -> Tensor:
+    def batch_loss(self, batch: DemonstrationFrame) -> Loss:
         spec = self.network.spec
         generator = torch.Generator().manual_seed(fold_in(spec.training.seed, self.step, 3))
         images, points = to_float(batch["image"]), batch["points"]
@@ -31,8 +32,7 @@ class BehaviorCloningModule(TrainedModule):
         cloning = ((actions - batch["action"]).abs() * mask).sum() / mask.sum()
         landmarks = landmark_loss(heat, points)
         loss: Tensor = cloning + spec.keypoint_weight * landmarks
-        self.log_dict({"loss": loss, "action": cloning, "points": landmarks})
-        return loss
+        return loss, {"loss": loss, "action": cloning, "points": landmarks}
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return build_optimizer(self.network.named_parameters(), self.network.spec.training)
@@ -45,11 +45,10 @@ class PerceivedCloningModule(TrainedModule):
         super().__init__()
         self.network = network
 
-    def training_step(self, batch: PerceivedFrame, index: int) -> Tensor:
+    def batch_loss(self, batch: PerceivedFrame) -> Loss:
         actions, mask = self.network.act(batch["features"], batch["words"]), batch["mask"]
         loss: Tensor = ((actions - batch["action"]).abs() * mask).sum() / mask.sum()
-        self.log_dict({"loss": loss, "action": loss})
-        return loss
+        return loss, {"loss": loss, "action": loss}
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         trained = ((name, each) for name, each in self.network.named_parameters() if each.requires_grad)

@@ -31,14 +31,21 @@ def geometry(points: Tensor) -> Tensor:
     return torch.cat([points.flatten(1) - 0.5, 4 * offsets.flatten(1), 4 * lengths], dim=1)
 
 
-def landmark_loss(heat: Tensor, points: Tensor) -> Tensor:
+def inside_image(points: Tensor) -> Tensor:
+    """Which points (..., 2), u and v, are within the image, (...); false for NaN."""
+    return ((points > 0) & (points < 1)).all(-1)
+
+
+def landmark_loss(heat: Tensor, points: Tensor, count: Tensor | None = None) -> Tensor:
     """The loss of heat maps (N, COUNT, h, w) for true `points` (N, COUNT, 2), the mean over points inside the image.
 
     The cross-entropy with the four cells around the point, weighted bilinearly, plus ten times the absolute error of
-    the expected position. 0 if all points are outside the image or NaN.
+    the expected position. 0 if all points are outside the image or NaN. `count` replaces the number of points inside
+    as the divisor.
     """
     height, width = heat.shape[-2:]
-    inside = ((points > 0) & (points < 1)).all(-1)
+    inside = inside_image(points)
+    count = inside.sum().float() if count is None else count
     centre = torch.where(inside.unsqueeze(-1), points, 0.5)  # avoids NaN in the gradient
     rows = (1 - (centre[..., 1:] * height - 0.5 - torch.arange(height, device=heat.device)).abs()).clamp(min=0)
     columns = (1 - (centre[..., :1] * width - 0.5 - torch.arange(width, device=heat.device)).abs()).clamp(min=0)
@@ -46,4 +53,4 @@ def landmark_loss(heat: Tensor, points: Tensor) -> Tensor:
     target = target / target.sum(-1, keepdim=True).clamp(min=1e-6)
     entropy = -(target * F.log_softmax(heat.flatten(2), dim=-1)).sum(-1)
     error = (centres(heat) - centre).abs().sum(-1)
-    return ((entropy + 10 * error) * inside).sum() / inside.sum().clamp(min=1)
+    return ((entropy + 10 * error) * inside).sum() / count.clamp(min=1e-6)

@@ -8,11 +8,13 @@ from torch import Tensor
 from roboalign.optimizer import build_optimizer
 from roboalign.probe.augment import augment
 from roboalign.probe.data import Sample
+from roboalign.probe.keypoints import inside_image
 from roboalign.probe.model import Probe
 from roboalign.probe.outcome import OutcomeModel, OutcomeSample, outcome_loss
 from roboalign.probe.spec import ProbeSpec
 from roboalign.probe.targets import WEIGHTS, losses
-from roboalign.training import TrainedModule, fold_in
+from roboalign.trained_module import Loss, TrainedModule
+from roboalign.training import fold_in
 from roboalign.video import to_float
 
 
@@ -23,10 +25,9 @@ class OutcomeModule(TrainedModule):
         super().__init__()
         self.model = model
 
-    def training_step(self, batch: OutcomeSample, index: int) -> Tensor:
+    def batch_loss(self, batch: OutcomeSample) -> Loss:
         loss = outcome_loss(self.model(batch["states"][:, 0], batch["actions"], batch["task"]), batch["states"])
-        self.log("loss", loss)
-        return loss
+        return loss, {"loss": loss}
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return build_optimizer(self.model.named_parameters(), self.model.spec.training)
@@ -40,7 +41,13 @@ class ProbeModule(TrainedModule):
         self.spec = spec
         self.probe = probe.to(memory_format=torch.channels_last)
 
-    def training_step(self, batch: Sample, index: int) -> Tensor:
+    def training_step(self, batch: Sample, index: int) -> None:
+        parts = inside_image(batch["points"]).float().chunk(self.spec.members)
+        visible = self.mean_over_shards(torch.stack([part.sum() for part in parts]))
+        self.optimize(batch, lambda part: self.clips_loss(part, visible))
+
+    def clips_loss(self, batch: Sample, visible: Tensor) -> Loss:
+        """The loss of clips of which each member has `visible` (E,) points inside the image."""
         spec, scenes = self.spec, self.probe.scenes
         generator = torch.Generator().manual_seed(fold_in(spec.training.seed, self.step, 3))
         frames = augment(to_float(batch["frames"]), spec.augmentation, replace(self.shard, generator=generator))
@@ -48,13 +55,12 @@ class ProbeModule(TrainedModule):
         for member, rows in enumerate(torch.arange(len(frames)).chunk(spec.members)):
             task = batch["task"][rows]
             outputs = self.probe(frames[rows], task, member)
-            terms = losses(outputs, batch["state"][rows], batch["points"][rows], scenes.forces[task])
+            terms = losses(outputs, batch["state"][rows], batch["points"][rows], scenes.forces[task], visible[member])
             for name, value in terms.items():
                 means[name] = means.get(name, torch.zeros((), device=value.device)) + value / spec.members
         loss = torch.stack([WEIGHTS[name] * value for name, value in means.items()]).sum()
-        self.log_dict({"loss": loss * 1.0} | means)
         # The sum over members, because each member's gradient should be that of training it alone.
-        return loss * spec.members
+        return loss * spec.members, {"loss": loss} | means
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return build_optimizer(self.probe.named_parameters(), self.spec.training)

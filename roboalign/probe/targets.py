@@ -28,7 +28,9 @@ Outputs = tuple[Tensor, Tensor, Tensor]
 """Points (B, T, 3, 3), touch (B, T, 5) and heat maps (B * T, 3, h, w); see `EnsembleMember.forward`."""
 
 
-def losses(outputs: Outputs, states: Tensor, pixels: Tensor, forces: Tensor) -> dict[str, Tensor]:
+def losses(
+    outputs: Outputs, states: Tensor, pixels: Tensor, forces: Tensor, visible: Tensor | None = None
+) -> dict[str, Tensor]:
     """The unweighted losses by name.
 
     Force and penetration are hardly visible. Their losses are absolute errors, whose optimum is the median, so rare
@@ -39,12 +41,13 @@ def losses(outputs: Outputs, states: Tensor, pixels: Tensor, forces: Tensor) -> 
         states: True states (B, T, 14).
         pixels: True image coordinates (B, T, 3, 2).
         forces: Typical forces (B,) of the tasks in newtons.
+        visible: Number of points inside the image, over which `heat` is averaged; None for those of `pixels`.
     """
     points, touch, heat = outputs
     force = torch.log1p(states[..., FORCE].clamp(min=0) / forces.unsqueeze(1))
     penetration = torch.log1p(states[..., PENETRATION].clamp(min=0) / MILLIMETRE)
     return {
-        "heat": landmark_loss(heat, pixels.flatten(0, 1)),
+        "heat": landmark_loss(heat, pixels.flatten(0, 1), visible),
         "place": (points.flatten(2) - states[..., :9]).abs().mean(),
         "opening": (touch[..., 0] - states[..., OPENING]).abs().mean(),
         "contact": F.binary_cross_entropy_with_logits(touch[..., 1], states[..., CONTACT]),

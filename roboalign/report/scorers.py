@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from roboalign.report import tables
+from roboalign.report.benchmarks import benchmark_tables
 from roboalign.report.blocks import Block, Cell, Chart, Prose, Section, Table
 from roboalign.report.inputs import Inputs, dimensions
 from roboalign.report.names import (
@@ -52,6 +53,7 @@ def scores(inputs: Inputs) -> Section:
     blocks.append(replace(totals(evaluation, names, dims), folded=True))
     for table in (outcomes(evaluation), outcome_differences(evaluation), agreement(evaluation)):
         blocks += [replace(table, folded=True)] if table.rows else []
+    blocks += benchmark_tables(evaluation)
     absolute = [name for name in names if name not in faithful]
     kind = "faithful" if faithful else "absolute"
     listed = tables.differences(evaluation, dims, faithful or absolute, kind, folded=True)

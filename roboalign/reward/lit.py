@@ -11,7 +11,7 @@ from roboalign.reward.model import RewardModel
 from roboalign.reward.observation import SetBatch
 from roboalign.reward.spec import ScoringLossSpec
 from roboalign.spec.training import TrainingSpec
-from roboalign.training import TrainedModule
+from roboalign.trained_module import Loss, TrainedModule
 
 
 class RewardModule(TrainedModule):
@@ -21,15 +21,20 @@ class RewardModule(TrainedModule):
         super().__init__()
         self.model, self.loss, self.training_spec = model, loss, training
 
-    def training_step(self, batch: SetBatch, index: int) -> Tensor:
+    def training_step(self, batch: SetBatch, index: int) -> None:
+        grouped = batch["grouped"].chunk(len(self.model.members))
+        groups = self.mean_over_shards(torch.stack([rows.sum() for rows in grouped]))
+        self.optimize(batch, lambda part: self.sets_loss(part, groups))
+
+    def sets_loss(self, batch: SetBatch, groups: Tensor) -> Loss:
+        """The loss of N sets of which each member has `groups` (E,) grouped ones."""
         members, logs = len(self.model.members), dict[str, Tensor]()
         for member, rows in enumerate(torch.arange(len(batch["target"])).chunk(members)):
             part = cast(SetBatch, {name: cast(Tensor, value)[rows] for name, value in batch.items()})
-            for name, value in set_loss(self.model, part, member, self.loss).items():
+            for name, value in set_loss(self.model, part, member, self.loss, groups[member]).items():
                 logs[name] = logs.get(name, torch.zeros((), device=value.device)) + value / members
-        self.log_dict({name: value.detach() for name, value in logs.items()})
         # The sum over members, because each member's gradient should be that of training it alone.
-        return logs["loss"] * members
+        return logs["loss"] * members, logs
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         trained = ((name, p) for name, p in self.model.named_parameters() if p.requires_grad)

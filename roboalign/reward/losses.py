@@ -8,7 +8,9 @@ from roboalign.reward.observation import SetBatch, observation_of
 from roboalign.reward.spec import ScoringLossSpec
 
 
-def set_loss(model: RewardModel, batch: SetBatch, member: int, spec: ScoringLossSpec) -> dict[str, Tensor]:
+def set_loss(
+    model: RewardModel, batch: SetBatch, member: int, spec: ScoringLossSpec, groups: Tensor | None = None
+) -> dict[str, Tensor]:
     """Losses of one ensemble member on N sets of clips.
 
     Args:
@@ -16,6 +18,7 @@ def set_loss(model: RewardModel, batch: SetBatch, member: int, spec: ScoringLoss
         batch: The sets.
         member: Number of the ensemble member.
         spec: Weights of the terms.
+        groups: See `scoring_loss`.
 
     Returns:
         `loss`, the training loss; `within_group`, its term within groups, and `mae`, the mean absolute error of
@@ -24,12 +27,21 @@ def set_loss(model: RewardModel, batch: SetBatch, member: int, spec: ScoringLoss
     target = batch["target"]
     scores = model.predict(observation_of(batch), batch["words"].flatten(0, 1), member).view(target.shape)
     weights = torch.tensor(model.reward.weights, device=target.device)
-    loss, within = scoring_loss(scores, target, weights, batch["grouped"], spec.delta, spec.within_group, spec.faithful)
+    loss, within = scoring_loss(
+        scores, target, weights, batch["grouped"], spec.delta, spec.within_group, spec.faithful, groups
+    )
     return {"loss": loss, "within_group": within.detach(), "mae": (scores - target).abs().mean().detach()}
 
 
 def scoring_loss(
-    predicted: Tensor, targets: Tensor, weights: Tensor, grouped: Tensor, delta: float, within: float, faithful: float
+    predicted: Tensor,
+    targets: Tensor,
+    weights: Tensor,
+    grouped: Tensor,
+    delta: float,
+    within: float,
+    faithful: float,
+    groups: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The dimension-weighted Huber loss (paper) of normalised scores, plus the loss within groups.
 
@@ -41,6 +53,7 @@ def scoring_loss(
         delta: Error at which the Huber loss changes from squared to linear.
         within: Weight of the loss on scores minus their mean over the set, for grouped sets.
         faithful: Weight of the faithful scores; that of the absolute scores is 1.
+        groups: Number of grouped sets, over which the loss within groups is averaged; None for those of `grouped`.
 
     Returns:
         The sum of both terms, and the second term alone, for curves.
@@ -54,5 +67,6 @@ def scoring_loss(
 
     errors = predicted - targets
     centred = errors - errors.mean(1, keepdim=True)
-    inner = (huber(centred) * grouped).sum() / grouped.sum().clamp(min=1)
+    count = grouped.sum() if groups is None else groups
+    inner = (huber(centred) * grouped).sum() / count.clamp(min=1e-6)  # without groups 0
     return huber(errors).mean() + within * inner, inner

@@ -36,6 +36,13 @@ class Rollouts:
         """A copy with other videos."""
         return replace(self, videos=videos)
 
+    def select(self, rows: slice) -> "Rollouts":
+        """The rollouts of some rows."""
+        return Rollouts(
+            self.videos[rows], self.instructions[rows], self.actions[rows], self.targets[rows], self.tasks[rows],
+            self.seed,
+        )  # fmt: skip
+
 
 Reward = Callable[[Rollouts], Tensor]
 """Rewards (B,) of rollouts, with gradients to the videos for all kinds except `gold` and judges without gradients."""

@@ -10,7 +10,7 @@ import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 
-from roboalign.distributed import average_gradients, from_first_rank, gather_rows
+from roboalign.distributed import average_over_ranks, from_first_rank, gather_rows
 from roboalign.optimizer import Muon, build_optimizer, is_layer_matrix
 from roboalign.reward.dimensions import VARIANTS
 from roboalign.reward.losses import set_loss
@@ -18,16 +18,17 @@ from roboalign.reward.observation import SetBatch
 from roboalign.reward.rewards import Reward, Rollouts
 from roboalign.rl.advantage import group_advantage, relative_advantage, reward_to_go
 from roboalign.rl.best_of_n import pick_best
-from roboalign.rl.first_order import exact_kl, expected_values, first_order_loss, reward_scale
-from roboalign.rl.grpo import grpo, token_log_probabilities
+from roboalign.rl.first_order import reward_scale
 from roboalign.rl.guard import Check, decide
 from roboalign.rl.interfaces import RolloutFn, ValueTokenizer
+from roboalign.rl.policy_loss import Credit, PolicyLoss
 from roboalign.rl.prompts import Item, Prompts
 from roboalign.rl.replay_buffer import ReplayBuffer
-from roboalign.rl.rollouts import PolicyRollouts, Window, sample_rollouts, value_gradients
+from roboalign.rl.rollouts import PolicyRollouts, sample_rollouts, split_rows, value_gradients
 from roboalign.rl.spec import BestOfNSpec, FirstOrderSpec, GRPOSpec, RLSpec
 from roboalign.student.model import Student
-from roboalign.training import TrainedModule, fold_in
+from roboalign.trained_module import TrainedModule
+from roboalign.training import fold_in
 
 ObserveFn = Callable[[Rollouts], SetBatch]
 """Converts rollouts to the student's inputs, on the CPU, with the judge's normalised scores as targets."""
@@ -56,28 +57,14 @@ class AlignmentComponents:
     """Measures the current policy on validation prompts; takes the step."""
 
 
-@dataclass(frozen=True)
-class Credit:
-    """The rewards of B rollouts in the form that the loss of each optimiser needs."""
-
-    rewards: Tensor
-    """(B,)."""
-    gradients: list[Tensor] | None = None
-    """First order: of the rewards with respect to the code values of each window, (B, frames, Nd, V)."""
-    scale: Tensor | float = 1.0
-    """First order: the unit of the gradients."""
-    advantage: Tensor | None = None
-    """GRPO: (B,) by rollout, or (B, F) by frame."""
-    kept: Tensor | None = None
-    """Best of N: (B,), 1 for the rollouts to imitate."""
-
-
 class AlignmentModule(TrainedModule):
     """Holds the policy, the student, the replay buffer and the weights of the best check."""
 
     distillation_loss: Tensor
     disagreement: Tensor
     checks: Tensor
+    sampling_parts: int = 1
+    """Parts in which rollouts are sampled and rewarded."""
 
     def __init__(
         self,
@@ -99,7 +86,6 @@ class AlignmentModule(TrainedModule):
             buffer: Replay buffer of online distillation; None without distillation.
         """
         super().__init__()
-        self.automatic_optimization = False
         self.spec, self.policy, self.student, self.prompts, self.parts = spec, policy, student, prompts, components
         self.buffer = buffer
         self.student.members.requires_grad_(buffer is not None)
@@ -116,7 +102,8 @@ class AlignmentModule(TrainedModule):
                     for name, p in policy.named_parameters()
                 }
             )
-        self.table = components.tokenizer.code_values(torch.arange(self._codes())).float()
+        table = components.tokenizer.code_values(torch.arange(self._codes())).float()
+        self.loss = PolicyLoss(spec, policy, components.reference, table)
 
     def _codes(self) -> int:
         """Number of dynamics codes."""
@@ -140,10 +127,9 @@ class AlignmentModule(TrainedModule):
         self.student.eval()
         with self.time_phase("rollout"):
             rollouts = self.sample(batch)
-        optimizers = self.optimizers()
-        policy_optimizer = optimizers[0] if isinstance(optimizers, list) else optimizers
-        assert isinstance(policy_optimizer, LightningOptimizer)
-        old = self._old(rollouts)
+        policy_optimizer, *distillers = self.trained_optimizers()
+        compared = isinstance(self.spec.optimizer, GRPOSpec) and self.spec.optimizer.epochs > 1
+        old = self.loss.log_probabilities(rollouts, self.micro_batches) if compared else None
         logs: dict[str, Tensor] = {}
         with self.time_phase("reward"):
             credit = self.credit(rollouts)
@@ -159,11 +145,8 @@ class AlignmentModule(TrainedModule):
         distillation = self.spec.distillation
         if self.buffer is not None and distillation is not None:
             if (self.step + 1) % distillation.every == 0:
-                assert isinstance(optimizers, list)
-                distiller = optimizers[1]
-                assert isinstance(distiller, LightningOptimizer)
                 with self.time_phase("distillation"):
-                    self._distil(rollouts, distiller)
+                    self._distil(rollouts, distillers[0])
             logs |= {"distillation_loss": self.distillation_loss, "disagreement": self.disagreement}
         if credit.advantage is not None:
             logs["advantage"] = credit.advantage.abs().mean()
@@ -183,8 +166,11 @@ class AlignmentModule(TrainedModule):
         fractions = scores.mean(0) / torch.tensor(reward.max_scores, device=scores.device)
         return {f"score/{name}": fraction for name, fraction in zip(reward.names, fractions, strict=True)}
 
-    def sample(self, batch: Item) -> PolicyRollouts:
-        """Sample rollouts of the prompts of a batch; their seeds depend on (seed, step, row of the global batch)."""
+    def sample(self, batch: Item, devices: int = 1) -> PolicyRollouts:
+        """Sample rollouts of the prompts of a batch; their seeds depend on (seed, step, row of the global batch).
+
+        `devices` is the number of devices whose prompts are in the batch, which divides it further.
+        """
         spec, numbers = self.spec, [int(number) for number in batch["prompt"]]
         size, places = spec.group_size, self.shard.positions(len(numbers))
         rows = [place * size + member for place in places for member in range(size)]
@@ -199,7 +185,7 @@ class AlignmentModule(TrainedModule):
             group_size=spec.group_size,
             segments=spec.decoding.segments(spec.horizon),
             reward_seed=fold_in(spec.training.seed, self.step, 5),
-            rows_at_once=spec.micro_batch_size,
+            parts=self.sampling_parts * devices,
         )
 
     def _greedy(self) -> bool:
@@ -208,15 +194,18 @@ class AlignmentModule(TrainedModule):
         fraction = optimizer.greedy_share if isinstance(optimizer, FirstOrderSpec) else 0.0
         return math.floor((self.step + 1) * fraction) > math.floor(self.step * fraction)
 
-    def credit(self, rollouts: PolicyRollouts) -> Credit:
-        """Reward the rollouts and give each its part in the loss."""
-        spec, parts = self.spec, self.parts
+    def credit(self, rollouts: PolicyRollouts, devices: int = 1) -> Credit:
+        """Reward the rollouts and give each its part in the loss; `devices` as in `sample`."""
+        spec, parts, sampling_parts = self.spec, self.parts, self.sampling_parts * devices
         if isinstance(spec.optimizer, FirstOrderSpec):
-            rewards, gradients = value_gradients(rollouts, parts.tokenizer, parts.reward, spec.micro_batch_size)
+            rewards, gradients = value_gradients(
+                rollouts, parts.tokenizer, parts.reward, self.micro_batches * devices, sampling_parts
+            )
             scale = reward_scale(gather_rows(rewards), spec.optimizer.min_std)
             return Credit(rewards, gradients=gradients, scale=scale)
         with torch.no_grad():
-            rewards = parts.reward(rollouts.rollouts)
+            batch = rollouts.rollouts
+            rewards = torch.cat([parts.reward(batch.select(r)) for r in split_rows(len(batch.videos), sampling_parts)])
             grouped = rollouts.by_group(rewards)
             match spec.optimizer:
                 case GRPOSpec():
@@ -227,47 +216,20 @@ class AlignmentModule(TrainedModule):
                         ).flatten()
                     return Credit(rewards, advantage=advantage)
                 case BestOfNSpec():
-                    return Credit(rewards, kept=pick_best(grouped, spec.optimizer.keep).flatten().float())
+                    kept = pick_best(grouped, spec.optimizer.keep).flatten().float()
+                    return Credit(rewards, kept=kept, imitated=average_over_ranks(kept.sum()).clamp(min=1e-6))
                 case _:
                     assert_never(spec.optimizer)
 
-    def loss(
-        self, rollouts: PolicyRollouts, credit: Credit, rows: slice = slice(None), old: Sequence[Tensor] | None = None
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The part of the policy's loss that `rows` of its rollouts have, and their part in what curves show.
-
-        The parts of all rows add up to the whole. `old` has for each window the log-probabilities of the policy that
-        sampled; None if that is the policy as it is.
-        """
-        spec = self.spec
-        count, total = len(rollouts.tokens[rows]), rollouts.tokens.shape[1]
-        part = count / len(rollouts.tokens)
-        terms: dict[str, Tensor] = {}
-        for number, window in enumerate(rollouts.windows):
-            sequence = rollouts.sequence(window, rows)
-            share = (window.stop - window.start) / total
-            logits = self.policy(*sequence)
-            with torch.no_grad():
-                reference = self.parts.reference(*sequence)
-            if credit.gradients is not None:
-                kl = exact_kl(logits, reference, spec.temperature).mean()
-                expected = expected_values(logits, self.table.to(logits.device), spec.temperature)
-                loss = first_order_loss(expected, credit.gradients[number][rows], credit.scale) + spec.kl_coef * kl
-                logs = {"kl": kl, "entropy": _entropy(logits, spec.temperature)}
-            else:
-                policy, entropy = token_log_probabilities(logits, sequence[1], spec.temperature)
-                if credit.kept is not None:
-                    kept = credit.kept[rows]
-                    kl = exact_kl(logits, reference, spec.temperature).mean()
-                    likelihood = (policy.flatten(1).mean(1) * kept).sum() / (credit.kept.sum().clamp(min=1) * part)
-                    loss, logs = spec.kl_coef * kl - likelihood, {"kl": kl, "kept": kept.mean()}
-                else:
-                    before = policy.detach() if old is None else old[number][rows]
-                    loss, logs = self._grpo(policy, before, reference, sequence[1], credit, window, rows)
-                logs["entropy"] = entropy.mean()
-            for name, value in (logs | {"loss": loss}).items():
-                terms[name] = terms.get(name, torch.zeros((), device=loss.device)) + part * share * value
-        return terms["loss"], terms
+    def gradient(self, rollouts: PolicyRollouts, credit: Credit, devices: int = 1) -> Tensor:
+        """The gradient (N,) of the policy's loss on all rollouts; `devices` as in `sample`."""
+        parameters = [parameter for parameter in self.policy.parameters() if parameter.requires_grad]
+        total = torch.zeros(sum(parameter.numel() for parameter in parameters), device=rollouts.tokens.device)
+        for rows in split_rows(len(rollouts.tokens), self.micro_batches * devices):
+            loss, _ = self.loss(rollouts, credit, rows)
+            found = torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True)
+            total += torch.cat([gradient.flatten() for gradient in found])
+        return total
 
     def _advantage_by_frame(self, rollouts: PolicyRollouts, spec: GRPOSpec) -> Tensor | None:
         """Advantages (B, F), if frames are credited with their own rewards."""
@@ -280,36 +242,6 @@ class AlignmentModule(TrainedModule):
             .transpose(1, 2)
             .flatten(0, 1)
         )
-
-    def _grpo(
-        self,
-        policy: Tensor,
-        old: Tensor,
-        reference: Tensor,
-        tokens: Tensor,
-        credit: Credit,
-        window: Window,
-        rows: slice,
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """GRPO's loss of one window."""
-        spec = self.spec.optimizer
-        assert isinstance(spec, GRPOSpec)
-        assert credit.advantage is not None
-        advantage = credit.advantage[rows]
-        if advantage.ndim > 1:
-            advantage = advantage[:, window.start : window.stop]
-        anchor, _ = token_log_probabilities(reference, tokens, self.spec.temperature)
-        parts = grpo(policy, old, anchor, advantage, spec.clip_eps, self.spec.kl_coef, spec.clip_eps_high)
-        return parts.loss, {"kl": parts.kl, "clip_fraction": parts.clip_fraction}
-
-    @torch.no_grad()
-    def _old(self, rollouts: PolicyRollouts) -> list[Tensor] | None:
-        """The log-probabilities of the sampled tokens before the updates; None if there is only one update."""
-        if not isinstance(self.spec.optimizer, GRPOSpec) or self.spec.optimizer.epochs == 1:
-            return None
-        sequences = [rollouts.sequence(window) for window in rollouts.windows]
-        temperature = self.spec.temperature
-        return [token_log_probabilities(self.policy(*each), each[1], temperature)[0] for each in sequences]
 
     def _check(self) -> bool:
         """Measure the policy and store its weights if they are the best so far. Returns whether to stop training."""
@@ -369,10 +301,12 @@ class AlignmentModule(TrainedModule):
                 rollouts.rollouts.videos, rollouts.rollouts.instructions, rollouts.rollouts.actions
             )[0]
             max_scores = torch.tensor(self.student.reward.max_scores, device=scores.device)
-            # Every rank gets all rollouts, so that the students and their buffers stay the same.
+            # Every rank gets all rollouts, so that the students and their buffers stay the same. Ranks exchange tensors
+            # of their device only.
             disagreement = gather_rows((scores - labelled["target"].to(scores) * max_scores).sum(-1).abs()).mean()
             local = cast(dict[str, Tensor], labelled)
-            labelled = cast(SetBatch, {name: gather_rows(rows, rollouts.group_size) for name, rows in local.items()})
+            size, device = rollouts.group_size, self.device
+            labelled = cast(SetBatch, {name: gather_rows(rows.to(device), size) for name, rows in local.items()})
         self.disagreement.copy_(disagreement)
         buffer.add(labelled)
         if disagreement < spec.min_disagreement:
@@ -382,7 +316,6 @@ class AlignmentModule(TrainedModule):
         self.student.train()
         for number in range(spec.steps):
             generator = torch.Generator().manual_seed(fold_in(self.spec.training.seed, self.step, 4, number))
-            size = rollouts.group_size
             sets: list[SetBatch] = []
             for _ in range(spec.sets - bench_sets):
                 first = int(torch.randint(max(1, len(buffer) // size), (1,), generator=generator)) * size
@@ -392,7 +325,7 @@ class AlignmentModule(TrainedModule):
             loss = torch.stack([self._distillation_loss(clips) for clips in sets]).mean()
             optimizer.zero_grad()
             self.manual_backward(loss)
-            self._step(optimizer, self.student)
+            optimizer.step()
             losses.append(loss.detach())
         self.student.eval()
         self.distillation_loss.copy_(torch.stack(losses).mean())
@@ -410,31 +343,17 @@ class AlignmentModule(TrainedModule):
         old: Sequence[Tensor] | None,
         optimizer: LightningOptimizer,
     ) -> dict[str, Tensor]:
-        """One update of the policy on all rollouts of all ranks, `micro_batch_size` of them in memory at a time."""
-        size = self.spec.micro_batch_size or len(rollouts.tokens)
+        """One update of the policy on all rollouts of all ranks, a micro-batch in memory at a time."""
         logs: dict[str, Tensor] = {}
         optimizer.zero_grad()
-        for first in range(0, len(rollouts.tokens), size):
-            loss, parts = self.loss(rollouts, credit, slice(first, first + size), old)
+        for rows in split_rows(len(rollouts.tokens), self.micro_batches):
+            loss, parts = self.loss(rollouts, credit, rows, old)
             self.manual_backward(loss)
             logs = {name: logs.get(name, 0) + value.detach() for name, value in parts.items()}
-        average_gradients(self.policy.parameters())
-        self._step(optimizer, self.policy)
-        return logs
-
-    def _step(self, optimizer: LightningOptimizer, module: nn.Module) -> None:
-        """One step along the gradients of `module`."""
-        if self.spec.training.gradient_clip > 0:
-            nn.utils.clip_grad_norm_(module.parameters(), self.spec.training.gradient_clip)
         optimizer.step()
+        return logs
 
 
 def _key(name: str) -> str:
     """A parameter's name as a key of a ParameterDict, whose keys must not contain dots."""
     return name.replace(".", "/")
-
-
-def _entropy(logits: Tensor, temperature: float) -> Tensor:
-    """Mean entropy of the token distributions, in nats."""
-    distribution = (logits.detach().float() / temperature).log_softmax(-1)
-    return -(distribution.exp() * distribution).sum(-1).mean()

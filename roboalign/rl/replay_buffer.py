@@ -1,7 +1,7 @@
 """The replay buffer of online distillation: the latest rollouts with the judge's scores."""
 
-from collections.abc import Mapping
-from typing import cast
+from collections.abc import Callable, Mapping
+from typing import Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +10,10 @@ from roboalign.reward.observation import SetBatch
 
 
 class ReplayBuffer(nn.Module):
-    """A ring buffer of clips as the student reads them. All content is in module buffers, so checkpoints include it."""
+    """A ring buffer of clips as the student reads them, on the CPU, wherever the module that holds it is moved.
+
+    All content is in module buffers, so checkpoints include it.
+    """
 
     filled: Tensor
     next: Tensor
@@ -25,6 +28,10 @@ class ReplayBuffer(nn.Module):
         self.register_buffer("next", torch.zeros((), dtype=torch.long))
         self.names = tuple(like)
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Do not move or convert: clips of videos at the paper's size would take gigabytes of the GPU."""
+        return self
+
     def __len__(self) -> int:
         return int(self.filled)
 
@@ -32,7 +39,7 @@ class ReplayBuffer(nn.Module):
         """Add clips; they replace the oldest ones if the buffer is full."""
         fields = cast(dict[str, Tensor], clips)
         count = min(len(fields["target"]), self.capacity)
-        rows = (self.next + torch.arange(count, device=self.next.device)) % self.capacity
+        rows = (self.next + torch.arange(count)) % self.capacity
         for name in self.names:
             buffer = getattr(self, f"clip_{name}")
             buffer[rows] = fields[name][-count:].to(buffer)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from roboalign.reward.rewards import Rollouts
+from roboalign.reward.rewards import Reward, Rollouts
 from roboalign.rl.interfaces import RolloutFn, ValueTokenizer
 from roboalign.rl.prompts import Item
 
@@ -19,7 +19,8 @@ class Window:
     start: int
     stop: int
     context: Tensor
-    """The tokens of the encoded frame before the window, (B, Nc + Nd)."""
+    """The tokens of the encoded frame before the window, (B, Nc + Nd); of the first window, where it is the recorded
+    frame of the prompt, (P, Nc + Nd)."""
 
 
 @dataclass(frozen=True)
@@ -37,10 +38,24 @@ class PolicyRollouts:
     group_size: int
 
     def sequence(self, window: Window, rows: slice = slice(None)) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """The policy's inputs for a window of `rows`: context tokens, dynamics tokens, actions and action masks."""
+        """The policy's inputs for a window of `rows`: context tokens, dynamics tokens, actions and action masks.
+
+        Rows of whole groups, or of one group, that have one context share it: the context tokens then have fewer rows.
+        """
         frames = slice(window.start, window.stop)
         tokens, actions = self.tokens[rows, frames], self.rollouts.actions[rows, frames]
-        return window.context[rows], tokens, actions, self.action_mask[rows]
+        return self._contexts(window, rows), tokens, actions, self.action_mask[rows]
+
+    def _contexts(self, window: Window, rows: slice) -> Tensor:
+        """The context tokens of `rows` of a window, one row for each group if they can be shared."""
+        count, size = len(self.tokens), self.group_size
+        if len(window.context) == count:
+            return window.context[rows]
+        start, stop, _ = rows.indices(count)
+        first, last = start // size, -(-stop // size)
+        if last - first == 1 or start % size == stop % size == 0:
+            return window.context[first:last]
+        return window.context[torch.arange(start, stop, device=window.context.device) // size]
 
     def by_group(self, values: Tensor) -> Tensor:
         """Reshape values (B, ...) to (P, G, ...)."""
@@ -59,7 +74,7 @@ def sample_rollouts(
     group_size: int,
     segments: Sequence[tuple[int, int]],
     reward_seed: int | None = None,
-    rows_at_once: int | None = None,
+    parts: int = 1,
 ) -> PolicyRollouts:
     """Sample G rollouts of each of P prompts.
 
@@ -73,17 +88,19 @@ def sample_rollouts(
         group_size: G.
         segments: Frames [start, stop) of each window of the decoding.
         reward_seed: See `Rollouts.seed`.
-        rows_at_once: Rollouts whose contexts are encoded at a time; None for all.
+        parts: Number of parts in which rollouts are sampled and contexts encoded, to bound the memory.
     """
     targets = batch["frames"].repeat_interleave(group_size, 0)
     actions = batch["actions"].repeat_interleave(group_size, 0)
     mask = batch["action_mask"].repeat_interleave(group_size, 0)
-    frames, tokens = rollout(targets[:, 0], actions, mask, seeds)
-    videos = torch.cat([targets[:, :1], frames], 1)
+    videos, sampled = targets.clone(), list[Tensor]()
+    for rows in split_rows(len(videos), parts):
+        videos[rows, 1:], tokens = rollout(targets[rows, 0], actions[rows], mask[rows], seeds[rows])
+        sampled.append(tokens)
 
     def context_tokens(frame: int) -> Tensor:
-        parts = (tokenizer.encode_context(videos[rows, frame]).tokens for rows in _chunks(len(videos), rows_at_once))
-        return torch.cat([*parts])
+        before = videos[:, frame] if frame else batch["frames"][:, 0]
+        return torch.cat([tokenizer.encode_context(before[rows]).tokens for rows in split_rows(len(before), parts)])
 
     windows = tuple(Window(start, stop, context_tokens(start)) for start, stop in segments)
 
@@ -92,39 +109,42 @@ def sample_rollouts(
 
     rollouts = Rollouts(videos, repeat(instructions), actions, targets, repeat(tasks), reward_seed)
     prompts = batch["prompt"].repeat_interleave(group_size)
-    return PolicyRollouts(rollouts, tokens.clone(), mask, windows, prompts, group_size)
+    return PolicyRollouts(rollouts, torch.cat(sampled), mask, windows, prompts, group_size)
 
 
 def value_gradients(
-    batch: PolicyRollouts, tokenizer: ValueTokenizer, reward: Any, rows_at_once: int | None = None
+    batch: PolicyRollouts, tokenizer: ValueTokenizer, reward: Reward, parts: int = 1, reward_parts: int = 1
 ) -> tuple[Tensor, list[Tensor]]:
     """Rewards (B,) and, for each window, their gradients (B, frames, Nd, V) with respect to the sampled code values.
 
-    Contexts are held constant: a window's tokens receive gradients from its own frames only. The gradients with respect
-    to the pixels are taken for all rollouts, those through the decoder, whose activations are large, for `rows_at_once`
-    rollouts of one window at a time (None for all).
+    Contexts are held constant: a window's tokens receive gradients from its own frames only. The rollouts go through
+    the reward in `reward_parts` parts, and through the decoder, whose activations are larger, in `parts` parts of one
+    window.
     """
-    videos = batch.rollouts.videos.detach()
-    with torch.enable_grad():
-        pixels = videos.clone().requires_grad_()
-        rewards = reward(batch.rollouts.with_videos(pixels))
-        (by_pixel,) = torch.autograd.grad(rewards.sum(), pixels)
-    gradients = []
+    videos, rewards, by_pixel = batch.rollouts.videos.detach(), list[Tensor](), list[Tensor]()
+    for rows in split_rows(len(videos), reward_parts):
+        with torch.enable_grad():
+            pixels = videos[rows].clone().requires_grad_()
+            value = reward(batch.rollouts.select(rows).with_videos(pixels))
+            by_pixel += torch.autograd.grad(value.sum(), pixels)
+        rewards.append(value.detach())
+    pixel_gradients, gradients = torch.cat(by_pixel), list[Tensor]()
     for window in batch.windows:
-        parts: list[Tensor] = []
-        for rows in _chunks(len(videos), rows_at_once):
+        found: list[Tensor] = []
+        for rows in split_rows(len(videos), parts):
             with torch.no_grad():
                 context = tokenizer.encode_context(videos[rows, window.start])
             with torch.enable_grad():
                 values = tokenizer.code_values(batch.tokens[rows, window.start : window.stop]).float().requires_grad_()
                 frames = tokenizer.decode_values(context, values)
-                shown = by_pixel[rows, window.start + 1 : window.stop + 1]
-                parts += torch.autograd.grad(frames, values, shown)
-        gradients.append(torch.cat(parts))
-    return rewards.detach(), gradients
+                shown = pixel_gradients[rows, window.start + 1 : window.stop + 1]
+                found += torch.autograd.grad(frames, values, shown)
+        gradients.append(torch.cat(found))
+    return torch.cat(rewards), gradients
 
 
-def _chunks(count: int, size: int | None) -> Iterator[slice]:
-    """The rows from 0 to `count`, `size` at a time; None takes all at once."""
-    for start in range(0, count, size or count):
-        yield slice(start, start + (size or count))
+def split_rows(count: int, parts: int) -> Iterator[slice]:
+    """The rows from 0 to `count` in at most `parts` parts, all of one size but the last, which may be smaller."""
+    size = -(-count // parts)
+    for start in range(0, count, size):
+        yield slice(start, min(count, start + size))

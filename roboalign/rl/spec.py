@@ -137,9 +137,6 @@ class RLSpec(Spec):
     """Online distillation; null does not train the student."""
     guard: GuardSpec | None = GuardSpec()
     """Checks on validation prompts; null trains all steps and keeps the last weights."""
-    micro_batch_size: Annotated[int, Field(ge=1, le=65_536)] | None = None
-    """Rollouts whose activations are in memory at a time, in the policy and in the decoder, for one update on all of
-    them; null takes all at once."""
     training: RequiredTraining
     """Optimisation; `batch_size` counts prompts (128 at learning rate 5e-5 in RLVR-World)."""
     measure: AlignmentMeasureSpec = AlignmentMeasureSpec()

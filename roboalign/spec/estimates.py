@@ -15,6 +15,7 @@ from roboalign.probe.spec import ProbeName, ProbeSpec
 from roboalign.reward.spec import RewardModelSpec
 from roboalign.rl.spec import GRPOSpec
 from roboalign.sources.spec import SimulatedRobotSpec
+from roboalign.spec.activations import policy_tokens
 from roboalign.spec.experiment import Experiment
 from roboalign.spec.memory import DATA_SET, stage_memory
 from roboalign.student.spec import StudentSpec
@@ -118,12 +119,13 @@ def estimate_parts(experiment: Experiment) -> Iterator[Estimate]:
         yield Estimate("tokens", tokenizer.parameters, sum(tokens), None, seconds, work)
     length = model.sequence_tokens(*tokens, model.longest_trained)
     forward = transformer_flops(model, parameters, length)
+    backward = BACKWARD + 1 if hardware.activation_checkpointing else BACKWARD
     yield Estimate(
         "world_model",
         parameters,
         length,
         None,
-        training.steps * training.batch_size * BACKWARD * forward / rate(hardware, TRANSFORMERS),
+        training.steps * training.batch_size * backward * forward / rate(hardware, TRANSFORMERS),
         f"{training.steps} steps of {training.batch_size} sequences" if training.steps else IMPORTED,
     )
     size, tasks = (tokenizer.height, tokenizer.width), simulated_tasks(experiment)
@@ -136,8 +138,11 @@ def estimate_parts(experiment: Experiment) -> Iterator[Estimate]:
     rows = training.batch_size * rl.group_size
     length = model.sequence_tokens(*tokens, rl.decoding.peak_frames(rl.horizon))
     epochs = rl.optimizer.epochs if isinstance(rl.optimizer, GRPOSpec) else 1
-    windows = rl.horizon / rl.decoding.peak_frames(rl.horizon)
-    updates = windows * rows * transformer_flops(model, parameters, length) * (1 + BACKWARD * epochs)
+    updated = math.ceil(rows / ranks(hardware) / hardware.micro_batches.rl)
+    updates = (
+        rows / updated * policy_tokens(experiment, updated)[0] * transformer_flops(model, parameters, length) / length
+    )
+    updates *= 1 + backward * epochs
     decoding = rows * rl.horizon * convolution_flops(tokenizer) / 2
     yield Estimate(
         "rl",
@@ -146,7 +151,7 @@ def estimate_parts(experiment: Experiment) -> Iterator[Estimate]:
         None,
         training.steps
         * (
-            sampling_seconds(experiment, rows, rows, rl.horizon)
+            sampling_seconds(experiment, rows, math.ceil(rows / hardware.micro_batches.rl_sampling), rl.horizon)
             + updates / rate(hardware, TRANSFORMERS)
             + decoding / rate(hardware, CONVOLUTIONS)
         ),
@@ -237,7 +242,9 @@ def scorer_estimate(part: str, scorer: JudgeSpec | StudentSpec, experiment: Expe
         sample += appearance.frames * operations * math.prod(size)
         pixels = clips * appearance.frames * math.prod(size)
         activations += pixels * max(BACKBONE_ACTIVATIONS, operations / BACKBONE_OPERATIONS)
-    number = (2 if experiment.hardware.device.precision != "32-true" else 4) / ranks(experiment.hardware)
+    micro_batches = experiment.hardware.micro_batches
+    parts = micro_batches.student if part == "student" else micro_batches.judge
+    number = (2 if experiment.hardware.device.precision != "32-true" else 4) / ranks(experiment.hardware) / parts
     seconds = training.steps * clips * BACKWARD * sample / rate(experiment.hardware, CONVOLUTIONS)
     needed = memory(int(parameters), activations * number, training.steps)
     return Estimate(part, int(parameters), length, needed, seconds, work if training.steps else IMPORTED)

@@ -36,6 +36,7 @@ def violations(experiment: Experiment) -> Iterator[Violation]:
     yield from weights(experiment)
     yield from samples(experiment)
     yield from perceptions(experiment)
+    yield from batches(experiment)
     yield from devices(experiment)
     yield from policies(experiment)
 
@@ -258,29 +259,49 @@ def samples(experiment: Experiment) -> Iterator[Violation]:
         )
 
 
+def batches(experiment: Experiment) -> Iterator[Violation]:
+    """Batch sizes are divisible by the number of devices, of micro-batches and of the members that share a batch."""
+    ranks, micro_batches = experiment.hardware.device.ranks, experiment.hardware.micro_batches
+    parts = {part: getattr(experiment, part) for part in ("tokenizer", "world_model", "judge", "held_out", "student")}
+    parts |= {f"probe.{name}": getattr(experiment.probe, name) for name in get_args(ProbeName)}
+    parts |= {f"{part}.outcome": spec.outcome for part, spec in parts.items() if part.startswith("probe.")}
+    for part, spec in parts.items():
+        if not hasattr(spec, "training"):  # a judge behind a server; no outcome model
+            continue
+        stage = {"held_out": "judge"}.get(part, part.split(".")[0])
+        count, members = getattr(micro_batches, stage), getattr(spec, "members", 1)
+        size, field = spec.training.batch_size, f"{part}.training.batch_size"
+        if size % ranks:
+            yield _indivisible(field, size, ranks)
+        elif count > 1 and size % (ranks * count * members):
+            shared = f", {members} members" if members > 1 else ""
+            yield Violation(
+                f"hardware.micro_batches.{stage}",
+                f"{field} ({size}) must be divisible by {count} micro-batches x {ranks} devices{shared}; change one of "
+                "them",
+            )
+    if experiment.rl.training.batch_size % ranks:
+        yield _indivisible("rl.training.batch_size", experiment.rl.training.batch_size, ranks)
+
+
+def _indivisible(field: str, size: int, ranks: int) -> Violation:
+    """A batch size that is not divisible by the number of devices."""
+    return Violation(field, f"{size} must be divisible by the number of devices ({ranks}); change one of them")
+
+
 def devices(experiment: Experiment) -> Iterator[Violation]:
-    """Batch sizes are divisible by the number of devices, and the estimated memory fits."""
+    """Processes can start on all nodes, and the estimated memory fits."""
     device, limit = experiment.hardware.device, experiment.hardware.limits.memory_gb
-    ranks = device.ranks
     if device.nodes > 1 and experiment.hardware.launcher != "srun":
         yield Violation("hardware.launcher", "torchrun starts processes on one machine; several nodes need srun")
-    parts = ("tokenizer", "world_model", "judge", "held_out", "student", "rl")
-    # A judge need not be trained.
-    trained = {part: spec for part in parts if hasattr(spec := getattr(experiment, part), "training")}
-    trained |= {f"probe.{name}": getattr(experiment.probe, name) for name in get_args(ProbeName)}
-    for part, spec in trained.items():
-        if spec.training.batch_size % ranks:
-            yield Violation(
-                f"{part}.training.batch_size",
-                f"{spec.training.batch_size} must be divisible by the number of devices ({ranks}); change one of them",
-            )
     rows, ram = estimates(experiment), experiment.hardware.limits.ram_gb
     for row in rows:
         if row.memory_gb is not None and row.memory_gb > limit:
             yield Violation(
                 row.field,
                 f"the stage {row.part} needs about {row.memory_gb:.3g} GB of memory, and hardware.limits.memory_gb is "
-                f"{limit:g}; lower this, or choose hardware with more memory",
+                f"{limit:g}; {'raise' if 'micro_batches' in row.field else 'lower'} this, or choose hardware with more "
+                "memory",
             )
     needed, stage = max((row.ram_gb or 0.0, row.part) for row in rows)
     if needed > ram:

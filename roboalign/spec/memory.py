@@ -18,14 +18,20 @@ from roboalign.reward.spec import RewardModelSpec
 from roboalign.rl.spec import FirstOrderSpec
 from roboalign.rollout.spec import DecodingBase
 from roboalign.sources.spec import SimulatedRobotSpec
+from roboalign.spec.activations import (
+    FLOAT,
+    decoder_activations,
+    number_bytes,
+    policy_activations,
+    segment_activations,
+)
 from roboalign.spec.experiment import Experiment
-from roboalign.world_model.spec import WorldModelSpec
 
 GIGA = 1e9
 LIBRARIES = 0.6e9
 """Python, torch and the code of a process, measured on a CPU."""
-FLOAT, CODE = 4, 8
-"""Bytes of a number and of a code."""
+CODE = 8
+"""Bytes of a code."""
 TRAINED = 16
 """Bytes of weight, gradient and AdamW's two moments for each trained parameter."""
 EPISODE = 1_500
@@ -75,35 +81,6 @@ class StageMemory:
         return (LIBRARIES + sum(self.host.values())) / GIGA
 
 
-def activation_bytes(model: WorldModelSpec, precision: str) -> int:
-    """Bytes that one layer keeps of one token for the backward pass; fused attention does not keep its matrix.
-
-    In float32: the residual stream and its two normalised forms, twice; queries, keys and values before and after the
-    rotation; the attended values, twice; of SwiGLU, both halves, the activated gate and the product. In mixed precision
-    the residual stream and one normalised form stay float32, and all else has 2 bytes.
-    """
-    hidden, key_value, inner = model.hidden_size, model.kv_heads * model.head_width, model.intermediate_size
-    if precision == "32-true":
-        return FLOAT * (10 * hidden + 3 * key_value + 4 * inner)
-    return 26 * hidden + 6 * key_value + 8 * inner
-
-
-def sequence_activations(experiment: Experiment, frames: int) -> float:
-    """Bytes that training keeps of one sequence of `frames` frames: of all layers, and the logits of its codes."""
-    tokenizer, model = experiment.tokenizer, experiment.world_model
-    precision = experiment.hardware.device.precision
-    length = model.sequence_tokens(tokenizer.context_tokens, tokenizer.dynamics_tokens, frames)
-    logits = frames * tokenizer.dynamics_tokens * tokenizer.dynamics_codes * 3 * FLOAT
-    return float(length * model.layers * activation_bytes(model, precision) + logits)
-
-
-def decoder_activations(experiment: Experiment) -> float:
-    """Bytes that a gradient through the decoder keeps of one frame."""
-    tokenizer = experiment.tokenizer
-    cells = sum(width * math.prod(tokenizer.resolution(level)) for level, width in enumerate(tokenizer.widths))
-    return float(FLOAT * 4 * tokenizer.residual_blocks * cells)
-
-
 @dataclass(frozen=True)
 class Sizes:
     """Sizes in bytes that several stages share."""
@@ -140,9 +117,15 @@ class Sizes:
 
     @property
     def world_model(self) -> float:
-        """The world model's weights; a sampler on a CPU holds them transposed besides."""
-        copies = 2 if self.experiment.hardware.device.accelerator == "cpu" else 1
-        return float(copies * FLOAT * self.parameters)
+        """The world model's weights, and a sampler's copy: transposed on a CPU, in bfloat16, or for compiled graphs."""
+        device = self.experiment.hardware.device
+        copied = device.accelerator == "cpu" or device.sampler.compile or self._cached_number != FLOAT
+        return float((FLOAT + copied * self._cached_number) * self.parameters)
+
+    @property
+    def _cached_number(self) -> int:
+        """Bytes of a number of the key-value cache and of the sampler's weights."""
+        return FLOAT if self.experiment.hardware.device.sampler.precision == "32-true" else FLOAT // 2
 
     @property
     def parameters(self) -> int:
@@ -169,7 +152,7 @@ class Sizes:
         prefix = model.prefix_tokens(tokenizer.context_tokens, tokenizer.dynamics_tokens)
         peak = decoding.peak_sequence(frames, prefix, model.frame_tokens(tokenizer.dynamics_tokens))
         return {
-            "key-value cache": float(model.cache_bytes(peak, rows)),
+            "key-value cache": float(model.cache_bytes(peak, rows, self._cached_number)),
             # While a context is encoded again, the old one and its parts are there too.
             "encoded contexts": 2 * decoding.contexts * rows * self.context,
             "frames": 2 * rows * (1 + frames) * self.frame,
@@ -191,13 +174,14 @@ def stage_memory(experiment: Experiment, episodes: int | None = None, frames: in
     for name in get_args(ProbeName):
         probe = getattr(experiment.probe, name)
         height, width = experiment.tokenizer.height, experiment.tokenizer.width
-        clips = probe.training.batch_size // probe.members * probe.frames / experiment.hardware.device.ranks
+        ranks, parts = experiment.hardware.device.ranks, experiment.hardware.micro_batches.probe
+        clips = probe.training.batch_size // probe.members * probe.frames / ranks
         yield StageMemory(
             f"probe.{name}",
-            f"probe.{name}.training.batch_size",
+            _memory_field(experiment, "probe", f"probe.{name}.training.batch_size", probe.training.batch_size),
             {
                 "training": TRAINED * probe.parameters(_tasks(experiment)),
-                "activations": _number(experiment.hardware) * probe.floats(height, width) * clips,
+                "activations": number_bytes(experiment.hardware) * probe.floats(height, width) * clips / parts,
             },
             known | {"batches": 4 * clips * sizes.stored_frame},
         )
@@ -213,14 +197,15 @@ def _video_model_memory(
 ) -> Iterator[StageMemory]:
     """The stages tokenizer, tokens and world_model."""
     hardware, tokenizer, model = experiment.hardware, experiment.tokenizer, experiment.world_model
-    number, ranks = _number(hardware), hardware.device.ranks
+    number, ranks = number_bytes(hardware), hardware.device.ranks
+    parts = hardware.micro_batches
     clips = math.ceil(tokenizer.training.batch_size / ranks) * tokenizer.samples.frames
     # A gradient passes four networks: encoders and decoders of both branches.
-    activations = 2 * decoder_activations(experiment) / FLOAT * number * clips
+    activations = 2 * decoder_activations(experiment) / FLOAT * number * clips / parts.tokenizer
     pixels = count * frames * sizes.stored_frame
     yield StageMemory(
         "tokenizer",
-        "tokenizer.training.batch_size",
+        _memory_field(experiment, "tokenizer", "tokenizer.training.batch_size", tokenizer.training.batch_size),
         {"training": float(TRAINED * tokenizer.parameters), "activations": activations}
         if tokenizer.training.steps
         else {"weights": sizes.tokenizer},
@@ -244,13 +229,13 @@ def _video_model_memory(
              "an episode": frames * sizes.stored_frame},
             _workers(hardware),
         )  # fmt: skip
-    rows = math.ceil(model.training.batch_size / ranks)
+    rows = math.ceil(model.training.batch_size / ranks / parts.world_model)
     training: dict[str, float] = {}
     if segment is not None and model.training.steps:
         copies = 1 + 1 * (model.ema_decay > 0) / 4
         training = {
             "training": TRAINED * copies * sizes.parameters,
-            "activations": rows * sequence_activations(experiment, segment.frames),
+            "activations": segment_activations(experiment, rows, segment.frames),
         }
     measured, horizon = model.measure.batch_size, model.measure.horizon
     measuring = {
@@ -260,10 +245,11 @@ def _video_model_memory(
         "perceptual distance": measured * horizon * sizes.perceptual,
     }
     trains = sum(training.values()) > sum(measuring.values())
+    field = _memory_field(experiment, "world_model", "world_model.training.batch_size", model.training.batch_size)
     # The token cache is mapped into memory, not read into it.
     yield StageMemory(
         "world_model",
-        f"world_model.{'training' if trains else 'measure'}.batch_size",
+        field if trains else "world_model.measure.batch_size",
         training if trains else measuring,
         {**known, "batches": 0.1e9},
     )
@@ -301,26 +287,41 @@ def _scorer_memory(part: str, experiment: Experiment, sizes: Sizes, known: Mappi
         batch = scorer.training.batch_size * scorer.set_size * bench.max_frames * sizes.stored_frame
         if scorer.encoder.appearance is not None:  # those that loader processes prepare, the next, the present one
             host["batches"] = (experiment.hardware.device.loader_workers + 2) * batch
-    return StageMemory(part, f"{part}.training.batch_size", {}, host)
+    stage, size = "student" if part == "student" else "judge", getattr(scorer, "training", None)
+    field = f"{part}.training.batch_size"
+    return StageMemory(
+        part, field if size is None else _memory_field(experiment, stage, field, size.batch_size), {}, host
+    )
 
 
 def _alignment_memory(
     experiment: Experiment, sizes: Sizes, known: Mapping[str, float], count: int, frames: int
 ) -> StageMemory:
-    """The stage rl, on one of the devices: policy and reference, rollouts of its prompts, one micro-batch."""
-    rl, ranks = experiment.rl, experiment.hardware.device.ranks
-    rows = math.ceil(rl.training.batch_size * rl.group_size / ranks)
-    at_once = min(rows, rl.micro_batch_size or rows)
-    window = rl.decoding.peak_frames(rl.horizon)
-    windows = math.ceil(rl.horizon / window)
+    """The stage rl, on one of the devices: policy and reference, rollouts of its prompts, one micro-batch.
+
+    Sampling and rewarding are bounded by `rl_sampling`, the update by `rl`; of their parts, the larger is in memory.
+    """
+    rl, hardware = experiment.rl, experiment.hardware
+    rows = math.ceil(rl.training.batch_size * rl.group_size / hardware.device.ranks)
+    sampled, updated = (
+        math.ceil(rows / parts) for parts in (hardware.micro_batches.rl_sampling, hardware.micro_batches.rl)
+    )
+    update, copies = {"activations": policy_activations(experiment, updated)}, 2  # rollouts and true futures
+    if isinstance(rl.optimizer, FirstOrderSpec):
+        decoded = updated * rl.decoding.peak_frames(rl.horizon)
+        update["decoder's activations"] = decoded * decoder_activations(experiment)
+        copies += 2  # gradients by pixel, while they are put together
+    sampling = sizes.rollouts(rl.decoding, sampled, rl.horizon)
+    # Before training, one device compares gradients of whole batches: it has the videos of all devices, and the
+    # gradients instead of the optimizer's states.
+    compared = hardware.device.ranks if rl.measure.gradient_batches else 1
     device = {
         "training": TRAINED * sizes.parameters + 3 * sizes.world_model + sizes.tokenizer,
-        "activations": at_once * windows * sequence_activations(experiment, window),
-        **sizes.rollouts(rl.decoding, rows, rl.horizon),
-        "rewarded videos": 3 * rows * (1 + rl.horizon) * sizes.frame,
+        # The allocator keeps what sampling has freed.
+        **update,
+        **sampling,
+        "rewarded videos": copies * rows * compared * (1 + rl.horizon) * sizes.frame,
     }
-    if isinstance(rl.optimizer, FirstOrderSpec):
-        device["decoder's activations"] = at_once * window * decoder_activations(experiment)
     host = {**known, "list of prompts": float(count * max(0, frames - rl.horizon) / rl.stride * SEGMENT)}
     student = experiment.student.encoder
     if rl.distillation is not None:
@@ -328,8 +329,9 @@ def _alignment_memory(
         kept = rl.distillation.capacity + rl.distillation.bench_clips
         host["observed clips"] = float(FLOAT * kept * student.frames * numbers)
         if student.appearance is not None:
-            device["replay buffer"] = rl.distillation.capacity * (1 + rl.horizon) * sizes.stored_frame
-    field = "rl.micro_batch_size" if at_once > 1 else "rl.training.batch_size"
+            host["replay buffer"] = rl.distillation.capacity * (1 + rl.horizon) * sizes.stored_frame
+    larger = "rl" if sum(update.values()) > sum(sampling.values()) else "rl_sampling"
+    field = f"hardware.micro_batches.{larger}" if min(sampled, updated) > 1 else "rl.training.batch_size"
     return StageMemory("rl", field, device, host)
 
 
@@ -358,9 +360,11 @@ def _rollout_memory(experiment: Experiment, sizes: Sizes, known: Mapping[str, fl
     )
 
 
-def _number(hardware: HardwareSpec) -> int:
-    """Bytes of an activation of a convolution."""
-    return FLOAT if hardware.device.precision == "32-true" else FLOAT // 2
+def _memory_field(experiment: Experiment, stage: str, batch_size_field: str, batch_size: int) -> str:
+    """The field that bounds the activations of a training: more micro-batches, or fewer samples."""
+    hardware = experiment.hardware
+    divided = hardware.device.ranks * getattr(hardware.micro_batches, stage)
+    return f"hardware.micro_batches.{stage}" if divided < batch_size else batch_size_field
 
 
 def _episodes(experiment: Experiment) -> int:

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
-from pydantic_core import core_schema
+from pydantic_core import core_schema, to_jsonable_python
 
 from roboalign.spec.docs import descriptions
 from roboalign.spec.experiment import VARIANTS, adapter
@@ -36,7 +36,7 @@ def schemas() -> dict[str, str]:
 
 
 class Documented(GenerateJsonSchema):
-    """Pydantic's generator, with field docstrings as descriptions."""
+    """Pydantic's generator, with field docstrings as descriptions and the defaults that a factory makes."""
 
     def model_schema(self, schema: core_schema.ModelSchema) -> JsonSchemaValue:
         """The schema of one spec class."""
@@ -44,6 +44,10 @@ class Documented(GenerateJsonSchema):
         kind: type[BaseModel] = schema["cls"]
         for field, text in descriptions(kind).items():
             result.get("properties", {}).get(field, {})["description"] = text
+        for field, info in kind.model_fields.items():
+            if info.default_factory is not None:
+                value = info.get_default(call_default_factory=True, validated_data={})
+                result["properties"][field]["default"] = to_jsonable_python(value)
         return result
 
 

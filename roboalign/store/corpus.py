@@ -136,6 +136,12 @@ class Corpus:
         present = {info.source for info in self.infos}
         return tuple(name for name in self.ranges if name in present)
 
+    def frame_rates(self) -> dict[str, float]:
+        """Frames per second of each source with an episode in the corpus."""
+        return {
+            info.source: self.stores[store].fps for (store, _), info in zip(self.locations, self.infos, strict=True)
+        }
+
     @property
     def action_width(self) -> int:
         """Number of action dimensions of the widest source of the index."""

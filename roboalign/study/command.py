@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
+from roboalign.evaluation.outcomes import read_outcomes
 from roboalign.io import write_json, write_text
 from roboalign.spec.document import COMMAND_LINE
 from roboalign.spec.library import Library
@@ -39,6 +40,7 @@ def run(root: Path, name: str, folder: Path, *, collect: bool) -> int:
                 tuple(overrides(study, study.runs[run])),
                 read_committed(root, commit, "metrics/evaluation.json"),
                 read_totals(read_output(root, commit, "artifacts/evaluation/scores.tsv")),
+                read_outcomes(read_output(root, commit, "artifacts/evaluation/outcomes.tsv")),
             )
             for run, commit in done.items()
         }

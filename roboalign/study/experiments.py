@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +85,7 @@ def run_queued(root: Path, name: str, study: StudySpec) -> None:
         print(f"{name}-{run}: finished before ({done[run][:7]})", flush=True)
     if not missing:
         return
-    for run in missing:
+    for run in unqueue(root, name, missing):
         words = [word for each in overrides(study, study.runs[run]) for word in ("-S", each)]
         dvc(root, "exp", "run", "--queue", "--name", f"{name}-{run}", *words)
     dvc(root, "exp", "run", "--run-all")
@@ -95,6 +96,25 @@ def run_queued(root: Path, name: str, study: StudySpec) -> None:
             f"{', '.join(failed)} did not finish; `dvc queue logs {name}-{failed[0]}` shows why. Run the command again "
             f"to run the missing ones"
         )
+
+
+def unqueue(root: Path, name: str, runs: Sequence[str]) -> list[str]:
+    """Remove what earlier, interrupted calls left of `runs` in DVC's queue; return the runs that are not running now.
+
+    A queued run may have been declared otherwise then, and DVC would run a second task of the same name as well.
+    """
+    from dvc.repo import Repo
+
+    with Repo(str(root)) as repo:
+        queue = repo.experiments.celery_queue
+        tasks = [task for task in queue.status() if task["name"] in {f"{name}-{run}" for run in runs}]
+        running = {task["name"] for task in tasks if task["status"] == "Running"}
+        left = [task["rev"] for task in tasks if task["status"] in ("Queued", "Failed")]
+        if left:
+            queue.remove(left)
+    for task in running:
+        print(f"{task}: running already", flush=True)
+    return [run for run in runs if f"{name}-{run}" not in running]
 
 
 def dvc(root: Path, *words: str) -> None:

@@ -40,7 +40,8 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def markdown(name: str, summary: dict[str, Any]) -> str:
-    """The Markdown page of a study: for each comparison, a table of the runs, and the reference against the others."""
+    """The Markdown page of a study: for each comparison, a table of the runs, and the reference against the others; the
+    gates over all runs."""
     gains = [gain for run in summary["runs"].values() for gain in run["gains"].values()]
     scorers = list(dict.fromkeys(scorer for gain in gains for scorer in gain["scorers"]))
     titles = [scorer.replace("_", " ") for scorer in scorers]
@@ -61,12 +62,19 @@ def markdown(name: str, summary: dict[str, Any]) -> str:
             rows.append([run, *cells, *(interval(gain["outcomes"].get(outcome)) for outcome in OUTCOMES)])
         if comparison in summary.get("pooled", {}):
             pool = summary["pooled"][comparison]
-            rows.append(["all runs", *(interval(pool.get(scorer)) for scorer in scorers), *("" for _ in OUTCOMES)])
+            cells = [interval(pool["scorers"].get(scorer)) for scorer in scorers]
+            rows.append(["all runs", *cells, *(interval(pool["outcomes"].get(outcome)) for outcome in OUTCOMES)])
         parts += [f"## {comparison}", _table(["run", *titles, *OUTCOMES.values()], rows)]
         others = {run: by[comparison] for run, by in summary.get("reference_less_others", {}).items()}
         if others:
             rows = [[run, *(interval(by.get(scorer)) for scorer in scorers)] for run, by in others.items()]
             parts.append(_table([f"{summary['reference']} less", *titles], rows))
+    if summary.get("gates"):
+        rows = [
+            [name, each["rule"], "passed" if each["passed"] else "failed"] for name, each in summary["gates"].items()
+        ]
+        rows += [[name, need, "not measured"] for name, need in summary["gates_not_measured"].items()]
+        parts += ["## Gates over all runs", _table(["gate", "rule", "result"], rows)]
     return "\n\n".join(parts) + "\n"
 
 

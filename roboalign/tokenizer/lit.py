@@ -1,12 +1,8 @@
 """Training of the tokenizer: the step and its optimizers."""
 
-from typing import Any
-
 import torch
-from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 
-from roboalign.distributed import average_gradients
 from roboalign.metrics.video import Perceptual
 from roboalign.optimizer import Muon, build_optimizer
 from roboalign.tokenizer.data import TokenizerSample
@@ -18,8 +14,8 @@ from roboalign.tokenizer.losses import (
     pixel_weights,
     reconstruction_loss,
 )
-from roboalign.tokenizer.spec import TokenizerSpec
-from roboalign.training import TrainedModule
+from roboalign.tokenizer.spec import AdversarialSpec, TokenizerSpec
+from roboalign.trained_module import Loss, TrainedModule
 from roboalign.video import to_float
 
 
@@ -29,14 +25,13 @@ def is_feature_weight(name: str, parameter: nn.Parameter) -> bool:
 
 
 class TokenizerModule(TrainedModule):
-    """Trains a tokenizer on batches of clips. With a discriminator, it takes both optimizers' steps itself."""
+    """Trains a tokenizer on batches of clips, with a discriminator if the spec has one."""
 
     def __init__(self, model: Tokenizer, spec: TokenizerSpec, distance: Perceptual | None = None) -> None:
         """`distance` is that of the perceptual term; without one it is ST-LPIPS."""
         super().__init__()
         self.model, self.spec = model, spec
         self.discriminator = Discriminator(spec.adversarial.width) if spec.adversarial else None
-        self.automatic_optimization = spec.adversarial is None
         # In a tuple, so that it is not a submodule: checkpoints exclude the frozen weights of a package.
         self.frozen = (distance or Perceptual(),) if spec.loss.perceptual else ()
 
@@ -44,14 +39,21 @@ class TokenizerModule(TrainedModule):
         for module in self.frozen:
             module.to(self.device)
 
-    def training_step(self, batch: TokenizerSample, index: int) -> Tensor | None:
+    def training_step(self, batch: TokenizerSample, index: int) -> None:
+        if self.discriminator is None or self.spec.adversarial is None:
+            self.optimize(batch, lambda part: self.reconstruct(part)[:2])
+        else:
+            self._optimize_adversarially(batch, self.discriminator, self.spec.adversarial)
+
+    def reconstruct(self, batch: TokenizerSample) -> tuple[Tensor, dict[str, Tensor], Tensor]:
+        """The loss without the adversarial term, the values of the curve, and the reconstructions (B, F, 3, H, W)."""
         context, frames = to_float(batch["context"]), to_float(batch["frames"])
         context, points = self.reencode_contexts(context, frames, batch["points"])
         context_output, output = self.model(context, frames)
         spec = self.spec.loss
         weights = pixel_weights(frames, context, points[:, 1:], spec)
         loss = codec = reconstruction_loss(output, frames, weights, spec)
-        logs: dict[str, Any] = {"codec": codec, "mse": (output - frames).square().mean()}
+        logs: dict[str, Tensor] = {"codec": codec, "mse": (output - frames).square().mean()}
         if spec.context:
             weights = pixel_weights(context.unsqueeze(1), context, points[:, :1], spec)
             logs["context"] = reconstruction_loss(context_output, context, weights[:, 0], spec)
@@ -59,10 +61,8 @@ class TokenizerModule(TrainedModule):
         for perceptual in self.frozen:
             logs["perceptual"] = perceptual(output, frames).mean()
             loss = loss + spec.perceptual * logs["perceptual"]
-        if self.discriminator is not None:
-            loss = self._adversarial(loss, frames.flatten(0, 1), output.flatten(0, 1), self.discriminator, logs)
-        self.log_dict({"loss": loss} | logs)
-        return loss if self.automatic_optimization else None
+        logs["loss"] = loss
+        return loss, logs, output
 
     def reencode_contexts(self, context: Tensor, frames: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
         """The first samples of the batch get the reconstruction of their first later frame as the context.
@@ -77,30 +77,34 @@ class TokenizerModule(TrainedModule):
         moved = torch.cat([points[:rows, 1:2], points[:rows, 1:]], 1)
         return torch.cat([output[:, 0], context[rows:]]), torch.cat([moved, points[rows:]])
 
-    def _adversarial(
-        self, loss: Tensor, real: Tensor, fake: Tensor, discriminator: Discriminator, logs: dict[str, Any]
-    ) -> Tensor:
-        """Take the step of the tokenizer and, from `start` on, of the discriminator; the tokenizer's whole loss."""
-        spec, optimizers = self.spec.adversarial, self.optimizers()
-        assert spec is not None
-        assert isinstance(optimizers, list)
-        if self.step >= spec.start:
-            logs["adversarial"] = generator_hinge_loss(discriminator(fake))
-            loss = loss + spec.weight * logs["adversarial"]
-        self._optimize(optimizers[0], loss)
-        if self.step >= spec.start:
-            logs["discriminator"] = discriminator_hinge_loss(discriminator(real), discriminator(fake.detach()))
-            self._optimize(optimizers[1], logs["discriminator"])
-        return loss
+    def _optimize_adversarially(
+        self, batch: TokenizerSample, discriminator: Discriminator, spec: AdversarialSpec
+    ) -> None:
+        """Take the step of the tokenizer and, from `spec.start` on, of the discriminator on the same frames."""
+        tokenizer_optimizer, discriminator_optimizer = self.trained_optimizers()
+        outputs: list[Tensor] = []
 
-    def _optimize(self, optimizer: LightningOptimizer, loss: Tensor) -> None:
-        """One step of one optimizer."""
-        optimizer.zero_grad()
-        self.manual_backward(loss)
-        average_gradients(parameter for group in optimizer.param_groups for parameter in group["params"])
-        if self.spec.training.gradient_clip:
-            self.clip_gradients(optimizer.optimizer, self.spec.training.gradient_clip, "norm")
-        optimizer.step()
+        def tokenizer_loss(part: TokenizerSample) -> Loss:
+            loss, logs, output = self.reconstruct(part)
+            if self.step >= spec.start:
+                outputs.append(output.detach().flatten(0, 1))
+                logs["adversarial"] = generator_hinge_loss(discriminator(output.flatten(0, 1)))
+                loss = logs["loss"] = loss + spec.weight * logs["adversarial"]
+            return loss, logs
+
+        def discriminator_loss(part: TokenizerSample) -> Loss:
+            real = to_float(part["frames"]).flatten(0, 1)
+            loss = discriminator_hinge_loss(discriminator(real), discriminator(outputs.pop(0)))
+            return loss, {"discriminator": loss}
+
+        tokenizer_optimizer.zero_grad()
+        logs = self.accumulate(batch, tokenizer_loss)
+        tokenizer_optimizer.step()
+        if self.step >= spec.start:
+            discriminator_optimizer.zero_grad()
+            logs |= self.accumulate(batch, discriminator_loss)
+            discriminator_optimizer.step()
+        self.log_dict(logs)
 
     def configure_optimizers(self) -> list[Muon]:
         spec = self.spec.training

@@ -1,6 +1,7 @@
-"""A transformer layer over new tokens and a key-value cache, with the same bits for a row in any batch.
+"""A transformer layer over new tokens and a key-value cache.
 
-The result of a matrix product depends on the number of rows, so rows are multiplied in blocks of a fixed size.
+The result of a matrix product depends on the number of rows. Multiplied in blocks of a fixed size, a row has the same
+bits in any batch.
 """
 
 from typing import NamedTuple
@@ -9,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from roboalign.world_model.model import rotate
+from roboalign.world_model.kv_cache import LayerCache, PromptGroups
 
 
 class LayerWeights(NamedTuple):
@@ -26,6 +27,23 @@ class LayerWeights(NamedTuple):
     kv_heads: int
 
 
+class Span(NamedTuple):
+    """Where t new tokens of each sequence stand, and what they attend to."""
+
+    tokens: int
+    """t."""
+    places: slice | Tensor
+    """Their places in the sequences' own part of the cache."""
+    visible: int
+    """Tokens of the own part that attention reads, the new ones included; those of the shared part are all read."""
+    angles: tuple[Tensor, Tensor]
+    """Cosines and signed sines (t, 1, width) of the new positions."""
+    mask: Tensor | None
+    """(t, visible), true for what a token attends to; None for all, or if `causal`."""
+    causal: bool
+    """The new tokens are all that is in the cache, and each attends to itself and those before it."""
+
+
 def transpose_for_matmul(matrix: Tensor) -> Tensor:
     """The transpose of a matrix; on a CPU contiguous, which makes its products faster."""
     return matrix.t().contiguous() if matrix.device.type == "cpu" else matrix.t()
@@ -39,9 +57,16 @@ def blocked_matmul(x: Tensor, matrix: Tensor, block: int) -> Tensor:
     if block == 0 or len(x) <= block:
         return x @ matrix
     out = x.new_empty(len(x), matrix.shape[1])
-    for start in range(0, len(x), block):
-        torch.mm(x[start : start + block], matrix, out=out[start : start + block])
+    for part, product in zip(torch.split(x, block), torch.split(out, block), strict=True):
+        torch.mm(part, matrix, out=product)
     return out
+
+
+def add_matmul(base: Tensor, x: Tensor, matrix: Tensor, block: int) -> Tensor:
+    """`base` plus `blocked_matmul` of the other arguments."""
+    if block == 0 and base.dtype == x.dtype:
+        return torch.addmm(base, x, matrix)
+    return base + blocked_matmul(x, matrix, block)
 
 
 def pad_rows(x: Tensor, block: int) -> Tensor:
@@ -50,38 +75,76 @@ def pad_rows(x: Tensor, block: int) -> Tensor:
     return F.pad(x, (0, 0, 0, missing)) if missing else x
 
 
-def apply_cached_layer(
-    x: Tensor,
-    layer: LayerWeights,
-    key: Tensor,
-    value: Tensor,
-    sizes: tuple[int, int, int],
-    angles: tuple[Tensor, Tensor],
-    mask: Tensor | None,
-    block: int,
-) -> Tensor:
-    """One layer over new tokens, whose keys and values are written to the cache (B, heads, capacity, width).
+def apply_cached_layer(x: Tensor, layer: LayerWeights, cache: LayerCache, span: Span, batch: int, block: int) -> Tensor:
+    """One layer over new tokens, whose keys and values are written to the cache.
 
-    `x` is (N, hidden): the tokens (B * t, hidden), row by row, filled up to blocks. `sizes` are B, how many tokens the
-    cache holds before and after. `angles` are those of the new positions, `mask` (t, after) where it is needed.
+    `x` is (N, hidden): the tokens (B * t, hidden) of `batch` sequences, row by row, filled up to blocks. It stays
+    float32 if the weights have another type.
     """
-    (batch, cached, end), hidden = sizes, x.shape[1]
-    rows, count, width = batch * (end - cached), end - cached, key.shape[-1]
-    normed = F.rms_norm(x, (hidden,), layer.attention_norm, layer.epsilon)
-    qkv = blocked_matmul(normed, layer.qkv, block)[:rows].view(batch, count, -1, width)
-    turning = layer.heads + layer.kv_heads
-    both = rotate(qkv[:, :, :turning], *angles).transpose(1, 2)
-    key[:, :, cached:end] = both[:, layer.heads :]
-    value[:, :, cached:end] = qkv[:, :, turning:].transpose(1, 2)
-    query, cache = both[:, : layer.heads], (key[:, :, :end], value[:, :, :end])
+    hidden, width, kind = x.shape[1], cache.own.shape[-1], layer.qkv.dtype
+    rows = batch * span.tokens
+    normed = F.rms_norm(x, (hidden,), layer.attention_norm, layer.epsilon).to(kind)
+    qkv = blocked_matmul(normed, layer.qkv, block)[:rows].view(batch, span.tokens, -1, width)
+    turning = qkv[:, :, : layer.heads + layer.kv_heads]
+    swapped = turning.roll(width // 2, -1)
+    turning.mul_(span.angles[0]).addcmul_(swapped, span.angles[1])  # `rotate`, in place
+    new = qkv[:, :, layer.heads :].view(batch, span.tokens, 2, layer.kv_heads, width)
+    cache.own[:, :, :, span.places] = new.permute(2, 0, 3, 1, 4)
+    mixed = attend(qkv[:, :, : layer.heads], cache, span)
+    x = add_matmul(x, pad_rows(mixed.reshape(rows, hidden), block), layer.out, block)
+    normed = F.rms_norm(x, (hidden,), layer.ffn_norm, layer.epsilon).to(kind)
+    gate, up = blocked_matmul(normed, layer.up, block).chunk(2, -1)
+    return add_matmul(x, F.silu(gate) * up, layer.down, block)
+
+
+def attend(query: Tensor, cache: LayerCache, span: Span) -> Tensor:
+    """The attended values of queries (B, t, heads, width), with all heads of a token behind one another."""
+    batch, count, heads, width = query.shape
+    keys, values = cache.own[..., : span.visible, :].unbind()
+    kv_heads = keys.shape[1]
+    if cache.groups is not None and cache.shared is not None:
+        grouped = query.reshape(batch, count, kv_heads, -1, width).transpose(1, 2).flatten(2, 3)
+        mask = None if span.mask is None else span.mask.repeat_interleave(heads // kv_heads, 0)
+        mixed = attend_to_groups(grouped, (keys, values), cache.shared, cache.groups, mask)
+        return mixed.view(batch, kv_heads, count, -1, width).transpose(1, 2)
     if count == 1:
         # Heads that share keys stand as several queries of one head, so that the cache is read once for all of them.
-        mixed = F.scaled_dot_product_attention(query.reshape(batch, layer.kv_heads, -1, width), *cache)
-    else:
-        causal, grouped = cached == 0, layer.kv_heads != layer.heads
-        mixed = F.scaled_dot_product_attention(query, *cache, attn_mask=mask, is_causal=causal, enable_gqa=grouped)
-        mixed = mixed.transpose(1, 2)
-    x = x + blocked_matmul(pad_rows(mixed.reshape(rows, hidden), block), layer.out, block)
-    normed = F.rms_norm(x, (hidden,), layer.ffn_norm, layer.epsilon)
-    gate, up = blocked_matmul(normed, layer.up, block).chunk(2, -1)
-    return x + blocked_matmul(F.silu(gate) * up, layer.down, block)
+        queries = query.reshape(batch, kv_heads, -1, width)
+        return F.scaled_dot_product_attention(queries, keys, values, attn_mask=span.mask)
+    return F.scaled_dot_product_attention(
+        query.transpose(1, 2), keys, values, attn_mask=span.mask, is_causal=span.causal, enable_gqa=kv_heads != heads
+    ).transpose(1, 2)
+
+
+def attend_to_groups(
+    query: Tensor, own: tuple[Tensor, Tensor], shared: Tensor, groups: PromptGroups, mask: Tensor | None
+) -> Tensor:
+    """Attention of queries (B, heads, q, width) over their prompt's tokens and then their own.
+
+    Queries of all sequences of a prompt are multiplied with its keys at once, so these are read once. Both parts are
+    normalised by themselves and then weighted by their share of the whole sum of exponentials.
+
+    Args:
+        query: (B, heads, q, width).
+        own: Keys and values (B, heads, n, width).
+        shared: Keys and values (2, P, heads, m, width).
+        groups: The sequences of each prompt.
+        mask: (q, n), true for own tokens that are attended to; None for all.
+    """
+    size = groups.rows.shape[1]
+    query = query * query.shape[-1] ** -0.5
+    together = query[groups.rows].transpose(1, 2).flatten(2, 3)
+    own_mixed, own_sum = _attend_part(query, *own, mask)
+    mixed, total = (
+        part.view(*part.shape[:2], size, -1, part.shape[3]).transpose(1, 2).flatten(0, 1)[groups.places]
+        for part in _attend_part(together, shared[0], shared[1], None)
+    )
+    return torch.lerp(own_mixed, mixed, torch.sigmoid(total - own_sum).to(mixed.dtype))
+
+
+def _attend_part(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Attention over some of the tokens, (…, q, width), and the logarithm (…, q, 1) of their sum of exponentials."""
+    scores = (query @ keys.mT).float()
+    if mask is not None:
+        scores = scores.masked_fill(~mask, float("-inf"))
+    return scores.softmax(-1).to(values.dtype) @ values, scores.logsumexp(-1, keepdim=True)

@@ -9,6 +9,7 @@ values still depend on the dropped frames.
 import torch
 from torch import Tensor
 
+from roboalign.world_model.kv_cache import KeyValueCache
 from roboalign.world_model.layout import SequenceLayout
 from roboalign.world_model.model import rotate
 
@@ -19,16 +20,14 @@ class DecodeState:
     def __init__(
         self,
         layout: SequenceLayout,
-        keys: Tensor,
-        values: Tensor,
+        cache: KeyValueCache,
         tokens: Tensor,
         mask: Tensor,
         seeds: Tensor,
         first_frame: int,
     ) -> None:
         self.layout = layout
-        self.keys, self.values = keys, values
-        """The cache, (layers, B, key-value heads, capacity, head width) each."""
+        self.cache = cache
         self.mask, self.seeds = mask, seeds
         self.frame = first_frame
         """Absolute number of the next frame."""
@@ -37,9 +36,9 @@ class DecodeState:
         self.dropped = 0
         """Frames dropped from the cache."""
         self.cached = layout.prefix
-        """Tokens in the cache, without the last one, which is in `pending_token`."""
+        """Tokens in the cache; the last one of the sequence can be in `pending_token` instead."""
         self.pending_token: Tensor | None = None
-        """The input vectors (B, 1, hidden) of the last frame's last token."""
+        """The input vectors (B, 1, hidden) of the last token, if that is not in the cache."""
         self.displacement = torch.zeros(mask.shape, device=mask.device)
         """The sum (B, A) of the actions since the context."""
         self.tokens = tokens
@@ -67,7 +66,7 @@ class DecodeState:
     @property
     def capacity(self) -> int:
         """Most frames that the cache holds."""
-        return self.layout.frames(self.keys.shape[3])
+        return self.layout.frames(self.cache.capacity)
 
     @property
     def sequence_length(self) -> int:
@@ -77,18 +76,17 @@ class DecodeState:
     @property
     def cache_bytes(self) -> int:
         """Bytes of the allocated cache."""
-        return 2 * self.keys.numel() * self.keys.element_size()
+        return self.cache.bytes
 
     def select(self, rows: Tensor, seeds: Tensor | None = None) -> "DecodeState":
         """A new state of the rollouts `rows`, an index that may repeat; they share no memory with this one.
 
         Rows keep their seeds unless `seeds` names new ones: copies that are to differ need seeds of their own.
         """
-        with torch.inference_mode():
+        with torch.no_grad():
             chosen = DecodeState(
                 self.layout,
-                self.keys[:, rows],
-                self.values[:, rows],
+                self.cache.select(rows),
                 self.tokens[rows],
                 self.mask[rows],
                 self.seeds[rows] if seeds is None else seeds,
@@ -97,8 +95,8 @@ class DecodeState:
             chosen.frames, chosen.dropped, chosen.cached = self.frames, self.dropped, self.cached
             chosen.displacement, chosen.logits = self.displacement[rows], self.logits[rows]
             chosen.pending_token = None if self.pending_token is None else self.pending_token[rows]
-        if len(chosen.seeds) != chosen.keys.shape[1]:
-            raise ValueError(f"{chosen.keys.shape[1]} rollouts need as many seeds, got {len(chosen.seeds)}")
+        if len(chosen.seeds) != len(chosen.mask):
+            raise ValueError(f"{len(chosen.mask)} rollouts need as many seeds, got {len(chosen.seeds)}")
         return chosen
 
     def fork(self, copies: int, seeds: Tensor) -> "DecodeState":
@@ -112,10 +110,13 @@ class DecodeState:
             raise ValueError(f"cannot drop {frames} of {self.cached_frames} cached frames: the last one must stay")
         if frames == 0:
             return
-        start, distance = self.layout.prefix, frames * self.layout.frame
-        old, new = slice(start + distance, self.cached), slice(start, self.cached - distance)
+        keys, values = self.cache.own.unbind(1)
+        start, distance = self.layout.prefix - self.cache.shared_tokens, frames * self.layout.frame
+        end = self.cached - self.cache.shared_tokens
+        old, new = slice(start + distance, end), slice(start, end - distance)
         # The angles of position p turn by p; with the sines negated they turn back.
-        self.keys[..., new, :] = rotate(self.keys[..., old, :], cosines[distance], -sines[distance])
-        self.values[..., new, :] = self.values[..., old, :].clone()
+        cosine, sine = cosines[distance].to(keys.dtype), -sines[distance].to(keys.dtype)
+        keys[..., new, :] = rotate(keys[..., old, :], cosine, sine)
+        values[..., new, :] = values[..., old, :].clone()
         self.cached -= distance
         self.dropped += frames

@@ -1,21 +1,18 @@
 """Training the world model: one step, its logs, the optimizer, and the early snapshot."""
 
 import math
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import lightning
 import torch
 from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
 from roboalign.distributed import BatchShard
 from roboalign.optimizer import build_optimizer, is_layer_matrix
-from roboalign.training import TrainedModule
-from roboalign.world_model.model import WorldModel, save_world_model, token_loss
+from roboalign.trained_module import Loss, TrainedModule
+from roboalign.world_model.model import WorldModel, save_world_model, token_loss, token_weights
 
 
 class WorldModelTraining(TrainedModule):
@@ -38,18 +35,15 @@ class WorldModelTraining(TrainedModule):
         assert isinstance(averaged, WorldModel)
         return averaged
 
-    def optimizer_step(
-        self,
-        epoch: int,
-        batch_idx: int,
-        optimizer: torch.optim.Optimizer | LightningOptimizer,
-        optimizer_closure: Callable[[], Any] | None = None,
-    ) -> None:
-        super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+    def training_step(self, batch: dict[str, Tensor], index: int) -> None:
+        change_weight = self.model.spec.change_weight
+        total_weight = self.mean_over_shards(token_weights(batch["dynamics"], change_weight).sum())
+        self.optimize(batch, lambda part: self.segment_loss(part, total_weight))
         if self.average is not None:  # before the callbacks of the batch's end, which write the scratch checkpoint
             self.average.update_parameters(self.model)
 
-    def training_step(self, batch: dict[str, Tensor], index: int) -> Tensor:
+    def segment_loss(self, batch: dict[str, Tensor], total_weight: Tensor) -> Loss:
+        """The loss of segments whose tokens weigh `total_weight` in all."""
         spec, shape, dynamics = self.model.spec, self.model.shape, batch["dynamics"]
         seen = corrupt(dynamics, shape.dynamics_codes, spec.corruption, self.shard)
         # The context's codes, then those of the same frame as a later frame, each in its own vocabulary. Of two
@@ -69,10 +63,9 @@ class WorldModelTraining(TrainedModule):
             batch["action_mask"],
             proprioception,
         )
-        loss = token_loss(logits, dynamics, spec.change_weight)
+        loss = token_loss(logits, dynamics, spec.change_weight, total_weight)
         accuracy = (logits.detach().argmax(-1) == dynamics).float().mean()
-        self.log_dict({"loss": loss.detach(), "accuracy": accuracy})
-        return loss
+        return loss, {"loss": loss, "accuracy": accuracy}
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         parameters = self.model.named_parameters()

@@ -7,12 +7,14 @@ layout.py has the order of the tokens, sampler.py the autoregressive rollout wit
 """
 
 import math
+from collections.abc import Callable
 from pathlib import Path
-from typing import assert_never
+from typing import Any, assert_never
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint as recompute
 
 from roboalign import checkpoint
 from roboalign.types import Json
@@ -153,17 +155,52 @@ class Layer(nn.Module):
 
     def forward(self, x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
         """(B, L, hidden) to the same, causal; the angles are (L, head width)."""
+        query, key, value = self._project(x, cosines, sines)
+        grouped = self.kv_heads != self.heads
+        mixed = F.scaled_dot_product_attention(query, key, value, is_causal=True, enable_gqa=grouped)
+        return self._add(x, mixed)
+
+    def forward_shared(
+        self, prefix: Tensor, frames: Tensor, cosines: Tensor, sines: Tensor, mask: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """As `forward` of P sequences of prefix tokens, each followed by the frames of G sequences that share it.
+
+        Args:
+            prefix: (P, Lp, hidden).
+            frames: (P * G, Lf, hidden); row p * G + g continues row p of the prefix.
+            cosines: Of the angles, (Lp + Lf, head width).
+            sines: Same shape.
+            mask: (Lf, Lp + Lf), true for the tokens that a token of the frames attends to.
+
+        Returns:
+            Both, in the same shapes.
+        """
+        grouped, length = self.kv_heads != self.heads, prefix.shape[1]
+        query, key, value = self._project(prefix, cosines[:length], sines[:length])
+        mixed = F.scaled_dot_product_attention(query, key, value, is_causal=True, enable_gqa=grouped)
+        group_size = len(frames) // len(prefix)
+        query, *own = self._project(frames, cosines[length:], sines[length:])
+        key, value = (
+            torch.cat([shared.repeat_interleave(group_size, 0), each], 2)
+            for shared, each in zip((key, value), own, strict=True)
+        )
+        continued = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, enable_gqa=grouped)
+        return self._add(prefix, mixed), self._add(frames, continued)
+
+    def _project(self, x: Tensor, cosines: Tensor, sines: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Rotated queries (B, heads, L, width) and keys, and values (B, kv_heads, L, width), of (B, L, hidden)."""
         batch, length, hidden = x.shape
         qkv = self.qkv(F.rms_norm(x, (hidden,), self.attention_norm, self.epsilon))
         qkv = qkv.view(batch, length, -1, self.head_width).transpose(1, 2)
         both, value = qkv[:, : self.heads + self.kv_heads], qkv[:, self.heads + self.kv_heads :]
         both = rotate(both, cosines.to(qkv.dtype), sines.to(qkv.dtype))
-        query, key = both[:, : self.heads], both[:, self.heads :]
-        grouped = self.kv_heads != self.heads
-        mixed = F.scaled_dot_product_attention(query, key, value, is_causal=True, enable_gqa=grouped)
-        attended = self.out(mixed.transpose(1, 2).reshape(batch, length, hidden))
+        return both[:, : self.heads], both[:, self.heads :], value
+
+    def _add(self, x: Tensor, mixed: Tensor) -> Tensor:
+        """Add to (B, L, hidden) the attention's output, from its mixed values (B, heads, L, width), and SwiGLU's."""
+        attended = self.out(mixed.transpose(1, 2).reshape(x.shape))
         x = x + F.dropout(attended, self.dropout, self.training)
-        gate, up = self.up(F.rms_norm(x, (hidden,), self.ffn_norm, self.epsilon)).chunk(2, -1)
+        gate, up = self.up(F.rms_norm(x, x.shape[-1:], self.ffn_norm, self.epsilon)).chunk(2, -1)
         return x + F.dropout(self.down(F.silu(gate) * up), self.dropout, self.training)
 
 
@@ -174,6 +211,8 @@ class WorldModel(nn.Module):
     sines: Tensor
     context_places: Tensor
     frame_places: Tensor
+    activation_checkpointing = False
+    """Whether the backward pass computes the activations of the layers again, instead of keeping them."""
 
     def __init__(self, spec: WorldModelSpec, shape: TokenShape) -> None:
         super().__init__()
@@ -223,8 +262,9 @@ class WorldModel(nn.Module):
         actions: Tensor,
         action_mask: Tensor,
         proprioception: Tensor | None = None,
-    ) -> Tensor:
-        """The input vectors (B, L, hidden) of a whole sequence, in the order of layout.py."""
+    ) -> tuple[Tensor, Tensor]:
+        """The input vectors of the tokens before the first frame, (P, prefix, hidden), and of those of the frames,
+        (B, F * frame, hidden), in the order of layout.py."""
         slots, everywhere = self.actions(actions, action_mask, torch.zeros_like(actions[:, 0]))
         tokens = self.dynamics(dynamics)
         frames = torch.cat([slots.to(tokens.dtype), tokens], 2) + self.frame_places
@@ -232,6 +272,7 @@ class WorldModel(nn.Module):
             frames = frames + F.pad(everywhere.expand(-1, -1, self.layout.dynamics, -1), (0, 0, self.layout.actions, 0))
         if self.previous is not None:
             still = context_tokens[:, None, self.layout.context :]
+            still = still.repeat_interleave(len(dynamics) // len(context_tokens), 0)
             past = self.previous(torch.cat([still, dynamics[:, :-1]], 1))
             frames = frames + F.pad(past, (0, 0, self.layout.actions - 1, 1))
         context = self.context(context_tokens[:, : self.layout.context])
@@ -239,7 +280,7 @@ class WorldModel(nn.Module):
             context = torch.cat([context, self.dynamics(context_tokens[:, self.layout.context :])], 1)
         if self.proprioception is not None and proprioception is not None:
             context = context + self.proprioception(proprioception).to(context.dtype)
-        return torch.cat([context + self.context_places, frames.flatten(1, 2)], 1)
+        return context + self.context_places, frames.flatten(1, 2)
 
     def forward(
         self,
@@ -252,29 +293,50 @@ class WorldModel(nn.Module):
         """Teacher-forced logits (B, F, Nd, codes): those of each dynamics token given all before it.
 
         Args:
-            context_tokens: Prompts (B, Nc + Nd), see layout.py, or whole ones of two contexts.
+            context_tokens: Prompts (P, Nc + Nd), see layout.py, or whole ones of two contexts. If P is below B, each is
+                that of B / P sequences in succession, which share its computation.
             dynamics: Codes (B, F, Nd).
             actions: (B, F, A) in [-1, 1]; action f leads to frame f.
             action_mask: (B, A), true for the dimensions that the episode has.
-            proprioception: (B, P) in [-1, 1] at the context frames, NaN where unknown; None if all is unknown.
+            proprioception: One row for each prompt, in [-1, 1], at the context frames, NaN where unknown; None if all
+                is unknown.
 
-        Raises ValueError on prompts of another width and on a sequence beyond the position limit.
+        Raises ValueError on prompts of another width, on sequences that cannot be divided among the prompts, and on a
+        sequence beyond the position limit.
         """
         prompts = complete_prompts(self.layout, context_tokens)
-        x = self.embed(prompts, dynamics, actions, action_mask, proprioception)
-        length = x.shape[1]
+        if len(dynamics) % len(prompts):
+            raise ValueError(f"{len(dynamics)} sequences cannot be divided among {len(prompts)} prompts")
+        prefix, frames = self.embed(prompts, dynamics, actions, action_mask, proprioception)
+        length = prefix.shape[1] + frames.shape[1]
         if length > self.spec.max_position_embeddings:
             raise ValueError(
                 f"{dynamics.shape[1]} frames are {length} tokens, above world_model.max_position_embeddings "
                 f"({self.spec.max_position_embeddings})"
             )
-        for layer in self.layers:
-            x = layer(x, self.cosines[:length], self.sines[:length])
-        frames = x[:, self.layout.prefix :].view(*dynamics.shape[:2], self.layout.frame, self.spec.hidden_size)
+        angles = self.cosines[:length], self.sines[:length]
+        if len(prompts) == len(dynamics):
+            x = torch.cat([prefix, frames], 1)
+            for layer in self.layers:
+                x = self._apply_layer(layer, x, *angles)
+            frames = x[:, self.layout.prefix :]
+        else:
+            mask = torch.ones(frames.shape[1], length, dtype=torch.bool, device=frames.device)
+            mask = mask.tril(self.layout.prefix)
+            for layer in self.layers:
+                assert isinstance(layer, Layer)
+                prefix, frames = self._apply_layer(layer.forward_shared, prefix, frames, *angles, mask)
+        frames = frames.reshape(*dynamics.shape[:2], self.layout.frame, self.spec.hidden_size)
         frames = frames[:, :, self.layout.predicting]
         return F.linear(
             F.rms_norm(frames, (self.spec.hidden_size,), self.norm, self.spec.norm_epsilon), self.output_matrix()
         )
+
+    def _apply_layer(self, layer: Callable[..., Any], *inputs: Tensor) -> Any:
+        """The outputs of a layer; with activation checkpointing, only its inputs are kept for the backward pass."""
+        if self.activation_checkpointing and torch.is_grad_enabled():
+            return recompute(layer, *inputs, use_reentrant=False)
+        return layer(*inputs)
 
 
 def seeded_world_model(spec: WorldModelSpec, shape: TokenShape, seed: int) -> WorldModel:
@@ -289,18 +351,25 @@ def log_probabilities(logits: Tensor, dynamics: Tensor) -> Tensor:
     return -F.cross_entropy(logits.flatten(0, -2).float(), dynamics.flatten(), reduction="none").view(dynamics.shape)
 
 
-def token_loss(logits: Tensor, dynamics: Tensor, change_weight: float = 0.0) -> Tensor:
+def token_weights(dynamics: Tensor, change_weight: float) -> Tensor:
+    """The weights (B, F, Nd) of the dynamics tokens in the loss: 1 + `change_weight` where a code differs from the
+    previous frame's, else 1, as in the first frame, which has none."""
+    changed = F.pad((dynamics[:, 1:] != dynamics[:, :-1]).float(), (0, 0, 1, 0))
+    return 1 + change_weight * changed
+
+
+def token_loss(
+    logits: Tensor, dynamics: Tensor, change_weight: float = 0.0, total_weight: Tensor | None = None
+) -> Tensor:
     """The mean negative log-probability of the dynamics tokens; nothing else in the sequence is predicted.
 
-    With `change_weight` w, a token weighs 1 + w where its code differs from the previous frame's; in the first frame,
-    which has none, it weighs 1.
+    With `change_weight`, it is weighted by `token_weights`; `total_weight` replaces their sum as the divisor.
     """
     losses = -log_probabilities(logits, dynamics)
     if change_weight == 0:
         return losses.mean()
-    changed = F.pad((dynamics[:, 1:] != dynamics[:, :-1]).float(), (0, 0, 1, 0))
-    weights = 1 + change_weight * changed
-    return (losses * weights).sum() / weights.sum()
+    weights = token_weights(dynamics, change_weight)
+    return (losses * weights).sum() / (weights.sum() if total_weight is None else total_weight)
 
 
 def save_world_model(path: Path, model: WorldModel, provenance: str) -> None:

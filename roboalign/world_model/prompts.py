@@ -32,3 +32,18 @@ def complete_prompts(layout: SequenceLayout, prompts: Tensor, initial_context: T
             f"{layout.dynamics} of the same frame as a later frame"
         )
     return prompts
+
+
+def find_distinct_prompts(prompts: Tensor, proprioception: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """The first row (P,) of each distinct prompt, in order, and the number (B,) of each row's prompt, from 0.
+
+    Rows of `prompts` (B, codes) are equal if those of `proprioception` (B, width) have the same bits, too.
+    """
+    if proprioception is not None:
+        bits = proprioception.float().contiguous().view(torch.int32)
+        prompts = torch.cat([prompts, bits.long()], 1)
+    numbers = torch.unique(prompts, dim=0, return_inverse=True)[1]
+    rows = torch.arange(len(prompts), device=prompts.device)
+    first = rows.new_full((int(numbers.max()) + 1,), len(prompts)).scatter_reduce(0, numbers, rows, "amin")
+    order = first.argsort()
+    return first[order], order.argsort()[numbers]

@@ -28,6 +28,7 @@ SPLITS: dict[Split, int] = {"train": 24, "validation": 6, "test": 6}
 
 TRAININGS: dict[str, dict[str, Any]] = {
     "hardware.device": {"threads": 1},
+    "hardware.micro_batches": {"tokenizer": 2, "world_model": 2, "student": 2, "rl": 3, "rl_sampling": 2},
     "bench": {"pairs": 24},
     "tokenizer": {"widths": [8, 16], "warps": 0},
     "tokenizer.training": {"steps": 16, "batch_size": 2, "checkpoint_every": 2, "log_every": 3},

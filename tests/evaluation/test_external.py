@@ -110,7 +110,7 @@ def test_a_baseline_without_the_deciding_scorer_does_not_compete(tmp_path: Path)
     assert "strongest_baseline" not in evaluate(external, NAMES, spec)
 
 
-@pytest.mark.parametrize("path", ["scores.json", "external/../secret.json", "external/a.csv", "/external/a.json"])
+@pytest.mark.parametrize("path", ["scores.json", "external/../secret.json", "external/a.txt", "/external/a.json"])
 def test_files_come_from_the_folder_that_the_stage_depends_on(path: str) -> None:
     with pytest.raises(ValidationError, match="pattern"):
         ExternalSpec(name="cosmos", scores=path)

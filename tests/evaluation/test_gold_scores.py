@@ -1,4 +1,4 @@
-"""Gold beside the learned scorers: where it knows nothing, how they agree with it, and the outcomes it knows."""
+"""Gold beside the learned scorers: where it knows nothing, and how they agree with it."""
 
 from collections.abc import Sequence
 
@@ -9,17 +9,14 @@ from torch import Tensor
 
 from roboalign.evaluation.clips import Clip
 from roboalign.evaluation.scoring import (
-    GOLD,
     GoldScores,
     ScoredSet,
     agreement,
     evaluate,
-    outcome_difference,
-    outcome_summary,
     rows,
     score,
 )
-from roboalign.evaluation.spec import EvaluationSpec
+from roboalign.evaluation.spec import GOLD, EvaluationSpec
 
 SPEC = EvaluationSpec(draws=200)
 
@@ -51,7 +48,8 @@ def test_gold_scores_what_it_knows() -> None:
     assert [row["episode"] for row in listed if row["scorer"] == GOLD] == ["sim/0", "sim/1"]
     for scorer in ("student", GOLD):
         np.testing.assert_array_equal(result.scores[f"{scorer}_faithful"], -result.scores[scorer])
-    assert result.outcome_by_episode("psnr") == {"sim/0": 100.0, "sim/1": 900.0}
+    assert result.outcomes is not None
+    assert result.outcomes.by_episode()["psnr"] == {"sim/0": 100.0, "sim/1": 900.0}
 
 
 def test_gold_is_absent_where_it_knows_nothing() -> None:
@@ -90,40 +88,3 @@ def test_faithful_scores_are_held_against_golds_faithful_ones() -> None:
     assert found["student"].keys() == {GOLD}
     assert found["student_faithful"].keys() == {f"{GOLD}_faithful"}
     assert found["student_faithful"][f"{GOLD}_faithful"]["spearman"] == pytest.approx(-1.0)
-
-
-def outcomes(*rows_: tuple[float, float, float, float], episodes: Sequence[str] = ()) -> ScoredSet:
-    """Clips with shown success, true success, position error and PSNR; one an episode unless told."""
-    names = tuple(episodes) or tuple(f"sim/{row}" for row in range(len(rows_)))
-    return ScoredSet("m", names, (0,) * len(rows_), {"student": np.zeros((len(rows_), 1))}, np.array(rows_))
-
-
-def test_false_and_missed_success_are_rates_of_failures_and_of_successes() -> None:
-    nan = float("nan")
-    clips = outcomes((0.9, 0.1, 2, 20), (0.2, 0.3, 4, 22), (0.4, 0.8, 6, 24), (0.6, 0.9, 8, 26), (nan, nan, nan, 28))
-    found = outcome_summary(clips, SPEC)
-    assert (found["false_success"]["mean"], found["false_success"]["n"]) == (0.5, 2)
-    assert (found["missed_success"]["mean"], found["missed_success"]["n"]) == (0.5, 2)
-    assert (found["position_error_cm"]["mean"], found["position_error_cm"]["n"]) == (5, 4)
-    assert (found["psnr"]["mean"], found["psnr"]["n"]) == (24, 5)
-
-
-def test_rates_average_the_clips_of_an_episode_first() -> None:
-    clips = outcomes(*[(1, 0, 0, 0)] * 3, (0, 0, 0, 0), (0, 0, 0, 0), episodes=("a", "a", "a", "a", "b"))
-    found = outcome_summary(clips, SPEC)["false_success"]
-    assert (found["mean"], found["n"]) == (0.375, 2)
-
-
-def test_a_rate_without_cases_is_absent() -> None:
-    assert "missed_success" not in outcome_summary(outcomes((1, 0, 1, 20)), SPEC)
-
-
-def test_outcomes_are_compared_on_shared_episodes() -> None:
-    ours = outcomes((1, 0, 3, 20), (1, 0, 3, 20), (0, 1, 3, 20))
-    theirs = outcomes((0, 0, 2, 21), (1, 0, 2, 21), (1, 1, 2, 21))
-    found = outcome_difference(ours, theirs, SPEC)
-    assert {name: value["mean"] for name, value in found.items()} == {
-        "position_error_cm": 1, "psnr": -1, "false_success": 0.5,
-    }  # fmt: skip
-    assert found["false_success"]["n"] == 2
-    assert evaluate({"m": ours}, ("a",), SPEC)["outcomes"]["m"]["false_success"]["mean"] == 1

@@ -77,15 +77,15 @@ image: {height: 64, width: 64}
 """
     },
     edits=(
-        ("params.yaml", "sources: [metaworld, fetch, panda, jaco]\n", "sources: [metaworld, fetch, lab]\n"),
-        # Reward models perceive what no state probe knows by a backbone.
+        ("params.yaml", "panda, jaco]\n", "lab]\n"),
+        # Reward models perceive what no state probe knows by a backbone; the judge is the constant one.
         (
             "params.yaml",
             "set: {}",
             "set: {"
             + ", ".join(
                 f"{part}.encoder.appearance: {{backbone: test_convnext, level: 2, frames: 4}}"
-                for part in ("judge", "held_out", "student")
+                for part in ("held_out", "student")
             )
             + "}",
         ),
@@ -220,7 +220,7 @@ tasks:
     camera: {lookat: [0.0, 0.0, 0.0], distance: 1.0, azimuth: 0, elevation: -90}
 """
     },
-    edits=(("params.yaml", "sources: [metaworld, fetch, panda, jaco]\n", "sources: [metaworld, plane]\n"),),
+    edits=(("params.yaml", "sources: [metaworld, ", "sources: [metaworld, plane, "),),
     part="""
 from roboalign.store import EpisodeStore
 

@@ -46,7 +46,7 @@ def judge(fresh) -> RegressionJudge:
     return fresh().eval()
 
 
-def train(bench, judge, folder, **changes):
+def train(bench, judge, folder, micro_batches=1, **changes):
     """Train for a few steps on the train split, groups among its sets."""
     rows, spec = bench.filter(split="train"), judge.train().spec
     training = spec.training.model_copy(update=changes)
@@ -57,7 +57,7 @@ def train(bench, judge, folder, **changes):
     folder.mkdir(exist_ok=True)
     fit(
         RewardModule(judge, spec.loss, training), data, training, DeviceSpec(threads=1), label="judge",
-        scratch=folder, curves=folder / "curve.tsv",
+        scratch=folder, curves=folder / "curve.tsv", micro_batches=micro_batches,
     )  # fmt: skip
 
 
@@ -102,6 +102,14 @@ def test_a_killed_run_ends_with_the_same_weights(bench, fresh, tmp_path):
     train(bench, resumed, tmp_path / "b", steps=6)
     for name, tensor in whole.state_dict().items():
         assert torch.equal(tensor, resumed.state_dict()[name]), name
+
+
+def test_micro_batches_train_each_member_the_same(bench, fresh, tmp_path):
+    whole, divided = (fresh(encoder={"dropout": 0.0, "text": {"hidden_words": 0.0}}) for _ in range(2))
+    train(bench, whole, tmp_path / "1", steps=4, batch_size=8)
+    train(bench, divided, tmp_path / "2", steps=4, batch_size=8, micro_batches=2)
+    for name, values in whole.state_dict().items():
+        torch.testing.assert_close(divided.state_dict()[name], values, atol=1e-5, rtol=0)
 
 
 def test_a_saved_judge_scores_the_same(judge, toy_episodes, tmp_path):

@@ -247,7 +247,10 @@ def test_the_loss_is_that_of_the_answers_tokens_alone(judge, spec, two):
             chances = judge.model(**inputs).logits[0, start - 1 : -1].log_softmax(-1)
             total -= float(chances[torch.arange(len(ending)), torch.tensor(ending)].sum())
             count += len(ending)
-    assert float(together) == pytest.approx(total / count, rel=1e-4)
+        tokens = torch.tensor(float(sum(len(each) for each in judge.answer_tokens(answers))))
+        parts = [judge.loss(prompts[row : row + 1], answers[row : row + 1], tokens) for row in range(len(prompts))]
+    assert float(together) == pytest.approx(total / count, rel=1e-4) == float(sum(parts))
+    assert tokens == count
 
 
 def test_the_video_and_the_actions_matter(judge, spec, two):

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from roboalign.checkpoint import save_model
-from roboalign.hardware.spec import DeviceSpec
+from roboalign.hardware.spec import DeviceSpec, HardwareSpec
 from roboalign.io import read_json, write_json, write_text
 from roboalign.probe.model import load_probe
 from roboalign.probe.outcome import load_outcome_model
@@ -53,8 +53,8 @@ def checkout(root: Path, sources: dict[str, list[Episode]]) -> None:
     save_world_model(root / "artifacts/world_model/model.safetensors", world, "w")
     spec = shipped("probe", ProbesSpec)
     write_text(root / "build/spec/probe.yaml", yaml.safe_dump({"probe": spec.model_dump(mode="json")}))
-    device = DeviceSpec(threads=1).model_dump(mode="json")
-    write_text(root / "build/spec/hardware.yaml", yaml.safe_dump({"hardware": {"device": device}}))
+    hardware = HardwareSpec(device=DeviceSpec(threads=1)).model_dump(mode="json")
+    write_text(root / "build/spec/hardware.yaml", yaml.safe_dump({"hardware": hardware}))
 
 
 def stateless(episodes: list[Episode]) -> list[Episode]:

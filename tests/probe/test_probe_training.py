@@ -4,7 +4,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 from roboalign.hardware.spec import DeviceSpec
 from roboalign.io import read_tsv
@@ -20,7 +19,7 @@ from roboalign.types import Episode, UInt8
 SPEC = ProbeMeasureSpec(frames=6, episodes=6, draws=100)
 
 
-def trained(folder: Path, seen: list[Episode], spec: ProbeSpec, killed: bool = False) -> Probe:
+def trained(folder: Path, seen: list[Episode], spec: ProbeSpec, killed: bool = False, micro_batches: int = 1) -> Probe:
     """A probe of the training episodes; a killed run is begun again."""
     episodes = [episode for episode in seen if episode.split == "train"]
     clips = ProbeClips(episodes, list_tasks(episodes), spec.frames, spec.augmentation, 0, None)
@@ -28,7 +27,10 @@ def trained(folder: Path, seen: list[Episode], spec: ProbeSpec, killed: bool = F
     def run(kind: type[ProbeModule]) -> ProbeModule:
         torch.manual_seed(0)
         module = kind(Probe.of(spec.network, episodes, (32, 32)), spec)
-        fit(module, clips, spec.training, DeviceSpec(threads=1), label="t", scratch=folder, curves=folder / "c.tsv")
+        fit(
+            module, clips, spec.training, DeviceSpec(threads=1), label="t", scratch=folder, curves=folder / "c.tsv",
+            micro_batches=micro_batches,
+        )  # fmt: skip
         return module
 
     if killed:
@@ -44,10 +46,10 @@ class KilledError(Exception):
 class Killed(ProbeModule):
     """Ends in its fifth step."""
 
-    def training_step(self, batch: Sample, index: int) -> Tensor:
+    def training_step(self, batch: Sample, index: int) -> None:
         if self.step == 4:
             raise KilledError
-        return super().training_step(batch, index)
+        super().training_step(batch, index)
 
 
 def test_a_killed_run_ends_with_the_same_weights(tmp_path: Path, seen: list[Episode], smoke: ProbeSpec) -> None:
@@ -122,3 +124,11 @@ def test_without_states_nothing_is_claimed(smoke: ProbeSpec) -> None:
     assert found["n"] == 0
     assert found["sources"] == []
     assert "true" not in found
+
+
+def test_micro_batches_train_each_member_the_same(tmp_path: Path, seen: list[Episode], smoke: ProbeSpec) -> None:
+    short = smoke.model_copy(update={"training": smoke.training.model_copy(update={"steps": 3})})
+    whole = trained(tmp_path / "1", seen, short)
+    divided = trained(tmp_path / "4", seen, short, micro_batches=4)
+    for name, values in whole.state_dict().items():
+        torch.testing.assert_close(divided.state_dict()[name], values, atol=1e-5, rtol=0)

@@ -73,7 +73,8 @@ class ToyPolicy(nn.Module):
         self.head = nn.Linear(8, PLACES * CODES)
 
     def forward(self, context: Tensor, dynamics: Tensor, actions: Tensor, mask: Tensor) -> Tensor:
-        hidden = torch.tanh(self.context(context) + self.action(actions * mask[:, None]))
+        shared = self.context(context).repeat_interleave(len(actions) // len(context), 0)
+        hidden = torch.tanh(shared + self.action(actions * mask[:, None]))
         logits: Tensor = self.head(hidden).unflatten(-1, (PLACES, CODES))
         return logits
 

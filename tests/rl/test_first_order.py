@@ -73,9 +73,9 @@ def test_the_scale_is_the_deviation_of_the_batch_but_not_too_small() -> None:
     assert float(reward_scale(torch.tensor([2.0]), 0.05)) == pytest.approx(0.05)
 
 
-@pytest.mark.parametrize("rows_at_once", [None, 1])
+@pytest.mark.parametrize("parts", [1, 2])
 @pytest.mark.parametrize("window", [None, 2])
-def test_gradients_say_how_each_token_should_change(window: int | None, rows_at_once: int | None) -> None:
+def test_gradients_say_how_each_token_should_change(window: int | None, parts: int) -> None:
     tokenizer, tokens = ToyTokenizer(), torch.randint(CODES, (2, 3, PLACES), generator=torch.Generator().manual_seed(0))
     context = ToyContext(torch.zeros(2, 1, dtype=torch.long), 8)
     frames = tokenizer.decode_values(context, tokenizer.code_values(tokens))
@@ -88,7 +88,7 @@ def test_gradients_say_how_each_token_should_change(window: int | None, rows_at_
     def reward(given: Rollouts) -> Tensor:
         return (given.videos[:, 1:].mean((2, 3, 4)) * weights).sum(1)
 
-    rewards, gradients = value_gradients(made, tokenizer, reward, rows_at_once)
+    rewards, gradients = value_gradients(made, tokenizer, reward, parts, parts)
     torch.testing.assert_close(rewards, reward(rollouts))
     assert [tuple(g.shape) for g in gradients] == [(2, w.stop - w.start, PLACES, 1) for w in windows]
     # A frame is as bright as the mean of its two values.

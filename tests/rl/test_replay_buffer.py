@@ -51,3 +51,9 @@ def test_a_checkpoint_holds_the_whole_buffer() -> None:
     for half in (buffer, other):
         half.add(clips(3, 4))
     assert kept(buffer) == kept(other) == [4, 2, 3]
+
+
+def test_it_stays_on_the_cpu_wherever_the_module_is_moved() -> None:
+    module = torch.nn.ModuleList([ring(2), torch.nn.Linear(1, 1)]).to("meta")
+    assert {buffer.device.type for buffer in module[0].buffers()} == {"cpu"}
+    assert next(module[1].parameters()).device.type == "meta"

@@ -4,9 +4,12 @@ from dataclasses import replace
 
 import pytest
 
-from benchmarks.memory import context_numbers, kept_bytes, load_experiment
+from benchmarks.memory import context_numbers, kept_bytes, kept_bytes_of_group, load_experiment
+from roboalign.rollout.spec import ArSpec
+from roboalign.spec.activations import activation_bytes, policy_activations, policy_tokens, segment_activations
 from roboalign.spec.estimates import estimates
-from roboalign.spec.memory import activation_bytes, stage_memory
+from roboalign.spec.experiment import Experiment
+from roboalign.spec.memory import stage_memory
 
 
 @pytest.mark.parametrize("name", ["tiny", "paper", "align_rt1"])
@@ -20,6 +23,46 @@ def test_an_encoded_context_has_the_numbers_of_the_formula(name: str) -> None:
 def test_activations_are_what_autograd_keeps(name: str, precision: str) -> None:
     spec = load_experiment(name).world_model
     assert activation_bytes(spec, precision) == pytest.approx(kept_bytes(spec, precision), rel=0.1)
+
+
+def aligned(**changes: object) -> Experiment:
+    """The experiment tiny with whole rollouts of 6 frames in groups of 8."""
+    experiment = load_experiment("tiny")
+    rl = experiment.rl.model_copy(update={"group_size": 8, "horizon": 6, "decoding": ArSpec()})
+    hardware = experiment.hardware.model_copy(update=changes)
+    return replace(experiment, rl=rl, hardware=hardware)
+
+
+def test_activations_of_a_group_are_what_autograd_keeps() -> None:
+    experiment = aligned()
+    assert policy_activations(experiment, 8) == pytest.approx(kept_bytes_of_group(experiment), rel=0.15)
+
+
+def test_a_group_shares_its_context_if_a_micro_batch_has_all_of_it_or_a_part() -> None:
+    experiment = load_experiment("paper")
+    frames = 7 * 93
+    assert policy_tokens(experiment, 16) == (1280 + 16 * frames, 1)
+    assert policy_tokens(experiment, 4) == (1280 + 4 * frames, 1)
+    assert policy_tokens(experiment, 32) == (2 * 1280 + 32 * frames, 2)
+    assert policy_tokens(experiment, 24) == (24 * (1280 + frames), 24), "a group and a half"
+    separate, shared = 16 * (1280 + frames), policy_tokens(experiment, 16)[0]
+    assert separate / shared == pytest.approx(2.64, abs=0.01), "2.6 times fewer tokens"
+
+
+def test_micro_batches_and_activation_checkpointing_need_less() -> None:
+    experiment, checkpointed = load_experiment("paper"), aligned(activation_checkpointing=True)
+    assert segment_activations(checkpointed, 4, 8) < 0.4 * segment_activations(aligned(), 4, 8)
+    assert policy_activations(checkpointed, 8) < 0.5 * policy_activations(aligned(), 8)
+    parts = experiment.hardware.micro_batches
+    few = {memory.stage: memory for memory in stage_memory(experiment)}
+    names = ("tokenizer", "world_model", "probe", "rl", "rl_sampling")
+    doubled = parts.model_copy(update={name: 2 * getattr(parts, name) for name in names})
+    more = replace(experiment, hardware=experiment.hardware.model_copy(update={"micro_batches": doubled}))
+    for memory in stage_memory(more):
+        for name, size in memory.device.items():
+            if name in ("activations", "key-value cache") and memory.stage in (*names[:2], "rl", "probe.gold"):
+                before = few[memory.stage].device.get(name)
+                assert before is None or size == pytest.approx(before / 2, rel=0.1), (memory.stage, name)
 
 
 @pytest.mark.parametrize("name", ["paper", "align_rt1"])

@@ -101,7 +101,7 @@ def test_a_student_with_a_backbone_learns_from_pictures(toy_episodes, six):
     assert student.members[0].appearance.reduce.weight.grad.abs().sum() > 0
 
 
-def train(student: Student, bench: Bench, folder: Path, teacher=None, **changes) -> None:
+def train(student: Student, bench: Bench, folder: Path, teacher=None, micro_batches=1, **changes) -> None:
     """Train for a few steps on the train split, towards raw scores."""
     rows, spec = bench.filter(split="train"), student.train().spec
     words = student.vocabulary.encode([bench.pairs[row].instruction for row in rows])
@@ -112,7 +112,7 @@ def train(student: Student, bench: Bench, folder: Path, teacher=None, **changes)
     folder.mkdir(exist_ok=True)
     fit(
         RewardModule(student, spec.loss, training), data, training, DeviceSpec(threads=1), label="student",
-        scratch=folder, curves=folder / "curve.tsv",
+        scratch=folder, curves=folder / "curve.tsv", micro_batches=micro_batches,
     )  # fmt: skip
 
 
@@ -142,6 +142,14 @@ def test_a_killed_run_ends_with_the_same_file_and_a_saved_student_scores_the_sam
     loaded, scores = load_student(tmp_path / "a/model.safetensors"), whole(videos, TEXTS, actions)
     assert torch.equal(loaded(videos, TEXTS, actions), scores)
     assert not torch.equal(scores, fresh().eval()(videos, TEXTS, actions))
+
+
+def test_micro_batches_train_the_same(fresh, bench, tmp_path):
+    whole, divided = (fresh(encoder={"dropout": 0.0, "text": {"hidden_words": 0.0}}) for _ in range(2))
+    train(whole, bench, tmp_path / "1", steps=4)
+    train(divided, bench, tmp_path / "4", steps=4, micro_batches=4)
+    for name, values in whole.state_dict().items():
+        torch.testing.assert_close(divided.state_dict()[name], values, atol=1e-5, rtol=0)
 
 
 def test_metrics_keep_to_the_contract(bench, six):

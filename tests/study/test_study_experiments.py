@@ -4,9 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from roboalign.evaluation.outcomes import read_outcomes
 from roboalign.spec.experiment import StudySpec
 from roboalign.study.experiments import (
     StudyError,
+    dvc,
     overrides,
     read_committed,
     read_output,
@@ -49,15 +51,19 @@ def study(**changes: object) -> StudySpec:
     return StudySpec.model_validate(fields | changes)
 
 
-def result(*totals: float, supervised: float = 7.0) -> RunResult:
-    """A run whose aligned clips have these totals, one an episode."""
+def result(*totals: float, supervised: float = 7.0, psnr: float = 0.1) -> RunResult:
+    """A run whose aligned clips have these totals, one an episode, and this gain in PSNR."""
     rows = ["model\tscorer\tepisode\tsample\ttotal"]
     for episode, total in enumerate(totals):
         rows += [f"{ALIGNED}\tgold_faithful\t{episode}\t0\t{total}"]
         rows += [f"{SUPERVISED}\tgold_faithful\t{episode}\t0\t{supervised}"]
     outcome = {"psnr": {"mean": 0.1, "low": -0.1, "high": 0.3, "n": len(totals)}}
     evaluation = {"differences": {ALIGNED: {SUPERVISED: {"outcomes": outcome}}}}
-    return RunResult("abc", ("use.rl=tiny",), evaluation, read_totals("\n".join(rows)))
+    table = ["model\tepisode\tsample\tshown_success\ttrue_success\tposition_error_cm\tpsnr"]
+    for episode in range(len(totals)):
+        table += [f"{ALIGNED}\t{episode}\t0\t0\t0\t1.5\t{20 + psnr}", f"{SUPERVISED}\t{episode}\t0\t0\t0\t2\t20"]
+    outcomes = read_outcomes("\n".join(table))
+    return RunResult("abc", ("use.rl=tiny",), evaluation, read_totals("\n".join(rows)), outcomes)
 
 
 def test_a_run_differs_from_the_experiment_in_what_it_declares() -> None:
@@ -80,9 +86,32 @@ def test_gains_are_paired_by_episode_and_the_reference_is_compared_with_the_othe
 def test_runs_that_repeat_each_other_are_pooled_over_runs_and_episodes() -> None:
     runs = {"a": result(8, 8, 8), "b": result(9, 9, 9)}
     found = summarise(study(pooled=True), runs)
-    pool = found["pooled"][f"{ALIGNED} less {SUPERVISED}"]["gold_faithful"]
-    assert (pool["mean"], pool["low"], pool["high"], pool["n"]) == (1.5, 1.0, 2.0, 3)
+    pool = found["pooled"][f"{ALIGNED} less {SUPERVISED}"]
+    total, position = pool["scorers"]["gold_faithful"], pool["outcomes"]["position_error_cm"]
+    assert (total["mean"], total["low"], total["high"], total["n"]) == (1.5, 1.0, 2.0, 3)
+    assert (position["mean"], position["n"]) == (-0.5, 3)
+    assert "missed_success" not in pool["outcomes"], "no action truly succeeds"
     assert "reference_less_others" not in found
+
+
+def test_gates_are_decided_over_all_runs() -> None:
+    found = summarise(study(pooled=True), {"a": result(8, 8, 8), "b": result(9, 9, 9, psnr=0.3)})
+    assert {name: gate["passed"] for name, gate in found["gates"].items()} == {
+        "fidelity": True, "false_success": True, "aligned_above_supervised_gold": True,
+    }  # fmt: skip
+    worse = summarise(study(pooled=True), {"a": result(8, 8, 8, psnr=-1), "b": result(4, 4, 4, psnr=-1)})
+    assert {name: gate["passed"] for name, gate in worse["gates"].items()} == {
+        "fidelity": False, "false_success": True, "aligned_above_supervised_gold": False,
+    }, "two runs that disagree confirm nothing"  # fmt: skip
+    page = markdown("x", worse | {"command": "study x", "revision": "abc", "experiment": "tiny"})
+    rule = "faithful total by gold, aligned minus supervised: interval above 0"
+    assert f"| aligned_above_supervised_gold | {rule} | failed |" in page
+    assert "| all runs | -1.00 [-3.00, 1.00] | **-.50 [-.50, -.50]** | **-1.00 [-1.00, -1.00]** |" in page
+
+
+def test_samples_of_an_episode_are_averaged() -> None:
+    rows = ["model\tscorer\tepisode\tsample\ttotal", "m\tgold\ta\t0\t4", "m\tgold\ta\t1\t6", "m\tgold\tb\t0\t8"]
+    assert read_totals("\n".join(rows)) == {("m", "gold"): {"a": 5, "b": 8}}
 
 
 def test_the_page_shows_every_run_and_marks_what_excludes_zero() -> None:
@@ -127,6 +156,13 @@ def test_runs_are_queued_once_and_read_back(repository: Path, capfd: pytest.Capt
     assert "toy-b: finished before" in capfd.readouterr().out
     with pytest.raises(StudyError, match="is not in DVC's cache"):
         read_output(repository, done["a"], "artifacts/evaluation/other.tsv")
+    queued = study(runs={"a": {}, "d": {"set": {"rl.training.seed": 4}}})
+    # What an interrupted call leaves: a queued run, declared otherwise than now.
+    dvc(repository, "exp", "run", "--queue", "--name", "toy-d", "-S", "++set.rl.training.seed=3")
+    run_queued(repository, "toy", queued)
+    assert read_committed(repository, revisions(repository, "toy", ["d"])["d"], "metrics/evaluation.json") == {
+        "seed": 4
+    }
     failing = study(runs={"a": {}, "c": {"set": {"rl.training.seed": 9}}})
     with pytest.raises(StudyError, match="c did not finish; `dvc queue logs toy-c`"):
         run_queued(repository, "toy", failing)

@@ -6,7 +6,7 @@ import pytest
 import torch
 import yaml
 
-from roboalign.hardware.spec import DeviceSpec
+from roboalign.hardware.spec import DeviceSpec, HardwareSpec
 from roboalign.io import read_json, read_tsv, write_json, write_text
 from roboalign.metrics.video import PUBLISHED
 from roboalign.run import read_stage
@@ -41,8 +41,8 @@ def root(tmp_path: Path, toy_episodes: list[Episode]) -> Path:
     tokenizer = yaml.safe_load((REPOSITORY / "specs/tokenizer/smoke.yaml").read_text())
     spec = TokenizerSpec.model_validate(tokenizer)
     write_text(tmp_path / "build/spec/tokenizer.yaml", yaml.safe_dump({"tokenizer": spec.model_dump(mode="json")}))
-    device = DeviceSpec(threads=1).model_dump(mode="json")
-    write_text(tmp_path / "build/spec/hardware.yaml", yaml.safe_dump({"hardware": {"device": device}}))
+    hardware = HardwareSpec(device=DeviceSpec(threads=1)).model_dump(mode="json")
+    write_text(tmp_path / "build/spec/hardware.yaml", yaml.safe_dump({"hardware": hardware}))
     choose(tmp_path, {"kind": "st_lpips"})
     return tmp_path
 

@@ -28,11 +28,14 @@ def spec(steps: int, **changes: Any) -> TokenizerSpec:
     return TokenizerSpec.model_validate(raw | changes)
 
 
-def trained(folder: Path, corpus: Corpus, spec: TokenizerSpec) -> TokenizerModule:
+def trained(folder: Path, corpus: Corpus, spec: TokenizerSpec, micro_batches: int = 1) -> TokenizerModule:
     torch.manual_seed(0)
     module = TokenizerModule(DualBranchTokenizer(spec), spec)
     clips = TokenizerClips(corpus, spec.samples, (32, 32), 0)
-    fit(module, clips, spec.training, DeviceSpec(threads=1), label="t", scratch=folder, curves=folder / "curve.tsv")
+    fit(
+        module, clips, spec.training, DeviceSpec(threads=1), label="t", scratch=folder, curves=folder / "curve.tsv",
+        micro_batches=micro_batches,
+    )  # fmt: skip
     return module
 
 
@@ -169,3 +172,18 @@ def test_reencoded_contexts_are_the_tokenizers_own_output(toy_episodes: list[Epi
     assert torch.equal(mixed[1:], context[1:])
     assert torch.allclose(mixed[0], module.model(context[:1], frames[:1, :1])[1][0, 0], atol=1e-6)
     assert not mixed.requires_grad
+
+
+def test_micro_batches_train_both_networks_the_same(tmp_path: Path, toy_episodes: list[Episode]) -> None:
+    corpus = Corpus.of(toy_episodes)
+    small = spec(3, adversarial={"start": 1, "width": 8, "weight": 0.1})
+    small = small.model_copy(update={"training": small.training.model_copy(update={"learning_rate": 2e-4})})
+    whole = trained(tmp_path / "1", corpus, small)
+    for parts in (2, 4):
+        divided = trained(tmp_path / str(parts), corpus, small, parts)
+        for name, values in whole.state_dict().items():
+            torch.testing.assert_close(divided.state_dict()[name], values, atol=1e-5, rtol=0)
+        rows, others = (read_tsv(tmp_path / each / "curve.tsv") for each in ("1", str(parts)))
+        for row, other in zip(rows, others, strict=True):
+            numbers = {name: float(value) for name, value in other.items() if value}
+            assert {name: float(value) for name, value in row.items() if value} == pytest.approx(numbers, rel=1e-4)

@@ -34,9 +34,10 @@ class Samples(torch.utils.data.Dataset):
         return {name: tensor[index] for name, tensor in self.tensors.items()}
 
 
-def train(spec, data, folder):
-    """Train from scratch or from what a killed run left in `folder`; the bytes of model and snapshot."""
+def train(spec, data, folder, micro_batches=1, activation_checkpointing=False):
+    """Train from scratch or from what a killed run left in `folder`; the model and the bytes of the snapshot."""
     model = seeded_world_model(spec, SHAPE, 5)
+    model.activation_checkpointing = activation_checkpointing
     module = WorldModelTraining(model)
     snapshot = Snapshot(model, early_step(spec.training.steps, spec.early_fraction), folder / "early.safetensors", "p")
     fit(
@@ -48,6 +49,7 @@ def train(spec, data, folder):
         scratch=folder,
         curves=folder / "curve.tsv",
         callbacks=(snapshot,),
+        micro_batches=micro_batches,
     )
     return module.result, (folder / "early.safetensors").read_bytes()
 
@@ -70,6 +72,26 @@ def test_a_killed_run_ends_with_the_same_model_and_the_same_early_model(spec, ba
     again, early_again = train(spec, Samples(batch_of), tmp_path / "killed")
     assert all(torch.equal(a, b) for a, b in zip(whole.state_dict().values(), again.state_dict().values(), strict=True))
     assert early == early_again
+
+
+def test_micro_batches_train_the_same(spec, batch_of, tmp_path):
+    spec = spec.model_copy(update={"training": spec.training.model_copy(update={"batch_size": 4, "steps": 4})})
+    whole, _ = train(spec, Samples(batch_of), tmp_path / "1")
+    for parts in (2, 4):
+        divided, _ = train(spec, Samples(batch_of), tmp_path / str(parts), parts)
+        for name, values in whole.state_dict().items():
+            torch.testing.assert_close(divided.state_dict()[name], values, atol=1e-5, rtol=0)
+        rows, others = (read_tsv(tmp_path / each / "curve.tsv") for each in ("1", str(parts)))
+        assert float(rows[0]["loss"]) == pytest.approx(float(others[0]["loss"]), rel=1e-5)
+        assert rows[0]["accuracy"] == others[0]["accuracy"]
+
+
+def test_activation_checkpointing_changes_nothing(spec, batch_of, tmp_path):
+    spec = spec.model_copy(update={"dropout": 0.2})
+    whole, _ = train(spec, Samples(batch_of), tmp_path / "kept")
+    again, _ = train(spec, Samples(batch_of), tmp_path / "recomputed", activation_checkpointing=True)
+    assert all(torch.equal(a, b) for a, b in zip(whole.state_dict().values(), again.state_dict().values(), strict=True))
+    assert (tmp_path / "kept/curve.tsv").read_bytes() == (tmp_path / "recomputed/curve.tsv").read_bytes()
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])

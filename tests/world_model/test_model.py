@@ -168,6 +168,35 @@ def test_training_learns_a_rule_of_the_actions(spec_of):
     assert loss.item() < 0.1 < math.log(4)
 
 
+PLAIN = {"actions": {"kind": "tokens", "bins": 8, "width": 4}, "embedding": "table", "previous_codes": False,
+         "places": False, "still_tokens": True}  # fmt: skip
+TWO_CONTEXTS = {"contexts": 2, "segment": {"frames": 4, "reencoded": 0.5}}
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"kv_heads": 1}, PLAIN, TWO_CONTEXTS], ids=["default", "grouped", "plain", "2"]
+)
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_sequences_that_share_a_prompt_get_the_logits_and_gradients_of_separate_ones(
+    model_of, batch_of, changes, checkpointing
+):
+    model = model_of(**changes)
+    model.activation_checkpointing = checkpointing
+    prompts, _, _, _ = batch_of(rows=2)
+    _, dynamics, actions, mask = batch_of(rows=6, seed=2)
+
+    def run(context):
+        logits = model(context, dynamics, actions, mask)
+        return logits, torch.autograd.grad(token_loss(logits, dynamics), model.parameters())
+
+    (logits, gradients), (shared, shared_gradients) = run(prompts.repeat_interleave(3, 0)), run(prompts)
+    torch.testing.assert_close(shared, logits, atol=1e-5, rtol=1e-5)
+    for one, other in zip(shared_gradients, gradients, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
+    with pytest.raises(ValueError, match="6 sequences cannot be divided among 4 prompts"):
+        model(batch_of(rows=4)[0], dynamics, actions, mask)
+
+
 def test_checkpoints_hold_spec_and_shape(model_of, batch_of, tmp_path):
     model, batch = model_of(kv_heads=1), batch_of()
     save_world_model(tmp_path / "a.safetensors", model, "hash")

@@ -2,6 +2,7 @@ import pytest
 import torch
 from generation import generate
 
+from roboalign.hardware.spec import SamplerSpec
 from roboalign.world_model.layout import TokenShape
 from roboalign.world_model.model import log_probabilities
 from roboalign.world_model.noise import gumbel, noise_keys
@@ -30,10 +31,10 @@ class Recorder(Sampler):
 
 
 @pytest.mark.parametrize("changes", VARIANTS)
-@pytest.mark.parametrize("block", [0, 2, 16])
-def test_stepwise_logits_are_the_teacher_forced_ones(model_of, batch_of, changes, block):
+@pytest.mark.parametrize("spec", [SamplerSpec(), SamplerSpec(block=2), SamplerSpec(batch_invariant=False)])
+def test_stepwise_logits_are_the_teacher_forced_ones(model_of, batch_of, changes, spec):
     model, (context, _, actions, mask) = model_of(**changes), batch_of()
-    sampler = Recorder(model, block=block)
+    sampler = Recorder(model, spec=spec)
     state = sampler.start(context, mask, torch.arange(3), 4)
     tokens = torch.stack([sampler.step(state, action) for action in actions.unbind(1)], 1)
     stepwise = torch.stack(sampler.seen, 1).view(3, 4, 4, 15)
@@ -116,13 +117,11 @@ def test_entropy_is_that_of_the_models_distributions(model_of, batch_of):
 def test_groups_share_a_prompt_and_differ_by_seed(model_of, batch_of):
     model, (context, _, actions, mask) = model_of(), batch_of(2)
     seeds = torch.arange(6)
-    sampler = Sampler(model)
-    state = sampler.start(context, mask, seeds, 4, groups=3)
-    assert state.rows == 6
-    repeated = actions.repeat_interleave(3, 0)
-    grouped = torch.stack([sampler.step(state, action) for action in repeated.unbind(1)], 1)
-    single = generate(model, context.repeat_interleave(3, 0), repeated, mask.repeat_interleave(3, 0), seeds)
-    assert torch.equal(grouped, single)
+    context, mask, actions = (tensor.repeat_interleave(3, 0) for tensor in (context, mask, actions))
+    grouped = generate(model, context, actions, mask, seeds)
+    for row in range(6):
+        one = slice(row, row + 1)
+        assert torch.equal(grouped[one], generate(model, context[one], actions[one], mask[one], seeds[one]))
     assert not torch.equal(grouped[0], grouped[1])
 
 
@@ -218,8 +217,8 @@ def test_the_sampler_follows_the_weights(model_of, batch_of):
 def test_shapes_and_limits_that_do_not_fit_are_refused(model_of, batch_of):
     model, (context, _, _, mask) = model_of(), batch_of()
     sampler = Sampler(model)
-    with pytest.raises(ValueError, match=r"need 6 seeds, got 3"):
-        sampler.start(context, mask, torch.arange(3), 2, groups=2)
+    with pytest.raises(ValueError, match="3 prompts need as many seeds, got 6"):
+        sampler.start(context, mask, torch.arange(6), 2)
     with pytest.raises(ValueError, match="prompts have 6 codes, the model takes 6 of the context and 4 of the same"):
         sampler.start(context[:, :6], mask, torch.arange(3), 2)
     with pytest.raises(ValueError, match="3 prompts need as many action masks, got 2"):

@@ -51,7 +51,7 @@ def test_a_group_shares_its_context_if_a_micro_batch_has_all_of_it_or_a_part() -
 
 def test_micro_batches_and_activation_checkpointing_need_less() -> None:
     experiment, checkpointed = load_experiment("paper"), aligned(activation_checkpointing=True)
-    assert segment_activations(checkpointed, 4, 8) < 0.4 * segment_activations(aligned(), 4, 8)
+    assert segment_activations(checkpointed, 4, 8) < 0.5 * segment_activations(aligned(), 4, 8)
     assert policy_activations(checkpointed, 8) < 0.5 * policy_activations(aligned(), 8)
     parts = experiment.hardware.micro_batches
     few = {memory.stage: memory for memory in stage_memory(experiment)}

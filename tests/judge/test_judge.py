@@ -23,7 +23,7 @@ from roboalign.reward.dimensions import normalise
 from roboalign.reward.lit import RewardModule
 from roboalign.reward.spec import RewardSpec
 from roboalign.training import fit
-from tests.gradients import GradientRecorder, assert_equal_gradients
+from tests.gradients import GradientRecorder, assert_equal_gradients, assert_equal_weights
 from tests.reward.reward_fakes import TEXTS, known_clips, smoke_spec, toy_bench, toy_judge
 
 
@@ -113,8 +113,7 @@ def test_micro_batches_train_each_member_the_same(bench, fresh, tmp_path):
         bench, divided, tmp_path / "2", steps=4, batch_size=8, learning_rate=5e-5, micro_batches=2, callbacks=(found,)
     )
     assert_equal_gradients(found, expected)
-    for name, values in whole.state_dict().items():
-        torch.testing.assert_close(divided.state_dict()[name], values, atol=1e-5, rtol=0)
+    assert_equal_weights(divided, whole, expected)
 
 
 def test_a_saved_judge_scores_the_same(judge, toy_episodes, tmp_path):

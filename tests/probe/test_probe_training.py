@@ -16,7 +16,7 @@ from roboalign.probe.spec import ProbeMeasureSpec, ProbeSpec
 from roboalign.store import Corpus
 from roboalign.training import fit
 from roboalign.types import Episode, UInt8
-from tests.gradients import GradientRecorder, assert_equal_gradients
+from tests.gradients import GradientRecorder, assert_equal_gradients, assert_equal_weights
 
 SPEC = ProbeMeasureSpec(frames=6, episodes=6, draws=100)
 
@@ -142,5 +142,4 @@ def test_micro_batches_train_each_member_the_same(tmp_path: Path, seen: list[Epi
     whole = trained(tmp_path / "1", seen, short, callbacks=(expected,))
     divided = trained(tmp_path / "4", seen, short, micro_batches=4, callbacks=(found,))
     assert_equal_gradients(found, expected)
-    for name, values in whole.state_dict().items():
-        torch.testing.assert_close(divided.state_dict()[name], values, atol=1e-5, rtol=0)
+    assert_equal_weights(divided, whole, expected)

@@ -23,7 +23,7 @@ from roboalign.student.measure import measure
 from roboalign.student.model import Student, load_student, save_student
 from roboalign.student.spec import StudentSpec
 from roboalign.training import fit
-from tests.gradients import GradientRecorder, assert_equal_gradients
+from tests.gradients import GradientRecorder, assert_equal_gradients, assert_equal_weights
 from tests.reward.reward_fakes import TEXTS, known_clips, toy_bench, toy_eyes, toy_student, unknown_clips
 
 
@@ -151,8 +151,7 @@ def test_micro_batches_train_the_same(fresh, bench, tmp_path):
     train(whole, bench, tmp_path / "1", steps=4, learning_rate=5e-5, callbacks=(expected,))
     train(divided, bench, tmp_path / "4", steps=4, learning_rate=5e-5, micro_batches=4, callbacks=(found,))
     assert_equal_gradients(found, expected)
-    for name, values in whole.state_dict().items():
-        torch.testing.assert_close(divided.state_dict()[name], values, atol=1e-5, rtol=0)
+    assert_equal_weights(divided, whole, expected)
 
 
 def test_metrics_keep_to_the_contract(bench, six):

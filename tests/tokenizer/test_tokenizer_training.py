@@ -19,7 +19,7 @@ from roboalign.tokenizer.model import DualBranchTokenizer
 from roboalign.tokenizer.spec import TokenizerSpec
 from roboalign.training import fit
 from roboalign.types import Episode
-from tests.gradients import GradientRecorder, assert_equal_gradients
+from tests.gradients import GradientRecorder, assert_equal_gradients, assert_equal_weights
 
 SMOKE = Path(__file__).parents[2] / "specs/tokenizer/smoke.yaml"
 
@@ -188,8 +188,7 @@ def test_micro_batches_train_both_networks_the_same(tmp_path: Path, toy_episodes
     for parts in (2, 4):
         divided = trained(tmp_path / str(parts), corpus, small, parts, (found[parts],))
         assert_equal_gradients(found[parts], expected)
-        for name, values in whole.state_dict().items():
-            torch.testing.assert_close(divided.state_dict()[name], values, atol=1e-5, rtol=0)
+        assert_equal_weights(divided, whole, expected)
         rows, others = (read_tsv(tmp_path / each / "curve.tsv") for each in ("1", str(parts)))
         for row, other in zip(rows, others, strict=True):
             numbers = {name: float(value) for name, value in other.items() if value}

@@ -23,6 +23,7 @@ from roboalign.reward.dimensions import normalise
 from roboalign.reward.lit import RewardModule
 from roboalign.reward.spec import RewardSpec
 from roboalign.training import fit
+from tests.gradients import GradientRecorder, assert_equal_gradients, assert_equal_weights
 from tests.reward.reward_fakes import TEXTS, known_clips, smoke_spec, toy_bench, toy_judge
 
 
@@ -46,7 +47,7 @@ def judge(fresh) -> RegressionJudge:
     return fresh().eval()
 
 
-def train(bench, judge, folder, micro_batches=1, **changes):
+def train(bench, judge, folder, micro_batches=1, callbacks=(), **changes):
     """Train for a few steps on the train split, groups among its sets."""
     rows, spec = bench.filter(split="train"), judge.train().spec
     training = spec.training.model_copy(update=changes)
@@ -57,7 +58,7 @@ def train(bench, judge, folder, micro_batches=1, **changes):
     folder.mkdir(exist_ok=True)
     fit(
         RewardModule(judge, spec.loss, training), data, training, DeviceSpec(threads=1), label="judge",
-        scratch=folder, curves=folder / "curve.tsv", micro_batches=micro_batches,
+        scratch=folder, curves=folder / "curve.tsv", micro_batches=micro_batches, callbacks=callbacks,
     )  # fmt: skip
 
 
@@ -106,10 +107,13 @@ def test_a_killed_run_ends_with_the_same_weights(bench, fresh, tmp_path):
 
 def test_micro_batches_train_each_member_the_same(bench, fresh, tmp_path):
     whole, divided = (fresh(encoder={"dropout": 0.0, "text": {"hidden_words": 0.0}}) for _ in range(2))
-    train(bench, whole, tmp_path / "1", steps=4, batch_size=8)
-    train(bench, divided, tmp_path / "2", steps=4, batch_size=8, micro_batches=2)
-    for name, values in whole.state_dict().items():
-        torch.testing.assert_close(divided.state_dict()[name], values, atol=1e-5, rtol=0)
+    expected, found = GradientRecorder(), GradientRecorder()
+    train(bench, whole, tmp_path / "1", steps=4, batch_size=8, learning_rate=5e-5, callbacks=(expected,))
+    train(
+        bench, divided, tmp_path / "2", steps=4, batch_size=8, learning_rate=5e-5, micro_batches=2, callbacks=(found,)
+    )
+    assert_equal_gradients(found, expected)
+    assert_equal_weights(divided, whole, expected)
 
 
 def test_a_saved_judge_scores_the_same(judge, toy_episodes, tmp_path):

@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch.callbacks import Callback
 
 from roboalign.hardware.spec import DeviceSpec
 from roboalign.io import read_tsv
@@ -15,11 +16,19 @@ from roboalign.probe.spec import ProbeMeasureSpec, ProbeSpec
 from roboalign.store import Corpus
 from roboalign.training import fit
 from roboalign.types import Episode, UInt8
+from tests.gradients import GradientRecorder, assert_equal_gradients, assert_equal_weights
 
 SPEC = ProbeMeasureSpec(frames=6, episodes=6, draws=100)
 
 
-def trained(folder: Path, seen: list[Episode], spec: ProbeSpec, killed: bool = False, micro_batches: int = 1) -> Probe:
+def trained(
+    folder: Path,
+    seen: list[Episode],
+    spec: ProbeSpec,
+    killed: bool = False,
+    micro_batches: int = 1,
+    callbacks: tuple[Callback, ...] = (),
+) -> Probe:
     """A probe of the training episodes; a killed run is begun again."""
     episodes = [episode for episode in seen if episode.split == "train"]
     clips = ProbeClips(episodes, list_tasks(episodes), spec.frames, spec.augmentation, 0, None)
@@ -29,7 +38,7 @@ def trained(folder: Path, seen: list[Episode], spec: ProbeSpec, killed: bool = F
         module = kind(Probe.of(spec.network, episodes, (32, 32)), spec)
         fit(
             module, clips, spec.training, DeviceSpec(threads=1), label="t", scratch=folder, curves=folder / "c.tsv",
-            micro_batches=micro_batches,
+            micro_batches=micro_batches, callbacks=callbacks,
         )  # fmt: skip
         return module
 
@@ -127,8 +136,10 @@ def test_without_states_nothing_is_claimed(smoke: ProbeSpec) -> None:
 
 
 def test_micro_batches_train_each_member_the_same(tmp_path: Path, seen: list[Episode], smoke: ProbeSpec) -> None:
-    short = smoke.model_copy(update={"training": smoke.training.model_copy(update={"steps": 3})})
-    whole = trained(tmp_path / "1", seen, short)
-    divided = trained(tmp_path / "4", seen, short, micro_batches=4)
-    for name, values in whole.state_dict().items():
-        torch.testing.assert_close(divided.state_dict()[name], values, atol=1e-5, rtol=0)
+    training = smoke.training.model_copy(update={"steps": 3, "learning_rate": 1e-5})
+    short = smoke.model_copy(update={"members": 2, "dropout": 0.0, "training": training})
+    expected, found = GradientRecorder(), GradientRecorder()
+    whole = trained(tmp_path / "1", seen, short, callbacks=(expected,))
+    divided = trained(tmp_path / "4", seen, short, micro_batches=4, callbacks=(found,))
+    assert_equal_gradients(found, expected)
+    assert_equal_weights(divided, whole, expected)

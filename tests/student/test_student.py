@@ -23,6 +23,7 @@ from roboalign.student.measure import measure
 from roboalign.student.model import Student, load_student, save_student
 from roboalign.student.spec import StudentSpec
 from roboalign.training import fit
+from tests.gradients import GradientRecorder, assert_equal_gradients, assert_equal_weights
 from tests.reward.reward_fakes import TEXTS, known_clips, toy_bench, toy_eyes, toy_student, unknown_clips
 
 
@@ -101,7 +102,7 @@ def test_a_student_with_a_backbone_learns_from_pictures(toy_episodes, six):
     assert student.members[0].appearance.reduce.weight.grad.abs().sum() > 0
 
 
-def train(student: Student, bench: Bench, folder: Path, teacher=None, micro_batches=1, **changes) -> None:
+def train(student: Student, bench: Bench, folder: Path, teacher=None, micro_batches=1, callbacks=(), **changes) -> None:
     """Train for a few steps on the train split, towards raw scores."""
     rows, spec = bench.filter(split="train"), student.train().spec
     words = student.vocabulary.encode([bench.pairs[row].instruction for row in rows])
@@ -112,7 +113,7 @@ def train(student: Student, bench: Bench, folder: Path, teacher=None, micro_batc
     folder.mkdir(exist_ok=True)
     fit(
         RewardModule(student, spec.loss, training), data, training, DeviceSpec(threads=1), label="student",
-        scratch=folder, curves=folder / "curve.tsv", micro_batches=micro_batches,
+        scratch=folder, curves=folder / "curve.tsv", micro_batches=micro_batches, callbacks=callbacks,
     )  # fmt: skip
 
 
@@ -146,10 +147,11 @@ def test_a_killed_run_ends_with_the_same_file_and_a_saved_student_scores_the_sam
 
 def test_micro_batches_train_the_same(fresh, bench, tmp_path):
     whole, divided = (fresh(encoder={"dropout": 0.0, "text": {"hidden_words": 0.0}}) for _ in range(2))
-    train(whole, bench, tmp_path / "1", steps=4)
-    train(divided, bench, tmp_path / "4", steps=4, micro_batches=4)
-    for name, values in whole.state_dict().items():
-        torch.testing.assert_close(divided.state_dict()[name], values, atol=1e-5, rtol=0)
+    expected, found = GradientRecorder(), GradientRecorder()
+    train(whole, bench, tmp_path / "1", steps=4, learning_rate=5e-5, callbacks=(expected,))
+    train(divided, bench, tmp_path / "4", steps=4, learning_rate=5e-5, micro_batches=4, callbacks=(found,))
+    assert_equal_gradients(found, expected)
+    assert_equal_weights(divided, whole, expected)
 
 
 def test_metrics_keep_to_the_contract(bench, six):

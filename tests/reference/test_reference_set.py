@@ -27,8 +27,8 @@ from roboalign.types import Episode, Float32, UInt8
 from tests.experiment_files import write_experiment
 from tests.reward.reward_fakes import toy_judge, toy_student
 
-CLIPS = 24
-SMALL = {"pairs": 120, "min_frames": 5, "max_frames": 12, "generated": {"frames": 4, "batch_size": 3}}
+CLIPS = 20
+SMALL = {"pairs": 90, "min_frames": 5, "max_frames": 12, "generated": {"frames": 4, "batch_size": 3}}
 Capture = pytest.CaptureFixture[str]
 
 
@@ -91,14 +91,14 @@ def check(folder: Path, *options: str) -> int:
 def test_an_installation_agrees_with_what_it_wrote(reference: Path, capsys: Capture) -> None:
     assert check(reference) == 0
     frames, labels, judge, student, verdict = capsys.readouterr().out.splitlines()
-    assert frames == "frames: 24 of 24 clips alike, largest difference 0, tolerance 1"
+    assert frames == f"frames: {CLIPS} of {CLIPS} clips alike, largest difference 0, tolerance 1"
     recorded = sum(
         clip["label"] is not None for clip in json.loads((reference / "reference.json").read_text())["clips"]
     )
-    assert 12 < recorded < CLIPS
+    assert 10 < recorded < CLIPS
     assert labels.startswith(f"labels: {recorded} of {recorded} clips alike, largest difference ")
-    assert judge.startswith("judge: 24 of 24 clips alike")
-    assert student.startswith("student: 24 of 24 clips alike")
+    assert judge.startswith(f"judge: {CLIPS} of {CLIPS} clips alike")
+    assert student.startswith(f"student: {CLIPS} of {CLIPS} clips alike")
     assert verdict == "this installation scores alike"
 
 
@@ -134,10 +134,17 @@ def test_the_clips_that_differ_are_named_in_each_respect(reference: Path, capsys
     first, second, third, fourth = (clip["clip"] for clip in read(reference)["clips"][:4])
     assert check(reference) == 1
     frames, labels, judge, student, verdict = capsys.readouterr().out.splitlines()
-    assert frames == f"frames: 22 of 24 clips alike, largest difference inf, tolerance 1; differing: {first}, {second}"
+    assert frames.startswith(f"frames: {CLIPS - 2} of {CLIPS} clips alike, largest difference inf, tolerance 1; ")
+    assert frames.endswith(f"differing: {first}, {second}")
     assert "tolerance 0.001; differing: " in labels
-    assert judge == f"judge: 23 of 24 clips alike, largest difference 0.1, tolerance 0.02; differing: {third}"
-    assert student == f"student: 23 of 24 clips alike, largest difference 0.1, tolerance 0.02; differing: {fourth}"
+    assert (
+        judge
+        == f"judge: {CLIPS - 1} of {CLIPS} clips alike, largest difference 0.1, tolerance 0.02; differing: {third}"
+    )
+    assert (
+        student
+        == f"student: {CLIPS - 1} of {CLIPS} clips alike, largest difference 0.1, tolerance 0.02; differing: {fourth}"
+    )
     assert verdict == "this installation does NOT score alike"
 
 

@@ -137,7 +137,8 @@ def assert_equal_training(one: Path, two: Path, label: str) -> None:
     rows, theirs = (read_tsv(folder / f"{label}.tsv") for folder in (one, two))
     assert len(rows) == len(theirs) == 6
     for row, other in zip(rows, theirs, strict=True):
-        assert {k: float(v) for k, v in row.items()} == pytest.approx({k: float(v) for k, v in other.items()})
+        expected = {k: float(v) for k, v in other.items()}
+        assert {k: float(v) for k, v in row.items()} == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.attack

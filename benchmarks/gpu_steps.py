@@ -37,13 +37,15 @@ def build_student(setup: Setup) -> Any:
 
 def measure_alignment(setup: Setup) -> list[Row]:
     """A GRPO step of one device by phase, in micro-batches."""
+    from roboalign.reward.rewards import Rollouts
     from roboalign.rl.grpo import grpo, token_log_probabilities
+    from roboalign.rl.rollouts import PolicyRollouts, Window, split_rows
     from roboalign.tokenizer.batch_invariant import BatchInvariantTokenizer
     from roboalign.tokenizer.model import build_tokenizer
 
     experiment, rl = setup.experiment, setup.experiment.rl
     prompts, size = setup.batch_size(rl.training), rl.group_size
-    count, at_once = prompts * size, rl.micro_batch_size or prompts * size
+    count, micro_batches = prompts * size, experiment.hardware.micro_batches.rl
     policy, reference = setup.world_model(), setup.world_model(1).requires_grad_(False)
     tokenizer = BatchInvariantTokenizer(build_tokenizer(experiment.tokenizer).to(setup.device).eval())
     student = build_student(setup).eval().requires_grad_(False)
@@ -66,9 +68,11 @@ def measure_alignment(setup: Setup) -> list[Row]:
             videos = torch.cat([first[:, None], tokenizer.decode(context, tokens)], 1)
         with clock.phase("score"), torch.no_grad():
             student.sample(videos, ["open the drawer"] * count, actions)
-        for start in range(0, count, at_once):
-            rows = slice(start, start + at_once)
-            sequence = context.tokens[rows], tokens[rows], actions[rows], mask[rows]
+        window = Window(0, rl.horizon, context.tokens[::size])
+        shown = Rollouts(videos, ("open the drawer",) * count, actions, videos, (("", ""),) * count)
+        rollouts = PolicyRollouts(shown, tokens, mask, (window,), seeds // size, size)
+        for rows in split_rows(count, micro_batches):
+            sequence = rollouts.sequence(window, rows)
             with clock.phase("policy"), setup.autocast():
                 logits = policy(*sequence)
             with clock.phase("reference"), setup.autocast(), torch.no_grad():
@@ -76,7 +80,7 @@ def measure_alignment(setup: Setup) -> list[Row]:
             with clock.phase("backward"):
                 chosen, _ = token_log_probabilities(logits, tokens[rows], 1.0)
                 parts = grpo(chosen, chosen.detach(), anchor, advantage[rows], 0.2, rl.kl_coef)
-                (parts.loss * at_once / count).backward()
+                (parts.loss * len(chosen) / count).backward()
         with clock.phase("optimizer"):
             optimizer.step()
             optimizer.zero_grad()

@@ -1,12 +1,18 @@
 """The script for a GPU runs at a small size on the CPU, and goes on after a section that fails."""
 
 import json
+from pathlib import Path
+
+import pytest
 
 from benchmarks import gpu
+from benchmarks.gpu_setup import Row, Setup
 
 
-def test_all_sections_run_at_a_small_size(tmp_path, monkeypatch, capsys):
-    def fail(setup):
+def test_all_sections_run_at_a_small_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(setup: Setup) -> list[Row]:
         raise RuntimeError("no such kernel")
 
     monkeypatch.setitem(gpu.SECTIONS, "broken", fail)

@@ -1,6 +1,6 @@
 # The environment of requirements.lock on a machine with an NVIDIA driver for CUDA 13:
 #   docker build -t roboalign .
-#   docker run --gpus all --shm-size 16g -v "$PWD":/work/roboalign roboalign dvc repro
+#   docker run --gpus all --shm-size 16g -v "$PWD":/workspace roboalign dvc repro
 # The checkout is mounted, so that outputs and DVC's cache stay; without a mount, a container has the files of the build.
 FROM nvidia/cuda:13.0.1-runtime-ubuntu24.04
 
@@ -18,10 +18,10 @@ RUN apt-get update \
 WORKDIR /opt/roboalign
 COPY Makefile requirements.lock ./
 COPY scripts/setup scripts/setup
-RUN make setup && rm -rf /root/.cache
+RUN make setup && rm -rf ~/.cache
 
-WORKDIR /work/roboalign
+WORKDIR /workspace
 COPY . .
 # For `make`. A mounted checkout belongs to another user, which git refuses by default.
-RUN ln -s /opt/roboalign/.venv .venv && git config --system --add safe.directory /work/roboalign
+RUN ln -s /opt/roboalign/.venv .venv && git config --system --add safe.directory /workspace
 CMD ["dvc", "repro"]

@@ -45,7 +45,7 @@ def list_actions(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
 
 
 def find_completion(action: argparse.Action) -> Any:
-    """What shtab completes an argument by: a folder, a file, or the names in a folder of specs/; None for nothing."""
+    """The completion of an argument for shtab: folders, files, or names of a folder of specs/; None for none."""
     import shtab
 
     from roboalign.spec.experiment import KINDS

@@ -1,4 +1,4 @@
-"""What an installation makes of clips: their frames, labels and scores."""
+"""The frames, labels and scores of clips, as this installation computes them."""
 
 import hashlib
 from collections.abc import Sequence

@@ -28,7 +28,7 @@ class LayerWeights(NamedTuple):
 
 
 class Span(NamedTuple):
-    """Where t new tokens of each sequence stand, and what they attend to."""
+    """The positions of t new tokens of each sequence, and the cached tokens that they attend to."""
 
     tokens: int
     """t."""

@@ -33,7 +33,7 @@ class FrameBuffers(NamedTuple):
     token: Tensor
     """Input vector (B, 1, hidden) of the last code."""
     added: Tensor
-    """What is added to the embeddings of the frame's codes, (B, Nd, hidden)."""
+    """Vectors added to the embeddings of the frame's codes, (B, Nd, hidden)."""
     keys: Tensor
     """Keys of the noise, (B, Nd)."""
     tokens: Tensor
@@ -119,7 +119,7 @@ class CompiledDecoding:
         Args:
             state: The rollouts.
             head: Input vectors (B, 1 + action slots, hidden) before the first code.
-            added: What is added to the embeddings of the codes, (B, Nd, hidden).
+            added: Vectors added to the embeddings of the codes, (B, Nd, hidden).
             keys: Keys of the noise, (B, Nd).
         """
         buffers = self.adopt(state)

@@ -50,7 +50,7 @@ class LayerCache(NamedTuple):
     own: Tensor
     """Keys and values of each sequence, (2, B, key-value heads, room, width)."""
     shared: Tensor | None
-    """Those of each prompt, (2, P, key-value heads, tokens, width)."""
+    """Keys and values of each prompt, (2, P, key-value heads, tokens, width)."""
     groups: PromptGroups | None
     """The sequences of each prompt, if they share."""
 

@@ -169,9 +169,9 @@ def measure_tokenizer(setup: Setup) -> list[Row]:
     points = torch.full((batch, spec.samples.frames, 2, 2), torch.nan, device=setup.device)
     distance: nn.Module | None = None
     if spec.loss.perceptual:
-        from roboalign.metrics.video import Perceptual
+        from roboalign.metrics.perceptual import build_perceptual
 
-        distance = Perceptual().to(setup.device)
+        distance = build_perceptual(setup.experiment.evaluation.perceptual).to(setup.device)
     judge = Discriminator(spec.adversarial.width).to(setup.device) if spec.adversarial else None
 
     def loss() -> Tensor:

@@ -7,8 +7,8 @@ import torch
 from roboalign.checkpoint import save_model
 from roboalign.hardware.spec import DeviceSpec
 from roboalign.io import write_json
+from roboalign.metrics.perceptual import build_perceptual
 from roboalign.metrics.perceptual_spec import PerceptualSpec
-from roboalign.metrics.video import build_perceptual
 from roboalign.run import Run, execute
 from roboalign.store import Corpus
 from roboalign.tokenizer.data import TokenizerClips

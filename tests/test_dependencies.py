@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from roboalign.errors import StageError
+from roboalign.evaluation.spec import EvaluationSpec
+from roboalign.metrics.perceptual import build_perceptual
 from roboalign.metrics.perceptual_spec import StLpipsSpec
-from roboalign.metrics.video import build_perceptual
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -64,9 +65,10 @@ def test_modules_import_what_a_plain_installation_has() -> None:
     assert not unknown
 
 
-def test_the_default_experiment_needs_one_extra() -> None:
-    assert PROJECT["optional-dependencies"]["default"] == ["roboalign[sim,stlpips]"]
+def test_the_default_perceptual_distance_needs_no_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "stlpips-pytorch" in dependency_names(PROJECT["optional-dependencies"]["stlpips"])
+    monkeypatch.setitem(sys.modules, "stlpips_pytorch", None)
+    assert build_perceptual(EvaluationSpec().perceptual).name == "1 - HaarPSI"
 
 
 def test_the_missing_perceptual_distance_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,7 +42,7 @@ def root(tmp_path: Path, toy_episodes: list[Episode]) -> Path:
             writer.add(episode)
     write_json(tmp_path / "artifacts/sources/index.json", {"sources": {"toy": entry(folder, tmp_path / "artifacts")}})
     section(tmp_path, "hardware", HardwareSpec(device=DeviceSpec(threads=1)).model_dump(mode="json"))
-    section(tmp_path, "evaluation", {"perceptual": {"kind": "st_lpips"}})
+    section(tmp_path, "evaluation", {"perceptual": {"kind": "haarpsi"}})
     for part in ("tokenizer", "world_model"):
         fields = yaml.safe_load((REPOSITORY / f"specs/{part}/smoke.yaml").read_text())
         fields["training"]["steps"] = 0

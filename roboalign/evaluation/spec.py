@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from roboalign.metrics.frechet_spec import FrechetSpec
-from roboalign.metrics.perceptual_spec import PerceptualSpec, StLpipsSpec
+from roboalign.metrics.perceptual_spec import HaarPsiSpec, PerceptualSpec
 from roboalign.spec.base import FieldError, Fraction, Name, Positive, Seed, Spec, items
 
 ClipSet = Annotated[str, Field(pattern=r"^[a-z0-9_]+(\.[a-z0-9_]+)*$", max_length=128)]
@@ -105,7 +105,7 @@ class GatesSpec(Spec):
 class EvaluationSpec(Spec):
     """The metrics of videos in all stages, and the scoring of all clip sets, comparisons and gates."""
 
-    perceptual: PerceptualSpec = StLpipsSpec(kind="st_lpips")
+    perceptual: PerceptualSpec = HaarPsiSpec(kind="haarpsi")
     """The perceptual distance of all stages that use one: tokenizer, world model, alignment and rollouts."""
     frechet: FrechetSpec | None = FrechetSpec()
     """The Fréchet distance of clip sets, measured by the rollout stage; null for none."""

@@ -22,7 +22,7 @@ from torchmetrics.image.fid import FrechetInceptionDistance
 
 from roboalign import checkpoint
 from roboalign.metrics.frechet_spec import FrechetSpec, PerceptualFeaturesSpec, TimmFeaturesSpec
-from roboalign.metrics.video import Maps, Perceptual
+from roboalign.metrics.perceptual_distance import Maps, PerceptualDistance
 from roboalign.video import to_float
 
 
@@ -109,13 +109,13 @@ class Frechet:
     Call `reference` once, then for each set `update` with each batch, and `compute`.
     """
 
-    def __init__(self, spec: FrechetSpec, perceptual: Perceptual) -> None:
-        """Build the feature network; features of kind `perceptual` use the trunk of `perceptual`."""
+    def __init__(self, spec: FrechetSpec, perceptual: PerceptualDistance) -> None:
+        """Build the feature network; features of kind `perceptual` are those of `perceptual`."""
         self.spec, self.perceptual = spec, perceptual
         self.net: TimmFeatures | None
         match spec.features:
             case PerceptualFeaturesSpec():
-                self.net, self.name = None, f"{perceptual.name} {perceptual.trunk} features"
+                self.net, self.name = None, f"{perceptual.features_name} features"
             case TimmFeaturesSpec():
                 self.net = TimmFeatures(spec.features)
                 self.name = f"{self.net.name} features"
@@ -190,7 +190,7 @@ class Frechet:
 
 
 def between_halves(
-    spec: FrechetSpec, perceptual: Perceptual, truth: Tensor, batch: int, device: torch.device | None = None
+    spec: FrechetSpec, perceptual: PerceptualDistance, truth: Tensor, batch: int, device: torch.device | None = None
 ) -> dict[str, float]:
     """The distances between two halves of the true clips, a baseline for other scenes and few frames.
 

@@ -9,7 +9,7 @@ from roboalign.spec.base import Seed, Spec
 
 
 class PerceptualFeaturesSpec(Spec):
-    """The last layer of the perceptual distance's trunk, averaged over the frame; shares its computation."""
+    """The last layer of the perceptual distance's feature maps, averaged over the frame; shares its computation."""
 
     kind: Literal["perceptual"]
 

@@ -16,6 +16,12 @@ Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 """The SHA-256 of a file, in hexadecimal."""
 
 
+class HaarPsiSpec(Spec):
+    """1 - HaarPSI (Reisenhofer et al., 2018, arXiv 1607.06140), from Haar wavelets; needs no trained weights."""
+
+    kind: Literal["haarpsi"]
+
+
 class StLpipsSpec(Spec):
     """ST-LPIPS (Ghildyal and Liu, arXiv 2207.13686). Its AlexNet weights are part of the package stlpips-pytorch
     (extra `stlpips`)."""
@@ -36,5 +42,5 @@ class LpipsSpec(Spec):
     """Required SHA-256 of the file; null checks the first eight digits only."""
 
 
-PerceptualSpec = Annotated[StLpipsSpec | LpipsSpec, Field(discriminator="kind")]
+PerceptualSpec = Annotated[HaarPsiSpec | StLpipsSpec | LpipsSpec, Field(discriminator="kind")]
 """The perceptual distance, distinguished by `kind`; metrics files name it."""

@@ -14,8 +14,8 @@ from roboalign.evaluation.clips import OTHER_ACTIONS
 from roboalign.hardware.spec import DeviceSpec, SamplerSpec
 from roboalign.metrics.frechet import Frechet, between_halves
 from roboalign.metrics.frechet_spec import FrechetSpec
+from roboalign.metrics.perceptual import build_perceptual
 from roboalign.metrics.perceptual_spec import PerceptualSpec
-from roboalign.metrics.video import build_perceptual
 from roboalign.pipeline.sharding import ModelExecutor
 from roboalign.pipeline.video_models import TOKENIZER, WORLD_MODELS, VideoModels
 from roboalign.rollout.baselines import copy_context, copy_last, reconstruction

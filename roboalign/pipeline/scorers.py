@@ -11,8 +11,9 @@ from roboalign.evaluation.clips import Clip
 from roboalign.evaluation.scoring import GoldScorer, GoldScores
 from roboalign.evaluation.spec import ScorerName
 from roboalign.io import read_json
+from roboalign.metrics.perceptual import build_perceptual
 from roboalign.metrics.perceptual_spec import PerceptualSpec
-from roboalign.metrics.video import build_perceptual, psnr
+from roboalign.metrics.video import psnr
 from roboalign.pipeline.judges import load_judge
 from roboalign.probe.model import load_probe
 from roboalign.reward.build import RewardModels

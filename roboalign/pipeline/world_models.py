@@ -7,8 +7,8 @@ from torch import Tensor
 
 from roboalign.hardware.spec import DeviceSpec, SamplerSpec
 from roboalign.io import replacing
+from roboalign.metrics.perceptual import build_perceptual
 from roboalign.metrics.perceptual_spec import PerceptualSpec
-from roboalign.metrics.video import build_perceptual
 from roboalign.rollout.ar import ArDecoder
 from roboalign.rollout.prompt import Start
 from roboalign.run import Run

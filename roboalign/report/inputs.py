@@ -59,7 +59,7 @@ def perceptual(inputs: Inputs) -> str:
         name = dig(inputs.metrics, part, "perceptual_name")
         if isinstance(name, str):
             return name
-    return "ST-LPIPS"
+    return "Perceptual distance"
 
 
 def sample_size(metrics: Json) -> str:

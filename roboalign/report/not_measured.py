@@ -27,8 +27,8 @@ def not_measured(inputs: Inputs) -> Section:
     items += [f"The difference of {text}: the clips do not exist." for text in comparisons]
     if perceptual(inputs) != "LPIPS":
         items.append(
-            f"LPIPS: its published weights were not available. {perceptual(inputs)} is used instead; its values cannot "
-            "be compared with published LPIPS."
+            f"LPIPS: {perceptual(inputs)} is used instead, whose values cannot be compared with it; `evaluation: "
+            "lpips` measures LPIPS with its published weights."
         )
     items += [f"The stage {stage} has no metrics." for name, stage in STAGES if not inputs.metrics.get(name)]
     if inputs.metrics.get("judge") and not dig(inputs.metrics, "judge", "within_groups", "gold"):

@@ -8,8 +8,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from roboalign.metrics.perceptual_distance import Maps
 from roboalign.metrics.statistics import bootstrap, paired_difference, ratio
-from roboalign.metrics.video import STILL, Maps, flicker, motion_energy, moving_region, psnr, repeated_frames, ssim
+from roboalign.metrics.video import STILL, flicker, motion_energy, moving_region, psnr, repeated_frames, ssim
 from roboalign.types import Json
 from roboalign.video import to_float
 

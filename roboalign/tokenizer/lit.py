@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from roboalign.metrics.video import Perceptual
+from roboalign.metrics.haarpsi import HaarPsi
+from roboalign.metrics.perceptual_distance import PerceptualDistance
 from roboalign.optimizer import Muon, build_optimizer
 from roboalign.tokenizer.data import TokenizerSample
 from roboalign.tokenizer.discriminator import Discriminator
@@ -27,13 +28,13 @@ def is_feature_weight(name: str, parameter: nn.Parameter) -> bool:
 class TokenizerModule(TrainedModule):
     """Trains a tokenizer on batches of clips, with a discriminator if the spec has one."""
 
-    def __init__(self, model: Tokenizer, spec: TokenizerSpec, distance: Perceptual | None = None) -> None:
-        """`distance` is that of the perceptual term; without one it is ST-LPIPS."""
+    def __init__(self, model: Tokenizer, spec: TokenizerSpec, distance: PerceptualDistance | None = None) -> None:
+        """`distance` is that of the perceptual term; without one it is 1 - HaarPSI."""
         super().__init__()
         self.model, self.spec = model, spec
         self.discriminator = Discriminator(spec.adversarial.width) if spec.adversarial else None
         # In a tuple, so that it is not a submodule: checkpoints exclude the frozen weights of a package.
-        self.frozen = (distance or Perceptual(),) if spec.loss.perceptual else ()
+        self.frozen = (distance or HaarPsi(),) if spec.loss.perceptual else ()
 
     def on_fit_start(self) -> None:
         for module in self.frozen:

@@ -7,8 +7,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from roboalign.metrics.perceptual_distance import PerceptualDistance
 from roboalign.metrics.statistics import bootstrap, paired_difference
-from roboalign.metrics.video import Perceptual, psnr, ssim
+from roboalign.metrics.video import psnr, ssim
 from roboalign.store import Corpus
 from roboalign.tokenizer.data import channels_first, evenly_spaced_indices
 from roboalign.tokenizer.interface import Tokenizer
@@ -20,7 +21,7 @@ COUNTED = 2000
 """Least number of frames over which code usage is counted, if the corpus has so many."""
 
 
-def scores(model: Tokenizer, corpus: Corpus, perceptual: Perceptual, device: torch.device) -> Scores:
+def scores(model: Tokenizer, corpus: Corpus, perceptual: PerceptualDistance, device: torch.device) -> Scores:
     """Each measure's mean over the evaluated frames of each episode, its first frame being the context.
 
     `copy_context_psnr` repeats the context, `copy_last_psnr` the true frame before.
@@ -70,7 +71,7 @@ def code_usage(model: Tokenizer, corpus: Corpus, device: torch.device) -> tuple[
 
 
 def measure(
-    model: Tokenizer, train: Corpus, test: Corpus, perceptual: Perceptual, device: torch.device
+    model: Tokenizer, train: Corpus, test: Corpus, perceptual: PerceptualDistance, device: torch.device
 ) -> dict[str, Any]:
     """The metrics file: means over test episodes with their intervals, in all and by source; the gate; codes used.
 

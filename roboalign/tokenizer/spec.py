@@ -74,7 +74,7 @@ class LossSpec(Spec):
     context: Weight = 1.0
     """Weight of the context frame's own reconstruction from its tokens."""
     perceptual: Weight = 0.0
-    """Weight of ST-LPIPS (the published LPIPS in RLVR-World, whose weights are not part of this project)."""
+    """Weight of `evaluation.perceptual` (LPIPS in RLVR-World)."""
 
 
 class SamplesSpec(Spec):

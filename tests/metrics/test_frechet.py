@@ -12,14 +12,16 @@ from torch.nn.functional import avg_pool2d
 from roboalign.checkpoint import CheckpointError
 from roboalign.metrics.frechet import Frechet, TimmFeatures, between_halves, projection
 from roboalign.metrics.frechet_spec import FrechetSpec, TimmFeaturesSpec
-from roboalign.metrics.video import Perceptual
+from roboalign.metrics.haarpsi import HaarPsi
+from roboalign.metrics.lpips import Lpips
+from roboalign.metrics.perceptual_distance import PerceptualDistance
 
 SPEC = FrechetSpec(dimension=4)
 
 
 @pytest.fixture(scope="module")
-def perceptual() -> Perceptual:
-    return Perceptual()
+def perceptual() -> PerceptualDistance:
+    return HaarPsi()
 
 
 class Given(Frechet):
@@ -47,7 +49,9 @@ def blurred(video: Tensor, width: int) -> Tensor:
     return frames.reshape(video.shape)
 
 
-def distances(video: Tensor, truth: Tensor, perceptual: Perceptual, spec: FrechetSpec = SPEC) -> dict[str, float]:
+def distances(
+    video: Tensor, truth: Tensor, perceptual: PerceptualDistance, spec: FrechetSpec = SPEC
+) -> dict[str, float]:
     made = Frechet(spec, perceptual)
     made.reference([truth])
     made.update(made.features(video))
@@ -63,7 +67,7 @@ def with_moments(mean: Tensor, deviations: Tensor, seed: int) -> Tensor:
     return torch.stack([torch.zeros_like(second), second], 1)
 
 
-def test_gaussians_have_the_distance_of_the_formula(perceptual: Perceptual) -> None:
+def test_gaussians_have_the_distance_of_the_formula(perceptual: PerceptualDistance) -> None:
     one, other = torch.tensor([1.0, 2.0, 0.5]), torch.tensor([2.0, 1.0, 0.5])
     shift = torch.tensor([0.3, 0.0, -0.4])
     made = Given(FrechetSpec(dimension=3), perceptual)
@@ -73,7 +77,7 @@ def test_gaussians_have_the_distance_of_the_formula(perceptual: Perceptual) -> N
     assert made.compute()["frechet"] == pytest.approx(0.25 + 1 + 1, rel=1e-6)
 
 
-def test_equal_sets_are_at_zero_and_the_distance_is_symmetric(perceptual: Perceptual) -> None:
+def test_equal_sets_are_at_zero_and_the_distance_is_symmetric(perceptual: PerceptualDistance) -> None:
     one, other = clips(seed=0), blurred(clips(seed=1), 3)
     assert max(distances(one, one, perceptual).values()) < 1e-6
     there, back = (distances(*pair, perceptual)["frechet"] for pair in ((one, other), (other, one)))
@@ -81,7 +85,7 @@ def test_equal_sets_are_at_zero_and_the_distance_is_symmetric(perceptual: Percep
     assert there > 1e-3
 
 
-def test_it_grows_with_blur_and_with_noise(perceptual: Perceptual) -> None:
+def test_it_grows_with_blur_and_with_noise(perceptual: PerceptualDistance) -> None:
     truth = clips()
     blurs = [distances(blurred(truth, width), truth, perceptual)["frechet"] for width in (1, 3, 5, 9)]
     assert blurs == sorted(blurs)
@@ -99,7 +103,7 @@ def cycles() -> Tensor:
     return torch.stack([one.roll(-start, 0) for start in range(len(one))])
 
 
-def test_only_the_change_of_features_tells_frozen_and_shuffled_clips(perceptual: Perceptual) -> None:
+def test_only_the_change_of_features_tells_frozen_and_shuffled_clips(perceptual: PerceptualDistance) -> None:
     truth = cycles()
     frozen = truth[:, :1].expand_as(truth)  # by clip another frame: the same frames, as often
     order = torch.randperm(truth.shape[1] - 1, generator=torch.Generator().manual_seed(0)) + 1
@@ -108,10 +112,10 @@ def test_only_the_change_of_features_tells_frozen_and_shuffled_clips(perceptual:
     for other in (frozen, shuffled):
         found = distances(other, truth, perceptual)
         assert found["frechet"] < 1e-6 * spread
-        assert found["frechet_motion"] > 0.5 * spread
+        assert found["frechet_motion"] > 0.1 * spread
 
 
-def test_batches_and_earlier_sets_change_nothing(perceptual: Perceptual) -> None:
+def test_batches_and_earlier_sets_change_nothing(perceptual: PerceptualDistance) -> None:
     truth, video = clips(), blurred(clips(seed=3), 3)
     whole = distances(video, truth, perceptual)
     made = Frechet(SPEC, perceptual)
@@ -125,7 +129,7 @@ def test_batches_and_earlier_sets_change_nothing(perceptual: Perceptual) -> None
     assert torch.equal(made.features(video, maps), made.features(video))
 
 
-def test_too_few_frames_are_refused_with_the_remedy(perceptual: Perceptual) -> None:
+def test_too_few_frames_are_refused_with_the_remedy(perceptual: PerceptualDistance) -> None:
     made = Frechet(FrechetSpec(dimension=16), perceptual)
     with pytest.raises(ValueError, match=r"at least 33 measured frames, and there are 10; lower evaluation\.frechet"):
         made.reference([clips(2)])
@@ -136,7 +140,7 @@ def test_too_few_frames_are_refused_with_the_remedy(perceptual: Perceptual) -> N
         made.compute()
 
 
-def test_the_halves_of_the_truth_are_apart_only_by_their_scenes(perceptual: Perceptual) -> None:
+def test_the_halves_of_the_truth_are_apart_only_by_their_scenes(perceptual: PerceptualDistance) -> None:
     twice = clips(6).repeat_interleave(2, 0)
     assert max(between_halves(SPEC, perceptual, twice, 4).values()) < 1e-6
     found = between_halves(SPEC, perceptual, clips(12), 4)
@@ -154,8 +158,9 @@ def test_the_projection_is_seeded_and_keeps_lengths_in_the_mean() -> None:
     assert kept.mean().item() == pytest.approx(1, abs=0.1)
 
 
-def test_it_goes_by_the_name_of_its_features(perceptual: Perceptual) -> None:
-    assert Frechet(SPEC, perceptual).name == "Fréchet distance on ST-LPIPS AlexNet features"
+def test_it_goes_by_the_name_of_its_features(perceptual: PerceptualDistance) -> None:
+    assert Frechet(SPEC, perceptual).name == "Fréchet distance on Haar wavelet features"
+    assert Frechet(SPEC, Lpips()).name == "Fréchet distance on ST-LPIPS AlexNet features"
     spec = FrechetSpec(features=TimmFeaturesSpec(kind="timm", model="resnet10t"), dimension=4)
     assert Frechet(spec, perceptual).name == "Fréchet distance on resnet10t with random weights features"
     truth = clips(4, 4)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from roboalign.metrics.video import Maps
+from roboalign.metrics.perceptual_distance import Maps
 
 SCALE = 1000
 

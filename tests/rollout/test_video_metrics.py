@@ -6,7 +6,7 @@ import torch
 from rollout_fakes import PixelDistance
 from torch import Tensor
 
-from roboalign.metrics.video import Maps
+from roboalign.metrics.perceptual_distance import Maps
 from roboalign.rollout.video_metrics import (
     metric_curve,
     paired_differences,

@@ -8,7 +8,7 @@ import yaml
 
 from roboalign.hardware.spec import DeviceSpec, HardwareSpec
 from roboalign.io import read_json, read_tsv, write_json, write_text
-from roboalign.metrics.video import PUBLISHED
+from roboalign.metrics.lpips import PUBLISHED
 from roboalign.run import read_stage
 from roboalign.store import ActionRange, EpisodeWriter
 from roboalign.tokenizer.model import load_tokenizer
@@ -43,7 +43,7 @@ def root(tmp_path: Path, toy_episodes: list[Episode]) -> Path:
     write_text(tmp_path / "build/spec/tokenizer.yaml", yaml.safe_dump({"tokenizer": spec.model_dump(mode="json")}))
     hardware = HardwareSpec(device=DeviceSpec(threads=1)).model_dump(mode="json")
     write_text(tmp_path / "build/spec/hardware.yaml", yaml.safe_dump({"hardware": hardware}))
-    choose(tmp_path, {"kind": "st_lpips"})
+    choose(tmp_path, {"kind": "haarpsi"})
     return tmp_path
 
 

@@ -10,7 +10,7 @@ from lightning.pytorch.callbacks import Callback
 
 from roboalign.hardware.spec import DeviceSpec
 from roboalign.io import read_tsv, write_json
-from roboalign.metrics.video import Perceptual
+from roboalign.metrics.haarpsi import HaarPsi
 from roboalign.store import Corpus
 from roboalign.tokenizer.data import TokenizerClips, channels_first, evenly_spaced_indices
 from roboalign.tokenizer.lit import TokenizerModule
@@ -101,19 +101,19 @@ def test_it_learns_more_than_copying_and_says_so(tmp_path: Path, toy_episodes: l
         module.model.eval(),
         corpus.filter(split="train"),
         corpus.filter(split="test"),
-        Perceptual(),
+        HaarPsi(),
         torch.device("cpu"),
     )
     write_json(tmp_path / "metrics.json", metrics)
     assert metrics["n"] == metrics["psnr"]["n"] == 3
-    assert metrics["perceptual_name"] == "ST-LPIPS"
+    assert metrics["perceptual_name"] == "1 - HaarPSI"
     assert metrics["gates"]["codec_above_copy_context"]["passed"] == (metrics["gain_psnr"]["low"] > 0)
     assert metrics["gain_psnr"]["mean"] > 0
     assert set(metrics["by_source"]) == {"toy"}
     assert 0 < metrics["codes_used_fraction"]["dynamics"] <= 1
     assert metrics["psnr"]["low"] <= metrics["psnr"]["mean"] <= metrics["psnr"]["high"]
     with pytest.raises(ValueError, match="no test episode"):
-        measure(module.model, corpus, corpus.filter(source="none"), Perceptual(), torch.device("cpu"))
+        measure(module.model, corpus, corpus.filter(source="none"), HaarPsi(), torch.device("cpu"))
 
 
 @pytest.mark.parametrize("adversarial", [None, {"start": 2, "width": 8, "weight": 0.1}], ids=["plain", "adversarial"])

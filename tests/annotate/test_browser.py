@@ -16,6 +16,7 @@ from roboalign.bench.annotations import parse
 DRIVER = """
 const press = (key, target = document.body) =>
   target.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true, cancelable: true }));
+const brush = canvas.getContext("2d");
 const pixels = () => [...brush.getImageData(0, 0, canvas.width, canvas.height).data].filter((_, i) => i % 4 < 3);
 const wait = (ms) => new Promise((done) => setTimeout(done, ms));
 const notes = {};
@@ -24,9 +25,9 @@ async function drive() {
   byId("rater").value = "anna";
   byId("begin").requestSubmit();
   await wait(300);
-  press(" ");  // pause, if it plays
-  if (playing) press(" ");
-  seek(0);
+  notes.plays = player.playing;
+  press(" ");
+  player.seek(0);
   notes.first = pixels();
   press("ArrowRight");
   notes.second = pixels();
@@ -74,6 +75,7 @@ def notes(six, tmp_path_factory):
 
 
 def test_frames_are_shown_exactly_one_after_another(notes):
+    assert notes["plays"]
     assert notes["first"] == fake_frames(0)[0].flatten().tolist()
     assert notes["second"] == fake_frames(0)[1].flatten().tolist()
 

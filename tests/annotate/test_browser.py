@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 from annotate_fakes import fake_frames, fake_pairs
-from browser import find_chromium
+from browser import SCHEMES, WAIT_MS, find_chromium, severe_findings
 
 from roboalign.annotate.page import render, study
 from roboalign.annotate.sample import Showing
@@ -100,3 +100,26 @@ def test_later_clips_come_again_until_all_are_scored(notes, six):
 def test_answers_survive_a_closed_page(notes):
     assert {at for at, answer in notes["kept"]["answers"].items() if answer["kept"]} == {"0", "1", "2"}
     assert notes["resumed"] == -1  # nothing is left to score
+
+
+def test_the_page_is_accessible(six, browser, tmp_path):
+    file = tmp_path / "page.html"
+    file.write_text(render(study(fake_pairs(6), fake_frames, [Showing(0, 1)], six, "")))
+    context = browser.new_context(reduced_motion="reduce")
+    context.set_default_timeout(WAIT_MS)
+    page = context.new_page()
+    page.goto(file.as_uri())
+    assert severe_findings(page) == []
+    page.locator("#rater").fill("axe")
+    page.keyboard.press("Enter")
+    page.locator("#task").wait_for()
+    for scheme in SCHEMES:
+        page.emulate_media(color_scheme=scheme)
+        assert severe_findings(page) == []
+    page.locator("#help").click()
+    page.locator("#keys[open]").wait_for()
+    assert severe_findings(page) == []
+    page.keyboard.press("Escape")
+    page.evaluate("section('end')")
+    assert severe_findings(page) == []
+    context.close()

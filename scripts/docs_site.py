@@ -24,6 +24,9 @@ ROOT = Path(__file__).parent.parent
 LINK = re.compile(r"""(\]\(\s*|(?:src|srcset|href)=")([^)\s#"]+)([^)\s"]*(?:\s*\)|"))""")
 """A link or image in Markdown or HTML: what precedes its target, the target without its anchor, and the rest."""
 
+FLOWCHART = re.compile(r"^```mermaid\nflowchart \w+\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+"""A diagram in Mermaid. Its script is not part of the site and would be loaded from another host."""
+
 REFERENCE = "reference"
 """The folder of the generated pages."""
 
@@ -111,4 +114,11 @@ def site_markdown(text: str, source: Path) -> str:
             return match[0]
         return match[1] + posixpath.relpath(site_path(target), posixpath.dirname(site_path(source)) or ".") + match[3]
 
-    return LINK.sub(replace, text)
+    return LINK.sub(replace, FLOWCHART.sub(lambda match: flowchart_text(match[1]), text))
+
+
+def flowchart_text(lines: str) -> str:
+    """The lines of a flowchart as a block of text: `a --> b["c"]` becomes `a → c`."""
+    named = re.sub(r'\w+\["([^"]*)"\]', r"\1", lines)
+    chains = "\n".join(line.strip() for line in named.replace("-->", "→").splitlines())
+    return f"```text\n{chains}\n```"

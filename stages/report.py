@@ -3,7 +3,8 @@
 import yaml
 
 from roboalign.evaluation.clips import read_clip_sets
-from roboalign.io import read_json, read_tsv, write_text
+from roboalign.io import read_json, read_tsv, write_json, write_text
+from roboalign.report.headline import summary
 from roboalign.report.inputs import CardFiles, Inputs
 from roboalign.report.page import render, write_page
 from roboalign.report.policy_showcases import policy_showcases
@@ -23,7 +24,8 @@ CURVES = (
 
 
 def main(run: Run) -> None:
-    """Write report/index.html, its clips and images, and report/provenance.js, which DVC ignores."""
+    """Write report/index.html with its clips and images, report/provenance.js, which DVC ignores, and the headline
+    figures to metrics/summary.json."""
     texts = {path.stem: path.read_text(encoding="utf-8") for path in sorted(run.input("build/spec").glob("*.yaml"))}
     spec = {name: yaml.safe_load(text)[name] for name, text in texts.items()}
     sets = read_clip_sets(run.input("artifacts/rollout"))
@@ -44,6 +46,7 @@ def main(run: Run) -> None:
     folder = run.output("report")
     write_page(page, folder)
     write_text(folder / FILE, provenance_script(run.root))
+    write_json(run.output("metrics/summary.json"), summary(inputs))
     size = len(page.html) + sum(map(len, page.files.values()))
     run.log(f"report/index.html, {size / 1e6:.1f} MB with {len(page.files)} files beside it")
 

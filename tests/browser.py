@@ -3,11 +3,16 @@
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any, Literal
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page, sync_playwright
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
+
+SCHEMES: tuple[Literal["light"], Literal["dark"]] = ("light", "dark")
+"""The colour schemes of every page."""
 
 WAIT_MS = 120_000
 """Time limit of a step, in milliseconds: machines that run tests are busy."""
@@ -32,3 +37,13 @@ def launch_chromium() -> Iterator[Browser]:
         browser = playwright.chromium.launch(executable_path=find_chromium(), args=["--no-sandbox"], timeout=WAIT_MS)
         yield browser
         browser.close()
+
+
+def severe_findings(page: Page, context: dict[str, Any] | None = None, **options: Any) -> list[str]:
+    """The serious and critical findings of axe in a page, or in its part `context`, with the first elements of each."""
+    found = Axe().run(page, context, {"resultTypes": ["violations"], **options}).response["violations"]
+    return [
+        f"{each['id']}: {[node['target'] for node in each['nodes']][:3]}"
+        for each in found
+        if each["impact"] in ("serious", "critical")
+    ]

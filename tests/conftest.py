@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+import dvc.logger
 import numpy as np
 import pytest
 import torch
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
 SIZE = 32
+
+# DVC's log handlers keep the streams of its first import, which must not be those that a test captures and closes.
+dvc.logger.setup()
 
 # Two test processes with two threads each on two cores run ten times slower.
 torch.set_num_threads(1)

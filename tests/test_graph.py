@@ -81,6 +81,20 @@ def test_the_declared_code_exists(name: str) -> None:
             assert Path(dependency).exists(), dependency
 
 
+def test_the_headline_figures_are_the_only_metrics_file() -> None:
+    """`dvc exp show` and `dvc exp diff` print every number of every file under `metrics:`."""
+    assert [path for stage in STAGES.values() for entry in stage.get("metrics", []) for path in entry] == [
+        "metrics/summary.json"
+    ]
+    assert "metrics" not in GRAPH
+
+
+@pytest.mark.parametrize("name", STAGES.keys() - {"compose"})
+def test_dvc_restores_earlier_runs_of_a_stage(name: str) -> None:
+    """DVC's run cache has no stage with `persist`, or with `cache: false` outside of `metrics:` and `plots:`."""
+    assert all(isinstance(out, str) for out in STAGES[name]["outs"])
+
+
 def test_every_trained_part_has_a_name_in_model_registries() -> None:
     trained = {f"artifacts/{part}" for part in get_args(Part)} | {
         f"artifacts/probe/{name}" for name in get_args(ProbeName)

@@ -83,6 +83,7 @@ CONTRACT: dict[str, tuple[str, ...]] = {
     "rollout": (),
     "drift": ("epsilon", "delta", "swept_window"),
     "evaluation": ("models", "differences", "gates", "gates_not_measured", "outcomes"),
+    "summary": ("tokenizer", "world_model", "ar", "swr", "student", "supervised", "aligned", "alignment_gain", "gates"),
 }
 """Keys that every experiment's metrics hold. What a few test episodes leave undefined at this scale is absent there:
 the judge on held-out degradations, the errors of a probe whose few tasks no test episode has, gold of sources that its
@@ -153,7 +154,8 @@ def test_the_window_re_runs_rollout_evaluation_and_report(clone: Path) -> None:
     assert ran(output) == ["compose", "rollout", "evaluation", "report"]
     difference = sh(clone, "dvc", "exp", "diff")
     assert re.search(rf"rollout\.decodings\.swr\.window\s*\S*\s*{window}\s*\S*\s*{window + 1}", difference), difference
-    assert "metrics/rollout.json" in difference
+    assert re.search(r"metrics/summary\.json\s*\S*\s*swr\.psnr", difference), difference
+    assert set(re.findall(r"metrics/\S+", difference)) == {"metrics/summary.json"}
     assert metrics(clone, "rollout") != before
     sh(clone, "git", "checkout", "-q", ".")
     sh(clone, "dvc", "checkout")

@@ -1,11 +1,9 @@
-"use strict";
 // Shows one clip after another, with frames from a sheet of tiles, and takes one score for each dimension, by keyboard.
 // Answers are stored in localStorage at each key; a served page also sends completed ones to the server.
 const study = JSON.parse(document.getElementById("study").textContent);
 const byId = (id) => document.getElementById(id);
 const fields = [...document.querySelectorAll("fieldset[data-dimension]")];
 const canvas = byId("picture");
-const brush = canvas.getContext("2d");
 const SPEEDS = [1, 2, 4, 6, 10, 15, 25];
 const JOIN_MS = 1000; // in dimensions of ten points or more, digits within this time form one number
 
@@ -14,11 +12,7 @@ let answers = {}; // place -> {scores: {dimension: points}, kept: whether Enter 
 let place = 0;
 let active = 0;
 let changes = []; // [place, dimension, previous points], for undo
-let sheet = null;
-let frame = 0;
-let playing = false;
 let speed = SPEEDS.indexOf(10);
-let due = 0;
 let typed = { dimension: -1, at: 0 };
 
 // --- storage
@@ -105,27 +99,29 @@ function section(name) {
   for (const id of ["start", "task", "end"]) byId(id).hidden = id !== name;
 }
 
-function show(at) {
+const player = new ClipPlayer(() => SPEEDS[speed], ({ frame, last, playing }) => {
+  byId("seek").max = last;
+  byId("seek").value = frame;
+  byId("frame").textContent = `frame ${frame + 1} of ${last + 1} · ${SPEEDS[speed]}/s`;
+  byId("play").textContent = playing ? "Pause" : "Play";
+});
+
+async function show(at) {
+  player.step(0);
   place = at;
   active = 0;
   const clip = study.clips[at];
   section("task");
   byId("instruction").textContent = clip.instruction;
   byId("told").textContent = "";
-  byId("seek").max = clip.frames - 1;
-  canvas.width = clip.width;
-  canvas.height = clip.height;
-  playing = false;
-  sheet = new Image();
-  sheet.onload = () => {
-    seek(0);
-    if (!matchMedia("(prefers-reduced-motion: reduce)").matches) play();
-  };
-  sheet.onerror = () => (byId("told").textContent = "This clip cannot be shown by this browser.");
-  sheet.src = clip.sheet;
+  [canvas.width, canvas.height] = [clip.width, clip.height];
   marks();
   store();
   count();
+  const image = Object.assign(new Image(), { src: clip.image });
+  const missing = await player.load([{ ...clip, image, brush: canvas.getContext("2d") }]);
+  if (missing) byId("told").textContent = "This clip cannot be shown by this browser.";
+  if (missing === 0 && !matchMedia("(prefers-reduced-motion: reduce)").matches) player.play(true);
 }
 
 function marks() {
@@ -139,36 +135,6 @@ function marks() {
   if (top.top < 0 || top.bottom > innerHeight) fields[active].scrollIntoView({ block: "nearest" });
   byId("undo").disabled = changes.length === 0;
   byId("back").disabled = place === 0;
-}
-
-function seek(number) {
-  const { frames, width, height, columns } = study.clips[place];
-  frame = Math.max(0, Math.min(frames - 1, number));
-  brush.drawImage(sheet, (frame % columns) * width, Math.floor(frame / columns) * height, width, height, 0, 0, width, height);
-  byId("seek").value = frame;
-  byId("frame").textContent = `frame ${frame + 1} of ${frames} · ${SPEEDS[speed]}/s`;
-  byId("play").textContent = playing ? "Pause" : "Play";
-}
-
-function play() {
-  playing = true;
-  due = performance.now() + 1000 / SPEEDS[speed];
-  seek(frame === study.clips[place].frames - 1 ? 0 : frame);
-}
-
-function pause() {
-  playing = false;
-  seek(frame);
-}
-
-function tick(now) {
-  if (playing && sheet.complete && now >= due) {
-    const last = study.clips[place].frames - 1;
-    const next = frame === last ? 0 : frame + 1;
-    due = now + (next === last ? 1000 : 1000 / SPEEDS[speed]); // the last frame is shown for a second
-    seek(next);
-  }
-  requestAnimationFrame(tick);
 }
 
 // --- scoring
@@ -242,7 +208,7 @@ function next() {
 }
 
 function finish() {
-  playing = false;
+  player.step(0);
   section("end");
   count();
   byId("ending").textContent = study.served
@@ -256,9 +222,9 @@ function step(by) {
 }
 
 const KEYS = {
-  " ": () => (playing ? pause() : play()),
-  ArrowLeft: () => { playing = false; seek(frame - 1); },
-  ArrowRight: () => { playing = false; seek(frame + 1); },
+  " ": () => player.play(),
+  ArrowLeft: () => player.step(-1),
+  ArrowRight: () => player.step(1),
   ArrowUp: () => step(-1),
   ArrowDown: () => step(1),
   Enter: () => {
@@ -266,12 +232,12 @@ const KEYS = {
     if (name in answer().scores && active < fields.length - 1 && !complete(place)) step(1);
     else keep();
   },
-  r: () => { frame = 0; play(); },
+  r: () => { player.step(-player.last); player.play(true); },
   ".": half, ",": half, h: half,
   u: undo, b: () => place > 0 && show(place - 1), Backspace: () => place > 0 && show(place - 1),
   n: next,
-  "+": () => { speed = Math.min(SPEEDS.length - 1, speed + 1); seek(frame); },
-  "-": () => { speed = Math.max(0, speed - 1); seek(frame); },
+  "+": () => { speed = Math.min(SPEEDS.length - 1, speed + 1); player.seek(player.frame); },
+  "-": () => { speed = Math.max(0, speed - 1); player.seek(player.frame); },
   "?": () => byId("keys").showModal(),
 };
 
@@ -300,7 +266,7 @@ byId("begin").addEventListener("submit", (event) => {
   send();
 });
 byId("play").addEventListener("click", () => KEYS[" "]());
-byId("seek").addEventListener("input", (event) => { playing = false; seek(Number(event.target.value)); });
+byId("seek").addEventListener("input", () => player.step(Number(byId("seek").value) - player.frame));
 byId("back").addEventListener("click", KEYS.b);
 byId("later").addEventListener("click", next);
 byId("undo").addEventListener("click", undo);
@@ -313,4 +279,3 @@ if (rater) {
   byId("rater").readOnly = true;
 }
 setInterval(send, 15000); // answers that the server has not saved yet
-requestAnimationFrame(tick);

@@ -58,8 +58,8 @@ def study(
             "frames": sheets[showing.row].frames,
             "width": sheets[showing.row].width,
             "height": sheets[showing.row].height,
-            "columns": sheets[showing.row].columns,
-            "sheet": "data:image/webp;base64," + base64.b64encode(images[showing.row]).decode("ascii"),
+            "tiles": sheets[showing.row].columns,
+            "image": "data:image/webp;base64," + base64.b64encode(images[showing.row]).decode("ascii"),
         }
         for showing in showings
     ]
@@ -87,14 +87,14 @@ def _dimension(number: int, name: str, spec: DimensionSpec) -> dict[str, Json]:
 
 
 def render(content: Mapping[str, Json]) -> str:
-    """Render the page of a `study` as HTML; deterministic."""
+    """Render the page of a `study` as HTML; deterministic. The player is that of the report."""
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
     folder = files("roboalign.annotate")
-    template = environment.from_string((folder / "page.html.j2").read_text(encoding="utf-8"))
-    return template.render(
+    scripts = (files("roboalign.report") / "clip_player.js", folder / "page.js")
+    return environment.from_string((folder / "page.html.j2").read_text(encoding="utf-8")).render(
         study=content,
         style=(folder / "page.css").read_text(encoding="utf-8"),
-        script=(folder / "page.js").read_text(encoding="utf-8"),
+        script="\n".join(file.read_text(encoding="utf-8") for file in scripts),
     )

@@ -114,17 +114,19 @@ def compare(a: RunSnapshot, b: RunSnapshot) -> Comparison:
     before, after = a.sections(), b.sections()
     readers = stage_fields(b.text("dvc.yaml") or a.text("dvc.yaml") or "")
     changed = [describe(line, before, after, readers) for line in differences(before, after, "")]
-    notes, totals = [], (a.totals(), b.totals())
-    for snapshot, at_hand in zip((a, b), totals, strict=True):
-        if at_hand is None:
-            notes.append(f"{snapshot.name} has no table of scores at hand; `dvc pull` or `dvc repro` brings it.")
-    scores = score_changes(totals[0], totals[1]) if totals[0] is not None and totals[1] is not None else []
+    (totals_a, metrics_a), (totals_b, metrics_b) = ((run.totals(), run.metrics()) for run in (a, b))
+    notes = []
+    for name, totals, metrics in ((a.name, totals_a, metrics_a), (b.name, totals_b, metrics_b)):
+        absent = ["table of scores"] * (totals is None) + ["metrics"] * (not metrics)
+        if absent:
+            notes.append(f"{name} has no {' and no '.join(absent)} at hand; `dvc pull` or `dvc repro` brings them.")
+    scores = score_changes(totals_a, totals_b) if totals_a is not None and totals_b is not None else []
     notes.append(
         "Intervals are over episodes. Other training seeds move scores, too; `study seeds` measures by how much."
     )
-    metrics = metric_changes(a.metrics(), b.metrics())
+    moved = metric_changes(metrics_a, metrics_b)
     code = code_changes(a.code(), b.code())
-    return Comparison(a.name, b.name, tuple(changed), code, tuple(scores), tuple(metrics), tuple(notes))
+    return Comparison(a.name, b.name, tuple(changed), code, tuple(scores), tuple(moved), tuple(notes))
 
 
 def describe(

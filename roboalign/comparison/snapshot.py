@@ -2,15 +2,19 @@
 
 import hashlib
 from abc import ABC, abstractmethod
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 from typing_extensions import override
 
 from roboalign.io import parse_json
-from roboalign.study.experiments import StudyError, git, read_output
+from roboalign.study.experiments import StudyError, git
 from roboalign.study.results import Totals, read_totals
+
+if TYPE_CHECKING:
+    from dvc.api import DVCFileSystem
 
 CODE = ("roboalign", "stages")
 """The folders whose files are compared as code."""
@@ -42,8 +46,12 @@ class RunSnapshot(ABC):
         """The git blob id of each file of CODE by its path."""
 
     @abstractmethod
-    def scores_text(self) -> str | None:
-        """The text of SCORES; None if it is not at hand."""
+    def outputs(self, folder: str) -> list[str]:
+        """The paths of the outputs of stages below a folder, sorted; some of them may not be at hand."""
+
+    @abstractmethod
+    def output_text(self, path: str) -> str | None:
+        """The text of an output; None if it is not at hand."""
 
     @abstractmethod
     def folder(self, path: str, scratch: Path) -> Path | None:
@@ -58,17 +66,17 @@ class RunSnapshot(ABC):
         return sections
 
     def metrics(self) -> dict[str, Any]:
-        """The content of each file of metrics/ by its path without extension."""
+        """The content of each file of metrics/ that is at hand, by its path without extension."""
         found = {}
-        for path in self.files("metrics"):
-            text = self.text(path) if path.endswith(".json") else None
+        for path in self.outputs("metrics"):
+            text = self.output_text(path) if path.endswith(".json") else None
             if text is not None:
                 found[path.removeprefix("metrics/").removesuffix(".json")] = parse_json(text)
         return found
 
     def totals(self) -> Totals | None:
         """The total scores by (clip set, scorer) and episode; None if the score table is not at hand."""
-        text = self.scores_text()
+        text = self.output_text(SCORES)
         return None if text is None else read_totals(text)
 
 
@@ -93,8 +101,12 @@ class FolderSnapshot(RunSnapshot):
         return {path: blob_id((self.root / path).read_bytes()) for folder in CODE for path in self.files(folder)}
 
     @override
-    def scores_text(self) -> str | None:
-        return self.text(SCORES)
+    def outputs(self, folder: str) -> list[str]:
+        return self.files(folder)
+
+    @override
+    def output_text(self, path: str) -> str | None:
+        return self.text(path)
 
     @override
     def folder(self, path: str, scratch: Path) -> Path | None:
@@ -123,16 +135,33 @@ class CommitSnapshot(RunSnapshot):
         lines = git(self.root, "ls-tree", "-r", self.commit, "--", *(f"{folder}/" for folder in CODE)).splitlines()
         return {path: head.split()[2] for head, _, path in (line.partition("\t") for line in lines)}
 
+    @cached_property
+    def _file_system(self) -> "DVCFileSystem":
+        """The files of the commit, those in DVC's cache among them."""
+        from dvc.api import DVCFileSystem
+
+        return DVCFileSystem(str(self.root), rev=self.commit)
+
     @override
-    def scores_text(self) -> str | None:
+    def outputs(self, folder: str) -> list[str]:
+        from dvc.exceptions import DvcException
+
         try:
-            return read_output(self.root, self.commit, SCORES)
-        except StudyError:
+            return sorted(self._file_system.find(folder))
+        except (DvcException, OSError):
+            return self.files(folder)
+
+    @override
+    def output_text(self, path: str) -> str | None:
+        from dvc.exceptions import DvcException
+
+        try:
+            return self.text(path) or self._file_system.read_text(path, encoding="utf-8")
+        except (DvcException, OSError):
             return None
 
     @override
     def folder(self, path: str, scratch: Path) -> Path | None:
-        from dvc.api import DVCFileSystem
         from dvc.exceptions import DvcException
 
         out = scratch / self.commit / path
@@ -140,7 +169,7 @@ class CommitSnapshot(RunSnapshot):
             return out
         try:
             out.parent.mkdir(parents=True, exist_ok=True)
-            DVCFileSystem(str(self.root), rev=self.commit).get(path, str(out), recursive=True)
+            self._file_system.get(path, str(out), recursive=True)
         except (DvcException, OSError):
             return None
         return out if out.is_dir() else None

@@ -11,6 +11,7 @@ class ClipPlayer {
     this.last = 0;
     this.playing = false;
     this.due = 0;
+    this.loop = 0;
     this.request = 0;
   }
 
@@ -46,11 +47,11 @@ class ClipPlayer {
   }
 
   play(on = !this.playing) {
-    const started = on && !this.playing;
     this.playing = on;
     this.due = 0;
     this.seek(on && this.frame === this.last ? 0 : this.frame);
-    if (started) requestAnimationFrame((now) => this.tick(now));
+    cancelAnimationFrame(this.loop);
+    if (on) this.loop = requestAnimationFrame((now) => this.tick(now));
   }
 
   tick(now) {
@@ -59,6 +60,6 @@ class ClipPlayer {
       if (this.due) this.seek(this.frame === this.last ? 0 : this.frame + 1);
       this.due = now + (this.frame === this.last ? 1000 : 1000 / this.fps()); // the last frame is shown for a second
     }
-    requestAnimationFrame((later) => this.tick(later));
+    this.loop = requestAnimationFrame((later) => this.tick(later));
   }
 }

@@ -5,6 +5,13 @@ from collections.abc import Mapping
 from roboalign.report.alignment import optimizer_name
 from roboalign.report.blocks import Block, Cell, KeyFigure, KeyFigures, Prose, Section, Table
 from roboalign.report.gates import gates
+from roboalign.report.headline import (
+    HEADLINE_SCORERS,
+    alignment_comparison,
+    headline_figures,
+    longest_groups,
+    swr_comparison,
+)
 from roboalign.report.inputs import Inputs
 from roboalign.report.names import DASH, FAITHFUL, SCORERS, TIMES, dig, join_words, model, significant, words
 from roboalign.report.state_probes import PROBES
@@ -36,7 +43,7 @@ def overview(inputs: Inputs) -> Section:
 
 def key_figures(inputs: Inputs) -> list[KeyFigure]:
     """The headline numbers that this run measured."""
-    evaluation, spec, figures = inputs.metrics.get("evaluation"), inputs.spec, list[KeyFigure]()
+    headline, figures = headline_figures(inputs), list[KeyFigure]()
 
     def add(label: str, value: Json, digits: int, section: str, note: str, sign: bool = True) -> None:
         cell = estimate(value, digits, difference_tone(value) if sign else "", sign)
@@ -45,22 +52,18 @@ def key_figures(inputs: Inputs) -> list[KeyFigure]:
             interval = f"{cell.note} · n = {count}" if cell.note and count is not None else cell.note
             figures.append(KeyFigure(label, cell.text, "\n".join(filter(None, (interval, note))), section, cell.tone))
 
-    pair = next(iter(dig(spec, "evaluation", "aligned") or ()), None)
-    if pair is not None:
-        name, against = str(dig(pair, "model")), str(dig(pair, "against"))
-        for scorer in ("gold", "held_out"):
-            difference = dig(evaluation, "differences", name, against, scorer + FAITHFUL, "total")
-            text = f"{model(name)} minus {model(against)}, faithful points"
-            add(f"Gain by alignment, {SCORERS[scorer].lower()}", difference, 2, "scores", text)
-    swr = str(dig(spec, "evaluation", "gates", "swr", "model") or "supervised.swr.greedy")
-    horizon = dig(spec, "rollout", "horizon")
+    aligned, supervised = alignment_comparison(inputs.spec)
+    for scorer in HEADLINE_SCORERS:
+        text = f"{model(aligned)} minus {model(supervised)}, faithful points"
+        gain = headline.get(f"alignment_gain.{scorer}{FAITHFUL}")
+        add(f"Gain by alignment, {SCORERS[scorer].lower()}", gain, 2, "scores", text)
+    swr, _ = swr_comparison(inputs.spec)
+    horizon = dig(inputs.spec, "rollout", "horizon")
     frames = "" if horizon is None else f"PSNR over {horizon} frames, against plain autoregression"
     add("Gain by SWR (dB)", dig(inputs.metrics, "rollout", swr, "less_ar", "psnr"), 2, "swr", frames)
-    groups = dig(inputs.metrics, "student", "within_groups", "gold", "faithful") or {}
-    if groups:
-        longest = max(groups, key=int)
-        value, text = dig(groups, longest, "correlation"), f"within groups of rollouts of {longest} frames"
-        add("Student's correlation with gold", value, 2, "groups", text, sign=False)
+    longest, _ = longest_groups(inputs.metrics, "student")
+    text = f"within groups of rollouts of {longest} frames"
+    add("Student's correlation with gold", headline.get("student.gold_correlation"), 2, "groups", text, sign=False)
     return figures
 
 

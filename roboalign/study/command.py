@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 from roboalign.evaluation.outcomes import read_outcomes
-from roboalign.io import write_json, write_text
+from roboalign.io import parse_json, write_json, write_text
 from roboalign.spec.document import COMMAND_LINE
 from roboalign.spec.library import Library
 from roboalign.spec.studies import read_study
@@ -12,7 +12,6 @@ from roboalign.study.experiments import (
     StudyError,
     git,
     overrides,
-    read_committed,
     read_output,
     require_experiment,
     revisions,
@@ -38,7 +37,7 @@ def run(root: Path, name: str, folder: Path, *, collect: bool) -> int:
             run: RunResult(
                 commit,
                 tuple(overrides(study, study.runs[run])),
-                read_committed(root, commit, "metrics/evaluation.json"),
+                parse_json(read_output(root, commit, "metrics/evaluation.json")),
                 read_totals(read_output(root, commit, "artifacts/evaluation/scores.tsv")),
                 read_outcomes(read_output(root, commit, "artifacts/evaluation/outcomes.tsv")),
             )

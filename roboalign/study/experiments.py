@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from roboalign.io import parse_json
 from roboalign.spec.document import plain, read
 from roboalign.spec.dump import flow
 from roboalign.spec.experiment import StudyRunSpec, StudySpec
@@ -122,11 +121,6 @@ def dvc(root: Path, *words: str) -> None:
     result = subprocess.run([sys.executable, "-m", "dvc", *words], cwd=root, check=False)
     if result.returncode:
         raise StudyError(f"dvc {' '.join(words[:2])} failed with exit code {result.returncode}")
-
-
-def read_committed(root: Path, revision: str, path: str) -> Any:
-    """Read a JSON file of a commit."""
-    return parse_json(git(root, "show", f"{revision}:{path}"))
 
 
 def read_output(root: Path, revision: str, path: str) -> str:

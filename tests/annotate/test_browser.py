@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 from annotate_fakes import fake_frames, fake_pairs
-from browser import find_chromium
+from browser import SCHEMES, WAIT_MS, find_chromium, severe_findings
 
 from roboalign.annotate.page import render, study
 from roboalign.annotate.sample import Showing
@@ -16,6 +16,7 @@ from roboalign.bench.annotations import parse
 DRIVER = """
 const press = (key, target = document.body) =>
   target.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true, cancelable: true }));
+const brush = canvas.getContext("2d");
 const pixels = () => [...brush.getImageData(0, 0, canvas.width, canvas.height).data].filter((_, i) => i % 4 < 3);
 const wait = (ms) => new Promise((done) => setTimeout(done, ms));
 const notes = {};
@@ -24,9 +25,9 @@ async function drive() {
   byId("rater").value = "anna";
   byId("begin").requestSubmit();
   await wait(300);
-  press(" ");  // pause, if it plays
-  if (playing) press(" ");
-  seek(0);
+  notes.plays = player.playing;
+  press(" ");
+  player.seek(0);
   notes.first = pixels();
   press("ArrowRight");
   notes.second = pixels();
@@ -74,6 +75,7 @@ def notes(six, tmp_path_factory):
 
 
 def test_frames_are_shown_exactly_one_after_another(notes):
+    assert notes["plays"]
     assert notes["first"] == fake_frames(0)[0].flatten().tolist()
     assert notes["second"] == fake_frames(0)[1].flatten().tolist()
 
@@ -98,3 +100,26 @@ def test_later_clips_come_again_until_all_are_scored(notes, six):
 def test_answers_survive_a_closed_page(notes):
     assert {at for at, answer in notes["kept"]["answers"].items() if answer["kept"]} == {"0", "1", "2"}
     assert notes["resumed"] == -1  # nothing is left to score
+
+
+def test_the_page_is_accessible(six, browser, tmp_path):
+    file = tmp_path / "page.html"
+    file.write_text(render(study(fake_pairs(6), fake_frames, [Showing(0, 1)], six, "")))
+    context = browser.new_context(reduced_motion="reduce")
+    context.set_default_timeout(WAIT_MS)
+    page = context.new_page()
+    page.goto(file.as_uri())
+    assert severe_findings(page) == []
+    page.locator("#rater").fill("axe")
+    page.keyboard.press("Enter")
+    page.locator("#task").wait_for()
+    for scheme in SCHEMES:
+        page.emulate_media(color_scheme=scheme)
+        assert severe_findings(page) == []
+    page.locator("#help").click()
+    page.locator("#keys[open]").wait_for()
+    assert severe_findings(page) == []
+    page.keyboard.press("Escape")
+    page.evaluate("section('end')")
+    assert severe_findings(page) == []
+    context.close()

@@ -26,12 +26,12 @@ def html(content):
 
 
 def picture(clip) -> np.ndarray:
-    data = base64.b64decode(clip["sheet"].removeprefix("data:image/webp;base64,"))
+    data = base64.b64decode(clip["image"].removeprefix("data:image/webp;base64,"))
     return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
 
 
 def tile(image: np.ndarray, clip, number: int) -> np.ndarray:
-    top, left = number // clip["columns"] * clip["height"], number % clip["columns"] * clip["width"]
+    top, left = number // clip["tiles"] * clip["height"], number % clip["tiles"] * clip["width"]
     return image[top : top + clip["height"], left : left + clip["width"]]
 
 
@@ -45,11 +45,11 @@ def test_every_frame_is_on_the_sheet_exactly(content):
 
 
 def test_pictures_have_one_size_in_bytes_whatever_they_show(content):
-    assert len({len(clip["sheet"]) for clip in content["clips"]}) == 1
+    assert len({len(clip["image"]) for clip in content["clips"]}) == 1
 
 
 def test_the_page_tells_nothing_of_origin_degradation_model_or_labels(content, html):
-    allowed = {"clip", "showing", "instruction", "frames", "width", "height", "columns", "sheet"}
+    allowed = {"clip", "showing", "instruction", "frames", "width", "height", "tiles", "image"}
     assert {key for clip in content["clips"] for key in clip} == allowed
     without_clips = re.sub(r"data:image[^\"]*", "", html)
     for word in (

@@ -1,5 +1,6 @@
 """What `diff` says of two runs: fields with their meaning, code, and whether scores moved by more than noise."""
 
+import contextlib
 import json
 import re
 import shutil
@@ -55,8 +56,13 @@ def write_run(folder: Path, *, window: int = 6, seed: int = 0, gain: float = 0.0
     return folder
 
 
+def git(folder: Path, *words: str) -> None:
+    identity = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
+    subprocess.run(["git", *identity, *words], cwd=folder, check=True, capture_output=True)
+
+
 def diff(capsys: pytest.CaptureFixture[str], *words: object) -> dict[str, Any]:
-    assert main(["diff", *map(str, words), "--json"]) == 0
+    assert main([*map(str, words), "--json"]) == 0
     found: dict[str, Any] = json.loads(capsys.readouterr().out)
     return found
 
@@ -66,7 +72,7 @@ def test_a_changed_window_is_named_with_its_meaning_its_stages_and_what_it_moved
 ) -> None:
     a, b = write_run(tmp_path / "a"), write_run(tmp_path / "b", window=9, gain=1.0)
     (b / "roboalign/rollout/swr.py").write_text("step = 2\n")
-    found = diff(capsys, a, b)
+    found = diff(capsys, "diff", a, b)
     (change,) = found["fields"]
     assert (change["field"], change["change"]) == ("rollout.decodings.swr.window", "6 → 9")
     assert "frames" in change["meaning"].lower()
@@ -89,14 +95,14 @@ def test_a_changed_window_is_named_with_its_meaning_its_stages_and_what_it_moved
 
 def test_two_seeds_are_noise(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     a, b = write_run(tmp_path / "a"), write_run(tmp_path / "b", seed=7, gain=0.5)
-    found = diff(capsys, a, b)
+    found = diff(capsys, "diff", a, b)
     assert [each["field"] for each in found["fields"]] == ["student.training.seed"]
     assert found["verdict"].startswith("noise: the runs differ only in seeds")
 
 
 def test_equal_runs_differ_in_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     a = write_run(tmp_path / "a")
-    found = diff(capsys, a, a)
+    found = diff(capsys, "diff", a, a)
     assert (found["fields"], found["code"], found["metrics"]) == ([], {}, [])
     assert found["verdict"] == "noise: none of 2 scores differs by more than chance over episodes"
 
@@ -105,16 +111,11 @@ def test_revisions_are_compared_with_folders_and_absent_scores_are_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = write_run(tmp_path / "a")
-
-    def git(*words: str) -> None:
-        identity = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
-        subprocess.run(["git", *identity, *words], cwd=folder, check=True, capture_output=True)
-
-    git("init", "-q")
-    git("add", "build", "dvc.yaml", "metrics", "roboalign")
-    git("commit", "-qm", "first")
+    git(folder, "init", "-q")
+    git(folder, "add", "build", "dvc.yaml", "metrics", "roboalign")
+    git(folder, "commit", "-qm", "first")
     (folder / "roboalign/rollout/swr.py").write_text("step = 2\n")
-    git("commit", "-qam", "second")
+    git(folder, "commit", "-qam", "second")
     assert main(["--root", str(folder), "diff", "HEAD~1", str(folder), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["code"] == {"roboalign/rollout": 1}
@@ -122,6 +123,34 @@ def test_revisions_are_compared_with_folders_and_absent_scores_are_named(
     assert "HEAD~1 has no table of scores at hand" in found["notes"][0]
     assert main(["--root", str(folder), "diff", "HEAD", "nothing"]) == 2
     assert "nothing is no folder with dvc.yaml, no experiment of DVC" in capsys.readouterr().err
+
+
+def test_metrics_and_scores_of_a_revision_are_read_from_the_cache_of_dvc(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from dvc.repo import Repo
+
+    root = write_run(tmp_path / "a")
+    outs = "[artifacts/evaluation, metrics/rollout.json]"
+    (root / "dvc.yaml").write_text(f"stages: {{evaluation: {{cmd: x, outs: {outs}}}}}\n")
+    (root / ".gitignore").write_text("/artifacts/\n/metrics/\n")
+    git(root, "init", "-q")
+    with contextlib.chdir(root), Repo.init(".") as repo:
+        repo.commit(force=True)
+    git(root, "add", "-A")
+    git(root, "commit", "-qm", "first")
+    shutil.rmtree(root / "metrics")
+    shutil.rmtree(root / "artifacts")
+    b = write_run(tmp_path / "b", window=9, gain=1.0)
+    capsys.readouterr()  # DVC's messages
+    found = diff(capsys, "--root", root, "diff", "HEAD", b)
+    assert [each["metric"] for each in found["metrics"]] == ["rollout/psnr"]
+    assert len(found["scores"]) == 2
+    assert len(found["notes"]) == 1
+    shutil.rmtree(root / ".dvc/cache")
+    found = diff(capsys, "--root", root, "diff", "HEAD", b)
+    assert found["metrics"] == found["scores"] == []
+    assert "HEAD has no table of scores and no metrics at hand; `dvc pull`" in found["notes"][0]
 
 
 def test_a_folder_without_a_resolved_spec_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
-from browser import WAIT_MS
+from browser import SCHEMES, WAIT_MS, severe_findings
 from playwright.sync_api import Browser, BrowserContext, Page
 from preference_toys import MODELS, write_rollouts
 
@@ -140,11 +139,17 @@ def test_the_page_is_blind_and_accessible(context: BrowserContext, root: Path, k
     assert len(sizes) == 1, "the size of an image would tell its clip"
     page = context.new_page()
     page.goto((root / "pairs.html").as_uri())
-    for _ in range(2):
-        found = Axe().run(page).response["violations"]
-        assert [each["id"] for each in found if each["impact"] in ("serious", "critical")] == []
-        if page.locator("#start").is_visible():
-            begin(page, "axe")
+    assert severe_findings(page) == []
+    begin(page, "axe")
+    for scheme in SCHEMES:
+        page.emulate_media(color_scheme=scheme)
+        assert severe_findings(page) == []
+    page.keyboard.press("?")
+    page.locator("#keys[open]").wait_for()
+    assert severe_findings(page) == []
+    page.keyboard.press("Escape")
+    page.evaluate("section('end')")
+    assert severe_findings(page) == []
 
 
 def content_of(text: str) -> str:

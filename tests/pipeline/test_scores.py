@@ -1,6 +1,8 @@
 """Scores of clip sets and of the bench are the same, byte for byte, however many workers compute them."""
 
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +13,9 @@ import yaml
 from roboalign import checkpoint
 from roboalign.bench.dataset import score_pairs
 from roboalign.bench.pairs import Bench, write_pairs
-from roboalign.evaluation.clips import OTHER_ACTIONS
-from roboalign.evaluation.scoring import ScoredSet, best_of_n
-from roboalign.executor import Workers
+from roboalign.evaluation.clips import OTHER_ACTIONS, read_clip_sets
+from roboalign.evaluation.scoring import ScoredSet, best_of_n, score
+from roboalign.executor import Result, Work, Workers
 from roboalign.io import write_json
 from roboalign.pipeline import bench_scores, evaluation
 from roboalign.pipeline.bench_scores import BenchScorer
@@ -22,6 +24,7 @@ from roboalign.pipeline.judges import has_request_limits, load_judge
 from roboalign.pipeline.scorers import GoldFiles
 from roboalign.pipeline.sharding import ModelExecutor
 from roboalign.pipeline.students import load_student_to
+from roboalign.reward.dimensions import mean_scores
 from roboalign.reward.rubric import calibrate, limits_to_json
 from roboalign.reward.spec import RewardSpec
 from roboalign.store import Corpus, EpisodeWriter
@@ -57,9 +60,9 @@ def write_clips(folder: Path, episodes: list[Episode]) -> None:
         keys = [(episode, sample) for episode in episodes for sample in range(samples)]
         with EpisodeWriter(folder / name, fps=5) as writer:
             for episode, sample in keys:
-                frames = episode.frames[:7] // np.uint8(1 + number + sample)
-                changed = {"id": f"{episode.id}#{sample}", "frames": frames, "actions": episode.actions[:7]}
-                writer.add(replace(episode, **changed, state=None, keypoints=None))
+                frames, actions = episode.frames[:7] // np.uint8(1 + number + sample), episode.actions[:7]
+                key = f"{episode.id}#{sample}"
+                writer.add(replace(episode, id=key, frames=frames, actions=actions, state=None, keypoints=None))
         index.append({
             "name": name, "model": "supervised", "decoding": "swr", "sampling": "greedy", "folder": name,
             "episodes": [episode.id for episode, _ in keys], "samples": [sample for _, sample in keys],
@@ -80,7 +83,9 @@ def scoring_inputs(root: Path, reward: RewardSpec) -> ScoringInputs:
 def to_bytes(scored: dict[str, ScoredSet]) -> dict[tuple[str, str], bytes]:
     """The scores of each set by each scorer, and its outcomes."""
     found = {(name, scorer): values.tobytes() for name, one in scored.items() for scorer, values in one.scores.items()}
-    return found | {(n, "outcomes"): one.outcomes.values.tobytes() for n, one in scored.items() if one.outcomes is not None}
+    return found | {
+        (n, "outcomes"): one.outcomes.values.tobytes() for n, one in scored.items() if one.outcomes is not None
+    }
 
 
 def test_any_number_of_workers_scores_clip_sets_to_the_same_bytes(
@@ -103,7 +108,9 @@ def test_any_number_of_workers_scores_clip_sets_to_the_same_bytes(
         assert one.outcomes.episodes == one.episodes
     assert not np.array_equal(found[TRUTH].scores["student"], found["swr.greedy"].scores["student"])
     # Two candidates of each episode, of which the better one is kept.
-    every = evaluation._score_piece(evaluation._ScoringPiece(inputs, "best_of_2", slice(0, 6)), torch.device("cpu"))
+    student = load_student_to(root / "artifacts/student/model.safetensors", torch.device("cpu"))
+    candidates = read_clip_sets(root / "artifacts/rollout")["best_of_2"]
+    every = score("best_of_2", candidates.clips(), {"student": partial(mean_scores, student)}, 2)
     assert found["best_of_2"].samples == best_of_n(every, "student_faithful").samples
 
 
@@ -126,7 +133,7 @@ def test_any_number_of_workers_scores_the_bench_to_the_same_bytes(
 
 def test_few_clips_and_limited_requests_are_left_to_one_process(root: Path, six: RewardSpec, tmp_path: Path) -> None:
     class NoWorkers(Workers):
-        def map(self, function: object, work: object) -> object:  # type: ignore[override]
+        def map(self, function: Callable[[Work], Result], work: Sequence[Work]) -> Generator[Result]:
             raise AssertionError("a worker was asked")
 
         def close(self) -> None: ...

@@ -13,6 +13,7 @@ from typing import Any, overload
 import torch
 from torch import Tensor, nn
 
+from roboalign.sharded_weights import gather, shard_like
 from roboalign.spec.training import TrainingSpec
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
@@ -76,10 +77,13 @@ class Muon(torch.optim.AdamW):
         state["step"] += 1  # AdamW.load_state_dict, which this class inherits, expects a step count
         momentum: Tensor = state["momentum"]
         momentum.lerp_(gradient, 1 - self.momentum)
+        # Of a sharded parameter, every rank orthogonalizes the whole matrix, and takes its own rows of the result.
+        direction = gather(gradient.lerp(momentum, self.momentum))
         with torch.autocast(parameter.device.type, enabled=False):  # a step may be within a module's mixed precision
-            update = orthogonalize(gradient.lerp(momentum, self.momentum).flatten(1))
+            update = orthogonalize(direction.flatten(1))
         parameter.mul_(1 - rate * decay)
-        parameter.add_(update.view_as(parameter), alpha=-rate * RMS * max(update.shape) ** 0.5)
+        size = max(update.shape) ** 0.5
+        parameter.add_(shard_like(update.view_as(direction), parameter), alpha=-rate * RMS * size)
 
 
 def is_layer_matrix(name: str, parameter: nn.Parameter) -> bool:

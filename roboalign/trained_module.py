@@ -1,16 +1,17 @@
 """The base of the parts' Lightning modules: a step's gradient in micro-batches, its random numbers, its phases."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
 
 import lightning
 import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer
-from torch import Tensor
+from torch import Tensor, nn
 
 from roboalign.distributed import BatchShard, average_over_ranks
+from roboalign.sharded_weights import shard_weights
 
 Loss = tuple[Tensor, Mapping[str, Tensor]]
 """A loss, with gradients, and what the curve shows, by name."""
@@ -51,6 +52,16 @@ class TrainedModule(lightning.LightningModule):
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         self.phase_seconds[name] = self.phase_seconds.get(name, 0.0) + time.monotonic() - started
+
+    def shardable_models(self) -> Sequence[nn.Module]:
+        """The models whose weights the strategy `fsdp` shards; the others are whole on every device."""
+        return ()
+
+    def configure_model(self) -> None:
+        """Shard the weights, if the strategy does. Lightning calls it in each rank, before the optimizers are made."""
+        if self.device_mesh is not None:
+            for model in self.shardable_models():
+                shard_weights(model, self.device_mesh["data_parallel"])
 
     def batch_loss(self, batch: Any) -> Loss:
         """The mean loss of the samples of a micro-batch."""

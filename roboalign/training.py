@@ -23,7 +23,7 @@ from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.strategies import DDPStrategy, Strategy
+from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy, Strategy
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch.utils.data import DataLoader, Dataset, Sampler
 
@@ -40,6 +40,7 @@ from roboalign.hardware.spec import DeviceSpec
 from roboalign.io import write_text, write_tsv
 from roboalign.loggers import LiveLog
 from roboalign.progress import ProgressReporter
+from roboalign.sharded_weights import gather_on_cpu, is_sharded, load_whole_state, shard_like
 from roboalign.spec.training import TrainingSpec
 from roboalign.trained_module import TrainedModule
 from roboalign.training_process import keep_memory, suppress_output, training_numerics
@@ -131,7 +132,7 @@ class TrainingProgress(Callback):
     def restore(self, module: lightning.LightningModule) -> None:
         """Load the checkpoint's weights. Raises CheckpointError if they are not those of `module`."""
         try:
-            module.load_state_dict({k[6:]: v for k, v in self.tensors.items() if k.startswith("model.")})
+            load_whole_state(module, {k[6:]: v for k, v in self.tensors.items() if k.startswith("model.")})
         except (RuntimeError, ValueError) as error:
             raise checkpoint.CheckpointError(
                 f"{self.file} does not fit this training ({error}); remove it and run again"
@@ -151,10 +152,13 @@ class TrainingProgress(Callback):
         self.restore(module)
         for number, optimizer in enumerate(trainer.optimizers):
             states: dict[int, dict[str, torch.Tensor]] = {}
+            trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
             for name, tensor in self.tensors.items():
                 if name.startswith(f"optimizer.{number}."):
                     index, key = name.split(".")[2:]
-                    states.setdefault(int(index), {})[key] = tensor
+                    # Step counts are numbers; the others have the shape of the parameter.
+                    sharded = shard_like(tensor, trained[int(index)]) if tensor.ndim else tensor
+                    states.setdefault(int(index), {})[key] = sharded
             optimizer.load_state_dict({**optimizer.state_dict(), "state": states})
         self.tensors = {}
         if trainer.is_global_zero:
@@ -179,7 +183,8 @@ class TrainingProgress(Callback):
     ) -> None:
         """Average the gradients over ranks, once for all micro-batches, and clip them. They are unscaled already."""
         parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-        average_gradients(parameters)
+        # FSDP averages the gradients of sharded weights in the backward pass.
+        average_gradients(parameter for parameter in parameters if not is_sharded(parameter))
         if self.spec.gradient_clip:
             torch.nn.utils.clip_grad_norm_(parameters, self.spec.gradient_clip)
 
@@ -199,7 +204,7 @@ class TrainingProgress(Callback):
             if trainer.is_global_zero:
                 write_tsv(self.curves, self.rows)
                 self._log_live(module, step, logs)
-        if step % self.spec.checkpoint_every == 0 and step < self.spec.steps and trainer.is_global_zero:
+        if step % self.spec.checkpoint_every == 0 and step < self.spec.steps:
             self.write(trainer, module, step)
         if self.reporter is not None:
             self.reporter.report(step, self.rows[-1] if self.rows else {})
@@ -235,17 +240,25 @@ class TrainingProgress(Callback):
     def on_train_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
         self._close("success")
         # For the stage, if this is a rank; and a stage that is killed later does not train again.
-        if trainer.is_global_zero:
-            tensors = {f"model.{name}": tensor for name, tensor in module.state_dict().items()}
-            checkpoint.save_scratch(self.file, tensors, step=self.spec.steps, rows=self.rows, finished=True)
+        self.write(trainer, module, self.spec.steps, finished=True)
 
-    def write(self, trainer: lightning.Trainer, module: lightning.LightningModule, step: int) -> None:
-        """Write the scratch checkpoint after `step` steps."""
+    def write(
+        self, trainer: lightning.Trainer, module: lightning.LightningModule, step: int, *, finished: bool = False
+    ) -> None:
+        """Write the scratch checkpoint after `step` steps; that of a `finished` training has no optimizer states.
+
+        All ranks call it, because they gather sharded weights together; rank 0 writes.
+        """
         tensors = {f"model.{name}": tensor for name, tensor in module.state_dict().items()}
-        for number, optimizer in enumerate(trainer.optimizers):
+        for number, optimizer in enumerate([] if finished else trainer.optimizers):
             for index, state in optimizer.state_dict()["state"].items():
-                tensors |= {f"optimizer.{number}.{index}.{key}": torch.as_tensor(v) for key, v in state.items()}
-        checkpoint.save_scratch(self.file, tensors, step=step, rows=self.rows)
+                for key, value in state.items():
+                    value = value if isinstance(value, torch.Tensor) else torch.tensor(value)
+                    tensors[f"optimizer.{number}.{index}.{key}"] = value
+        tensors = gather_on_cpu(tensors, keep=trainer.is_global_zero)
+        if trainer.is_global_zero:
+            metadata = {"step": step, "rows": self.rows} | ({"finished": True} if finished else {})
+            checkpoint.save_scratch(self.file, tensors, **metadata)
 
 
 class ReplicatedStrategy(DDPStrategy):
@@ -333,6 +346,8 @@ def _train(
         slurm = "RANK" not in os.environ
         environment = SLURMEnvironment(auto_requeue=False) if slurm else TorchElasticEnvironment()
         strategy = ReplicatedStrategy()
+        if device.weight_shards > 1 and module.shardable_models():
+            strategy = ModelParallelStrategy(data_parallel_size=device.ranks, tensor_parallel_size=1)
     else:  # variables of a SLURM job or of torchrun around a stage of one process mean nothing to it
         environment, strategy = LightningEnvironment(), "auto"
     with suppress_output(), training_numerics(device):

@@ -3,15 +3,14 @@
 from typing import cast
 
 from roboalign.bench.calibration import calibrate, interval_metrics
-from roboalign.bench.dataset import score_pairs
 from roboalign.bench.pairs import Bench
 from roboalign.hardware.spec import DeviceSpec
 from roboalign.io import write_json
 from roboalign.judge.measure import copy_context_attack, measure, measure_groups
 from roboalign.judge.spec import JudgeName, JudgeSpec
-from roboalign.pipeline.judges import save_scores, train_judge
-from roboalign.probe.model import load_probe
-from roboalign.probe.outcome import load_outcome_model
+from roboalign.pipeline.bench_scores import BenchScorer
+from roboalign.pipeline.judges import load_judge, load_perception, save_scores, train_judge
+from roboalign.pipeline.sharding import ModelExecutor
 from roboalign.reward.dimensions import ABSOLUTE
 from roboalign.reward.spec import RewardSpec
 from roboalign.run import Run, execute
@@ -27,13 +26,13 @@ def main(run: Run) -> None:
     corpus = Corpus.open(run.input("artifacts/sources/index.json"))
     bench = Bench.open(run.input("artifacts/bench"), corpus, reward.names, name)
     train, validation, test = (bench.filter(split=split) for split in ("train", "validation", "test"))
-    eyes = load_probe(run.input(f"artifacts/probe/{name}/model.safetensors"))
-    outcome = load_outcome_model(run.input(f"artifacts/probe/{name}/outcome.safetensors"))
-    judge = train_judge(run, name, spec, reward, bench, eyes, outcome, corpus.action_width, device_spec)
-    judge.save(run.output(f"artifacts/{name}/model.safetensors"), run.provenance)
+    judge = train_judge(run, name, spec, reward, bench, *load_perception(run, name), corpus.action_width, device_spec)
+    judge.save(path := run.output(f"artifacts/{name}/model.safetensors"), run.provenance)
     # The student learns from the judge's scores of all pairs; no student is distilled from the held-out judge.
     asked = list(range(len(bench.pairs))) if name == "judge" else [*validation, *test]
-    sampled, places = score_pairs(judge.sample, bench, asked), {row: place for place, row in enumerate(asked)}
+    with ModelExecutor.of(run) as executor:
+        sampled = BenchScorer.of(run, reward, path, load_judge).score(asked, executor)
+    places = {row: place for place, row in enumerate(asked)}
     if name == "judge":
         save_scores(run.output("artifacts/judge/scores.safetensors"), sampled.mean(0), run.provenance)
     samples = sampled[:, [places[row] for row in test]]

@@ -1,13 +1,14 @@
 """Distil the judge into the student reward and measure it: `python -m stages.student`."""
 
 from roboalign.bench.calibration import calibrate, interval_metrics
-from roboalign.bench.dataset import score_pairs
 from roboalign.bench.pairs import Bench
 from roboalign.hardware.spec import DeviceSpec
 from roboalign.io import write_json
 from roboalign.judge.measure import copy_context_attack, measure_groups
+from roboalign.pipeline.bench_scores import BenchScorer
 from roboalign.pipeline.judges import load_judge, load_scores
-from roboalign.pipeline.students import train_student
+from roboalign.pipeline.sharding import ModelExecutor
+from roboalign.pipeline.students import load_student_to, train_student
 from roboalign.reward.spec import RewardSpec
 from roboalign.run import Run, execute
 from roboalign.store import Corpus
@@ -27,13 +28,17 @@ def main(run: Run) -> None:
     taught = load_scores(run.input("artifacts/judge/scores.safetensors"), bench)
     train, validation, test = (bench.filter(split=split) for split in ("train", "validation", "test"))
     student, known = train_student(run, spec, reward, bench, taught, corpus.action_width, device)
-    save_student(run.output("artifacts/student/model.safetensors"), student, run.provenance)
-    judge_scores, scores = taught[test], score_pairs(student.sample, bench, test)[0]
+    model = run.output("artifacts/student/model.safetensors")
+    save_student(model, student, run.provenance)
+    scorer = BenchScorer.of(run, reward, model, load_student_to)
+    with ModelExecutor.of(run) as executor:
+        scores = scorer.score(test, executor)[0]
+        guessed = scorer.score(validation, executor)[0, :, 0] if validation else None
+    judge_scores = taught[test]
     # Every eighth test clip: real rollouts and recordings, of all lengths.
     fast, slow = (videos_per_second(scorer.sample, bench, test[::8]) for scorer in (student, judge))
     metrics = measure(scores, judge_scores, taught[train].mean(0), bench, test, reward)
     gold = Bench.open(run.input("artifacts/bench"), corpus, reward.names, "gold").labels[test]
-    guessed = score_pairs(student.sample, bench, validation)[0, :, 0] if validation else None
     calibration = calibrate(bench, corpus, reward, train, validation, guessed)
     write_json(run.output("artifacts/student/calibration.json"), calibration.model_dump(mode="json"))
     metrics |= {

@@ -3,6 +3,7 @@
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from roboalign.tokenizer.interface import Tokenizer
 from roboalign.tokenizer.model import build_tokenizer
@@ -31,6 +32,20 @@ def world_model(seed: int, shape: TokenShape = SHAPE, **changes: Any) -> WorldMo
         "max_position_embeddings": 128, "training": TRAINING,
     }  # fmt: skip
     return seeded_world_model(WorldModelSpec.model_validate(fields | changes), shape, seed)
+
+
+def random_segments(count: int, seed: int = 0) -> dict[str, Tensor]:
+    """Random segments of three frames for world models of SHAPE."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def codes(high: int, *shape: int) -> Tensor:
+        return torch.randint(high, (count, *shape), generator=generator)
+
+    return {
+        "context": torch.cat([codes(12, 6), codes(15, 4)], 1), "dynamics": codes(15, 3, 4),
+        "actions": torch.rand((count, 3, 3), generator=generator) * 2 - 1,
+        "action_mask": torch.ones(count, 3, dtype=torch.bool),
+    }  # fmt: skip
 
 
 def equal(left: torch.nn.Module, right: torch.nn.Module) -> bool:

@@ -16,7 +16,7 @@ BASE = ("roboalign.spec.base", "roboalign.spec.training", "roboalign.spec.weight
 SHARED = (
     "roboalign.types", "roboalign.io", "roboalign.store", "roboalign.checkpoint",
     "roboalign.initial_weights", "roboalign.run", "roboalign.training", "roboalign.trained_module",
-    "roboalign.training_process", "roboalign.distributed", "roboalign.executor",
+    "roboalign.training_process", "roboalign.distributed", "roboalign.sharded_weights", "roboalign.executor",
     "roboalign.optimizer", "roboalign.video", "roboalign.loggers", "roboalign.progress", "roboalign.frame_sheets",
     "roboalign.machine",
 )  # fmt: skip

@@ -22,6 +22,7 @@ INFRASTRUCTURE = {"roboalign/spec", "roboalign/types.py", "roboalign/io.py", "ro
     "roboalign/loggers.py",
     "roboalign/progress.py",
     "roboalign/distributed.py",
+    "roboalign/sharded_weights.py",
     "roboalign/executor.py",
     "roboalign/errors.py",
     "roboalign/initial_weights.py",

@@ -48,15 +48,16 @@ class ClipSet:
         """Whether the clips can be scored by their episode's instruction and true outcome."""
         return self.name != OTHER_ACTIONS
 
-    def clips(self) -> Iterator[Clip]:
-        """All clips in order. Raises ValueError if the store has another number of clips than the index."""
+    def clips(self, rows: slice = slice(None)) -> Iterator[Clip]:
+        """The clips of `rows` in order. Raises ValueError if the store has another number of clips than the index."""
         store = EpisodeStore(self.folder)
         if len(store) != len(self.episodes):
             raise ValueError(
                 f"{self.folder} has {len(store)} clips, but its index lists {len(self.episodes)}; run `dvc repro "
                 "rollout`"
             )
-        for number, (episode, sample) in enumerate(zip(self.episodes, self.samples, strict=True)):
+        for number in range(len(store))[rows]:
+            episode, sample = self.episodes[number], self.samples[number]
             instruction, actions = store.infos[number].instruction, store.actions(number)[:-1]
             yield Clip(episode, sample, instruction, store.frames(number), actions)
 
@@ -94,8 +95,8 @@ def read_clip_sets(folder: Path) -> dict[str, ClipSet]:
     return {one.name: one for one in sets}
 
 
-def true_clips(corpus: Corpus, like: ClipSet) -> Iterator[Clip]:
-    """The recorded clips of the episodes of `like`, each episode once, with the same lengths.
+def true_clips(corpus: Corpus, like: ClipSet, rows: slice = slice(None)) -> Iterator[Clip]:
+    """The recorded clips of the episodes of `like`, each episode once, with the same lengths; `rows` of them.
 
     Raises ValueError if the corpus does not have an episode, because the clips are then from other recordings.
     """
@@ -103,7 +104,7 @@ def true_clips(corpus: Corpus, like: ClipSet) -> Iterator[Clip]:
     lengths = {
         episode: info.length for episode, info in zip(like.episodes, EpisodeStore(like.folder).infos, strict=True)
     }
-    for episode, length in lengths.items():
+    for episode, length in list(lengths.items())[rows]:
         if episode not in numbers:
             raise ValueError(f"{like.name} has a clip of {episode}, which is not in any source; run `dvc repro`")
         number = numbers[episode]

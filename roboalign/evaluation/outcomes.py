@@ -36,6 +36,15 @@ class Outcomes:
     values: Values
     """(N, 4), columns COLUMNS; NaN if unknown, as all but PSNR are if the source has no states."""
 
+    @classmethod
+    def concatenate(cls, parts: Sequence["Outcomes"]) -> "Outcomes":
+        """The outcomes of the clips of all parts, in their order."""
+        return cls(
+            tuple(episode for part in parts for episode in part.episodes),
+            tuple(sample for part in parts for sample in part.samples),
+            np.concatenate([part.values for part in parts]),
+        )
+
     def by_episode(self) -> dict[str, dict[str, float]]:
         """Position error, PSNR, and rates of false and missed success by episode: {measure: {episode: value}}.
 

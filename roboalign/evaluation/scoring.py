@@ -69,6 +69,20 @@ class ScoredSet:
     outcomes: Outcomes | None = None
     """None without a gold scorer."""
 
+    @classmethod
+    def concatenate(cls, parts: Sequence["ScoredSet"]) -> "ScoredSet":
+        """One set of the rows of all parts, in their order, without scorers whose scores are all NaN, such as gold for
+        robots without states."""
+        scores = {label: np.concatenate([part.scores[label] for part in parts]) for label in parts[0].scores}
+        outcomes = [part.outcomes for part in parts if part.outcomes is not None]
+        return cls(
+            parts[0].name,
+            tuple(episode for part in parts for episode in part.episodes),
+            tuple(sample for part in parts for sample in part.samples),
+            {label: values for label, values in scores.items() if np.isfinite(values).any()},
+            Outcomes.concatenate(outcomes) if outcomes else None,
+        )
+
     def select(self, rows: Sequence[int]) -> "ScoredSet":
         """The scored set of the given rows."""
         return ScoredSet(
@@ -105,7 +119,7 @@ def score(
         scorers: The learned scorers by name.
         batch: Clips scored at once.
         device: Device of the scorers.
-        gold: The gold scorer; left out of the result if all of its scores are NaN.
+        gold: The gold scorer, whose scores may be NaN.
 
     Raises:
         ValueError: The clip set is empty, or a scorer returns NaN or another number of rows.
@@ -149,9 +163,8 @@ def score(
         raise ValueError(f"the clip set {name} is empty; run `dvc repro rollout`")
     flush(pending)
     scores = {label: np.concatenate(values) for label, values in parts.items()}
-    finite = {label: values for label, values in scores.items() if np.isfinite(values).any()}
     clip_ids = tuple(episodes), tuple(samples)
-    return ScoredSet(name, *clip_ids, finite, Outcomes(*clip_ids, np.concatenate(outcomes)) if outcomes else None)
+    return ScoredSet(name, *clip_ids, scores, Outcomes(*clip_ids, np.concatenate(outcomes)) if outcomes else None)
 
 
 def best_of_n(candidates: ScoredSet, scorer: str) -> ScoredSet:

@@ -54,6 +54,10 @@ class DeviceSpec(Spec):
     compile: bool = False
     """Compile the world model's transformer in training by torch.compile. On a CPU this takes a minute or more for each
     stage and does not speed up small models."""
+    strategy: Literal["ddp", "fsdp"] = "ddp"
+    """What several devices hold of the world model in its training, and of policy and reference in alignment: `ddp` has
+    all of it on each device, `fsdp` (FSDP2) a part of weights, gradients and optimizer states, and gathers a layer when
+    it computes. Other parts are always whole. `fsdp` is not for `16-mixed` and `compile`."""
     sampler: SamplerSpec = SamplerSpec()
     """Sampling from world models."""
     threads: Annotated[int, Field(ge=1, le=256)] = 2
@@ -68,10 +72,24 @@ class DeviceSpec(Spec):
             raise ValueError("must be false with precision 16-mixed; take bf16-mixed, or set this to false")
         return fused
 
+    @field_validator("strategy")
+    @classmethod
+    def _strategy(cls, strategy: str, info: ValidationInfo) -> str:
+        if strategy == "fsdp" and info.data.get("precision") == "16-mixed":
+            raise ValueError("fsdp does not scale gradients of 16-mixed; set precision to bf16-mixed, or take ddp")
+        if strategy == "fsdp" and info.data.get("compile"):
+            raise ValueError("fsdp gathers layers, which compiled graphs do not see; set compile to false, or take ddp")
+        return strategy
+
     @property
     def ranks(self) -> int:
         """Processes that train together, one for each device."""
         return self.devices * self.nodes
+
+    @property
+    def weight_shards(self) -> int:
+        """Devices over which the weights of the world model are sharded; 1 if each device has all of them."""
+        return self.ranks if self.strategy == "fsdp" else 1
 
 
 Parts = Annotated[int, Field(ge=1, le=65_536)]
@@ -101,6 +119,8 @@ class MicroBatchesSpec(Spec):
     rollouts of a prompt share their context within a part, so parts of whole groups take the least memory."""
     rl_sampling: Parts = 1
     """Parts of the rollouts of a step that are sampled and rewarded at a time; bounds caches and encoded contexts."""
+    policies: Parts = 1
+    """Parts of a batch of frames of behaviour cloning."""
 
 
 class ProcessesSpec(Spec):
@@ -158,7 +178,7 @@ class HardwareSpec(Spec):
     """Keep the inputs of the world model's layers alone for the backward pass, in its training and in alignment, and
     compute the rest again: a third more time, a fraction of the memory, the same values."""
     executor: ExecutorSpec = ProcessesSpec(kind="processes")
-    """The executor for recording and converting episodes; on a CPU, for encoding tokens and for rollouts, too."""
+    """The executor for recording and converting episodes; on a CPU also for encoding tokens, rollouts and scores."""
     cache: Annotated[str, Field(min_length=1, max_length=1000)] = ".scratch/files"
     """Folder in which files of remote data sets are cached."""
     loggers: Annotated[tuple[LoggerName, ...], items(0, 4)] = ()

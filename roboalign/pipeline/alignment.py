@@ -1,6 +1,7 @@
 """Alignment put together: the module with its collaborators, the guard's check, the measures before and after."""
 
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
 from typing import cast, overload
 
@@ -11,6 +12,7 @@ from torch.utils.data import default_collate
 
 from roboalign.bench.dataset import Scores, read_video
 from roboalign.bench.pairs import Bench
+from roboalign.distributed import is_rank
 from roboalign.hardware.spec import DeviceSpec, SamplerSpec
 from roboalign.metrics.statistics import bootstrap
 from roboalign.pipeline.judges import load_scores
@@ -110,6 +112,8 @@ def load_alignment(run: Run, spec: RLSpec, reward_spec: RewardSpec, device: torc
     corpus, tokenizer = parts.corpus(), parts.tokenizer()
     train, validation, test = (corpus.filter(split=split) for split in ("train", "validation", "test"))
     policy, reference = (parts.world_model() for _ in range(2))
+    if sharded := is_rank() and _device_spec(run).weight_shards > 1:
+        policy, reference = policy.cpu(), reference.cpu()  # until each device has its part of them
     student, distilled = (load_student(run.input(f"artifacts/student/{MODEL}")).to(device) for _ in range(2))
     models = load_reward_models(run, reward_spec, student, device)
     reward, scorers = build_reward(spec.reward, reward_spec, models), load_held_out(run, distilled, device)
@@ -128,20 +132,23 @@ def load_alignment(run: Run, spec: RLSpec, reward_spec: RewardSpec, device: torc
             device,
             seed,
             reward,
-            _sampler_spec(run),
+            _device_spec(run).sampler,
         )
 
     prompts = Prompts(train, spec.horizon, spec.stride, spec.policies)
     guard = None if spec.guard is None else measure(validation, spec.guard.prompts, spec.measure.seed + 1)
     bench = Bench.open(run.input("artifacts/bench"), corpus, reward_spec.names)
-    module = make_module(run, spec, policy, reference, student, models, prompts, tokenizer, reward, bench, guard)
+    sampled = deepcopy(policy).to(device).requires_grad_(False) if sharded else policy
+    module = make_module(
+        run, spec, policy, sampled, reference, student, models, prompts, tokenizer, reward, bench, guard
+    )  # fmt: skip
     tested = measure(test, spec.measure.prompts, spec.measure.seed)
     return Alignment(module, policy, student, reference, prompts, tested)
 
 
-def _sampler_spec(run: Run) -> SamplerSpec:
-    device_spec: DeviceSpec = run.section("hardware.device", DeviceSpec)
-    return device_spec.sampler
+def _device_spec(run: Run) -> DeviceSpec:
+    spec: DeviceSpec = run.section("hardware.device", DeviceSpec)
+    return spec
 
 
 def make_observe_fn(student: Student, judge: Scorer) -> ObserveFn:
@@ -203,6 +210,7 @@ def make_module(
     run: Run,
     spec: RLSpec,
     policy: WorldModel,
+    sampled: WorldModel,
     reference: WorldModel,
     student: Student,
     models: RewardModels,
@@ -212,7 +220,7 @@ def make_module(
     bench: Bench,
     guard: PolicyMeasure | None,
 ) -> AlignmentModule:
-    """The alignment module with its collaborators."""
+    """The alignment module with its collaborators; `sampled` is the policy, or its copy if it will be sharded."""
     buffer, observe = None, None
     sets: Sequence[SetBatch] = ()
     if spec.distillation is not None:
@@ -222,7 +230,7 @@ def make_module(
         buffer = ReplayBuffer(spec.distillation.capacity, _one_clip(student, prompts, observe))
 
     def rollout_at(temperature: float) -> RolloutFn:
-        sampler = Sampler(policy, temperature=temperature, spec=_sampler_spec(run))
+        sampler = Sampler(sampled, temperature=temperature, spec=_device_spec(run).sampler)
         return make_rollout_fn(tokenizer, sampler, spec.decoding)
 
     by_frame = {"mse": mse_by_frame, "l1": l1_by_frame}.get(spec.reward.kind)
@@ -231,11 +239,12 @@ def make_module(
         reference=reference,
         rollout=rollout_at(spec.temperature),
         greedy_rollout=rollout_at(0.0),
+        sampled_policy=None if sampled is policy else sampled,
         reward=reward,
         reward_by_frame=by_frame,
         observe=observe,
         bench=sets,
-        check=None if guard is None or spec.guard is None else make_check(run, spec.guard, policy, guard),
+        check=None if guard is None or spec.guard is None else make_check(run, spec.guard, sampled, guard),
     )
     module = AlignmentModule(spec, policy, student, prompts, components, buffer)
     module.sampling_parts = run.micro_batches.rl_sampling

@@ -15,7 +15,7 @@ from roboalign.bench.labeller import PairLabeller
 from roboalign.bench.pairs import Pair
 from roboalign.bench.spec import BenchSpec
 from roboalign.hardware.spec import SamplerSpec
-from roboalign.pipeline.sharding import ModelExecutor, one_thread
+from roboalign.pipeline.sharding import MIN_CLIPS, ModelExecutor, one_thread
 from roboalign.probe.model import Probe, load_probe
 from roboalign.probe.spec import ProbeName
 from roboalign.reward.spec import RewardSpec
@@ -29,9 +29,6 @@ from roboalign.world_model.sampler import Sampler
 
 CHECKPOINTS = {"early": "early.safetensors", "final": "model.safetensors"}
 """The world model's checkpoints by the names that BenchSpec uses."""
-
-MIN_CLIPS = 256
-"""Clips from which several workers generate them: each has to load the models, which takes longer than fewer clips."""
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,8 @@ from roboalign.hardware.spec import DeviceSpec
 from roboalign.judge.model import RegressionJudge, load_regression_judge
 from roboalign.judge.openai_api import OpenAIJudge
 from roboalign.judge.spec import JudgeSpec, OpenAIJudgeSpec, Qwen3VLJudgeSpec, RegressionJudgeSpec
-from roboalign.probe.model import Probe
-from roboalign.probe.outcome import OutcomeModel
+from roboalign.probe.model import Probe, load_probe
+from roboalign.probe.outcome import OutcomeModel, load_outcome_model
 from roboalign.reward.dimensions import Judge, Scorer, normalise
 from roboalign.reward.init import initial_vocabulary, initialize_reward_model
 from roboalign.reward.lit import RewardModule
@@ -28,6 +28,7 @@ from roboalign.reward.spec import RewardModelSpec, RewardSpec
 from roboalign.reward.text import Vocabulary
 from roboalign.run import Run
 from roboalign.training import fit, fold_in
+from roboalign.types import Json
 
 
 class BenchClips(Sequence[Any]):
@@ -94,6 +95,12 @@ def fit_reward_model(
     return known
 
 
+def load_perception(run: Run, name: str) -> tuple[Probe, OutcomeModel]:
+    """The state probe through which the scorers of `name` perceive, and the outcome model beside it."""
+    folder = run.input(f"artifacts/probe/{name}/model.safetensors").parent
+    return load_probe(folder / "model.safetensors"), load_outcome_model(folder / "outcome.safetensors")
+
+
 def train_judge(
     run: Run,
     name: str,
@@ -157,6 +164,15 @@ def load_scores(path: Path, bench: Bench) -> Scores:
         )
     found: Scores = scores.double().numpy()
     return found
+
+
+def has_request_limits(path: Path) -> bool:
+    """Whether the scorer in a file asks a server, whose limits on requests count those of one process only.
+
+    Raises CheckpointError on a damaged file.
+    """
+    spec: Json = checkpoint.load_metadata(path).get("spec")
+    return isinstance(spec, dict) and spec.get("kind") == "openai_api"
 
 
 def load_judge(path: Path, device: torch.device | str = "cpu", root: Path = Path()) -> Scorer:

@@ -57,7 +57,7 @@ def train_networks(
         run.log(f"{name}: {len(numbers)} demonstrations, {len(data)} frames")
         fit(
             module, data, model.training, device_spec, label=f"{run.label} {name}", scratch=scratch,
-            curves=scratch / "curve.tsv",
+            curves=scratch / "curve.tsv", micro_batches=run.micro_batches.policies,
         )  # fmt: skip
         save_network(run.output(f"artifacts/policies/{name}.safetensors"), network, run.provenance)
         networks[name] = load_network(run.output(f"artifacts/policies/{name}.safetensors"))

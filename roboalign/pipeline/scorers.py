@@ -1,7 +1,10 @@
 """The scorers of an experiment: judges, student and gold, loaded and applied to clips and rollouts."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
+from typing import Self
 
 import numpy as np
 import torch
@@ -15,6 +18,7 @@ from roboalign.metrics.perceptual import build_perceptual
 from roboalign.metrics.perceptual_spec import PerceptualSpec
 from roboalign.metrics.video import psnr
 from roboalign.pipeline.judges import load_judge
+from roboalign.pipeline.students import load_student_to
 from roboalign.probe.model import load_probe
 from roboalign.reward.build import RewardModels
 from roboalign.reward.dimensions import VARIANTS, Scorer, mean_scores
@@ -25,22 +29,43 @@ from roboalign.reward.rubric import limits_from_json
 from roboalign.reward.spec import RewardSpec
 from roboalign.run import Run
 from roboalign.store import Corpus
-from roboalign.student.model import load_student
 from roboalign.video import frames_to_video, quantise, video_to_frames
 
 MODEL = "model.safetensors"
 
 
+@dataclass(frozen=True)
+class GoldFiles:
+    """The files of the gold scores: of their state probe, and of the rubric's limits from probed true clips."""
+
+    probe: Path
+    limits: Path
+
+    @classmethod
+    def of(cls, run: Run) -> Self:
+        """Those of the experiment."""
+        return cls(
+            run.input(f"artifacts/probe/gold/{MODEL}"), run.input("artifacts/bench/probed_limits/gold.json")
+        )  # fmt: skip
+
+    def load(self, reward: RewardSpec, device: torch.device) -> Gold:
+        """The gold scores: the rubric over what the gold state probe perceives."""
+        return Gold(load_probe(self.probe).to(device), reward, limits_from_json(read_json(self.limits)))
+
+
+def open_scorer(name: ScorerName, path: Path, device: torch.device, root: Path = Path()) -> Scorer:
+    """The learned scorer in a file of the experiment in `root`."""
+    return load_student_to(path, device) if name == "student" else load_judge(path, device, root)
+
+
 def load_scorer(run: Run, name: ScorerName, device: torch.device) -> Scorer:
     """A learned scorer of the experiment."""
-    path = run.input(f"artifacts/{name}/{MODEL}")
-    return load_student(path).to(device) if name == "student" else load_judge(path, device, run.root)
+    return open_scorer(name, run.input(f"artifacts/{name}/{MODEL}"), device, run.root)
 
 
 def load_gold(run: Run, reward: RewardSpec, device: torch.device) -> Gold:
-    """The gold scores: the rubric over what the gold state probe perceives."""
-    probe = load_probe(run.input(f"artifacts/probe/gold/{MODEL}")).to(device)
-    return Gold(probe, reward, limits_from_json(read_json(run.input("artifacts/bench/probed_limits/gold.json"))))
+    """The gold scores of the experiment."""
+    return GoldFiles.of(run).load(reward, device)
 
 
 def load_reward_models(run: Run, reward: RewardSpec, student: RewardModel, device: torch.device) -> RewardModels:

@@ -15,6 +15,10 @@ from roboalign.executor import Workers, open_workers
 from roboalign.hardware.spec import ExecutorSpec, ProcessesSpec
 from roboalign.run import Run, require_accelerator, set_determinism
 
+MIN_CLIPS = 256
+"""Clips from which several workers generate or score them: each has to load the models, which takes longer than fewer
+clips."""
+
 Work = TypeVar("Work")
 Result = TypeVar("Result")
 
@@ -44,11 +48,18 @@ class ModelExecutor:
         with open_workers(spec) as workers:
             yield cls(workers, devices)
 
-    def map(self, function: Callable[[Work, torch.device], Result], work: Sequence[Work]) -> Generator[Result]:
+    def map(
+        self, function: Callable[[Work, torch.device], Result], work: Sequence[Work], *, in_process: bool = False
+    ) -> Generator[Result]:
         """The results of `function(piece, device)` in the order of the pieces.
 
-        `function` must be importable, pieces and results picklable. An error in a worker is raised here.
+        `function` must be importable, pieces and results picklable. An error in a worker is raised here. `in_process`
+        lets this process do all of it, with the same results.
         """
+        if in_process:
+            for piece in work:
+                yield _OnDevice(function)((piece, self.devices[0]))
+            return
         placed = [(piece, self.devices[number % len(self.devices)]) for number, piece in enumerate(work)]
         with closing(self.workers.map(_OnDevice(function), placed)) as results:
             yield from results

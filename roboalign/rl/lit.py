@@ -26,6 +26,7 @@ from roboalign.rl.prompts import Item, Prompts
 from roboalign.rl.replay_buffer import ReplayBuffer
 from roboalign.rl.rollouts import PolicyRollouts, sample_rollouts, split_rows, value_gradients
 from roboalign.rl.spec import BestOfNSpec, FirstOrderSpec, GRPOSpec, RLSpec
+from roboalign.sharded_weights import copy_whole_weights, is_sharded, shard_like
 from roboalign.student.model import Student
 from roboalign.trained_module import TrainedModule
 from roboalign.training import fold_in
@@ -55,6 +56,9 @@ class AlignmentComponents:
     """Groups of the bench's clips that distillation replays, so that the student does not forget them."""
     check: Callable[[int], Check] | None = None
     """Measures the current policy on validation prompts; takes the step."""
+    sampled_policy: nn.Module | None = None
+    """The copy of the policy that `rollout` and `check` use if the policy's own weights are sharded over devices; it
+    follows the policy. None if they use the policy itself."""
 
 
 class AlignmentModule(TrainedModule):
@@ -110,6 +114,17 @@ class AlignmentModule(TrainedModule):
         codes: int = self.policy.shape.dynamics_codes  # type: ignore[union-attr, assignment]
         return codes
 
+    def shardable_models(self) -> list[nn.Module]:
+        return [self.policy, self.parts.reference]
+
+    def configure_model(self) -> None:
+        """Shard policy, reference and the weights of the best check, if the strategy shards weights."""
+        super().configure_model()
+        for name, parameter in self.policy.named_parameters():
+            if is_sharded(parameter) and self.best:
+                best = shard_like(self.best[_key(name)].detach(), parameter)
+                self.best[_key(name)] = nn.Parameter(best, requires_grad=False)
+
     def configure_optimizers(self) -> list[Muon]:
         training = self.spec.training
         optimizers = [build_optimizer(self.policy.named_parameters(), training, is_hidden=is_layer_matrix)]
@@ -126,6 +141,7 @@ class AlignmentModule(TrainedModule):
             return
         self.student.eval()
         with self.time_phase("rollout"):
+            self._update_sampled_policy()
             rollouts = self.sample(batch)
         policy_optimizer, *distillers = self.trained_optimizers()
         compared = isinstance(self.spec.optimizer, GRPOSpec) and self.spec.optimizer.epochs > 1
@@ -153,6 +169,11 @@ class AlignmentModule(TrainedModule):
         if (self.step + 1) % self.spec.training.log_every == 0:
             logs |= self._dimension_scores(rollouts)
         self.log_dict({name: value.detach() for name, value in logs.items()})
+
+    def _update_sampled_policy(self) -> None:
+        """Bring the copy of a sharded policy up to date."""
+        if self.parts.sampled_policy is not None:
+            copy_whole_weights(self.parts.sampled_policy, self.policy)
 
     @torch.no_grad()
     def _dimension_scores(self, rollouts: PolicyRollouts) -> dict[str, Tensor]:
@@ -257,9 +278,13 @@ class AlignmentModule(TrainedModule):
         return decision.stop
 
     def _measure_check(self, check: Callable[[int], Check]) -> Tensor:
-        """A check by rank 0, for all ranks: they must come to the same decision."""
+        """A check by rank 0, for all ranks: they must come to the same decision.
+
+        If weights are sharded, all ranks make it, because they gather the reference's together.
+        """
         values = torch.empty(len(fields(Check)), dtype=torch.float64, device=self.device)
-        if self.global_rank == 0:
+        self._update_sampled_policy()
+        if self.global_rank == 0 or self.parts.sampled_policy is not None:
             values.copy_(torch.tensor(astuple(check(self.step)), dtype=torch.float64))
         return from_first_rank(values)
 

@@ -265,6 +265,7 @@ def batches(experiment: Experiment) -> Iterator[Violation]:
     parts = {part: getattr(experiment, part) for part in ("tokenizer", "world_model", "judge", "held_out", "student")}
     parts |= {f"probe.{name}": getattr(experiment.probe, name) for name in get_args(ProbeName)}
     parts |= {f"{part}.outcome": spec.outcome for part, spec in parts.items() if part.startswith("probe.")}
+    parts |= {f"policies.policies.{name}.model": model for name, model in experiment.policies.cloning_models.items()}
     for part, spec in parts.items():
         if not hasattr(spec, "training"):  # a judge behind a server; no outcome model
             continue

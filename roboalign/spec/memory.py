@@ -12,11 +12,9 @@ from typing import get_args
 
 from roboalign.bench.spec import BenchSpec
 from roboalign.hardware.spec import HardwareSpec
-from roboalign.metrics.perceptual_spec import LpipsSpec
 from roboalign.probe.spec import ProbeName
 from roboalign.reward.spec import RewardModelSpec
 from roboalign.rl.spec import FirstOrderSpec
-from roboalign.rollout.spec import DecodingBase
 from roboalign.sources.spec import SimulatedRobotSpec
 from roboalign.spec.activations import (
     FLOAT,
@@ -26,6 +24,7 @@ from roboalign.spec.activations import (
     segment_activations,
 )
 from roboalign.spec.experiment import Experiment
+from roboalign.spec.sizes import Sizes
 
 GIGA = 1e9
 LIBRARIES = 0.6e9
@@ -40,14 +39,10 @@ SEGMENT = 200
 """Bytes of an entry of a list of segments or prompts, in the process that lists them."""
 PAIR = 4_000
 """A pair of the bench with its labels."""
-CHUNK_PIXELS = 8 * 64 * 64
-"""Pixels of the images that the tokenizer encodes or decodes at once (tokenizer/batch_invariant.py)."""
-CONVOLUTION_MAPS = 6
-"""Feature maps of the first level that encoding or decoding an image without gradients holds at once."""
-PERCEPTUAL = {"vgg": 1_000, "alex": 120, "squeeze": 200}
-"""Bytes for each pixel that the feature maps of a perceptual distance take."""
 STATE_FEATURES, OTHER_FEATURES = 44, 64
 """Numbers that a reward model keeps of a sampled frame: by each member of the state probe, and besides."""
+SCORED_CLIPS = 64
+"""Clips of the bench that a scorer gets at once."""
 AHEAD = 3
 """Results of each worker that wait to be taken, and the one in work (executor.py)."""
 SEGMENTS_OF_FILE = 2_048
@@ -79,85 +74,6 @@ class StageMemory:
     def host_gb(self) -> float:
         """GB of RAM beside it."""
         return (LIBRARIES + sum(self.host.values())) / GIGA
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """Sizes in bytes that several stages share."""
-
-    experiment: Experiment
-
-    @property
-    def frame(self) -> float:
-        """A frame as numbers."""
-        return FLOAT * self.stored_frame
-
-    @property
-    def stored_frame(self) -> float:
-        """A frame as it is stored."""
-        return 3.0 * self.experiment.tokenizer.height * self.experiment.tokenizer.width
-
-    @property
-    def context(self) -> float:
-        """An encoded context frame."""
-        return float(FLOAT * self.experiment.tokenizer.encoded_context)
-
-    @property
-    def chunk(self) -> float:
-        """Encoding or decoding of some images, without gradients."""
-        tokenizer = self.experiment.tokenizer
-        images = max(1, CHUNK_PIXELS // (tokenizer.height * tokenizer.width))
-        first = tokenizer.widths[0] * math.prod(tokenizer.resolution(0))
-        return float(images * CONVOLUTION_MAPS * FLOAT * first)
-
-    @property
-    def tokenizer(self) -> float:
-        """The tokenizer's weights."""
-        return float(FLOAT * self.experiment.tokenizer.parameters)
-
-    @property
-    def world_model(self) -> float:
-        """The world model's weights, and a sampler's copy: transposed on a CPU, in bfloat16, or for compiled graphs."""
-        device = self.experiment.hardware.device
-        copied = device.accelerator == "cpu" or device.sampler.compile or self._cached_number != FLOAT
-        return float((FLOAT + copied * self._cached_number) * self.parameters)
-
-    @property
-    def _cached_number(self) -> int:
-        """Bytes of a number of the key-value cache and of the sampler's weights."""
-        return FLOAT if self.experiment.hardware.device.sampler.precision == "32-true" else FLOAT // 2
-
-    @property
-    def parameters(self) -> int:
-        """Parameters of the world model."""
-        tokenizer = self.experiment.tokenizer
-        return self.experiment.world_model.parameters(
-            tokenizer.context_tokens,
-            tokenizer.dynamics_tokens,
-            tokenizer.context_levels,
-            tokenizer.dynamics_levels,
-            max(source.action_width for source in self.experiment.sources.values()),
-        )
-
-    @property
-    def perceptual(self) -> float:
-        """The feature maps of a perceptual distance of one frame and its target."""
-        spec = self.experiment.evaluation.perceptual
-        backbone = spec.backbone if isinstance(spec, LpipsSpec) else "alex"
-        return 2.0 * PERCEPTUAL.get(backbone, max(PERCEPTUAL.values())) * self.stored_frame / 3
-
-    def rollouts(self, decoding: DecodingBase, rows: int, frames: int) -> dict[str, float]:
-        """Rollouts in progress: caches, contexts, frames."""
-        tokenizer, model = self.experiment.tokenizer, self.experiment.world_model
-        prefix = model.prefix_tokens(tokenizer.context_tokens, tokenizer.dynamics_tokens)
-        peak = decoding.peak_sequence(frames, prefix, model.frame_tokens(tokenizer.dynamics_tokens))
-        return {
-            "key-value cache": float(model.cache_bytes(peak, rows, self._cached_number)),
-            # While a context is encoded again, the old one and its parts are there too.
-            "encoded contexts": 2 * decoding.contexts * rows * self.context,
-            "frames": 2 * rows * (1 + frames) * self.frame,
-            "encoding and decoding": self.chunk,
-        }
 
 
 def stage_memory(experiment: Experiment, episodes: int | None = None, frames: int = 50) -> Iterator[StageMemory]:
@@ -234,7 +150,7 @@ def _video_model_memory(
     if segment is not None and model.training.steps:
         copies = 1 + 1 * (model.ema_decay > 0) / 4
         training = {
-            "training": TRAINED * copies * sizes.parameters,
+            "training": TRAINED * copies * sizes.parameters / hardware.device.weight_shards + sizes.gathered_weights,
             "activations": segment_activations(experiment, rows, segment.frames),
         }
     measured, horizon = model.measure.batch_size, model.measure.horizon
@@ -251,7 +167,7 @@ def _video_model_memory(
         "world_model",
         field if trains else "world_model.measure.batch_size",
         training if trains else measuring,
-        {**known, "batches": 0.1e9},
+        {**known, "batches": 0.1e9, "weights before sharding": sizes.weights_before_sharding},
     )
 
 
@@ -277,16 +193,19 @@ def _bench_memory(experiment: Experiment, sizes: Sizes, known: Mapping[str, floa
 
 def _scorer_memory(part: str, experiment: Experiment, sizes: Sizes, known: Mapping[str, float]) -> StageMemory:
     """A judge or the student: what it keeps of each pair; the device's part is in `estimates.scorer_estimate`."""
-    scorer, bench = getattr(experiment, part), experiment.bench
+    scorer, bench, hardware = getattr(experiment, part), experiment.bench, experiment.hardware
     pairs = bench.pairs + sum(groups.prompts * groups.size for groups in bench.groups)
     host = {**known, "pairs": float(pairs * PAIR)}
+    if hardware.device.accelerator == "cpu":  # scored clips of further processes, stored and as numbers
+        clips = SCORED_CLIPS * bench.max_frames * (sizes.frame + sizes.stored_frame)
+        host["scoring processes"] = (_workers(hardware) - 1) * (LIBRARIES + clips)
     if isinstance(scorer, RewardModelSpec):
         probe = experiment.probe.held_out if part == "held_out" else experiment.probe.judge
         numbers = probe.members * STATE_FEATURES + OTHER_FEATURES
         host["observed pairs"] = float(2 * FLOAT * pairs * scorer.encoder.frames * numbers)
         batch = scorer.training.batch_size * scorer.set_size * bench.max_frames * sizes.stored_frame
         if scorer.encoder.appearance is not None:  # those that loader processes prepare, the next, the present one
-            host["batches"] = (experiment.hardware.device.loader_workers + 2) * batch
+            host["batches"] = (hardware.device.loader_workers + 2) * batch
     stage, size = "student" if part == "student" else "judge", getattr(scorer, "training", None)
     field = f"{part}.training.batch_size"
     return StageMemory(
@@ -315,14 +234,20 @@ def _alignment_memory(
     # Before training, one device compares gradients of whole batches: it has the videos of all devices, and the
     # gradients instead of the optimizer's states.
     compared = hardware.device.ranks if rl.measure.gradient_batches else 1
+    weights, shards = TRAINED * sizes.parameters + 3 * sizes.world_model, hardware.device.weight_shards
+    if shards > 1:  # reference and best policy are in shards; a whole copy of the policy is sampled
+        weights = (TRAINED + 2 * FLOAT) * sizes.parameters / shards + sizes.gathered_weights + 2 * sizes.world_model
+        if rl.measure.gradient_batches:  # which one device compares
+            weights = max(weights, TRAINED * sizes.parameters + sizes.world_model)
     device = {
-        "training": TRAINED * sizes.parameters + 3 * sizes.world_model + sizes.tokenizer,
+        "training": weights + sizes.tokenizer,
         # The allocator keeps what sampling has freed.
         **update,
         **sampling,
         "rewarded videos": copies * rows * compared * (1 + rl.horizon) * sizes.frame,
     }
-    host = {**known, "list of prompts": float(count * max(0, frames - rl.horizon) / rl.stride * SEGMENT)}
+    prompts = float(count * max(0, frames - rl.horizon) / rl.stride * SEGMENT)
+    host = {**known, "list of prompts": prompts, "weights before sharding": sizes.weights_before_sharding}
     student = experiment.student.encoder
     if rl.distillation is not None:
         numbers = experiment.probe.judge.members * STATE_FEATURES + OTHER_FEATURES

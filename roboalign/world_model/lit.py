@@ -11,6 +11,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from roboalign.distributed import BatchShard
 from roboalign.optimizer import build_optimizer, is_layer_matrix
+from roboalign.sharded_weights import gather_on_cpu
 from roboalign.trained_module import Loss, TrainedModule
 from roboalign.world_model.model import WorldModel, save_world_model, token_loss, token_weights
 
@@ -25,6 +26,9 @@ class WorldModelTraining(TrainedModule):
         self.average: AveragedModel | None = None
         if decay:
             self.average = AveragedModel(model, avg_fn=lambda mean, weight, _: torch.lerp(mean, weight, 1 - decay))
+
+    def shardable_models(self) -> list[WorldModel]:
+        return [self.model] if self.average is None else [self.model, self.result]
 
     @property
     def result(self) -> WorldModel:
@@ -95,8 +99,10 @@ class Snapshot(Callback):
         self, trainer: lightning.Trainer, module: lightning.LightningModule, batch: dict[str, Tensor], index: int
     ) -> None:
         assert isinstance(module, TrainedModule)
-        if module.step == self.step and trainer.is_global_zero:
-            save_world_model(self.file, self.model, self.provenance)
+        if module.step == self.step:
+            weights = gather_on_cpu(self.model.state_dict(), keep=trainer.is_global_zero)
+            if trainer.is_global_zero:
+                save_world_model(self.file, self.model, self.provenance, weights)
 
 
 def early_step(steps: int, fraction: float) -> int:

@@ -7,7 +7,7 @@ layout.py has the order of the tokens, sampler.py the autoregressive rollout wit
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, assert_never
 
@@ -372,9 +372,16 @@ def token_loss(
     return (losses * weights).sum() / (weights.sum() if total_weight is None else total_weight)
 
 
-def save_world_model(path: Path, model: WorldModel, provenance: str) -> None:
-    """Write the model with its spec, its token shape and the hash of what went into it."""
-    checkpoint.save_model(path, model, model.spec, provenance, shape=model.shape.dump())
+def save_world_model(
+    path: Path, model: WorldModel, provenance: str, weights: Mapping[str, Tensor] | None = None
+) -> None:
+    """Write the model with its spec, its token shape and the hash of what went into it.
+
+    `weights` are the whole weights of a sharded model; by default, those of the model.
+    """
+    state = model.state_dict() if weights is None else weights
+    spec, shape = model.spec.model_dump(mode="json"), model.shape.dump()
+    checkpoint.save(path, state, spec=spec, provenance=provenance, shape=shape)
 
 
 def load_world_model(path: Path, device: str = "cpu") -> WorldModel:

@@ -200,6 +200,13 @@ class WorldModelSpec(Spec):
         """Bytes of the key-value cache of `rows` sequences of `tokens` tokens, `width` bytes a number."""
         return 2 * self.layers * self.kv_heads * self.head_width * tokens * rows * width
 
+    @property
+    def layer_parameters(self) -> int:
+        """Number of parameters of a layer."""
+        key_value = self.kv_heads * self.head_width
+        attention = self.hidden_size * (2 * self.hidden_size + 2 * key_value)
+        return attention + 3 * self.hidden_size * self.intermediate_size + 2 * self.hidden_size
+
     def parameters(
         self,
         context_tokens: int,
@@ -219,9 +226,6 @@ class WorldModelSpec(Spec):
             action_width: Action dimensions of the widest source.
             proprioception_width: Dimensions of the widest source's proprioception.
         """
-        key_value = self.kv_heads * self.head_width
-        attention = self.hidden_size * (2 * self.hidden_size + 2 * key_value)
-        layer = attention + 3 * self.hidden_size * self.intermediate_size + 2 * self.hidden_size
         vectors = _vectors(self.embedding, context_levels) + _vectors(self.embedding, dynamics_levels)
         vectors += _vectors(self.embedding, dynamics_levels) * self.previous_codes
         vectors += sum(dynamics_levels) if self.embedding == "digits" else 0
@@ -229,7 +233,7 @@ class WorldModelSpec(Spec):
         vectors += 2 * action_width if self.actions.kind == "slot" and self.actions.displacement else 0
         vectors += 2 * proprioception_width if self.proprioception is not None else 0
         vectors += self.sequence_tokens(context_tokens, dynamics_tokens, 1) * self.places
-        return self.layers * layer + self.hidden_size * (vectors + 1 + _codes(dynamics_levels))
+        return self.layers * self.layer_parameters + self.hidden_size * (vectors + 1 + _codes(dynamics_levels))
 
 
 def _codes(levels: tuple[int, ...]) -> int:

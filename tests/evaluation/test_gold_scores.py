@@ -53,8 +53,12 @@ def test_gold_scores_what_it_knows() -> None:
 
 
 def test_gold_is_absent_where_it_knows_nothing() -> None:
-    result = score("toy", [clip("real/0", 20)], {"student": brightness}, batch=2, gold=squared)
+    parts = [score("toy", [clip(f"real/{n}", 20)], {"student": brightness}, batch=2, gold=squared) for n in range(2)]
+    result = ScoredSet.concatenate(parts)
     assert set(result.scores) == {"student", "student_faithful"}
+    assert result.episodes == ("real/0", "real/1")
+    assert result.outcomes is not None
+    assert result.outcomes.values.shape == (2, 4)
     assert agreement([result], SPEC) == {}
     assert "agreement" not in evaluate({"supervised.ar.greedy": result}, ("a", "b"), SPEC)
 

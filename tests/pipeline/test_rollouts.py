@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from roboalign.checkpoint import save_model
-from roboalign.executor import open_workers
-from roboalign.hardware.spec import DeviceSpec, ExecutorSpec, ProcessesSpec
+from roboalign.executor import Workers
+from roboalign.hardware.spec import DeviceSpec
 from roboalign.io import write_json
 from roboalign.pipeline.rollouts import load_suite
 from roboalign.pipeline.sharding import ModelExecutor
@@ -46,26 +46,24 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> VideoModels:
     return VideoModels.in_folder(root, "cpu")
 
 
-def roll_out(parts: VideoModels, folder: Path, executor: ExecutorSpec) -> list[StoredRollout]:
+def roll_out(parts: VideoModels, folder: Path, workers: Workers) -> list[StoredRollout]:
     """Sampled rollouts of one model, and greedy ones of the other that see true frames."""
-    with open_workers(executor) as workers:
-        suite = load_suite(SPEC, parts, parts.corpus(), DeviceSpec(threads=1), ModelExecutor(workers), folder)
-        return [
-            suite.roll(SwrSpec(window=2), "supervised", "sampled"),
-            suite.roll(TrueRefreshSpec(window=2), "aligned", "greedy"),
-        ]
+    suite = load_suite(SPEC, parts, parts.corpus(), DeviceSpec(threads=1), ModelExecutor(workers), folder)
+    return [
+        suite.roll(SwrSpec(window=2), "supervised", "sampled"),
+        suite.roll(TrueRefreshSpec(window=2), "aligned", "greedy"),
+    ]
 
 
 def test_any_number_of_workers_rolls_out_the_same_bytes(
-    parts: VideoModels, tmp_path: Path, executor: ExecutorSpec
+    parts: VideoModels, tmp_path: Path, alone: Workers, workers: Workers
 ) -> None:
-    alone = roll_out(parts, tmp_path, ProcessesSpec(kind="processes", workers=1))
-    shared = roll_out(parts, tmp_path, executor)
+    expected, shared = roll_out(parts, tmp_path, alone), roll_out(parts, tmp_path, workers)
     assert [*tmp_path.iterdir()] == []  # the files of the frames have no names
-    for one, other in zip(alone, shared, strict=True):
+    for one, other in zip(expected, shared, strict=True):
         assert one.frames.shape == (5, 5, 3, 16, 16)
         assert one.frames.dtype == torch.uint8
         assert torch.equal(one.frames, other.frames)
         assert torch.equal(one.tokens, other.tokens)
         assert (one.peak_sequence, one.cache_bytes) == (other.peak_sequence, other.cache_bytes)
-    assert not torch.equal(alone[0].frames, alone[1].frames)
+    assert not torch.equal(expected[0].frames, expected[1].frames)

@@ -6,8 +6,7 @@ from typing import Any
 import pytest
 
 from roboalign.checkpoint import save_model
-from roboalign.executor import open_workers
-from roboalign.hardware.spec import ExecutorSpec, ProcessesSpec
+from roboalign.executor import Workers
 from roboalign.io import read_json, write_json
 from roboalign.pipeline import tokens as module
 from roboalign.pipeline.sharding import ModelExecutor
@@ -19,8 +18,6 @@ from roboalign.world_model.segment_spec import SegmentSpec
 from roboalign.world_model.segments import Segment, TokenShard, encode_shard, open_segments, split_into_shards
 from tests.conftest import toy_episode
 from tests.small_models import tokenizer
-
-ALONE = ProcessesSpec(kind="processes", workers=1)
 
 
 @pytest.fixture(scope="module")
@@ -39,11 +36,10 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> TokenInputs:
     return TokenInputs(root / "sources/index.json", root / "tokenizer.safetensors", segment, contexts=2)
 
 
-def encode(inputs: TokenInputs, folder: Path, executor: ExecutorSpec = ALONE) -> dict[str, bytes]:
+def encode(inputs: TokenInputs, folder: Path, workers: Workers) -> dict[str, bytes]:
     """The bytes of the cache by file."""
     (folder / "scratch").mkdir(parents=True, exist_ok=True)
-    with open_workers(executor) as workers:
-        encode_tokens(inputs, folder / "tokens", folder / "scratch", ModelExecutor(workers), lambda text: None)
+    encode_tokens(inputs, folder / "tokens", folder / "scratch", ModelExecutor(workers), lambda text: None)
     return {file.name: file.read_bytes() for file in (folder / "tokens").iterdir()}
 
 
@@ -57,11 +53,11 @@ def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("small_shards")
 def test_any_number_of_workers_encodes_the_same_bytes(
-    inputs: TokenInputs, tmp_path: Path, executor: ExecutorSpec
+    inputs: TokenInputs, tmp_path: Path, alone: Workers, workers: Workers
 ) -> None:
-    alone = encode(inputs, tmp_path / "alone")
-    assert len(alone) > 4
-    assert encode(inputs, tmp_path / "workers", executor) == alone
+    expected = encode(inputs, tmp_path / "alone", alone)
+    assert len(expected) > 4
+    assert encode(inputs, tmp_path / "workers", workers) == expected
     segments = open_segments(tmp_path / "workers/tokens")
     assert (
         len(segments)
@@ -72,8 +68,10 @@ def test_any_number_of_workers_encodes_the_same_bytes(
 
 
 @pytest.mark.usefixtures("small_shards")
-def test_an_interrupted_run_goes_on(inputs: TokenInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = encode(inputs, tmp_path / "whole")
+def test_an_interrupted_run_goes_on(
+    inputs: TokenInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, alone: Workers
+) -> None:
+    whole = encode(inputs, tmp_path / "whole", alone)
     encoded: list[str] = []
 
     def count(codec: Any, corpus: Any, spec: SegmentSpec, shard: TokenShard, folder: Path, **options: Any) -> str:
@@ -88,8 +86,8 @@ def test_an_interrupted_run_goes_on(inputs: TokenInputs, tmp_path: Path, monkeyp
 
     monkeypatch.setattr(module, "encode_shard", stop_after_two)
     with pytest.raises(KeyboardInterrupt):
-        encode(inputs, tmp_path)
+        encode(inputs, tmp_path, alone)
     assert not (tmp_path / "tokens").exists()
     monkeypatch.setattr(module, "encode_shard", count)
-    assert encode(inputs, tmp_path) == whole
+    assert encode(inputs, tmp_path, alone) == whole
     assert len(encoded) == len(set(encoded)) == len(whole) - 1

@@ -8,6 +8,7 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
 
+from roboalign.distributed import BatchShard
 from roboalign.hardware.spec import DeviceSpec
 from roboalign.io import read_tsv
 from roboalign.policies.behavior_cloning import (
@@ -25,6 +26,7 @@ from roboalign.reward.text import Vocabulary
 from roboalign.store import Corpus
 from roboalign.training import fit
 from roboalign.types import Episode
+from tests.gradients import GradientRecorder, assert_equal_gradients, assert_equal_weights
 from tests.reward.reward_fakes import toy_eyes
 
 DEVICE = DeviceSpec(threads=1)
@@ -48,14 +50,14 @@ def corpus(toy_episodes: list[Episode]) -> Corpus:
 
 
 def train(
-    spec: ConvolutionalCloningModelSpec, corpus: Corpus, folder: Path, *callbacks: Callback
+    spec: ConvolutionalCloningModelSpec, corpus: Corpus, folder: Path, *callbacks: Callback, micro_batches: int = 1
 ) -> BehaviorCloningNetwork:
     made = network(spec)
     data = Demonstrations(corpus, select_demonstrations(corpus.infos, 4), made.vocabulary)
     folder.mkdir(exist_ok=True)
     fit(
         BehaviorCloningModule(made), data, spec.training, DEVICE, label="cloning", scratch=folder,
-        curves=folder / "curve.tsv", callbacks=callbacks,
+        curves=folder / "curve.tsv", callbacks=callbacks, micro_batches=micro_batches,
     )  # fmt: skip
     return made
 
@@ -79,6 +81,16 @@ def test_an_interrupted_training_ends_with_the_same_weights(corpus: Corpus, tmp_
     parts = train(spec, corpus, tmp_path / "parts")
     for name, tensor in whole.state_dict().items():
         assert torch.equal(tensor, parts.state_dict()[name]), name
+
+
+def test_micro_batches_train_the_same(corpus: Corpus, tmp_path: Path) -> None:
+    spec, expected, found = model_spec(steps=3, learning_rate=1e-3), GradientRecorder(), GradientRecorder()
+    whole = train(spec, corpus, tmp_path / "1", expected)
+    divided = train(spec, corpus, tmp_path / "4", found, micro_batches=4)
+    assert_equal_gradients(found, expected)
+    assert_equal_weights(divided, whole, expected)
+    for row, other in zip(*(read_tsv(tmp_path / each / "curve.tsv") for each in ("1", "4")), strict=True):
+        assert {k: float(v) for k, v in row.items()} == pytest.approx({k: float(v) for k, v in other.items()}, rel=1e-4)
 
 
 def test_only_successful_episodes_of_experts_are_demonstrations(corpus: Corpus) -> None:
@@ -139,7 +151,7 @@ def test_shifted_points_follow_the_shifted_pixels() -> None:
     images = torch.zeros(8, 3, 16, 16)
     images[:, :, 6, 9] = 1
     points = torch.tensor([9.5 / 16, 6.5 / 16]).expand(8, 1, 2)
-    moved, new_points = shift(images, points, 3, torch.Generator().manual_seed(0))
+    moved, new_points = shift(images, points, 3, BatchShard(generator=torch.Generator().manual_seed(0)))
     for image, point in zip(moved, new_points[:, 0], strict=True):
         v, u = (int(index) for index in image[0].nonzero()[0])
         torch.testing.assert_close(point, torch.tensor([(u + 0.5) / 16, (v + 0.5) / 16]))

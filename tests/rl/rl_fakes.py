@@ -1,6 +1,7 @@
 """A world of pictures of one grey level: CODES tokens, each its own brightness, which is also the reward."""
 
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import cast
@@ -90,10 +91,12 @@ def judge(videos: Tensor) -> Tensor:
     return torch.stack([1 - level, 2 * level], 1)[:, None].repeat(1, 2, 1)
 
 
-def toy_student() -> Student:
+def toy_student(dropout: bool = True) -> Student:
     """An untrained student whose eyes know no scene."""
+    fields = {"width": 8, "layers": 1, "heads": 2, "frames": 3}
+    without = {"dropout": 0.0, "text": {"hidden_words": 0.0}}
     spec = StudentSpec(
-        encoder=EncoderSpec(width=8, layers=1, heads=2, frames=3),
+        encoder=EncoderSpec.model_validate(fields if dropout else fields | without),
         set_size=2,
         training=training(1),
     )
@@ -171,12 +174,16 @@ def module(
     *,
     reward: Callable[[Rollouts], Tensor] = brightness,
     check: Callable[[nn.Module, int], Check] | None = None,
+    sharded: bool = False,
+    dropout: bool = True,
 ) -> tuple[AlignmentModule, Prompts]:
-    """A freshly initialised module and its prompts."""
+    """A freshly initialised module and its prompts; `sharded` if the weights of its policy will be; `dropout` is that
+    of the student."""
     prompts = Prompts(Corpus.of([e for e in episodes if e.split == "train"]), rl.horizon, rl.stride)
     torch.manual_seed(0)
-    policy, reference, student = ToyPolicy(), ToyPolicy(), toy_student()
+    policy, reference, student = ToyPolicy(), ToyPolicy(), toy_student(dropout)
     reference.load_state_dict(policy.state_dict())
+    sampled = deepcopy(policy).requires_grad_(False) if sharded else policy
     buffer = None
     if rl.distillation is not None:
         one = observe_toy_clips(student, torch.zeros(1, rl.horizon + 1, 3, SIDE, SIDE))
@@ -185,12 +192,13 @@ def module(
     components = AlignmentComponents(
         tokenizer=ToyTokenizer(),
         reference=reference.requires_grad_(False),
-        rollout=make_rollout(policy, getattr(rl.decoding, "window", None), rl.temperature),
-        greedy_rollout=make_rollout(policy, getattr(rl.decoding, "window", None), 0.0),
+        rollout=make_rollout(sampled, getattr(rl.decoding, "window", None), rl.temperature),
+        greedy_rollout=make_rollout(sampled, getattr(rl.decoding, "window", None), 0.0),
+        sampled_policy=sampled if sharded else None,
         reward=reward,
         reward_by_frame=mse_by_frame if rl.reward.kind == "mse" else None,
         observe=lambda rollouts: observe_toy_clips(student, rollouts.videos, rollouts.actions),
         bench=[] if buffer is None else bench(student),
-        check=None if check is None else lambda step: check(cast(nn.Module, policy), step),
+        check=None if check is None else lambda step: check(cast(nn.Module, sampled), step),
     )
     return AlignmentModule(rl, policy, student, prompts, components, buffer), prompts

@@ -186,7 +186,17 @@ CROSS = [
         "hardware.micro_batches.world_model: 3",
         "hardware.micro_batches.world_model: world_model.training.batch_size (16) must be divisible by 3 micro-batches",
     ),
+    (
+        "hardware.micro_batches.policies: 7\n  policies.policies: {clone: {kind: behavior_cloning, model: {kind: "
+        "perceived, training: {steps: 1, batch_size: 8, learning_rate: 0.001}}}}",
+        "policies.policies.clone.model.training.batch_size (8) must be divisible by 7 micro-batches",
+    ),
     ("hardware.micro_batches.probe: 16", "training.batch_size (8) must be divisible by 16 micro-batches x 1 devices"),
+    (
+        "hardware.device: {strategy: fsdp, precision: 16-mixed}",
+        "'strategy': fsdp does not scale gradients of 16-mixed; set precision to bf16-mixed",
+    ),
+    ("hardware.device: {strategy: fsdp, compile: true}", "'strategy': fsdp gathers layers, which compiled graphs do"),
     ("hardware.device: {precision: 16-mixed, fused_adamw: true}", "'fused_adamw': must be false with precision 16-"),
     ("hardware.limits.memory_gb: 0.5", "rollout.batch_size: the stage rollout needs about"),
     ("hardware.limits.memory_gb: 0.5", "micro_batches.tokenizer: the stage tokenizer needs about"),

@@ -69,6 +69,27 @@ def test_micro_batches_and_activation_checkpointing_need_less() -> None:
     assert after["rl"]["activations"] < 0.6 * before["rl"]["activations"], "half a group still has a whole context"
 
 
+def test_sharded_weights_take_a_part_of_each_device() -> None:
+    experiment = load_experiment("paper")
+    measure = experiment.world_model.measure.model_copy(update={"batch_size": 1})  # less than training takes
+    compared = experiment.rl.measure.model_copy(update={"gradient_batches": 0})
+    experiment = replace(
+        experiment,
+        world_model=experiment.world_model.model_copy(update={"measure": measure}),
+        rl=experiment.rl.model_copy(update={"measure": compared}),
+    )
+    stages = {}
+    for strategy in ("ddp", "fsdp"):
+        device = experiment.hardware.device.model_copy(update={"devices": 8, "strategy": strategy})
+        hardware = experiment.hardware.model_copy(update={"device": device})
+        stages[strategy] = {each.stage: each for each in stage_memory(replace(experiment, hardware=hardware))}
+    for stage, most in (("world_model", 0.35), ("rl", 0.5)):
+        whole, shards = stages["ddp"][stage], stages["fsdp"][stage]
+        assert shards.device["training"] < most * whole.device["training"], stage
+        assert shards.device["activations"] == whole.device["activations"]
+        assert whole.host["weights before sharding"] == 0 < shards.host["weights before sharding"]
+
+
 @pytest.mark.parametrize("name", ["paper", "align_rt1"])
 def test_a_large_data_set_fits_into_one_machine(name: str) -> None:
     experiment = load_experiment(name)

@@ -1,0 +1,123 @@
+"""The scores of all clip sets by all scorers, computed by any number of workers."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+
+import torch
+
+from roboalign.evaluation.clips import ClipSet, read_clip_sets, true_clips
+from roboalign.evaluation.scoring import GoldScorer, ScoredSet, Scorer, best_of_n, score
+from roboalign.evaluation.spec import EvaluationSpec, ScorerName
+from roboalign.pipeline.judges import has_request_limits
+from roboalign.pipeline.scorers import MODEL, GoldFiles, make_gold_scorer, open_scorer
+from roboalign.pipeline.sharding import MIN_CLIPS, ModelExecutor
+from roboalign.reward.dimensions import mean_scores
+from roboalign.reward.spec import RewardSpec
+from roboalign.run import Run
+from roboalign.store import Corpus
+
+TRUTH = "ground_truth"
+"""The set of the recorded clips of the episodes."""
+
+
+@dataclass(frozen=True)
+class ScoringInputs:
+    """The files of clips and scorers, which each process loads itself."""
+
+    sources: Path
+    rollouts: Path
+    scorers: tuple[tuple[ScorerName, Path], ...]
+    gold: GoldFiles | None
+    reward: str
+    """The rubric's RewardSpec in JSON."""
+    batch_size: int
+    """Clips scored at once."""
+    root: Path
+
+    @classmethod
+    def of(cls, run: Run, spec: EvaluationSpec, reward: RewardSpec) -> "ScoringInputs":
+        """Those of the evaluation stage."""
+        return cls(
+            run.input("artifacts/sources/index.json"), run.input("artifacts/rollout"),
+            tuple((name, run.input(f"artifacts/{name}/{MODEL}")) for name in spec.scorers),
+            GoldFiles.of(run) if spec.gold else None, reward.model_dump_json(), spec.batch_size, run.root,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _ScoringPiece:
+    """Some rows of a clip set; `truth` stands for the recorded clips of its episodes."""
+
+    inputs: ScoringInputs
+    name: str
+    rows: slice
+    truth: bool = False
+
+
+def score_clip_sets(inputs: ScoringInputs, executor: ModelExecutor, log: Callable[[str], None]) -> dict[str, ScoredSet]:
+    """The scores of the recorded clips, by the name TRUTH, and of all scorable clip sets, by their names. Of
+    candidates of best-of-N, the best by the student remain.
+
+    Workers score a batch of one set at a time. A scorer behind a server, whose requests are limited together, is asked
+    by one process. `log` gets lines of progress.
+    """
+    sets = _read_sets(inputs.rollouts)
+    widest = max(sets.values(), key=lambda one: len(set(one.episodes)))
+    pieces = {TRUTH: _split(inputs, widest.name, len(set(widest.episodes)), truth=True)}
+    pieces |= {name: _split(inputs, name, len(one.episodes)) for name, one in sets.items()}
+    work = [piece for parts in pieces.values() for piece in parts]
+    clips = sum(len(one.episodes) for one in sets.values())
+    limited = any(has_request_limits(path) for _, path in inputs.scorers)
+    results = executor.map(_score_piece, work, in_process=limited or clips < MIN_CLIPS)
+    scored = {}
+    for number, (name, parts) in enumerate(pieces.items()):
+        scored[name] = ScoredSet.concatenate([next(results) for _ in parts])
+        if name != TRUTH and sets[name].best_of_n:
+            scored[name] = best_of_n(scored[name], "student_faithful")
+        log(f"scored {name}, {number} of {len(sets)} clip sets")
+    return scored
+
+
+def _split(inputs: ScoringInputs, name: str, count: int, *, truth: bool = False) -> Sequence[_ScoringPiece]:
+    """A set of `count` clips in batches."""
+    size = inputs.batch_size
+    return [_ScoringPiece(inputs, name, slice(start, start + size), truth) for start in range(0, count, size)]
+
+
+def _score_piece(piece: _ScoringPiece, device: torch.device) -> ScoredSet:
+    """The scores of a piece by the scorers of this process."""
+    inputs, clip_set = piece.inputs, _read_sets(piece.inputs.rollouts)[piece.name]
+    corpus = _load_corpus(inputs.sources)
+    clips = true_clips(corpus, clip_set, piece.rows) if piece.truth else clip_set.clips(piece.rows)
+    gold = None if inputs.gold is None else _load_gold_scorer(inputs, device)
+    name = TRUTH if piece.truth else piece.name
+    return score(name, clips, _load_scorers(inputs, device), inputs.batch_size, str(device), gold)
+
+
+@cache
+def _read_sets(folder: Path) -> dict[str, ClipSet]:
+    """The scorable clip sets by name."""
+    return {name: one for name, one in read_clip_sets(folder).items() if one.is_scorable}
+
+
+@cache
+def _load_corpus(sources: Path) -> Corpus:
+    return Corpus.open(sources).filter(split="test")
+
+
+@cache
+def _load_scorers(inputs: ScoringInputs, device: torch.device) -> Mapping[ScorerName, Scorer]:
+    """The learned scorers, loaded once in a process."""
+    return {
+        name: partial(mean_scores, open_scorer(name, path, device, inputs.root)) for name, path in inputs.scorers
+    }  # fmt: skip
+
+
+@cache
+def _load_gold_scorer(inputs: ScoringInputs, device: torch.device) -> GoldScorer:
+    """The gold scorer, loaded once in a process."""
+    assert inputs.gold is not None
+    gold = inputs.gold.load(RewardSpec.model_validate_json(inputs.reward), device)
+    return make_gold_scorer(gold, _load_corpus(inputs.sources))

@@ -11,7 +11,7 @@ import torch
 import yaml
 
 from roboalign.evaluate_policy.command import run as evaluate_policy
-from roboalign.hardware.spec import DeviceSpec
+from roboalign.hardware.spec import DeviceSpec, HardwareSpec
 from roboalign.io import read_json, read_tsv
 from roboalign.policies.spec import PoliciesSpec
 from roboalign.reward.spec import RewardSpec
@@ -41,7 +41,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     del values["policies"]["cloning"], values["compared_decodings"]
     spec = PoliciesSpec.model_validate({**values, "replays": False})
     sections: dict[str, Any] = {
-        "policies": spec, "reward": reward, "hardware": {"device": DeviceSpec(threads=1).model_dump(mode="json")},
+        "policies": spec, "reward": reward, "hardware": HardwareSpec(device=DeviceSpec(threads=1)),
     }  # fmt: skip
     for name, section in sections.items():
         value = section if isinstance(section, dict) else section.model_dump(mode="json")

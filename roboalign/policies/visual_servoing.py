@@ -76,7 +76,8 @@ def calibrate(episodes: Sequence[tuple[str, Float32, Float32]]) -> ServoingCalib
         home = np.median(table[:, _GRIPPER], axis=0)
         heights = (_constant(table[:, part][:, 2]) for part in (_OBJECT, _GOAL))
         tasks[task] = TaskCalibration(home, *heights)
-    return ServoingCalibration(np.linalg.lstsq(actions, moved, rcond=None)[0], tasks)
+    displacement = np.linalg.lstsq(actions, moved, rcond=None)[0]
+    return ServoingCalibration(np.asarray(displacement, np.float64), tasks)
 
 
 def _constant(values: Vector) -> float | None:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from roboalign.policies.policy import Robot, SmoothNoise
+from roboalign.policies.policy import NOISE_CORRELATION, Robot, SmoothNoise
 from roboalign.policies.spec import VisualServoingSpec
 from roboalign.probe.model import Probe
 from roboalign.types import STATE_NAMES, Float32, UInt8
@@ -149,7 +149,7 @@ class VisualServoingPolicy:
         """Forget the scenes; the next images are the first ones."""
         self._copies = None
         width, std = self._robot.action_width, self._spec.noise
-        self._noise = SmoothNoise(seeds, width, std, 0.85) if std > 0 else None
+        self._noise = SmoothNoise(seeds, width, std, NOISE_CORRELATION) if std > 0 else None
 
     def act(self, images: UInt8) -> Float32:
         """The controller's actions (N, A), 0 for scenes that the probe or the calibration does not know."""

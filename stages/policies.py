@@ -40,7 +40,7 @@ def main(run: Run) -> None:
     if spec.policies and robots:
         corpus = Corpus.open(run.input(SOURCES))
         networks, curves = train_networks(run, spec, corpus, device_spec)
-        parts = make_policy_parts(run, spec, networks, corpus, device)
+        parts = make_policy_parts(run, spec, networks, corpus, robots, device)
         score = load_success_scorers(run, run.section("reward", RewardSpec), device)
         probe = load_probe(run.input("artifacts/probe/gold/model.safetensors"))
         evaluation = PolicyEvaluation(run, spec, corpus, robots, parts, make_env, score, probe.covers)

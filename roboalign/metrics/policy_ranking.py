@@ -2,6 +2,7 @@
 
 Intervals are bootstrapped over policies and episodes at once, because both are samples: of the policies that one might
 have evaluated, and of the scenes. All policies have the same episodes, so a draw uses the same episodes for each.
+An episode that a policy was not evaluated on is NaN; the policy's mean is over the others.
 """
 
 from dataclasses import asdict
@@ -44,8 +45,9 @@ def ranking_agreement(model: ArrayLike, truth: ArrayLike, draws: int = 2000, see
     """Pearson's and Spearman's correlation and the mean maximum rank violation of policies' mean success.
 
     Args:
-        model: Success, or any score, of P policies on E episodes in the model, (P, E).
-        truth: Success in truth, (P, E).
+        model: Success, or any score, of P policies on E episodes in the model, (P, E); NaN where a policy was not
+            evaluated.
+        truth: Success in truth, (P, E), with NaN in the same places.
         draws: Bootstrap draws of policies and episodes.
         seed: Seed of the bootstrap.
 
@@ -54,19 +56,27 @@ def ranking_agreement(model: ArrayLike, truth: ArrayLike, draws: int = 2000, see
         and the number of policies; and `episodes`. A correlation that is not defined is absent.
 
     Raises:
-        ValueError: The tables differ in shape, are empty or not finite.
+        ValueError: The tables differ in shape or in what is NaN, are empty or infinite, or a policy has no episode.
     """
     scores, successes = np.asarray(model, np.float64), np.asarray(truth, np.float64)
     if scores.ndim != 2 or scores.shape != successes.shape or scores.size == 0:
         raise ValueError(f"model and truth must be tables of one shape; they are {scores.shape} and {successes.shape}")
-    if not (np.isfinite(scores).all() and np.isfinite(successes).all()):
-        raise ValueError("model or truth has NaN or infinity; leave out what was not evaluated")
+    evaluated = ~np.isnan(successes)
+    if not np.array_equal(evaluated, np.isfinite(scores)) or np.isinf(successes).any():
+        raise ValueError("model and truth must be finite, or both NaN where a policy was not evaluated")
+    if not evaluated.any(1).all():
+        raise ValueError("a policy has no episode in model and truth; leave it out")
     policies, episodes = scores.shape
     generator = np.random.default_rng(seed)
-    weights = generator.multinomial(episodes, np.full(episodes, 1 / episodes), size=draws) / episodes
+    weights = generator.multinomial(episodes, np.full(episodes, 1 / episodes), size=draws)
     rows = generator.integers(policies, size=(draws, policies))
-    drawn = [np.take_along_axis(weights @ table.T, rows, 1) for table in (scores, successes)]
-    means = scores.mean(1), successes.mean(1)
+    counts = np.take_along_axis(weights @ evaluated.T, rows, 1)
+    possible = (counts > 0).all(1)  # a draw may miss all episodes of a policy
+    drawn = [
+        np.take_along_axis(weights @ np.where(evaluated, table, 0).T, rows, 1)[possible] / counts[possible]
+        for table in (scores, successes)
+    ]
+    means = np.nanmean(scores, 1), np.nanmean(successes, 1)
     found: dict[str, tuple[float | None, Floats]] = {
         "pearson": (pearson(*means), _correlations(*drawn)),
         "spearman": (spearman(*means), _correlations(*(stats.rankdata(table, axis=1) for table in drawn))),
@@ -83,11 +93,12 @@ def ranking_agreement(model: ArrayLike, truth: ArrayLike, draws: int = 2000, see
 
 def random_agreement(truth: ArrayLike, draws: int = 2000, seed: int = 0) -> dict[str, Json]:
     """The agreement of judges that toss a coin for each episode, as in `ranking_agreement`: mean and 95 % range over
-    `draws` of them. `truth` is (P, E)."""
+    `draws` of them. `truth` is (P, E), NaN where a policy was not evaluated."""
     table = np.asarray(truth, np.float64)
     policies, episodes = table.shape
-    rates = np.random.default_rng(seed).binomial(episodes, 0.5, size=(draws, policies)) / episodes
-    means = np.broadcast_to(table.mean(1), rates.shape)
+    counts = (~np.isnan(table)).sum(1)
+    rates = np.random.default_rng(seed).binomial(counts, 0.5, size=(draws, policies)) / counts
+    means = np.broadcast_to(np.nanmean(table, 1), rates.shape)
     found = {
         "pearson": _correlations(rates, means),
         "spearman": _correlations(*(stats.rankdata(each, axis=1) for each in (rates, means))),

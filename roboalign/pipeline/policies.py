@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, assert_never
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from roboalign.errors import StageError
 from roboalign.hardware.spec import DeviceSpec, SamplerSpec
 from roboalign.io import read_tsv
 from roboalign.pipeline.scorers import load_scorer
@@ -17,20 +19,25 @@ from roboalign.policies.build import PolicyParts
 from roboalign.policies.demonstrations import Demonstrations, select_demonstrations
 from roboalign.policies.lit import BehaviorCloningModule, PerceivedCloningModule
 from roboalign.policies.perceived_cloning import PerceivedCloningNetwork, PerceivedDemonstrations
+from roboalign.policies.policy import Robot
 from roboalign.policies.spec import (
     CloningModelSpec,
     ConvolutionalCloningModelSpec,
     PerceivedCloningModelSpec,
     PlannerSpec,
     PoliciesSpec,
+    VisualServoingSpec,
 )
-from roboalign.probe.model import load_probe
+from roboalign.policies.visual_servoing import ServoingCalibration, ServoingParts, calibrate
+from roboalign.probe.model import Probe, load_probe
 from roboalign.reward.dimensions import ABSOLUTE, Scorer, mean_scores, normalise, weighted_total
 from roboalign.reward.spec import RewardSpec
 from roboalign.reward.text import Vocabulary
 from roboalign.rollout.clip_generator import make_rollout_fn
 from roboalign.rollout.spec import PolicyDecodingSpec
 from roboalign.run import Run
+from roboalign.sources.builder import load_controller
+from roboalign.sources.simulators.spec import DisplacementRobotSpec, SimulatedRobotSpec
 from roboalign.store import Corpus
 from roboalign.trained_module import TrainedModule
 from roboalign.training import fit, fold_in
@@ -40,6 +47,8 @@ from roboalign.world_model.sampler import Sampler
 
 CHUNK = 16
 """Clips that scorers get at once."""
+CALIBRATION_EPISODES = 512
+"""Maximum number of train episodes of a source that visual servoing is calibrated by."""
 
 
 def train_networks(
@@ -149,9 +158,14 @@ class StudentCost:
 
 
 def make_policy_parts(
-    run: Run, spec: PoliciesSpec, networks: Mapping[str, CloningNetwork], corpus: Corpus, device: torch.device
+    run: Run,
+    spec: PoliciesSpec,
+    networks: Mapping[str, CloningNetwork],
+    corpus: Corpus,
+    robots: Mapping[str, SimulatedRobotSpec],
+    device: torch.device,
 ) -> PolicyParts:
-    """Load the collaborators of the experiment's policies."""
+    """Load the collaborators of the experiment's policies; `robots` are the simulated sources."""
 
     def network(model: CloningModelSpec) -> CloningNetwork:
         return networks[spec.network_of(model)]
@@ -161,7 +175,41 @@ def make_policy_parts(
         device_spec: DeviceSpec = run.section("hardware.device", DeviceSpec)
         return StudentCost(parts, planner, spec.decoding, student, corpus, source, device_spec.sampler)
 
-    return PolicyParts(network, cost_model, spec.time_limit, other_instructions(corpus))
+    @cache
+    def probe(name: str) -> Probe:
+        return load_probe(run.input(f"artifacts/probe/{name}/model.safetensors")).to(device)
+
+    @cache
+    def calibration(source: str) -> ServoingCalibration:
+        return calibrate_servoing(corpus, source)
+
+    def servoing(policy: VisualServoingSpec, source: str) -> ServoingParts:
+        robot = robots[source]
+        if not isinstance(robot, DisplacementRobotSpec):
+            raise StageError(
+                f"{source} ({robot.kind}) has no scripted controller of gripper displacements, which a policy of the "
+                "kind visual_servoing needs; those of fetch and panda have one"
+            )
+        return ServoingParts(probe(policy.probe), load_controller(robot), calibration(source))
+
+    return PolicyParts(network, cost_model, servoing, spec.time_limit, other_instructions(corpus))
+
+
+def calibrate_servoing(corpus: Corpus, source: str) -> ServoingCalibration:
+    """Calibrate visual servoing by train episodes with states, evenly spaced over the split. Raises StageError if the
+    source has none."""
+    train, robot = corpus.filter(split="train", source=source), Robot(source, corpus.ranges[source])
+    count, episodes = min(len(train), CALIBRATION_EPISODES), list[tuple[str, Float32, Float32]]()
+    for number in (index * len(train) // count for index in range(count)):
+        states, actions = train.state(number), train.actions(number)[:, : robot.action_width]
+        if states is not None:
+            episodes.append((train.infos[number].task, states, robot.denormalise(actions)))
+    if not episodes:
+        raise StageError(
+            f"{source} has no train episode with states, by which a policy of the kind visual_servoing is calibrated; "
+            "record some, or remove the policy"
+        )
+    return calibrate(episodes)
 
 
 def other_instructions(corpus: Corpus) -> dict[str, dict[str, str]]:

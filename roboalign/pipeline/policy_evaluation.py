@@ -23,12 +23,13 @@ from roboalign.policies.spec import (
     PoliciesSpec,
     RandomPolicySpec,
     ScriptedPolicySpec,
+    VisualServoingSpec,
 )
 from roboalign.run import Run
 from roboalign.sources.builder import build_simulator
 from roboalign.sources.simulators.record import Assignment, record
 from roboalign.sources.simulators.simulator import Simulator
-from roboalign.sources.simulators.spec import SimulatedRobotSpec
+from roboalign.sources.simulators.spec import DisplacementRobotSpec, SimulatedRobotSpec
 from roboalign.store import Corpus, EpisodeInfo
 from roboalign.training import fold_in
 from roboalign.types import STATE_NAMES
@@ -84,12 +85,13 @@ class PolicyEvaluation:
     def evaluate(self) -> PolicyResults:
         """The results of all policies in all worlds."""
         for source in self.episodes:
-            for policy in self.spec.policies:
+            policies = [policy for policy in self.spec.policies if self._can_act(policy, source)]
+            for policy in policies:
                 self._measure_cloning(policy, source)
                 self._add(SIMULATOR, policy, source, self._simulate)
             self._close_envs()
             for model in MODELS:
-                for policy in self.spec.policies:
+                for policy in policies:
                     self._add(model, policy, source, self._imagine)
                     if not self.results.acts_on_images(policy):
                         result = self.results.worlds[model][policy][source]
@@ -98,10 +100,18 @@ class PolicyEvaluation:
                         self._add(replay_of(model), policy, source, self._imagine)
             worlds = [f"supervised.{name}" for name in self.spec.compared_decodings]
             for world in (*([OTHER_FRAMES] if self.spec.other_frames else []), *worlds):
-                for policy in self.spec.policies:
+                for policy in policies:
                     self._add(world, policy, source, self._imagine)
             self._close_envs()
         return self.results
+
+    def _can_act(self, policy: str, source: str) -> bool:
+        """Whether a policy can act for a source: visual servoing needs a scripted controller."""
+        servoing, robot = isinstance(self.spec.policies[policy], VisualServoingSpec), self.robots[source]
+        if servoing and not isinstance(robot, DisplacementRobotSpec):
+            self.run.log(f"{policy} is left out for {source}: {robot.kind} has no scripted controller of displacements")
+            return False
+        return True
 
     def _add(self, world: str, policy: str, source: str, compute: Callable[[str, str, str], WorldResult]) -> None:
         """Add a result, from the scratch folder if it is there."""

@@ -18,7 +18,7 @@ from roboalign.policies.perceived_cloning import (
     build_perceived_network,
     save_perceived_network,
 )
-from roboalign.policies.policy import Robot, SmoothNoise
+from roboalign.policies.policy import NOISE_CORRELATION, Robot, SmoothNoise
 from roboalign.policies.spec import BehaviorCloningSpec, ConvolutionalCloningModelSpec
 from roboalign.probe.keypoints import COUNT, FEATURES, centres, geometry
 from roboalign.reward.text import PADDING, Vocabulary
@@ -101,7 +101,7 @@ class BehaviorCloningPolicy:
         """Encode the instructions."""
         self._words = self._network.vocabulary.encode([self._other.get(text, text) for text in instructions])
         width, std = self._robot.action_width, self._spec.noise
-        self._noise = SmoothNoise(seeds, width, std, 0.85) if std > 0 else None
+        self._noise = SmoothNoise(seeds, width, std, NOISE_CORRELATION) if std > 0 else None
 
     @torch.no_grad()
     def act(self, images: UInt8) -> Float32:

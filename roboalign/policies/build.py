@@ -17,7 +17,9 @@ from roboalign.policies.spec import (
     PlannerSpec,
     PolicyServerSpec,
     RandomPolicySpec,
+    VisualServoingSpec,
 )
+from roboalign.policies.visual_servoing import ServoingParts, VisualServoingPolicy
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,8 @@ class PolicyParts:
     """The trained network of a spec."""
     cost_model: Callable[[PlannerSpec, str], CostModel]
     """The world model that a planner plans with, for a source."""
+    servoing: Callable[[VisualServoingSpec, str], ServoingParts]
+    """Probe, controller and calibration of visual servoing, for a source."""
     time_limit: float
     """Maximum seconds of one answer of a policy server."""
     other_instructions: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
@@ -44,6 +48,8 @@ def build_policy(spec: ActingPolicySpec, robot: Robot, parts: PolicyParts) -> Po
         case BehaviorCloningSpec():
             other = dict(parts.other_instructions.get(robot.source, {}))
             return BehaviorCloningPolicy(spec, parts.network(spec.model), robot, other)
+        case VisualServoingSpec():
+            return VisualServoingPolicy(spec, parts.servoing(spec, robot.source), robot)
         case PolicyServerSpec():
             return ServerPolicy(spec, robot, parts.time_limit)
         case PlannerSpec():

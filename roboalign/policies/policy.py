@@ -9,6 +9,9 @@ import numpy as np
 from roboalign.store import ActionRange
 from roboalign.types import Float32, UInt8
 
+NOISE_CORRELATION = 0.85
+"""Correlation from frame to frame of the noise that grades a policy's quality."""
+
 
 @dataclass(frozen=True)
 class Robot:

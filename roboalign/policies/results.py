@@ -84,11 +84,13 @@ class PolicyResults:
 
         `judge` is `probe`, whether the last frame is a success; `probe_any`, whether any frame is; `probability`, the
         probability of the last frame; `distance`, whether the object of the last frame is near the goal of the first;
-        or the name of a scorer.
+        or the name of a scorer. NaN for sources that a policy was not evaluated on.
         """
         last = (horizon or self.spec.horizon) - 1
 
         def row(policy: str, source: str) -> Floats:
+            if source not in self.worlds[world].get(policy, {}):
+                return np.full(len(self.episodes[source]), np.nan)
             result = self.worlds[world][policy][source]
             success = result.success[:, : last + 1]
             value: Any = result.scores.get(judge)
@@ -104,6 +106,11 @@ class PolicyResults:
             return np.asarray(value, np.float64)
 
         return np.stack([np.concatenate([row(policy, source) for source in sources]) for policy in policies])
+
+    def evaluated(self, policies: Iterable[str], sources: Iterable[str]) -> list[str]:
+        """Those of `policies` that were evaluated on at least one of `sources`."""
+        found, where = self.worlds.get(SIMULATOR, {}), set(sources)
+        return [policy for policy in policies if where & set(found.get(policy, {}))]
 
     def truth(
         self, policies: Sequence[str], sources: Sequence[str], judge: str = "probe", horizon: int | None = None
@@ -174,10 +181,11 @@ class PolicyMetrics:
         }
         for world in (SIMULATOR, *models):
             if results.has(world, [policy]):
+                sources = [source for source in results.sources if source in results.worlds[world][policy]]
                 value[world] = {
-                    **wilson(results.table(world, [policy], results.sources)[0]).json(),
+                    **wilson(results.table(world, [policy], sources)[0]).json(),
                     "by_source": {
-                        source: wilson(results.table(world, [policy], [source])[0]).json() for source in results.sources
+                        source: wilson(results.table(world, [policy], [source])[0]).json() for source in sources
                     },
                 }
         if policy in results.cloning_error:
@@ -192,8 +200,11 @@ class PolicyMetrics:
         judge: str = "probe",
         horizon: int | None = None,
     ) -> Json:
-        """How a world ranks policies, against the simulator."""
-        names, where = policies or self.policies, sources or self.results.sources
+        """How a world ranks policies, against the simulator; of `policies`, those that were evaluated on `sources`."""
+        where = sources or self.results.sources
+        names = self.results.evaluated(policies or self.policies, where)
+        if not names:
+            return {}
         model = self.results.table(world, names, where, judge, horizon)
         truth = self.results.truth(names, where, judge, horizon)
         return ranking_agreement(model, truth, self.spec.draws, self.spec.seed)
@@ -222,18 +233,18 @@ class PolicyMetrics:
         sources = self.results.sources
 
         def rates(tables: Mapping[str, Floats], truth: Floats) -> dict[str, Json]:
-            failed = truth < 0.5
+            failed, succeeded = truth < 0.5, truth >= 0.5  # neither if it is NaN
             found: dict[str, Json] = {}
             for model, shown in tables.items():
                 found[model] = _present(
                     false_success=masked_rate(shown, failed, self.spec.draws, self.spec.seed),
-                    missed_success=masked_rate(1 - shown, ~failed, self.spec.draws, self.spec.seed),
+                    missed_success=masked_rate(1 - shown, succeeded, self.spec.draws, self.spec.seed),
                 )
             if len(tables) == 2:
                 before, after = (tables[model] for model in MODELS)
                 found["difference"] = _present(
                     false_success=masked_rate(after - before, failed, self.spec.draws, self.spec.seed),
-                    missed_success=masked_rate(before - after, ~failed, self.spec.draws, self.spec.seed),
+                    missed_success=masked_rate(before - after, succeeded, self.spec.draws, self.spec.seed),
                 )
             return found
 

@@ -16,6 +16,9 @@ Seconds = Annotated[float, Field(gt=0, le=3600, allow_inf_nan=False)]
 """A duration in seconds."""
 
 
+Offset = Annotated[float, Field(ge=-1, le=1)]
+"""A coordinate of a displacement in metres."""
+
 Width = Annotated[int, Field(ge=8, le=1024, multiple_of=8)]
 """Number of channels."""
 
@@ -123,6 +126,28 @@ class BehaviorCloningSpec(Spec):
     """Give the policy the instruction of another task of its source, if there is one."""
 
 
+class VisualServoingSpec(Spec):
+    """A scripted controller on what a frozen state probe perceives, in closed loop in simulators and world models.
+
+    The object is perceived in every frame, the goal in the first one. The gripper moves as its own actions say, by a
+    calibration to the train split, and is corrected towards its perceived position. Only for robots whose action is a
+    gripper displacement, with our controllers (Fetch, Panda); other sources are left out. A scene that the probe does
+    not know gets the action 0.
+    """
+
+    kind: Literal["visual_servoing"]
+    probe: Literal["judge", "held_out"] = "held_out"
+    """The state probe; not `gold`, which judges success."""
+    gain: Fraction = 0.02
+    """Correction of the gripper's position towards the perceived one in each frame, as a fraction of the
+    difference; 0 ignores what is perceived of the gripper, 1 takes it as it is."""
+    goal_offset: tuple[Offset, Offset, Offset] = Field(default=(0.0, 0.0, 0.0), strict=False)
+    """Displacement in metres of the goal that the controller works towards, from the perceived one; grades the
+    quality without noise."""
+    noise: Annotated[float, Field(ge=0, le=2)] = 0.0
+    """Standard deviation of the smooth noise on the actions, in units of half the source's measured range."""
+
+
 class PolicyServerSpec(Spec):
     """A policy behind openpi's websocket protocol: MessagePack with numpy arrays, one request for each robot and frame
     (or for each chunk of actions that it answers)."""
@@ -178,12 +203,20 @@ class PlannerSpec(Spec):
 
 
 PolicySpec = Annotated[
-    ScriptedPolicySpec | ConstantPolicySpec | RandomPolicySpec | BehaviorCloningSpec | PolicyServerSpec | PlannerSpec,
+    ScriptedPolicySpec
+    | ConstantPolicySpec
+    | RandomPolicySpec
+    | BehaviorCloningSpec
+    | VisualServoingSpec
+    | PolicyServerSpec
+    | PlannerSpec,
     Field(discriminator="kind"),
 ]
 """A policy. Python callables and LeRobot's policies are given on the command line only, never in YAML."""
 
-ActingPolicySpec = ConstantPolicySpec | RandomPolicySpec | BehaviorCloningSpec | PolicyServerSpec | PlannerSpec
+ActingPolicySpec = (
+    ConstantPolicySpec | RandomPolicySpec | BehaviorCloningSpec | VisualServoingSpec | PolicyServerSpec | PlannerSpec
+)
 """The policies that act on images, in simulators and in world models alike."""
 
 

@@ -19,8 +19,16 @@ from roboalign.sources.readers.spec import (
     VideosSpec,
 )
 from roboalign.sources.readers.subtasks import SubtaskReader
+from roboalign.sources.simulators.pusher import DisplacementController
 from roboalign.sources.simulators.simulator import Simulator
-from roboalign.sources.simulators.spec import FetchSpec, JacoSpec, MetaworldSpec, PandaSpec, SimulatedRobotSpec
+from roboalign.sources.simulators.spec import (
+    DisplacementRobotSpec,
+    FetchSpec,
+    JacoSpec,
+    MetaworldSpec,
+    PandaSpec,
+    SimulatedRobotSpec,
+)
 
 
 def build_simulator(spec: SimulatedRobotSpec, task: str) -> Simulator:
@@ -44,6 +52,21 @@ def build_simulator(spec: SimulatedRobotSpec, task: str) -> Simulator:
             from roboalign.sources.simulators.jaco import Jaco
 
             return next(Jaco(name, task_spec, spec.image) for name, task_spec in spec.tasks.items() if name == task)
+        case _:
+            assert_never(spec)
+
+
+def load_controller(spec: DisplacementRobotSpec) -> DisplacementController:
+    """The scripted controller of a robot, as its simulator's expert uses it."""
+    match spec:
+        case FetchSpec():
+            from roboalign.sources.simulators import fetch
+
+            return fetch.CONTROLLER
+        case PandaSpec():
+            from roboalign.sources.simulators import panda
+
+            return panda.CONTROLLER
         case _:
             assert_never(spec)
 

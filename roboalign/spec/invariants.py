@@ -4,8 +4,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import get_args
 
+from roboalign.policies.spec import VisualServoingSpec
 from roboalign.probe.spec import ProbeName
 from roboalign.reward.spec import RewardModelSpec
+from roboalign.sources.simulators.spec import DisplacementRobotSpec
 from roboalign.sources.spec import SimulatedRobotSpec
 from roboalign.spec.estimates import estimates
 from roboalign.spec.experiment import Experiment
@@ -321,6 +323,14 @@ def policies(experiment: Experiment) -> Iterator[Violation]:
     robots = {name: each for name, each in experiment.sources.items() if isinstance(each, SimulatedRobotSpec)}
     if not robots:
         yield Violation("policies.policies", "no source is a simulated robot, in which policies could act; remove them")
+    if not any(isinstance(each, DisplacementRobotSpec) for each in robots.values()):
+        for name, policy in spec.policies.items():
+            if isinstance(policy, VisualServoingSpec):
+                yield Violation(
+                    f"policies.policies.{name}.kind",
+                    "no source has a scripted controller of gripper displacements, which visual_servoing needs; "
+                    "record one of the kinds fetch and panda, or remove the policy",
+                )
     for name, source in robots.items():
         if getattr(source.split, spec.split) == 0:
             yield Violation(

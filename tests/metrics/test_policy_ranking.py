@@ -75,10 +75,39 @@ def test_a_constant_evaluation_has_no_correlation() -> None:
     assert "mmrv" in found
 
 
+def test_episodes_that_a_policy_was_not_evaluated_on_do_not_count() -> None:
+    rng = np.random.default_rng(3)
+    truth = (rng.random((4, 60)) < np.array([0.2, 0.4, 0.6, 0.8])[:, None]).astype(float)
+    model = 0.5 * truth + 0.1
+    truth[1, :40] = model[1, :40] = np.nan
+    found = ranking_agreement(model, truth, draws=200)
+    assert found["pearson"]["mean"] == pytest.approx(1)
+    assert found["pearson"]["low"] == pytest.approx(1), "each draw uses the same episodes in both"
+    assert found["mmrv"]["mean"] == 0
+    rates = truth[[0, 2, 3]].mean(1), truth[1, 40:].mean()
+    shuffled = model[:, rng.permutation(60)]
+    shuffled[np.isnan(truth)] = np.nan
+    shuffled[1, 40:] = 0.3
+    expected = [*np.nanmean(shuffled, 1)]
+    assert ranking_agreement(shuffled, truth, draws=100)["spearman"]["mean"] == pytest.approx(
+        stats.spearmanr(expected, [rates[0][0], rates[1], *rates[0][1:]]).statistic
+    )
+    assert random_agreement(truth, draws=200)["pearson"]["low"] < 0
+    rate = masked_rate(truth, truth >= 0.5, draws=100)
+    assert rate is not None
+    assert (rate.mean, rate.n) == (1, int((truth == 1).sum()))
+
+
 @pytest.mark.parametrize("model", [np.full((2, 2), np.nan), np.zeros((2, 3)), np.zeros((0, 2))])
 def test_tables_that_do_not_fit_are_refused(model: np.ndarray) -> None:
     with pytest.raises(ValueError, match="model"):
         ranking_agreement(model, np.zeros((2, 2)))
+
+
+def test_a_policy_without_an_episode_is_refused() -> None:
+    table = np.array([[0.0, 1.0], [np.nan, np.nan]])
+    with pytest.raises(ValueError, match="no episode"):
+        ranking_agreement(table, table)
 
 
 def test_masked_rate_counts_what_the_mask_selects() -> None:

@@ -20,6 +20,9 @@ MODEL = {"kind": "convolutional", "training": {"steps": 1, "batch_size": 1, "lea
         ({"kind": "planner", "horizon": 2, "execute": 3}, "above the horizon"),
         ({"kind": "callable", "name": "os:system"}, "callable"),
         ({"kind": "behavior_cloning", "model": {**MODEL, "widths": [8, 12]}}, "multiple of 8"),
+        ({"kind": "visual_servoing", "probe": "gold"}, "judge"),
+        ({"kind": "visual_servoing", "gain": 1.5}, "less than or equal to 1"),
+        ({"kind": "visual_servoing", "goal_offset": [0.1, 0.0]}, "goal_offset"),
         ({"kind": "constant", "action": 2.0}, "less than or equal to 1"),
     ],
 )

@@ -53,7 +53,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_stage_evaluates_every_policy_in_every_world(root: Path) -> None:
     metrics = read_json(root / "metrics/policies.json")
-    assert set(metrics["policies"]) == {"expert", "perceived", "constant", "planner"}
+    assert set(metrics["policies"]) == {"expert", "perceived", "servo", "constant", "planner"}
     for name, policy in metrics["policies"].items():
         assert policy["open_loop"] == (name == "expert")
         assert {"simulator", "supervised", "aligned"} <= set(policy)

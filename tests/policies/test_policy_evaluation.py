@@ -1,5 +1,8 @@
 """The evaluation of policies in environments of dots: closed loops, replays, batches, and going on after a kill."""
 
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -8,16 +11,21 @@ import pytest
 import torch
 from policy_fakes import DotsEnv
 
-from roboalign.pipeline.policies import SuccessScorers, other_instructions
+from roboalign.pipeline.policies import SuccessScorers, calibrate_servoing, other_instructions
 from roboalign.pipeline.policy_evaluation import PolicyEvaluation
 from roboalign.policies.build import PolicyParts
+from roboalign.policies.outputs import episode_rows, rate_rows
 from roboalign.policies.results import OTHER_FRAMES, PolicyMetrics, PolicyResults
-from roboalign.policies.spec import PoliciesSpec
+from roboalign.policies.spec import PoliciesSpec, VisualServoingSpec
+from roboalign.policies.visual_servoing import ServoingParts
+from roboalign.probe.model import Probe
 from roboalign.reward.spec import RewardSpec
 from roboalign.run import Run
-from roboalign.sources.simulators.spec import FetchSpec
+from roboalign.sources.simulators.pusher import DisplacementController
+from roboalign.sources.simulators.spec import FetchSpec, JacoSpec, SimulatedRobotSpec
 from roboalign.store import Corpus
 from roboalign.types import Episode
+from tests.reward.reward_fakes import toy_eyes
 
 REWARD = RewardSpec.model_validate(
     {"dimensions": {"success": {"max_score": 1, "group": "task_alignment", "rubric": "Done.",
@@ -55,6 +63,7 @@ def evaluation(
     made: list[str],
     spec: PoliciesSpec = SPEC,
     covers: Any = lambda source, task: True,
+    robots: Mapping[str, SimulatedRobotSpec] = {"toy": FetchSpec(kind="fetch")},
 ) -> PolicyEvaluation:
     """An evaluation whose world models move the dots at half the simulator's speed; `made` notes the environments."""
 
@@ -67,8 +76,16 @@ def evaluation(
 
     run = Run("policies", "", {}, (), (), folder)
     corpus = Corpus.of(episodes)
-    robots = {"toy": FetchSpec(kind="fetch")}
-    parts = PolicyParts(absent, absent, 10.0, other_instructions(corpus))
+
+    @cache
+    def eyes() -> Probe:
+        return toy_eyes(episodes)
+
+    def servoing(policy: Any, source: str) -> ServoingParts:
+        controller = DisplacementController(scale=0.4, behind=0.05)
+        return ServoingParts(eyes(), controller, calibrate_servoing(corpus, source))
+
+    parts = PolicyParts(absent, absent, servoing, 10.0, other_instructions(corpus))
     score = NoScores({}, REWARD, torch.device("cpu"))
     return PolicyEvaluation(run, spec, corpus, robots, parts, make_env, score, covers)
 
@@ -139,6 +156,30 @@ def test_a_source_that_cannot_be_judged_is_left_out(
     assert made == []
     assert "toy is left out: 0 test episodes can be judged" in capsys.readouterr().err
     assert "agreement" not in PolicyMetrics(results).json()
+
+
+def test_visual_servoing_is_left_out_for_sources_without_a_controller(
+    toy_episodes: list[Episode], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    others = [replace(each, id=each.id.replace("toy", "other"), source="other") for each in toy_episodes]
+    spec = SPEC.model_copy(update={"policies": {**SPEC.policies, "servo": VisualServoingSpec(kind="visual_servoing")}})
+    robots: dict[str, SimulatedRobotSpec] = {"toy": FetchSpec(kind="fetch"), "other": JacoSpec(kind="jaco")}
+    results = evaluation(tmp_path, [*toy_episodes, *others], [], spec, robots=robots).evaluate()
+    assert "servo is left out for other: jaco has no scripted controller" in capsys.readouterr().err
+    metrics = PolicyMetrics(results).json()
+    servo, idle = metrics["policies"]["servo"], metrics["policies"]["idle"]
+    for world in ("simulator", "supervised", "aligned"):
+        assert set(servo[world]["by_source"]) == {"toy"}
+        assert set(idle[world]["by_source"]) == {"toy", "other"}
+        assert (servo[world]["n"], idle[world]["n"]) == (3, 6)
+    by_source = metrics["agreement"]["supervised"]["by_source"]
+    assert by_source["toy"]["mmrv"]["n"] == 4
+    assert by_source["other"]["mmrv"]["n"] == 3
+    assert metrics["agreement"]["supervised"]["pooled"]["mmrv"]["n"] == 4
+    assert {(row["policy"], row["source"]) for row in rate_rows(results) if row["policy"] == "servo"} == {
+        ("servo", "toy")
+    }
+    assert {row["source"] for row in episode_rows(results) if row["policy"] == "servo"} == {"toy"}
 
 
 def test_the_other_instruction_is_of_another_task(toy_episodes: list[Episode]) -> None:

@@ -236,6 +236,14 @@ def test_parts_that_do_not_fit_together_are_refused(tree: Path, edit: Edit, valu
     assert any(words in text for text in found), found
 
 
+def test_visual_servoing_needs_a_robot_with_a_scripted_controller(tree: Path, edit: Edit) -> None:
+    words = "policies.policies.servo.kind: no source has a scripted controller of gripper displacements"
+    edit("params.yaml", "policies: null", "policies: tiny")
+    assert not any(words in text for text in errors(tree))
+    edit("params.yaml", "sources: [metaworld, fetch, panda, jaco]", "sources: [metaworld, jaco]")
+    assert any(words in text for text in errors(tree))
+
+
 def test_a_violation_points_at_the_value_to_change(tree: Path, edit: Edit) -> None:
     edit("params.yaml", "set: {}", "set:\n  rollout.horizon: 40")
     line = (tree / "params.yaml").read_text().split("\n").index("  rollout.horizon: 40") + 1

@@ -3,7 +3,7 @@
 import numpy as np
 
 from roboalign.sources.errors import SourceError
-from roboalign.sources.simulators.pusher import pick_and_place, push, wrong_goal
+from roboalign.sources.simulators.pusher import DisplacementController, wrong_goal
 from roboalign.sources.simulators.scene import contact_state, geoms_of, paint, show_only_site, state_vector
 from roboalign.sources.simulators.simulator import BLUE, DARK, GREEN, ORANGE, Vector
 from roboalign.sources.simulators.spec import FetchTask, ImageSpec, TaskSpec
@@ -17,8 +17,8 @@ MAX_DISTANCE = 0.12
 so that the camera can be close."""
 HEIGHT_FACTOR = 0.4
 """Factor on the height of goals above the table (up to 0.45 m in the package), for the same reason."""
-EXPERT_SCALE = 0.45
-"""Factor on the expert's displacement, so that a task fills an episode."""
+CONTROLLER = DisplacementController(scale=0.45, behind=0.06)
+"""The expert's controller."""
 
 
 class Fetch:
@@ -80,13 +80,8 @@ class Fetch:
 
     def expert(self) -> Vector:
         """Return the action (4,) that pushes the object, or picks it up and places it."""
-        gripper, item = self._gripper_position, self._item_position
-        if self._task == "push":
-            return np.append(
-                EXPERT_SCALE * push(gripper, item, self._expert_goal, gain=16.0, height=0.0, behind=0.06), -1.0
-            )
-        action = pick_and_place(gripper, item, self._expert_goal, self._opening < 0.51, gain=16.0)
-        return np.append(EXPERT_SCALE * action[:3], action[3])
+        held = self._opening < 0.51
+        return CONTROLLER(self._task, self._gripper_position, self._item_position, self._expert_goal, held)
 
     def approach(self, target: Vector, opening: float) -> Vector:
         """Return the action (4,) that moves the gripper towards a point (3,)."""

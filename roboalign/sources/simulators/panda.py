@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from roboalign.sources.errors import SourceError
-from roboalign.sources.simulators.pusher import pick_and_place, push, wrong_goal
+from roboalign.sources.simulators.pusher import DisplacementController, wrong_goal
 from roboalign.sources.simulators.scene import geoms_of, paint, state_vector
 from roboalign.sources.simulators.simulator import BLUE, DARK, GREEN, GREY, ORANGE, Vector
 from roboalign.sources.simulators.spec import ImageSpec, PandaTask, TaskSpec
@@ -27,8 +27,8 @@ WORKSPACE_SIZE = 0.24
 close."""
 HEIGHT = 0.16
 """Largest height in metres of a goal above the table (0.2 in the package)."""
-EXPERT_SCALE = 0.35
-"""Factor on the expert's displacement, so that a task fills an episode."""
+CONTROLLER = DisplacementController(scale=0.35, behind=0.05)
+"""The expert's controller."""
 SIDE = 0.04
 """Edge of the cube in metres."""
 TOUCHING = 0.001
@@ -104,13 +104,8 @@ class Panda:
 
     def expert(self) -> Vector:
         """Return the action (4,) that pushes the cube, or picks it up and places it."""
-        gripper, item = self._gripper_position, self._item_position
-        if self._name == "push":
-            return np.append(
-                EXPERT_SCALE * push(gripper, item, self._expert_goal, gain=16.0, height=0.0, behind=0.05), -1.0
-            )
-        action = pick_and_place(gripper, item, self._expert_goal, self._opening < 0.53, gain=16.0)
-        return np.append(EXPERT_SCALE * action[:3], action[3])
+        held = self._opening < 0.53
+        return CONTROLLER(self._name, self._gripper_position, self._item_position, self._expert_goal, held)
 
     def approach(self, target: Vector, opening: float) -> Vector:
         """Return the action (4,) that moves the gripper towards a point (3,)."""

@@ -3,6 +3,8 @@
 Pure functions of positions, shared by all such arms.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from roboalign.sources.simulators.simulator import Vector
@@ -82,6 +84,44 @@ def pick_and_place(
         return np.append(np.clip(gain * (above - gripper), -1, 1), 1.0)
     closing = -1.0 if abs(offset[2]) < 0.015 else 1.0
     return np.append(np.clip(gain * offset, -1, 1), closing)
+
+
+@dataclass(frozen=True)
+class DisplacementController:
+    """The scripted controller of an arm whose action is a gripper displacement and a finger motion.
+
+    It is a pure function of positions, so it acts on those of a simulator as on perceived ones.
+    """
+
+    scale: float
+    """Factor on the displacement, so that a task fills an episode."""
+    behind: float
+    """Distance from the object's centre to the gripper while pushing, in metres."""
+    gain: float = 16.0
+    """Action per metre, before `scale`."""
+
+    def __call__(self, task: str, gripper: Vector, item: Vector, goal: Vector, held: bool) -> Vector:
+        """Return the action (4,) in [-1, 1].
+
+        Args:
+            task: `push` or `pick_and_place`.
+            gripper: position (3,) of the gripper in metres.
+            item: position (3,) of the object in metres.
+            goal: goal (3,) of the object in metres.
+            held: whether the fingers hold the object; has no effect on pushing.
+
+        Raises:
+            ValueError: The task is another one.
+        """
+        match task:
+            case "push":
+                displacement = push(gripper, item, goal, gain=self.gain, height=0.0, behind=self.behind)
+                return np.append(self.scale * displacement, -1.0)
+            case "pick_and_place":
+                action = pick_and_place(gripper, item, goal, held, gain=self.gain)
+                return np.append(self.scale * action[:3], action[3])
+            case _:
+                raise ValueError(f"the controller has no task '{task}'; it has push and pick_and_place")
 
 
 def wrong_goal(rng: np.random.Generator, item: Vector, goal: Vector, centre: Vector, reach: float) -> Vector:

@@ -304,5 +304,8 @@ class JacoSpec(SimulatedSpec):
         return 7
 
 
+DisplacementRobotSpec = FetchSpec | PandaSpec
+"""Union of the specs of robots that a `DisplacementController` moves."""
+
 SimulatedRobotSpec = MetaworldSpec | FetchSpec | PandaSpec | JacoSpec
 """Union of the specs of simulated robots."""

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from roboalign.sources.simulators.pusher import pick_and_place, push, wrong_goal
+from roboalign.sources.simulators.pusher import DisplacementController, pick_and_place, push, wrong_goal
 
 SIDE = 0.03
 
@@ -35,6 +35,22 @@ def test_picking_brings_the_object_to_the_goal(seed: int) -> None:
         gripper = gripper + step
         item = item + step if near and opening < 0.5 else item
     assert np.linalg.norm(item - goal) < 0.01
+
+
+def test_a_controller_scales_the_displacement_and_moves_the_fingers_in_full() -> None:
+    controller = DisplacementController(scale=0.4, behind=0.06)
+    gripper, item, goal = np.array([0.1, 0.0, 0.2]), np.array([0.0, 0.05, 0.02]), np.array([-0.1, 0.0, 0.02])
+    pushing = controller("push", gripper, item, goal, False)
+    np.testing.assert_array_equal(pushing[:3], 0.4 * push(gripper, item, goal, gain=16.0, height=0.0, behind=0.06))
+    assert pushing[3] == -1
+    for held, near in ((False, gripper), (True, item)):
+        picking, action = (
+            controller("pick_and_place", near, item, goal, held),
+            pick_and_place(near, item, goal, held, gain=16.0),
+        )
+        np.testing.assert_array_equal(picking, [*(0.4 * action[:3]), action[3]])
+    with pytest.raises(ValueError, match="no task 'lift'"):
+        controller("lift", gripper, item, goal, False)
 
 
 def test_a_pushed_object_at_the_goal_is_left_alone() -> None:

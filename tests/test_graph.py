@@ -90,7 +90,7 @@ def test_the_headline_figures_are_the_only_metrics_file() -> None:
     assert "metrics" not in GRAPH
 
 
-@pytest.mark.parametrize("name", STAGES.keys() - {"compose"})
+@pytest.mark.parametrize("name", sorted(STAGES.keys() - {"compose"}))
 def test_dvc_restores_earlier_runs_of_a_stage(name: str) -> None:
     """DVC's run cache has no stage with `persist`, or with `cache: false` outside of `metrics:` and `plots:`."""
     assert all(isinstance(out, str) for out in STAGES[name]["outs"])

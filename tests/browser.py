@@ -39,9 +39,9 @@ def launch_chromium() -> Iterator[Browser]:
         browser.close()
 
 
-def severe_findings(page: Page, context: dict[str, Any] | None = None, **options: Any) -> list[str]:
-    """The serious and critical findings of axe in a page, or in its part `context`, with the first elements of each."""
-    found = Axe().run(page, context, {"resultTypes": ["violations"], **options}).response["violations"]
+def severe_findings(page: Page, **options: Any) -> list[str]:
+    """The serious and critical findings of axe in a page, with the first elements of each."""
+    found = Axe().run(page, None, {"resultTypes": ["violations"], **options}).response["violations"]
     return [
         f"{each['id']}: {[node['target'] for node in each['nodes']][:3]}"
         for each in found

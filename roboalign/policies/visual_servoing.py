@@ -115,13 +115,16 @@ class ServoingParts:
     """Collaborators of the policy for one source."""
 
     probe: Probe
+    """Perceives the states; not the gold probe."""
     controller: Controller
+    """The scripted controller of the source's robot."""
     calibration: ServoingCalibration
+    """The calibration to the source's train episodes."""
 
 
 @dataclass
-class _Copy:
-    """What the policy knows of one robot."""
+class _Estimate:
+    """What the policy believes of one of the N robots."""
 
     number: int
     """The probe's number of the task."""
@@ -141,75 +144,77 @@ class VisualServoingPolicy:
         self._spec, self._robot = spec, robot
         self._probe, self._controller, self._calibration = parts.probe, parts.controller, parts.calibration
         self._cameras = parts.probe.scenes.lenses[..., 3].cpu().numpy().astype(np.float64)
-        self._copies: list[_Copy | None] | None = None
+        self._estimates: list[_Estimate | None] | None = None
         self._last = np.zeros((0, robot.action_width), np.float32)
         self._noise: SmoothNoise | None = None
 
     def reset(self, instructions: Sequence[str], seeds: Sequence[int]) -> None:
         """Forget the scenes; the next images are the first ones."""
-        self._copies = None
+        self._estimates = None
         width, std = self._robot.action_width, self._spec.noise
         self._noise = SmoothNoise(seeds, width, std, NOISE_CORRELATION) if std > 0 else None
 
     def act(self, images: UInt8) -> Float32:
         """The controller's actions (N, A), 0 for scenes that the probe or the calibration does not know."""
-        if self._copies is None:
-            self._copies, states = self._begin(images)
+        if self._estimates is None:
+            self._estimates, states = self._begin(images)
         else:
-            states = self._perceive(images, self._copies)
+            states = self._perceive(images, self._estimates)
             predicted = self._last[:, :3].astype(np.float64) @ self._calibration.displacement
-            for copy, displacement, state in zip(self._copies, predicted, states, strict=True):
-                if copy is not None:
-                    copy.gripper = update_position(copy.gripper + displacement, state[_GRIPPER], self._spec.gain)
+            for estimate, displacement, state in zip(self._estimates, predicted, states, strict=True):
+                if estimate is not None:
+                    estimate.gripper = update_position(
+                        estimate.gripper + displacement, state[_GRIPPER], self._spec.gain
+                    )
         low, high = np.asarray(self._robot.actions.low), np.asarray(self._robot.actions.high)
         actions = np.zeros((len(images), self._robot.action_width))
-        noise = actions if self._noise is None else self._noise() * (high - low) / 2
-        for row, (copy, state) in enumerate(zip(self._copies, states, strict=True)):
-            if copy is not None:
-                actions[row] = self._control(copy, state) + noise[row]
+        noise = np.zeros_like(actions) if self._noise is None else self._noise() * (high - low) / 2
+        for row, (estimate, state) in enumerate(zip(self._estimates, states, strict=True)):
+            if estimate is not None:
+                actions[row] = self._control(estimate, state) + noise[row]
         self._last = np.clip(actions, low, high).astype(np.float32)
         return self._last
 
     @torch.no_grad()
-    def _begin(self, images: UInt8) -> tuple[list[_Copy | None], Vector]:
+    def _begin(self, images: UInt8) -> tuple[list[_Estimate | None], Vector]:
         """Identify the scenes of the first images, and perceive the goals and the states (N, 14)."""
         device = self._probe.scenes.means.device
         found = self._probe.scenes.identify(frames_to_video(images, device)).tolist()
-        copies: list[_Copy | None] = []
+        estimates: list[_Estimate | None] = []
         for number in found:
             source, task = self._probe.tasks[number] if number >= 0 else ("", "")
             known = source == self._robot.source and task in self._calibration.tasks
             home = self._calibration.tasks[task].home if known else np.zeros(3)
-            copies.append(_Copy(number, task, home, np.zeros(3)) if known else None)
-        states = self._perceive(images, copies)
-        for copy, state in zip(copies, states, strict=True):
-            if copy is not None:
-                height = self._calibration.tasks[copy.task].goal_height
-                goal = move_to_height(state[_GOAL], self._cameras[copy.number], height)
-                copy.goal = goal + self._spec.goal_offset
-        return copies, states
+            estimates.append(_Estimate(number, task, home, np.zeros(3)) if known else None)
+        states = self._perceive(images, estimates)
+        for estimate, state in zip(estimates, states, strict=True):
+            if estimate is not None:
+                height = self._calibration.tasks[estimate.task].goal_height
+                goal = move_to_height(state[_GOAL], self._cameras[estimate.number], height)
+                estimate.goal = goal + self._spec.goal_offset
+        return estimates, states
 
     @torch.no_grad()
-    def _perceive(self, images: UInt8, copies: Sequence[_Copy | None]) -> Vector:
-        """The perceived states (N, 14), the mean over the members; meaningless for copies that are None."""
-        if not any(copies):
-            return np.zeros((len(copies), len(STATE_NAMES)))
+    def _perceive(self, images: UInt8, estimates: Sequence[_Estimate | None]) -> Vector:
+        """The perceived states (N, 14), the mean over the members; meaningless for None."""
+        if not any(estimates):
+            return np.zeros((len(estimates), len(STATE_NAMES)))
         probe, device = self._probe, self._probe.scenes.means.device
-        tasks = torch.tensor([0 if copy is None else copy.number for copy in copies], device=device)
+        tasks = torch.tensor([0 if estimate is None else estimate.number for estimate in estimates], device=device)
         videos = frames_to_video(images, device).unsqueeze(1)
         members = [probe.perceive(videos, tasks, member).states[:, 0] for member in range(len(probe.members))]
         return torch.stack(members).mean(0).cpu().numpy().astype(np.float64)
 
-    def _control(self, copy: _Copy, state: Vector) -> Vector:
+    def _control(self, estimate: _Estimate, state: Vector) -> Vector:
         """The controller's action (A,) for a perceived state (14,)."""
-        held, camera = copy.closing >= HELD_AFTER, self._cameras[copy.number]
-        item, task = state[_OBJECT], self._calibration.tasks[copy.task]
+        held, camera = estimate.closing >= HELD_AFTER, self._cameras[estimate.number]
+        item, task = state[_OBJECT], self._calibration.tasks[estimate.task]
         if held and task.goal_height is None:
             # The probe hardly sees the depth of a lifted object. An object that is not held is apart from the gripper
             # in the image, too.
-            item = nearest_on_ray(item, camera, copy.gripper)
+            item = nearest_on_ray(item, camera, estimate.gripper)
         else:  # an object whose goal is on the table stays on it
             item = move_to_height(item, camera, task.object_height)
-        action = self._controller(copy.task, copy.gripper, item, copy.goal, held)
-        copy.closing = copy.closing + 1 if action[3] < 0 else 0
+        action = self._controller(estimate.task, estimate.gripper, item, estimate.goal, held)
+        estimate.closing = estimate.closing + 1 if action[3] < 0 else 0
         return action

@@ -242,7 +242,8 @@ def perceptions(experiment: Experiment) -> Iterator[Violation]:
         if isinstance(scorer, RewardModelSpec) and unseen and scorer.encoder.appearance is None:
             yield Violation(
                 f"{part}.encoder.appearance",
-                f"{', '.join(unseen)} has no simulator states, so no state probe covers it; name a backbone",
+                f"{', '.join(unseen)} has no simulator states, so no state probe covers it; name a backbone, such as "
+                "{backbone: resnet10t, level: 3, frames: 4}",
             )
 
 

@@ -55,9 +55,9 @@ class DeviceSpec(Spec):
     """Compile the world model's transformer in training by torch.compile. On a CPU this takes a minute or more for each
     stage and does not speed up small models."""
     strategy: Literal["ddp", "fsdp"] = "ddp"
-    """What several devices hold of the world model in its training, and of policy and reference in alignment: `ddp` has
-    all of it on each device, `fsdp` (FSDP2) a part of weights, gradients and optimizer states, and gathers a layer when
-    it computes. Other parts are always whole. `fsdp` is not for `16-mixed` and `compile`."""
+    """How several devices share the world model in its training, and policy and reference in alignment. With `ddp`, each
+    device has all of it. With `fsdp` (FSDP2), each has a part of weights, gradients and optimizer states, and a layer
+    is gathered when it computes. Other parts are always whole. `fsdp` is not for `16-mixed` and `compile`."""
     sampler: SamplerSpec = SamplerSpec()
     """Sampling from world models."""
     threads: Annotated[int, Field(ge=1, le=256)] = 2

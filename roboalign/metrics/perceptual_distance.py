@@ -1,4 +1,4 @@
-"""What all perceptual distances have in common: feature maps of frames, and a distance between the maps."""
+"""The interface of perceptual distances: feature maps of frames, and a distance between the maps."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass

@@ -38,7 +38,7 @@ class ScoringInputs:
 
     @classmethod
     def of(cls, run: Run, spec: EvaluationSpec, reward: RewardSpec) -> "ScoringInputs":
-        """Those of the evaluation stage."""
+        """The files of the evaluation stage."""
         return cls(
             run.input("artifacts/sources/index.json"), run.input("artifacts/rollout"),
             tuple((name, run.input(f"artifacts/{name}/{MODEL}")) for name in spec.scorers),

@@ -43,7 +43,7 @@ class GoldFiles:
 
     @classmethod
     def of(cls, run: Run) -> Self:
-        """Those of the experiment."""
+        """The files of the experiment."""
         return cls(
             run.input(f"artifacts/probe/gold/{MODEL}"), run.input("artifacts/bench/probed_limits/gold.json")
         )  # fmt: skip

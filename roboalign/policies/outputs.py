@@ -41,7 +41,7 @@ def rate_rows(results: PolicyResults) -> list[dict[str, Json]]:
         }
         for policy in results.spec.policies
         for source in results.sources
-        if results.evaluated([policy], [source])
+        if results.select_evaluated([policy], [source])
     ]
 
 

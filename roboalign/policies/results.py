@@ -107,8 +107,8 @@ class PolicyResults:
 
         return np.stack([np.concatenate([row(policy, source) for source in sources]) for policy in policies])
 
-    def evaluated(self, policies: Iterable[str], sources: Iterable[str]) -> list[str]:
-        """Those of `policies` that were evaluated on at least one of `sources`."""
+    def select_evaluated(self, policies: Iterable[str], sources: Iterable[str]) -> list[str]:
+        """The policies that were evaluated on at least one of `sources`."""
         found, where = self.worlds.get(SIMULATOR, {}), set(sources)
         return [policy for policy in policies if where & set(found.get(policy, {}))]
 
@@ -202,7 +202,7 @@ class PolicyMetrics:
     ) -> Json:
         """How a world ranks policies, against the simulator; of `policies`, those that were evaluated on `sources`."""
         where = sources or self.results.sources
-        names = self.results.evaluated(policies or self.policies, where)
+        names = self.results.select_evaluated(policies or self.policies, where)
         if not names:
             return {}
         model = self.results.table(world, names, where, judge, horizon)

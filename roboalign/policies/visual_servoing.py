@@ -34,7 +34,7 @@ _GRIPPER, _OBJECT, _GOAL = (
 
 @dataclass(frozen=True)
 class TaskCalibration:
-    """Where a task begins."""
+    """Initial positions of a task, and the heights of its object and goal."""
 
     home: Vector
     """Initial position (3,) of the gripper in metres."""
@@ -124,7 +124,7 @@ class ServoingParts:
 
 @dataclass
 class _Estimate:
-    """What the policy believes of one of the N robots."""
+    """The estimated scene and gripper position of one of the N robots."""
 
     number: int
     """The probe's number of the task."""

@@ -55,7 +55,7 @@ class DeviceSpec(Spec):
     """Compile the world model's transformer in training by torch.compile. On a CPU this takes a minute or more for each
     stage and does not speed up small models."""
     strategy: Literal["ddp", "fsdp"] = "ddp"
-    """How several devices share the world model in its training, and policy and reference in alignment. With `ddp`, each
+    """How devices share the world model in its training, and policy and reference in alignment. With `ddp`, each
     device has all of it. With `fsdp` (FSDP2), each has a part of weights, gradients and optimizer states, and a layer
     is gathered when it computes. Other parts are always whole. `fsdp` is not for `16-mixed` and `compile`."""
     sampler: SamplerSpec = SamplerSpec()

@@ -8,7 +8,7 @@ from gymnasium.vector import VectorEnv
 from roboalign.evaluate_policy.worlds import make_world
 from roboalign.hardware.spec import DeviceSpec
 from roboalign.io import write_json, write_tsv
-from roboalign.pipeline.policies import load_success_scorers, make_policy_parts, train_networks
+from roboalign.pipeline.policies import load_success_scorers, make_policy_parts, simulated_robots, train_networks
 from roboalign.pipeline.policy_evaluation import PolicyEvaluation
 from roboalign.pipeline.video_models import SOURCES
 from roboalign.policies.outputs import episode_rows, rate_rows, write_clips
@@ -17,16 +17,13 @@ from roboalign.policies.spec import PoliciesSpec
 from roboalign.probe.model import load_probe
 from roboalign.reward.spec import RewardSpec
 from roboalign.run import Run, execute
-from roboalign.sources.simulators.spec import SimulatedSpec
-from roboalign.sources.spec import SourceSpec
 from roboalign.store import Corpus
 
 
 def main(run: Run) -> None:
     """Run the stage."""
     spec: PoliciesSpec = run.section("policies", PoliciesSpec)
-    sources: dict[str, SourceSpec] = run.section("sources", dict[str, SourceSpec])
-    robots = {name: each for name, each in sources.items() if isinstance(each, SimulatedSpec)}
+    robots = simulated_robots(run)
     device_spec: DeviceSpec = run.section("hardware.device", DeviceSpec)
     device, results, curves = torch.device(device_spec.accelerator), PolicyResults(spec, {}), list[dict[str, Any]]()
 

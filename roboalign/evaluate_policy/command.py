@@ -9,25 +9,20 @@ from PIL import Image
 
 from roboalign.checkpoint import CheckpointError
 from roboalign.errors import StageError
+from roboalign.evaluate_policy.declared import declared_policy_maker
 from roboalign.evaluate_policy.evaluate import PolicyEvaluationResult, evaluate
-from roboalign.io import find_output, replacing
+from roboalign.io import replacing
 from roboalign.policies.adapters import load_callable
-from roboalign.policies.baselines import ConstantPolicy, RandomPolicy
-from roboalign.policies.behavior_cloning import BehaviorCloningPolicy, load_network
 from roboalign.policies.policy import Policy, Robot
 from roboalign.policies.server import ServerPolicy
-from roboalign.policies.spec import (
-    BehaviorCloningSpec,
-    ConstantPolicySpec,
-    PolicyServerSpec,
-    RandomPolicySpec,
-)
+from roboalign.policies.spec import PoliciesSpec, PolicyServerSpec
 from roboalign.spec.base import Split
 
 
 def run(
     root: Path,
     policy: str,
+    declared: PoliciesSpec | None,
     source: str,
     worlds: list[str],
     *,
@@ -35,18 +30,19 @@ def run(
     episodes: int,
     horizon: int,
     time_limit: float,
+    clip: bool,
     seed: int,
     device: str,
     out: Path | None,
 ) -> int:
     """Evaluate a policy and print its success. Returns the exit code: 0, or 1 if something is missing or the policy
-    failed."""
+    failed. `declared` has the policies of the file that `policy` names."""
     try:
-        make = policy_maker(root, policy, time_limit)
+        make = policy_maker(root, policy, declared, time_limit, device)
         for world in worlds:
             result = evaluate(
                 make, root, source, world, name=policy, split=split, episodes=episodes, horizon=horizon,
-                time_limit=time_limit, seed=seed, device=device,
+                time_limit=time_limit, clip=clip, seed=seed, device=device,
             )  # fmt: skip
             rate = result.rate
             print(f"{policy} on {source} in {world}: success {rate.mean:.2f} [{rate.low:.2f}, {rate.high:.2f}] of "
@@ -61,23 +57,17 @@ def run(
     return 0
 
 
-def policy_maker(root: Path, policy: str, time_limit: float) -> Callable[[Robot], Policy]:
-    """A function that makes the policy `module:function`, the server `ws://…`, `constant`, `random`, or a network of
-    behaviour cloning that the stage `policies` trained."""
+def policy_maker(
+    root: Path, policy: str, declared: PoliciesSpec | None, time_limit: float, device: str
+) -> Callable[[Robot], Policy]:
+    """A function that makes the policy `module:function`, the server `ws://…`, or the declared policy `FILE/NAME`."""
     if policy.startswith(("ws://", "wss://")):
         server = PolicyServerSpec(kind="server", url=policy)
         return lambda robot: ServerPolicy(server, robot, time_limit)
     if ":" in policy:
         sys.path.insert(0, "")  # as `python -m` has it: modules of the current folder
         return lambda robot: load_callable(policy, robot)
-    if policy == "constant":
-        return lambda robot: ConstantPolicy(ConstantPolicySpec(kind="constant"), robot)
-    if policy == "random":
-        return lambda robot: RandomPolicy(RandomPolicySpec(kind="random"), robot)
-    network = load_network(find_output(root, f"artifacts/policies/{policy}.safetensors"))
-    return lambda robot: BehaviorCloningPolicy(
-        BehaviorCloningSpec(kind="behavior_cloning", model=network.spec), network, robot
-    )
+    return declared_policy_maker(root, policy, declared or PoliciesSpec(), device)
 
 
 def write_sheet(file: Path, result: PolicyEvaluationResult, columns: int = 11) -> None:

@@ -48,6 +48,7 @@ def evaluate(
     horizon: int = 30,
     threshold: float = 0.5,
     time_limit: float = 60.0,
+    clip: bool = False,
     seed: int = 0,
     device: str = "cpu",
 ) -> PolicyEvaluationResult:
@@ -64,6 +65,7 @@ def evaluate(
         horizon: Frames of an episode.
         threshold: Probability from which a world model's last frame counts as success.
         time_limit: Maximum seconds of one step of the policy.
+        clip: Clip actions beyond the source's measured range instead of raising an error.
         seed: Seed of the policy and of the world model.
         device: Device of the world model.
 
@@ -78,7 +80,7 @@ def evaluate(
     count = min(episodes, len(corpus))
     ids = [corpus.infos[index * len(corpus) // count].id for index in range(count)]
     robot, copies = Robot(source, corpus.ranges[source]), min(MAX_COPIES, count)
-    policy = CheckedPolicy(name, make_policy(robot), robot, time_limit)
+    policy = CheckedPolicy(name, make_policy(robot), robot, time_limit, clip=clip)
     env, loops = make_world(root, world, source, copies, horizon, device=device), []
     try:
         for start in range(0, count, copies):

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from roboalign.metrics.frechet_spec import FrechetSpec
 from roboalign.metrics.perceptual_spec import HaarPsiSpec, PerceptualSpec
+from roboalign.rollout.spec import BOUND
 from roboalign.spec.base import FieldError, Fraction, Name, Positive, Seed, Spec, items
 
 ClipSet = Annotated[str, Field(pattern=r"^[a-z0-9_]+(\.[a-z0-9_]+)*$", max_length=128)]
@@ -45,7 +46,7 @@ class StrongestBaselineSpec(Spec):
 
     among: Annotated[tuple[Pattern, ...], items()] = ("copy_context", "supervised.*", "best_of_*")
     """The baselines (docs/protocol.md). `copy_last` is not a baseline, because it uses true later frames."""
-    leaving_out: Annotated[tuple[Pattern, ...], items(0)] = ("*.true_refresh.*",)
+    leaving_out: Annotated[tuple[Pattern, ...], items(0)] = (f"*.{BOUND}*",)
     """Clip sets that match `among` but are not baselines, because they use true later frames."""
     models: Annotated[tuple[Pattern, ...], items()] = ("aligned.*",)
     """The clip sets that are compared with the strongest baseline."""

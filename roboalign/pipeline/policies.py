@@ -37,7 +37,8 @@ from roboalign.rollout.clip_generator import make_rollout_fn
 from roboalign.rollout.spec import PolicyDecodingSpec
 from roboalign.run import Run
 from roboalign.sources.builder import load_controller
-from roboalign.sources.simulators.spec import DisplacementRobotSpec, SimulatedRobotSpec
+from roboalign.sources.simulators.spec import DisplacementRobotSpec, SimulatedRobotSpec, SimulatedSpec
+from roboalign.sources.spec import SourceSpec
 from roboalign.store import Corpus
 from roboalign.trained_module import TrainedModule
 from roboalign.training import fit, fold_in
@@ -49,6 +50,12 @@ CHUNK = 16
 """Clips that scorers get at once."""
 CALIBRATION_EPISODES = 512
 """Maximum number of train episodes of a source that visual servoing is calibrated by."""
+
+
+def simulated_robots(run: Run) -> dict[str, SimulatedRobotSpec]:
+    """The simulated sources of the experiment, by name."""
+    sources: dict[str, SourceSpec] = run.section("sources", dict[str, SourceSpec])
+    return {name: source for name, source in sources.items() if isinstance(source, SimulatedSpec)}
 
 
 def train_networks(

@@ -21,6 +21,7 @@ from roboalign.policies.spec import (
     BehaviorCloningSpec,
     ConstantPolicySpec,
     PoliciesSpec,
+    PolicyServerSpec,
     RandomPolicySpec,
     ScriptedPolicySpec,
     VisualServoingSpec,
@@ -208,7 +209,8 @@ class PolicyEvaluation:
         for start in range(0, count, size):
             rows = [min(row, count - 1) for row in range(start, start + size)]
             seeds = [fold_in(self.spec.seed, self._number(infos[row]), 1) % 2**31 for row in rows]
-            checked = CheckedPolicy(policy, make(rows), self._robot(source), self.spec.time_limit)
+            clip = isinstance(spec := self.spec.policies[policy], PolicyServerSpec) and spec.clip
+            checked = CheckedPolicy(policy, make(rows), self._robot(source), self.spec.time_limit, clip=clip)
             texts = [infos[row].instruction for row in rows]
             loops.append(run_closed_loop(checked, env, [names[row] for row in rows], seeds, self.spec.horizon, texts))
         return ClosedLoop.join(loops, count)

@@ -28,8 +28,17 @@ class CheckedPolicy:
     that does not answer within the limit is left behind in its thread, which ends with the process.
     """
 
-    def __init__(self, name: str, policy: Policy, robot: Robot, time_limit: float) -> None:
-        self.name, self._policy, self._robot, self._time_limit = name, policy, robot, time_limit
+    def __init__(self, name: str, policy: Policy, robot: Robot, time_limit: float, *, clip: bool = False) -> None:
+        """Wrap a policy.
+
+        Args:
+            name: Its name in messages.
+            policy: The policy.
+            robot: The robot that it acts for.
+            time_limit: Maximum seconds of one answer.
+            clip: Clip actions beyond the robot's range instead of raising an error, as the controllers of robots do.
+        """
+        self.name, self._policy, self._robot, self._time_limit, self._clip = name, policy, robot, time_limit, clip
         self.episodes: Sequence[str] = ()
         """The names of the copies' episodes, for messages."""
         self._step = 0
@@ -92,11 +101,11 @@ class CheckedPolicy:
             raise self._error(f"action {column} is {values[row, column]}; actions must be finite", row)
         low, high = np.asarray(self._robot.actions.low), np.asarray(self._robot.actions.high)
         slack = TOLERANCE * (high - low) + 1e-6
-        if (outside := (values < low - slack) | (values > high + slack)).any():
+        if not self._clip and (outside := (values < low - slack) | (values > high + slack)).any():
             row, column = np.argwhere(outside)[0]
             raise self._error(
                 f"action {column} is {values[row, column]:.4g}, outside its range of {low[column]:.4g} to "
-                f"{high[column]:.4g}; clip it",
+                f"{high[column]:.4g}; clip it, or let it be clipped (`clip`)",
                 row,
             )
         return np.clip(values, low, high).astype(np.float32)

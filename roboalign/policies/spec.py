@@ -163,6 +163,8 @@ class PolicyServerSpec(Spec):
     """Key of the actions (C, A) or (A,), in the source's units, in the answer."""
     execute: Annotated[int, Field(ge=1, le=1024)] = 1
     """Actions of a chunk that are executed before the next request."""
+    clip: bool = False
+    """Clip actions beyond the source's measured range, as the controllers of robots do; if false, they are an error."""
 
     @model_validator(mode="after")
     def _is_websocket(self) -> Self:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 
+from roboalign.rollout.spec import BOUND
 from roboalign.types import Json
 
 MINUS, DASH, TIMES = "\N{MINUS SIGN}", "\N{EN DASH}", "\N{MULTIPLICATION SIGN}"
@@ -109,7 +110,7 @@ def scorer_order(name: str) -> tuple[int, int, str]:
 
 def is_bound(name: str) -> bool:
     """Whether a clip set uses true later frames, so that it is an upper bound and not a model."""
-    return name in ("ground_truth", "reconstruction", "copy_last") or ".true_refresh." in f"{name}."
+    return name in ("ground_truth", "reconstruction", "copy_last") or f".{BOUND}" in name
 
 
 def order(name: str) -> tuple[int, str]:

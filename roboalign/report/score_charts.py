@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from roboalign.report.blocks import Chart
 from roboalign.report.inputs import Inputs
-from roboalign.report.names import FAITHFUL, dig, mean_of, model, scorer, scorer_order, significant, title
+from roboalign.report.names import FAITHFUL, dig, is_bound, mean_of, model, scorer, scorer_order, significant, title
 from roboalign.report.plots import RadarPanel, radar_chart, scatter_chart
 from roboalign.types import Json
 
@@ -65,7 +65,7 @@ def agreement_points(inputs: Inputs) -> list[tuple[str, str, list[tuple[float, f
     """(title, x label, points) for each learned faithful scorer: its totals and gold's of the same generated clips."""
     totals: dict[str, dict[tuple[str, str, str], float]] = {}
     for row in inputs.scores:
-        if row["model"].startswith(("supervised", "aligned")) and ".true_refresh" not in row["model"]:
+        if row["model"].startswith(("supervised", "aligned")) and not is_bound(row["model"]):
             totals.setdefault(row["scorer"], {})[row["model"], row["episode"], row["sample"]] = float(row["total"])
     gold = totals.get(f"gold{FAITHFUL}", {})
     panels = []

@@ -224,6 +224,10 @@ Names = Annotated[tuple[Name, ...], items()]
 """Names of decodings."""
 
 
+BOUND = "true_refresh"
+"""Beginning of the names of decodings that see true later frames: they are bounds, not models."""
+
+
 def _default_decodings() -> dict[Name, DecodingSpec]:
     return {"ar": ArSpec(), "swr": SwrSpec(), "kv_window": KvWindowSpec(), "true_refresh": TrueRefreshSpec()}
 
@@ -317,6 +321,14 @@ class RolloutSpec(Spec):
         for field, name in (("scored_decoding", self.scored_decoding), *self._number_fields("sweep", self.sweep)):
             if not isinstance(self.decodings[name], SwrSpec):
                 raise FieldError(field, f"'{name}' is not of kind swr; name one that is")
+        for name, declared in self.decodings.items():
+            if declared.sees_true_frames != name.startswith(BOUND):
+                sees = "sees" if declared.sees_true_frames else "does not see"
+                raise FieldError(
+                    f"decodings.{name}",
+                    f"it {sees} true later frames, and names of such decodings alone begin with {BOUND}, so that "
+                    "tables show them as bounds; rename it",
+                )
         for name, decoding in self.used_decodings.items():
             length = getattr(decoding, decoding.length_field or "", 0)
             if length > self.horizon:

@@ -132,9 +132,12 @@ class RolloutSuite(Generic[ContextT, StateT]):
         return join_rollouts(made, len(self.episodes), self.episodes.folder)
 
     def parts(self) -> Iterator[slice]:
-        """The rows of each batch of episodes."""
-        for start in range(0, len(self.episodes), self.spec.batch_size):
-            yield slice(start, start + self.spec.batch_size)
+        """The rows of each batch of episodes: as few batches as `batch_size` allows, of equal size for the workers."""
+        count = len(self.episodes)
+        batches = -(-count // self.spec.batch_size)
+        size = -(-count // max(1, batches)) or 1
+        for start in range(0, count, size):
+            yield slice(start, min(count, start + size))
 
     def roll_out_set(self, rollout_set: RolloutSet) -> StoredRollout:
         """The rollouts of one set."""

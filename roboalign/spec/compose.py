@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from roboalign.spec.defaults import write_out_defaults
 from roboalign.spec.diagnostics import Diagnostic, SpecError, has_errors, nearest
 from roboalign.spec.document import Entry, Mapping, Mark, Node, Scalar, Sequence, Source
 from roboalign.spec.dump import dump
-from roboalign.spec.experiment import KINDS, PARTS, Experiment, ExperimentFileSpec, ParamsSpec, adapter
+from roboalign.spec.experiment import KINDS, PARTS, VARIANTS, Experiment, ExperimentFileSpec, ParamsSpec, adapter
 from roboalign.spec.invariants import violations
 from roboalign.spec.library import Library
 from roboalign.spec.merge import Place, expand_dotted, locate, merge
@@ -203,7 +204,7 @@ def overlay_values(node: Mapping, part: str, base: Choice, overrides: Choice | N
     for choice in (base, overrides):
         entry = choice.values.entries.get(part) if choice else None
         if entry is not None and isinstance(entry.value, Mapping):
-            merged = merge(node, entry.value)
+            merged = merge(write_out_defaults(node, entry.value, KINDS[part]), entry.value)
             assert isinstance(merged, Mapping)
             node = merged
     return node
@@ -215,7 +216,7 @@ def overlay_source_values(node: Node, name: str, base: Choice, overrides: Choice
         entry = choice.values.entries.get("sources") if choice else None
         for key, value in entry.value.entries.items() if entry and isinstance(entry.value, Mapping) else ():
             if key in (EACH, name):
-                node = merge(node, value.value)
+                node = merge(write_out_defaults(node, value.value, VARIANTS["sources"]), value.value)
     return node
 
 

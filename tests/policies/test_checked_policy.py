@@ -29,7 +29,10 @@ def fail(message: str) -> None:
 HOSTILE: dict[str, tuple[Callable[[], Any], str]] = {
     "nan": (lambda: with_value(np.nan), "action 1 is nan; actions must be finite"),
     "infinite": (lambda: with_value(np.inf), "action 1 is inf"),
-    "out of range": (lambda: with_value(2.5), "action 1 is 2.5, outside its range of -2 to 2; clip it"),
+    "out of range": (
+        lambda: with_value(2.5),
+        "action 1 is 2.5, outside its range of -2 to 2; clip it, or let it be clipped",
+    ),
     "wrong shape": (lambda: GOOD[:, :1], r"shape \(2, 1\); 2 copies of toy need \(2, 2\)"),
     "one copy": (lambda: GOOD[0], r"shape \(2,\)"),
     "objects": (lambda: GOOD.astype(object), "type object"),
@@ -82,6 +85,20 @@ def test_valid_actions_of_other_types_are_converted_and_rounding_is_forgiven() -
         answer = policy.act(np.zeros((2, 4, 4, 3), np.uint8))
         assert answer.dtype == np.float32
         assert (answer <= 2).all()
+
+
+def test_actions_beyond_the_range_are_clipped_if_the_user_wants_that() -> None:
+    for value, clipped in ((2.5, 2.0), (-1e9, -2.0), (np.nan, None)):
+        answer = with_value(value)
+        policy = CheckedPolicy(
+            "mine", FunctionPolicy(partial(lambda given, images, texts: given, answer)), ROBOT, 1.0, clip=True
+        )
+        policy.reset(["a", "b"], [0, 1])
+        if clipped is None:
+            with pytest.raises(PolicyError, match="action 1 is nan"):
+                policy.act(np.zeros((2, 4, 4, 3), np.uint8))
+        else:
+            np.testing.assert_array_equal(policy.act(np.zeros((2, 4, 4, 3), np.uint8)), [GOOD[0], [0.5, clipped]])
 
 
 def test_a_policy_cannot_change_the_images() -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 import yaml
 
-from roboalign.evaluate_policy.command import run as evaluate_policy
+from roboalign.__main__ import main as command
 from roboalign.hardware.spec import DeviceSpec, HardwareSpec
 from roboalign.io import read_json, read_tsv
 from roboalign.policies.spec import PoliciesSpec
@@ -28,7 +28,7 @@ REPOSITORY = Path(__file__).parents[2]
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkout of the smallest experiment, in which all stages before `policies` have run."""
     folder = tmp_path_factory.mktemp("checkout")
-    for name in ("roboalign", "stages", "dvc.yaml"):
+    for name in ("roboalign", "stages", "specs", "dvc.yaml"):
         (folder / name).symlink_to(REPOSITORY / name)
     episodes = record_source(FETCH)
     write_experiment(folder, episodes)
@@ -75,29 +75,34 @@ def test_the_worlds_begin_with_the_same_frame_and_go_on_differently(root: Path) 
     np.testing.assert_array_equal(first["supervised"], first["aligned"])  # both are the same untrained model here
 
 
-def test_the_command_evaluates_a_trained_network_and_a_function(
+def test_the_command_evaluates_declared_policies_and_a_function(
     root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "hostile_policy.py").write_text(
         "import numpy as np\ndef act(images, instructions): return np.full((len(images), 4), np.nan)\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    arguments: dict[str, Any] = {
-        "split": "train",
-        "episodes": 2,
-        "horizon": 2,
-        "time_limit": 30.0,
-        "seed": 0,
-        "device": "cpu",
-    }
+    options = ["--source", "fetch", "--world", "supervised", "--split", "train", "--episodes", "2", "--horizon", "2"]
+
+    def evaluate(policy: str, *more: str) -> int:
+        return command(["--root", str(root), "evaluate-policy", policy, *options, *more])
+
     sheet = tmp_path / "frames.png"
-    assert evaluate_policy(root, "perceived", "fetch", ["supervised"], **arguments, out=sheet) == 0
-    line = r"perceived on fetch in supervised: success [\d.]+ \[[\d.]+, [\d.]+\] of 2 train episodes, 2 frames"
-    assert re.search(line, capsys.readouterr().out)
+    for name in ("perceived", "servo", "planner"):
+        assert evaluate(f"smoke/{name}", "--out", str(sheet)) == 0
+        line = rf"smoke/{name} on fetch in supervised: success [\d.]+ \[[\d.]+, [\d.]+\] of 2 train episodes, 2 frames"
+        assert re.search(line, capsys.readouterr().out)
     assert sheet.exists()
-    assert evaluate_policy(root, "hostile_policy:act", "fetch", ["supervised"], **arguments, out=None) == 1
+    assert evaluate("hostile_policy:act") == 1
     error = capsys.readouterr().err
     assert error.startswith("error: policy hostile_policy:act, episode fetch/")
     assert "step 0: action 0 is nan" in error
-    assert evaluate_policy(root, "missing", "fetch", ["supervised"], **arguments, out=None) == 1
-    assert "artifacts/policies/missing.safetensors" in capsys.readouterr().err
+    for name, message in {
+        "smoke": "'smoke' does not name a policy; write module:function, ws://HOST:PORT or FILE/NAME",
+        "smok/servo": "there is no specs/policies/smok.yaml; did you mean 'smoke'?",
+        "smoke/serve": "specs/policies/smoke.yaml declares no policy serve; it has: expert, cloning, perceived",
+        "smoke/expert": "smoke/expert is scripted",
+        "smoke/cloning": "artifacts/policies/cloning.safetensors is missing",
+    }.items():
+        assert evaluate(name) != 0
+        assert message in capsys.readouterr().err

@@ -1,7 +1,7 @@
 import pytest
 from pydantic import ValidationError
 
-from roboalign.rollout.spec import ArSpec, RolloutSpec, SwrSpec
+from roboalign.rollout.spec import BOUND, ArSpec, RolloutSpec, SwrSpec
 from roboalign.rollout.suite import rollout_sets
 from roboalign.spec.base import FieldError
 
@@ -55,7 +55,16 @@ def test_every_set_is_compared_with_one_made_before_it() -> None:
     assert "aligned.kv_window.greedy" not in names
 
 
-def test_decodings_are_named_freely() -> None:
+def test_names_of_decodings_that_see_true_frames_begin_alike_and_no_others_do() -> None:
+    decodings = {"ar": {"kind": "ar"}, "swr": {"kind": "swr"}, "true_refresh_w4": {"kind": "true_refresh", "window": 4}}
+    fields = {"decodings": decodings, "sampling": {"greedy": ["ar", "swr", "true_refresh_w4"]}}
+    assert RolloutSpec.model_validate(fields).decodings["true_refresh_w4"].sees_true_frames
+    for name, kind in (("peeking", "true_refresh"), ("true_refresh_of_none", "ar")):
+        with pytest.raises(ValidationError, match=f"begin with {BOUND}.* rename it"):
+            RolloutSpec.model_validate(fields | {"decodings": decodings | {name: {"kind": kind}}})
+
+
+def test_other_decodings_are_named_freely() -> None:
     fields = {
         "decodings": {
             "plain": {"kind": "ar"},

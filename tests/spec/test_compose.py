@@ -56,6 +56,35 @@ def test_dotted_and_nested_values_are_the_same(tree: Path, edit: Edit, values: s
     assert composed(tree).sections["rollout"]["decodings"]["swr"]["window"] == 9
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("probe.judge.outcome.training.seed", 7),
+        ("probe.judge.outcome.hidden_size", 48),
+        ("rl.distillation.every", 3),
+        ("rl.measure.prompts", 8),
+        ("evaluation.frechet.seed", 5),
+    ],
+)
+def test_a_field_of_a_default_object_is_set_alone(tree: Path, edit: Edit, key: str, value: int) -> None:
+    part, *path = key.split(".")
+    expected = composed(tree).sections[part]
+    below = expected
+    for name in path[:-1]:
+        below = below[name]
+    assert below[path[-1]] != value
+    below[path[-1]] = value
+    edit("params.yaml", "set: {}", f"set: {{{key}: {value}}}")
+    assert composed(tree).sections[part] == expected
+
+
+def test_an_error_in_a_default_object_points_at_the_key_that_set_it(tree: Path, edit: Edit) -> None:
+    edit("params.yaml", "set: {}", "set: {probe.judge.outcome.hiden_size: 48}")
+    (error,) = errors(tree)
+    assert "unknown key 'hiden_size'; did you mean 'hidden_size'?" in error
+    assert error.startswith("params.yaml:")
+
+
 def test_a_dimension_is_set_by_its_name_and_weights_are_no_part_of_the_rubric(tree: Path, edit: Edit) -> None:
     before = composed(tree).section_files
     edit("params.yaml", "set: {}", "set: {reward.dimensions.manipulation_success.weight: 2.5}")

@@ -64,7 +64,6 @@ def train(python: str, store: EpisodeStore, episodes: Sequence[int], out: Path, 
         "steps": arguments.steps,
         "save_freq": arguments.steps,
         "log_freq": 100,
-        "env_eval_freq": 0,
         "num_workers": 0,
         "output_dir": out,
     }

@@ -10,12 +10,13 @@ A request has one image and an instruction; the answer is the chunk of actions t
 """
 
 import argparse
+import traceback
 from typing import Any
 
 import msgpack
 import numpy as np
 import torch
-from lerobot.configs import PreTrainedConfig
+from lerobot.configs.policies import PreTrainedConfig
 from lerobot.policies.factory import get_policy_class, make_pre_post_processors
 from websockets.sync.server import ServerConnection, serve
 
@@ -46,19 +47,29 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     arguments = parser.parse_args()
     config = PreTrainedConfig.from_pretrained(arguments.policy)
+    if missing := set(config.input_features) - {arguments.image_key}:
+        parser.error(f"the policy also reads {', '.join(sorted(missing))}; a world model shows one image and no states")
     policy = get_policy_class(config.type).from_pretrained(arguments.policy).to(arguments.device).eval()
     device = {"device_processor": {"device": arguments.device}}
     preprocess, postprocess = make_pre_post_processors(config, arguments.policy, preprocessor_overrides=device)
 
     @torch.no_grad()
+    def predict(observation: dict[str, Any]) -> Any:
+        """The chunk of actions (C, A), in the data set's units."""
+        image = torch.from_numpy(observation["observation/image"].copy()).permute(2, 0, 1) / 255
+        # ACT of LeRobot 0.4 looks up the device of a state also where it has none.
+        batch = {arguments.image_key: image, "task": observation["prompt"], "observation.state": torch.zeros(0)}
+        batch = preprocess(batch)
+        return postprocess(policy.predict_action_chunk(batch))[0].cpu().numpy().astype(np.float32)
+
     def handle(connection: ServerConnection) -> None:
         connection.send(msgpack.packb({"policy": config.type}))
         for message in connection:
-            observation = unpack(message)
-            image = torch.from_numpy(observation["observation/image"].copy()).permute(2, 0, 1) / 255
-            batch = preprocess({arguments.image_key: image.unsqueeze(0), "task": [observation["prompt"]]})
-            chunk = postprocess(policy.predict_action_chunk(batch))
-            connection.send(pack(chunk[0].cpu().numpy().astype(np.float32)))
+            try:
+                connection.send(pack(predict(unpack(message))))
+            except Exception:
+                connection.send(traceback.format_exc())  # as openpi's server: the client shows it
+                raise
 
     with serve(handle, "localhost", arguments.port, compression=None, max_size=None) as server:
         print(f"serving {config.type} on ws://localhost:{arguments.port}", flush=True)

@@ -7,6 +7,7 @@ averaged first, so that more seeds do not count as more episodes.
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -232,23 +233,33 @@ def strongest_baseline(models: Mapping[str, Json], spec: StrongestBaselineSpec) 
     return max(names, key=lambda name: float(models[name][spec.scorer][TOTAL]["mean"]), default=None)
 
 
-def comparisons(names: Iterable[str], strongest: str | None, spec: EvaluationSpec) -> list[ComparisonSpec]:
-    """All comparisons, without duplicates: those that the spec lists, and those with the strongest baseline.
+def comparisons(
+    names: Iterable[str], strongest: str | None, spec: EvaluationSpec, best_of: Mapping[str, str] = MappingProxyType({})
+) -> list[ComparisonSpec]:
+    """All comparisons, without duplicates: those that the spec lists, best-of-N with a single sample, and those with
+    the strongest baseline.
 
     Args:
         names: The clip sets.
         strongest: The strongest baseline; None if there is none.
         spec: The listed comparisons, and the models that are compared with the strongest baseline.
+        best_of: The set of single samples for each set of best-of-N.
     """
     listed = [*spec.comparisons, *spec.aligned]
+    listed += [ComparisonSpec(model=name, against=single) for name, single in best_of.items()]
     if strongest is not None:
         models = [name for name in sorted(names) if matches(name, spec.strongest_baseline.models)]
         listed += [ComparisonSpec(model=name, against=strongest) for name in models if name != strongest]
     return list(dict.fromkeys(listed))
 
 
-def evaluate(sets: Mapping[str, ScoredSet], dimensions: Sequence[str], spec: EvaluationSpec) -> dict[str, Json]:
-    """The content of metrics/evaluation.json without the gates.
+def evaluate(
+    sets: Mapping[str, ScoredSet],
+    dimensions: Sequence[str],
+    spec: EvaluationSpec,
+    best_of: Mapping[str, str] = MappingProxyType({}),
+) -> dict[str, Json]:
+    """The content of metrics/evaluation.json without the gates; `best_of` as in `comparisons`.
 
     {models, strongest_baseline, differences, comparisons_not_measured, outcomes, agreement}; `agreement` is that of
     the learned scorers with gold.
@@ -258,7 +269,7 @@ def evaluate(sets: Mapping[str, ScoredSet], dimensions: Sequence[str], spec: Eva
     result: dict[str, Json] = {"models": models, "differences": {}, "comparisons_not_measured": []}
     if strongest is not None:
         result["strongest_baseline"] = strongest
-    for pair in comparisons(sets, strongest, spec):
+    for pair in comparisons(sets, strongest, spec, best_of):
         if pair.model in sets and pair.against in sets:
             values = difference(sets[pair.model], sets[pair.against], dimensions, spec)
             if values is not None:

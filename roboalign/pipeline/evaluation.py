@@ -80,6 +80,15 @@ def score_clip_sets(inputs: ScoringInputs, executor: ModelExecutor, log: Callabl
     return scored
 
 
+def single_samples(inputs: ScoringInputs) -> dict[str, str]:
+    """For each set of best-of-N, the name of the set of its first samples."""
+    return {
+        name: f"{one.model}.{one.decoding}.{one.sampling}"
+        for name, one in _read_sets(inputs.rollouts).items()
+        if one.best_of_n
+    }
+
+
 def _split(inputs: ScoringInputs, name: str, count: int, *, truth: bool = False) -> Sequence[_ScoringPiece]:
     """A set of `count` clips in batches."""
     size = inputs.batch_size

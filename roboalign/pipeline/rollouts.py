@@ -173,13 +173,17 @@ def roll_out_all(run: Run, suite: Suite, results: Results, corpus: Corpus) -> No
     test = corpus.filter(split="test")
     more = EvaluationEpisodes.of(test, spec.horizon, count, spec.seed, episodes.device, episodes.folder)
     more = more.without(episodes)
+    first_sample = None
     for number, rollout_set in enumerate(sets := rollout_sets(spec), 1):
-        results.add(rollout_set, suite.roll_out_set(rollout_set), suite.roll_out_more(rollout_set, more))
-        name = rollout_set.name
+        frames = results.add(rollout_set, suite.roll_out_set(rollout_set), suite.roll_out_more(rollout_set, more))
+        if (name := rollout_set.name) == f"supervised.{spec.scored_decoding}.sampled":
+            first_sample = frames
         run.log(f"{number}/{len(sets)} {name}: PSNR {results.metrics[name]['psnr']['mean']:.2f} dB")
     if spec.best_of:
-        clips = [rollout.frames for rollout in suite.samples(spec.best_of)]
-        results.keep(f"best_of_{spec.best_of}", clips, "supervised", spec.baseline, "sampled")
+        scored = suite.over(episodes.join(more) if len(more) else episodes)
+        clips = list(scored.samples(spec.best_of, first_sample))
+        name = f"best_of_{spec.best_of}"
+        results.keep(name, clips, "supervised", spec.scored_decoding, "sampled", scored.episodes)
     if len(swapped := swap_actions(episodes, corpus)):
         clips = [suite.other_actions(swapped).frames]
         results.keep(OTHER_ACTIONS, clips, "supervised", spec.scored_decoding, spec.first_sampling, swapped)

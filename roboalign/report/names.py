@@ -84,7 +84,7 @@ def words(name: str) -> str:
 def model(name: str) -> str:
     """The heading of a clip set: `supervised.swr.greedy` becomes `Supervised · SWR · greedy`."""
     if name.startswith("best_of_"):
-        return f"Supervised · AR · best of {name.removeprefix('best_of_')} by the student"
+        return f"Supervised · best of {name.removeprefix('best_of_')} by the student"
     first, *rest = name.split(".")
     return " · ".join([WORDS.get(first) or title(window(first)), *(WORDS.get(part, window(part)) for part in rest)])
 

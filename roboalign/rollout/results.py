@@ -60,10 +60,11 @@ class Results:
         rollout_set: RolloutSet,
         rollout: StoredRollout,
         more: tuple[EvaluationEpisodes, StoredRollout] | None = None,
-    ) -> None:
+    ) -> Tensor:
         """A set of rollouts: clips, metrics, differences to plain autoregression (which comes first), timings.
 
-        The clips of `more`, rollouts of other scenes, are stored behind them and not measured.
+        The clips of `more`, rollouts of other scenes, are stored behind them and not measured. Returns the frames of
+        all clips.
         """
         frames, episodes = rollout.frames, self.episodes
         if more is not None:
@@ -71,6 +72,7 @@ class Results:
         name, base = rollout_set.name, rollout_set.base
         self.keep(name, [frames], rollout_set.model, rollout_set.decoding, rollout_set.sampling, episodes)
         self.measure(name, rollout, base, perceptual=True)
+        return frames
 
     def keep(
         self,

@@ -267,7 +267,8 @@ class RolloutSpec(Spec):
     temperature: Positive = 1.0
     """Temperature of `sampled`."""
     best_of: Annotated[int, Field(ge=0, le=64)] = 4
-    """Samples an episode of the supervised model, for picking the best by reward at inference; 0 makes none."""
+    """Sampled rollouts of each scored episode by the supervised model and the scored decoding, of which the student
+    picks the best (best-of-N at inference); 0 makes none."""
     measured_every: Frames = 1
     """Frame stride of SSIM and the perceptual distances, which are slow; PSNR uses every frame. Choose one that does
     not divide the window, or all measured frames lie at the same place of their segments."""

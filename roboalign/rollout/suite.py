@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Generic
+from typing import Generic, Self
 
 import numpy as np
 import torch
@@ -131,6 +131,10 @@ class RolloutSuite(Generic[ContextT, StateT]):
         )
         return join_rollouts(made, len(self.episodes), self.episodes.folder)
 
+    def over(self, episodes: EvaluationEpisodes) -> Self:
+        """The same models on other episodes."""
+        return replace(self, episodes=episodes, _swept={})
+
     def parts(self) -> Iterator[slice]:
         """The rows of each batch of episodes: as few batches as `batch_size` allows, of equal size for the workers."""
         count = len(self.episodes)
@@ -159,7 +163,7 @@ class RolloutSuite(Generic[ContextT, StateT]):
         """The rollouts of further episodes by the scored decoding; None for other sets, and without episodes."""
         if rollout_set.decoding != self.spec.scored_decoding or not len(episodes):
             return None
-        suite = replace(self, episodes=episodes, _swept={})
+        suite = self.over(episodes)
         return episodes, suite.roll(self.spec.swr, rollout_set.model, rollout_set.sampling)
 
     def _window(self, sampling: SamplingName, window: int) -> StoredRollout:
@@ -172,16 +176,18 @@ class RolloutSuite(Generic[ContextT, StateT]):
 
     def other_actions(self, episodes: EvaluationEpisodes) -> StoredRollout:
         """The scored decoding of the supervised model on other episodes than its own, with the first sampling."""
-        suite = replace(self, episodes=episodes, _swept={})
+        suite = self.over(episodes)
         return suite.roll(self.spec.swr, "supervised", self.spec.first_sampling)
 
-    def samples(self, count: int) -> Iterator[StoredRollout]:
-        """`count` sampled rollouts of every episode by the supervised model and the baseline, each with other seeds."""
-        if count:
-            yield self._window("sampled", self.spec.horizon)
-        for sample in range(1, count):
+    def samples(self, count: int, first: Tensor | None = None) -> Iterator[Tensor]:
+        """The frames (N, 1 + F, 3, H, W) of `count` sampled rollouts of every episode by the supervised model and the
+        scored decoding, each with other seeds; `first` are those of the first one, if they are there."""
+        for sample in range(count):
+            if sample == 0 and first is not None:
+                yield first
+                continue
             prompt = self.episodes.sample_prompt(self.spec.seed, sample)
-            yield self.roll(ArSpec(), "supervised", "sampled", prompt)
+            yield self.roll(self.spec.swr, "supervised", "sampled", prompt).frames
 
     def sweep(self, sampling: SamplingName) -> dict[int, StoredRollout]:
         """SWR of the supervised model by window, ascending; the widest, the horizon, is plain autoregression.
@@ -219,7 +225,7 @@ class RolloutSuite(Generic[ContextT, StateT]):
         if self.validation is None:
             raise ValueError("swr_drift measures its window on validation episodes; pass `validation`")
         if (model, sampling) not in self.windows:
-            suite = replace(self, episodes=self.validation, _swept={})
+            suite = self.over(self.validation)
             plain = suite.roll(ArSpec(), model, sampling)
             self.windows[model, sampling] = suite.measure_error_growth(model, sampling, plain.frames[:, 1:]).window()
         return self.windows[model, sampling]

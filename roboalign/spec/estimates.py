@@ -164,7 +164,9 @@ def estimate_parts(experiment: Experiment) -> Iterator[Estimate]:
         for decoding in spec.used_decodings.values()
     )
     sets = len(spec.sampling[spec.first_sampling]) + len(spec.aligned_decodings) + len(spec.sweep)
-    rollouts = spec.episodes * (sets + spec.best_of)
+    scored = max(spec.episodes, spec.scored_episodes)
+    again = len(spec.sampling) + sum(spec.scored_decoding in names for names in spec.sampling.values())
+    rollouts = spec.episodes * sets + (scored - spec.episodes) * again + scored * max(0, spec.best_of - 1)
     decoding = rollouts * spec.horizon * convolution_flops(tokenizer) / 2
     yield Estimate(
         "rollout",

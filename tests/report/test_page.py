@@ -108,7 +108,7 @@ def test_figures_of_a_gate_stand_as_intervals(page: str) -> None:
 def test_figures_stand_with_interval_and_sample_size(page: str) -> None:
     text = " ".join(read(page).texts)
     assert "Judge, faithful: scores by dimension, n = 24 episodes" in text
-    assert "minus Supervised · AR · best of 4 by the student (the strongest baseline)" in text
+    assert "minus Supervised · best of 4 by the student (the strongest baseline)" in text
     assert "ST-LPIPS" in text
     assert "aligned.ar.sampled against supervised.ar.sampled" in text
 

@@ -85,10 +85,13 @@ def test_the_batch_changes_no_token(toy_episodes: list[Episode]) -> None:
 
 def test_samples_differ_and_the_first_is_the_sampled_rollout(toy_episodes: list[Episode]) -> None:
     made = suite(toy_episodes, spec())
-    [one] = [one for one in rollout_sets(spec()) if one.name == "supervised.ar.sampled"]
+    [one] = [one for one in rollout_sets(spec()) if one.name == "supervised.swr.sampled"]
     first, second = made.samples(2)
-    assert torch.equal(first.tokens, made.roll_out_set(one).tokens)
-    assert not torch.equal(first.tokens, second.tokens)
+    assert torch.equal(first, made.roll_out_set(one).frames)
+    assert not torch.equal(first, second)
+    again = list(made.samples(2, first))
+    assert again[0] is first
+    assert torch.equal(again[1], second)
 
 
 def test_seeds_are_a_function_of_episode_and_sample_alone() -> None:
@@ -144,7 +147,7 @@ def test_clips_index_and_metrics(tmp_path: Path, toy_episodes: list[Episode]) ->
         results = Results(folder, made.episodes, PixelDistance(), 2, one.batch_size)
         for clips in rollout_sets(one)[:2]:
             results.add(clips, made.roll_out_set(clips))
-        results.keep("best_of_2", [sample.frames for sample in made.samples(2)], "supervised", "ar", "sampled")
+        results.keep("best_of_2", list(made.samples(2)), "supervised", "swr", "sampled")
         results.write_index()
         return results
 

@@ -1,6 +1,6 @@
 """The clip sets that the rollout stage writes, and the recorded episodes that they belong to."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,15 +48,18 @@ class ClipSet:
         """Whether the clips can be scored by their episode's instruction and true outcome."""
         return self.name != OTHER_ACTIONS
 
-    def clips(self, rows: slice = slice(None)) -> Iterator[Clip]:
-        """The clips of `rows` in order. Raises ValueError if the store has another number of clips than the index."""
+    def clips(self, rows: Sequence[int] | None = None) -> Iterator[Clip]:
+        """The clips of `rows`, or all, in order.
+
+        Raises ValueError if the store has another number of clips than the index.
+        """
         store = EpisodeStore(self.folder)
         if len(store) != len(self.episodes):
             raise ValueError(
                 f"{self.folder} has {len(store)} clips, but its index lists {len(self.episodes)}; run `dvc repro "
                 "rollout`"
             )
-        for number in range(len(store))[rows]:
+        for number in range(len(store)) if rows is None else rows:
             episode, sample = self.episodes[number], self.samples[number]
             instruction, actions = store.infos[number].instruction, store.actions(number)[:-1]
             yield Clip(episode, sample, instruction, store.frames(number), actions)
@@ -95,8 +98,8 @@ def read_clip_sets(folder: Path) -> dict[str, ClipSet]:
     return {one.name: one for one in sets}
 
 
-def true_clips(corpus: Corpus, like: ClipSet, rows: slice = slice(None)) -> Iterator[Clip]:
-    """The recorded clips of the episodes of `like`, each episode once, with the same lengths; `rows` of them.
+def true_clips(corpus: Corpus, like: ClipSet, rows: Sequence[int] | None = None) -> Iterator[Clip]:
+    """The recorded clips of the episodes of `like`, each episode once, with the same lengths; `rows` of them, or all.
 
     Raises ValueError if the corpus does not have an episode, because the clips are then from other recordings.
     """
@@ -104,7 +107,8 @@ def true_clips(corpus: Corpus, like: ClipSet, rows: slice = slice(None)) -> Iter
     lengths = {
         episode: info.length for episode, info in zip(like.episodes, EpisodeStore(like.folder).infos, strict=True)
     }
-    for episode, length in list(lengths.items())[rows]:
+    known = list(lengths.items())
+    for episode, length in known if rows is None else (known[row] for row in rows):
         if episode not in numbers:
             raise ValueError(f"{like.name} has a clip of {episode}, which is not in any source; run `dvc repro`")
         number = numbers[episode]

@@ -52,32 +52,44 @@ class _ScoringPiece:
 
     inputs: ScoringInputs
     name: str
-    rows: slice
+    rows: tuple[int, ...]
     truth: bool = False
+    candidates: bool = False
+    """Candidates of best-of-N, which the student alone scores."""
 
 
 def score_clip_sets(inputs: ScoringInputs, executor: ModelExecutor, log: Callable[[str], None]) -> dict[str, ScoredSet]:
     """The scores of the recorded clips, by the name TRUTH, and of all scorable clip sets, by their names. Of
-    candidates of best-of-N, the best by the student remain.
+    candidates of best-of-N, the student picks the best, which alone are scored by the others.
 
     Workers score a batch of one set at a time. A scorer behind a server, whose requests are limited together, is asked
     by one process. `log` gets lines of progress.
     """
     sets = _read_sets(inputs.rollouts)
     widest = max(sets.values(), key=lambda one: len(set(one.episodes)))
-    pieces = {TRUTH: _split(inputs, widest.name, len(set(widest.episodes)), truth=True)}
-    pieces |= {name: _split(inputs, name, len(one.episodes)) for name, one in sets.items()}
-    work = [piece for parts in pieces.values() for piece in parts]
     clips = sum(len(one.episodes) for one in sets.values())
     limited = any(has_request_limits(path) for _, path in inputs.scorers)
-    results = executor.map(_score_piece, work, in_process=limited or clips < MIN_CLIPS)
+    in_process = limited or clips < MIN_CLIPS
+    pieces = {TRUTH: _split(inputs, widest.name, range(len(set(widest.episodes))), truth=True)}
+    for name, one in sets.items():
+        rows = _pick_best(inputs, one, executor, in_process) if one.best_of_n else range(len(one.episodes))
+        pieces[name] = _split(inputs, name, rows)
+    work = [piece for parts in pieces.values() for piece in parts]
+    results = executor.map(_score_piece, work, in_process=in_process)
     scored = {}
     for number, (name, parts) in enumerate(pieces.items()):
         scored[name] = ScoredSet.concatenate([next(results) for _ in parts])
-        if name != TRUTH and sets[name].best_of_n:
-            scored[name] = best_of_n(scored[name], "student_faithful")
         log(f"scored {name}, {number} of {len(sets)} clip sets")
     return scored
+
+
+def _pick_best(inputs: ScoringInputs, clip_set: ClipSet, executor: ModelExecutor, in_process: bool) -> Sequence[int]:
+    """The row of the best candidate of each episode by the student's faithful total."""
+    pieces = _split(inputs, clip_set.name, range(len(clip_set.episodes)), candidates=True)
+    candidates = ScoredSet.concatenate(list(executor.map(_score_piece, pieces, in_process=in_process)))
+    best = best_of_n(candidates, "student_faithful")
+    kept = set(zip(best.episodes, best.samples, strict=True))
+    return [row for row, key in enumerate(zip(clip_set.episodes, clip_set.samples, strict=True)) if key in kept]
 
 
 def single_samples(inputs: ScoringInputs) -> dict[str, str]:
@@ -89,10 +101,15 @@ def single_samples(inputs: ScoringInputs) -> dict[str, str]:
     }
 
 
-def _split(inputs: ScoringInputs, name: str, count: int, *, truth: bool = False) -> Sequence[_ScoringPiece]:
-    """A set of `count` clips in batches."""
+def _split(
+    inputs: ScoringInputs, name: str, rows: Sequence[int], *, truth: bool = False, candidates: bool = False
+) -> Sequence[_ScoringPiece]:
+    """The rows of a set in batches."""
     size = inputs.batch_size
-    return [_ScoringPiece(inputs, name, slice(start, start + size), truth) for start in range(0, count, size)]
+    return [
+        _ScoringPiece(inputs, name, tuple(rows[start : start + size]), truth, candidates)
+        for start in range(0, len(rows), size)
+    ]
 
 
 def _score_piece(piece: _ScoringPiece, device: torch.device) -> ScoredSet:
@@ -100,9 +117,11 @@ def _score_piece(piece: _ScoringPiece, device: torch.device) -> ScoredSet:
     inputs, clip_set = piece.inputs, _read_sets(piece.inputs.rollouts)[piece.name]
     corpus = _load_corpus(inputs.sources)
     clips = true_clips(corpus, clip_set, piece.rows) if piece.truth else clip_set.clips(piece.rows)
-    gold = None if inputs.gold is None else _load_gold_scorer(inputs, device)
-    name = TRUTH if piece.truth else piece.name
-    return score(name, clips, _load_scorers(inputs, device), inputs.batch_size, str(device), gold)
+    gold = None if inputs.gold is None or piece.candidates else _load_gold_scorer(inputs, device)
+    name, scorers = TRUTH if piece.truth else piece.name, _load_scorers(inputs, device)
+    if piece.candidates:
+        scorers = {"student": scorers["student"]}
+    return score(name, clips, scorers, inputs.batch_size, str(device), gold)
 
 
 @cache

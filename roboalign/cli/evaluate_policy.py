@@ -18,7 +18,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--episodes", type=int, default=8, metavar="N", help="episodes to start from (8)")
     parser.add_argument("--split", choices=("train", "validation", "test"), default="test", help="theirs (test)")
     parser.add_argument("--horizon", type=int, default=30, metavar="N", help="frames of an episode (30)")
-    parser.add_argument("--time-limit", type=float, default=60.0, metavar="S", help="seconds of a step (60)")
+    parser.add_argument(
+        "--time-limit",
+        type=float,
+        default=60.0,
+        metavar="S",
+        help="seconds of a step of module:function or a server (60)",
+    )
     parser.add_argument("--clip", action="store_true", help="clip actions beyond the source's measured range")
     parser.add_argument("--seed", type=int, default=0, help="of policy and world model (0)")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where to compute (cpu)")

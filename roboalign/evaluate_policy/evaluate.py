@@ -47,7 +47,7 @@ def evaluate(
     episodes: int = 8,
     horizon: int = 30,
     threshold: float = 0.5,
-    time_limit: float = 60.0,
+    time_limit: float | None = 60.0,
     clip: bool = False,
     seed: int = 0,
     device: str = "cpu",
@@ -64,7 +64,7 @@ def evaluate(
         episodes: Number of episodes, spread evenly over the split.
         horizon: Frames of an episode.
         threshold: Probability from which a world model's last frame counts as success.
-        time_limit: Maximum seconds of one step of the policy.
+        time_limit: Maximum seconds of one step of the policy; None for no limit.
         clip: Clip actions beyond the source's measured range instead of raising an error.
         seed: Seed of the policy and of the world model.
         device: Device of the world model.

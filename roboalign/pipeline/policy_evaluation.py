@@ -209,8 +209,11 @@ class PolicyEvaluation:
         for start in range(0, count, size):
             rows = [min(row, count - 1) for row in range(start, start + size)]
             seeds = [fold_in(self.spec.seed, self._number(infos[row]), 1) % 2**31 for row in rows]
-            clip = isinstance(spec := self.spec.policies[policy], PolicyServerSpec) and spec.clip
-            checked = CheckedPolicy(policy, make(rows), self._robot(source), self.spec.time_limit, clip=clip)
+            spec, robot = self.spec.policies[policy], self._robot(source)
+            limit, clip = None, False  # our own policies may plan for as long as they need
+            if isinstance(spec, PolicyServerSpec):
+                limit, clip = self.spec.time_limit, spec.clip
+            checked = CheckedPolicy(policy, make(rows), robot, limit, clip=clip)
             texts = [infos[row].instruction for row in rows]
             loops.append(run_closed_loop(checked, env, [names[row] for row in rows], seeds, self.spec.horizon, texts))
         return ClosedLoop.join(loops, count)

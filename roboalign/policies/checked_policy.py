@@ -28,14 +28,16 @@ class CheckedPolicy:
     that does not answer within the limit is left behind in its thread, which ends with the process.
     """
 
-    def __init__(self, name: str, policy: Policy, robot: Robot, time_limit: float, *, clip: bool = False) -> None:
+    def __init__(
+        self, name: str, policy: Policy, robot: Robot, time_limit: float | None, *, clip: bool = False
+    ) -> None:
         """Wrap a policy.
 
         Args:
             name: Its name in messages.
             policy: The policy.
             robot: The robot that it acts for.
-            time_limit: Maximum seconds of one answer.
+            time_limit: Maximum seconds of one answer; None for no limit.
             clip: Clip actions beyond the robot's range instead of raising an error, as the controllers of robots do.
         """
         self.name, self._policy, self._robot, self._time_limit, self._clip = name, policy, robot, time_limit, clip
@@ -59,6 +61,8 @@ class CheckedPolicy:
 
     def _call(self, function: Callable[[], T]) -> T:
         """Call a function of the policy in a thread of its own, for at most the time limit."""
+        if self._time_limit is None:
+            return self._call_directly(function)
         results: list[T] = []
         errors: list[BaseException] = []
 
@@ -78,10 +82,21 @@ class CheckedPolicy:
                 f"({self._time_limit:g} s)"
             )
         if errors:
-            if isinstance(errors[0], PolicyError):
-                raise self._error(str(errors[0])) from errors[0]
-            raise self._error(f"{type(errors[0]).__name__}: {printable(str(errors[0]))[:300]}") from errors[0]
+            raise self._failure(errors[0]) from errors[0]
         return results[0]
+
+    def _call_directly(self, function: Callable[[], T]) -> T:
+        """Call a function of the policy in this thread."""
+        try:
+            return function()
+        except Exception as error:
+            raise self._failure(error) from error
+
+    def _failure(self, error: BaseException) -> PolicyError:
+        """What a policy raised, as one line."""
+        if isinstance(error, PolicyError):
+            return self._error(str(error))
+        return self._error(f"{type(error).__name__}: {printable(str(error))[:300]}")
 
     def _check(self, actions: object, count: int) -> Float32:
         """The actions as float32 (N, A). Raises PolicyError if they are of another shape or type, or out of range."""

@@ -255,7 +255,7 @@ class PoliciesSpec(Spec):
     batch_size: Annotated[int, Field(ge=1, le=4096)] = 32
     """Episodes in a world model at once; affects the speed, not the results."""
     time_limit: Seconds = 60.0
-    """Maximum seconds of one step of a policy, for all copies of an environment."""
+    """Maximum seconds of one step of a policy server, for all copies of an environment."""
     draws: Annotated[int, Field(ge=100, le=100_000)] = 2000
     """Bootstrap draws of policies and episodes."""
     clips: Annotated[int, Field(ge=0, le=64)] = 4

@@ -1,5 +1,6 @@
 """Hostile policies: one clear line that names policy, episode and step."""
 
+import threading
 import time
 from collections.abc import Callable
 from functools import partial
@@ -61,6 +62,27 @@ def test_a_hostile_policy_ends_in_one_line(kind: str) -> None:
     row = "episode toy/000007" if "action 1" in message else "episodes toy/000003 to toy/000007"
     assert text.startswith(f"policy mine, {row}, step 2: ")
     assert "\n" not in text
+
+
+@pytest.mark.parametrize("kind", ["nan", "wrong shape", "exception"])
+def test_without_a_limit_the_checks_are_the_same(kind: str) -> None:
+    answer, message = HOSTILE[kind]
+    policy = CheckedPolicy("mine", FunctionPolicy(lambda images, texts: answer()), ROBOT, None)
+    with pytest.raises(PolicyError, match=f"policy mine, .*, step 0: .*{message}"):
+        run_closed_loop(policy, DotsEnv(2), ["toy/000003", "toy/000007"], [0, 1], 5)
+
+
+def test_without_a_limit_a_policy_runs_in_this_thread() -> None:
+    threads: list[int] = []
+
+    def act(images: Any, instructions: Any) -> Any:
+        threads.append(threading.get_ident())
+        return GOOD
+
+    policy = CheckedPolicy("mine", FunctionPolicy(act), ROBOT, None)
+    policy.reset(["a", "b"], [0, 1])
+    policy.act(np.zeros((2, 4, 4, 3), np.uint8))
+    assert threads == [threading.get_ident()]
 
 
 def test_an_exception_in_reset_names_the_first_step() -> None:

@@ -93,7 +93,7 @@ class CheckedPolicy:
             raise self._failure(error) from error
 
     def _failure(self, error: BaseException) -> PolicyError:
-        """What a policy raised, as one line."""
+        """The error for an exception that the policy raised, in one line."""
         if isinstance(error, PolicyError):
             return self._error(str(error))
         return self._error(f"{type(error).__name__}: {printable(str(error))[:300]}")

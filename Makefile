@@ -16,12 +16,12 @@ test: setup check
 	@echo "test: unit tests, and the smoke experiment end to end in a clean clone; about 10 minutes on 2 cores"
 	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target unit pipeline
 
-# Both share the cores, so no thread may spin while it waits for another.
+# Both share the cores, so no thread may spin while it waits for another. Tests that call make are not part of this one.
 unit:
-	OMP_NUM_THREADS=1 python -m pytest -n 2 -m "not slow and not attack"
+	MAKEFLAGS= OMP_NUM_THREADS=1 python -m pytest -n 2 -m "not slow and not attack"
 
 pipeline:
-	OMP_WAIT_POLICY=PASSIVE python -m pytest tests/test_pipeline.py
+	MAKEFLAGS= OMP_WAIT_POLICY=PASSIVE python -m pytest tests/test_pipeline.py
 
 check: setup
 	ruff check .

@@ -163,10 +163,11 @@ def estimate_parts(experiment: Experiment) -> Iterator[Estimate]:
         decoding.peak_sequence(spec.horizon, model.prefix_tokens(*tokens), frame)
         for decoding in spec.used_decodings.values()
     )
-    sets = len(spec.sampling[spec.first_sampling]) + len(spec.aligned_decodings) + len(spec.sweep)
+    names = [name for listed in spec.sampling.values() for name in listed]
+    names += [name for name in names if name in spec.aligned_decodings]
     scored = max(spec.episodes, spec.scored_episodes)
-    again = len(spec.sampling) + sum(spec.scored_decoding in names for names in spec.sampling.values())
-    rollouts = spec.episodes * sets + (scored - spec.episodes) * again + scored * max(0, spec.best_of - 1)
+    rollouts = spec.episodes * (len(names) + len(spec.sweep)) + scored * max(0, spec.best_of - 1)
+    rollouts += (scored - spec.episodes) * names.count(spec.scored_decoding)
     decoding = rollouts * spec.horizon * convolution_flops(tokenizer) / 2
     yield Estimate(
         "rollout",

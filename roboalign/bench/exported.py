@@ -32,7 +32,7 @@ class ExportedDimension(ExportRecord):
     max_score: float
     """The maximum score; the minimum is 0."""
     rubric: str
-    """What raters are told."""
+    """The instructions for raters."""
 
 
 class ExportedBench(ExportRecord):

@@ -39,6 +39,7 @@ def run(
     failed. `declared` has the policies of the file that `policy` names."""
     try:
         make = policy_maker(root, policy, declared, time_limit, device)
+        clip = clip or is_clipped(policy, declared)
         for world in worlds:
             result = evaluate(
                 make, root, source, world, name=policy, split=split, episodes=episodes, horizon=horizon,
@@ -55,6 +56,12 @@ def run(
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def is_clipped(policy: str, declared: PoliciesSpec | None) -> bool:
+    """Whether the declared policy `FILE/NAME` is a server whose spec asks for its actions to be clipped."""
+    chosen = None if declared is None else declared.policies.get(policy.partition("/")[2])
+    return isinstance(chosen, PolicyServerSpec) and chosen.clip
 
 
 def policy_maker(

@@ -11,6 +11,7 @@ import torch
 import yaml
 
 from roboalign.__main__ import main as command
+from roboalign.evaluate_policy.command import is_clipped
 from roboalign.hardware.spec import DeviceSpec, HardwareSpec
 from roboalign.io import read_json, read_tsv
 from roboalign.policies.spec import PoliciesSpec
@@ -106,3 +107,12 @@ def test_the_command_evaluates_declared_policies_and_a_function(
     }.items():
         assert evaluate(name) != 0
         assert message in capsys.readouterr().err
+
+
+def test_a_declared_server_is_clipped_if_its_spec_says_so() -> None:
+    server = {"kind": "server", "url": "ws://localhost:8000"}
+    spec = PoliciesSpec.model_validate(
+        {"policies": {"clipped": {**server, "clip": True}, "strict": server, "random": {"kind": "random"}}}
+    )
+    assert [is_clipped(f"mine/{name}", spec) for name in ("clipped", "strict", "random")] == [True, False, False]
+    assert not is_clipped("ws://localhost:8000", None)

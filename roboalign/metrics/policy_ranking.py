@@ -5,13 +5,14 @@ have evaluated, and of the scenes. All policies have the same episodes, so a dra
 An episode that a policy was not evaluated on is NaN; the policy's mean is over the others.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-from roboalign.metrics.statistics import Interval, pearson, spearman
+from roboalign.metrics.statistics import Interval
 from roboalign.types import Json
 
 Floats = NDArray[np.float64]
@@ -58,37 +59,79 @@ def ranking_agreement(model: ArrayLike, truth: ArrayLike, draws: int = 2000, see
     Raises:
         ValueError: The tables differ in shape or in what is NaN, are empty or infinite, or a policy has no episode.
     """
-    scores, successes = np.asarray(model, np.float64), np.asarray(truth, np.float64)
-    if scores.ndim != 2 or scores.shape != successes.shape or scores.size == 0:
-        raise ValueError(f"model and truth must be tables of one shape; they are {scores.shape} and {successes.shape}")
-    evaluated = ~np.isnan(successes)
-    if not np.array_equal(evaluated, np.isfinite(scores)) or np.isinf(successes).any():
+    means, drawn = _resample([model, truth], draws, seed)
+    values, spread = _agreements(*means), _agreements(*drawn)
+    found = {name: _interval(values[name], spread[name], len(means[0][0])) for name in values}
+    return _present(found, np.shape(truth)[1])
+
+
+def agreement_difference(
+    before: ArrayLike, after: ArrayLike, truth: ArrayLike, draws: int = 2000, seed: int = 0
+) -> dict[str, Json]:
+    """What a second model changes in the agreement with the truth, as in `ranking_agreement`: after minus before.
+
+    Both models are resampled by the same draws of policies and episodes, so the interval is narrower than those of the
+    two agreements suggest. `before`, `after` and `truth` are (P, E).
+
+    Raises:
+        ValueError: As `ranking_agreement`.
+    """
+    means, drawn = _resample([before, after, truth], draws, seed)
+    values, spread = ([_agreements(table, tables[2]) for table in tables[:2]] for tables in (means, drawn))
+    found = {
+        name: _interval(values[1][name] - values[0][name], spread[1][name] - spread[0][name], len(means[0][0]))
+        for name in values[0]
+    }
+    return _present(found, np.shape(truth)[1])
+
+
+def _resample(tables: Sequence[ArrayLike], draws: int, seed: int) -> tuple[list[Floats], list[Floats]]:
+    """The mean of each policy in several tables (P, E), the last of them the truth: over all episodes, each (1, P), and
+    over bootstrap draws of policies and episodes, the same ones for all tables, each (N, P), N at most `draws`."""
+    *models, truth = (np.asarray(table, np.float64) for table in tables)
+    for scores in models:
+        if scores.ndim != 2 or scores.shape != truth.shape or scores.size == 0:
+            raise ValueError(f"model and truth must be tables of one shape; they are {scores.shape} and {truth.shape}")
+    evaluated = ~np.isnan(truth)
+    if np.isinf(truth).any() or not all(np.array_equal(evaluated, np.isfinite(scores)) for scores in models):
         raise ValueError("model and truth must be finite, or both NaN where a policy was not evaluated")
     if not evaluated.any(1).all():
         raise ValueError("a policy has no episode in model and truth; leave it out")
-    policies, episodes = scores.shape
+    policies, episodes = truth.shape
     generator = np.random.default_rng(seed)
     weights = generator.multinomial(episodes, np.full(episodes, 1 / episodes), size=draws)
     rows = generator.integers(policies, size=(draws, policies))
     counts = np.take_along_axis(weights @ evaluated.T, rows, 1)
     possible = (counts > 0).all(1)  # a draw may miss all episodes of a policy
-    drawn = [
-        np.take_along_axis(weights @ np.where(evaluated, table, 0).T, rows, 1)[possible] / counts[possible]
-        for table in (scores, successes)
-    ]
-    means = np.nanmean(scores, 1), np.nanmean(successes, 1)
-    found: dict[str, tuple[float | None, Floats]] = {
-        "pearson": (pearson(*means), _correlations(*drawn)),
-        "spearman": (spearman(*means), _correlations(*(stats.rankdata(table, axis=1) for table in drawn))),
-        "mmrv": (mean_maximum_rank_violation(*means), rank_violations(*drawn)),
+    means, drawn = [], []
+    for table in (*models, truth):
+        means.append(np.nanmean(table, 1)[None])
+        sums = np.take_along_axis(weights @ np.where(evaluated, table, 0).T, rows, 1)
+        drawn.append(sums[possible] / counts[possible])
+    return means, drawn
+
+
+def _agreements(model: Floats, truth: Floats) -> dict[str, Floats]:
+    """Each statistic (N,) of the rows of two tables (N, P); NaN where it is not defined."""
+    return {
+        "pearson": _correlations(model, truth),
+        "spearman": _correlations(*(stats.rankdata(table, axis=1) for table in (model, truth))),
+        "mmrv": rank_violations(model, truth),
     }
-    result: dict[str, Json] = {"episodes": episodes}
-    for name, (value, values) in found.items():
-        defined = values[np.isfinite(values)]
-        if value is not None and len(defined):
-            low, high = np.quantile(defined, (0.025, 0.975))
-            result[name] = asdict(Interval(value, float(low), float(high), policies))
-    return result
+
+
+def _interval(value: Floats, spread: Floats, policies: int) -> Interval | None:
+    """A value (1,) with its 95 % interval over draws (N,); None if it is not defined."""
+    defined = spread[np.isfinite(spread)]
+    if not np.isfinite(value[0]) or not len(defined):
+        return None
+    low, high = np.quantile(defined, (0.025, 0.975))
+    return Interval(float(value[0]), float(low), float(high), policies)
+
+
+def _present(found: Mapping[str, Interval | None], episodes: int) -> dict[str, Json]:
+    """The number of episodes and the intervals that are not None, as JSON."""
+    return {"episodes": episodes, **{name: asdict(each) for name, each in found.items() if each is not None}}
 
 
 def random_agreement(truth: ArrayLike, draws: int = 2000, seed: int = 0) -> dict[str, Json]:
@@ -99,18 +142,9 @@ def random_agreement(truth: ArrayLike, draws: int = 2000, seed: int = 0) -> dict
     counts = (~np.isnan(table)).sum(1)
     rates = np.random.default_rng(seed).binomial(counts, 0.5, size=(draws, policies)) / counts
     means = np.broadcast_to(np.nanmean(table, 1), rates.shape)
-    found = {
-        "pearson": _correlations(rates, means),
-        "spearman": _correlations(*(stats.rankdata(each, axis=1) for each in (rates, means))),
-        "mmrv": rank_violations(rates, means),
-    }
-    result: dict[str, Json] = {"episodes": episodes}
-    for name, values in found.items():
-        defined = values[np.isfinite(values)]
-        if len(defined):
-            low, high = np.quantile(defined, (0.025, 0.975))
-            result[name] = asdict(Interval(float(defined.mean()), float(low), float(high), policies))
-    return result
+    spread = _agreements(rates, means)
+    expected = {name: np.atleast_1d(np.nanmean(each)) for name, each in spread.items() if np.isfinite(each).any()}
+    return _present({name: _interval(expected[name], spread[name], policies) for name in expected}, episodes)
 
 
 def _correlations(left: Floats, right: Floats) -> Floats:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from roboalign.metrics.policy_ranking import masked_rate, random_agreement, ranking_agreement
+from roboalign.metrics.policy_ranking import agreement_difference, masked_rate, random_agreement, ranking_agreement
 from roboalign.metrics.statistics import wilson
 from roboalign.policies.spec import PoliciesSpec, ScriptedPolicySpec
 from roboalign.types import Float32, Json, UInt8
@@ -138,6 +138,7 @@ class PolicyMetrics:
         if len(self.policies) < 2 or not models or not results.episodes:
             return value
         acting = [policy for policy in self.policies if results.acts_on_images(policy)]
+        judges = self.judges(models)
         value["agreement"] = {
             model: {
                 "pooled": self.agreement(model),
@@ -146,6 +147,8 @@ class PolicyMetrics:
             }
             for model in models
         }
+        if len(models) == len(MODELS):
+            value["agreement_difference"] = {judge: self.difference(judge) for judge in judges}
         value["by_horizon"] = {
             str(horizon): {model: self.agreement(model, horizon=horizon) for model in models}
             for horizon in sorted({*self.spec.horizons, self.spec.horizon})
@@ -159,7 +162,7 @@ class PolicyMetrics:
             if results.has(world, self.policies)
         }
         value["by_judge"] = {
-            judge: {model: self.agreement(model, judge=judge) for model in models} for judge in self.judges(models)
+            judge: {model: self.agreement(model, judge=judge) for model in models} for judge in judges
         }
         value["baselines"] = self.baselines(acting)
         value["optimism"] = self.optimism(models)
@@ -208,6 +211,16 @@ class PolicyMetrics:
         model = self.results.table(world, names, where, judge, horizon)
         truth = self.results.truth(names, where, judge, horizon)
         return ranking_agreement(model, truth, self.spec.draws, self.spec.seed)
+
+    def difference(self, judge: str) -> Json:
+        """What alignment changes in the agreement with the simulator: aligned minus supervised, all policies and
+        sources."""
+        where = self.results.sources
+        names = self.results.select_evaluated(self.policies, where)
+        before, after = (self.results.table(model, names, where, judge) for model in MODELS)
+        return agreement_difference(
+            before, after, self.results.truth(names, where, judge), self.spec.draws, self.spec.seed
+        )
 
     def baselines(self, acting: Sequence[str]) -> dict[str, Json]:
         """Rankings that do without the world model or without the scene."""

@@ -46,6 +46,10 @@ def policies(inputs: Inputs) -> Section:
             agreement("Agreement by horizon in frames", _flatten(dig(metrics, "by_horizon"), "{} frames")),
             agreement("Agreement of the supervised model by decoding", _rows_by_name(dig(metrics, "by_decoding"))),
             agreement("Agreement by judge of success", _flatten(dig(metrics, "by_judge"), "{}")),
+            agreement(
+                "Change of the agreement by alignment (aligned minus supervised, the same draws), by judge of success",
+                _rows_by_name(dig(metrics, "agreement_difference")),
+            ),
             agreement("Baselines", _rows_by_name(dig(metrics, "baselines"))),
         )
         if table.rows

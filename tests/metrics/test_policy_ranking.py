@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from roboalign.metrics.policy_ranking import (
+    agreement_difference,
     masked_rate,
     mean_maximum_rank_violation,
     random_agreement,
@@ -57,6 +58,25 @@ def test_agreement_equals_scipy_and_covers_itself() -> None:
         assert entry["n"] == 9
 
 
+def test_a_difference_is_that_of_the_agreements_and_its_draws_are_shared() -> None:
+    rng = np.random.default_rng(4)
+    truth, before, noise = (
+        (rng.random((12, 50)) < np.linspace(low, high, 12)[:, None]).astype(float)
+        for low, high in ((0.1, 0.9), (0.1, 0.7), (0.4, 0.4))
+    )
+    after = np.where(rng.random((12, 50)) < 0.1, noise, before)
+    found = agreement_difference(before, after, truth, draws=500)
+    alone = [ranking_agreement(model, truth, draws=500) for model in (before, after)]
+    for name in ("pearson", "spearman", "mmrv"):
+        assert found[name]["mean"] == pytest.approx(alone[1][name]["mean"] - alone[0][name]["mean"])
+        assert found[name]["low"] <= found[name]["mean"] <= found[name]["high"]
+    width = found["pearson"]["high"] - found["pearson"]["low"]
+    assert width < sum(each["pearson"]["high"] - each["pearson"]["low"] for each in alone)
+    same = agreement_difference(before, before, truth, draws=100)
+    assert same["mmrv"] == {"mean": 0.0, "low": 0.0, "high": 0.0, "n": 12}
+    assert "pearson" not in agreement_difference(before, np.ones_like(before), truth, draws=100)
+
+
 def test_more_episodes_narrow_the_interval() -> None:
     rng = np.random.default_rng(1)
     rates = np.linspace(0.1, 0.9, 10)[:, None]
@@ -102,6 +122,8 @@ def test_episodes_that_a_policy_was_not_evaluated_on_do_not_count() -> None:
 def test_tables_that_do_not_fit_are_refused(model: np.ndarray) -> None:
     with pytest.raises(ValueError, match="model"):
         ranking_agreement(model, np.zeros((2, 2)))
+    with pytest.raises(ValueError, match="model"):
+        agreement_difference(np.zeros((2, 2)), model, np.zeros((2, 2)))
 
 
 def test_a_policy_without_an_episode_is_refused() -> None:

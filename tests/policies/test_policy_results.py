@@ -85,6 +85,14 @@ def test_agreement_by_model_source_horizon_and_judge(metrics: Any) -> None:
     assert set(metrics["by_decoding"]) == {"swr"}
 
 
+def test_what_alignment_changes_in_the_agreement_by_each_judge(metrics: Any) -> None:
+    change, pooled = metrics["agreement_difference"], metrics["agreement"]
+    assert set(change) == set(metrics["by_judge"])
+    before, after = (pooled[model]["pooled"]["pearson"]["mean"] for model in ("supervised", "aligned"))
+    assert change["probe"]["pearson"]["mean"] == pytest.approx(after - before)
+    assert change["distance"]["mmrv"]["mean"] == 0
+
+
 def test_baselines(metrics: Any) -> None:
     assert metrics["baselines"]["cloning_error"]["pearson"]["mean"] == pytest.approx(1)
     assert metrics["baselines"][OTHER_FRAMES]["pearson"]["mean"] == pytest.approx(-1)

@@ -7,7 +7,7 @@ from roboalign.evaluation.outcomes import outcome_rows
 from roboalign.evaluation.scoring import evaluate, rows
 from roboalign.evaluation.spec import EvaluationSpec, ScorerName
 from roboalign.io import digest, read_json, write_json, write_tsv
-from roboalign.pipeline.evaluation import ScoringInputs, score_clip_sets, single_samples
+from roboalign.pipeline.evaluation import ScoringInputs, best_of_comparisons, score_clip_sets
 from roboalign.pipeline.sharding import ModelExecutor
 from roboalign.reward.spec import RewardSpec
 from roboalign.run import Run, execute
@@ -27,7 +27,7 @@ def main(run: Run) -> None:
     external, benchmarks = scored_sets(files, reward.names, digests), benchmark_results(files, spec)
     with ModelExecutor.of(run) as executor:
         scored = score_clip_sets(inputs, executor, run.log) | external
-    result = evaluate(scored, reward.names, spec, single_samples(inputs))
+    result = evaluate(scored, reward.names, spec, best_of_comparisons(inputs))
     metrics = {name: read_json(run.input(f"metrics/{name}.json")) for name in MEASURED}
     metrics["evaluation"] = result
     result |= {"benchmarks": benchmarks} if benchmarks else {}

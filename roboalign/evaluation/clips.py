@@ -41,7 +41,7 @@ class ClipSet:
     @property
     def best_of_n(self) -> bool:
         """Whether the clips are candidates, of which only the best of each episode is used."""
-        return self.name.startswith("best_of_")
+        return self.name.startswith(f"{self.model}.best_of_")
 
     @property
     def is_scorable(self) -> bool:

@@ -7,7 +7,6 @@ averaged first, so that more seeds do not count as more episodes.
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -234,19 +233,18 @@ def strongest_baseline(models: Mapping[str, Json], spec: StrongestBaselineSpec) 
 
 
 def comparisons(
-    names: Iterable[str], strongest: str | None, spec: EvaluationSpec, best_of: Mapping[str, str] = MappingProxyType({})
+    names: Iterable[str], strongest: str | None, spec: EvaluationSpec, best_of: Sequence[ComparisonSpec] = ()
 ) -> list[ComparisonSpec]:
-    """All comparisons, without duplicates: those that the spec lists, best-of-N with a single sample, and those with
-    the strongest baseline.
+    """All comparisons, without duplicates: those that the spec lists, those of best-of-N, and those with the strongest
+    baseline.
 
     Args:
         names: The clip sets.
         strongest: The strongest baseline; None if there is none.
         spec: The listed comparisons, and the models that are compared with the strongest baseline.
-        best_of: The set of single samples for each set of best-of-N.
+        best_of: The comparisons of best-of-N.
     """
-    listed = [*spec.comparisons, *spec.aligned]
-    listed += [ComparisonSpec(model=name, against=single) for name, single in best_of.items()]
+    listed = [*spec.comparisons, *spec.aligned, *best_of]
     if strongest is not None:
         models = [name for name in sorted(names) if matches(name, spec.strongest_baseline.models)]
         listed += [ComparisonSpec(model=name, against=strongest) for name in models if name != strongest]
@@ -257,7 +255,7 @@ def evaluate(
     sets: Mapping[str, ScoredSet],
     dimensions: Sequence[str],
     spec: EvaluationSpec,
-    best_of: Mapping[str, str] = MappingProxyType({}),
+    best_of: Sequence[ComparisonSpec] = (),
 ) -> dict[str, Json]:
     """The content of metrics/evaluation.json without the gates; `best_of` as in `comparisons`.
 

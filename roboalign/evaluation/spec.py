@@ -44,7 +44,7 @@ class ComparisonSpec(Spec):
 class StrongestBaselineSpec(Spec):
     """The choice of the strongest baseline, and the clip sets that are compared with it."""
 
-    among: Annotated[tuple[Pattern, ...], items()] = ("copy_context", "supervised.*", "best_of_*")
+    among: Annotated[tuple[Pattern, ...], items()] = ("copy_context", "supervised.*")
     """The baselines (docs/protocol.md). `copy_last` is not a baseline, because it uses true later frames."""
     leaving_out: Annotated[tuple[Pattern, ...], items(0)] = (f"*.{BOUND}*",)
     """Clip sets that match `among` but are not baselines, because they use true later frames."""
@@ -115,8 +115,9 @@ class EvaluationSpec(Spec):
     gold: bool = True
     """Score by gold too: the rubric over the states that the gold probe perceives, against the true outcome. Only for
     sources with states."""
-    agreement: Annotated[tuple[Pattern, ...], items()] = ("supervised.*", "aligned.*")
-    """The clip sets on which the learned scorers' agreement with gold is measured."""
+    agreement: Annotated[tuple[Pattern, ...], items()] = ("supervised.*.*", "aligned.*.*")
+    """The clip sets on which the learned scorers' agreement with gold is measured; by default not those of best-of-N
+    (`supervised.best_of_4`), which the student chose by its own score."""
     draws: Annotated[int, Field(ge=100, le=1_000_000)] = 10_000
     """Bootstrap draws for the 95 % intervals."""
     seed: Seed = 0

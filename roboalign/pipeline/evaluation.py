@@ -9,7 +9,7 @@ import torch
 
 from roboalign.evaluation.clips import ClipSet, read_clip_sets, true_clips
 from roboalign.evaluation.scoring import GoldScorer, ScoredSet, Scorer, best_of_n, score
-from roboalign.evaluation.spec import EvaluationSpec, ScorerName
+from roboalign.evaluation.spec import ComparisonSpec, EvaluationSpec, ScorerName
 from roboalign.pipeline.judges import has_request_limits
 from roboalign.pipeline.scorers import MODEL, GoldFiles, make_gold_scorer, open_scorer
 from roboalign.pipeline.sharding import MIN_CLIPS, ModelExecutor
@@ -92,13 +92,19 @@ def _pick_best(inputs: ScoringInputs, clip_set: ClipSet, executor: ModelExecutor
     return [row for row, key in enumerate(zip(clip_set.episodes, clip_set.samples, strict=True)) if key in kept]
 
 
-def single_samples(inputs: ScoringInputs) -> dict[str, str]:
-    """For each set of best-of-N, the name of the set of its first samples."""
-    return {
-        name: f"{one.model}.{one.decoding}.{one.sampling}"
-        for name, one in _read_sets(inputs.rollouts).items()
-        if one.best_of_n
-    }
+def best_of_comparisons(inputs: ScoringInputs) -> list[ComparisonSpec]:
+    """The comparisons of best-of-N: of each model with its own single samples; and of the aligned model with the
+    supervised one's best-of-N, which is what alignment adds to it, and with its single samples, which is what both do
+    together."""
+    sets = [one for one in _read_sets(inputs.rollouts).values() if one.best_of_n]
+    pairs = [(one.name, f"{one.model}.{one.decoding}.{one.sampling}") for one in sets]
+    pairs += [
+        (one.name, f"supervised.{rest}")
+        for one in sets
+        if one.model == "aligned"
+        for rest in (one.name.partition(".")[2], f"{one.decoding}.{one.sampling}")
+    ]
+    return [ComparisonSpec(model=name, against=against) for name, against in pairs]
 
 
 def _split(

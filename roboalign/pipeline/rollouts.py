@@ -173,17 +173,19 @@ def roll_out_all(run: Run, suite: Suite, results: Results, corpus: Corpus) -> No
     test = corpus.filter(split="test")
     more = EvaluationEpisodes.of(test, spec.horizon, count, spec.seed, episodes.device, episodes.folder)
     more = more.without(episodes)
-    first_sample = None
+    first_samples = dict[str, torch.Tensor]()
     for number, rollout_set in enumerate(sets := rollout_sets(spec), 1):
         frames = results.add(rollout_set, suite.roll_out_set(rollout_set), suite.roll_out_more(rollout_set, more))
-        if (name := rollout_set.name) == f"supervised.{spec.scored_decoding}.sampled":
-            first_sample = frames
+        if (rollout_set.decoding, rollout_set.sampling) == (spec.scored_decoding, "sampled"):
+            first_samples[rollout_set.model] = frames
+        name = rollout_set.name
         run.log(f"{number}/{len(sets)} {name}: PSNR {results.metrics[name]['psnr']['mean']:.2f} dB")
-    if spec.best_of:
-        scored = suite.over(episodes.join(more) if len(more) else episodes)
-        clips = list(scored.samples(spec.best_of, first_sample))
-        name = f"best_of_{spec.best_of}"
-        results.keep(name, clips, "supervised", spec.scored_decoding, "sampled", scored.episodes)
+    scored = suite.over(episodes.join(more) if len(more) else episodes)
+    for model in spec.best_of_models:
+        clips = list(scored.samples(model, first_samples.get(model)))
+        name = f"{model}.best_of_{spec.best_of}"
+        results.keep(name, clips, model, spec.scored_decoding, "sampled", scored.episodes)
+        run.log(f"{name}: {spec.best_of} samples of {len(scored.episodes)} episodes")
     if len(swapped := swap_actions(episodes, corpus)):
         clips = [suite.other_actions(swapped).frames]
         results.keep(OTHER_ACTIONS, clips, "supervised", spec.scored_decoding, spec.first_sampling, swapped)

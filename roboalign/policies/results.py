@@ -161,9 +161,7 @@ class PolicyMetrics:
             }.items()
             if results.has(world, self.policies)
         }
-        value["by_judge"] = {
-            judge: {model: self.agreement(model, judge=judge) for model in models} for judge in judges
-        }
+        value["by_judge"] = {judge: {model: self.agreement(model, judge=judge) for model in models} for judge in judges}
         value["baselines"] = self.baselines(acting)
         value["optimism"] = self.optimism(models)
         value["gates"] = self.gates(value["optimism"])

@@ -83,14 +83,15 @@ def words(name: str) -> str:
 
 def model(name: str) -> str:
     """The heading of a clip set: `supervised.swr.greedy` becomes `Supervised · SWR · greedy`."""
-    if name.startswith("best_of_"):
-        return f"Supervised · best of {name.removeprefix('best_of_')} by the student"
     first, *rest = name.split(".")
     return " · ".join([WORDS.get(first) or title(window(first)), *(WORDS.get(part, window(part)) for part in rest)])
 
 
 def window(part: str) -> str:
-    """A part of a clip set's name as words: `swr_w4` becomes `SWR W = 4`, `w4` becomes `W = 4`."""
+    """A part of a clip set's name as words: `swr_w4` becomes `SWR W = 4`, `w4` `W = 4`, `best_of_4` `best of 4 by the
+    student`."""
+    if part.startswith("best_of_"):
+        return f"{words(part)} by the student"
     head, _, size = f"_{part}".rpartition("_w")
     return f"{words(head[1:])} W = {size}".lstrip() if size.isdigit() else words(part)
 

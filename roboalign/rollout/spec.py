@@ -267,8 +267,8 @@ class RolloutSpec(Spec):
     temperature: Positive = 1.0
     """Temperature of `sampled`."""
     best_of: Annotated[int, Field(ge=0, le=64)] = 4
-    """Sampled rollouts of each scored episode by the supervised model and the scored decoding, of which the student
-    picks the best (best-of-N at inference); 0 makes none."""
+    """Sampled rollouts of each scored episode by the scored decoding, of which the student picks the best (best-of-N at
+    inference), by the supervised model and, if it has that decoding, by the aligned one; 0 makes none."""
     measured_every: Frames = 1
     """Frame stride of SSIM and the perceptual distances, which are slow; PSNR uses every frame. Choose one that does
     not divide the window, or all measured frames lie at the same place of their segments."""
@@ -352,6 +352,13 @@ class RolloutSpec(Spec):
     @staticmethod
     def _number_fields(field: str, names: tuple[Name, ...]) -> list[tuple[str, Name]]:
         return [(f"{field}.{index}", name) for index, name in enumerate(names)]
+
+    @property
+    def best_of_models(self) -> tuple[ModelName, ...]:
+        """The models whose samples best-of-N picks from."""
+        if self.best_of == 0:
+            return ()
+        return ("supervised", "aligned") if self.scored_decoding in self.aligned_decodings else ("supervised",)
 
     @property
     def used_decodings(self) -> dict[Name, DecodingBase]:

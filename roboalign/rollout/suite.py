@@ -179,15 +179,15 @@ class RolloutSuite(Generic[ContextT, StateT]):
         suite = self.over(episodes)
         return suite.roll(self.spec.swr, "supervised", self.spec.first_sampling)
 
-    def samples(self, count: int, first: Tensor | None = None) -> Iterator[Tensor]:
-        """The frames (N, 1 + F, 3, H, W) of `count` sampled rollouts of every episode by the supervised model and the
-        scored decoding, each with other seeds; `first` are those of the first one, if they are there."""
-        for sample in range(count):
+    def samples(self, model: ModelName, first: Tensor | None = None) -> Iterator[Tensor]:
+        """The frames (N, 1 + F, 3, H, W) of `spec.best_of` sampled rollouts of every episode by a model and the scored
+        decoding, each with other seeds; `first` are those of the first one, if they are there."""
+        for sample in range(self.spec.best_of):
             if sample == 0 and first is not None:
                 yield first
                 continue
             prompt = self.episodes.sample_prompt(self.spec.seed, sample)
-            yield self.roll(self.spec.swr, "supervised", "sampled", prompt).frames
+            yield self.roll(self.spec.swr, model, "sampled", prompt).frames
 
     def sweep(self, sampling: SamplingName) -> dict[int, StoredRollout]:
         """SWR of the supervised model by window, ascending; the widest, the horizon, is plain autoregression.

@@ -166,7 +166,8 @@ def estimate_parts(experiment: Experiment) -> Iterator[Estimate]:
     names = [name for listed in spec.sampling.values() for name in listed]
     names += [name for name in names if name in spec.aligned_decodings]
     scored = max(spec.episodes, spec.scored_episodes)
-    rollouts = spec.episodes * (len(names) + len(spec.sweep)) + scored * max(0, spec.best_of - 1)
+    rollouts = spec.episodes * (len(names) + len(spec.sweep))
+    rollouts += scored * (spec.best_of - 1) * len(spec.best_of_models)
     rollouts += (scored - spec.episodes) * names.count(spec.scored_decoding)
     decoding = rollouts * spec.horizon * convolution_flops(tokenizer) / 2
     yield Estimate(

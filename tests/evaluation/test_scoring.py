@@ -143,9 +143,8 @@ def test_each_comparison_is_made_once() -> None:
     pairs = comparisons(names, "supervised.swr.greedy", SPEC)
     assert len(pairs) == len(set(pairs))
     assert ComparisonSpec(model=names[0], against=names[1]) in pairs
-    single = {"best_of_2": "supervised.swr.sampled"}
-    chosen = ComparisonSpec(model="best_of_2", against="supervised.swr.sampled")
-    assert comparisons(names, None, SPEC, single) == [*comparisons(names, None, SPEC), chosen]
+    chosen = ComparisonSpec(model="supervised.best_of_2", against="supervised.swr.sampled")
+    assert comparisons(names, None, SPEC, [chosen, chosen]) == [*comparisons(names, None, SPEC), chosen]
 
 
 def test_rows_hold_what_was_scored() -> None:

@@ -21,15 +21,16 @@ def darker(episode: Episode, sample: int, frames: int) -> Episode:
 
 def write(folder: Path, episodes: list[Episode], samples: int = 2, frames: int = 5) -> ClipSet:
     keys = [(episode, sample) for sample in range(samples) for episode in episodes]
-    with EpisodeWriter(folder / "best_of_2", fps=5) as writer:
+    with EpisodeWriter(folder / "supervised.best_of_2", fps=5) as writer:
         for episode, sample in keys:
             writer.add(darker(episode, sample, frames))
     entry = {
-        "name": "best_of_2", "model": "supervised", "decoding": "ar", "sampling": "sampled", "folder": "best_of_2",
+        "name": "supervised.best_of_2", "model": "supervised", "decoding": "ar", "sampling": "sampled",
+        "folder": "supervised.best_of_2",
         "episodes": [episode.id for episode, _ in keys], "samples": [sample for _, sample in keys],
     }  # fmt: skip
     write_json(folder / "index.json", [entry])
-    return read_clip_sets(folder)["best_of_2"]
+    return read_clip_sets(folder)["supervised.best_of_2"]
 
 
 def test_clips_come_back_in_order_with_their_samples(tmp_path: Path, toy_episodes: list[Episode]) -> None:

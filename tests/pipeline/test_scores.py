@@ -15,11 +15,12 @@ from roboalign.bench.dataset import score_pairs
 from roboalign.bench.pairs import Bench, write_pairs
 from roboalign.evaluation.clips import OTHER_ACTIONS, read_clip_sets
 from roboalign.evaluation.scoring import ScoredSet, best_of_n, score
+from roboalign.evaluation.spec import ComparisonSpec
 from roboalign.executor import Result, Work, Workers
 from roboalign.io import write_json
 from roboalign.pipeline import bench_scores, evaluation
 from roboalign.pipeline.bench_scores import BenchScorer
-from roboalign.pipeline.evaluation import TRUTH, ScoringInputs, score_clip_sets
+from roboalign.pipeline.evaluation import TRUTH, ScoringInputs, best_of_comparisons, score_clip_sets
 from roboalign.pipeline.judges import has_request_limits, load_judge
 from roboalign.pipeline.scorers import GoldFiles
 from roboalign.pipeline.sharding import ModelExecutor
@@ -56,7 +57,7 @@ def root(tmp_path_factory: pytest.TempPathFactory, toy_episodes: list[Episode], 
 def write_clips(folder: Path, episodes: list[Episode]) -> None:
     """Two sets of darkened clips of each episode, the candidates of two samples, and rollouts under other actions."""
     index = []
-    for number, (name, samples) in enumerate({"swr.greedy": 1, "best_of_2": 2, OTHER_ACTIONS: 1}.items()):
+    for number, (name, samples) in enumerate({"swr.greedy": 1, "supervised.best_of_2": 2, OTHER_ACTIONS: 1}.items()):
         keys = [(episode, sample) for episode in episodes for sample in range(samples)]
         with EpisodeWriter(folder / name, fps=5) as writer:
             for episode, sample in keys:
@@ -96,9 +97,9 @@ def test_any_number_of_workers_scores_clip_sets_to_the_same_bytes(
     expected = score_clip_sets(inputs, ModelExecutor(alone), lines.append)
     found = score_clip_sets(inputs, ModelExecutor(workers), lines.append)
     assert to_bytes(found) == to_bytes(expected)
-    assert [*found] == [TRUTH, "swr.greedy", "best_of_2"]
+    assert [*found] == [TRUTH, "swr.greedy", "supervised.best_of_2"]
     assert lines[:3] == lines[3:]
-    assert lines[2] == "scored best_of_2, 2 of 2 clip sets"
+    assert lines[2] == "scored supervised.best_of_2, 2 of 2 clip sets"
     for name, one in found.items():
         assert one.episodes == ("toy/000015", "toy/000016", "toy/000017"), name
         assert set(one.scores) == {
@@ -109,9 +110,29 @@ def test_any_number_of_workers_scores_clip_sets_to_the_same_bytes(
     assert not np.array_equal(found[TRUTH].scores["student"], found["swr.greedy"].scores["student"])
     # Two candidates of each episode, of which the better one is kept.
     student = load_student_to(root / "artifacts/student/model.safetensors", torch.device("cpu"))
-    candidates = read_clip_sets(root / "artifacts/rollout")["best_of_2"]
-    every = score("best_of_2", candidates.clips(), {"student": partial(mean_scores, student)}, 2)
-    assert found["best_of_2"].samples == best_of_n(every, "student_faithful").samples
+    candidates = read_clip_sets(root / "artifacts/rollout")["supervised.best_of_2"]
+    every = score("supervised.best_of_2", candidates.clips(), {"student": partial(mean_scores, student)}, 2)
+    assert found["supervised.best_of_2"].samples == best_of_n(every, "student_faithful").samples
+
+
+def test_best_of_n_is_compared_with_single_samples_and_with_the_other_model(tmp_path: Path, six: RewardSpec) -> None:
+    fields = {"decoding": "swr", "sampling": "sampled", "folder": "x", "episodes": [], "samples": []}
+    models = ("supervised", "aligned")
+    index = [
+        {"name": f"{model}.{last}", "model": model, **fields}
+        for model in models
+        for last in ("swr.sampled", "best_of_2")
+    ]
+    write_json(tmp_path / "artifacts/rollout/index.json", index)
+    assert best_of_comparisons(scoring_inputs(tmp_path, six)) == [
+        ComparisonSpec(model=model, against=against)
+        for model, against in (
+            ("supervised.best_of_2", "supervised.swr.sampled"),
+            ("aligned.best_of_2", "aligned.swr.sampled"),
+            ("aligned.best_of_2", "supervised.best_of_2"),
+            ("aligned.best_of_2", "supervised.swr.sampled"),
+        )
+    ]
 
 
 def test_any_number_of_workers_scores_the_bench_to_the_same_bytes(

@@ -27,7 +27,7 @@ MODELS = {
     "supervised.swr.greedy": 0.7,
     "supervised.kv_window.greedy": 0.67,
     "supervised.swr.sampled": 0.64,
-    "best_of_4": 0.71,
+    "supervised.best_of_4": 0.71,
     "aligned.ar.greedy": 0.72,
     "aligned.swr.greedy": 0.76,
 }
@@ -67,8 +67,8 @@ def toy_evaluation() -> dict[str, Any]:
     }  # fmt: skip
     return {
         "models": models,
-        "strongest_baseline": "best_of_4",
-        "differences": {"aligned.swr.greedy": {"supervised.swr.greedy": by_scorer, "best_of_4": by_scorer}},
+        "strongest_baseline": "supervised.best_of_4",
+        "differences": {"aligned.swr.greedy": {"supervised.swr.greedy": by_scorer, "supervised.best_of_4": by_scorer}},
         "outcomes": {
             name: {
                 "position_error_cm": toy_interval(7 * (1 - level), 0.3), "psnr": toy_interval(20 + 5 * level, 0.4),
@@ -284,7 +284,7 @@ def toy_curves() -> dict[str, list[dict[str, str]]]:
             "psnr_high": f"{30.6 - 0.2 * frame + 5 * level:.4f}",
         }
         for name, level in MODELS.items()
-        if "." in name
+        if name.count(".") == 2
         for frame in range(1, 31)
     ]  # fmt: skip
     return {

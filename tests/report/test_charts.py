@@ -102,7 +102,7 @@ def test_clip_sets_have_readable_names() -> None:
     assert model("supervised.swr_w4.greedy") == "Supervised · SWR W = 4 · greedy"
     assert model("copy_last") == "Copy of the last true frame"
     assert model("w6") == "W = 6"
-    assert model("best_of_4") == "Supervised · best of 4 by the student"
+    assert model("supervised.best_of_4") == "Supervised · best of 4 by the student"
 
 
 def test_the_perceptual_distance_goes_by_its_real_name() -> None:

@@ -48,10 +48,11 @@ def test_what_was_not_measured_is_left_out(full_inputs: Inputs) -> None:
 
 
 def test_they_follow_the_declared_comparisons(full_inputs: Inputs) -> None:
-    spec = {**full_inputs.spec, "evaluation": {"aligned": [{"model": "best_of_4", "against": "supervised.ar.greedy"}],
+    pair = {"model": "supervised.best_of_4", "against": "supervised.ar.greedy"}
+    spec = {**full_inputs.spec, "evaluation": {"aligned": [pair],
             "gates": {"swr": {"model": "supervised.swr.sampled", "against": "supervised.swr.greedy"}}}}  # fmt: skip
     found, metrics = summary(replace(full_inputs, spec=spec)), full_inputs.metrics
     assert found["swr"]["psnr"] == metrics["rollout"]["supervised.swr.sampled"]["psnr"]["mean"]
     assert found["ar"]["psnr"] == metrics["rollout"]["supervised.swr.greedy"]["psnr"]["mean"]
     models = metrics["evaluation"]["models"]
-    assert found["aligned"]["gold_faithful"] == models["best_of_4"]["gold_faithful"]["total"]["mean"]
+    assert found["aligned"]["gold_faithful"] == models["supervised.best_of_4"]["gold_faithful"]["total"]["mean"]

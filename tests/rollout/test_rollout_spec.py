@@ -64,6 +64,20 @@ def test_names_of_decodings_that_see_true_frames_begin_alike_and_no_others_do() 
             RolloutSpec.model_validate(fields | {"decodings": decodings | {name: {"kind": kind}}})
 
 
+@pytest.mark.parametrize(
+    ("fields", "models"),
+    [
+        ({}, ("supervised", "aligned")),
+        ({"aligned_decodings": ["ar"]}, ("supervised",)),
+        ({"best_of": 0}, ()),
+    ],
+)
+def test_best_of_n_picks_from_the_models_that_have_the_scored_decoding(
+    fields: dict[str, object], models: object
+) -> None:
+    assert RolloutSpec.model_validate(fields).best_of_models == models
+
+
 def test_other_decodings_are_named_freely() -> None:
     fields = {
         "decodings": {

@@ -86,12 +86,13 @@ def test_the_batch_changes_no_token(toy_episodes: list[Episode]) -> None:
 def test_samples_differ_and_the_first_is_the_sampled_rollout(toy_episodes: list[Episode]) -> None:
     made = suite(toy_episodes, spec())
     [one] = [one for one in rollout_sets(spec()) if one.name == "supervised.swr.sampled"]
-    first, second = made.samples(2)
+    first, second = made.samples("supervised")
     assert torch.equal(first, made.roll_out_set(one).frames)
     assert not torch.equal(first, second)
-    again = list(made.samples(2, first))
+    again = list(made.samples("supervised", first))
     assert again[0] is first
     assert torch.equal(again[1], second)
+    assert not torch.equal(second, list(made.samples("aligned"))[1])
 
 
 def test_seeds_are_a_function_of_episode_and_sample_alone() -> None:
@@ -147,13 +148,17 @@ def test_clips_index_and_metrics(tmp_path: Path, toy_episodes: list[Episode]) ->
         results = Results(folder, made.episodes, PixelDistance(), 2, one.batch_size)
         for clips in rollout_sets(one)[:2]:
             results.add(clips, made.roll_out_set(clips))
-        results.keep("best_of_2", list(made.samples(2)), "supervised", "swr", "sampled")
+        results.keep("supervised.best_of_2", list(made.samples("supervised")), "supervised", "swr", "sampled")
         results.write_index()
         return results
 
     results = write(tmp_path / "a")
     index = read_json(tmp_path / "a/index.json")
-    assert [entry["name"] for entry in index] == ["supervised.ar.greedy", "supervised.swr.greedy", "best_of_2"]
+    assert [entry["name"] for entry in index] == [
+        "supervised.ar.greedy",
+        "supervised.swr.greedy",
+        "supervised.best_of_2",
+    ]
     best = index[2]
     test = [episode for episode in toy_episodes if episode.split == "test"]
     assert best["episodes"] == [episode.id for episode in test] * 2

@@ -26,6 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="seconds of a step of module:function or a server (60)",
     )
     parser.add_argument("--clip", action="store_true", help="clip actions beyond the source's measured range")
+    parser.add_argument("--temperature", type=float, default=1.0, metavar="T", help="of a world model; 0 is greedy (1)")
     parser.add_argument("--seed", type=int, default=0, help="of policy and world model (0)")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where to compute (cpu)")
     parser.add_argument("--out", type=Path, metavar="PNG", help="write a sheet of frames, one row an episode")
@@ -35,9 +36,12 @@ def run(arguments: argparse.Namespace) -> int:
     """Run `evaluate-policy`; the exit code."""
     import sys
 
-    if arguments.episodes < 1 or arguments.horizon < 1 or arguments.time_limit <= 0:
-        print("error: --episodes, --horizon and --time-limit must be above 0", file=sys.stderr)
-        return 2
+    for name, least, most in (("episodes", 1, 100_000), ("horizon", 1, 1024), ("time-limit", 0.001, 3600),
+                              ("temperature", 0, 10), ("seed", 0, 2**31 - 1)):  # fmt: skip
+        value = getattr(arguments, name.replace("-", "_"))
+        if not least <= value <= most:  # NaN, too
+            print(f"error: --{name} is {value}; it must be between {least} and {most}", file=sys.stderr)
+            return 2
     from roboalign.evaluate_policy.command import run as run_evaluation
     from roboalign.spec.single import single
 
@@ -46,6 +50,6 @@ def run(arguments: argparse.Namespace) -> int:
     return run_evaluation(
         arguments.root, arguments.policy, declared, arguments.source, arguments.world or ["aligned"],
         split=arguments.split, episodes=arguments.episodes, horizon=arguments.horizon,
-        time_limit=arguments.time_limit, clip=arguments.clip, seed=arguments.seed, device=arguments.device,
-        out=arguments.out,
+        time_limit=arguments.time_limit, clip=arguments.clip, temperature=arguments.temperature,
+        seed=arguments.seed, device=arguments.device, out=arguments.out,
     )  # fmt: skip

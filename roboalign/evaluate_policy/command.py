@@ -31,6 +31,7 @@ def run(
     horizon: int,
     time_limit: float,
     clip: bool,
+    temperature: float,
     seed: int,
     device: str,
     out: Path | None,
@@ -43,7 +44,8 @@ def run(
         for world in worlds:
             result = evaluate(
                 make, root, source, world, name=policy, split=split, episodes=episodes, horizon=horizon,
-                time_limit=time_limit if ":" in policy else None, clip=clip, seed=seed, device=device,
+                time_limit=time_limit if ":" in policy else None, clip=clip, temperature=temperature, seed=seed,
+                device=device,
             )  # fmt: skip
             rate = result.rate
             print(f"{policy} on {source} in {world}: success {rate.mean:.2f} [{rate.low:.2f}, {rate.high:.2f}] of "

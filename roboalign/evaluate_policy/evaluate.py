@@ -49,6 +49,7 @@ def evaluate(
     threshold: float = 0.5,
     time_limit: float | None = 60.0,
     clip: bool = False,
+    temperature: float = 1.0,
     seed: int = 0,
     device: str = "cpu",
 ) -> PolicyEvaluationResult:
@@ -66,6 +67,7 @@ def evaluate(
         threshold: Probability from which a world model's last frame counts as success.
         time_limit: Maximum seconds of one step of the policy; None for no limit.
         clip: Clip actions beyond the source's measured range instead of raising an error.
+        temperature: Temperature of the world model; 0 is greedy.
         seed: Seed of the policy and of the world model.
         device: Device of the world model.
 
@@ -81,7 +83,7 @@ def evaluate(
     ids = [corpus.infos[index * len(corpus) // count].id for index in range(count)]
     robot, copies = Robot(source, corpus.ranges[source]), min(MAX_COPIES, count)
     policy = CheckedPolicy(name, make_policy(robot), robot, time_limit, clip=clip)
-    env, loops = make_world(root, world, source, copies, horizon, device=device), []
+    env, loops = make_world(root, world, source, copies, horizon, temperature=temperature, device=device), []
     try:
         for start in range(0, count, copies):
             batch = [ids[min(row, count - 1)] for row in range(start, start + copies)]

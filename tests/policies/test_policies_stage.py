@@ -109,6 +109,18 @@ def test_the_command_evaluates_declared_policies_and_a_function(
         assert message in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("episodes", "0"), ("horizon", "-1"), ("time-limit", "nan"), ("time-limit", "inf"), ("temperature", "-0.5"),
+     ("temperature", "nan"), ("seed", "-1")],
+)  # fmt: skip
+def test_numbers_of_the_command_are_checked_before_anything_runs(
+    option: str, value: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command(["evaluate-policy", "tiny/random", "--source", "fetch", f"--{option}={value}"]) == 2
+    assert f"--{option} is {value}" in capsys.readouterr().err
+
+
 def test_a_declared_server_is_clipped_if_its_spec_says_so() -> None:
     server = {"kind": "server", "url": "ws://localhost:8000"}
     spec = PoliciesSpec.model_validate(

@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="seconds of a step of module:function or a server (60)",
     )
     parser.add_argument("--clip", action="store_true", help="clip actions beyond the source's measured range")
-    parser.add_argument("--temperature", type=float, default=1.0, metavar="T", help="of a world model; 0 is greedy (1)")
+    parser.add_argument("--temperature", type=float, default=0.0, metavar="T", help="of a world model; 0 is greedy (0)")
     parser.add_argument("--seed", type=int, default=0, help="of policy and world model (0)")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where to compute (cpu)")
     parser.add_argument("--out", type=Path, metavar="PNG", help="write a sheet of frames, one row an episode")

@@ -49,7 +49,7 @@ def evaluate(
     threshold: float = 0.5,
     time_limit: float | None = 60.0,
     clip: bool = False,
-    temperature: float = 1.0,
+    temperature: float = 0.0,
     seed: int = 0,
     device: str = "cpu",
 ) -> PolicyEvaluationResult:

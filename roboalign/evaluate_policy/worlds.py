@@ -25,7 +25,7 @@ def make_world(
     horizon: int | None,
     *,
     decoding: str | FixedDecodingSpec | None = None,
-    temperature: float = 1.0,
+    temperature: float = 0.0,
     device: str = "cpu",
 ) -> "VectorEnv[Any, Any, Any]":
     """Make the environment of a world.

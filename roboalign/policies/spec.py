@@ -239,9 +239,9 @@ class PoliciesSpec(Spec):
     """Decoding of the world models."""
     compared_decodings: Annotated[dict[Name, PolicyDecodingSpec], Field(max_length=8)] = Field(default={})
     """Further decodings of the supervised model, by name, for a table of their agreement."""
-    temperature: Annotated[float, Field(ge=0, le=10)] = 1.0
-    """Temperature of the world models; 0 takes the likeliest token. Greedy rollouts freeze where little moves, which a
-    policy in closed loop then answers with the same action again."""
+    temperature: Annotated[float, Field(ge=0, le=10)] = 0.0
+    """Temperature of the world models; 0 takes the likeliest token. At 1 they show more of the true successes, but rank
+    policies in closed loop less well (docs/policies.md)."""
     threshold: Fraction = 0.5
     """Probability of success, by the gold state probe, from which a frame of the world model counts as success."""
     near: Positive = 0.05

@@ -15,11 +15,13 @@ import yaml
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parent.parent
+LIMIT = 2400
+"""Maximum seconds of one command; `dvc repro` takes five minutes on two free cores, and more beside other work."""
 
 
 def sh(folder: Path, *command: str, check: bool = True) -> str:
     """Run a command in `folder`; its output, or a failure that shows it."""
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=900)
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=LIMIT)
     output = done.stdout + done.stderr
     assert not check or done.returncode == 0, f"{' '.join(command)} ended with {done.returncode}:\n{output[-6000:]}"
     return output

@@ -7,7 +7,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .PHONY: repro test unit pipeline check docs setup lock
 
 repro: setup
-	@echo "repro: running the stages that changed; the default experiment takes about 65 minutes on 2 cores from nothing"
+	@echo "repro: running the stages that changed; the default experiment takes about 70 minutes on 2 cores from nothing"
 	dvc repro
 	@echo "repro: done; open report/index.html"
 

@@ -1,5 +1,6 @@
 """The clip sets that the rollout stage writes, and the recorded episodes that they belong to."""
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,7 +42,7 @@ class ClipSet:
     @property
     def best_of_n(self) -> bool:
         """Whether the clips are candidates, of which only the best of each episode is used."""
-        return self.name.startswith(f"{self.model}.best_of_")
+        return re.fullmatch(r"\w+\.best_of_\d+", self.name) is not None
 
     @property
     def is_scorable(self) -> bool:

@@ -1,5 +1,6 @@
 """Clip sets are read back as they were listed, and matched to the recorded episodes that they belong to."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +49,7 @@ def test_one_clip_is_found_by_episode_and_sample(tmp_path: Path, toy_episodes: l
     first, second = toy_episodes[-2:]
     clips = write(tmp_path, [first, second])
     assert clips.best_of_n
+    assert not replace(clips, name="supervised.best_of_mine.greedy").best_of_n, "a decoding's name may begin alike"
     np.testing.assert_array_equal(clips.frames(first.id, 1), first.frames[:5] // 3)
     with pytest.raises(KeyError, match="sample 2"):
         clips.frames(first.id, 2)

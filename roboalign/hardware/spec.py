@@ -1,4 +1,4 @@
-"""The hardware: devices, precision, workers, limits. Defaults are our choice."""
+"""The hardware: devices, precision, workers, limits. No default is from the paper."""
 
 from typing import Annotated, Literal
 

@@ -1,4 +1,4 @@
-"""The features and the dimension of the Fréchet distance. Defaults are our choice."""
+"""The features and the dimension of the Fréchet distance. No default is from the paper."""
 
 from typing import Annotated, Literal
 

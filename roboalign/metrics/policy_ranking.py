@@ -68,7 +68,7 @@ def ranking_agreement(model: ArrayLike, truth: ArrayLike, draws: int = 2000, see
 def agreement_difference(
     before: ArrayLike, after: ArrayLike, truth: ArrayLike, draws: int = 2000, seed: int = 0
 ) -> dict[str, Json]:
-    """What a second model changes in the agreement with the truth, as in `ranking_agreement`: after minus before.
+    """The difference of two models in agreement with the truth, as in `ranking_agreement`: after minus before.
 
     Both models are resampled by the same draws of policies and episodes, so the interval is narrower than those of the
     two agreements suggest. `before`, `after` and `truth` are (P, E).

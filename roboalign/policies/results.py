@@ -211,7 +211,7 @@ class PolicyMetrics:
         return ranking_agreement(model, truth, self.spec.draws, self.spec.seed)
 
     def difference(self, judge: str) -> Json:
-        """What alignment changes in the agreement with the simulator: aligned minus supervised, all policies and
+        """The difference in agreement with the simulator, aligned minus supervised: all policies and
         sources."""
         where = self.results.sources
         names = self.results.select_evaluated(self.policies, where)
